@@ -1,0 +1,353 @@
+//! Where in a text the answer stands.
+
+use super::scan;
+use regex::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::sync::LazyLock;
+
+/// How an answer was found; counted in reports, because a guess is worth less than a box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ExtractionPath {
+    /// The last closed `\boxed{}` or `\fbox{}`; neighbours in one list (`\boxed{1}, \boxed{2}`) are joined.
+    Boxed,
+    /// After "the final answer is", "Answer:" and the like.
+    FinalAnswer,
+    /// After GSM8K's `####`.
+    Hashes,
+    /// The last formula, when no number follows it.
+    LastFormula,
+    /// The last number.
+    LastNumber,
+    /// The last free-standing capital letter from A to J.
+    LastLetter,
+    /// The user's regular expression.
+    Pattern,
+    /// The user's own function.
+    Custom,
+}
+
+impl ExtractionPath {
+    /// The name used in JSON and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Boxed => "boxed",
+            Self::FinalAnswer => "final-answer",
+            Self::Hashes => "hashes",
+            Self::LastFormula => "last-formula",
+            Self::LastNumber => "last-number",
+            Self::LastLetter => "last-letter",
+            Self::Pattern => "pattern",
+            Self::Custom => "custom",
+        }
+    }
+}
+
+/// An answer and the way it was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extraction {
+    /// The answer as written, trimmed.
+    pub answer: String,
+    /// How it was found.
+    pub path: ExtractionPath,
+    /// True when it stood only in the thinking, not in the text after it.
+    pub inside_thinking: bool,
+}
+
+/// Where to look, in order.
+#[derive(Clone, Debug)]
+pub struct ExtractRules {
+    /// What is tried, in this order; the first that finds something wins.
+    pub steps: Vec<ExtractionPath>,
+    /// Whether to look inside the thinking when the text after it holds no answer.
+    pub inside_thinking: bool,
+    /// Whether the text starts inside the thinking, because the prompt already opened `<think>`.
+    pub starts_in_thinking: bool,
+    /// What [`ExtractionPath::Pattern`] looks for: its last match; the group `answer`, else group 1, else the whole match.
+    pub pattern: Option<Regex>,
+}
+
+impl Default for ExtractRules {
+    /// Every path, from the surest to the wildest guess.
+    fn default() -> Self {
+        use ExtractionPath::{Boxed, FinalAnswer, Hashes, LastFormula, LastNumber};
+        Self::steps(&[Boxed, FinalAnswer, Hashes, LastFormula, LastNumber])
+    }
+}
+
+impl ExtractRules {
+    /// These steps in this order, inside the thinking too.
+    pub fn steps(steps: &[ExtractionPath]) -> Self {
+        Self {
+            steps: steps.to_vec(),
+            inside_thinking: true,
+            starts_in_thinking: false,
+            pattern: None,
+        }
+    }
+
+    /// Closed boxes only: what contests ask for.
+    pub fn boxed() -> Self {
+        Self::steps(&[ExtractionPath::Boxed])
+    }
+
+    /// A letter: boxed, announced, or the last one that stands alone.
+    pub fn choice() -> Self {
+        Self::steps(&[ExtractionPath::Boxed, ExtractionPath::FinalAnswer, ExtractionPath::LastLetter])
+    }
+
+    /// The user's pattern and nothing else (see [`compile_pattern`]).
+    pub fn pattern(pattern: Regex) -> Self {
+        Self {
+            pattern: Some(pattern),
+            ..Self::steps(&[ExtractionPath::Pattern])
+        }
+    }
+}
+
+/// A regular expression that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer pattern `{pattern}` is not a usable regular expression: {source}")]
+pub struct PatternError {
+    pattern: String,
+    source: Box<regex::Error>,
+}
+
+/// Compiles a user's pattern, with a bound on its size. `.` matches no line end unless `(?s)` says so.
+///
+/// # Errors
+/// When it is not a regular expression, or one that compiles to more than a megabyte.
+pub fn compile_pattern(pattern: &str) -> Result<Regex, PatternError> {
+    RegexBuilder::new(pattern)
+        .size_limit(1 << 20)
+        .build()
+        .map_err(|source| PatternError {
+            pattern: pattern.to_owned(),
+            source: Box::new(source),
+        })
+}
+
+/// Finds the answer: after the last `</think>` first, then, if the rules allow it, inside the thinking.
+///
+/// Only closed boxes count: the word "boxed", an unclosed box or an empty one is no answer. A text that
+/// speaks of a box but never closes one is not searched for a last number either: that would be a guess
+/// at something the model did not get to say. Time is linear in the text.
+pub fn extract(text: &str, rules: &ExtractRules) -> Option<Extraction> {
+    let (spoken, thought) = split_thinking(text, rules.starts_in_thinking);
+    let found = |region: &str, inside_thinking| {
+        let (answer, path) = rules.steps.iter().find_map(|&step| Some((run(step, region, rules)?, step)))?;
+        Some(Extraction {
+            answer,
+            path,
+            inside_thinking,
+        })
+    };
+    found(spoken, false).or_else(|| if rules.inside_thinking { found(thought, true) } else { None })
+}
+
+/// What was said and what was only thought. Thinking that never ends has nothing said after it.
+fn split_thinking(text: &str, starts_in_thinking: bool) -> (&str, &str) {
+    const OPEN: &str = "<think>";
+    const CLOSE: &str = "</think>";
+    if let Some(at) = text.rfind(CLOSE) {
+        let (thought, rest) = text.split_at(at);
+        let rest = &rest[CLOSE.len()..];
+        return match rest.find(OPEN) {
+            Some(open) if !rest[..open].trim().is_empty() => rest.split_at(open),
+            Some(open) => ("", &rest[open..]),
+            None => (rest, thought),
+        };
+    }
+    match text.find(OPEN) {
+        Some(at) => text.split_at(at),
+        None if starts_in_thinking => ("", text),
+        None => (text, ""),
+    }
+}
+
+fn run(step: ExtractionPath, text: &str, rules: &ExtractRules) -> Option<String> {
+    let answer = match step {
+        ExtractionPath::Boxed => boxed(text),
+        ExtractionPath::FinalAnswer => final_answer(text),
+        ExtractionPath::Hashes => hashes(text),
+        ExtractionPath::LastFormula => last_formula(text),
+        ExtractionPath::LastNumber => last_number(text),
+        ExtractionPath::LastLetter => last_letter(text),
+        ExtractionPath::Pattern => pattern(text, rules.pattern.as_ref()?),
+        ExtractionPath::Custom => None,
+    }?;
+    let answer = answer.trim();
+    (!answer.is_empty()).then(|| answer.to_owned())
+}
+
+fn boxed(text: &str) -> Option<String> {
+    let spans = scan::closed_boxes(text);
+    let Some(last) = spans.last() else {
+        return tagged_box(text);
+    };
+    let content = |span: &scan::BoxSpan| scan::unbox(&text[span.inner.clone()]);
+    let mut list = vec![content(last)];
+    for pair in spans.windows(2).rev() {
+        if !is_separator(&text[pair[0].whole.end..pair[1].whole.start]) {
+            break;
+        }
+        list.push(content(&pair[0]));
+    }
+    list.reverse();
+    list.dedup();
+    Some(list.join(", "))
+}
+
+/// Some models write their box as a pair of special tokens.
+fn tagged_box(text: &str) -> Option<String> {
+    const OPEN: &str = "<|begin_of_box|>";
+    let end = text.rfind("<|end_of_box|>")?;
+    let start = text[..end].rfind(OPEN)? + OPEN.len();
+    Some(text[start..end].to_owned())
+}
+
+/// Whether two boxes with this between them are items of one list: commas, "and", `\quad`, a `\text{}` with "and".
+fn is_separator(gap: &str) -> bool {
+    static SEPARATOR: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?i)^(?:\s|,|;|\\,|\\;|\\:|\\!|\\ |\\q?quad|\b(?:and|or)\b|\\(?:text|mbox|textrm|mathrm)\{(?:[^{}]*\b(?:and|or)\s*|\s*)\})*$",
+        )
+        .expect("a constant pattern")
+    });
+    gap.len() < 200 && (!gap.trim().is_empty() || !gap.contains('\n')) && SEPARATOR.is_match(gap)
+}
+
+fn final_answer(text: &str) -> Option<String> {
+    static PHRASE: LazyLock<Regex> = LazyLock::new(|| {
+        const LINK: &str = r"(?:\*\*|__)?\s*(?:is\s*:|are\s*:|is|are|would be|must be|equals|:|：|=|→)(?:\*\*|__)?";
+        Regex::new(&format!(
+            r"(?i)\b(?:final|correct)?\s*answer\b(?:\s+(?:to|for|of)\s[^.\n]{{0,80}}?)?\s*{LINK}|\bfinal\s+answer(?:\*\*|__)?\s*\n|\banswer\s*(?:\$|\\\(|\\\[)|\br[ée]ponse\s+(?:finale\s+)?(?:est|:)|答案\s*(?:是|为|：|:)"
+        ))
+        .expect("a constant pattern")
+    });
+    let phrases: Vec<Range<usize>> = PHRASE.find_iter(text).map(|m| m.range()).collect();
+    // The last of them counts; a few more are tried where it leads nowhere.
+    phrases.into_iter().rev().take(8).find_map(|at| {
+        // The delimiter that ends the phrase belongs to the answer.
+        let opening = ["\\(", "\\[", "$"].into_iter().find(|d| text[at.clone()].ends_with(d));
+        let tail = &text[at.end - opening.map_or(0, str::len)..];
+        let tail = tail.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | '_' | ':' | '：'));
+        let answer = stated(scan::first_sentence(tail))?;
+        (!answer.starts_with("not ")).then_some(answer)
+    })
+}
+
+/// The answer in the sentence that states it: what follows the last "is", the formula, or the number.
+fn stated(sentence: &str) -> Option<String> {
+    static LINK: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\s(?:is|are|equals)\s+").expect("a constant pattern"));
+    static CHOICE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^(\(?[A-J]\)?)(?:[,;:.]|\s+(?:and|non|not|because|since)\b)").expect("a constant pattern"));
+    static WORDS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(?:^|[^\\A-Za-z{])[A-Za-z]{2,},?\s+[A-Za-z]{2,}").expect("a constant pattern"));
+    let mut answer = sentence.trim().trim_matches(['*', '`']).trim();
+    if let Some(choice) = CHOICE.captures(answer) {
+        return Some(choice[1].to_owned());
+    }
+    if WORDS.is_match(answer) {
+        if let Some(link) = LINK.find_iter(answer).last() {
+            answer = answer[link.end()..].trim();
+        }
+        if WORDS.is_match(answer) {
+            return last_formula(answer)
+                .or_else(|| last_number(answer))
+                .or_else(|| Some(answer.to_owned()));
+        }
+    }
+    let formulas = scan::formulas(answer);
+    if let [only] = formulas.as_slice()
+        && answer[..only.start].trim_matches(['$', '\\', '(', '[', ' ']).is_empty()
+        && !answer[only.end..].contains('%')
+    {
+        return Some(answer[only.clone()].to_owned());
+    }
+    (!answer.is_empty()).then(|| answer.to_owned())
+}
+
+fn hashes(text: &str) -> Option<String> {
+    static HASHES: LazyLock<Regex> = LazyLock::new(|| {
+        // A heading such as "#### 3. Compute" is not an answer.
+        Regex::new(r"(?m)(?:^|[^#])####[ \t]*([-+−]?[ \t]?[$\\(\[]*[-−]?[ \t]?(?:\d|\.\d|\\|[a-z]\b)[^\n]*)$").expect("a constant pattern")
+    });
+    static HEADING: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\d+[.)]\s+\S").expect("a constant pattern"));
+    let line = HASHES.captures_iter(text).last()?.get(1)?.as_str().trim();
+    (!HEADING.is_match(line)).then(|| line.trim_end_matches('.').to_owned())
+}
+
+/// Whether the text speaks of a box that it never closes.
+fn promises_a_box(text: &str) -> bool {
+    static BOX: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\\?\b(?:boxed|fbox)\b").expect("a constant pattern"));
+    BOX.is_match(text)
+}
+
+fn last_formula(text: &str) -> Option<String> {
+    let formula = scan::formulas(text).pop()?;
+    if promises_a_box(text) {
+        return None;
+    }
+    // A number after the formula is nearer to the end, and so to the answer.
+    let later_number = scan::last_number(&text[formula.end..]).is_some();
+    (!later_number && text[formula.clone()].chars().any(char::is_alphanumeric)).then(|| text[formula].to_owned())
+}
+
+fn last_number(text: &str) -> Option<String> {
+    if promises_a_box(text) {
+        return None;
+    }
+    let number = scan::last_number(text)?;
+    // The right-hand side of an equation that ends with the number, such as "= -1013 ln 2026", is one value.
+    static VALUE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"[=≈]\s*([-−+]?\s*(?:[\d.,]+|[a-zπ√^*/·×()+−-]|\s(?:ln|log|sqrt|sin|cos|tan|pi|exp)\s|\s)*)$")
+            .expect("a constant pattern")
+    });
+    let line_start = text[..number.start].rfind('\n').map_or(0, |at| at + 1);
+    let line = &text[line_start..number.end];
+    let value = VALUE.captures(line).and_then(|c| c.get(1)).map(|m| m.as_str().trim());
+    let words = |s: &str| {
+        s.split(|c: char| !c.is_alphabetic())
+            .any(|w| w.len() > 1 && !matches!(w, "ln" | "log" | "sqrt" | "sin" | "cos" | "tan" | "pi" | "exp"))
+    };
+    match value {
+        Some(value)
+            if !value.is_empty()
+                && !words(value)
+                && scan::is_balanced(value)
+                && value.matches('(').count() == value.matches(')').count() =>
+        {
+            Some(value.to_owned())
+        }
+        _ => Some(text[number].to_owned()),
+    }
+}
+
+fn last_letter(text: &str) -> Option<String> {
+    static LETTER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b([A-J])\b").expect("a constant pattern"));
+    // "A" and "I" are also words: count them only where no lower-case word follows.
+    let is_word = |end: usize, letter: &str| {
+        matches!(letter, "A" | "I")
+            && text[end..]
+                .strip_prefix(' ')
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+    };
+    let denied = |start: usize| {
+        let before = text[..start].trim_end();
+        ["not", "n't", "不是", "non"].iter().any(|no| before.ends_with(no))
+    };
+    let letters = LETTER
+        .captures_iter(text)
+        .filter_map(|c| c.get(1))
+        .filter(|m| !is_word(m.end(), m.as_str()) && !denied(m.start()));
+    letters.last().map(|m| m.as_str().to_owned())
+}
+
+fn pattern(text: &str, pattern: &Regex) -> Option<String> {
+    let found = pattern.captures_iter(text).last()?;
+    let group = found.name("answer").or_else(|| found.get(1)).or_else(|| found.get(0))?;
+    Some(group.as_str().to_owned())
+}

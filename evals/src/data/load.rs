@@ -1,0 +1,257 @@
+//! Bytes to problems.
+
+use super::fields::{self, ANSWER, Fields, ID, QUESTION, SOLUTION};
+use super::{DataError, Dataset, Problem};
+use crate::answer::{ExtractRules, ExtractionPath, extract};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// Reads a problem set from a file's bytes. The format is known by the content: a JSON array, JSON lines, or CSV
+/// with a header line. A byte-order mark, CRLF line ends and empty lines are taken in stride.
+///
+/// The question stands in one of question/problem/Problem/prompt/Question, the gold answer in
+/// answer/Answer/expected_answer/gold_answer or after `####` (or in the last box) of solution, the id in
+/// id/ID/problem_idx/unique_id/question_id, unless `fields` names others. A set without answers is fine.
+///
+/// # Errors
+/// One sentence with the file, the line and the field.
+pub fn load(bytes: &[u8], name: &str, fields: &Fields) -> Result<Dataset, DataError> {
+    let text = decode(bytes, name)?;
+    let records = match text.trim_start().chars().next() {
+        None => {
+            return Err(DataError::Empty { file: name.to_owned() });
+        }
+        Some('[') => array(text, name)?,
+        Some('{') => lines(text, name)?,
+        Some(_) => csv(text, name)?,
+    };
+    if records.is_empty() {
+        return Err(DataError::Empty { file: name.to_owned() });
+    }
+    let mut problems = Vec::with_capacity(records.len());
+    let mut warnings = Vec::new();
+    let mut places: BTreeMap<String, String> = BTreeMap::new();
+    for (place, record) in records {
+        let problem = problem(record, &place, name, fields)?;
+        for (field, value) in [("problem", Some(&problem.problem)), ("answer", problem.answer.as_ref())] {
+            if let Some(c) = value.and_then(|text| suspicious(text)) {
+                warnings.push(format!(
+                    "{name}, {place}: the {field} holds the control character U+{:04X}, probably a lost backslash (\\frac read as a form feed); compare with the original",
+                    u32::from(c)
+                ));
+            }
+        }
+        if let Some(first) = places.insert(problem.id.clone(), place.clone()) {
+            return Err(DataError::DuplicateId {
+                file: name.to_owned(),
+                id: problem.id,
+                first,
+                second: place,
+            });
+        }
+        problems.push(problem);
+    }
+    Ok(Dataset {
+        name: name.to_owned(),
+        problems,
+        digest: blake3::hash(bytes).to_hex().to_string(),
+        warnings,
+    })
+}
+
+fn decode<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str, DataError> {
+    let format = |format| {
+        Err(DataError::Format {
+            file: name.to_owned(),
+            format,
+        })
+    };
+    match bytes {
+        [b'P', b'A', b'R', b'1', ..] => return format("a parquet file"),
+        [0x1f, 0x8b, ..] => return format("a gzip archive"),
+        [b'P', b'K', 3, 4, ..] => return format("a zip archive"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return format("in UTF-16"),
+        _ => {}
+    }
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        let byte = e.valid_up_to();
+        let line = 1 + bytes[..byte].iter().filter(|b| **b == b'\n').count();
+        DataError::NotUtf8 {
+            file: name.to_owned(),
+            line,
+            byte,
+        }
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.starts_with("version https://git-lfs") {
+        return format("a git-lfs pointer instead of the file itself");
+    }
+    Ok(text)
+}
+
+type Record = (String, Map<String, Value>);
+
+fn record_error(file: &str, place: &str, reason: impl Into<String>) -> DataError {
+    DataError::Record {
+        file: file.to_owned(),
+        place: place.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn array(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
+    let items: Vec<Value> =
+        serde_json::from_str(text).map_err(|e| record_error(name, &format!("line {}", e.line()), format!("not a JSON array: {e}")))?;
+    items
+        .into_iter()
+        .enumerate()
+        .map(|(i, item)| {
+            let place = format!("item {}", i + 1);
+            match item {
+                Value::Object(record) => Ok((place, record)),
+                other => Err(record_error(name, &place, format!("expected an object, found {}", kind(&other)))),
+            }
+        })
+        .collect()
+}
+
+fn lines(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
+    let mut records = Vec::new();
+    for (i, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let place = format!("line {}", i + 1);
+        match serde_json::from_str(line) {
+            Ok(Value::Object(record)) => records.push((place, record)),
+            Ok(other) => {
+                return Err(record_error(name, &place, format!("expected an object, found {}", kind(&other))));
+            }
+            Err(e) => {
+                // One object written over several lines is a set of one problem.
+                if i == 0
+                    && let Ok(Value::Object(record)) = serde_json::from_str(text)
+                {
+                    return Ok(vec![(place, record)]);
+                }
+                return Err(record_error(name, &place, format!("not valid JSON: {e}")));
+            }
+        }
+    }
+    Ok(records)
+}
+
+fn csv(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let fail = |e: csv::Error| {
+        let place = e.position().map_or("the file".to_owned(), |p| format!("line {}", p.line()));
+        record_error(name, &place, format!("not valid CSV: {e}"))
+    };
+    let header = reader.headers().map_err(fail)?.clone();
+    let mut records = Vec::new();
+    for row in reader.records() {
+        let row = row.map_err(fail)?;
+        let place = format!("line {}", row.position().map_or(0, csv::Position::line));
+        let cell = |(key, value): (&str, &str)| {
+            let value = if value.is_empty() {
+                Value::Null
+            } else {
+                Value::String(value.to_owned())
+            };
+            (key.trim().to_owned(), value)
+        };
+        records.push((place, header.iter().zip(row.iter()).map(cell).collect()));
+    }
+    Ok(records)
+}
+
+fn problem(mut record: Map<String, Value>, place: &str, file: &str, fields: &Fields) -> Result<Problem, DataError> {
+    let missing = |what: &'static str, named: Option<&str>, usual: &[&str]| DataError::MissingField {
+        file: file.to_owned(),
+        place: place.to_owned(),
+        what,
+        wanted: named.map_or_else(|| usual.join(", "), str::to_owned),
+        present: record.keys().cloned().collect::<Vec<_>>().join(", "),
+    };
+    let not_text = |field: &str, value: &Value| {
+        record_error(
+            file,
+            place,
+            format!("the field \"{field}\" must be a string or a number, not {}", kind(value)),
+        )
+    };
+
+    let (question_field, question) = fields::pick(&record, fields.question.as_deref(), QUESTION)
+        .ok_or_else(|| missing("question", fields.question.as_deref(), QUESTION))?;
+    let problem = fields::text(question).ok_or_else(|| not_text(&question_field, question))?;
+    if problem.is_empty() {
+        return Err(record_error(file, place, format!("the field \"{question_field}\" is empty")));
+    }
+
+    let mut used = vec![question_field];
+    let answer = match fields::pick(&record, fields.answer.as_deref(), ANSWER) {
+        Some((field, value)) => {
+            let text = fields::text(value).ok_or_else(|| not_text(&field, value))?;
+            used.push(field);
+            Some(fields::gold(&text))
+        }
+        None if fields.answer.is_some() => {
+            return Err(missing("answer", fields.answer.as_deref(), ANSWER));
+        }
+        None => fields::pick(&record, None, SOLUTION).and_then(|(_, value)| from_solution(&fields::text(value)?)),
+    };
+    let id = match fields::pick(&record, fields.id.as_deref(), ID) {
+        Some((field, value)) => {
+            let text = fields::text(value).ok_or_else(|| not_text(&field, value))?;
+            used.push(field);
+            text
+        }
+        None if fields.id.is_some() => return Err(missing("id", fields.id.as_deref(), ID)),
+        None => place.replace(' ', "-"),
+    };
+    if id.is_empty() {
+        return Err(record_error(file, place, "the id is empty"));
+    }
+    for field in &used {
+        record.remove(field);
+    }
+    Ok(Problem {
+        id,
+        problem,
+        answer: answer.filter(|a| !a.is_empty()),
+        extra: record,
+    })
+}
+
+/// The answer that a worked solution ends with.
+fn from_solution(solution: &str) -> Option<String> {
+    if solution.contains("####") {
+        return Some(fields::gold(solution));
+    }
+    extract(solution, &ExtractRules::steps(&[ExtractionPath::Boxed])).map(|found| found.answer)
+}
+
+/// A control character, or a tab that stands where `\t` of `\text`, `\times` or `\theta` should.
+fn suspicious(text: &str) -> Option<char> {
+    let lost = |rest: &str| {
+        ["ext", "imes", "heta", "frac", "an", "riangle"]
+            .iter()
+            .any(|word| rest.starts_with(word))
+    };
+    text.char_indices().find_map(|(i, c)| match c {
+        '\n' | '\r' => None,
+        '\t' => lost(&text[i + 1..]).then_some(c),
+        c => c.is_control().then_some(c),
+    })
+}

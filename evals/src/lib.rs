@@ -1,0 +1,8 @@
+//! Problem generators, datasets, answers and statistics.
+pub mod answer;
+pub mod data;
+pub mod generate;
+pub mod grade;
+mod math;
+pub mod stats;
+pub mod task;

@@ -1,0 +1,195 @@
+//! Flags that several commands share.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::Args;
+use tts::model::WeightFormat;
+use tts::model::kernels::Tier;
+use tts::runner::SamplingChoice;
+use tts::{LoadOptions, Loaded};
+
+use super::downloads;
+use super::number;
+use super::printer::Printer;
+
+/// Flags of every command.
+#[derive(Args)]
+pub(crate) struct GlobalArgs {
+    /// Prints one JSON object a line and nothing else on stdout
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Prints results and errors only
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Takes flags from a TOML file, by their long names
+    #[arg(long, global = true, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Which model, and how it is held and run.
+#[derive(Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ModelArgs {
+    /// A folder, a .gguf file, org/name or org/name:file.gguf on the hub, or `bundled` [default: bundled]
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// How weights are held: as in the file, as f32 or as bf16
+    #[arg(long, value_name = "auto|f32|bf16", default_value = "auto", hide_default_value = true, value_parser = dtype)]
+    pub(crate) dtype: WeightFormat,
+    /// Threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Instruction tier: portable, avx2 or avx512 [default: the best one here]
+    #[arg(long, value_parser = Tier::parse)]
+    pub(crate) tier: Option<Tier>,
+    /// Where the model runs: cpu
+    #[arg(long = "device", default_value = "cpu", hide_default_value = true, value_parser = device)]
+    pub(crate) _device: Device,
+    /// Scale of the logits of a tied GGUF file that has no config.json beside it
+    #[arg(long, value_name = "X")]
+    pub(crate) tied_logit_scale: Option<f32>,
+    /// A Jinja file instead of the model's own chat template
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chat_template: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    /// Opens the model, with progress where it must be fetched.
+    pub(crate) fn open(&self, printer: &Printer) -> anyhow::Result<Loaded> {
+        if self.threads == Some(0) {
+            return Err(anyhow!("--threads 0 leaves nothing to run on: it must be at least 1"));
+        }
+        if let Some(scale) = self.tied_logit_scale.filter(|s| !(s.is_finite() && *s > 0.0)) {
+            return Err(anyhow!("--tied-logit-scale is {scale}; it must be a number above 0"));
+        }
+        let chat_template = self.chat_template.as_ref().map(|file| {
+            let text = std::fs::read_to_string(file).map_err(|e| anyhow!("--chat-template {} cannot be read: {e}", file.display()))?;
+            Ok::<_, anyhow::Error>((text, file.display().to_string()))
+        });
+        let options = LoadOptions {
+            model: self.model.clone(),
+            format: self.dtype,
+            tied_logit_scale: self.tied_logit_scale,
+            chat_template: chat_template.transpose()?,
+            hub: None,
+        };
+        let before = std::time::Instant::now();
+        let loaded = Loaded::open(&options, &mut downloads::watcher(printer))?;
+        tracing::info!(
+            model = loaded.name,
+            digest = loaded.digest,
+            seconds = before.elapsed().as_secs_f64(),
+            "opened"
+        );
+        Ok(loaded)
+    }
+}
+
+fn dtype(name: &str) -> Result<WeightFormat, String> {
+    [WeightFormat::Auto, WeightFormat::F32, WeightFormat::Bf16]
+        .into_iter()
+        .find(|f| f.name() == name)
+        .ok_or_else(|| "it is auto, f32 or bf16".to_owned())
+}
+
+/// The processor; there is no other device.
+#[derive(Clone, Copy)]
+pub(crate) struct Device;
+
+fn device(name: &str) -> Result<Device, String> {
+    if name == "cpu" {
+        Ok(Device)
+    } else {
+        Err("models run on the cpu; there is no other device in this build".to_owned())
+    }
+}
+
+/// How tokens are drawn.
+#[derive(Args)]
+#[command(next_help_heading = "Sampling (what is not set comes from the model's generation_config.json)")]
+pub(crate) struct SamplingArgs {
+    /// Divides the logits; 0 takes the likeliest token
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    temperature: Option<f64>,
+    /// Keeps the likeliest tokens that hold this share of the probability
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    top_p: Option<f64>,
+    /// Keeps this many of the likeliest tokens; 0 keeps all
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    /// Keeps tokens at least this fraction as likely as the likeliest
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    min_p: Option<f64>,
+    /// Makes tokens that came before less likely; 1 is off
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    repetition_penalty: Option<f64>,
+    /// Subtracted from the logits of tokens that the trace holds
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    presence_penalty: Option<f64>,
+    /// The same, once for each time
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    frequency_penalty: Option<f64>,
+    /// Seed of all random numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+impl SamplingArgs {
+    pub(crate) fn choice(&self) -> SamplingChoice {
+        SamplingChoice {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+        }
+    }
+}
+
+/// How many rows run at once, and in how much memory.
+#[derive(Args)]
+#[command(next_help_heading = "Batch")]
+pub(crate) struct BatchArgs {
+    /// Traces of a problem in flight at once [default: as many as there are traces, at most 64]
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<usize>,
+    /// Rows of the batch; auto takes what fits into memory
+    #[arg(long, value_name = "N|auto", default_value = "auto", hide_default_value = true, value_parser = MaxBatch::parse)]
+    pub(crate) max_batch: MaxBatch,
+    /// Memory that traces may take, as 512MiB or 4GiB [default: four fifths of what is free]
+    #[arg(long, value_name = "BYTES", value_parser = number::parse_bytes)]
+    pub(crate) memory: Option<u64>,
+}
+
+/// A number of rows, or none for `auto`.
+#[derive(Clone, Copy)]
+pub(crate) struct MaxBatch(pub(crate) Option<usize>);
+
+impl MaxBatch {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self(None));
+        }
+        text.parse()
+            .map(|n| Self(Some(n)))
+            .map_err(|_| "it is a number of rows or auto".to_owned())
+    }
+}
+
+/// On or off.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Switch {
+    /// Yes
+    On,
+    /// No
+    Off,
+}
+
+impl Switch {
+    pub(crate) fn is_on(self) -> bool {
+        matches!(self, Self::On)
+    }
+}

@@ -1,0 +1,113 @@
+//! `tts doctor`.
+
+use clap::Args;
+use serde_json::json;
+use tabled::builder::Builder;
+use tts::engine::memory::{self, Plan};
+use tts::engine::session::PREFILL_CHUNK;
+use tts::model::BLOCK;
+use tts::model::kernels::Tier;
+use tts::runner::{default_threads, default_tier};
+
+use super::ExitStatus;
+use super::args::{BatchArgs, ModelArgs};
+use super::number::{bytes, count};
+use super::printer::Printer;
+use super::solve::report_table;
+
+#[derive(Args)]
+pub(crate) struct DoctorArgs {
+    /// Traces that the prediction is for
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    traces: usize,
+    /// Tokens of a prompt that the prediction is for
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    prompt_tokens: usize,
+    /// Tokens that a trace may generate
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+    #[command(flatten)]
+    batch: BatchArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let available = memory::available();
+    let tier = args.model.tier.unwrap_or_else(default_tier);
+    let threads = args.model.threads.unwrap_or_else(default_threads);
+    let loaded = args.model.open(printer)?;
+    let (model, config, shape) = (&loaded.model, loaded.model.config(), loaded.model.shape());
+    let recommended = loaded.prompter.as_ref().and_then(|p| p.generation().max_new_tokens);
+    let most = config.max_positions.saturating_sub(args.prompt_tokens).max(1);
+    let max_tokens = args.max_tokens.or(recommended).unwrap_or(most).min(most);
+    let plan = Plan::new(
+        model,
+        args.prompt_tokens,
+        max_tokens,
+        threads,
+        args.batch.memory,
+        args.batch.max_batch.0,
+    );
+    let rows = args.batch.slots.unwrap_or(args.traces).min(args.traces).min(plan.max_batch).max(1);
+    let weights = model.bytes() as u64;
+    let work = model.workspace_bytes(rows.max(PREFILL_CHUNK), rows, threads) as u64;
+    let prompt = shape.sequence_bytes(args.prompt_tokens, 0) as u64;
+    let resident = weights + work + prompt + (rows as u64 * plan.bytes_per_trace).min(plan.budget);
+    let kv = (shape.block_bytes() / BLOCK) as u64;
+    let tiers: Vec<_> = Tier::available().iter().map(|t| t.name()).collect();
+    let formats = model.formats();
+    if printer.json() {
+        printer.object(&json!({
+            "version": env!("CARGO_PKG_VERSION"), "tier": tier.name(), "tiers": tiers, "threads": threads, "cores": default_threads(),
+            "memory_available_bytes": available, "model": loaded.name, "digest": loaded.digest, "parameters": config.parameters(),
+            "layers": config.layers, "hidden": config.hidden, "vocab": config.vocab, "context": config.max_positions,
+            "weight_bytes": weights, "weight_formats": formats.iter().map(|(f, n)| json!({"format": f, "bytes": n})).collect::<Vec<_>>(),
+            "tokenizer": loaded.prompter.is_some(), "chat_template": loaded.prompter.as_ref().is_some_and(|p| p.has_chat_template()),
+            "state_bytes": shape.state_bytes(), "kv_bytes_per_token": kv, "expected_tokens": plan.expected_tokens,
+            "bytes_per_trace": plan.bytes_per_trace, "max_batch": plan.max_batch, "traces": rows, "predicted_resident_bytes": resident,
+        }))?;
+        return Ok(ExitStatus::Done);
+    }
+    let mut table = Builder::default();
+    let mut row = |what: &str, is: String| table.push_record([what.to_owned(), is]);
+    row("instruction tier", format!("{tier} (this machine runs {})", tiers.join(", ")));
+    row("threads", format!("{threads} of {}", default_threads()));
+    row("memory available", bytes(available));
+    row(
+        "model",
+        format!(
+            "{}, {} parameters, {} blocks, context {}",
+            loaded.name,
+            count(config.parameters()),
+            config.layers,
+            count(config.max_positions as u64)
+        ),
+    );
+    let held: Vec<_> = formats.iter().map(|(f, n)| format!("{f} {}", bytes(*n as u64))).collect();
+    row("weights", format!("{} ({})", bytes(weights), held.join(", ")));
+    row(
+        "prompt",
+        match &loaded.prompter {
+            None => "no tokenizer: token ids only".to_owned(),
+            Some(p) if p.has_chat_template() => format!("tokenizer of {} ids, chat template", count(p.tokenizer_size() as u64)),
+            Some(p) => format!("tokenizer of {} ids, no chat template", count(p.tokenizer_size() as u64)),
+        },
+    );
+    row("state of a trace", bytes(shape.state_bytes() as u64));
+    row("keys and values", format!("{} a token", bytes(kv)));
+    row(
+        "a trace",
+        format!("{} at {} tokens", bytes(plan.bytes_per_trace), count(plan.expected_tokens as u64)),
+    );
+    row(
+        "rows of a batch",
+        format!("{} at most in {}", count(plan.max_batch as u64), bytes(plan.budget)),
+    );
+    row(
+        "resident memory",
+        format!("about {} with {} traces at a time", bytes(resident), count(rows as u64)),
+    );
+    printer.line(report_table(table, 2).trim_end())?;
+    Ok(ExitStatus::Done)
+}

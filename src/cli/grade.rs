@@ -1,0 +1,56 @@
+//! `tts grade`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, stdin};
+
+use anyhow::anyhow;
+use clap::Args;
+use serde_json::Value;
+use tts::evals::grade::grade_line;
+
+use super::ExitStatus;
+use super::number::{count, plural};
+use super::printer::Printer;
+use super::task::AnswerArgs;
+
+#[derive(Args)]
+pub(crate) struct GradeArgs {
+    /// JSON lines with `gold` and either `prediction` or `text`; `-` reads stdin
+    #[arg(default_value = "-", value_name = "FILE|-")]
+    file: String,
+    #[command(flatten)]
+    answers: AnswerArgs,
+}
+
+pub(crate) fn run(args: &GradeArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let task = args.answers.task()?;
+    let reader = args.answers.reader(task.as_ref())?;
+    let (name, lines): (&str, Box<dyn BufRead>) = if args.file == "-" {
+        ("stdin", Box::new(stdin().lock()))
+    } else {
+        let file = File::open(&args.file).map_err(|e| anyhow!("{} cannot be read: {e}", args.file))?;
+        (&args.file, Box::new(BufReader::new(file)))
+    };
+    let (mut graded, mut equal) = (0, 0);
+    for (i, line) in lines.lines().enumerate() {
+        let line = line.map_err(|e| anyhow!("{name}, line {}: {e}", i + 1))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let out = grade_line(&line, i + 1, &reader).map_err(|e| anyhow!("{name}: {e}"))?;
+        graded += 1;
+        equal += u64::from(serde_json::from_str::<Value>(&out).is_ok_and(|v| v["equal"] == true));
+        printer.line(&out)?;
+    }
+    if graded == 0 {
+        printer.warn(&format!("{name} holds no lines to grade"));
+    } else {
+        printer.note(&format!(
+            "{} of {} equal ({:.1} %)",
+            count(equal),
+            plural(graded, "answer"),
+            100.0 * equal as f64 / graded as f64
+        ));
+    }
+    Ok(ExitStatus::Done)
+}

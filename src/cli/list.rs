@@ -1,0 +1,123 @@
+//! `tts list`.
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use tabled::builder::Builder;
+use tts::evals::task::Task;
+use tts::hub::HubOptions;
+use tts::model::Config;
+use tts::strategies::{self, Preset};
+use tts::{BUNDLED, LoadOptions, Loaded};
+
+use super::ExitStatus;
+use super::printer::Printer;
+use super::solve::report_table;
+
+#[derive(Args)]
+pub(crate) struct ListArgs {
+    /// What to list
+    what: What,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// Models by name; any Falcon-H1 folder, GGUF file or hub id works too
+    Models,
+    /// Problem sets with their graders
+    Tasks,
+    /// Strategies by name; a preset file works too
+    Strategies,
+}
+
+/// Published models: hub id and the name of its shape.
+const PUBLISHED: [(&str, &str); 8] = [
+    ("tiiuae/Falcon-H1R-7B", "falcon-h1r-7b"),
+    ("tiiuae/Falcon-H1-Tiny-90M-Instruct", "tiny-90m"),
+    ("tiiuae/Falcon-H1-0.5B-Instruct", "falcon-h1-0.5b"),
+    ("tiiuae/Falcon-H1-1.5B-Instruct", "falcon-h1-1.5b"),
+    ("tiiuae/Falcon-H1-1.5B-Deep-Instruct", "falcon-h1-1.5b-deep"),
+    ("tiiuae/Falcon-H1-3B-Instruct", "falcon-h1-3b"),
+    ("tiiuae/Falcon-H1-7B-Instruct", "falcon-h1-7b"),
+    ("tiiuae/Falcon-H1-34B-Instruct", "falcon-h1-34b"),
+];
+
+pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let (columns, rows): (&[&str], _) = match args.what {
+        What::Models => (&["name", "parameters", "where"], models()?),
+        What::Tasks => (&["name", "problems", "data", "description"], tasks()?),
+        What::Strategies => (&["name", "kind", "description"], strategies()?),
+    };
+    if printer.json() {
+        for row in &rows {
+            printer.object(row)?;
+        }
+        return Ok(ExitStatus::Done);
+    }
+    if !printer.for_humans() {
+        for row in &rows {
+            printer.line(row["name"].as_str().unwrap_or_default())?;
+        }
+        return Ok(ExitStatus::Done);
+    }
+    let cell = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    let mut table = Builder::default();
+    table.push_record(columns.iter().copied());
+    for row in &rows {
+        table.push_record(columns.iter().map(|c| cell(&row[*c])));
+    }
+    printer.line(report_table(table, columns.len()).trim_end())?;
+    Ok(ExitStatus::Done)
+}
+
+fn models() -> anyhow::Result<Vec<Value>> {
+    let cache = HubOptions::from_env().ok().map(|hub| hub.cache);
+    let bundled = Loaded::open(&LoadOptions::default(), &mut |_| ())?;
+    let mut rows = vec![json!({
+        "name": BUNDLED,
+        "parameters": parameters(bundled.model.config().parameters()),
+        "where": "in the program",
+        "note": bundled.prompter.as_ref().and_then(|p| p.note()),
+    })];
+    for (id, shape) in PUBLISHED {
+        let folder = format!("models--{}", id.replace('/', "--"));
+        let here = cache.as_ref().is_some_and(|c| c.join(folder).join("snapshots").is_dir());
+        rows.push(json!({
+            "name": id,
+            "parameters": Config::named(shape).map(|c| parameters(c.parameters())),
+            "where": if here { "in the cache" } else { "on the hub" },
+        }));
+    }
+    Ok(rows)
+}
+
+/// `7.6 B`.
+pub(crate) fn parameters(n: u64) -> String {
+    match n as f64 {
+        n if n >= 1e9 => format!("{:.1} B", n / 1e9),
+        n if n >= 1e6 => format!("{:.1} M", n / 1e6),
+        n => format!("{:.0} K", n / 1e3),
+    }
+}
+
+fn tasks() -> anyhow::Result<Vec<Value>> {
+    Task::names()
+        .map(|name| {
+            let task = Task::named(name)?;
+            let data = task.data.hub.or(task.data.file).unwrap_or_else(|| "in the program".to_owned());
+            Ok(json!({"name": task.name, "problems": task.count, "data": data, "description": task.description}))
+        })
+        .collect()
+}
+
+fn strategies() -> anyhow::Result<Vec<Value>> {
+    strategies::names()
+        .map(|name| {
+            let preset = serde_json::to_value(Preset::named(name)?)?;
+            Ok(json!({"name": name, "kind": preset["kind"], "description": preset["description"], "settings": preset["settings"]}))
+        })
+        .collect()
+}

@@ -1,0 +1,204 @@
+//! The command line: arguments in, a library call, a printer out. One file a subcommand.
+
+mod args;
+mod complete;
+mod completions;
+mod config_file;
+mod doctor;
+mod downloads;
+mod generate;
+mod grade;
+mod interrupt;
+mod list;
+mod number;
+mod printer;
+mod score;
+mod solve;
+mod task;
+mod token_ids;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::builder::BoolishValueParser;
+use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use printer::Printer;
+
+/// Solves problems with many reasoning traces at once: weak ones are stopped while they run, the answer is voted by confidence.
+#[derive(Parser)]
+#[command(name = "tts", version, max_term_width = 110, args_override_self = false)]
+#[command(after_help = "Every flag can also be set as TTS_<FLAG> in the environment, or by its name in the file of --config.")]
+struct Cli {
+    #[command(flatten)]
+    global: args::GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Solves a problem, or a set of them
+    Solve(Box<solve::SolveArgs>),
+    /// Reads a text and prints what the model thought of each token
+    Score(score::ScoreArgs),
+    /// Continues a raw prompt, without the chat template
+    Complete(Box<complete::CompleteArgs>),
+    /// Writes problems with exact answers and worked solutions
+    Generate(generate::GenerateArgs),
+    /// Compares answers with gold answers, line by line
+    Grade(grade::GradeArgs),
+    /// Lists the models, tasks or strategies that are known
+    List(list::ListArgs),
+    /// Says what this machine has and what a model takes
+    Doctor(doctor::DoctorArgs),
+    /// Writes a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ExitStatus {
+    /// It did what it was asked.
+    Done,
+    /// It ran, and there is no answer.
+    NoAnswer,
+    /// The input was wrong, or the run could not go on.
+    Refused,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(match status {
+            ExitStatus::Done => 0,
+            ExitStatus::NoAnswer => 1,
+            ExitStatus::Refused => 2,
+            ExitStatus::Interrupted => 130,
+        })
+    }
+}
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    log_to_stderr();
+    let cli = match parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(Refusal::Clap(error)) => {
+            // help and version go to stdout and are no failure
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitStatus::Refused
+            } else {
+                ExitStatus::Done
+            }
+            .into();
+        }
+        Err(Refusal::ConfigFile(error)) => {
+            Printer::new(false, false).error(&error.to_string());
+            return ExitStatus::Refused.into();
+        }
+    };
+    let printer = Printer::new(cli.global.json, cli.global.quiet);
+    let ended = run(cli.command, &printer).and_then(|status| {
+        printer.flush()?;
+        Ok(status)
+    });
+    match ended {
+        Ok(status) => status.into(),
+        // whoever read our output has enough of it
+        Err(error) if is_broken_pipe(&error) => ExitStatus::Done.into(),
+        Err(error) => {
+            printer.error(&error.to_string());
+            ExitStatus::Refused.into()
+        }
+    }
+}
+
+fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    match command {
+        Command::Solve(args) => solve::run(&args, printer),
+        Command::Score(args) => score::run(&args, printer),
+        Command::Complete(args) => complete::run(&args, printer),
+        Command::Generate(args) => generate::run(&args, printer),
+        Command::Grade(args) => grade::run(&args, printer),
+        Command::List(args) => list::run(&args, printer),
+        Command::Doctor(args) => doctor::run(&args, printer),
+        Command::Completions(args) => completions::run(&args, printer),
+    }
+}
+
+enum Refusal {
+    Clap(clap::Error),
+    ConfigFile(anyhow::Error),
+}
+
+/// Reads the command line, the environment and the file of `--config`, in this order of precedence.
+fn parse(mut words: Vec<OsString>) -> Result<Cli, Refusal> {
+    let mut command = command();
+    let mut matches = command.try_get_matches_from_mut(&words).map_err(Refusal::Clap)?;
+    if let Some(file) = matches.get_one::<std::path::PathBuf>("config").cloned() {
+        let added = config_file::words(&file, &command, &matches).map_err(Refusal::ConfigFile)?;
+        if !added.is_empty() {
+            let end = words.iter().position(|w| w == "--").unwrap_or(words.len());
+            words.splice(end..end, added);
+            matches = command.try_get_matches_from_mut(&words).map_err(|error| {
+                let text = error.to_string();
+                let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                Refusal::ConfigFile(anyhow::anyhow!("{}: {first}", file.display()))
+            })?;
+        }
+    }
+    Cli::from_arg_matches(&matches).map_err(Refusal::Clap)
+}
+
+/// The whole command line, each flag with its variable.
+fn command() -> clap::Command {
+    Cli::command()
+        .mut_args(with_variable)
+        .mut_subcommands(|c| c.mut_args(with_variable))
+}
+
+fn with_variable(arg: Arg) -> Arg {
+    let Some(long) = arg.get_long().filter(|long| !matches!(*long, "help" | "version")) else {
+        return arg;
+    };
+    let name = format!("TTS_{}", long.to_uppercase().replace('-', "_"));
+    // clap keeps names for the life of the program
+    let name: &'static str = Box::leak(name.into_boxed_str());
+    let arg = if matches!(arg.get_action(), ArgAction::SetTrue) {
+        arg.value_parser(BoolishValueParser::new())
+    } else {
+        arg
+    };
+    arg.env(name).hide_env(true)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|e| {
+        e.downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TTS_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// The name among `known` that is spelt most like `name`.
+fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known.into_iter().min_by_key(|k| strsim::damerau_levenshtein(name, k))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

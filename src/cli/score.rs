@@ -1,0 +1,166 @@
+//! `tts score`.
+
+use std::cmp::Ordering;
+
+use anyhow::bail;
+use clap::Args;
+use serde::Serialize;
+use tabled::builder::Builder;
+use tts::engine::session::Session;
+use tts::model::kernels::Tier;
+use tts::model::kernels::sample::scan;
+use tts::runner::{default_threads, default_tier};
+use tts::strategies::windows::GroupWindow;
+
+use super::ExitStatus;
+use super::args::ModelArgs;
+use super::printer::{Printer, harmless};
+use super::solve::report_table;
+use super::token_ids::InputArgs;
+
+/// Alternatives that the table shows.
+const SHOWN: usize = 3;
+
+#[derive(Args)]
+pub(crate) struct ScoreArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    /// Most likely ids that are given for each position
+    #[arg(long, value_name = "K", default_value_t = 20)]
+    top_k: usize,
+    /// Tokens in a group: group_confidence is the mean confidence of that many tokens, null before the first full group
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    window: usize,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// The object of `--json`. `confidence[i]` and `top[i]` belong to the distribution after tokens `0..=i`, `logprobs[i]` is token i under the
+/// distribution before it.
+#[derive(Serialize)]
+struct Scored {
+    token_ids: Vec<u32>,
+    logprobs: Vec<Option<f32>>,
+    confidence: Vec<f32>,
+    group_confidence: Vec<Option<f32>>,
+    top: Vec<Vec<(u32, Option<f32>)>>,
+}
+
+pub(crate) fn run(args: &ScoreArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    if args.window == 0 {
+        bail!("--window 0 holds no token; it must be at least 1");
+    }
+    let loaded = args.model.open(printer)?;
+    let ids = args.input.ids(&loaded)?;
+    let tier = args.model.tier.unwrap_or_else(default_tier);
+    let mut session = Session::new(loaded.model.clone(), args.model.threads.unwrap_or_else(default_threads), tier);
+    let scored = score(&mut session, tier, ids, args.top_k, args.window)?;
+    if printer.json() {
+        printer.object(&scored)?;
+        return Ok(ExitStatus::Done);
+    }
+    let text = |id: u32| match &loaded.prompter {
+        Some(prompter) => harmless(&prompter.decode(&[id], false).replace('\n', "\\n").replace('\t', "\\t")),
+        None => String::new(),
+    };
+    if printer.for_humans() {
+        let mut table = Builder::default();
+        table.push_record(["token", "id", "logprob", "confidence", "group", "most likely next"]);
+        for (i, id) in scored.token_ids.iter().enumerate() {
+            let next: Vec<_> = scored.top[i]
+                .iter()
+                .take(SHOWN)
+                .map(|(id, p)| format!("{} {:.2}", text(*id), p.unwrap_or(f32::NEG_INFINITY)))
+                .collect();
+            let number = |x: Option<f32>| x.map_or_else(|| "-".to_owned(), |x| format!("{x:.4}"));
+            table.push_record([
+                text(*id),
+                id.to_string(),
+                number(scored.logprobs[i]),
+                number(Some(scored.confidence[i])),
+                number(scored.group_confidence[i]),
+                next.join("  "),
+            ]);
+        }
+        printer.line(report_table(table, 6).trim_end())?;
+        let sum: f64 = scored.logprobs.iter().flatten().map(|p| f64::from(*p)).sum();
+        printer.note(&format!("{} tokens, log-probability {sum:.4}", scored.token_ids.len()));
+    } else {
+        let number = |x: Option<f32>| x.map_or_else(String::new, |x| x.to_string());
+        for (i, id) in scored.token_ids.iter().enumerate() {
+            printer.line(&format!(
+                "{id}\t{}\t{}\t{}",
+                number(scored.logprobs[i]),
+                scored.confidence[i],
+                text(*id)
+            ))?;
+        }
+    }
+    Ok(ExitStatus::Done)
+}
+
+fn score(session: &mut Session, tier: Tier, ids: Vec<u32>, top_k: usize, window: usize) -> anyhow::Result<Scored> {
+    let n = ids.len();
+    let mut scored = Scored {
+        logprobs: vec![None; n],
+        confidence: Vec::with_capacity(n),
+        group_confidence: Vec::with_capacity(n),
+        top: Vec::with_capacity(n),
+        token_ids: ids,
+    };
+    let mut groups = GroupWindow::new(window.min(n + 1));
+    let mut broken = None;
+    let ids = scored.token_ids.clone();
+    session.score(&ids, |i, row| {
+        let seen = scan(tier, row);
+        if seen.broken || seen.kept == 0 {
+            broken.get_or_insert(i);
+            return;
+        }
+        let total: f64 = row.iter().map(|z| (f64::from(*z) - f64::from(seen.max)).exp()).sum();
+        let logsumexp = f64::from(seen.max) + total.ln();
+        // a masked id has no finite log-probability, and JSON no infinity
+        let logprob = |id: u32| Some((f64::from(row[id as usize]) - logsumexp) as f32).filter(|p| p.is_finite());
+        if let Some(next) = ids.get(i + 1) {
+            scored.logprobs[i + 1] = logprob(*next);
+        }
+        scored
+            .top
+            .push(largest(row, top_k).into_iter().map(|id| (id, logprob(id))).collect());
+        scored.confidence.push(seen.confidence());
+        scored.group_confidence.push(groups.push(seen.confidence()).map(|g| g as f32));
+    });
+    match broken {
+        Some(i) => {
+            bail!("the model's logits after token {i} are not numbers (NaN or infinite); the weights are damaged or the dtype overflows")
+        }
+        None => Ok(scored),
+    }
+}
+
+/// The ids of the `k` largest logits, largest first, of equal ones the lowest id first.
+fn largest(row: &[f32], k: usize) -> Vec<u32> {
+    let order = |a: &u32, b: &u32| -> Ordering { row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b)) };
+    let mut ids: Vec<u32> = (0..row.len() as u32).collect();
+    let k = k.min(ids.len());
+    if k == 0 {
+        return Vec::new();
+    }
+    if k < ids.len() {
+        ids.select_nth_unstable_by(k - 1, order);
+        ids.truncate(k);
+    }
+    ids.sort_unstable_by(order);
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_largest_come_first_and_ties_by_id() {
+        let row = [0.5, 2.0, f32::NEG_INFINITY, 2.0, -1.0];
+        assert_eq!(super::largest(&row, 3), [1, 3, 0]);
+        assert_eq!(super::largest(&row, 9), [1, 3, 0, 4, 2]);
+        assert!(super::largest(&row, 0).is_empty());
+    }
+}

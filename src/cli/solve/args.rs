@@ -1,0 +1,218 @@
+//! What was typed, and what is meant.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::Args;
+use tts::Settings;
+use tts::strategies::{Consensus, Overrides, Preset, Statistic, VoteKind, Window};
+
+use crate::cli::args::{BatchArgs, ModelArgs, SamplingArgs, Switch};
+use crate::cli::number;
+use crate::cli::task::AnswerArgs;
+
+#[derive(Args)]
+pub(crate) struct SolveArgs {
+    /// The problem; `-` reads it from stdin
+    #[arg(conflicts_with = "data")]
+    pub(super) problem: Option<String>,
+    /// A set of problems: a JSONL, JSON or CSV file, `-` for stdin, or a task of `tts list tasks`
+    #[arg(long, value_name = "FILE|TASK")]
+    pub(super) data: Option<String>,
+    /// Only these problems of the set
+    #[arg(long, value_delimiter = ',', value_name = "A,B", conflicts_with = "problem")]
+    pub(super) ids: Option<Vec<String>>,
+    /// Only the first N problems of the set
+    #[arg(long, value_name = "N", conflicts_with = "problem")]
+    pub(super) limit: Option<usize>,
+    /// Which field of the set is what: question=NAME, answer=NAME or id=NAME
+    #[arg(long, value_name = "ROLE=NAME", conflicts_with = "problem")]
+    pub(super) field: Vec<String>,
+    /// Traces for each problem, at most
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    traces: usize,
+    /// Prints what would run, the exact prompt included, and runs nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Records every trace in this folder as it ends; the same command goes on where it stopped
+    #[arg(long, value_name = "DIR")]
+    pub(super) run: Option<PathBuf>,
+    #[command(flatten)]
+    strategy: StrategyArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    prompt: PromptArgs,
+    #[command(flatten)]
+    pub(super) answers: AnswerArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    batch: BatchArgs,
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+}
+
+/// Which strategy decides, and settings over its preset's.
+#[derive(Args)]
+#[command(next_help_heading = "Strategy")]
+struct StrategyArgs {
+    /// A strategy of `tts list strategies`, or a preset file
+    #[arg(long, value_name = "NAME|FILE.toml", default_value = "deepconf-low")]
+    strategy: String,
+    /// Complete traces that set the bar
+    #[arg(long, value_name = "N")]
+    warmup: Option<usize>,
+    /// Tokens in a group
+    #[arg(long, value_name = "N|auto")]
+    window: Option<Window>,
+    /// Share of the traces that the bar keeps
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    keep_top: Option<f64>,
+    /// Share of the vote that ends a problem early
+    #[arg(long, value_name = "TAU|off", allow_negative_numbers = true)]
+    consensus: Option<Consensus>,
+    /// Fewest ballots of a filtered vote
+    #[arg(long, value_name = "N")]
+    min_votes: Option<usize>,
+    /// The vote that decides
+    #[arg(long, value_name = "VOTE", value_parser = vote)]
+    vote: Option<VoteKind>,
+    /// What complete traces are filtered or ranked by
+    #[arg(long, value_name = "STATISTIC", value_parser = statistic)]
+    statistic: Option<Statistic>,
+    /// Probability that the leader stays ahead (adaptive-consistency)
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    certainty: Option<f64>,
+    /// Traces that must agree (esc)
+    #[arg(long, value_name = "N")]
+    agree: Option<usize>,
+    /// How many of the first to finish vote (short-m-at-k)
+    #[arg(long, value_name = "M")]
+    first: Option<usize>,
+    /// Exponent of a rank's weight (borda)
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    power: Option<f64>,
+    /// Whether traces that were cut off vote
+    #[arg(long, value_name = "on|off")]
+    count_truncated: Option<Switch>,
+}
+
+/// When traces and problems end.
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// Tokens at which a trace is cut off
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// Tokens of a problem after which the vote so far decides
+    #[arg(long, value_name = "N")]
+    max_total_tokens: Option<u64>,
+    /// Time after which the votes so far decide, as 90s, 30m or 2h
+    #[arg(long, value_name = "TIME", value_parser = number::parse_duration)]
+    time_limit: Option<Duration>,
+    /// Tokens after which a trace's thinking is ended
+    #[arg(long, value_name = "N")]
+    thinking_budget: Option<usize>,
+    /// Whether a trace that repeats itself word for word is ended
+    #[arg(long, value_name = "on|off", default_value = "on", hide_default_value = true)]
+    loop_stop: Switch,
+    /// Goes on past the end of the text
+    #[arg(long)]
+    ignore_eos: bool,
+}
+
+/// What the model is asked.
+#[derive(Args)]
+#[command(next_help_heading = "Prompt")]
+struct PromptArgs {
+    /// System message
+    #[arg(long, value_name = "TEXT|@FILE")]
+    system: Option<String>,
+    /// The user's turn, with {problem} and {instruction} in it
+    #[arg(long, value_name = "TEXT|@FILE")]
+    prompt_template: Option<String>,
+    /// What is asked after the problem [default: the task's, the model's, else to put the answer into \boxed{}]
+    #[arg(long, value_name = "TEXT|@FILE")]
+    instruction: Option<String>,
+}
+
+impl SolveArgs {
+    /// The settings that the flags mean.
+    pub(super) fn settings(&self) -> anyhow::Result<Settings> {
+        let (limits, prompt) = (&self.limits, &self.prompt);
+        Ok(Settings {
+            strategy: self.strategy.preset()?,
+            traces: self.traces,
+            slots: self.batch.slots,
+            max_batch: self.batch.max_batch.0,
+            memory: self.batch.memory,
+            threads: self.model.threads,
+            tier: self.model.tier,
+            max_tokens: limits.max_tokens,
+            sampling: self.sampling.choice(),
+            seed: self.sampling.seed,
+            ignore_eos: limits.ignore_eos,
+            loop_stop: limits.loop_stop.is_on(),
+            thinking_budget: limits.thinking_budget,
+            max_total_tokens: limits.max_total_tokens,
+            time_limit: limits.time_limit,
+            system: text_or_file("system", prompt.system.as_deref())?,
+            prompt_template: text_or_file("prompt-template", prompt.prompt_template.as_deref())?,
+            instruction: text_or_file("instruction", prompt.instruction.as_deref())?,
+        })
+    }
+}
+
+impl StrategyArgs {
+    fn preset(&self) -> anyhow::Result<Preset> {
+        let name = &self.strategy;
+        let is_file = Path::new(name).extension().is_some_and(|e| e == "toml") || name.contains(['/', '\\']);
+        let mut preset = if is_file {
+            let text = std::fs::read_to_string(name).map_err(|e| anyhow!("the strategy file {name} cannot be read: {e}"))?;
+            Preset::from_toml(&text, name)?
+        } else {
+            Preset::named(name)?
+        };
+        preset.apply(&Overrides {
+            warmup: self.warmup,
+            window: self.window,
+            keep_top: self.keep_top,
+            consensus: self.consensus.map(Consensus::share),
+            min_votes: self.min_votes,
+            vote: self.vote,
+            statistic: self.statistic,
+            certainty: self.certainty,
+            batch: self.agree,
+            first: self.first,
+            power: self.power,
+            count_truncated: self.count_truncated.map(Switch::is_on),
+        })?;
+        Ok(preset)
+    }
+}
+
+fn vote(name: &str) -> Result<VoteKind, String> {
+    VoteKind::REPORTED
+        .into_iter()
+        .find(|v| v.name() == name)
+        .ok_or_else(|| format!("it is one of {}", VoteKind::REPORTED.map(VoteKind::name).join(", ")))
+}
+
+fn statistic(name: &str) -> Result<Statistic, String> {
+    serde_json::from_value(serde_json::Value::from(name))
+        .map_err(|_| "it is one of mean, tail, bottom, lowest-group, sequence-logprob, self-certainty".to_owned())
+}
+
+/// A text, or the text of the file after `@`.
+fn text_or_file(flag: &str, value: Option<&str>) -> anyhow::Result<Option<String>> {
+    match value.map(|v| (v, v.strip_prefix('@'))) {
+        None => Ok(None),
+        Some((text, None)) => Ok(Some(text.to_owned())),
+        Some((_, Some(file))) => {
+            let text = std::fs::read_to_string(file).map_err(|e| anyhow!("--{flag} @{file} cannot be read: {e}"))?;
+            Ok(Some(text.trim_end_matches('\n').to_owned()))
+        }
+    }
+}

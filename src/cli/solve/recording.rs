@@ -1,0 +1,108 @@
+//! `--run DIR`: what is recorded, and what need not be done again.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tts::run::{Manifest, RunFolder, Status, without_answers};
+use tts::runner::Prepared;
+use tts::{Runner, Solved, Watch};
+
+use crate::cli::printer::Printer;
+
+/// A run folder, if there is to be one.
+pub(super) struct Recorder(Option<RunFolder>);
+
+impl Recorder {
+    /// Opens the folder. `answers` says how answers are read and compared.
+    pub(super) fn open(
+        dir: Option<&Path>,
+        runner: &Runner,
+        prepared: &[Prepared],
+        data: Option<String>,
+        answers: Value,
+        printer: &Printer,
+    ) -> anyhow::Result<Self> {
+        let Some(dir) = dir else { return Ok(Self(None)) };
+        let folder = RunFolder::open(dir, manifest(runner, prepared, data, answers)?)?;
+        for p in prepared {
+            folder.claim(&p.id, &p.prompt.ids)?;
+        }
+        for warning in folder.recording().warnings() {
+            printer.warn(&format!("{}: {warning}", dir.display()));
+        }
+        let recorded: usize = prepared.iter().map(|p| folder.recording().traces(&p.id)).sum();
+        if recorded > 0 {
+            printer.note(&format!("going on with {}, which holds {recorded} traces of this", dir.display()));
+        }
+        Ok(Self(Some(folder)))
+    }
+
+    /// The result of a problem that was decided before, with the same settings.
+    pub(super) fn decided(&self, problem: &Prepared) -> anyhow::Result<Option<Value>> {
+        let Some(folder) = &self.0 else { return Ok(None) };
+        let mut value = folder.decided(&problem.id)?;
+        if let Some(Value::Object(object)) = &mut value {
+            object.remove("decisions");
+        }
+        Ok(value)
+    }
+
+    /// Gives a watcher what is recorded, and somewhere to record to.
+    pub(super) fn watch(&self, problem: &Prepared, mut watch: Watch) -> anyhow::Result<Watch> {
+        if let Some(folder) = &self.0 {
+            // answers are read anew: this run may read them in another way than the last
+            watch.recorded = without_answers(folder.recorded(&problem.id)?);
+            watch.records = Some(folder.sink(&problem.id));
+        }
+        Ok(watch)
+    }
+
+    /// Keeps a result.
+    pub(super) fn keep(&self, solved: &Solved) -> anyhow::Result<()> {
+        match &self.0 {
+            Some(folder) => Ok(folder.write_decided(&solved.to_json(), &solved.decided)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Says how the run ended.
+    pub(super) fn close(self, finished: bool) -> anyhow::Result<()> {
+        match self.0 {
+            Some(folder) => Ok(folder.close(if finished { Status::Finished } else { Status::Interrupted })?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What changes the traces, what changes the decisions, and the rest.
+fn manifest(runner: &Runner, prepared: &[Prepared], data: Option<String>, answers: Value) -> anyhow::Result<Manifest> {
+    let (settings, resolved, loaded) = (runner.settings(), runner.resolved(), runner.loaded());
+    let prompter = loaded.prompter()?;
+    let rules = prepared.first().map(|p| runner.rules(p)).unwrap_or_default();
+    let traces = json!({
+        "model": loaded.digest,
+        "dtype": loaded.model.formats().iter().map(|(format, _)| *format).collect::<Vec<_>>(),
+        "tier": resolved.tier.name(),
+        "prompter": prompter.digest(),
+        "instruction": settings.instruction.as_deref().unwrap_or_else(|| prompter.instruction()),
+        "system": settings.system,
+        "prompt_template": settings.prompt_template,
+        "sampling": resolved.sampling(),
+        "seed": settings.seed,
+        "max_tokens": resolved.max_tokens,
+        "stop_ids": rules.stop_ids,
+        "ignore_eos": rules.ignore_eos,
+        "loop_stop": rules.loop_stop,
+        "thinking_budget": rules.thinking_budget,
+    });
+    let decisions = json!({
+        "strategy": settings.strategy,
+        "traces": settings.traces,
+        "slots": resolved.slots,
+        "max_total_tokens": settings.max_total_tokens,
+        "time_limit_seconds": settings.time_limit.map(|t| t.as_secs_f64()),
+        "answers": answers,
+    });
+    let machine = json!({ "threads": resolved.threads, "tier": resolved.tier.name(), "model": loaded.name });
+    Ok(Manifest::new(traces, decisions, data, machine))
+}

@@ -1,0 +1,67 @@
+//! `--text`, `-` and `--token-ids`: what a model is to read, raw.
+
+use std::io::Read;
+
+use anyhow::{anyhow, bail};
+use clap::Args;
+use tts::Loaded;
+
+/// Where the tokens come from.
+#[derive(Args)]
+pub(crate) struct InputArgs {
+    /// `-` reads the text from stdin
+    #[arg(value_name = "-", value_parser = dash, conflicts_with_all = ["text", "token_ids"])]
+    stdin: Option<()>,
+    /// The text; special tokens written in it are recognised, none is added
+    #[arg(long, value_name = "TEXT", conflicts_with = "token_ids")]
+    text: Option<String>,
+    /// Token ids instead of a text, as 1,2,3; needs no tokenizer
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    token_ids: Option<Vec<u32>>,
+}
+
+fn dash(text: &str) -> Result<(), String> {
+    if text == "-" {
+        Ok(())
+    } else {
+        Err("only `-`, for stdin, can stand here; give a text with --text".to_owned())
+    }
+}
+
+impl InputArgs {
+    /// The ids, all of which the model has.
+    pub(crate) fn ids(&self, loaded: &Loaded) -> anyhow::Result<Vec<u32>> {
+        let config = loaded.model.config();
+        let ids = match (&self.token_ids, &self.text, self.stdin) {
+            (Some(ids), _, _) => ids.clone(),
+            (None, Some(text), _) => loaded.prompter()?.encode_raw(text)?,
+            (None, None, Some(())) => {
+                let mut text = String::new();
+                std::io::stdin()
+                    .lock()
+                    .read_to_string(&mut text)
+                    .map_err(|e| anyhow!("the text on stdin cannot be read: {e}"))?;
+                loaded.prompter()?.encode_raw(text.trim_end_matches('\n'))?
+            }
+            (None, None, None) => bail!("there is nothing to read: give --text TEXT, --token-ids 1,2,3 or `-` for stdin"),
+        };
+        if ids.is_empty() {
+            bail!("the text is empty; give at least one token");
+        }
+        if let Some(id) = ids.iter().find(|id| **id as usize >= config.vocab) {
+            bail!(
+                "--token-ids: {id} is not an id of the model, whose vocabulary has {} ids (0 to {})",
+                config.vocab,
+                config.vocab - 1
+            );
+        }
+        if ids.len() > config.max_positions {
+            bail!(
+                "the text has {} tokens, more than the model's context of {}",
+                ids.len(),
+                config.max_positions
+            );
+        }
+        Ok(ids)
+    }
+}

@@ -1,0 +1,6 @@
+//! The batched engine: sessions of lanes, the scheduler that runs problems on them, and the sampler.
+
+pub mod memory;
+pub mod sampler;
+pub mod scheduler;
+pub mod session;

@@ -1,0 +1,506 @@
+//! Runs problems on a session: admits them, steps their rows together, and sees to it that memory is there before it is needed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::broadcast;
+use tts_strategies::TraceId;
+
+use super::memory::Plan;
+use super::sampler::{Sampling, Stream};
+use super::session::{Lane, Manner, Prefix, Session, Turn};
+use crate::backend::{Event, Outcome, RunError, Snapshot};
+use crate::solve::{Bounds, Cut, Problem, Setup, Token, TraceRecord};
+
+/// Time between two progress events of a problem.
+const PROGRESS: Duration = Duration::from_millis(100);
+
+/// What a caller may do to a running problem.
+#[derive(Default, Debug)]
+pub struct Control {
+    /// Nobody waits for the result any more: drop the problem.
+    pub cancelled: AtomicBool,
+    /// Decide now with the votes there are.
+    pub interrupted: AtomicBool,
+}
+
+/// Where ended traces go as they end. An error ends the problem.
+pub type RecordSink = Box<dyn FnMut(&TraceRecord) -> Result<(), String> + Send>;
+/// Called once with the outcome.
+pub type Reply = Box<dyn FnOnce(Result<Outcome, RunError>) + Send>;
+
+/// A problem to run.
+pub struct Ticket {
+    /// Strategy, rules, bounds.
+    pub setup: Setup,
+    /// Token ids of the prompt.
+    pub prompt: Vec<u32>,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Part of every trace's random stream.
+    pub seed: u64,
+    /// Ids that may not be drawn.
+    pub held: Vec<u32>,
+    /// When the vote so far must do.
+    pub deadline: Option<Instant>,
+    /// The caller's hand on it.
+    pub control: Arc<Control>,
+    /// Progress; a bounded ring, so a reader that is late loses the oldest.
+    pub events: Option<broadcast::Sender<Event>>,
+    /// Ended traces.
+    pub records: Option<RecordSink>,
+    /// The outcome.
+    pub reply: Reply,
+}
+
+struct Running {
+    ticket: Hand,
+    problem: Problem,
+    prefix: Arc<Prefix>,
+    lanes: BTreeMap<TraceId, Lane>,
+    /// set aside: its lanes are gone until there is memory for them
+    aside: bool,
+    records: Vec<TraceRecord>,
+    slots: usize,
+    bounds: Bounds,
+    wanted_slots: usize,
+    told: Instant,
+    notices: BTreeSet<String>,
+    peak_rows: usize,
+}
+
+/// The parts of a ticket that live as long as the problem.
+struct Hand {
+    sampling: Arc<Sampling>,
+    seed: u64,
+    held: Arc<[u32]>,
+    deadline: Option<Instant>,
+    control: Arc<Control>,
+    events: Option<broadcast::Sender<Event>>,
+    records: Option<RecordSink>,
+    reply: Option<Reply>,
+}
+
+impl Hand {
+    fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(events) = &self.events
+            && events.receiver_count() > 0
+        {
+            let _ = events.send(event());
+        }
+    }
+}
+
+/// Runs any number of problems in one batch.
+pub struct Scheduler {
+    session: Session,
+    plan: Plan,
+    waiting: VecDeque<Ticket>,
+    running: Vec<Running>,
+}
+
+impl Scheduler {
+    /// A scheduler that keeps to `plan`.
+    pub fn new(session: Session, plan: Plan) -> Self {
+        Self {
+            session,
+            plan,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+        }
+    }
+    /// Queues a problem.
+    pub fn submit(&mut self, ticket: Ticket) {
+        self.waiting.push_back(ticket);
+    }
+    /// Whether there is nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+    /// The session.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+    /// Bytes that prompts and traces hold; at most the plan's budget, unless a single trace takes more.
+    pub fn memory_used(&self) -> u64 {
+        self.used()
+    }
+
+    /// Admits what fits, then gives every active problem one tick.
+    pub fn turn(&mut self) {
+        self.obey();
+        self.admit();
+        self.make_room();
+        self.step();
+        self.close();
+    }
+
+    /// Cancellations, interrupts and deadlines.
+    fn obey(&mut self) {
+        self.waiting.retain_mut(|t| !t.control.cancelled.load(Ordering::Relaxed));
+        self.running.retain(|r| !r.ticket.control.cancelled.load(Ordering::Relaxed));
+        let now = Instant::now();
+        for r in &mut self.running {
+            if r.ticket.control.interrupted.load(Ordering::Relaxed) {
+                r.problem.cut(Cut::Interrupted);
+            } else if r.ticket.deadline.is_some_and(|d| now >= d) {
+                r.problem.cut(Cut::TimeLimit);
+            }
+        }
+        let stopped = |t: &Ticket| {
+            if t.control.interrupted.load(Ordering::Relaxed) {
+                Some(Cut::Interrupted)
+            } else {
+                t.deadline.is_some_and(|d| now >= d).then_some(Cut::TimeLimit)
+            }
+        };
+        let mut i = 0;
+        while i < self.waiting.len() {
+            match stopped(&self.waiting[i]) {
+                Some(cut) => {
+                    let ticket = self.waiting.remove(i).expect("in range");
+                    (ticket.reply)(Err(RunError::NotStarted(cut)));
+                }
+                None => i += 1,
+            }
+        }
+    }
+
+    fn admit(&mut self) {
+        while let Some(next) = self.waiting.front() {
+            // what was set aside comes back first, or it might wait for ever
+            if self.running.iter().any(|r| r.aside) {
+                return;
+            }
+            let reserved: usize = self.running.iter().map(|r| r.slots).sum();
+            let wanted = next.setup.bounds.slots.max(1);
+            let slots = wanted.min(self.plan.max_batch);
+            let (prompt, each) = self.expected(next.prompt.len(), next.setup.rules.max_tokens);
+            let free = self.plan.budget.saturating_sub(self.promised()).saturating_sub(prompt);
+            let fits = (free / each.max(1)).min(slots as u64) as usize;
+            if !self.running.is_empty() && (reserved + slots > self.plan.max_batch || fits < slots) {
+                return;
+            }
+            let slots = slots.min(fits.max(1));
+            let ticket = self.waiting.pop_front().expect("there is a front");
+            self.start(ticket, wanted, slots);
+        }
+    }
+
+    fn start(&mut self, ticket: Ticket, wanted: usize, slots: usize) {
+        let Ticket {
+            mut setup,
+            prompt,
+            sampling,
+            seed,
+            held,
+            deadline,
+            control,
+            events,
+            records,
+            reply,
+        } = ticket;
+        let prefix = match self.session.prefill(&prompt) {
+            Ok(prefix) => prefix,
+            Err(_) => {
+                reply(Err(RunError::BrokenPrompt(setup.id)));
+                return;
+            }
+        };
+        setup.bounds.slots = slots;
+        let hand = Hand {
+            sampling: Arc::new(sampling),
+            seed,
+            held: held.into(),
+            deadline,
+            control,
+            events,
+            records,
+            reply: Some(reply),
+        };
+        let bounds = setup.bounds.clone();
+        let problem = Problem::new(setup);
+        hand.tell(|| Event::Started {
+            problem: problem.id().to_owned(),
+            slots,
+            prompt_tokens: prompt.len(),
+        });
+        let mut running = Running {
+            ticket: hand,
+            problem,
+            prefix,
+            lanes: BTreeMap::new(),
+            aside: false,
+            records: Vec::new(),
+            slots,
+            bounds,
+            wanted_slots: wanted,
+            told: Instant::now(),
+            notices: BTreeSet::new(),
+            peak_rows: 0,
+        };
+        if slots < wanted {
+            let per = self.session.model().shape().sequence_bytes(self.plan.expected_tokens, prompt.len()) as f64 / f64::from(1 << 20);
+            running.notice(format!(
+                "{slots} traces at a time instead of {wanted}: the batch holds {} rows and a trace takes {per:.1} MiB",
+                self.plan.max_batch
+            ));
+        }
+        self.running.push(running);
+    }
+
+    /// Bytes that prompts and lanes hold.
+    fn used(&self) -> u64 {
+        self.running.iter().map(|r| self.held(r)).sum()
+    }
+
+    fn held(&self, r: &Running) -> u64 {
+        let shape = self.session.model().shape();
+        let prompt = r.prefix.ids().len();
+        let lanes: usize = r.lanes.values().map(|l| shape.sequence_bytes(l.sequence().len(), prompt)).sum();
+        (shape.sequence_bytes(prompt, 0) + lanes) as u64
+    }
+
+    /// Bytes of a prompt, and of each trace at the length it is expected to reach.
+    fn expected(&self, prompt: usize, max_tokens: usize) -> (u64, u64) {
+        let shape = self.session.model().shape();
+        let tokens = prompt + max_tokens.min(self.plan.expected_tokens.saturating_sub(prompt));
+        (shape.sequence_bytes(prompt, 0) as u64, shape.sequence_bytes(tokens, prompt) as u64)
+    }
+
+    /// Bytes that the running problems hold or are expected to.
+    fn promised(&self) -> u64 {
+        let each = |r: &Running| {
+            let (prompt, each) = self.expected(r.prefix.ids().len(), r.problem.rules().max_tokens);
+            self.held(r).max(prompt + r.problem.slots() as u64 * each)
+        };
+        self.running.iter().map(each).sum()
+    }
+
+    /// Bytes that the next tick of problem `r` takes beyond what it holds.
+    fn next_tick(&self, r: &Running) -> u64 {
+        let shape = self.session.model().shape();
+        let prompt = r.prefix.ids().len();
+        r.problem
+            .live()
+            .iter()
+            .filter(|row| row.is_live())
+            .map(|row| {
+                let after = shape.sequence_bytes(prompt + row.tokens(), prompt);
+                let held = r
+                    .lanes
+                    .get(&row.trace())
+                    .map_or(0, |l| shape.sequence_bytes(l.sequence().len(), prompt));
+                after.saturating_sub(held) as u64
+            })
+            .sum()
+    }
+
+    /// Sets problems aside, youngest first, until the next tick fits; a lone problem goes on with fewer slots. Brings back what fits again.
+    fn make_room(&mut self) {
+        let mut used = self.used();
+        for i in 0..self.running.len() {
+            if self.running[i].aside {
+                let others: u64 = (0..i).map(|j| self.next_tick(&self.running[j])).sum();
+                // headroom of one block a row, or it would go out again at once
+                let headroom = (self.running[i].problem.live().len() * self.session.model().shape().block_bytes()) as u64;
+                if used + others + self.next_tick(&self.running[i]) + headroom > self.plan.budget && i > 0 {
+                    break;
+                }
+                self.running[i].aside = false;
+                used = self.used();
+            }
+        }
+        loop {
+            let active: Vec<usize> = (0..self.running.len()).filter(|i| !self.running[*i].aside).collect();
+            let needed: u64 = active.iter().map(|i| self.next_tick(&self.running[*i])).sum();
+            if self.used() + needed <= self.plan.budget {
+                return;
+            }
+            match active[..] {
+                [] => return,
+                [lone] => {
+                    let r = &mut self.running[lone];
+                    let live = r.problem.live().len();
+                    if live <= 1 {
+                        r.notice("memory holds less than one trace of this length; going on beyond the plan".to_owned());
+                        return;
+                    }
+                    r.problem.set_slots(live - 1);
+                    let rows: BTreeSet<TraceId> = r.problem.live().iter().map(crate::solve::Row::trace).collect();
+                    r.lanes.retain(|trace, _| rows.contains(trace));
+                    r.notice(format!(
+                        "traces outgrew the memory: {} at a time from token {}",
+                        live - 1,
+                        r.problem.ticks()
+                    ));
+                }
+                [.., youngest] => {
+                    let r = &mut self.running[youngest];
+                    r.aside = true;
+                    r.lanes.clear();
+                    r.notice("set aside until there is memory; it will go on exactly where it was".to_owned());
+                }
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        // lanes for rows that have none: new traces, rows whose record ended, rows brought back
+        for r in self.running.iter_mut().filter(|r| !r.aside && !r.problem.is_over()) {
+            let missing: Vec<_> = r
+                .problem
+                .live()
+                .iter()
+                .filter(|row| row.is_live() && !r.lanes.contains_key(&row.trace()))
+                .map(|row| row.trace())
+                .collect();
+            for trace in missing {
+                let row = r.problem.live().iter().find(|row| row.trace() == trace).expect("just listed");
+                let stream = Stream::new(r.ticket.seed, r.problem.id(), trace);
+                let manner = Manner {
+                    sampling: r.ticket.sampling.clone(),
+                    held: r.ticket.held.clone(),
+                    stream,
+                };
+                let lane = self.session.lane(&r.prefix, row.ids(), manner);
+                r.lanes.insert(trace, lane);
+            }
+            r.peak_rows = r.peak_rows.max(r.lanes.len());
+        }
+        let mut turns = Vec::new();
+        let mut owners = Vec::new();
+        for (owner, r) in self
+            .running
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, r)| !r.aside && !r.problem.is_over())
+        {
+            let rows = r.problem.live();
+            let mut lanes = r.lanes.iter_mut().peekable();
+            for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.is_live()) {
+                while lanes.peek().is_some_and(|(trace, _)| **trace < row.trace()) {
+                    lanes.next();
+                }
+                let (_, lane) = lanes.next().expect("every live row has a lane");
+                turns.push(Turn::new(lane, row.forced()));
+                owners.push((owner, i));
+            }
+        }
+        self.session.step(&mut turns);
+        let results: Vec<Token> = turns.iter().map(|t| t.result.map_or(Token::Broken, Token::Drawn)).collect();
+        drop(turns);
+        let mut at = 0;
+        for (owner, r) in self
+            .running
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, r)| !r.aside && !r.problem.is_over())
+        {
+            r.problem.tick(|i, _| {
+                debug_assert_eq!(owners[at], (owner, i));
+                at += 1;
+                results[at - 1]
+            });
+        }
+    }
+
+    /// Takes ended traces out of the batch and decided problems out of the run.
+    fn close(&mut self) {
+        let mut i = 0;
+        while i < self.running.len() {
+            let r = &mut self.running[i];
+            let failed = r.collect();
+            if failed.is_none() && !r.problem.is_over() {
+                r.progress();
+                i += 1;
+                continue;
+            }
+            let mut r = self.running.remove(i);
+            let reply = r.ticket.reply.take().expect("replied once");
+            if let Some(error) = failed {
+                reply(Err(error));
+                continue;
+            }
+            if r.problem.all_failed() {
+                reply(Err(RunError::AllFailed(r.problem.id().to_owned())));
+                continue;
+            }
+            let decided = r.problem.decide(&r.records);
+            r.ticket.tell(|| Event::Decided {
+                problem: r.problem.id().to_owned(),
+                answer: decided.answer.clone(),
+            });
+            reply(Ok(Outcome {
+                problem_id: r.problem.id().to_owned(),
+                decided,
+                records: r.records,
+                prompt_tokens: r.prefix.ids().len(),
+                bounds: r.bounds,
+                slots_wanted: r.wanted_slots,
+                peak_rows: r.peak_rows,
+                notices: r.notices.into_iter().collect(),
+            }));
+        }
+    }
+}
+
+impl Running {
+    fn notice(&mut self, text: String) {
+        if self.notices.insert(text.clone()) {
+            self.ticket.tell(|| Event::Notice {
+                problem: self.problem.id().to_owned(),
+                text,
+            });
+        }
+    }
+
+    /// Moves ended traces to the records and the journal.
+    fn collect(&mut self) -> Option<RunError> {
+        let ended = self.problem.take_ended();
+        for record in ended {
+            self.lanes.remove(&record.trace);
+            self.ticket.tell(|| Event::TraceEnded {
+                problem: record.problem_id.clone(),
+                trace: record.trace,
+                finish: record.finish,
+                tokens: record.tokens,
+                answer: record.answer.clone(),
+            });
+            if record.fresh
+                && let Some(sink) = &mut self.ticket.records
+                && let Err(error) = sink(&record)
+            {
+                return Some(RunError::Journal(error));
+            }
+            self.records.push(record);
+        }
+        None
+    }
+
+    fn progress(&mut self) {
+        if self.told.elapsed() < PROGRESS {
+            return;
+        }
+        self.told = Instant::now();
+        let p = &self.problem;
+        self.ticket.tell(|| {
+            let (tokens, live_tokens) = p.tokens();
+            let (threshold, window) = p.bar();
+            Event::Progress(Snapshot {
+                problem: p.id().to_owned(),
+                live: p.live().len(),
+                traces: p.traces(),
+                budget: p.bounds().traces,
+                tokens,
+                live_tokens,
+                ticks: p.ticks(),
+                leading: p.leading().map(|(a, s)| (a.to_owned(), s)),
+                threshold,
+                window,
+            })
+        });
+    }
+}

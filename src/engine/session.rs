@@ -1,0 +1,276 @@
+//! The batched session: lanes that advance by one token a step.
+//!
+//! A lane is one sequence with its own random stream, sampling settings and held-back ids. Which lanes step together changes nothing about
+//! any of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::sampler::{self, BrokenLogits, Draw, Drawn, Sampling, Seen, Stream};
+use crate::model::kernels::{Pool, Tier};
+use crate::model::{Feed, Model, Sequence, Want, Workspace};
+
+/// Positions that a prefill reads at a time. It bounds the workspace; results do not depend on it.
+pub const PREFILL_CHUNK: usize = 128;
+
+/// A prompt that was read once: its state, to be forked, and the logits after it.
+pub struct Prefix {
+    sequence: Sequence,
+    logits: Vec<f32>,
+    ids: Vec<u32>,
+}
+
+impl Prefix {
+    /// The prompt's token ids.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+    /// Raw logits `[vocab]` after the prompt.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+    /// State after the prompt.
+    pub fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+}
+
+/// How a lane's tokens are drawn.
+#[derive(Clone)]
+pub struct Manner {
+    /// Settings.
+    pub sampling: Arc<Sampling>,
+    /// Ids that may not be drawn.
+    pub held: Arc<[u32]>,
+    /// Random stream.
+    pub stream: Stream,
+}
+
+/// One live trace.
+pub struct Lane {
+    prefix: Arc<Prefix>,
+    sequence: Sequence,
+    /// drawn and not yet read; none before the first token
+    pending: Option<u32>,
+    drawn: usize,
+    manner: Manner,
+    seen: BTreeMap<u32, Seen>,
+}
+
+impl Lane {
+    /// A lane that goes on from here with a stream (and settings) of its own.
+    pub fn fork(&self, manner: Manner) -> Self {
+        Self {
+            prefix: self.prefix.clone(),
+            sequence: self.sequence.fork(),
+            pending: self.pending,
+            drawn: self.drawn,
+            manner,
+            seen: self.seen.clone(),
+        }
+    }
+    /// The lane's state.
+    pub fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+    /// Tokens drawn (or forced) so far.
+    pub fn tokens(&self) -> usize {
+        self.drawn
+    }
+    /// Settings that the next draws follow.
+    pub fn manner_mut(&mut self) -> &mut Manner {
+        &mut self.manner
+    }
+
+    fn note(&mut self, id: u32) {
+        self.seen.entry(id).or_default().generated += 1;
+    }
+}
+
+/// One lane's part in a step.
+pub struct Turn<'a> {
+    /// The lane.
+    pub lane: &'a mut Lane,
+    /// A token to take instead of drawing one.
+    pub forced: Option<u32>,
+    /// What came of it.
+    pub result: Result<Drawn, BrokenLogits>,
+}
+
+impl<'a> Turn<'a> {
+    /// A turn that has not been taken.
+    pub fn new(lane: &'a mut Lane, forced: Option<u32>) -> Self {
+        Self {
+            lane,
+            forced,
+            result: Err(BrokenLogits),
+        }
+    }
+}
+
+/// A model with its threads and scratch memory.
+pub struct Session {
+    model: Arc<Model>,
+    pool: Pool,
+    space: Workspace,
+    samplers: Vec<Mutex<sampler::Scratch>>,
+    positions: u64,
+}
+
+impl Session {
+    /// A session on `threads` threads.
+    pub fn new(model: Arc<Model>, threads: usize, tier: Tier) -> Self {
+        let pool = Pool::new(threads, tier);
+        let space = model.workspace(pool.threads());
+        let samplers = (0..pool.threads()).map(|_| Mutex::default()).collect();
+        Self {
+            model,
+            pool,
+            space,
+            samplers,
+            positions: 0,
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+    /// Threads.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+    /// Positions that the model has read for this session: of prompts, of traces, and again where a trace was taken up later.
+    pub fn positions(&self) -> u64 {
+        self.positions
+    }
+    /// Instruction tier.
+    pub fn tier(&self) -> Tier {
+        self.pool.tier()
+    }
+
+    /// Reads tokens into a sequence; returns the logits `[vocab]` after the last.
+    fn read(&mut self, sequence: &mut Sequence, ids: &[u32], want_last: bool) -> Option<Vec<f32>> {
+        let chunks = ids.len().div_ceil(PREFILL_CHUNK);
+        for (i, chunk) in ids.chunks(PREFILL_CHUNK).enumerate() {
+            let want = if want_last && i + 1 == chunks { Want::Last } else { Want::Nothing };
+            self.model.forward(
+                &mut self.pool,
+                &mut self.space,
+                &mut [Feed {
+                    sequence,
+                    tokens: chunk,
+                    want,
+                }],
+            );
+            self.positions += chunk.len() as u64;
+        }
+        (want_last && chunks > 0).then(|| self.space.logits().row(0).to_vec())
+    }
+
+    /// Reads a prompt of at least one token.
+    ///
+    /// # Errors
+    /// When the logits after it are not numbers.
+    pub fn prefill(&mut self, ids: &[u32]) -> Result<Arc<Prefix>, BrokenLogits> {
+        let mut sequence = self.model.sequence();
+        let logits = self.read(&mut sequence, ids, true).ok_or(BrokenLogits)?;
+        let scan = crate::model::kernels::sample::scan(self.pool.tier(), &logits);
+        if scan.broken || scan.kept == 0 {
+            return Err(BrokenLogits);
+        }
+        Ok(Arc::new(Prefix {
+            sequence,
+            logits,
+            ids: ids.to_vec(),
+        }))
+    }
+
+    /// A lane after the prompt and `ids`, which it had drawn before. Reading them again gives the state bit for bit, because a position is the
+    /// same arithmetic in a chunk as alone.
+    pub fn lane(&mut self, prefix: &Arc<Prefix>, ids: &[u32], manner: Manner) -> Lane {
+        let mut sequence = prefix.sequence.fork();
+        if let Some((_, read)) = ids.split_last() {
+            self.read(&mut sequence, read, false);
+        }
+        let mut lane = Lane {
+            prefix: prefix.clone(),
+            sequence,
+            pending: ids.last().copied(),
+            drawn: ids.len(),
+            manner,
+            seen: BTreeMap::new(),
+        };
+        // kept whether or not penalties are on: the settings may change on the way
+        for id in prefix.ids() {
+            lane.seen.entry(*id).or_default().prompt = true;
+        }
+        for id in ids {
+            lane.note(*id);
+        }
+        lane
+    }
+
+    /// One token for every turn's lane.
+    pub fn step(&mut self, turns: &mut [Turn<'_>]) {
+        // lanes that have drawn nothing start from the prompt's logits
+        let mut feeds = Vec::with_capacity(turns.len());
+        let mut rows = Vec::with_capacity(turns.len());
+        for turn in turns.iter_mut() {
+            let lane = &mut *turn.lane;
+            rows.push(lane.pending.is_some().then_some(feeds.len()));
+            if let Some(pending) = &lane.pending {
+                feeds.push(Feed {
+                    sequence: &mut lane.sequence,
+                    tokens: std::slice::from_ref(pending),
+                    want: Want::Last,
+                });
+            }
+        }
+        if !feeds.is_empty() {
+            self.model.forward(&mut self.pool, &mut self.space, &mut feeds);
+            self.positions += feeds.len() as u64;
+        }
+        drop(feeds);
+        let (logits, samplers, tier) = (self.space.logits(), &self.samplers, self.pool.tier());
+        self.pool.for_each(turns, |i, turn, thread| {
+            let lane = &mut *turn.lane;
+            let row = rows[i].map_or(&lane.prefix.logits[..], |r| logits.row(r));
+            let Manner { sampling, held, stream } = &mut lane.manner;
+            let how = Draw {
+                sampling,
+                uniform: stream.uniform(lane.drawn),
+                forced: turn.forced,
+                held,
+                seen: &lane.seen,
+            };
+            let mut scratch = samplers[thread].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            turn.result = sampler::draw(tier, row, &how, &mut scratch);
+            if let Ok(drawn) = &turn.result {
+                lane.pending = Some(drawn.id);
+                lane.drawn += 1;
+                lane.note(drawn.id);
+            }
+        });
+    }
+
+    /// Raw logits `[ids, vocab]` of every position of `ids`, handed out chunk by chunk as (first position, rows).
+    pub fn score(&mut self, ids: &[u32], mut each: impl FnMut(usize, &[f32])) {
+        let mut sequence = self.model.sequence();
+        for (i, chunk) in ids.chunks(PREFILL_CHUNK).enumerate() {
+            self.model.forward(
+                &mut self.pool,
+                &mut self.space,
+                &mut [Feed {
+                    sequence: &mut sequence,
+                    tokens: chunk,
+                    want: Want::All,
+                }],
+            );
+            self.positions += chunk.len() as u64;
+            for r in 0..chunk.len() {
+                each(i * PREFILL_CHUNK + r, self.space.logits().row(r));
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Every way in which a run can be refused or fail, one sentence each.
+
+/// What went wrong. All of these are exit code 2 on the command line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A model file.
+    #[error(transparent)]
+    Model(#[from] crate::model::ModelError),
+    /// The tokenizer or the chat template.
+    #[error(transparent)]
+    Prompt(#[from] crate::prompt::PromptError),
+    /// The hub or its cache.
+    #[error(transparent)]
+    Hub(#[from] crate::hub::HubError),
+    /// A strategy's name or settings.
+    #[error(transparent)]
+    Preset(#[from] tts_strategies::PresetError),
+    /// The run itself.
+    #[error(transparent)]
+    Run(#[from] crate::backend::RunError),
+    /// A setting out of its range, or settings that contradict each other.
+    #[error("{0}")]
+    Setting(String),
+}

@@ -1,0 +1,20 @@
+//! Test-time scaling: hundreds of reasoning traces in one batch, stopped while they run and voted by confidence.
+//!
+//! The front door is [`Runner`]: open a model ([`Loaded`]), choose [`Settings`], solve. `examples/` shows it in a dozen lines.
+
+pub mod backend;
+pub mod engine;
+mod error;
+pub mod hub;
+mod loaded;
+pub mod model;
+pub mod prompt;
+pub mod run;
+pub mod runner;
+pub mod solve;
+
+pub use error::Error;
+pub use loaded::{BUNDLED, LoadOptions, Loaded};
+pub use runner::{Runner, Settings, Solved, Watch};
+pub use tts_evals as evals;
+pub use tts_strategies as strategies;

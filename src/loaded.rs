@@ -1,0 +1,153 @@
+//! A model with its prompter, wherever it comes from: the binary, a folder, a GGUF file, the hub.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::hub::{self, HubOptions, ModelSource, Progress};
+use crate::model::weights::{Checkpoint, GgufMetadata, OpenOptions};
+use crate::model::{Model, WeightFormat};
+use crate::prompt::{GgufTokenizer, Parts, PromptError, Prompter};
+
+/// Name of the model that the binary carries.
+pub const BUNDLED: &str = "bundled";
+
+/// Which model to open, and how.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// Folder, GGUF file, hub id or `bundled`; nothing means the bundled model.
+    pub model: Option<String>,
+    /// How weights are held.
+    pub format: WeightFormat,
+    /// Scale of the logits of a tied GGUF file, which does not hold it.
+    pub tied_logit_scale: Option<f32>,
+    /// Text of a chat template that replaces the model's own, and where it came from.
+    pub chat_template: Option<(String, String)>,
+    /// Where the hub and its cache are; the environment's settings where this is `None`.
+    pub hub: Option<HubOptions>,
+}
+
+/// An opened model.
+#[derive(Clone)]
+pub struct Loaded {
+    /// What the user called it.
+    pub name: String,
+    /// The weights.
+    pub model: Arc<Model>,
+    /// Tokenizer, chat template and recommended settings; `None` where the model has no tokenizer.
+    pub prompter: Option<Arc<Prompter>>,
+    /// blake3 of the weights and the configuration.
+    pub digest: String,
+    /// Whether it is the model that the binary carries.
+    pub bundled: bool,
+}
+
+impl Loaded {
+    /// Opens a model, downloading it when it is a hub id that the cache does not hold.
+    ///
+    /// # Errors
+    /// A sentence that names the file, the field or the tensor.
+    pub fn open(options: &LoadOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Self, Error> {
+        let name = options.model.as_deref().unwrap_or(BUNDLED);
+        let source = if name == BUNDLED {
+            ModelSource::Bundled
+        } else {
+            ModelSource::parse(name)?
+        };
+        let mut loaded = match &source {
+            ModelSource::Bundled => Self::bundled(options.format)?,
+            other => {
+                let hub = options.hub.clone().map_or_else(HubOptions::from_env, Ok)?;
+                Self::from_path(&hub::resolve(other, &hub, progress)?, options)?
+            }
+        };
+        name.clone_into(&mut loaded.name);
+        if let (Some((text, origin)), Some(prompter)) = (&options.chat_template, loaded.prompter.as_mut().and_then(Arc::get_mut)) {
+            prompter.set_chat_template(text, origin)?;
+        }
+        Ok(loaded)
+    }
+
+    /// The tokenizer and template.
+    ///
+    /// # Errors
+    /// When the model has none.
+    pub fn prompter(&self) -> Result<&Arc<Prompter>, Error> {
+        self.prompter
+            .as_ref()
+            .ok_or_else(|| PromptError::NoTokenizer { place: self.name.clone() }.into())
+    }
+
+    fn from_path(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
+        let checkpoint = Checkpoint::open_with(
+            path,
+            OpenOptions {
+                tied_logit_scale: options.tied_logit_scale,
+            },
+        )?;
+        let prompter = match checkpoint.gguf() {
+            Some(metadata) => Prompter::from_gguf(&gguf_tokenizer(metadata), path),
+            None => Prompter::from_folder(path),
+        };
+        // token ids can be scored and continued without a tokenizer
+        let prompter = match prompter {
+            Err(PromptError::NoTokenizer { .. }) => None,
+            other => Some(other?),
+        };
+        Self::assemble(&checkpoint, prompter, options.format, false)
+    }
+
+    /// The model that the binary carries.
+    fn bundled(format: WeightFormat) -> Result<Self, Error> {
+        macro_rules! text {
+            ($file:literal) => {
+                include_str!(concat!("../data/bundled/", $file))
+            };
+        }
+        let checkpoint = Checkpoint::from_bytes(text!("config.json"), include_bytes!("../data/bundled/model.safetensors"))?;
+        let prompter = Prompter::from_parts(&Parts {
+            origin: "the bundled model",
+            tokenizer_json: text!("tokenizer.json"),
+            tokenizer_config: Some(text!("tokenizer_config.json")),
+            special_tokens_map: None,
+            chat_template: Some(text!("chat_template.jinja")),
+            generation_config: Some(text!("generation_config.json")),
+            config: Some(text!("config.json")),
+            tts: Some(text!("tts.json")),
+        })?;
+        Self::assemble(&checkpoint, Some(prompter), format, true)
+    }
+
+    fn assemble(checkpoint: &Checkpoint, prompter: Option<Prompter>, format: WeightFormat, bundled: bool) -> Result<Self, Error> {
+        if let Some(prompter) = &prompter {
+            prompter.check_vocab(checkpoint.config.vocab)?;
+        }
+        Ok(Self {
+            name: String::new(),
+            digest: checkpoint.digest(),
+            model: Arc::new(Model::load(checkpoint, format)?),
+            prompter: prompter.map(Arc::new),
+            bundled,
+        })
+    }
+}
+
+fn gguf_tokenizer(m: &GgufMetadata) -> GgufTokenizer {
+    let text = |key: &str| m.str(key).map(str::to_owned);
+    GgufTokenizer {
+        model: text("tokenizer.ggml.model").unwrap_or_default(),
+        pre: text("tokenizer.ggml.pre"),
+        tokens: m.strings("tokenizer.ggml.tokens").unwrap_or_default().to_vec(),
+        token_types: m
+            .integers("tokenizer.ggml.token_type")
+            .unwrap_or_default()
+            .iter()
+            .map(|t| *t as i32)
+            .collect(),
+        merges: m.strings("tokenizer.ggml.merges").unwrap_or_default().to_vec(),
+        bos: m.u32("tokenizer.ggml.bos_token_id"),
+        eos: m.u32("tokenizer.ggml.eos_token_id"),
+        add_bos: m.bool("tokenizer.ggml.add_bos_token"),
+        chat_template: text("tokenizer.chat_template"),
+    }
+}

@@ -1,0 +1,159 @@
+//! Zeroed `f32` memory aligned to a cache line, and rows of activations in it.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+const ALIGN: usize = 64;
+
+/// Row widths are padded with zeros to this many elements, so that kernels need no tails.
+pub(crate) const PAD: usize = 32;
+
+/// `n` rounded up to a multiple of [`PAD`].
+pub(crate) fn padded(n: usize) -> usize {
+    n.div_ceil(PAD) * PAD
+}
+
+/// `len` zeroed elements, aligned to 64 bytes.
+pub(crate) struct Buf {
+    ptr: NonNull<f32>,
+    len: usize,
+}
+
+// SAFETY: Buf owns its memory like a Vec<f32>
+unsafe impl Send for Buf {}
+// SAFETY: shared access only reads
+unsafe impl Sync for Buf {}
+
+impl Buf {
+    /// Zeroed memory for `len` elements.
+    pub(crate) fn zeroed(len: usize) -> Self {
+        let layout = Self::layout(len);
+        // SAFETY: the layout's size is not zero
+        let raw = unsafe { alloc_zeroed(layout) };
+        let ptr = NonNull::new(raw.cast::<f32>()).unwrap_or_else(|| handle_alloc_error(layout));
+        Self { ptr, len }
+    }
+
+    /// The memory, for kernels whose tasks write disjoint parts of it.
+    pub(crate) fn raw(&self) -> *mut f32 {
+        self.ptr.as_ptr()
+    }
+
+    fn layout(len: usize) -> Layout {
+        Layout::from_size_align(len.max(1) * size_of::<f32>(), ALIGN).expect("a buffer is smaller than the address space")
+    }
+}
+
+impl Clone for Buf {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeroed(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `zeroed` with the same layout
+        unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
+    }
+}
+
+impl Deref for Buf {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        // SAFETY: ptr is valid for len initialised elements
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Buf {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above, and &mut self is unique
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+/// A matrix `[rows, width]` of activations; the stride is the padded width and the padding is zero or scratch.
+pub struct Rows {
+    buf: Buf,
+    rows: usize,
+    width: usize,
+    stride: usize,
+}
+
+impl Rows {
+    /// Room for `rows` rows of `width`.
+    pub fn zeroed(rows: usize, width: usize) -> Self {
+        let stride = padded(width);
+        Self {
+            buf: Buf::zeroed(rows * stride),
+            rows,
+            width,
+            stride,
+        }
+    }
+
+    /// Makes it `rows` rows long, keeping the memory when it is large enough. Old contents are kept as scratch.
+    pub fn resize(&mut self, rows: usize) {
+        if rows * self.stride > self.buf.len() {
+            self.buf = Buf::zeroed(rows.next_power_of_two() * self.stride);
+        }
+        self.rows = rows;
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+    /// Width without padding.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+    /// Distance between rows, in elements.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+    /// Row `i` without its padding.
+    pub fn row(&self, i: usize) -> &[f32] {
+        assert!(i < self.rows);
+        &self.buf[i * self.stride..][..self.width]
+    }
+    /// Row `i` without its padding.
+    pub fn row_mut(&mut self, i: usize) -> &mut [f32] {
+        assert!(i < self.rows);
+        &mut self.buf[i * self.stride..][..self.width]
+    }
+    pub(crate) fn as_ptr(&self) -> *const f32 {
+        self.buf.raw()
+    }
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.buf.raw()
+    }
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.buf.len() * size_of::<f32>()
+    }
+}
+
+/// A pointer that tasks of one parallel phase share; each task touches its own part.
+pub(crate) struct Shared<T>(pub(crate) *mut T);
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Shared<T> {}
+// SAFETY: every use is inside a kernel whose tasks write disjoint parts
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above
+unsafe impl<T> Sync for Shared<T> {}
+impl<T> Shared<T> {
+    /// # Safety
+    /// `i` must lie in the allocation, and no other task may touch what is written through the result.
+    #[inline(always)]
+    pub(crate) unsafe fn at(self, i: usize) -> *mut T {
+        unsafe { self.0.add(i) }
+    }
+}

@@ -1,0 +1,435 @@
+//! The token-mixing half of a block: convolution and state update of the Mamba branch, decode attention of the attention branch.
+//!
+//! One position is one row of arithmetic, in prefill as in decode: a segment is a run of consecutive positions of one sequence, and its rows
+//! are computed exactly as if they came one at a time.
+
+use super::attention::{self, RowView};
+use super::buf::{Buf, Rows, Shared, padded};
+use super::norm::{self, Gate};
+use super::pool::Pool;
+use super::simd::{Simd, Tier, tiers};
+use crate::model::state::{BLOCK, Sequence, Shape};
+
+/// Consecutive positions of one sequence in a batch: rows `row..row + len`, the first at the sequence's current length.
+pub(crate) struct Segment<'a> {
+    pub(crate) sequence: &'a mut Sequence,
+    pub(crate) row: usize,
+    pub(crate) len: usize,
+}
+
+/// The small parameters of one layer's mixers.
+pub(crate) struct Params {
+    /// `[taps][padded channels]`
+    pub(crate) conv_weight: Buf,
+    /// `[padded channels]`
+    pub(crate) conv_bias: Buf,
+    /// A, negative `[heads]`
+    pub(crate) a: Vec<f32>,
+    /// D `[heads]`
+    pub(crate) d: Vec<f32>,
+    pub(crate) dt_bias: Vec<f32>,
+    pub(crate) dt_limit: (f32, f32),
+    pub(crate) groups: usize,
+    pub(crate) gate: Gate,
+}
+
+/// Activations that the mixers read and write; one row a position.
+pub(crate) struct Activations<'a> {
+    /// in_proj's output: z, x, B, C, dt
+    pub(crate) u: &'a Rows,
+    /// `[rows, heads * head_dim]`, already scaled by `head_dim^-0.5`; rotated here
+    pub(crate) q: &'a mut Rows,
+    pub(crate) k: &'a mut Rows,
+    pub(crate) v: &'a Rows,
+    /// cosines then sines of the rotation, `[rows, head_dim]`
+    pub(crate) rope: &'a Rows,
+    /// scratch: x, B, C after the convolution
+    pub(crate) xbc: &'a mut Rows,
+    /// the Mamba branch before out_proj `[rows, d_ssm]`
+    pub(crate) y: &'a mut Rows,
+    /// the attention branch before o_proj `[rows, heads * head_dim]`
+    pub(crate) attended: &'a mut Rows,
+}
+
+/// Scratch of the mixers that lives from step to step.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    views: Vec<RowView>,
+    attention: Vec<attention::Scratch>,
+}
+
+// SAFETY: the pointers in `views` are only used inside `mix`, which fills them first
+unsafe impl Send for Scratch {}
+
+/// Runs both mixers of layer `layer` over all segments.
+pub(crate) fn mix(
+    pool: &mut Pool,
+    scratch: &mut Scratch,
+    shape: &Shape,
+    layer: usize,
+    params: &Params,
+    act: Activations<'_>,
+    segments: &mut [Segment<'_>],
+) {
+    let Activations {
+        u,
+        q,
+        k,
+        v,
+        rope,
+        xbc,
+        y,
+        attended,
+    } = act;
+    let tier = pool.tier();
+    let rows = u.rows();
+    scratch
+        .attention
+        .resize_with(pool.threads(), || attention::Scratch::new(shape, q.width()));
+
+    // convolution, rotation and the new keys and values: a segment at a time, because positions follow each other
+    let (qp, kp, cp) = (Shared(q.as_mut_ptr()), Shared(k.as_mut_ptr()), Shared(xbc.as_mut_ptr()));
+    let (q_stride, k_stride, c_stride) = (q.stride(), k.stride(), xbc.stride());
+    let (q_heads, head_dim) = (q.width() / shape.head_dim, shape.head_dim);
+    pool.for_each(segments, |_, segment, _| {
+        for i in 0..segment.len {
+            let (row, position) = (segment.row + i, segment.sequence.len + i);
+            // SAFETY: rows of a segment belong to its task; strides cover the widths
+            unsafe {
+                let slots = shape.taps - 1;
+                let window = segment.sequence.window.raw().add(layer * shape.window_layer_len());
+                let input = u.row(row)[y.width()..].as_ptr();
+                conv_row(
+                    tier,
+                    input,
+                    window,
+                    params.conv_weight.as_ptr(),
+                    params.conv_bias.as_ptr(),
+                    shape.channels,
+                    slots,
+                    position,
+                    cp.at(row * c_stride),
+                );
+                let angles = rope.row(row).as_ptr();
+                rotate(
+                    std::slice::from_raw_parts_mut(qp.at(row * q_stride), q_heads * head_dim),
+                    angles,
+                    head_dim,
+                );
+                let keys = std::slice::from_raw_parts_mut(kp.at(row * k_stride), shape.kv_heads * head_dim);
+                rotate(keys, angles, head_dim);
+                attention::append(
+                    shape,
+                    layer,
+                    &mut segment.sequence.kv[position / BLOCK],
+                    position % BLOCK,
+                    keys,
+                    v.row(row),
+                );
+            }
+        }
+    });
+
+    // state updates and attention, independent of each other, in one phase
+    scratch.views.clear();
+    for segment in segments.iter() {
+        for i in 0..segment.len {
+            scratch.views.push(RowView {
+                blocks: segment.sequence.kv.as_ptr(),
+                len: segment.sequence.len + i + 1,
+            });
+        }
+    }
+    let heads = shape.ssm_heads;
+    let parts = if segments.len() >= 2 * pool.threads() {
+        1
+    } else {
+        heads.min(4 * pool.threads())
+    };
+    let per_part = heads.div_ceil(parts);
+    let ssm_tasks = segments.len() * parts;
+    let row_groups = rows.div_ceil(attention::GROUP);
+    let base = Shared(segments.as_mut_ptr());
+    let (yp, y_stride, ap) = (Shared(y.as_mut_ptr()), y.stride(), Shared(attended.as_mut_ptr()));
+    let attention_scratch = Shared(scratch.attention.as_mut_ptr());
+    let views = &scratch.views;
+    let dt_start = u.width() - heads;
+    pool.run(ssm_tasks + row_groups * shape.kv_heads, |task, thread| {
+        if task < ssm_tasks {
+            // SAFETY: tasks of one segment touch disjoint heads of its state and of its rows of y; nothing else of the segment changes here
+            unsafe {
+                let segment = &*base.at(task / parts);
+                let state = segment.sequence.ssm.raw().add(layer * shape.ssm_layer_len());
+                let range = (task % parts) * per_part..heads.min((task % parts + 1) * per_part);
+                for row in segment.row..segment.row + segment.len {
+                    let dt = &u.row(row)[dt_start..];
+                    let xbc = &*std::ptr::slice_from_raw_parts(cp.at(row * c_stride), shape.channels);
+                    update_row(tier, shape, params, state, xbc, dt, range.clone(), yp.at(row * y_stride));
+                }
+            }
+        } else {
+            let task = task - ssm_tasks;
+            let (group, head) = (task / shape.kv_heads, task % shape.kv_heads);
+            let first = group * attention::GROUP;
+            // SAFETY: each (rows, kv head) pair is one task; the thread's scratch is its own
+            unsafe {
+                let scratch = &mut *attention_scratch.at(thread);
+                let views = &views[first..rows.min(first + attention::GROUP)];
+                attention::attend(
+                    tier,
+                    shape,
+                    layer,
+                    head,
+                    views,
+                    qp.at(first * q_stride),
+                    q_stride,
+                    ap.at(first * q_stride),
+                    scratch,
+                );
+            }
+        }
+    });
+    norm::gate(pool, &params.gate, u, y);
+}
+
+/// Depthwise causal convolution and silu of one position; its input takes the place of the oldest in the window.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn conv_row_body<S: Simd>(
+    input: *const f32,
+    window: *mut f32,
+    weight: *const f32,
+    bias: *const f32,
+    channels: usize,
+    slots: usize,
+    position: usize,
+    out: *mut f32,
+) {
+    let stride = padded(channels);
+    let whole = channels / S::LANES * S::LANES;
+    unsafe {
+        for c in (0..whole).step_by(S::LANES) {
+            let mut acc = S::load(bias.add(c));
+            for tap in 0..slots {
+                let past = S::load(window.add((position + tap) % slots * stride + c));
+                acc = S::fma(S::load(weight.add(tap * stride + c)), past, acc);
+            }
+            let now = S::load(input.add(c));
+            acc = S::fma(S::load(weight.add(slots * stride + c)), now, acc);
+            S::store(out.add(c), S::silu(acc));
+            if slots > 0 {
+                S::store(window.add(position % slots * stride + c), now);
+            }
+        }
+        for c in whole..channels {
+            let mut acc = *bias.add(c);
+            for tap in 0..slots {
+                acc += *weight.add(tap * stride + c) * *window.add((position + tap) % slots * stride + c);
+            }
+            let now = *input.add(c);
+            acc += *weight.add(slots * stride + c) * now;
+            *out.add(c) = acc / (1.0 + (-acc).exp());
+            if slots > 0 {
+                *window.add(position % slots * stride + c) = now;
+            }
+        }
+    }
+}
+tiers!(fn conv_row = conv_row_body(input: *const f32, window: *mut f32, weight: *const f32, bias: *const f32, channels: usize, slots: usize, position: usize, out: *mut f32));
+
+/// Rotates pairs (i, i + head_dim/2) of every head by the row's angles.
+unsafe fn rotate(heads: &mut [f32], angles: *const f32, head_dim: usize) {
+    let half = head_dim / 2;
+    // SAFETY: a row of angles holds head_dim values, cosines first
+    let (cos, sin) = unsafe {
+        (
+            std::slice::from_raw_parts(angles, half),
+            std::slice::from_raw_parts(angles.add(half), half),
+        )
+    };
+    for head in heads.chunks_exact_mut(head_dim) {
+        let (a, b) = head.split_at_mut(half);
+        for (((a, b), c), s) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+            (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
+        }
+    }
+}
+
+/// ln(1 + e^x) without overflow.
+pub(crate) fn softplus(x: f32) -> f32 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// One position of the selective state update for heads `range`: `H = e^(dt A) H + dt x B`, `y = H C + D x`, in place, one pass.
+#[allow(clippy::too_many_arguments)]
+unsafe fn update_row(
+    tier: Tier,
+    shape: &Shape,
+    params: &Params,
+    state: *mut f32,
+    xbc: &[f32],
+    dt: &[f32],
+    range: std::ops::Range<usize>,
+    y: *mut f32,
+) {
+    let (p, n, width) = (shape.ssm_head_dim, shape.d_state, shape.ssm_width());
+    let d_ssm = shape.ssm_heads * p;
+    let per_group = shape.ssm_heads / params.groups;
+    let mut dtx = [0f32; MAX_SSM_HEAD_DIM];
+    let mut out = [0f32; MAX_SSM_HEAD_DIM];
+    for head in range {
+        // NaN must not be clamped away
+        let mut step = softplus(dt[head] + params.dt_bias[head]);
+        if step < params.dt_limit.0 {
+            step = params.dt_limit.0;
+        }
+        if step > params.dt_limit.1 {
+            step = params.dt_limit.1;
+        }
+        let x = &xbc[head * p..][..p];
+        for (dtx, x) in dtx.iter_mut().zip(x) {
+            *dtx = step * x;
+        }
+        let group = head / per_group;
+        let b = xbc[d_ssm + group * n..].as_ptr();
+        let c = xbc[d_ssm + (params.groups + group) * n..].as_ptr();
+        // SAFETY: the caller gives this task the heads of `range` alone; widths are padded and below MAX_SSM_HEAD_DIM
+        unsafe {
+            update_head(
+                tier,
+                state.add(head * shape.ssm_head_len()),
+                width,
+                n,
+                (step * params.a[head]).exp(),
+                dtx.as_ptr(),
+                b,
+                c,
+                out.as_mut_ptr(),
+            );
+            let y = std::slice::from_raw_parts_mut(y.add(head * p), p);
+            for ((y, out), x) in y.iter_mut().zip(&out).zip(x) {
+                *y = out + params.d[head] * x;
+            }
+        }
+    }
+}
+
+/// Widest Mamba head the kernels hold on the stack.
+pub(crate) const MAX_SSM_HEAD_DIM: usize = 256;
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn update_head_body<S: Simd>(
+    h: *mut f32,
+    width: usize,
+    n: usize,
+    decay: f32,
+    dtx: *const f32,
+    b: *const f32,
+    c: *const f32,
+    y: *mut f32,
+) {
+    unsafe {
+        let mut column = 0;
+        while column < width {
+            // `width` is a multiple of 32 elements: four or two vectors of 16, four of 8
+            if width - column >= 4 * S::LANES {
+                update_columns::<S, 4>(h.add(column), width, n, decay, dtx.add(column), b, c, y.add(column));
+                column += 4 * S::LANES;
+            } else {
+                update_columns::<S, 2>(h.add(column), width, n, decay, dtx.add(column), b, c, y.add(column));
+                column += 2 * S::LANES;
+            }
+        }
+    }
+}
+tiers!(pub(crate) fn update_head = update_head_body(h: *mut f32, width: usize, n: usize, decay: f32, dtx: *const f32, b: *const f32, c: *const f32, y: *mut f32));
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn update_columns<S: Simd, const V: usize>(
+    h: *mut f32,
+    width: usize,
+    n: usize,
+    decay: f32,
+    dtx: *const f32,
+    b: *const f32,
+    c: *const f32,
+    y: *mut f32,
+) {
+    unsafe {
+        let decay = S::splat(decay);
+        let mut x = [S::splat(0.0); V];
+        for (v, x) in x.iter_mut().enumerate() {
+            *x = S::load(dtx.add(v * S::LANES));
+        }
+        let mut acc = [S::splat(0.0); V];
+        for j in 0..n {
+            let (bj, cj) = (S::splat(*b.add(j)), S::splat(*c.add(j)));
+            let row = h.add(j * width);
+            for v in 0..V {
+                let at = row.add(v * S::LANES);
+                let new = S::fma(S::load(at), decay, S::mul(x[v], bj));
+                S::store(at, new);
+                acc[v] = S::fma(new, cj, acc[v]);
+            }
+        }
+        for (v, acc) in acc.iter().enumerate() {
+            S::store(y.add(v * S::LANES), *acc);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The recurrence as the paper writes it (Mamba-2, arXiv 2405.21060, section 3), in f64.
+    #[test]
+    fn the_state_update_is_the_recurrence() {
+        for tier in Tier::available() {
+            for (p, n) in [(64, 128), (32, 32), (24, 24), (128, 256), (96, 17)] {
+                let width = padded(p);
+                let value = |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 2.0;
+                let mut h: Vec<f32> = (0..n * width).map(|i| if i % width < p { value(1, i) } else { 0.0 }).collect();
+                let before = h.clone();
+                let mut dtx: Vec<f32> = (0..width).map(|i| value(2, i)).collect();
+                dtx[p..].fill(0.0);
+                let b: Vec<f32> = (0..n).map(|i| value(3, i)).collect();
+                let c: Vec<f32> = (0..n).map(|i| value(4, i)).collect();
+                let mut y = vec![0.0; width];
+                // SAFETY: every slice has the length the kernel asks for
+                unsafe {
+                    update_head(
+                        tier,
+                        h.as_mut_ptr(),
+                        width,
+                        n,
+                        0.9,
+                        dtx.as_ptr(),
+                        b.as_ptr(),
+                        c.as_ptr(),
+                        y.as_mut_ptr(),
+                    )
+                };
+                for i in 0..p {
+                    let mut slow = 0.0f64;
+                    for j in 0..n {
+                        let state = f64::from(before[j * width + i]) * f64::from(0.9f32) + f64::from(dtx[i]) * f64::from(b[j]);
+                        assert!((f64::from(h[j * width + i]) - state).abs() < 1e-6);
+                        slow += state * f64::from(c[j]);
+                    }
+                    assert!((f64::from(y[i]) - slow).abs() < 2e-5, "{tier} {p} {n}: {} {slow}", y[i]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn softplus_does_not_overflow() {
+        assert_eq!(softplus(1000.0), 1000.0);
+        assert_eq!(softplus(-200.0), 0.0);
+        assert!((softplus(0.0) - std::f32::consts::LN_2).abs() < 1e-7);
+        assert!(softplus(f32::NAN).is_nan() || softplus(f32::NAN) == 0.0);
+    }
+}

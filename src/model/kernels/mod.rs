@@ -1,0 +1,15 @@
+//! The few hot loops: matrix products, state update, attention, norms. All `unsafe` code of the crate lives here.
+//!
+//! Each kernel is compared with a plain twin in its tests, and none of them changes its arithmetic with the number of rows or threads.
+
+pub(crate) mod attention;
+pub(crate) mod buf;
+pub(crate) mod gemm;
+pub(crate) mod mixer;
+pub(crate) mod norm;
+pub(crate) mod pool;
+pub mod sample;
+pub(crate) mod simd;
+
+pub use pool::Pool;
+pub use simd::Tier;

@@ -1,0 +1,209 @@
+//! A persistent worker pool: a parallel phase costs about a microsecond and allocates nothing.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::simd::Tier;
+
+type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
+/// How long an idle worker spins before it sleeps: longer than the serial gaps inside a step, shorter than a person notices.
+const SPIN: Duration = Duration::from_micros(200);
+
+struct State {
+    epoch: AtomicUsize,
+    job: Mutex<Option<JobRef>>,
+    next: AtomicUsize,
+    tasks: AtomicUsize,
+    working: AtomicUsize,
+    sleeping: AtomicUsize,
+    panicked: AtomicBool,
+    closing: AtomicBool,
+    wake: Condvar,
+    gate: Mutex<()>,
+}
+
+#[derive(Clone, Copy)]
+struct JobRef(*const Job<'static>);
+// SAFETY: the job is Sync, and `run` does not return before every worker is done with it
+unsafe impl Send for JobRef {}
+
+/// Worker threads and the instruction tier that kernels use on them.
+pub struct Pool {
+    state: Arc<State>,
+    workers: Vec<JoinHandle<()>>,
+    tier: Tier,
+}
+
+impl Pool {
+    /// A pool of `threads` threads, the caller's included.
+    pub fn new(threads: usize, tier: Tier) -> Self {
+        let state = Arc::new(State {
+            epoch: AtomicUsize::new(0),
+            job: Mutex::new(None),
+            next: AtomicUsize::new(0),
+            tasks: AtomicUsize::new(0),
+            working: AtomicUsize::new(0),
+            sleeping: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            wake: Condvar::new(),
+            gate: Mutex::new(()),
+        });
+        let workers = (1..threads.max(1))
+            .filter_map(|thread| {
+                let state = state.clone();
+                std::thread::Builder::new()
+                    .name(format!("tts-{thread}"))
+                    .spawn(move || worker(&state, thread))
+                    .ok()
+            })
+            .collect();
+        Self { state, workers, tier }
+    }
+
+    /// Threads that take part in a phase.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// The tier that kernels run on.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Runs `job(task, thread)` for every task in `0..tasks`, in no fixed order, and returns when all are done.
+    ///
+    /// # Panics
+    /// When a task panicked.
+    pub fn run(&mut self, tasks: usize, job: impl Fn(usize, usize) + Sync) {
+        if self.workers.is_empty() || tasks <= 1 {
+            for task in 0..tasks {
+                job(task, 0);
+            }
+            return;
+        }
+        let job: &Job<'_> = &job;
+        let s = &*self.state;
+        // SAFETY: only the lifetime changes; this call waits below until no worker holds the reference
+        let erased = unsafe { std::mem::transmute::<*const Job<'_>, *const Job<'static>>(job) };
+        *s.job.lock().expect("no panic while held") = Some(JobRef(erased));
+        s.next.store(0, Ordering::Relaxed);
+        s.tasks.store(tasks, Ordering::Relaxed);
+        s.working.store(self.workers.len(), Ordering::Relaxed);
+        s.epoch.fetch_add(1, Ordering::SeqCst);
+        if s.sleeping.load(Ordering::SeqCst) > 0 {
+            let _gate = s.gate.lock().expect("no panic while held");
+            s.wake.notify_all();
+        }
+        let own = catch_unwind(AssertUnwindSafe(|| take(s, job, 0)));
+        let mut since = None;
+        let mut spins = 0u32;
+        while s.working.load(Ordering::Acquire) != 0 {
+            std::hint::spin_loop();
+            spins += 1;
+            // to yield is to lose a whole time slice where other programs want the processor: only when the worker has lost its own
+            if spins.is_multiple_of(256) && since.get_or_insert_with(Instant::now).elapsed() > SPIN {
+                std::thread::yield_now();
+            }
+        }
+        if own.is_err() || s.panicked.swap(false, Ordering::Relaxed) {
+            panic!("a kernel task panicked");
+        }
+    }
+
+    /// Runs `job(index, item, thread)` for every item, each on one thread.
+    pub fn for_each<T: Send>(&mut self, items: &mut [T], job: impl Fn(usize, &mut T, usize) + Sync) {
+        let base = super::buf::Shared(items.as_mut_ptr());
+        // SAFETY: every index is handed to exactly one task
+        self.run(items.len(), |i, thread| job(i, unsafe { &mut *base.at(i) }, thread));
+    }
+}
+
+fn take(s: &State, job: &Job<'_>, thread: usize) {
+    let tasks = s.tasks.load(Ordering::Relaxed);
+    loop {
+        let task = s.next.fetch_add(1, Ordering::Relaxed);
+        if task >= tasks {
+            return;
+        }
+        job(task, thread);
+    }
+}
+
+fn worker(s: &State, thread: usize) {
+    let mut seen = 0;
+    loop {
+        let mut since = None;
+        let mut spins = 0u32;
+        while s.epoch.load(Ordering::SeqCst) == seen {
+            if s.closing.load(Ordering::Relaxed) {
+                return;
+            }
+            std::hint::spin_loop();
+            spins += 1;
+            if spins.is_multiple_of(256) && since.get_or_insert_with(Instant::now).elapsed() > SPIN {
+                s.sleeping.fetch_add(1, Ordering::SeqCst);
+                let mut gate = s.gate.lock().expect("no panic while held");
+                while s.epoch.load(Ordering::SeqCst) == seen && !s.closing.load(Ordering::Relaxed) {
+                    gate = s.wake.wait(gate).expect("no panic while held");
+                }
+                drop(gate);
+                s.sleeping.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        seen += 1;
+        let job = s.job.lock().expect("no panic while held").expect("set before the epoch");
+        // SAFETY: `run` keeps the job alive until `working` is 0
+        let done = catch_unwind(AssertUnwindSafe(|| take(s, unsafe { &*job.0 }, thread)));
+        if done.is_err() {
+            s.panicked.store(true, Ordering::Relaxed);
+        }
+        s.working.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.state.closing.store(true, Ordering::SeqCst);
+        {
+            let _gate = self.state.gate.lock().expect("no panic while held");
+            self.state.wake.notify_all();
+        }
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_and_phases_do_not_mix() {
+        for threads in [1, 2, 5] {
+            let mut pool = Pool::new(threads, Tier::Portable);
+            let mut counts = vec![0u32; 1000];
+            for _ in 0..200 {
+                pool.for_each(&mut counts, |_, c, _| *c += 1);
+            }
+            assert!(counts.iter().all(|c| *c == 200));
+        }
+    }
+
+    #[test]
+    fn a_panicking_task_panics_the_caller_and_the_pool_lives() {
+        let mut pool = Pool::new(2, Tier::Portable);
+        let outcome = catch_unwind(AssertUnwindSafe(|| pool.run(8, |i, _| assert_ne!(i, 5))));
+        assert!(outcome.is_err());
+        let hits = AtomicUsize::new(0);
+        pool.run(8, |_, _| {
+            hits.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(hits.load(Ordering::Relaxed), 8);
+    }
+}

@@ -1,0 +1,231 @@
+//! The Falcon-H1 family (arXiv 2507.22448): every block has an attention branch and a Mamba-2 branch on the same normed input.
+//!
+//! Weights are `&self`, state is `&mut` ([`Sequence`]). One position is one row of arithmetic, whether it comes alone, in a prefill chunk or
+//! in a batch, and a row's result does not depend on which.
+
+mod block;
+pub mod config;
+pub mod error;
+pub mod kernels;
+mod linear;
+mod state;
+pub mod weights;
+
+pub use config::Config;
+pub use error::ModelError;
+pub use kernels::buf::Rows;
+pub use linear::{Linear, WeightFormat};
+pub use state::{BLOCK, Sequence, Shape};
+
+use block::{Block, Work};
+use kernels::Pool;
+use kernels::buf::Buf;
+use kernels::mixer::{MAX_SSM_HEAD_DIM, Segment};
+use weights::Checkpoint;
+
+/// The weights of a model, packed for this machine.
+pub struct Model {
+    config: Config,
+    shape: Shape,
+    /// embedding; lm_head too where they are tied
+    embed: Linear,
+    head: Option<Linear>,
+    norm: Buf,
+    blocks: Vec<Block>,
+    /// rotation frequencies `[head_dim / 2]`, f32 as the reference computes them
+    frequencies: Vec<f32>,
+}
+
+/// Which positions of a feed give logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// None.
+    Nothing,
+    /// The last one.
+    Last,
+    /// Every one.
+    All,
+}
+
+/// Tokens that one sequence reads in a forward pass.
+pub struct Feed<'a> {
+    /// The sequence; its state moves on by `tokens.len()` positions.
+    pub sequence: &'a mut Sequence,
+    /// Token ids, all below the vocabulary size.
+    pub tokens: &'a [u32],
+    /// Positions whose logits are wanted.
+    pub want: Want,
+}
+
+/// Scratch memory of forward passes, and their logits.
+pub struct Workspace {
+    work: Work,
+    logits: Rows,
+    wanted: Vec<usize>,
+}
+
+impl Workspace {
+    /// Logits `[wanted positions, vocab]` of the last forward pass, in the order of its feeds.
+    pub fn logits(&self) -> &Rows {
+        &self.logits
+    }
+}
+
+impl Model {
+    /// Packs a checkpoint's weights.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape than the configuration says.
+    pub fn load(weights: &Checkpoint, format: WeightFormat) -> Result<Self, ModelError> {
+        let config = weights.config.clone();
+        if config.ssm_head_dim > MAX_SSM_HEAD_DIM {
+            let file = weights.files.first().cloned().unwrap_or_default();
+            return Err(ModelError::field(
+                &file,
+                "mamba_d_head",
+                format!("is {}; heads up to {MAX_SSM_HEAD_DIM} wide can be run", config.ssm_head_dim),
+            ));
+        }
+        // a 4-bit embedding table damages the small models of the family
+        let ends = if format == WeightFormat::Q4_0 { WeightFormat::Q8_0 } else { format };
+        let embed = Linear::pack(&weights.tensor("model.embed_tokens.weight", &[config.vocab, config.hidden])?, ends);
+        let (embed, head) = if config.tied {
+            (embed.scaled(config.lm_head_multiplier), None)
+        } else {
+            let head = Linear::pack(&weights.tensor("lm_head.weight", &[config.vocab, config.hidden])?, ends);
+            (embed, Some(head.scaled(config.lm_head_multiplier)))
+        };
+        let blocks = (0..config.layers)
+            .map(|i| Block::load(weights, &config, i, format))
+            .collect::<Result<_, _>>()?;
+        let half = config.head_dim / 2;
+        let frequencies = (0..half)
+            .map(|i| 1.0 / (config.rope_theta as f32).powf((2 * i) as f32 / config.head_dim as f32))
+            .collect();
+        Ok(Self {
+            shape: Shape::new(&config),
+            norm: block::final_norm(weights, config.hidden)?,
+            config,
+            embed,
+            head,
+            blocks,
+            frequencies,
+        })
+    }
+
+    /// A model of this shape with random weights held as `dtype` (`f32`, `f16`, `bf16`, `q8_0` or `q4_0`), for measurements of speed.
+    ///
+    /// # Errors
+    /// When there is no such type, or rows of the shape cannot be stored in it.
+    pub fn random(config: &Config, dtype: &str, seed: u64) -> Result<Self, ModelError> {
+        Self::load(&Checkpoint::random(config, dtype, seed)?, WeightFormat::Auto)
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+    /// Sizes of a sequence's state.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+    /// An empty sequence.
+    pub fn sequence(&self) -> Sequence {
+        Sequence::new(&self.shape)
+    }
+    /// Scratch memory for forward passes on a pool of `threads` threads.
+    pub fn workspace(&self, threads: usize) -> Workspace {
+        Workspace {
+            work: Work::new(&self.config, threads),
+            logits: Rows::zeroed(1, self.config.vocab),
+            wanted: Vec::new(),
+        }
+    }
+    /// Bytes that a workspace for `rows` positions with logits for `logits` of them takes.
+    pub fn workspace_bytes(&self, rows: usize, logits: usize, threads: usize) -> usize {
+        Work::bytes_for(&self.config, rows, threads)
+            + logits.next_power_of_two() * kernels::buf::padded(self.config.vocab) * size_of::<f32>()
+    }
+    /// Bytes of weights held.
+    pub fn bytes(&self) -> usize {
+        self.formats().iter().map(|(_, bytes)| bytes).sum()
+    }
+    /// Formats the weights are held in, with the bytes of each, largest first.
+    pub fn formats(&self) -> Vec<(&'static str, usize)> {
+        let mut sums = std::collections::BTreeMap::new();
+        let ends = std::iter::once(&self.embed).chain(&self.head).map(|w| (w.format(), w.bytes()));
+        for (format, bytes) in ends.chain(self.blocks.iter().flat_map(Block::formats)) {
+            *sums.entry(format).or_insert(0) += bytes;
+        }
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        sums.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        sums
+    }
+
+    /// Reads the feeds' tokens; the logits that were wanted are then in the workspace. A sequence may stand in one feed only.
+    pub fn forward(&self, pool: &mut Pool, space: &mut Workspace, feeds: &mut [Feed<'_>]) {
+        self.forward_observed(pool, space, feeds, |_, _| ());
+    }
+
+    /// [`Self::forward`], calling `observe(i, residual stream [rows, hidden])` after the embedding (0) and after block i - 1.
+    pub fn forward_observed(&self, pool: &mut Pool, space: &mut Workspace, feeds: &mut [Feed<'_>], mut observe: impl FnMut(usize, &Rows)) {
+        let rows = feeds.iter().map(|f| f.tokens.len()).sum();
+        let Workspace { work, logits, wanted } = space;
+        work.resize(rows);
+        wanted.clear();
+        let mut segments = Vec::with_capacity(feeds.len());
+        let mut row = 0;
+        for feed in feeds.iter_mut() {
+            let len = feed.tokens.len();
+            feed.sequence.reserve(&self.shape, len);
+            for (i, token) in feed.tokens.iter().enumerate() {
+                self.embed
+                    .row(*token as usize, self.config.embedding_multiplier, work.h.row_mut(row + i));
+                self.angles(feed.sequence.len + i, work.rope.row_mut(row + i));
+            }
+            match feed.want {
+                Want::Nothing => {}
+                Want::Last => wanted.extend((row + len).checked_sub(1).filter(|_| len > 0)),
+                Want::All => wanted.extend(row..row + len),
+            }
+            if len > 0 {
+                segments.push(Segment {
+                    sequence: &mut *feed.sequence,
+                    row,
+                    len,
+                });
+            }
+            row += len;
+        }
+        observe(0, &work.h);
+        for (layer, block) in self.blocks.iter().enumerate() {
+            block.forward(pool, &self.shape, layer, self.config.norm_eps, work, &mut segments);
+            observe(layer + 1, &work.h);
+        }
+        for segment in &mut segments {
+            segment.sequence.len += segment.len;
+        }
+        if wanted.is_empty() {
+            logits.resize(0);
+        } else {
+            work.logits(
+                pool,
+                &self.norm,
+                self.config.norm_eps,
+                self.head.as_ref().unwrap_or(&self.embed),
+                wanted,
+                logits,
+            );
+        }
+    }
+
+    /// Cosines, then sines, of `position` times every frequency.
+    fn angles(&self, position: usize, out: &mut [f32]) {
+        let half = self.frequencies.len();
+        for (i, f) in self.frequencies.iter().enumerate() {
+            let (sin, cos) = (position as f32 * f).sin_cos();
+            out[i] = cos;
+            out[half + i] = sin;
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What a sequence carries from token to token: convolution windows, SSM states, and keys and values.
+
+use std::sync::Arc;
+
+use super::config::Config;
+use super::kernels::buf::{Buf, padded};
+
+/// Positions in a block of keys and values. Blocks are aligned to positions counted from 0, so attention sums in the same order whether a
+/// block is shared or private.
+pub const BLOCK: usize = 64;
+
+/// Sizes of a sequence's state, derived from a [`Config`].
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Blocks of the model.
+    pub layers: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Width of an attention head.
+    pub head_dim: usize,
+    /// Mamba heads.
+    pub ssm_heads: usize,
+    /// Width of a Mamba head.
+    pub ssm_head_dim: usize,
+    /// State size N.
+    pub d_state: usize,
+    /// Columns that pass the convolution: x, B and C.
+    pub channels: usize,
+    /// Kernel width of the convolution.
+    pub taps: usize,
+}
+
+impl Shape {
+    /// The sizes for this configuration.
+    pub fn new(c: &Config) -> Self {
+        Self {
+            layers: c.layers,
+            kv_heads: c.kv_heads,
+            head_dim: c.head_dim,
+            ssm_heads: c.ssm_heads,
+            ssm_head_dim: c.ssm_head_dim,
+            d_state: c.d_state,
+            channels: c.conv_channels(),
+            taps: c.d_conv,
+        }
+    }
+    pub(crate) fn head_stride(&self) -> usize {
+        padded(self.head_dim)
+    }
+    /// One Mamba head's state is `[d_state, padded ssm_head_dim]`: the width is contiguous, so the update needs no horizontal sum.
+    pub(crate) fn ssm_width(&self) -> usize {
+        padded(self.ssm_head_dim)
+    }
+    pub(crate) fn ssm_head_len(&self) -> usize {
+        self.d_state * self.ssm_width()
+    }
+    pub(crate) fn ssm_layer_len(&self) -> usize {
+        self.ssm_heads * self.ssm_head_len()
+    }
+    pub(crate) fn window_layer_len(&self) -> usize {
+        (self.taps - 1) * padded(self.channels)
+    }
+    /// K `[head_dim, BLOCK]` then V `[BLOCK, padded head_dim]` of one head of one layer.
+    pub(crate) fn kv_head_len(&self) -> usize {
+        BLOCK * (self.head_dim + self.head_stride())
+    }
+    /// Bytes of one sequence's SSM and convolution state.
+    pub fn state_bytes(&self) -> usize {
+        self.layers * (self.ssm_layer_len() + self.window_layer_len()) * size_of::<f32>()
+    }
+    /// Bytes of one block of keys and values, all layers.
+    pub fn block_bytes(&self) -> usize {
+        self.layers * self.kv_heads * self.kv_head_len() * size_of::<f32>()
+    }
+    /// Bytes of a sequence of `tokens` tokens, of which the first `shared` stand in blocks shared with others.
+    pub fn sequence_bytes(&self, tokens: usize, shared: usize) -> usize {
+        self.state_bytes() + (tokens.div_ceil(BLOCK) - (shared.min(tokens) / BLOCK)) * self.block_bytes()
+    }
+}
+
+/// Keys and values of [`BLOCK`] positions: `[layer][kv head]` of K `[head_dim, BLOCK]` and V `[BLOCK, padded head_dim]`.
+#[derive(Clone)]
+pub(crate) struct KvBlock(pub(crate) Buf);
+
+/// One sequence's state after `len` tokens.
+pub struct Sequence {
+    pub(crate) len: usize,
+    /// `[layer][head][d_state][padded ssm_head_dim]`
+    pub(crate) ssm: Buf,
+    /// `[layer][taps - 1][padded channels]`; the input of position t lies in slot t mod (taps - 1)
+    pub(crate) window: Buf,
+    pub(crate) kv: Vec<Arc<KvBlock>>,
+}
+
+impl Sequence {
+    /// The empty sequence.
+    pub fn new(shape: &Shape) -> Self {
+        Self {
+            len: 0,
+            ssm: Buf::zeroed(shape.layers * shape.ssm_layer_len()),
+            window: Buf::zeroed(shape.layers * shape.window_layer_len()),
+            kv: Vec::new(),
+        }
+    }
+
+    /// Tokens read so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    /// Whether no token was read.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A copy that goes its own way: state copied, full blocks of keys and values shared, the last partial block copied.
+    pub fn fork(&self) -> Self {
+        let mut kv = self.kv.clone();
+        if !self.len.is_multiple_of(BLOCK)
+            && let Some(last) = kv.last_mut()
+        {
+            *last = Arc::new(KvBlock::clone(last));
+        }
+        Self {
+            len: self.len,
+            ssm: self.ssm.clone(),
+            window: self.window.clone(),
+            kv,
+        }
+    }
+
+    /// Blocks of keys and values that must be allocated before `tokens` more tokens can be read.
+    pub fn blocks_needed(&self, tokens: usize) -> usize {
+        (self.len + tokens).div_ceil(BLOCK).saturating_sub(self.kv.len())
+    }
+
+    /// Bytes that this sequence alone holds: state and unshared blocks.
+    pub fn private_bytes(&self, shape: &Shape) -> usize {
+        shape.state_bytes() + self.kv.iter().filter(|b| Arc::strong_count(b) == 1).count() * shape.block_bytes()
+    }
+
+    pub(crate) fn reserve(&mut self, shape: &Shape, tokens: usize) {
+        for _ in 0..self.blocks_needed(tokens) {
+            self.kv
+                .push(Arc::new(KvBlock(Buf::zeroed(shape.layers * shape.kv_heads * shape.kv_head_len()))));
+        }
+    }
+
+    /// The convolution's inputs of the last `taps - 1` positions in layer `layer`: `[channels, taps - 1]`, oldest first.
+    pub fn conv_window(&self, shape: &Shape, layer: usize) -> Vec<f32> {
+        let slots = shape.taps - 1;
+        let stride = padded(shape.channels);
+        let base = layer * shape.window_layer_len();
+        let mut out = vec![0.0; shape.channels * slots];
+        for (age, c) in (0..slots).flat_map(|age| (0..shape.channels).map(move |c| (age, c))) {
+            // position len - slots + age; before the start the window is zero, wherever it lies
+            let slot = (self.len + age) % slots;
+            out[c * slots + age] = self.window[base + slot * stride + c];
+        }
+        out
+    }
+
+    /// The SSM state of layer `layer`: `[ssm_heads, ssm_head_dim, d_state]`.
+    pub fn ssm_state(&self, shape: &Shape, layer: usize) -> Vec<f32> {
+        let (p, n, width) = (shape.ssm_head_dim, shape.d_state, shape.ssm_width());
+        let mut out = Vec::with_capacity(shape.ssm_heads * p * n);
+        for head in 0..shape.ssm_heads {
+            let base = layer * shape.ssm_layer_len() + head * shape.ssm_head_len();
+            out.extend(
+                (0..p)
+                    .flat_map(|i| (0..n).map(move |j| (i, j)))
+                    .map(|(i, j)| self.ssm[base + j * width + i]),
+            );
+        }
+        out
+    }
+
+    /// Keys and values of layer `layer`: two arrays `[kv_heads, len, head_dim]`.
+    pub fn keys_values(&self, shape: &Shape, layer: usize) -> (Vec<f32>, Vec<f32>) {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for head in 0..shape.kv_heads {
+            for t in 0..self.len {
+                let block = &self.kv[t / BLOCK].0[(layer * shape.kv_heads + head) * shape.kv_head_len()..];
+                let (k, v) = block.split_at(shape.head_dim * BLOCK);
+                keys.extend((0..shape.head_dim).map(|d| k[d * BLOCK + t % BLOCK]));
+                values.extend_from_slice(&v[t % BLOCK * shape.head_stride()..][..shape.head_dim]);
+            }
+        }
+        (keys, values)
+    }
+}

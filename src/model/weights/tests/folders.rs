@@ -1,0 +1,317 @@
+//! Hugging Face folders in every variant, and what is wrong with folders.
+
+use ::safetensors::tensor::{Dtype as Stored, SafeTensors, TensorView, serialize};
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A model that can be changed and written.
+pub(super) struct Model {
+    pub(super) config: Value,
+    pub(super) tensors: BTreeMap<String, (Stored, Vec<usize>, Vec<u8>)>,
+}
+
+impl Model {
+    pub(super) fn golden(case: &str) -> Self {
+        let bytes = fs::read(golden(case).join("model.safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes)
+            .unwrap()
+            .iter()
+            .map(|(name, t)| (name.to_owned(), (t.dtype(), t.shape().to_vec(), t.data().to_vec())))
+            .collect();
+        let config = fs::read_to_string(golden(case).join("config.json")).unwrap();
+        Self {
+            config: serde_json::from_str(&config).unwrap(),
+            tensors,
+        }
+    }
+
+    fn add(&mut self, name: &str, len: usize) {
+        let data = (0..len).flat_map(|i| (i as f32).to_le_bytes()).collect();
+        self.tensors.insert(name.to_owned(), (Stored::F32, vec![len], data));
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.tensors.remove(name).unwrap();
+    }
+
+    fn write_config(&self, folder: &Path) {
+        fs::write(folder.join("config.json"), self.config.to_string()).unwrap();
+    }
+
+    pub(super) fn write(&self, folder: &Path) {
+        self.write_config(folder);
+        fs::write(folder.join("model.safetensors"), self.bytes(|_| true)).unwrap();
+    }
+
+    fn bytes(&self, keep: impl Fn(usize) -> bool) -> Vec<u8> {
+        let views = self
+            .tensors
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| keep(*i))
+            .map(|(_, (name, (dtype, shape, data)))| (name.as_str(), TensorView::new(*dtype, shape.clone(), data).unwrap()));
+        serialize(views, None).unwrap()
+    }
+
+    pub(super) fn write_shards(&self, folder: &Path, shards: usize, index: bool) {
+        self.write_config(folder);
+        let name = |i: usize| format!("model-{:05}-of-{shards:05}.safetensors", i % shards + 1);
+        for shard in 0..shards {
+            fs::write(folder.join(name(shard)), self.bytes(|i| i % shards == shard)).unwrap();
+        }
+        if index {
+            let map: BTreeMap<_, _> = self.tensors.keys().enumerate().map(|(i, t)| (t, name(i))).collect();
+            let json = json!({"metadata": {"total_size": 1}, "weight_map": map});
+            fs::write(folder.join("model.safetensors.index.json"), json.to_string()).unwrap();
+        }
+    }
+
+    fn open(&self) -> Result<Checkpoint, ModelError> {
+        let folder = tempfile::tempdir().unwrap();
+        self.write(folder.path());
+        Checkpoint::open(folder.path())
+    }
+
+    fn refusal(&self) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        self.write(folder.path());
+        refusal(folder.path())
+    }
+}
+
+fn says(sentence: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(sentence.contains(part), "{part:?} is not in: {sentence}");
+    }
+}
+
+#[test]
+fn shards_without_an_index_are_all_used_and_none_may_miss() {
+    let model = Model::golden("case-gqa");
+    let folder = tempfile::tempdir().unwrap();
+    model.write_shards(folder.path(), 3, false);
+    let opened = Checkpoint::open(folder.path()).unwrap();
+    assert_eq!((opened.files.len(), opened.digest()), (3, open("case-gqa").digest()));
+    fs::remove_file(folder.path().join("model-00003-of-00003.safetensors")).unwrap();
+    says(&refusal(folder.path()), &["model-00003-of-00003.safetensors is missing"]);
+}
+
+#[test]
+fn an_index_is_followed() {
+    let model = Model::golden("case-gqa");
+    let folder = tempfile::tempdir().unwrap();
+    model.write_shards(folder.path(), 2, true);
+    // A leftover beside the shards is not read.
+    fs::write(folder.path().join("zz-old.safetensors"), b"rubbish").unwrap();
+    assert_eq!(Checkpoint::open(folder.path()).unwrap().files.len(), 2);
+
+    let index = folder.path().join("model.safetensors.index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    let first = folder.path().join("model-00001-of-00002.safetensors");
+    let second = folder.path().join("model-00002-of-00002.safetensors");
+    // A shard with another shard's bytes.
+    let kept = fs::read(&second).unwrap();
+    fs::copy(&first, &second).unwrap();
+    says(&refusal(folder.path()), &["should be in model-00002-of-00002.safetensors"]);
+    fs::write(&second, &kept[..kept.len() - 4]).unwrap();
+    says(&refusal(folder.path()), &["model-00002-of-00002.safetensors", "incomplete"]);
+    fs::remove_file(&second).unwrap();
+    says(
+        &refusal(folder.path()),
+        &["index.json names the shard model-00002-of-00002.safetensors"],
+    );
+    fs::write(&index, text.replace("model-00002", "../model-00002")).unwrap();
+    says(
+        &refusal(folder.path()),
+        &["weight_map names \"../model-00002-of-00002.safetensors\""],
+    );
+    fs::write(&index, "{\"weight_map\": {}}").unwrap();
+    says(&refusal(folder.path()), &["weight_map is empty"]);
+    fs::write(&index, "{").unwrap();
+    says(&refusal(folder.path()), &["index.json is damaged"]);
+}
+
+#[test]
+fn what_is_no_model_is_told_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    says(&refusal(at), &["neither a config.json nor"]);
+    says(&refusal(&at.join("nothing")), &["nothing does not exist"]);
+    fs::write(at.join("model.gguf"), b"").unwrap();
+    says(&refusal(at), &["to open its GGUF file", "model.gguf"]);
+    says(&refusal(&at.join("model.gguf")), &["the file is empty"]);
+    fs::write(at.join("model.gguf"), b"<html>").unwrap();
+    says(&refusal(&at.join("model.gguf")), &["does not begin with the letters GGUF"]);
+    fs::write(at.join("pytorch_model-00001-of-00002.bin"), b"x").unwrap();
+    says(
+        &refusal(at),
+        &["only PyTorch weights (pytorch_model-00001-of-00002.bin)", "safe_serialization=True"],
+    );
+    fs::write(
+        at.join("adapter_config.json"),
+        r#"{"base_model_name_or_path": "tiiuae/Falcon-H1R-7B"}"#,
+    )
+    .unwrap();
+    fs::write(at.join("adapter_model.safetensors"), b"x").unwrap();
+    says(&refusal(at), &["LoRA adapter", "tiiuae/Falcon-H1R-7B"]);
+    fs::write(at.join("adapter_config.json"), "rubbish").unwrap();
+    says(&refusal(at), &["LoRA adapter", "base_model_name_or_path"]);
+    let model = Model::golden("case-gqa");
+    model.write_config(at);
+    says(&refusal(at), &["LoRA adapter"]);
+    model.write(at);
+    says(&refusal(at), &["a model and a LoRA adapter"]);
+    fs::remove_file(at.join("adapter_config.json")).unwrap();
+    assert!(Checkpoint::open(at).is_ok());
+    says(&refusal(&at.join("model.safetensors")), &["give the folder"]);
+    fs::remove_file(at.join("config.json")).unwrap();
+    says(&refusal(at), &["no config.json"]);
+}
+
+#[test]
+fn every_float_type_is_read() {
+    let reference = open("case-gqa");
+    let expected = reference.vector("lm_head.weight", 336 * 64).unwrap();
+    for (stored, dtype) in [(Stored::F16, Dtype::F16), (Stored::BF16, Dtype::BF16)] {
+        let mut model = Model::golden("case-gqa");
+        for (kind, _, data) in model.tensors.values_mut() {
+            let floats = data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+            *data = match stored {
+                Stored::F16 => floats.flat_map(|v| half::f16::from_f32(v).to_le_bytes()).collect(),
+                _ => floats.flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect(),
+            };
+            *kind = stored;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        model.write_shards(folder.path(), 2, true);
+        let opened = Checkpoint::open(folder.path()).unwrap();
+        let head = opened.tensor("lm_head.weight", &[336, 64]).unwrap();
+        assert_eq!(head.dtype, dtype);
+        for (a, b) in head.to_f32().iter().zip(&expected) {
+            assert!((a - b).abs() <= b.abs() / 256.0, "{a} {b}");
+        }
+    }
+    let mut model = Model::golden("case-gqa");
+    let (kind, shape, _) = model.tensors.get_mut("model.layers.1.mamba.D").unwrap();
+    (*kind, *shape) = (Stored::I32, vec![6]);
+    says(&model.refusal(), &["model.layers.1.mamba.D", "I32"]);
+    // A type that is not supported is no matter in a tensor that the model does not have.
+    let mut model = Model::golden("case-gqa");
+    model.tensors.insert("training_step".to_owned(), (Stored::I64, vec![1], vec![0; 8]));
+    model.open().unwrap();
+}
+
+#[test]
+fn ties_are_what_config_and_tensors_say() {
+    let mut model = Model::golden("case-gqa");
+    model.remove("lm_head.weight");
+    says(&model.refusal(), &["has no tensor lm_head.weight", "tie_word_embeddings"]);
+    model.config.as_object_mut().unwrap().remove("tie_word_embeddings");
+    assert!(model.open().unwrap().config.tied);
+    let mut model = Model::golden("case-gqa");
+    model.config.as_object_mut().unwrap().remove("tie_word_embeddings");
+    assert!(!model.open().unwrap().config.tied);
+    model.config["tie_word_embeddings"] = true.into();
+    let opened = model.open().unwrap();
+    assert!(opened.config.tied && !opened.has("lm_head.weight"));
+    let options = OpenOptions {
+        tied_logit_scale: Some(0.5),
+    };
+    let sentence = Checkpoint::open_with(&golden("case-tiny-like-bf16"), options)
+        .unwrap_err()
+        .to_string();
+    says(&sentence, &["--tied-logit-scale", "leave it out"]);
+}
+
+#[test]
+fn biases_are_there_exactly_when_the_flags_say_so() {
+    for (flag, names, len) in [
+        (
+            "attention_bias",
+            vec!["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"],
+            128,
+        ),
+        (
+            "mlp_bias",
+            vec!["feed_forward.gate_proj", "feed_forward.up_proj", "feed_forward.down_proj"],
+            96,
+        ),
+        ("mamba_proj_bias", vec!["mamba.in_proj"], 230),
+        ("projectors_bias", vec!["mamba.out_proj"], 64),
+    ] {
+        let mut model = Model::golden("case-gqa");
+        model.config[flag] = true.into();
+        let first = format!("model.layers.0.{}.bias", names[0]);
+        says(&model.refusal(), &[&first, flag]);
+        for layer in 0..3 {
+            for name in &names {
+                let len = match name.rsplit('.').next().unwrap() {
+                    "k_proj" | "v_proj" | "o_proj" | "down_proj" => 64,
+                    _ => len,
+                };
+                model.add(&format!("model.layers.{layer}.{name}.bias"), len);
+            }
+        }
+        let opened = model.open().unwrap();
+        assert_eq!(opened.vector(&first, len).unwrap()[len - 1], (len - 1) as f32);
+        assert_eq!(read_all(&opened) as u64, opened.config.parameters());
+        model.config[flag] = false.into();
+        says(&model.refusal(), &[".bias is there", flag, "config.json"]);
+    }
+    let mut model = Model::golden("case-gqa");
+    for layer in 0..3 {
+        model.remove(&format!("model.layers.{layer}.mamba.conv1d.bias"));
+    }
+    says(&model.refusal(), &["model.layers.0.mamba.conv1d.bias", "mamba_conv_bias"]);
+    model.config["mamba_conv_bias"] = false.into();
+    assert!(!model.open().unwrap().has("model.layers.0.mamba.conv1d.bias"));
+}
+
+#[test]
+fn the_norm_is_found_by_its_tensor() {
+    let mut model = Model::golden("case-gqa");
+    model.config["mamba_rms_norm"] = true.into();
+    says(&model.refusal(), &["model.layers.0.mamba.norm.weight"]);
+    for layer in 0..3 {
+        model.add(&format!("model.layers.{layer}.mamba.norm.weight"), 96);
+    }
+    assert!(model.open().unwrap().config.gated_norm);
+    model.config["mamba_rms_norm"] = false.into();
+    assert!(model.open().unwrap().config.gated_norm);
+    model.remove("model.layers.1.mamba.norm.weight");
+    says(&model.refusal(), &["model.layers.1.mamba.norm.weight", "another layer"]);
+}
+
+#[test]
+fn tensors_must_be_those_of_the_configuration() {
+    let mut model = Model::golden("case-gqa");
+    model.remove("model.layers.2.feed_forward.up_proj.weight");
+    says(
+        &model.refusal(),
+        &["model.safetensors has no tensor model.layers.2.feed_forward.up_proj.weight"],
+    );
+    let mut model = Model::golden("case-gqa");
+    model.config["intermediate_size"] = 97.into();
+    says(&model.refusal(), &["gate_proj.weight has shape [96, 64]", "[97, 64]"]);
+    let mut model = Model::golden("case-gqa");
+    model.config["num_hidden_layers"] = 2.into();
+    says(&model.refusal(), &["model.layers.2.", "2 layers"]);
+    let mut model = Model::golden("case-gqa");
+    model.config["num_hidden_layers"] = 4.into();
+    says(&model.refusal(), &["has no tensor model.layers.3."]);
+    let mut model = Model::golden("case-gqa");
+    model.add("model.layers.0.self_attn.q_norm.weight", 32);
+    says(&model.refusal(), &["q_norm.weight is no tensor of a Falcon-H1 model"]);
+    // Buffers that follow from the configuration are ignored.
+    let mut model = Model::golden("case-gqa");
+    model.add("model.layers.0.self_attn.rotary_emb.inv_freq", 16);
+    model.add("model.layers.0.mamba.mup_vector", 230);
+    assert_eq!(model.open().unwrap().digest(), open("case-gqa").digest());
+    let mut model = Model::golden("case-gqa");
+    model.tensors.get_mut("model.layers.0.mamba.A_log").unwrap().2[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    says(
+        &model.open().unwrap().a_neg(0).unwrap_err().to_string(),
+        &["A_log gives a decay rate of NaN"],
+    );
+}

@@ -1,0 +1,249 @@
+//! Messages become token ids through the model's own chat template, and token ids become text again.
+//!
+//! A [`Prompter`] is a model's tokenizer, chat template and recommended settings, read from its folder, from texts in the binary
+//! or from a GGUF file's metadata. The template writes every special token of the prompt, BOS included: nothing is added to
+//! what it wrote.
+
+mod detokenizer;
+mod error;
+mod generation_config;
+mod gguf;
+mod python_json;
+mod sources;
+mod template;
+#[cfg(test)]
+mod tests;
+mod turn;
+mod vocabulary;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use detokenizer::Detokenizer;
+pub use error::PromptError;
+pub use generation_config::GenerationConfig;
+pub use gguf::GgufTokenizer;
+pub use sources::Parts;
+pub use turn::{DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, user_turn};
+
+use template::{ChatTemplate, TemplateVariables};
+use vocabulary::Vocabulary;
+
+/// Opens a model's reasoning.
+pub const THINK_START: &str = "<think>";
+/// Ends a model's reasoning.
+pub const THINK_END: &str = "</think>";
+
+/// Special tokens that end a turn or a text in this family. Some checkpoints name only one of them as their end.
+const ENDS: [&str; 2] = ["<|im_end|>", "<|end_of_text|>"];
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// `system`, `user`, `assistant`, or whatever else the template knows.
+    pub role: String,
+    /// What was said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of any role.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self {
+            role: role.into(),
+            content: content.into(),
+        }
+    }
+
+    /// Instructions that stand before the conversation.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self::new("system", content)
+    }
+
+    /// A turn of the user.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::new("user", content)
+    }
+
+    /// A turn of the model.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self::new("assistant", content)
+    }
+}
+
+/// How messages are rendered.
+#[derive(Debug, Clone)]
+pub struct RenderOptions {
+    /// Whether the prompt ends where the model's turn begins. Default true.
+    pub add_generation_prompt: bool,
+    /// Further variables for the template, such as `enable_thinking`.
+    pub variables: BTreeMap<String, serde_json::Value>,
+}
+
+impl Default for RenderOptions {
+    fn default() -> Self {
+        Self {
+            add_generation_prompt: true,
+            variables: BTreeMap::new(),
+        }
+    }
+}
+
+/// A prompt as text and as ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// What the template wrote.
+    pub text: String,
+    /// The ids of `text`, nothing added.
+    pub ids: Vec<u32>,
+    /// Whether the template opened the model's reasoning, so that the first generated token already belongs to it. If not, the
+    /// model writes `<think>` itself, or does not reason in that form.
+    pub ends_in_think: bool,
+}
+
+/// A model's tokenizer, chat template and recommended settings.
+///
+/// Cheap to share between threads behind an `Arc`; nothing in it changes while it is used.
+pub struct Prompter {
+    vocabulary: Vocabulary,
+    template: Option<ChatTemplate>,
+    /// Where a template was looked for.
+    origin: String,
+    /// `bos_token`, `eos_token` and the others that a template may write.
+    special_tokens: BTreeMap<String, String>,
+    stop_ids: BTreeSet<u32>,
+    generation: GenerationConfig,
+    instruction: Option<String>,
+    note: Option<String>,
+}
+
+impl Prompter {
+    /// Replaces the model's chat template, as `--chat-template` does; `origin` is the name that errors give it.
+    ///
+    /// # Errors
+    /// [`PromptError::TemplateSyntax`]; the old template stays then.
+    pub fn set_chat_template(&mut self, source: &str, origin: &str) -> Result<(), PromptError> {
+        self.template = Some(ChatTemplate::compile(source, origin)?);
+        Ok(())
+    }
+
+    /// Whether there is a chat template to render with.
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Renders `messages` with the chat template and encodes the result, special tokens as such and none added.
+    ///
+    /// # Errors
+    /// [`PromptError::NoTemplate`], [`PromptError::TemplateFailed`], [`PromptError::TemplateRefused`],
+    /// [`PromptError::EmptyPrompt`] and [`PromptError::Encode`].
+    pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Rendered, PromptError> {
+        let template = self.template.as_ref().ok_or_else(|| PromptError::NoTemplate {
+            origin: self.origin.clone(),
+        })?;
+        let mut variables = TemplateVariables {
+            special_tokens: &self.special_tokens,
+            add_generation_prompt: options.add_generation_prompt,
+            extra: &options.variables,
+        };
+        let text = template.render(messages, &variables)?;
+        let ids = self.vocabulary.encode(&text)?;
+        if ids.is_empty() {
+            return Err(PromptError::EmptyPrompt {
+                origin: template.origin().to_owned(),
+            });
+        }
+        let ends_in_think = options.add_generation_prompt && {
+            variables.add_generation_prompt = false;
+            let without = template.render(messages, &variables).unwrap_or_default();
+            opens_thought(&text, &without)
+        };
+        Ok(Rendered { text, ids, ends_in_think })
+    }
+
+    /// Ids of a raw text: special tokens written in it are recognised, none is added.
+    ///
+    /// # Errors
+    /// [`PromptError::Encode`].
+    pub fn encode_raw(&self, text: &str) -> Result<Vec<u32>, PromptError> {
+        self.vocabulary.encode(text)
+    }
+
+    /// Text of `ids`; ids beyond the tokenizer (the padding of a vocabulary) give nothing, bytes that are no character U+FFFD.
+    ///
+    /// With `skip_special` special tokens (the stop token among them) give nothing either. `<think>` and `</think>` are
+    /// ordinary added tokens in this family and stay.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        self.vocabulary.decode(ids, skip_special)
+    }
+
+    /// A decoder for one stream of tokens.
+    pub fn detokenizer(&self, skip_special: bool) -> Detokenizer {
+        self.vocabulary.detokenizer(skip_special)
+    }
+
+    /// The ids that end a trace: the union of `eos_token_id` in generation_config.json and in config.json, the tokenizer's own
+    /// end token, and `<|im_end|>` and `<|end_of_text|>` where the vocabulary has them as special tokens.
+    pub fn stop_ids(&self) -> &BTreeSet<u32> {
+        &self.stop_ids
+    }
+
+    /// Ids of `<think>` and `</think>`, where each is one token.
+    pub fn think_ids(&self) -> (Option<u32>, Option<u32>) {
+        (self.vocabulary.id(THINK_START), self.vocabulary.id(THINK_END))
+    }
+
+    /// The id of a token by its text.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.vocabulary.id(token)
+    }
+
+    /// One more than the highest id of the tokenizer; the model's vocabulary may be padded beyond it.
+    pub fn tokenizer_size(&self) -> usize {
+        self.vocabulary.size()
+    }
+
+    /// Makes sure that the model has a row for each id of the tokenizer.
+    ///
+    /// # Errors
+    /// [`PromptError::VocabularyTooSmall`], which names both sizes.
+    pub fn check_vocab(&self, config_vocab: usize) -> Result<(), PromptError> {
+        self.vocabulary.check(config_vocab)
+    }
+
+    /// The settings of generation_config.json; all unset where there is none.
+    pub fn generation(&self) -> &GenerationConfig {
+        &self.generation
+    }
+
+    /// What is asked of the model after a problem: the folder's `tts.json` says it, else [`DEFAULT_INSTRUCTION`].
+    pub fn instruction(&self) -> &str {
+        self.instruction.as_deref().unwrap_or(DEFAULT_INSTRUCTION)
+    }
+
+    /// What the folder's `tts.json` wants a user of this model to know.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// The chat template's text, the override if one was set.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.template.as_ref().map(ChatTemplate::source)
+    }
+
+    /// blake3, in hexadecimal, of the tokenizer and the chat template: two runs with one digest encode alike.
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.vocabulary.digest);
+        hasher.update(self.chat_template().unwrap_or_default().as_bytes());
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+/// Whether the part of a prompt that opens the model's turn opens its reasoning too. `without` is the prompt without that part;
+/// what users wrote is not looked at as long as it is a beginning of `text`.
+fn opens_thought(text: &str, without: &str) -> bool {
+    match text.strip_prefix(without).filter(|_| !without.is_empty()) {
+        Some(opening) => opening.rfind(THINK_START) > opening.rfind(THINK_END),
+        None => text.trim_end().ends_with(THINK_START),
+    }
+}

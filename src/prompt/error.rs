@@ -1,0 +1,132 @@
+//! What can be wrong with a tokenizer, a chat template or a prompt.
+
+use std::path::PathBuf;
+
+/// Why a prompt could not be made. Every message names the file or setting and what would be right.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PromptError {
+    /// A file exists but cannot be read as text.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is no tokenizer where one is needed.
+    #[error(
+        "{place} has no tokenizer.json; put the model's tokenizer.json there (a model that has only tokenizer.model or vocab.json \
+         can be saved again with transformers' AutoTokenizer)"
+    )]
+    NoTokenizer {
+        /// The folder or file that lacks it.
+        place: String,
+    },
+    /// A tokenizer that cannot be built from its description.
+    #[error("{origin} does not hold a usable tokenizer: {reason}")]
+    Tokenizer {
+        /// The file it came from.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A side file that is not the JSON it should be.
+    #[error("{origin} is not valid JSON: {reason}; fetch the file again or correct it")]
+    Json {
+        /// The file.
+        origin: String,
+        /// What the parser said.
+        reason: String,
+    },
+    /// A key with a value that makes no sense.
+    #[error("{origin}: `{key}` is {found}, but it must be {expected}")]
+    BadKey {
+        /// The file.
+        origin: String,
+        /// The key.
+        key: String,
+        /// What stands there.
+        found: String,
+        /// What may stand there.
+        expected: &'static str,
+    },
+    /// The model brings no chat template and none was given.
+    #[error(
+        "{origin} has no chat template (neither chat_template.jinja nor a chat_template in tokenizer_config.json or in the GGUF \
+         metadata); pass one with --chat-template, or give the model a raw prompt with `tts complete`"
+    )]
+    NoTemplate {
+        /// Where it was looked for.
+        origin: String,
+    },
+    /// Several named templates and none called `default`.
+    #[error("{origin} has several chat templates ({names}) and none is called `default`; pass the one to use with --chat-template")]
+    AmbiguousTemplate {
+        /// The file.
+        origin: String,
+        /// The names it offers.
+        names: String,
+    },
+    /// A chat template that is not valid Jinja.
+    #[error("the chat template of {origin} does not compile: {reason}; correct it or pass another with --chat-template")]
+    TemplateSyntax {
+        /// Where it came from.
+        origin: String,
+        /// What the engine said, with the line.
+        reason: String,
+    },
+    /// A chat template that failed on these messages.
+    #[error("the chat template of {origin} failed on these messages: {reason}; correct it or pass another with --chat-template")]
+    TemplateFailed {
+        /// Where it came from.
+        origin: String,
+        /// What the engine said, with the line.
+        reason: String,
+    },
+    /// The template itself refused the messages, with `raise_exception`.
+    #[error("the chat template of {origin} refuses these messages: {message}")]
+    TemplateRefused {
+        /// Where it came from.
+        origin: String,
+        /// The template's own words.
+        message: String,
+    },
+    /// The rendered prompt holds no token.
+    #[error("the chat template of {origin} made an empty prompt; correct it or pass another with --chat-template")]
+    EmptyPrompt {
+        /// Where it came from.
+        origin: String,
+    },
+    /// The tokenizer could not encode a text.
+    #[error("the tokenizer of {origin} cannot encode the prompt: {reason}")]
+    Encode {
+        /// Where the tokenizer came from.
+        origin: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The tokenizer has ids that the model has no embedding for.
+    #[error(
+        "the tokenizer of {origin} does not fit the model: token {token:?} has id {id} (the tokenizer has {tokenizer_size} ids), but \
+         config.json says vocab_size {vocab_size}; use the tokenizer that came with these weights"
+    )]
+    VocabularyTooSmall {
+        /// Where the tokenizer came from.
+        origin: String,
+        /// The token with the highest id.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// One more than the highest id.
+        tokenizer_size: usize,
+        /// Rows of the model's embedding.
+        vocab_size: usize,
+    },
+    /// A prompt template without its one necessary placeholder.
+    #[error("the prompt template has no {{problem}} placeholder; write {{problem}} where the problem's text belongs")]
+    NoProblemPlaceholder,
+    /// A problem of blanks only.
+    #[error("the problem is empty; give its text")]
+    EmptyProblem,
+}

@@ -1,0 +1,260 @@
+//! The tokenizer, and the bytes of every token.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use tokenizers::{DecoderWrapper, Tokenizer};
+
+use super::detokenizer::decode;
+use super::{Detokenizer, PromptError};
+
+/// A tokenizer ready for use.
+pub(super) struct Vocabulary {
+    tokenizer: Arc<Tokenizer>,
+    pieces: Pieces,
+    /// The token with the highest id.
+    last: (String, u32),
+    origin: String,
+    /// blake3 of what the tokenizer was made from.
+    pub(super) digest: [u8; 32],
+}
+
+/// How ids become text.
+#[derive(Clone)]
+pub(super) enum Pieces {
+    /// Byte-level vocabularies: each token is a string of bytes.
+    Bytes(Arc<TokenBytes>),
+    /// Any other: the tokenizer's own decoder.
+    Library(Arc<Tokenizer>),
+}
+
+/// The bytes of each token, end to end.
+pub(super) struct TokenBytes {
+    bytes: Vec<u8>,
+    /// `ends[id]` and whether the token is special; a hole in the vocabulary is empty.
+    ends: Vec<(usize, bool)>,
+}
+
+impl TokenBytes {
+    /// The bytes of `id`: none beyond the vocabulary, none for a special token that is to be skipped.
+    pub(super) fn get(&self, id: u32, skip_special: bool) -> Option<&[u8]> {
+        let id = id as usize;
+        let &(end, special) = self.ends.get(id)?;
+        let start = if id == 0 { 0 } else { self.ends[id - 1].0 };
+        (!(special && skip_special)).then(|| &self.bytes[start..end])
+    }
+}
+
+impl Vocabulary {
+    /// Reads a `tokenizer.json`.
+    pub(super) fn from_json(json: &str, origin: &str) -> Result<Self, PromptError> {
+        let refuse = |reason: String| PromptError::Tokenizer {
+            origin: origin.to_owned(),
+            reason,
+        };
+        let merges: MergesOnly = serde_json::from_str(json).map_err(|e| refuse(e.to_string()))?;
+        merges.check().map_err(refuse)?;
+        let tokenizer = Tokenizer::from_bytes(json).map_err(|e| refuse(e.to_string()))?;
+        Self::new(tokenizer, origin, *blake3::hash(json.as_bytes()).as_bytes())
+    }
+
+    /// Wraps a tokenizer that is already built.
+    pub(super) fn new(mut tokenizer: Tokenizer, origin: &str, digest: [u8; 32]) -> Result<Self, PromptError> {
+        let refuse = |reason: String| PromptError::Tokenizer {
+            origin: origin.to_owned(),
+            reason,
+        };
+        // A file may carry the truncation and padding of its training: a prompt is never cut or padded.
+        tokenizer.with_truncation(None).map_err(|e| refuse(e.to_string()))?;
+        tokenizer.with_padding(None);
+        let last = tokenizer.get_vocab(true).into_iter().max_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        let last = last.ok_or_else(|| refuse("its vocabulary is empty".to_owned()))?;
+        if last.1 >= MAX_IDS {
+            return Err(refuse(format!("token {:?} has the impossible id {}", last.0, last.1)));
+        }
+        let tokenizer = Arc::new(tokenizer);
+        let pieces = match tokenizer.get_decoder() {
+            Some(DecoderWrapper::ByteLevel(_)) => Pieces::Bytes(Arc::new(token_bytes(&tokenizer, last.1))),
+            _ => Pieces::Library(Arc::clone(&tokenizer)),
+        };
+        Ok(Self {
+            tokenizer,
+            pieces,
+            last,
+            origin: origin.to_owned(),
+            digest,
+        })
+    }
+
+    /// One more than the highest id.
+    pub(super) fn size(&self) -> usize {
+        self.last.1 as usize + 1
+    }
+
+    pub(super) fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// The id of `token` if it is a special token.
+    pub(super) fn special_id(&self, token: &str) -> Option<u32> {
+        self.tokenizer
+            .get_added_vocabulary()
+            .is_special_token(token)
+            .then(|| self.id(token))
+            .flatten()
+    }
+
+    /// Ids of `text`; special tokens written in it are recognised and none is put before or after it.
+    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, PromptError> {
+        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| PromptError::Encode {
+            origin: self.origin.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    pub(super) fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        match &self.pieces {
+            Pieces::Bytes(table) => {
+                let pieces = ids.iter().filter_map(|&id| table.get(id, skip_special));
+                let bytes = pieces.flatten().copied().collect::<Vec<u8>>();
+                match String::from_utf8(bytes) {
+                    Ok(text) => text,
+                    Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+                }
+            }
+            Pieces::Library(tokenizer) => decode(tokenizer, ids, skip_special),
+        }
+    }
+
+    pub(super) fn detokenizer(&self, skip_special: bool) -> Detokenizer {
+        Detokenizer::new(self.pieces.clone(), skip_special)
+    }
+
+    pub(super) fn check(&self, vocab_size: usize) -> Result<(), PromptError> {
+        if self.size() <= vocab_size {
+            return Ok(());
+        }
+        Err(PromptError::VocabularyTooSmall {
+            origin: self.origin.clone(),
+            token: self.last.0.clone(),
+            id: self.last.1,
+            tokenizer_size: self.size(),
+            vocab_size,
+        })
+    }
+}
+
+/// No vocabulary has this many tokens; a table for more would be memory asked for by a corrupt file.
+const MAX_IDS: u32 = 1 << 24;
+
+fn token_bytes(tokenizer: &Tokenizer, last: u32) -> TokenBytes {
+    let letters = byte_letters();
+    let added = tokenizer.get_added_vocabulary();
+    let mut table = TokenBytes {
+        bytes: Vec::new(),
+        ends: Vec::with_capacity(last as usize + 1),
+    };
+    for id in 0..=last {
+        let token = tokenizer.id_to_token(id).unwrap_or_default();
+        let start = table.bytes.len();
+        for letter in token.chars() {
+            match letters.get(letter as usize).copied().flatten() {
+                Some(byte) => table.bytes.push(byte),
+                // A token with any character outside the byte alphabet is an added one and stands for itself.
+                None => {
+                    table.bytes.truncate(start);
+                    table.bytes.extend_from_slice(token.as_bytes());
+                    break;
+                }
+            }
+        }
+        table.ends.push((table.bytes.len(), added.is_special_token(&token)));
+    }
+    table
+}
+
+/// The byte-level alphabet (Radford et al. 2019): printable bytes stand for themselves, the 68 others are numbered from U+0100.
+fn byte_letters() -> [Option<u8>; 256 + 68] {
+    let mut letters = [None; 256 + 68];
+    let mut next = 256;
+    for byte in 0..=255u8 {
+        let printable = matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+        let letter = if printable { usize::from(byte) } else { next };
+        next += usize::from(!printable);
+        letters[letter] = Some(byte);
+    }
+    letters
+}
+
+/// The merges of a `tokenizer.json`, read first: the library panics on a merge longer than the longest token.
+#[derive(Deserialize)]
+struct MergesOnly {
+    #[serde(default)]
+    model: MergesModel,
+}
+
+#[derive(Deserialize, Default)]
+struct MergesModel {
+    #[serde(default)]
+    vocab: LongestToken,
+    #[serde(default)]
+    merges: Vec<Merge>,
+    #[serde(default)]
+    continuing_subword_prefix: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Text(String),
+    Pair(String, String),
+}
+
+impl MergesOnly {
+    fn check(&self) -> Result<(), String> {
+        let prefix = self.model.continuing_subword_prefix.as_deref().unwrap_or_default().len();
+        for merge in &self.model.merges {
+            let (left, right) = match merge {
+                Merge::Text(text) => text.split_once(' ').unwrap_or((text, "")),
+                Merge::Pair(left, right) => (left.as_str(), right.as_str()),
+            };
+            if right.len() < prefix || left.len() + right.len() - prefix > self.model.vocab.0 {
+                return Err(format!(
+                    "the merge of {left:?} and {right:?} makes a token that its vocabulary lacks"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Length in bytes of a vocabulary's longest token; nothing else of it is kept.
+#[derive(Default)]
+struct LongestToken(usize);
+
+impl<'de> Deserialize<'de> for LongestToken {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Longest;
+        impl<'de> Visitor<'de> for Longest {
+            type Value = LongestToken;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a vocabulary")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<LongestToken, M::Error> {
+                let mut longest = 0;
+                while let Some((token, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                    longest = longest.max(token.len());
+                }
+                Ok(LongestToken(longest))
+            }
+            fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<LongestToken, S::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(LongestToken(usize::MAX))
+            }
+        }
+        deserializer.deserialize_any(Longest)
+    }
+}

@@ -1,0 +1,84 @@
+//! What can be wrong with a run folder.
+
+use std::path::{Path, PathBuf};
+
+/// Why a run folder cannot be used. Every sentence says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunFolderError {
+    /// The system refused.
+    #[error("cannot {doing} {}: {source}; check the path, its permissions and the space on the disk", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// File or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file stands where the folder should be.
+    #[error("{} is a file; a run is a folder: name a new or an empty one", .0.display())]
+    NotAFolder(PathBuf),
+    /// Something else lives there.
+    #[error("{} holds files but no manifest.json, so it is no run folder that could be gone on with; name a new or an empty folder", .0.display())]
+    NotEmpty(PathBuf),
+    /// Another process writes it.
+    #[error("{} is being written by another process{}; wait for it or name another folder", dir.display(), pid.as_ref().map_or_else(String::new, |p| format!(" (pid {p})")))]
+    Busy {
+        /// The folder.
+        dir: PathBuf,
+        /// The other process, if it could be read.
+        pid: Option<String>,
+    },
+    /// The manifest cannot be understood.
+    #[error("{}: {reason}; restore the file or name another folder", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Written by a later version.
+    #[error("{}: this run folder has schema {found}, this version reads up to {known}; update, or name another folder", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema number.
+        found: u64,
+        /// The newest one known here.
+        known: u32,
+    },
+    /// Other settings than before, and they change the traces.
+    #[error("{} was recorded with other settings: {what}; traces of different settings do not mix: set them back or name another folder", dir.display())]
+    Differs {
+        /// The folder.
+        dir: PathBuf,
+        /// Every setting with both values.
+        what: String,
+    },
+    /// The same problem id with another prompt.
+    #[error("{}: problem `{problem}` was recorded with another prompt (its text or the instruction changed); name another folder, or give the problem another id", dir.display())]
+    Prompt {
+        /// The folder.
+        dir: PathBuf,
+        /// The problem.
+        problem: String,
+    },
+    /// Nothing to read.
+    #[error("{} is no recording: a run folder with traces.jsonl, or a .jsonl file of traces, is needed", .0.display())]
+    NoRecording(PathBuf),
+    /// The journal's thread could not write.
+    #[error("the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes on from there")]
+    Journal(String),
+    /// Not what a problem's line must be.
+    #[error("a decided problem must be a JSON object with a string `problem_id`")]
+    NotAProblem,
+}
+
+impl RunFolderError {
+    /// For `map_err`: names what was tried and on what.
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+}

@@ -1,0 +1,473 @@
+//! One line of traces.jsonl: how a trace is written, and how lines of our own and of strangers are read.
+
+use std::borrow::Cow;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tts_strategies::{Finish, TraceId, TraceScores};
+
+use super::warnings::Trouble;
+use crate::solve::{Arrays, Phase, TraceRecord};
+
+/// Bytes of one token in tokens.bin: id, log-probability, confidence.
+pub(super) const TOKEN_BYTES: u64 = 12;
+
+/// Where a trace's arrays are in tokens.bin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Span {
+    pub(super) offset: u64,
+    pub(super) n: u64,
+    /// First 8 bytes of the blake3 of the bytes, in hex; recordings made elsewhere have none.
+    pub(super) check: Option<String>,
+}
+
+impl Span {
+    fn of(value: &Value) -> Option<Self> {
+        let (offset, n) = (value.get("offset")?.as_u64()?, value.get("n")?.as_u64()?);
+        offset.checked_add(n.checked_mul(TOKEN_BYTES)?)?;
+        Some(Self {
+            offset,
+            n,
+            check: value.get("check").and_then(Value::as_str).map(str::to_owned),
+        })
+    }
+    pub(super) fn end(&self) -> u64 {
+        self.offset + self.n * TOKEN_BYTES
+    }
+}
+
+pub(super) fn checksum(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..16].to_owned()
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    problem_id: &'a str,
+    trace: TraceId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<&'a str>,
+    phase: Phase,
+    finish: Finish,
+    tokens: usize,
+    text: Option<&'a str>,
+    answer: Option<&'a str>,
+    answer_key: Option<&'a str>,
+    extraction: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arrays: Option<Span>,
+    scores: &'a TraceScores,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    self_certainty_sum: Option<f64>,
+    seconds: f64,
+}
+
+/// The bytes of a trace: its arrays for tokens.bin, to be written at `offset`, and its line with the newline.
+pub(super) fn encode(record: &TraceRecord, offset: u64, seed: Option<&Value>, prompt: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+    let (n, a) = (record.tokens, &record.arrays);
+    let held = [a.token_ids.len(), a.logprobs.len(), a.confidence.len()];
+    let mut bytes = Vec::new();
+    if n > 0 && held.contains(&n) {
+        // an array that was not measured is all ones, which is NaN: so the layout is the same for every trace
+        let mut put =
+            |held: usize, value: &dyn Fn(usize) -> [u8; 4]| (0..n).for_each(|i| bytes.extend(if held == n { value(i) } else { [0xff; 4] }));
+        put(held[0], &|i| a.token_ids[i].to_le_bytes());
+        put(held[1], &|i| a.logprobs[i].to_le_bytes());
+        put(held[2], &|i| a.confidence[i].to_le_bytes());
+    }
+    let arrays = (!bytes.is_empty()).then(|| Span {
+        offset,
+        n: n as u64,
+        check: Some(checksum(&bytes)),
+    });
+    let written = Written {
+        problem_id: &record.problem_id,
+        trace: record.trace,
+        seed,
+        prompt,
+        phase: record.phase,
+        finish: record.finish,
+        tokens: n,
+        text: record.text.as_deref(),
+        answer: record.answer.as_deref(),
+        answer_key: record.answer_key.as_deref(),
+        extraction: record.extraction.as_deref(),
+        arrays,
+        scores: &record.scores,
+        self_certainty_sum: record.self_certainty_sum,
+        seconds: record.seconds,
+    };
+    let mut line = serde_json::to_vec(&written).expect("a trace line is plain data");
+    line.push(b'\n');
+    (bytes, line)
+}
+
+/// What the index needs of a line; arrays in the line are counted, not kept.
+#[derive(Deserialize)]
+struct RawHead {
+    problem_id: Option<Value>,
+    trace: Option<Value>,
+    finish: Option<Value>,
+    tokens: Option<Value>,
+    arrays: Option<Value>,
+    gold: Option<Value>,
+    prompt: Option<Value>,
+    token_ids: Option<Vec<IgnoredAny>>,
+    logprobs: Option<Vec<IgnoredAny>>,
+    confidence: Option<Vec<IgnoredAny>>,
+}
+
+/// A line as the index sees it.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) problem_id: String,
+    pub(super) gold: Option<String>,
+    pub(super) prompt: Option<String>,
+    /// nothing in a line that names no trace
+    pub(super) trace: Option<(TraceId, u64, Finish)>,
+    pub(super) span: Option<Span>,
+    pub(super) not_utf8: bool,
+}
+
+impl Head {
+    pub(super) fn read(line: &[u8]) -> Result<Self, Trouble> {
+        let (text, not_utf8) = text(line);
+        let raw: RawHead = parse(&text).ok_or(Trouble::NotJson)?;
+        let problem_id = raw.problem_id.as_ref().and_then(word).ok_or(Trouble::NoName)?;
+        let gold = raw.gold.as_ref().and_then(word);
+        let span = raw.arrays.as_ref().and_then(Span::of);
+        let trace = match raw.trace {
+            None | Some(Value::Null) if gold.is_some() => None,
+            None => return Err(Trouble::NoName),
+            Some(value) => {
+                let trace = whole(&value).and_then(|t| TraceId::try_from(t).ok()).ok_or(Trouble::NoName)?;
+                let finish = finish(raw.finish.as_ref())?;
+                let inline = [&raw.token_ids, &raw.logprobs, &raw.confidence]
+                    .into_iter()
+                    .flatten()
+                    .map(Vec::len)
+                    .find(|n| *n > 0);
+                let tokens = match &raw.tokens {
+                    None | Some(Value::Null) => span.as_ref().map(|s| s.n).or(inline.map(|n| n as u64)),
+                    Some(value) => whole(value),
+                };
+                // a trace that ended by itself has at least one token
+                let ended = matches!(finish, Finish::Stop | Finish::Length | Finish::Loop);
+                let tokens = tokens
+                    .filter(|n| *n <= u64::from(u32::MAX) && (*n > 0 || !ended))
+                    .ok_or(Trouble::NoTokens)?;
+                Some((trace, tokens, finish))
+            }
+        };
+        Ok(Self {
+            problem_id,
+            gold,
+            prompt: raw.prompt.as_ref().and_then(word),
+            trace,
+            span,
+            not_utf8,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct RawTrace {
+    phase: Option<Value>,
+    text: Option<Value>,
+    answer: Option<Value>,
+    answer_key: Option<Value>,
+    extraction: Option<Value>,
+    token_ids: Option<Vec<Option<f64>>>,
+    logprobs: Option<Vec<Option<f64>>>,
+    confidence: Option<Vec<Option<f64>>>,
+    scores: Option<Value>,
+    self_certainty_sum: Option<Value>,
+    seconds: Option<Value>,
+}
+
+/// A whole trace. `arrays` are its bytes of tokens.bin, if its line names any there; what was passed over goes to `warn`.
+pub(super) fn decode(line: &[u8], arrays: Option<&[u8]>, mut warn: impl FnMut(Trouble)) -> Result<TraceRecord, Trouble> {
+    let head = Head::read(line)?;
+    let (trace, tokens, finish) = head.trace.ok_or(Trouble::NoName)?;
+    let (text, _) = text(line);
+    // inline arrays of strings and the like: the line is no trace of ours to guess about
+    let raw: RawTrace = parse(&text).ok_or(Trouble::NotJson)?;
+    let n = tokens as usize;
+    let mut held = Arrays {
+        len: n,
+        ..Arrays::default()
+    };
+    if let (Some(span), Some(bytes)) = (&head.span, arrays) {
+        if span.check.as_ref().is_some_and(|check| *check != checksum(bytes)) {
+            return Err(Trouble::Altered);
+        }
+        if span.n != tokens {
+            warn(Trouble::Lengths);
+        } else {
+            let part = |i: usize| bytes[i * n * 4..(i + 1) * n * 4].chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
+            held.token_ids = part(0).map(u32::from_le_bytes).collect();
+            if held.token_ids.contains(&u32::MAX) {
+                if held.token_ids.iter().any(|id| *id != u32::MAX) {
+                    warn(Trouble::BadIds);
+                }
+                held.token_ids.clear();
+            }
+            held.logprobs = numbers(part(1).map(f32::from_le_bytes).collect(), &mut warn);
+            held.confidence = numbers(part(2).map(f32::from_le_bytes).collect(), &mut warn);
+        }
+    } else {
+        let mut inline = |array: Option<Vec<Option<f64>>>| match array {
+            Some(a) if !a.is_empty() && a.len() != n => {
+                warn(Trouble::Lengths);
+                Vec::new()
+            }
+            a => a.unwrap_or_default(),
+        };
+        let (ids, logprobs, confidence) = (inline(raw.token_ids), inline(raw.logprobs), inline(raw.confidence));
+        let id = |x: &Option<f64>| {
+            x.filter(|x| x.fract() == 0.0 && (0.0..f64::from(u32::MAX)).contains(x))
+                .map(|x| x as u32)
+        };
+        held.token_ids = ids.iter().map(id).collect::<Option<_>>().unwrap_or_else(|| {
+            warn(Trouble::BadIds);
+            Vec::new()
+        });
+        let floats = |array: Vec<Option<f64>>| array.into_iter().map(|x| x.map_or(f32::NAN, |x| x as f32)).collect();
+        held.logprobs = numbers(floats(logprobs), &mut warn);
+        held.confidence = numbers(floats(confidence), &mut warn);
+    }
+    let string = |v: Option<Value>| v.as_ref().and_then(|v| v.as_str().map(str::to_owned));
+    Ok(TraceRecord {
+        problem_id: head.problem_id,
+        trace,
+        phase: raw.phase.and_then(|p| serde_json::from_value(p).ok()).unwrap_or_default(),
+        finish,
+        tokens: n,
+        text: string(raw.text),
+        answer: raw.answer.as_ref().and_then(word),
+        answer_key: string(raw.answer_key),
+        extraction: string(raw.extraction),
+        arrays: held,
+        scores: raw.scores.and_then(|s| serde_json::from_value(s).ok()).unwrap_or_default(),
+        self_certainty_sum: raw.self_certainty_sum.as_ref().and_then(Value::as_f64),
+        seconds: raw.seconds.as_ref().and_then(Value::as_f64).unwrap_or(0.0),
+        fresh: false,
+    })
+}
+
+/// All of them, or none when one is NaN; all NaN is how an array that was not measured is written.
+fn numbers(array: Vec<f32>, warn: &mut impl FnMut(Trouble)) -> Vec<f32> {
+    let bad = array.iter().filter(|x| x.is_nan()).count();
+    if bad == 0 {
+        return array;
+    }
+    if bad < array.len() {
+        warn(Trouble::NotNumbers);
+    }
+    Vec::new()
+}
+
+fn finish(value: Option<&Value>) -> Result<Finish, Trouble> {
+    match value {
+        None | Some(Value::Null) => Ok(Finish::Stop),
+        Some(value) => Finish::deserialize(value).map_err(|_| Trouble::Finish),
+    }
+}
+
+/// A string, or a number as one writes it.
+fn word(value: &Value) -> Option<String> {
+    match value {
+        Value::String(s) => Some(s.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        _ => None,
+    }
+}
+
+/// A whole number, also when it is written 12.0.
+fn whole(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| {
+        value
+            .as_f64()
+            .filter(|x| x.fract() == 0.0 && (0.0..=9e15).contains(x))
+            .map(|x| x as u64)
+    })
+}
+
+/// The line as text, and whether bytes had to be replaced for that.
+pub(super) fn text(line: &[u8]) -> (Cow<'_, str>, bool) {
+    let text = String::from_utf8_lossy(line);
+    let replaced = matches!(text, Cow::Owned(_));
+    (text, replaced)
+}
+
+/// JSON, also with Python's NaN and Infinity, which become null.
+fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
+    serde_json::from_str(text)
+        .ok()
+        .or_else(|| serde_json::from_str(&without_nan(text)?).ok())
+}
+
+/// The text with NaN, Infinity and -Infinity outside of strings replaced by null; `None` where there are none.
+fn without_nan(text: &str) -> Option<String> {
+    let (mut out, mut rest, mut changed) = (String::with_capacity(text.len()), text, false);
+    while let Some(at) = rest.find(['"', 'N', 'I', '-']) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if rest.starts_with('"') {
+            let mut escaped = false;
+            let end = rest[1..].find(|c| match c {
+                '\\' if !escaped => {
+                    escaped = true;
+                    false
+                }
+                '"' if !escaped => true,
+                _ => {
+                    escaped = false;
+                    false
+                }
+            })?;
+            out.push_str(&rest[..end + 2]);
+            rest = &rest[end + 2..];
+        } else if let Some(word) = ["NaN", "Infinity", "-Infinity"].into_iter().find(|w| rest.starts_with(w)) {
+            out.push_str("null");
+            rest = &rest[word.len()..];
+            changed = true;
+        } else {
+            out.push_str(&rest[..1]);
+            rest = &rest[1..];
+        }
+    }
+    out.push_str(rest);
+    changed.then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> (Result<TraceRecord, Trouble>, Vec<Trouble>) {
+        let mut warned = Vec::new();
+        let record = decode(line.as_bytes(), None, |t| warned.push(t));
+        (record, warned)
+    }
+
+    #[test]
+    fn a_trace_comes_back_as_it_was_written() {
+        let record = TraceRecord {
+            problem_id: "p \"1\"\n\u{2028}".into(),
+            trace: 3,
+            phase: Phase::Warmup,
+            finish: Finish::LowConfidence,
+            tokens: 3,
+            text: Some("a\u{0}b\r\n\u{1F600}".into()),
+            answer: Some("042".into()),
+            answer_key: Some("42".into()),
+            extraction: Some("boxed".into()),
+            arrays: Arrays {
+                len: 3,
+                token_ids: vec![0, 7, u32::MAX - 1],
+                logprobs: vec![-0.1, f32::MIN_POSITIVE, -1e30],
+                confidence: vec![16.9, f32::INFINITY, 0.0],
+            },
+            scores: TraceScores {
+                mean: Some(0.1),
+                self_certainty: Some(1.0 / 3.0),
+                ..TraceScores::default()
+            },
+            self_certainty_sum: Some(0.1 + 0.2),
+            seconds: 0.25,
+            fresh: false,
+        };
+        let (bytes, line) = encode(&record, 24, Some(&Value::from(u64::MAX)), Some("ab"));
+        assert_eq!(bytes.len(), 36);
+        assert_eq!(bytes[4..8], 7u32.to_le_bytes());
+        assert_eq!(bytes[12..16], (-0.1f32).to_le_bytes());
+        assert_eq!(bytes[24..28], 16.9f32.to_le_bytes());
+        assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
+        let head = Head::read(&line).expect("a head");
+        assert_eq!(head.span.as_ref().map(|s| (s.offset, s.end())), Some((24, 60)));
+        assert_eq!(decode(&line, Some(&bytes), |t| panic!("{t:?}")).expect("read"), record);
+        let mut torn = bytes.clone();
+        torn[20] ^= 1;
+        assert_eq!(decode(&line, Some(&torn), |_| {}).expect_err("altered"), Trouble::Altered);
+        // what was not measured is not made up
+        let bare = TraceRecord {
+            arrays: Arrays {
+                len: 3,
+                confidence: vec![1.0, 2.0, 3.0],
+                ..Arrays::default()
+            },
+            ..record.clone()
+        };
+        let (bytes, line) = encode(&bare, 0, None, None);
+        assert_eq!(decode(&line, Some(&bytes), |t| panic!("{t:?}")).expect("read"), bare);
+        let none = TraceRecord {
+            arrays: Arrays {
+                len: 3,
+                ..Arrays::default()
+            },
+            ..record
+        };
+        let (bytes, line) = encode(&none, 0, None, None);
+        assert!(bytes.is_empty());
+        assert_eq!(decode(&line, None, |t| panic!("{t:?}")).expect("read"), none);
+    }
+
+    #[test]
+    fn strangers_lines_are_read_as_far_as_they_go() {
+        let (record, warned) = read(r#"{"problem_id": 7, "trace": 2.0, "answer": 12, "tokens": 5, "stranger": [1, {"a": 2}]}"#);
+        let record = record.expect("enough");
+        assert_eq!(
+            (record.problem_id.as_str(), record.trace, record.tokens, record.finish),
+            ("7", 2, 5, Finish::Stop)
+        );
+        assert_eq!((record.answer.as_deref(), warned.len()), (Some("12"), 0));
+        let (record, warned) = read(
+            r#"{"problem_id": "p", "trace": 0, "token_ids": [5, 6], "confidence": [1.5, 2], "logprobs": [-1, -2, -3], "finish": "length"}"#,
+        );
+        let record = record.expect("enough");
+        assert_eq!(
+            record.arrays,
+            Arrays {
+                len: 2,
+                token_ids: vec![5, 6],
+                confidence: vec![1.5, 2.0],
+                logprobs: vec![]
+            }
+        );
+        assert_eq!(warned, [Trouble::Lengths]);
+        let (record, warned) = read(
+            r#"{"problem_id": "NaN \" NaN", "trace": 0, "tokens": 2, "confidence": [NaN, -Infinity], "logprobs": [1, NaN], "token_ids": [1.5, -1]}"#,
+        );
+        let record = record.expect("enough");
+        assert_eq!(
+            (record.problem_id.as_str(), record.arrays),
+            (
+                "NaN \" NaN",
+                Arrays {
+                    len: 2,
+                    ..Arrays::default()
+                }
+            )
+        );
+        assert_eq!(warned, [Trouble::BadIds, Trouble::NotNumbers]);
+        for (line, trouble) in [
+            ("[]", Trouble::NotJson),
+            ("{", Trouble::NotJson),
+            (r#"{"trace": 0, "tokens": 1}"#, Trouble::NoName),
+            (r#"{"problem_id": "p", "tokens": 1}"#, Trouble::NoName),
+            (r#"{"problem_id": "p", "trace": -1, "tokens": 1}"#, Trouble::NoName),
+            (r#"{"problem_id": "p", "trace": 4294967296, "tokens": 1}"#, Trouble::NoName),
+            (r#"{"problem_id": "p", "trace": 0, "answer": "1"}"#, Trouble::NoTokens),
+            (r#"{"problem_id": "p", "trace": 0, "tokens": 0}"#, Trouble::NoTokens),
+            (r#"{"problem_id": "p", "trace": 0, "tokens": 1e300}"#, Trouble::NoTokens),
+            (r#"{"problem_id": "p", "trace": 0, "tokens": 1, "finish": "eos"}"#, Trouble::Finish),
+        ] {
+            assert_eq!(read(line).0.expect_err(line), trouble, "{line}");
+        }
+        let gold = Head::read(br#"{"problem_id": "p", "gold": 42}"#).expect("gold alone is fine");
+        assert_eq!((gold.gold.as_deref(), gold.trace.is_none()), (Some("42"), true));
+    }
+}

@@ -1,0 +1,240 @@
+//! What a run folder was recorded with, and whether another run may go on with it.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::error::RunFolderError;
+
+/// The layout that this version writes.
+pub const SCHEMA: u32 = 1;
+/// The file's name in the folder.
+pub const MANIFEST: &str = "manifest.json";
+
+/// How the run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Running, or killed.
+    #[default]
+    Started,
+    /// Everything that was asked for is decided.
+    Finished,
+    /// Ended before that; the same command goes on.
+    Interrupted,
+}
+
+/// What a run folder was recorded with: `manifest.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Number of the layout.
+    pub schema: u32,
+    /// Version that wrote last.
+    pub tool_version: String,
+    /// Settings that a trace is a function of: model, prompt and template digests, sampling, seed, dtype, instruction tier, token limit, stop ids,
+    /// thinking budget, loop stop. An object; a run that differs in any of them is refused.
+    pub traces: Value,
+    /// Settings that a decision over given traces is a function of: strategy and its settings, traces, slots, token limit of a problem. An object; free
+    /// to change. Which problems are solved does not belong here.
+    pub decisions: Value,
+    /// Digest of the data set, if there is one.
+    pub data: Option<String>,
+    /// The machine, for the record.
+    pub machine: Value,
+    /// How the run stands.
+    pub status: Status,
+}
+
+impl Manifest {
+    /// A manifest of this version, status started.
+    pub fn new(traces: Value, decisions: Value, data: Option<String>, machine: Value) -> Self {
+        Self {
+            schema: SCHEMA,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            traces,
+            decisions,
+            data,
+            machine,
+            status: Status::Started,
+        }
+    }
+
+    /// Reads `dir/manifest.json`; `None` where there is none.
+    ///
+    /// # Errors
+    /// An unreadable file, a damaged one, one of a newer layout.
+    pub fn read(dir: &Path) -> Result<Option<Self>, RunFolderError> {
+        let path = dir.join(MANIFEST);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(RunFolderError::io("read", &path)(e)),
+        };
+        let damaged = |reason: String| RunFolderError::Damaged {
+            path: path.clone(),
+            reason,
+        };
+        let value: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not the manifest of a run ({e})")))?;
+        let Some(found) = value.get("schema").and_then(Value::as_u64) else {
+            return Err(damaged("not the manifest of a run (it has no `schema` number)".to_owned()));
+        };
+        if found > u64::from(SCHEMA) {
+            return Err(RunFolderError::Newer {
+                path,
+                found,
+                known: SCHEMA,
+            });
+        }
+        serde_json::from_value(value)
+            .map(Some)
+            .map_err(|e| damaged(format!("not the manifest of a run ({e})")))
+    }
+
+    /// Writes `dir/manifest.json` so that a reader sees the old or the new one, never a part.
+    pub(super) fn write(&self, dir: &Path) -> Result<(), RunFolderError> {
+        let (path, tmp) = (dir.join(MANIFEST), dir.join("manifest.json.tmp"));
+        let mut text = serde_json::to_vec_pretty(self).expect("a manifest is plain data");
+        text.push(b'\n');
+        replace(&path, &tmp, |file| file.write_all(&text))
+    }
+
+    /// Refuses a run whose traces would not be those of this folder.
+    pub(super) fn admit(&self, now: &Self, dir: &Path) -> Result<(), RunFolderError> {
+        let mut what = Vec::new();
+        differences("", &self.traces, &now.traces, &mut what);
+        if what.is_empty() {
+            Ok(())
+        } else {
+            Err(RunFolderError::Differs {
+                dir: dir.to_owned(),
+                what: what.join("; "),
+            })
+        }
+    }
+}
+
+/// Writes `tmp`, makes it durable and puts it in the place of `path`.
+pub(super) fn replace(path: &Path, tmp: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), RunFolderError> {
+    let io = RunFolderError::io("write", path);
+    let attempt = || {
+        let mut file = File::create(tmp)?;
+        write(&mut file)?;
+        file.sync_all()?;
+        std::fs::rename(tmp, path)?;
+        // the folder's own entry; not every system lets a folder be synced
+        if let Some(dir) = path.parent().and_then(|dir| File::open(dir).ok()) {
+            let _ = dir.sync_all();
+        }
+        Ok(())
+    };
+    attempt().map_err(io)
+}
+
+/// Every setting that differs, as a phrase with both values. A setting that is missing is one that is null.
+fn differences(key: &str, was: &Value, now: &Value, out: &mut Vec<String>) {
+    if let (Value::Object(a), Value::Object(b)) = (was, now) {
+        let mut keys: Vec<_> = a.keys().chain(b.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        for k in keys {
+            let path = if key.is_empty() { k.clone() } else { format!("{key}.{k}") };
+            differences(&path, at(a, k), at(b, k), out);
+        }
+    } else if !same(was, now) {
+        out.push(format!("`{key}` was {} and is now {}", short(was), short(now)));
+    }
+}
+
+fn at<'a>(map: &'a Map<String, Value>, key: &str) -> &'a Value {
+    map.get(key).unwrap_or(&Value::Null)
+}
+
+/// Equality in which 1 is 1.0.
+pub(super) fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(x), Value::Number(y)) => x == y || ((x.is_f64() || y.is_f64()) && x.as_f64() == y.as_f64()),
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
+        (Value::Object(x), Value::Object(y)) => x.keys().chain(y.keys()).all(|k| same(at(x, k), at(y, k))),
+        _ => a == b,
+    }
+}
+
+fn short(value: &Value) -> String {
+    let text = if value.is_null() { "not set".to_owned() } else { value.to_string() };
+    if text.chars().count() > 80 {
+        format!("{}...", text.chars().take(77).collect::<String>())
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_difference_names_the_key_and_both_values() {
+        let m = |traces| Manifest::new(traces, json!({}), None, json!({}));
+        let was = m(json!({"seed": 0, "sampling": {"temperature": 1, "top_k": 0}, "stop": [1, 2]}));
+        let dir = Path::new("runs/a");
+        was.admit(
+            &m(json!({"stop": [1, 2], "sampling": {"top_k": 0, "temperature": 1.0}, "seed": 0, "new": null})),
+            dir,
+        )
+        .expect("the same settings");
+        let error = was
+            .admit(
+                &m(json!({"seed": 7, "sampling": {"temperature": 0.6, "top_k": 0}, "stop": [1]})),
+                dir,
+            )
+            .expect_err("three differences");
+        let text = error.to_string();
+        for part in [
+            "runs/a",
+            "`seed` was 0 and is now 7",
+            "`sampling.temperature` was 1 and is now 0.6",
+            "`stop` was [1,2] and is now [1]",
+            "name another folder",
+        ] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        let text = was
+            .admit(
+                &m(json!({"seed": 0, "sampling": was.traces["sampling"], "stop": [1, 2], "dtype": "f32"})),
+                dir,
+            )
+            .expect_err("a new key")
+            .to_string();
+        assert!(text.contains("`dtype` was not set and is now \"f32\""), "{text}");
+    }
+
+    #[test]
+    fn a_manifest_is_read_as_it_was_written_and_strangers_are_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert_eq!(Manifest::read(dir.path()).expect("none is fine"), None);
+        let manifest = Manifest::new(
+            json!({"seed": u64::MAX, "t": 0.1}),
+            json!({"strategy": "majority"}),
+            Some("abc".into()),
+            json!({"threads": 2}),
+        );
+        manifest.write(dir.path()).expect("written");
+        assert_eq!(Manifest::read(dir.path()).expect("read"), Some(manifest));
+        assert!(!dir.path().join("manifest.json.tmp").exists());
+        let error = |text: &str| {
+            std::fs::write(dir.path().join(MANIFEST), text).expect("written");
+            Manifest::read(dir.path()).expect_err("refused").to_string()
+        };
+        assert!(error("{\"schema\": 2, \"whatever\": 1}").contains("schema 2"));
+        assert!(error("{\"schema\": 1").contains("restore the file"));
+        assert!(error("{\"name\": 1}").contains("no `schema` number"));
+        assert!(error("{\"schema\": 1, \"stranger\": 1}").contains("stranger"));
+        assert!(error("\u{0}\u{0}").contains("manifest.json"));
+    }
+}

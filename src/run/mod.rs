@@ -1,0 +1,282 @@
+//! The run folder: what was generated and decided, appended as it ends, so that nothing finished is lost and the same command goes on after a kill.
+//!
+//! ```text
+//! manifest.json    layout number, version, settings (those that change traces, those that change decisions), data digest, machine, status
+//! traces.jsonl     one line a trace, appended as it ends
+//! tokens.bin       the traces' arrays
+//! problems.jsonl   one line a decided problem
+//! run.lock         held by the process that writes
+//! ```
+//!
+//! A line of traces.jsonl is a JSON object: `problem_id`, `trace` (index within the problem, from 0), `seed`, `prompt` (digest), `phase` (warmup |
+//! main), `finish` (stop | length | loop | low_confidence | cancelled | failed), `tokens`, `text`, `answer`, `answer_key` (class of the answer),
+//! `extraction`, `arrays`, `scores` (of the run's window), `self_certainty_sum`, `seconds`. Of several lines for one trace the one with the most tokens
+//! counts: a trace that was cut short and went on later has two.
+//!
+//! `arrays` is `{"offset", "n", "check"}`: at byte `offset` of tokens.bin stand n token ids (u32), then n log-probabilities (f32), then n confidences
+//! (f32), all little-endian; an array that was not measured is NaN throughout (ids: 2^32 - 1). `check` is the beginning of the blake3 of these 12 n
+//! bytes. With Python:
+//!
+//! ```python
+//! import json, numpy as np
+//! for line in open("run/traces.jsonl", encoding="utf-8"):
+//!     t = json.loads(line)
+//!     if a := t.get("arrays"):
+//!         n, at = a["n"], a["offset"]
+//!         ids = np.fromfile("run/tokens.bin", "<u4", n, offset=at)
+//!         logprobs = np.fromfile("run/tokens.bin", "<f4", n, offset=at + 4 * n)
+//!         confidence = np.fromfile("run/tokens.bin", "<f4", n, offset=at + 8 * n)
+//! ```
+//!
+//! Recordings made elsewhere may hold the arrays in the line (`token_ids`, `logprobs`, `confidence`); `{"problem_id", "trace", "answer", "tokens"}` is
+//! enough for strategies that read no confidences; `gold` may stand in any line; fields that are not known are ignored.
+//!
+//! A line of problems.jsonl is the object that `solve --json` prints, with `decisions` (the settings it was decided with), `slots` and `outside` (what
+//! came from outside: fewer slots for want of memory, a time limit), without which a replay would not be exact.
+
+mod error;
+mod journal;
+mod line;
+mod lock;
+mod manifest;
+mod recording;
+mod warnings;
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+pub use error::RunFolderError;
+pub use journal::Journal;
+pub use manifest::{MANIFEST, Manifest, SCHEMA, Status};
+pub use recording::{Recording, outside, without_answers};
+
+use crate::engine::scheduler::RecordSink;
+use crate::solve::{Decided, TraceRecord};
+use lock::{LOCK, Lock};
+use recording::{Files, Place, Scan, scan};
+
+/// A run folder that is being written.
+///
+/// To go on with a problem, give [`RunFolder::recorded`] to `Setup::recorded` and [`RunFolder::sink`] to the backend: recorded tokens are read, only what
+/// is missing is generated. A problem for which [`RunFolder::decided`] has a line needs no work at all.
+pub struct RunFolder {
+    dir: PathBuf,
+    manifest: Manifest,
+    recording: Recording,
+    journal: Journal,
+    closed: bool,
+    _lock: Lock,
+}
+
+impl RunFolder {
+    /// Begins a run folder, or goes on with one.
+    ///
+    /// # Errors
+    /// A folder that is none of ours, that another process writes, or whose traces were recorded with other settings; files that cannot be read or
+    /// written.
+    pub fn open(dir: &Path, manifest: Manifest) -> Result<Self, RunFolderError> {
+        if dir.exists() && !dir.is_dir() {
+            return Err(RunFolderError::NotAFolder(dir.to_owned()));
+        }
+        // a stranger's folder is left as it is, without so much as a lock
+        let before = dir.is_dir().then(|| Manifest::read(dir)).transpose()?.flatten();
+        if before.is_none() && dir.is_dir() && !is_empty(dir)? {
+            return Err(RunFolderError::NotEmpty(dir.to_owned()));
+        }
+        std::fs::create_dir_all(dir).map_err(RunFolderError::io("create", dir))?;
+        let lock = Lock::take(dir)?;
+        // read again: another process may have written it before the lock was ours
+        if let Some(before) = Manifest::read(dir)? {
+            before.admit(&manifest, dir)?;
+        }
+        let manifest = Manifest {
+            status: Status::Started,
+            ..manifest
+        };
+        let files = Files::of(dir);
+        let index = repair(&files)?.index;
+        manifest.write(dir)?;
+        let recording = Recording::new(files.clone(), Some(manifest.clone()), index);
+        let seed = manifest.traces.get("seed").cloned();
+        let journal = Journal::start(&files, recording.index.clone(), seed)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            manifest,
+            recording,
+            journal,
+            closed: false,
+            _lock: lock,
+        })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+    /// What is recorded so far.
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    /// Says which prompt a problem has. Its traces are recorded with the prompt's digest.
+    ///
+    /// # Errors
+    /// When the problem was recorded with another prompt.
+    pub fn claim(&self, problem_id: &str, prompt: &[u32]) -> Result<(), RunFolderError> {
+        let mut hasher = blake3::Hasher::new();
+        for id in prompt {
+            hasher.update(&id.to_le_bytes());
+        }
+        let digest = hasher.finalize().to_hex()[..16].to_owned();
+        let mut index = self.recording.lock();
+        if index.prompt(problem_id).is_some_and(|old| old != digest) {
+            return Err(RunFolderError::Prompt {
+                dir: self.dir.clone(),
+                problem: problem_id.to_owned(),
+            });
+        }
+        index.claim(problem_id, digest);
+        Ok(())
+    }
+
+    /// A sink for the problem's ended traces.
+    pub fn sink(&self, problem_id: &str) -> RecordSink {
+        self.journal.sink(problem_id)
+    }
+
+    /// The problem's recorded traces, those just handed to its sink included.
+    ///
+    /// # Errors
+    /// When the journal has failed or the files cannot be read.
+    pub fn recorded(&self, problem_id: &str) -> Result<Vec<Arc<TraceRecord>>, RunFolderError> {
+        self.journal.flush()?;
+        self.recording.recorded(problem_id)
+    }
+
+    /// The problem's line of problems.jsonl if it was decided with this run's settings, to its end: nothing is left to do for it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn decided(&self, problem_id: &str) -> Result<Option<Value>, RunFolderError> {
+        self.recording.decided_with(problem_id, &self.manifest.decisions)
+    }
+
+    /// The right answer, where a line names it.
+    pub fn gold(&self, problem_id: &str) -> Option<String> {
+        self.recording.gold(problem_id)
+    }
+
+    /// Appends a decided problem: `problem` is the object that users see, with a string `problem_id`. `decisions`, `slots` and `outside` are put into it.
+    /// All its traces are durable before it is.
+    ///
+    /// # Errors
+    /// When it is no such object, or the journal has failed.
+    pub fn write_decided(&self, problem: &Value, decided: &Decided) -> Result<(), RunFolderError> {
+        let (Some(id), Some(object)) = (problem.get("problem_id").and_then(Value::as_str), problem.as_object()) else {
+            return Err(RunFolderError::NotAProblem);
+        };
+        let mut object = object.clone();
+        object.insert("decisions".to_owned(), self.manifest.decisions.clone());
+        object.insert("slots".to_owned(), json!(decided.slots));
+        object.insert("outside".to_owned(), json!(decided.outside));
+        self.journal.problem(id, serde_json::to_vec(&object).expect("JSON is plain data"))
+    }
+
+    /// Waits until everything that was handed over is durable.
+    ///
+    /// # Errors
+    /// The first thing that went wrong since the folder was opened.
+    pub fn flush(&self) -> Result<(), RunFolderError> {
+        self.journal.flush()
+    }
+
+    /// Writes what is left and how the run ended. Dropping the folder does the same with [`Status::Interrupted`], without saying what went wrong.
+    ///
+    /// # Errors
+    /// When not everything could be written.
+    pub fn close(mut self, status: Status) -> Result<(), RunFolderError> {
+        self.end(status)
+    }
+
+    fn end(&mut self, status: Status) -> Result<(), RunFolderError> {
+        if std::mem::replace(&mut self.closed, true) {
+            return Ok(());
+        }
+        let written = self.journal.close();
+        self.manifest.status = if written.is_ok() { status } else { Status::Interrupted };
+        let manifest = if self.dir.join(MANIFEST).exists() {
+            self.manifest.write(&self.dir)
+        } else {
+            Ok(())
+        };
+        written.and(manifest)
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        let _ = self.end(Status::Interrupted);
+    }
+}
+
+/// Whether nothing but what this module begins a folder with is in it.
+fn is_empty(dir: &Path) -> Result<bool, RunFolderError> {
+    for entry in std::fs::read_dir(dir).map_err(RunFolderError::io("read", dir))? {
+        let name = entry.map_err(RunFolderError::io("read", dir))?.file_name();
+        if name != LOCK && name != "manifest.json.tmp" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Makes the files end where their last whole line ends, so that they can be appended to.
+fn repair(files: &Files) -> Result<Scan, RunFolderError> {
+    let mut found = scan(files, true)?;
+    if !found.dangling.is_empty() {
+        // such a line would name the bytes of another trace as soon as the file has grown
+        let warnings = std::mem::take(&mut found.index.warnings);
+        remove(&files.traces, found.traces_end, &found.dangling)?;
+        found = scan(files, true)?;
+        found.index.warnings = warnings;
+    }
+    cut(&files.traces, found.traces_end)?;
+    cut(&files.tokens, found.tokens_end)?;
+    cut(&files.problems, found.problems_end)?;
+    Ok(found)
+}
+
+fn cut(path: &Path, end: u64) -> Result<(), RunFolderError> {
+    let io = || RunFolderError::io("write", path);
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) if file.metadata().map_err(io())?.len() > end => file.set_len(end).and_then(|()| file.sync_all()).map_err(io()),
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(io()(e)),
+    }
+}
+
+/// Writes the first `end` bytes of a file again, without some of its lines.
+fn remove(path: &Path, end: u64, lines: &[Place]) -> Result<(), RunFolderError> {
+    let mut from = BufReader::new(File::open(path).map_err(RunFolderError::io("open", path))?);
+    manifest::replace(path, &path.with_extension("jsonl.tmp"), |file| {
+        let mut to = BufWriter::new(file);
+        let mut at = 0;
+        for stop in lines.iter().map(|l| (l.at, l.at + l.len + 1)).chain([(end, end)]) {
+            from.seek(SeekFrom::Start(at))?;
+            std::io::copy(&mut from.by_ref().take(stop.0.saturating_sub(at)), &mut to)?;
+            at = stop.1;
+        }
+        to.flush()
+    })
+}
+
+/// Keeps the compiler honest: a folder is shared by the tasks that solve its problems.
+const _: fn() = || {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<RunFolder>();
+};

@@ -1,0 +1,444 @@
+//! Reading: an index of the lines, without their texts and arrays, and the traces of one problem at a time.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tts_strategies::{Finish, TraceId};
+
+use super::error::RunFolderError;
+use super::line::{self, Head};
+use super::manifest::{Manifest, same};
+use super::warnings::{Trouble, Warnings};
+use crate::solve::{Cut, Outside, TraceRecord};
+
+/// The files of a folder.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    pub(super) traces: PathBuf,
+    pub(super) tokens: PathBuf,
+    pub(super) problems: PathBuf,
+}
+
+impl Files {
+    pub(super) fn of(dir: &Path) -> Self {
+        Self {
+            traces: dir.join("traces.jsonl"),
+            tokens: dir.join("tokens.bin"),
+            problems: dir.join("problems.jsonl"),
+        }
+    }
+}
+
+/// A line's bytes in its file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) at: u64,
+    pub(super) len: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    place: Place,
+    tokens: u64,
+    /// it ended by itself
+    ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    traces: BTreeMap<TraceId, Vec<Entry>>,
+    decided: Vec<Place>,
+    gold: Option<String>,
+    prompt: Option<String>,
+}
+
+/// What is where.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    order: Vec<String>,
+    problems: BTreeMap<String, Known>,
+    lines: usize,
+    pub(super) warnings: Warnings,
+}
+
+impl Index {
+    fn problem(&mut self, id: &str) -> &mut Known {
+        if !self.problems.contains_key(id) {
+            self.order.push(id.to_owned());
+            self.problems.insert(id.to_owned(), Known::default());
+        }
+        self.problems.get_mut(id).expect("just put there")
+    }
+
+    /// Adds a line of traces.jsonl that can be read.
+    pub(super) fn add(&mut self, head: Head, place: Place) {
+        self.lines += usize::from(head.trace.is_some());
+        let known = self.problem(&head.problem_id);
+        let mut two_golds = false;
+        match (&known.gold, head.gold) {
+            (Some(old), Some(new)) => two_golds = *old != new,
+            (None, Some(new)) => known.gold = Some(new),
+            _ => {}
+        }
+        if head.prompt.is_some() {
+            known.prompt = head.prompt;
+        }
+        if let Some((trace, tokens, finish)) = head.trace {
+            let ended = matches!(finish, Finish::Stop | Finish::Length | Finish::Loop);
+            let entries = known.traces.entry(trace).or_default();
+            entries.push(Entry { place, tokens, ended });
+            // the best first: more tokens, then an end of its own, then the newest
+            entries.sort_by_key(|e| std::cmp::Reverse((e.tokens, e.ended, e.place.at)));
+        }
+        if two_golds {
+            self.warnings.add(Trouble::Gold, || head.problem_id);
+        }
+    }
+
+    pub(super) fn add_decided(&mut self, id: &str, place: Place) {
+        self.problem(id).decided.push(place);
+    }
+
+    /// The digest of the prompt that a problem was recorded with.
+    pub(super) fn prompt(&self, id: &str) -> Option<&str> {
+        self.problems.get(id)?.prompt.as_deref()
+    }
+    pub(super) fn claim(&mut self, id: &str, prompt: String) {
+        self.problem(id).prompt = Some(prompt);
+    }
+}
+
+/// What one reading of the files found.
+#[derive(Default)]
+pub(super) struct Scan {
+    pub(super) index: Index,
+    /// where the last whole line of traces.jsonl ends
+    pub(super) traces_end: u64,
+    /// where the last byte of tokens.bin is that a line names
+    pub(super) tokens_end: u64,
+    /// where the last whole line of problems.jsonl ends
+    pub(super) problems_end: u64,
+    /// lines of traces.jsonl whose arrays are not there
+    pub(super) dangling: Vec<Place>,
+}
+
+/// Calls `each` with every line, without its newline, and whether it had one.
+fn lines(path: &Path, mut each: impl FnMut(&[u8], Place, bool)) -> Result<(), RunFolderError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(RunFolderError::io("open", path)(e)),
+    };
+    // no more than is there now: another process may be writing, and a device has no end
+    let len = file.metadata().map_err(RunFolderError::io("read", path))?.len();
+    let mut file = BufReader::with_capacity(1 << 18, file.take(len));
+    let (mut line, mut at) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        let len = file.read_until(b'\n', &mut line).map_err(RunFolderError::io("read", path))? as u64;
+        if len == 0 {
+            return Ok(());
+        }
+        let whole = line.last() == Some(&b'\n');
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        each(
+            text,
+            Place {
+                at,
+                len: text.len() as u64,
+            },
+            whole,
+        );
+        at += len;
+    }
+}
+
+/// Reads every line of a folder's files. A last line without a newline is read too if it is whole, unless the folder is to be `written`.
+pub(super) fn scan(files: &Files, written: bool) -> Result<Scan, RunFolderError> {
+    let mut scan = Scan::default();
+    let tokens_len = match std::fs::metadata(&files.tokens) {
+        Ok(meta) => meta.len(),
+        Err(e) if e.kind() == ErrorKind::NotFound => 0,
+        Err(e) => return Err(RunFolderError::io("read", &files.tokens)(e)),
+    };
+    let mut number = 0;
+    lines(&files.traces, |text, place, whole| {
+        number += 1;
+        let here = || format!("line {number} of {}", files.traces.display());
+        let warnings = &mut scan.index.warnings;
+        if !whole && written {
+            return warnings.add(Trouble::Torn, here);
+        }
+        scan.traces_end = place.at + place.len + u64::from(whole);
+        if text.iter().all(u8::is_ascii_whitespace) {
+            return;
+        }
+        let head = match Head::read(text) {
+            Ok(head) => head,
+            Err(trouble) => return warnings.add(if whole { trouble } else { Trouble::Torn }, here),
+        };
+        if head.not_utf8 {
+            warnings.add(Trouble::NotUtf8, here);
+        }
+        match &head.span {
+            Some(span) if span.end() > tokens_len => {
+                warnings.add(Trouble::NoBytes, here);
+                scan.dangling.push(place);
+                // its trace is not there; what it says of the problem is
+                return scan.index.add(
+                    Head {
+                        trace: None,
+                        span: None,
+                        ..head
+                    },
+                    place,
+                );
+            }
+            Some(span) => scan.tokens_end = scan.tokens_end.max(span.end()),
+            None => {}
+        }
+        scan.index.add(head, place);
+    })?;
+    number = 0;
+    lines(&files.problems, |text, place, whole| {
+        number += 1;
+        let here = || format!("line {number} of {}", files.problems.display());
+        let value: Option<Value> = if whole || !written {
+            serde_json::from_slice(text).ok()
+        } else {
+            None
+        };
+        if whole {
+            scan.problems_end = place.at + place.len + 1;
+        }
+        match value.as_ref().and_then(|v| v.get("problem_id")).and_then(Value::as_str) {
+            Some(id) => scan.index.add_decided(id, place),
+            None if whole && value.is_some() => scan.index.warnings.add(Trouble::NoName, here),
+            None => scan.index.warnings.add(if whole { Trouble::NotJson } else { Trouble::Torn }, here),
+        }
+    })?;
+    Ok(scan)
+}
+
+/// A recording, to be read: a run folder, or traces.jsonl made elsewhere (also without a manifest and without tokens.bin).
+#[derive(Clone, Debug)]
+pub struct Recording {
+    files: Files,
+    manifest: Option<Manifest>,
+    pub(super) index: Arc<Mutex<Index>>,
+}
+
+impl Recording {
+    /// Opens a run folder, or a .jsonl file of traces. Nothing is changed or locked: a run that is being written can be read.
+    ///
+    /// # Errors
+    /// When there are no traces, a file cannot be read, or the manifest is of a newer layout.
+    pub fn open(path: &Path) -> Result<Self, RunFolderError> {
+        let mut foreign = Warnings::default();
+        let (files, manifest) = if path.is_file() {
+            let dir = path.parent().unwrap_or(Path::new(""));
+            (
+                Files {
+                    traces: path.to_owned(),
+                    problems: dir.join("problems.jsonl"),
+                    tokens: dir.join("tokens.bin"),
+                },
+                None,
+            )
+        } else {
+            let manifest = match Manifest::read(path) {
+                Err(RunFolderError::Damaged { .. }) => {
+                    foreign.add(Trouble::Manifest, || path.display().to_string());
+                    None
+                }
+                manifest => manifest?,
+            };
+            (Files::of(path), manifest)
+        };
+        if !files.traces.is_file() {
+            return Err(RunFolderError::NoRecording(path.to_owned()));
+        }
+        let mut index = scan(&files, false)?.index;
+        index.warnings.merge(&foreign);
+        Ok(Self::new(files, manifest, index))
+    }
+
+    pub(super) fn new(files: Files, manifest: Option<Manifest>, index: Index) -> Self {
+        Self {
+            files,
+            manifest,
+            index: Arc::new(Mutex::new(index)),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it was recorded with, if that is known.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    /// The problems, in the order in which they appear.
+    pub fn problems(&self) -> Vec<String> {
+        self.lock().order.clone()
+    }
+
+    /// Number of trace lines, of all problems.
+    pub fn lines(&self) -> usize {
+        self.lock().lines
+    }
+
+    /// Number of recorded traces of a problem, without reading them.
+    pub fn traces(&self, problem_id: &str) -> usize {
+        self.lock().problems.get(problem_id).map_or(0, |p| p.traces.len())
+    }
+
+    /// The right answer, where a line names it.
+    pub fn gold(&self, problem_id: &str) -> Option<String> {
+        self.lock().problems.get(problem_id)?.gold.clone()
+    }
+
+    /// Counted sentences about what was passed over so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.lock().warnings.sentences()
+    }
+
+    /// The traces of one problem with their texts and arrays, by ascending index. Of several lines for one trace the one with the most tokens counts.
+    ///
+    /// # Errors
+    /// When the files cannot be read. A single trace that cannot be read is passed over and counted in [`Recording::warnings`].
+    pub fn recorded(&self, problem_id: &str) -> Result<Vec<Arc<TraceRecord>>, RunFolderError> {
+        let wanted: Vec<Vec<Entry>> = match self.lock().problems.get(problem_id) {
+            Some(known) => known.traces.values().cloned().collect(),
+            None => return Ok(Vec::new()),
+        };
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut traces = File::open(&self.files.traces).map_err(RunFolderError::io("open", &self.files.traces))?;
+        let mut tokens = None;
+        let mut warnings = Warnings::default();
+        let mut records = Vec::with_capacity(wanted.len());
+        for entries in wanted {
+            for entry in entries {
+                match self.read(&mut traces, &mut tokens, entry.place, &mut warnings)? {
+                    Ok(record) => {
+                        records.push(Arc::new(record));
+                        break;
+                    }
+                    Err(trouble) => warnings.add(trouble, || format!("problem `{problem_id}`")),
+                }
+            }
+        }
+        self.lock().warnings.merge(&warnings);
+        Ok(records)
+    }
+
+    fn read(
+        &self,
+        traces: &mut File,
+        tokens: &mut Option<File>,
+        place: Place,
+        warnings: &mut Warnings,
+    ) -> Result<Result<TraceRecord, Trouble>, RunFolderError> {
+        let text = at(traces, place).map_err(RunFolderError::io("read", &self.files.traces))?;
+        let span = match Head::read(&text) {
+            Ok(head) => head.span,
+            Err(trouble) => return Ok(Err(trouble)),
+        };
+        let mut arrays = None;
+        if let Some(span) = span {
+            let io = |e| RunFolderError::io("read", &self.files.tokens)(e);
+            if tokens.is_none() {
+                *tokens = Some(File::open(&self.files.tokens).map_err(io)?);
+            }
+            let file = tokens.as_mut().expect("just opened");
+            match at(
+                file,
+                Place {
+                    at: span.offset,
+                    len: span.end() - span.offset,
+                },
+            ) {
+                Ok(bytes) => arrays = Some(bytes),
+                Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(Err(Trouble::NoBytes)),
+                Err(e) => return Err(io(e)),
+            }
+        }
+        let here = || format!("byte {} of {}", place.at, self.files.traces.display());
+        Ok(line::decode(&text, arrays.as_deref(), |trouble| warnings.add(trouble, here)))
+    }
+
+    /// The problem's newest line of problems.jsonl, whatever the settings it was decided with.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn last_decided(&self, problem_id: &str) -> Result<Option<Value>, RunFolderError> {
+        self.newest(problem_id, |_| true)
+    }
+
+    /// The problem's newest line that was decided with these settings and not interrupted: nothing is left to do for it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn decided_with(&self, problem_id: &str, decisions: &Value) -> Result<Option<Value>, RunFolderError> {
+        let interrupted = |o: &Outside| matches!(o, Outside::Cut { cut: Cut::Interrupted, .. });
+        self.newest(problem_id, |value| {
+            value.get("decisions").is_some_and(|d| same(d, decisions)) && !outside(value).iter().any(interrupted)
+        })
+    }
+
+    fn newest(&self, problem_id: &str, fits: impl Fn(&Value) -> bool) -> Result<Option<Value>, RunFolderError> {
+        let places = self.lock().problems.get(problem_id).map(|p| p.decided.clone()).unwrap_or_default();
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let path = &self.files.problems;
+        let mut file = File::open(path).map_err(RunFolderError::io("open", path))?;
+        for place in places.into_iter().rev() {
+            let text = at(&mut file, place).map_err(RunFolderError::io("read", path))?;
+            if let Some(value) = serde_json::from_slice(&text).ok().filter(&fits) {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What came from outside while a problem of problems.jsonl was solved: `Setup::scripted` for its replay.
+pub fn outside(problem: &Value) -> Vec<Outside> {
+    problem
+        .get("outside")
+        .and_then(|o| serde_json::from_value(o.clone()).ok())
+        .unwrap_or_default()
+}
+
+fn at(file: &mut File, place: Place) -> std::io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(place.at))?;
+    // read no more than is there before memory is taken for it
+    let mut bytes = Vec::new();
+    file.take(place.len).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == place.len {
+        Ok(bytes)
+    } else {
+        Err(ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// The records without their answers where there is a text to read them from: for a run that reads answers in another way than the recording did.
+pub fn without_answers(records: Vec<Arc<TraceRecord>>) -> Vec<Arc<TraceRecord>> {
+    let forget = |mut record: Arc<TraceRecord>| {
+        if record.text.is_some() {
+            let r = Arc::make_mut(&mut record);
+            (r.answer, r.answer_key, r.extraction) = (None, None, None);
+        }
+        record
+    };
+    records.into_iter().map(forget).collect()
+}

@@ -1,0 +1,64 @@
+//! Counted warnings: what was wrong with a recording that can be read all the same.
+
+use std::collections::BTreeMap;
+
+/// What can be wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trouble {
+    Torn,
+    NotJson,
+    NoName,
+    NoTokens,
+    Finish,
+    NotUtf8,
+    NoBytes,
+    Altered,
+    Lengths,
+    NotNumbers,
+    BadIds,
+    Gold,
+    Manifest,
+}
+
+impl Trouble {
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Torn => "unfinished last lines were cut off",
+            Self::NotJson => "lines that are not JSON objects were passed over",
+            Self::NoName => "lines without a `problem_id` or a whole-number `trace` were passed over",
+            Self::NoTokens => "lines without a number of `tokens` were passed over",
+            Self::Finish => {
+                "lines with an unknown `finish` were passed over (known: stop, length, loop, low_confidence, cancelled, failed)"
+            }
+            Self::NotUtf8 => "lines hold bytes that are not UTF-8; those were replaced",
+            Self::NoBytes => "traces whose arrays are not in tokens.bin were passed over",
+            Self::Altered => "traces whose arrays in tokens.bin are not what was written were passed over",
+            Self::Lengths => "arrays whose length is not the trace's number of tokens were passed over",
+            Self::NotNumbers => "arrays that hold something else than numbers (NaN, null) were passed over",
+            Self::BadIds => "arrays of token ids that hold something else than ids were passed over",
+            Self::Gold => "problems with several different `gold` answers; the first one counts",
+            Self::Manifest => "manifest.json is not one of this tool's and was not read",
+        }
+    }
+}
+
+/// How often each thing happened, and where first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Warnings(BTreeMap<Trouble, (u64, String)>);
+
+impl Warnings {
+    pub(super) fn add(&mut self, trouble: Trouble, place: impl FnOnce() -> String) {
+        self.0.entry(trouble).or_insert_with(|| (0, place())).0 += 1;
+    }
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (trouble, (n, place)) in &other.0 {
+            self.0.entry(*trouble).or_insert_with(|| (0, place.clone())).0 += n;
+        }
+    }
+    pub(super) fn sentences(&self) -> Vec<String> {
+        self.0
+            .iter()
+            .map(|(trouble, (n, place))| format!("{n}: {} (the first: {place})", trouble.sentence()))
+            .collect()
+    }
+}

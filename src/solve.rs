@@ -1,0 +1,533 @@
+//! One problem's run and its clock. The first file to read.
+//!
+//! A [`Problem`] wraps a strategy with what every run needs: trace ids, slots, answers and their classes, token books, records. It owns the
+//! problem's clock: one tick is one token for each of its live rows. Where a row's next token comes from is not its business: from the engine
+//! (solving), from a record (replay), or first from the one and then from the other (resuming). All three go through [`Problem::tick`], so live
+//! and replayed runs cannot decide differently.
+//!
+//! The rules of a tick: all rows' tokens are booked first, then handled by ascending trace index; the end-of-text token is counted and observed;
+//! a stop id beats the length limit; a token that ends a trace and crosses the bar makes it finished; after `Done` the tick's other traces are
+//! cancelled, that token counted; a trace launched after tick t has its first token in tick t + 1.
+
+mod answers;
+mod record;
+mod row;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tts_evals::answer::ReadAnswer;
+use tts_strategies::{Decision, Fate, Finish, Limits, Next, Step, Strategy, TokenScalars, TraceId, TraceOutcome, TraceScores};
+
+use crate::engine::sampler::Drawn;
+use answers::Classes;
+pub use record::{Arrays, Phase, TraceRecord};
+pub use row::{Row, Rules};
+
+/// Turns token ids into text; special tokens are kept except where they end the text.
+pub trait Decode: Send + Sync {
+    /// The text of these ids. Ids without text (padding of the vocabulary) give nothing.
+    fn decode(&self, ids: &[u32]) -> String;
+}
+
+/// Bounds of one problem's run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Traces that may be launched in all (K).
+    pub traces: usize,
+    /// Traces in flight at once.
+    pub slots: usize,
+    /// Generated tokens of the problem after which the vote so far decides.
+    pub max_total_tokens: Option<u64>,
+}
+
+/// A token, or why there is none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Token {
+    /// Drawn by the engine or read from a record.
+    Drawn(Drawn),
+    /// The logits were not numbers, or the source gave up: the trace has failed.
+    Broken,
+}
+
+/// Why a problem ended before its strategy was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// `max_total_tokens` was reached.
+    MaxTotalTokens,
+    /// The time limit was reached.
+    TimeLimit,
+    /// The user interrupted.
+    Interrupted,
+    /// Every trace failed.
+    Failed,
+}
+
+/// A change that did not come from the traces, and the tick after which it took effect: replay needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Outside {
+    /// Memory allows this many traces in flight from now on.
+    Slots {
+        /// Tick.
+        tick: u64,
+        /// New number of slots.
+        slots: usize,
+    },
+    /// The run was cut.
+    Cut {
+        /// Tick.
+        tick: u64,
+        /// Reason.
+        cut: Cut,
+    },
+}
+
+/// Tokens by fate, and traces by fate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Books {
+    /// Counts by fate.
+    pub warmup: u64,
+    /// Ended by themselves after the warm-up.
+    pub finished: u64,
+    /// Stopped by the strategy.
+    pub stopped: u64,
+    /// In flight when the problem was decided.
+    pub cancelled: u64,
+    /// Cut off by the token limit or for looping.
+    pub truncated: u64,
+    /// Failed.
+    pub failed: u64,
+}
+
+impl Books {
+    fn add(&mut self, fate: Fate, n: u64) {
+        match fate {
+            Fate::Warmup => self.warmup += n,
+            Fate::Finished => self.finished += n,
+            Fate::Stopped => self.stopped += n,
+            Fate::Cancelled => self.cancelled += n,
+            Fate::Truncated => self.truncated += n,
+            Fate::Failed => self.failed += n,
+        }
+    }
+    /// Sum over all fates.
+    pub fn total(&self) -> u64 {
+        self.warmup + self.finished + self.stopped + self.cancelled + self.truncated + self.failed
+    }
+}
+
+/// A problem's run.
+pub struct Problem {
+    id: String,
+    strategy: Box<dyn Strategy>,
+    reader: Arc<dyn ReadAnswer>,
+    decode: Arc<dyn Decode>,
+    rules: Arc<Rules>,
+    bounds: Bounds,
+    /// ascending trace index; the first `slots` of them are live
+    rows: Vec<Row>,
+    /// records by trace index, for rows that were generated before
+    recorded: std::collections::BTreeMap<TraceId, Arc<TraceRecord>>,
+    next_trace: TraceId,
+    slots_at_first: usize,
+    /// launched by the strategy so far, in flight or waiting for a slot
+    target: usize,
+    classes: Classes,
+    tokens: Books,
+    traces: Books,
+    live_tokens: u64,
+    ticks: u64,
+    outside: Vec<Outside>,
+    /// outside events of a recording, still to come
+    scripted: std::collections::VecDeque<Outside>,
+    over: bool,
+    ended: Vec<TraceRecord>,
+    started: Instant,
+    failures: u64,
+}
+
+/// What a problem came to.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// The strategy's decision.
+    pub decision: Decision,
+    /// The winning answer as the heaviest trace of its class wrote it.
+    pub answer: Option<String>,
+    /// Text of every class in the decision, by class number.
+    pub classes: Vec<String>,
+    /// Name of the strategy.
+    pub strategy: String,
+    /// Traces by fate.
+    pub traces: Books,
+    /// Traces that took a slot.
+    pub launched: u64,
+    /// Generated tokens by fate.
+    pub tokens: Books,
+    /// Text after the end of thinking of the winning trace.
+    pub solution: Option<String>,
+    /// blake3 of every trace's token ids, in trace order; `None` where the record holds none.
+    pub digest: Option<String>,
+    /// Ticks that the problem took: the length of its critical path in tokens.
+    pub ticks: u64,
+    /// Traces in flight at once when the run began; `outside` says how that changed.
+    pub slots: usize,
+    /// What came from outside.
+    pub outside: Vec<Outside>,
+    /// How the traces' answers were found.
+    pub extractions: std::collections::BTreeMap<String, u64>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+impl Decided {
+    /// The cut that ended the run, if one did.
+    pub fn cut(&self) -> Option<Cut> {
+        self.outside
+            .iter()
+            .rev()
+            .find_map(|o| if let Outside::Cut { cut, .. } = o { Some(*cut) } else { None })
+    }
+}
+
+/// What a problem is made of.
+pub struct Setup {
+    /// Names the problem; part of every trace's random stream.
+    pub id: String,
+    /// Decides.
+    pub strategy: Box<dyn Strategy>,
+    /// Takes answers from texts.
+    pub reader: Arc<dyn ReadAnswer>,
+    /// Makes texts of ids.
+    pub decode: Arc<dyn Decode>,
+    /// When traces end.
+    pub rules: Arc<Rules>,
+    /// How many traces.
+    pub bounds: Bounds,
+    /// Traces that were generated before, and what came from outside then.
+    pub recorded: Vec<Arc<TraceRecord>>,
+    /// Outside events to apply again (replay); empty when solving.
+    pub scripted: Vec<Outside>,
+}
+
+impl Problem {
+    /// Starts the clock: the first traces are launched.
+    pub fn new(setup: Setup) -> Self {
+        let Setup {
+            id,
+            mut strategy,
+            reader,
+            decode,
+            rules,
+            bounds,
+            recorded,
+            scripted,
+        } = setup;
+        let limits = Limits {
+            traces: bounds.traces,
+            slots: bounds.slots,
+            max_tokens: rules.max_tokens,
+        };
+        let target = strategy.begin(&limits).min(bounds.traces);
+        let mut problem = Self {
+            id,
+            strategy,
+            reader,
+            decode,
+            rules,
+            slots_at_first: bounds.slots,
+            bounds,
+            rows: Vec::new(),
+            recorded: recorded.into_iter().map(|r| (r.trace, r)).collect(),
+            next_trace: 0,
+            target,
+            classes: Classes::default(),
+            tokens: Books::default(),
+            traces: Books::default(),
+            live_tokens: 0,
+            ticks: 0,
+            outside: Vec::new(),
+            scripted: scripted.into(),
+            over: false,
+            ended: Vec::new(),
+            started: Instant::now(),
+            failures: 0,
+        };
+        problem.fill_slots();
+        problem.outside_events();
+        problem
+    }
+
+    /// Name of the problem.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+    /// Whether it is decided.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+    /// Rows that get a token in the next tick, by ascending trace index.
+    pub fn live(&self) -> &[Row] {
+        &self.rows[..self.rows.len().min(self.bounds.slots)]
+    }
+    /// Traces in flight, those that wait for memory included.
+    pub fn in_flight(&self) -> usize {
+        self.rows.len()
+    }
+    /// Traces in flight at once.
+    pub fn slots(&self) -> usize {
+        self.bounds.slots
+    }
+    /// The bounds of the run.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+    /// Ticks so far.
+    pub fn ticks(&self) -> u64 {
+        self.ticks
+    }
+    /// The rules that end traces.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+    /// Tokens so far: of ended traces by fate, and of traces in flight.
+    pub fn tokens(&self) -> (Books, u64) {
+        (self.tokens, self.live_tokens)
+    }
+    /// Ended traces by fate.
+    pub fn traces(&self) -> Books {
+        self.traces
+    }
+    /// The leading answer and its share.
+    pub fn leading(&self) -> Option<(&str, f64)> {
+        self.strategy.leading().map(|(class, share)| (self.classes.text(class), share))
+    }
+    /// Bar and window, once known.
+    pub fn bar(&self) -> (Option<f64>, Option<usize>) {
+        (self.strategy.threshold(), self.strategy.window())
+    }
+    /// Traces that ended since the last call, in order of ending.
+    pub fn take_ended(&mut self) -> Vec<TraceRecord> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// From the next tick on, `slots` traces are in flight at once. Rows beyond them wait.
+    pub fn set_slots(&mut self, slots: usize) {
+        self.bounds.slots = slots.max(1);
+        self.outside.push(Outside::Slots {
+            tick: self.ticks,
+            slots: self.bounds.slots,
+        });
+    }
+
+    /// Ends the run with the vote so far.
+    pub fn cut(&mut self, cut: Cut) {
+        if !self.over {
+            self.outside.push(Outside::Cut { tick: self.ticks, cut });
+            self.finish_all();
+        }
+    }
+
+    /// One tick: `next(i, row)` gives the token of live row i unless its record holds it.
+    pub fn tick(&mut self, mut next: impl FnMut(usize, &Row) -> Token) {
+        if self.over {
+            return;
+        }
+        self.ticks += 1;
+        let live = self.live().len();
+        // all tokens are booked before any is handled
+        for i in 0..live {
+            let row = &self.rows[i];
+            let token = row.recorded_next().unwrap_or_else(|| next(i, row));
+            self.rows[i].push(token);
+        }
+        self.live_tokens += self.rows[..live].iter().filter(|r| !r.is_broken()).count() as u64;
+        let mut done = false;
+        let mut kept = Vec::with_capacity(self.rows.len());
+        for (i, mut row) in std::mem::take(&mut self.rows).into_iter().enumerate() {
+            if i >= live {
+                kept.push(row);
+                continue;
+            }
+            let finish = if done { Some(Finish::Cancelled) } else { self.handle(&mut row) };
+            match finish {
+                None => kept.push(row),
+                Some(Finish::Cancelled) => self.book(row, Finish::Cancelled),
+                Some(finish) => done = self.end(row, finish),
+            }
+        }
+        self.rows = kept;
+        if done {
+            self.finish_all();
+            return;
+        }
+        let spent = self.tokens.total() + self.live_tokens;
+        let scripted = matches!(self.scripted.front(), Some(Outside::Cut { tick, cut: Cut::MaxTotalTokens }) if *tick <= self.ticks);
+        if scripted || self.bounds.max_total_tokens.is_some_and(|max| spent >= max) {
+            self.cut(Cut::MaxTotalTokens);
+            return;
+        }
+        // as it was live: freed slots are taken at the end of a tick, and what comes from outside comes between two ticks
+        self.fill_slots();
+        if !self.over {
+            self.outside_events();
+        }
+    }
+
+    /// Shows a row's newest token to the strategy and says whether the trace ends with it.
+    fn handle(&mut self, row: &mut Row) -> Option<Finish> {
+        if row.is_broken() {
+            return Some(Finish::Failed);
+        }
+        let scalars = TokenScalars {
+            confidence: row.last_confidence(),
+            logprob: row.last_logprob(),
+        };
+        let step = self.strategy.observe(row.trace(), &scalars);
+        if let Some(finish) = row.ends(&self.rules) {
+            return Some(finish);
+        }
+        match step {
+            Step::Continue => None,
+            _ => Some(Finish::LowConfidence),
+        }
+    }
+
+    /// Ends a trace and tells the strategy; true when the problem is decided.
+    fn end(&mut self, row: Row, finish: Finish) -> bool {
+        let trace = row.trace();
+        self.book(row, finish);
+        let record = self.ended.last().expect("just booked");
+        let outcome = TraceOutcome {
+            trace,
+            finish,
+            tokens: record.tokens,
+            class: record
+                .answer_key
+                .as_ref()
+                .map(|key| self.classes.class(key, record.answer.as_deref().unwrap_or(key))),
+            confidences: &record.arrays.confidence,
+            logprobs: &record.arrays.logprobs,
+            self_certainty: record.scores.self_certainty,
+        };
+        match self.strategy.finished(&outcome) {
+            Next::Done => true,
+            Next::Launch(n) => {
+                self.target = (self.target + n).min(self.bounds.traces);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Books a trace's tokens and makes its record.
+    fn book(&mut self, row: Row, finish: Finish) {
+        let warmup = self.strategy.is_warmup(row.trace());
+        let fate = finish.fate(warmup);
+        let tokens = row.tokens() as u64;
+        self.live_tokens -= tokens;
+        self.tokens.add(fate, tokens);
+        self.traces.add(fate, 1);
+        if finish == Finish::Failed {
+            self.failures += 1;
+        }
+        let mut record = row.into_record(&self.id, finish, warmup, self.decode.as_ref(), self.reader.as_ref());
+        // a recording made elsewhere may hold scores and no arrays
+        let a = &record.arrays;
+        if !(a.confidence.is_empty() && a.logprobs.is_empty()) {
+            record.scores = TraceScores::new(&a.confidence, &a.logprobs, record.scores.self_certainty, self.strategy.window());
+        }
+        self.ended.push(record);
+    }
+
+    fn finish_all(&mut self) {
+        for row in std::mem::take(&mut self.rows) {
+            self.book(row, Finish::Cancelled);
+        }
+        self.over = true;
+    }
+
+    fn fill_slots(&mut self) {
+        while self.rows.len() < self.bounds.slots && (self.next_trace as usize) < self.target {
+            let trace = self.next_trace;
+            self.rows.push(Row::new(trace, &self.rules, self.recorded.get(&trace).cloned()));
+            self.next_trace += 1;
+        }
+        if self.rows.is_empty() {
+            self.over = true;
+        }
+    }
+
+    fn outside_events(&mut self) {
+        while !self.over
+            && let Some(event) = self.scripted.front().copied()
+        {
+            match event {
+                Outside::Slots { tick, slots } if tick <= self.ticks => self.set_slots(slots),
+                Outside::Cut { tick, cut } if tick <= self.ticks => self.cut(cut),
+                _ => return,
+            }
+            self.scripted.pop_front();
+        }
+    }
+
+    /// Whether every trace that ended has failed.
+    pub fn all_failed(&self) -> bool {
+        self.failures > 0 && self.failures == self.traces.total()
+    }
+
+    /// The decision as things stand; `records` are all of the problem's ended traces.
+    pub fn decide(&self, records: &[TraceRecord]) -> Decided {
+        let decision = self.strategy.decide();
+        let winner = decision.winner_trace.and_then(|t| records.iter().find(|r| r.trace == t));
+        let mut by_trace: Vec<_> = records.iter().collect();
+        by_trace.sort_by_key(|r| r.trace);
+        let mut extractions = std::collections::BTreeMap::new();
+        for record in &by_trace {
+            *extractions
+                .entry(record.extraction.clone().unwrap_or_else(|| "none".to_owned()))
+                .or_insert(0) += 1;
+        }
+        Decided {
+            answer: winner
+                .and_then(|w| w.answer.clone())
+                .or_else(|| decision.answer.map(|c| self.classes.text(c).to_owned())),
+            solution: winner.and_then(|w| w.text.as_deref()).map(|text| after_thinking(text).to_owned()),
+            classes: self.classes.texts(),
+            strategy: self.strategy.name().to_owned(),
+            traces: self.traces,
+            launched: u64::from(self.next_trace),
+            tokens: self.tokens,
+            digest: record::digest(&by_trace),
+            ticks: self.ticks,
+            slots: self.slots_at_first,
+            outside: self.outside.clone(),
+            extractions,
+            seconds: self.started.elapsed().as_secs_f64(),
+            decision,
+        }
+    }
+}
+
+/// The text after the last `</think>`, trimmed; all of it where there is none.
+pub fn after_thinking(text: &str) -> &str {
+    text.rsplit_once("</think>").map_or(text, |(_, after)| after).trim()
+}
+
+/// Decides a problem whose traces are all recorded: no model, no clock but the records' own. `missing(trace)` is asked for every trace whose
+/// record ends before the strategy is through with it, and its answer ends that trace there.
+pub fn replay(setup: Setup, mut missing: impl FnMut(TraceId)) -> (Problem, Vec<TraceRecord>) {
+    let mut problem = Problem::new(setup);
+    let mut records = Vec::new();
+    while !problem.is_over() {
+        problem.tick(|_, row| {
+            missing(row.trace());
+            Token::Broken
+        });
+        records.append(&mut problem.take_ended());
+    }
+    records.append(&mut problem.take_ended());
+    (problem, records)
+}

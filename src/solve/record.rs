@@ -1,0 +1,139 @@
+//! What is kept of a trace that ended.
+
+use serde::{Deserialize, Serialize};
+use tts_evals::answer::ReadAnswer;
+use tts_strategies::{Finish, TraceId, TraceScores};
+
+use crate::engine::sampler::Drawn;
+
+/// Whether a trace belonged to the strategy's warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Warm-up.
+    Warmup,
+    /// Everything else.
+    #[default]
+    Main,
+}
+
+impl Phase {
+    pub(super) fn of(warmup: bool) -> Self {
+        if warmup { Phase::Warmup } else { Phase::Main }
+    }
+}
+
+/// A trace's tokens: `len` of them; each array is either that long or empty.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Arrays {
+    /// Number of tokens.
+    pub len: usize,
+    /// Token ids.
+    pub token_ids: Vec<u32>,
+    /// Log-probability of each, nats.
+    pub logprobs: Vec<f32>,
+    /// Confidence of the distribution each was drawn from, nats.
+    pub confidence: Vec<f32>,
+}
+
+impl Arrays {
+    pub(super) fn push(&mut self, token: &Drawn) {
+        self.len += 1;
+        if token.id != u32::MAX {
+            self.token_ids.push(token.id);
+        }
+        if !token.logprob.is_nan() {
+            self.logprobs.push(token.logprob);
+        }
+        if !token.confidence.is_nan() {
+            self.confidence.push(token.confidence);
+        }
+    }
+}
+
+/// A trace that ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceRecord {
+    /// Problem.
+    pub problem_id: String,
+    /// Index within the problem.
+    pub trace: TraceId,
+    /// Warm-up or not.
+    pub phase: Phase,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Generated tokens.
+    pub tokens: usize,
+    /// Its text, without the stop token.
+    pub text: Option<String>,
+    /// The answer taken from it.
+    pub answer: Option<String>,
+    /// Canonical key of the answer's class.
+    pub answer_key: Option<String>,
+    /// How the answer was found.
+    pub extraction: Option<String>,
+    /// Ids, log-probabilities, confidences.
+    pub arrays: Arrays,
+    /// TraceScores for the run's window.
+    pub scores: TraceScores,
+    /// Sum of the self-certainty over the tokens, if measured: a trace that goes on from its record goes on with it.
+    pub self_certainty_sum: Option<f64>,
+    /// Wall time from launch to end.
+    pub seconds: f64,
+    /// Whether it holds tokens that no earlier record of the trace held.
+    pub fresh: bool,
+}
+
+impl Default for TraceRecord {
+    fn default() -> Self {
+        Self {
+            problem_id: String::new(),
+            trace: 0,
+            phase: Phase::Main,
+            finish: Finish::Stop,
+            tokens: 0,
+            text: None,
+            answer: None,
+            answer_key: None,
+            extraction: None,
+            arrays: Arrays::default(),
+            scores: TraceScores::default(),
+            self_certainty_sum: None,
+            seconds: 0.0,
+            fresh: true,
+        }
+    }
+}
+
+impl TraceRecord {
+    /// Sets the text and reads the answer from it.
+    pub(super) fn read(&mut self, text: String, reader: &dyn ReadAnswer) {
+        let found = reader.read(&text);
+        self.answer_key = found.as_ref().map(|e| reader.key(&e.answer));
+        self.extraction = found.as_ref().map(|e| {
+            if e.inside_thinking {
+                format!("{}, inside thinking", e.path.as_str())
+            } else {
+                e.path.as_str().to_owned()
+            }
+        });
+        self.answer = found.map(|e| e.answer);
+        self.text = Some(text);
+    }
+}
+
+/// blake3 over every trace's index, length and token ids, in trace order; `None` where ids are missing.
+pub(super) fn digest(records: &[&TraceRecord]) -> Option<String> {
+    let mut hasher = blake3::Hasher::new();
+    for record in records {
+        if record.arrays.token_ids.len() != record.tokens {
+            return None;
+        }
+        hasher.update(&record.trace.to_le_bytes());
+        hasher.update(&(record.tokens as u64).to_le_bytes());
+        for id in &record.arrays.token_ids {
+            hasher.update(&id.to_le_bytes());
+        }
+    }
+    Some(hasher.finalize().to_hex().to_string())
+}

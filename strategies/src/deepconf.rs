@@ -1,0 +1,248 @@
+//! DeepConf, online and offline: "Deep Think with Confidence" (arXiv 2508.15260), sections 3.1 to 3.3, algorithms 1 and 2.
+
+use crate::interface::{ClassId, Decision, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome};
+use crate::percentile::percentile;
+use crate::pool::{Book, Filter, SETTLE_AFTER};
+use crate::scores::Statistic;
+use crate::settings::{OfflineSettings, OnlineSettings};
+use crate::vote::Tally;
+use crate::windows::GroupWindow;
+
+/// The bar that keeps the top share `keep_top` of the values: their percentile `100 (1 - keep_top)`.
+pub fn keep_top_bar(values: &[f64], keep_top: f64) -> Option<f64> {
+    percentile(values, 100.0 - 100.0 * keep_top)
+}
+
+/// Online DeepConf (algorithm 2). A warm-up of complete traces sets a bar by their lowest groups; every further trace stops as
+/// soon as its full window is below the bar; traces that ended by themselves at or above it vote; the problem ends early when
+/// one class holds the consensus share of the vote.
+///
+/// Beyond the paper: at least `min_votes` ballots before a consensus counts, and a floor under the vote when the filter leaves
+/// fewer. Without a bar (no warm-up has a confidence) nothing is stopped and nothing filtered.
+#[derive(Clone, Debug)]
+pub struct Online {
+    name: String,
+    settings: OnlineSettings,
+    book: Book,
+    budget: usize,
+    max_tokens: usize,
+    warmup: usize,
+    warmups_ended: usize,
+    bar: Option<f64>,
+    done: bool,
+    /// By trace; `None` before the first token and after the last.
+    live: Vec<Option<GroupWindow>>,
+    spare: Vec<GroupWindow>,
+}
+
+impl Online {
+    /// A strategy that calls itself `name`.
+    pub fn new(name: impl Into<String>, settings: OnlineSettings) -> Self {
+        Self {
+            name: name.into(),
+            book: Book::new(settings.window, settings.warmup, settings.count_truncated),
+            settings,
+            budget: 0,
+            max_tokens: 0,
+            warmup: 0,
+            warmups_ended: 0,
+            bar: None,
+            done: false,
+            live: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    fn filter(&self) -> Option<Filter> {
+        self.bar.map(|bar| Filter::Bar {
+            statistic: Statistic::LowestGroup,
+            bar,
+        })
+    }
+
+    fn consensus_reached(&self) -> bool {
+        let Some(tau) = self.settings.consensus.share() else {
+            return false;
+        };
+        let voters = self.book.voters(PoolKind::Filtered, self.filter());
+        voters.len() >= self.settings.min_votes && Tally::hold(self.settings.vote, &voters).is_some_and(|t| t.winner().share >= tau)
+    }
+
+    fn retire(&mut self, trace: TraceId) {
+        if let Some(mut window) = self.live.get_mut(trace as usize).and_then(Option::take) {
+            window.clear();
+            self.spare.push(window);
+        }
+    }
+
+    fn conclude(&mut self) -> Next {
+        self.done = true;
+        Next::Done
+    }
+}
+
+impl Strategy for Online {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            confidence: true,
+            ..Needs::default()
+        }
+    }
+
+    fn begin(&mut self, limits: &Limits) -> usize {
+        *self = Self::new(std::mem::take(&mut self.name), self.settings);
+        self.budget = limits.traces;
+        self.max_tokens = limits.max_tokens;
+        self.warmup = self.settings.warmup.min(limits.traces);
+        self.warmup
+    }
+
+    fn is_warmup(&self, trace: TraceId) -> bool {
+        (trace as usize) < self.warmup
+    }
+
+    fn observe(&mut self, trace: TraceId, token: &TokenScalars) -> Step {
+        let (Some(bar), Some(window)) = (self.bar, self.book.window()) else {
+            return Step::Continue;
+        };
+        // A window longer than any trace never fills: nothing to watch, and no memory for it.
+        if self.is_warmup(trace) || window > self.max_tokens {
+            return Step::Continue;
+        }
+        let index = trace as usize;
+        if index >= self.live.len() {
+            self.live.resize_with(index + 1, || None);
+        }
+        let live = self.live[index].get_or_insert_with(|| self.spare.pop().unwrap_or_else(|| GroupWindow::new(window)));
+        match live.push(token.confidence) {
+            Some(group) if group < bar => Step::Stop,
+            _ => Step::Continue,
+        }
+    }
+
+    fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {
+        if self.done {
+            return Next::Done;
+        }
+        if !self.book.enter(outcome) {
+            return Next::Wait;
+        }
+        self.retire(outcome.trace);
+        if !self.is_warmup(outcome.trace) {
+            return if self.consensus_reached() { self.conclude() } else { Next::Wait };
+        }
+        self.warmups_ended += 1;
+        if self.warmups_ended < self.warmup {
+            return Next::Wait;
+        }
+        self.book.settle();
+        self.bar = keep_top_bar(&self.book.values(Statistic::LowestGroup), self.settings.keep_top);
+        if self.consensus_reached() {
+            return self.conclude();
+        }
+        match self.budget - self.warmup {
+            0 => Next::Wait,
+            rest => Next::Launch(rest),
+        }
+    }
+
+    fn decide(&self) -> Decision {
+        let book = self.book.settled();
+        let s = &self.settings;
+        let mut decision = book.decide(s.vote, self.filter(), s.min_votes, s.consensus.share().is_some());
+        if self.warmups_ended == self.warmup && self.warmup > 0 && self.bar.is_none() {
+            decision
+                .warnings
+                .push("no warm-up trace has a confidence: nothing was stopped or filtered".to_owned());
+        }
+        decision.warnings.extend(book.window_warning());
+        decision
+    }
+
+    fn leading(&self) -> Option<(ClassId, f64)> {
+        self.book.leading(self.settings.vote, self.filter())
+    }
+
+    fn threshold(&self) -> Option<f64> {
+        self.bar
+    }
+
+    fn window(&self) -> Option<usize> {
+        self.book.window()
+    }
+}
+
+/// Offline DeepConf (section 3.2): K complete traces, the top share of those with an answer by one statistic, a weighted vote.
+#[derive(Clone, Debug)]
+pub struct Offline {
+    name: String,
+    settings: OfflineSettings,
+    book: Book,
+}
+
+impl Offline {
+    /// A strategy that calls itself `name`.
+    pub fn new(name: impl Into<String>, settings: OfflineSettings) -> Self {
+        let book = Book::new(settings.window, SETTLE_AFTER, settings.count_truncated);
+        Self {
+            name: name.into(),
+            settings,
+            book,
+        }
+    }
+
+    fn filter(&self, book: &Book) -> Option<Filter> {
+        let statistic = self.settings.statistic;
+        let voters = book.voters(PoolKind::Finished, None);
+        let values: Vec<f64> = voters.iter().filter_map(|v| v.scores.get(statistic)).collect();
+        keep_top_bar(&values, self.settings.keep_top).map(|bar| Filter::Bar { statistic, bar })
+    }
+}
+
+impl Strategy for Offline {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn needs(&self) -> Needs {
+        let s = self.settings.statistic;
+        Needs {
+            confidence: s.of_confidence() || self.settings.vote.statistic().is_some(),
+            logprob: s == Statistic::SequenceLogprob,
+            self_certainty: s == Statistic::SelfCertainty,
+        }
+    }
+
+    fn begin(&mut self, limits: &Limits) -> usize {
+        *self = Self::new(std::mem::take(&mut self.name), self.settings);
+        limits.traces
+    }
+
+    fn observe(&mut self, _: TraceId, _: &TokenScalars) -> Step {
+        Step::Continue
+    }
+
+    fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {
+        self.book.enter(outcome);
+        Next::Wait
+    }
+
+    fn decide(&self) -> Decision {
+        let book = self.book.settled();
+        let mut decision = book.decide(self.settings.vote, self.filter(&book), self.settings.min_votes, false);
+        decision.warnings.extend(book.window_warning());
+        decision
+    }
+
+    fn leading(&self) -> Option<(ClassId, f64)> {
+        self.book.leading(self.settings.vote, None)
+    }
+
+    fn window(&self) -> Option<usize> {
+        self.book.window()
+    }
+}

@@ -1,0 +1,243 @@
+//! What a strategy is told and what it answers: the one interface between a run and its decisions.
+
+use serde::{Deserialize, Serialize};
+
+use crate::vote::VoteKind;
+
+/// Index of a trace within its problem, counted from 0 in the order of launching.
+pub type TraceId = u32;
+
+/// Opaque equivalence class of an answer. Two traces that answer `0.5` and `1/2` carry the same class; a strategy never sees
+/// the text. The number has no meaning beyond identity: no tie is ever broken by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClassId(pub u32);
+
+/// What a strategy may read about one generated token.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct TokenScalars {
+    /// Token confidence C in nats: `logsumexp(z) - mean(20 largest z)` over the raw logits the token was drawn from.
+    pub confidence: f32,
+    /// Natural logarithm of the probability the model gave to the sampled token.
+    pub logprob: f32,
+}
+
+/// The scalars a strategy cannot do without; compared with what the backend offers before a token is spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Needs {
+    /// Per-token confidence.
+    pub confidence: bool,
+    /// Per-token log-probability of the sampled token.
+    pub logprob: bool,
+    /// Self-certainty, one number for a whole trace.
+    pub self_certainty: bool,
+}
+
+/// The bounds of one problem's run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Budget K: the number of traces that may be launched in all.
+    pub traces: usize,
+    /// How many traces of the problem are in flight at once.
+    pub slots: usize,
+    /// Longest trace in generated tokens.
+    pub max_tokens: usize,
+}
+
+/// The answer to one token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// The trace goes on.
+    Continue,
+    /// The trace ends here, this token kept and counted (finish [`Finish::LowConfidence`]).
+    Stop,
+}
+
+/// The answer to one ended trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Next {
+    /// Nothing new.
+    Wait,
+    /// Launch this many more traces; those beyond the free slots wait for one.
+    Launch(usize),
+    /// The problem is decided: cancel what is in flight and launch nothing more.
+    Done,
+}
+
+/// Why a trace ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// By itself: a stop id or a stop text.
+    Stop,
+    /// At the token limit.
+    Length,
+    /// Ended for repeating one exact cycle.
+    Loop,
+    /// Stopped by the strategy in [`Strategy::observe`].
+    LowConfidence,
+    /// Cancelled because the problem was decided or interrupted.
+    Cancelled,
+    /// Its numbers were not numbers, or its backend gave up.
+    Failed,
+}
+
+impl Finish {
+    /// The book a trace's tokens go into. Only a warm-up that ended by itself counts as [`Fate::Warmup`].
+    pub fn fate(self, warmup: bool) -> Fate {
+        match self {
+            Finish::Stop if warmup => Fate::Warmup,
+            Finish::Stop => Fate::Finished,
+            Finish::Length | Finish::Loop => Fate::Truncated,
+            Finish::LowConfidence => Fate::Stopped,
+            Finish::Cancelled => Fate::Cancelled,
+            Finish::Failed => Fate::Failed,
+        }
+    }
+}
+
+/// The one book in which all tokens of a trace are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// A warm-up that ended by itself.
+    Warmup,
+    /// Ended by itself after the warm-up.
+    Finished,
+    /// Stopped by the strategy.
+    Stopped,
+    /// In flight when the problem was decided.
+    Cancelled,
+    /// Cut off: token limit or loop.
+    Truncated,
+    /// Failed.
+    Failed,
+}
+
+/// A trace that ended, as the strategy sees it. The slices may be empty when the source of traces has no such numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct TraceOutcome<'a> {
+    /// Which trace.
+    pub trace: TraceId,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Generated tokens, prompt excluded.
+    pub tokens: usize,
+    /// Class of its answer; `None` when it has none. For a trace that was cut short this is what its text so far says.
+    pub class: Option<ClassId>,
+    /// `[tokens]` confidences, or empty.
+    pub confidences: &'a [f32],
+    /// `[tokens]` log-probabilities of the sampled tokens, or empty.
+    pub logprobs: &'a [f32],
+    /// Mean over tokens of `-(1/V) sum_j log p_j - log V`, if measured.
+    pub self_certainty: Option<f64>,
+}
+
+/// Decides how many traces run, when one stops, when all stop, and which answer wins.
+///
+/// A strategy is synchronous and deterministic: no clock, no randomness, no input or output. It is driven in lockstep: the
+/// tokens of one tick come in ascending trace index, a trace's last token is observed before [`Strategy::finished`] is called
+/// for it, and a trace launched after one tick has its first token in the next.
+pub trait Strategy: Send {
+    /// The preset's name, for results.
+    fn name(&self) -> &str;
+
+    /// The scalars it cannot do without.
+    fn needs(&self) -> Needs;
+
+    /// Starts a problem, forgetting any earlier one, and returns how many traces to launch now (at most `limits.traces`, at
+    /// least 1 when that is; it may exceed `limits.slots`, the rest then waits for a free slot).
+    fn begin(&mut self, limits: &Limits) -> usize;
+
+    /// Whether the trace belongs to the warm-up, see [`Finish::fate`].
+    fn is_warmup(&self, _trace: TraceId) -> bool {
+        false
+    }
+
+    /// Called once for each token of each live trace. Allocates at most at a trace's first token.
+    fn observe(&mut self, trace: TraceId, token: &TokenScalars) -> Step;
+
+    /// Called once for each trace that ended, also those it stopped itself, but not for those cancelled by [`Next::Done`].
+    fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next;
+
+    /// The answer as far as it is known. May be called at any time and changes nothing.
+    fn decide(&self) -> Decision;
+
+    /// The leading class and its share of the vote, cheap enough for a progress display.
+    fn leading(&self) -> Option<(ClassId, f64)> {
+        None
+    }
+
+    /// The bar below which a trace stops, once it is known.
+    fn threshold(&self) -> Option<f64> {
+        None
+    }
+
+    /// Group size in tokens, once it is known.
+    fn window(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// Which traces the deciding vote ran over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolKind {
+    /// The traces that ended by themselves and passed the strategy's filter.
+    Filtered,
+    /// All traces that ended by themselves with an answer.
+    Finished,
+    /// Also cut-off traces, since no other had an answer.
+    Any,
+    /// No trace had an answer.
+    #[default]
+    None,
+}
+
+/// The winner of one vote.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vote {
+    /// The winning class.
+    pub class: ClassId,
+    /// Its share of the weight of all ballots, in `[0, 1]`.
+    pub share: f64,
+}
+
+/// One class in the deciding vote.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ballot {
+    /// The class.
+    pub class: ClassId,
+    /// Sum of the weights of its traces.
+    pub weight: f64,
+    /// Number of traces that answered so and took part.
+    pub traces: usize,
+}
+
+/// What a strategy decided, and on what grounds.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Decision {
+    /// The winning class.
+    pub answer: Option<ClassId>,
+    /// The heaviest trace of the winning class; of equally heavy ones the lowest index.
+    pub winner_trace: Option<TraceId>,
+    /// Every vote side by side, in the fixed order of [`VoteKind::REPORTED`], over the pool that decided. `None` where no trace of
+    /// the pool has the statistic the vote needs.
+    pub votes: Vec<(VoteKind, Option<Vote>)>,
+    /// The classes of the deciding vote, heaviest first.
+    pub ballots: Vec<Ballot>,
+    /// Share of the winner minus share of the runner-up in the deciding vote.
+    pub margin: f64,
+    /// The traces that voted.
+    pub pool: PoolKind,
+    /// The bar of the filter, if one was set.
+    pub threshold: Option<f64>,
+    /// Group size in tokens that the statistics were taken with.
+    pub window: Option<usize>,
+    /// Share of the winner, for strategies that stop at a consensus and unless it is off.
+    pub consensus: Option<f64>,
+    /// Sentences for the user.
+    pub warnings: Vec<String>,
+}

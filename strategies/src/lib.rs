@@ -1,0 +1,57 @@
+//! Test-time-scaling strategies: token confidence, windows over a trace, thresholds, votes, and the state machines that decide
+//! how many traces run, when one stops and which answer wins.
+//!
+//! Everything here is pure: no input or output, no clock, no randomness, no threads. The same [`Strategy`] object therefore
+//! drives a live model, a remote engine and a recorded run, and decides alike in all of them.
+//!
+//! ```
+//! use tts_strategies::{ClassId, Finish, Limits, Preset, TraceOutcome};
+//!
+//! let mut strategy = Preset::named("majority")?.build();
+//! assert_eq!(strategy.begin(&Limits { traces: 3, slots: 3, max_tokens: 100 }), 3);
+//! for (trace, class) in [(0, 7), (1, 5), (2, 7)] {
+//!     strategy.finished(&TraceOutcome {
+//!         trace,
+//!         finish: Finish::Stop,
+//!         tokens: 10,
+//!         class: Some(ClassId(class)),
+//!         confidences: &[],
+//!         logprobs: &[],
+//!         self_certainty: None,
+//!     });
+//! }
+//! assert_eq!(strategy.decide().answer, Some(ClassId(7)));
+//! # Ok::<(), tts_strategies::PresetError>(())
+//! ```
+
+pub mod confidence;
+mod deepconf;
+mod interface;
+mod majority;
+mod overrides;
+mod percentile;
+mod pool;
+mod preset;
+mod ranked;
+mod scores;
+mod sequential;
+mod settings;
+mod vote;
+pub mod windows;
+
+pub use deepconf::{Offline, Online, keep_top_bar};
+pub use interface::{
+    Ballot, ClassId, Decision, Fate, Finish, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Vote,
+};
+pub use majority::Majority;
+pub use overrides::Overrides;
+pub use percentile::percentile;
+pub use preset::{Preset, PresetError, describe, names, source};
+pub use ranked::{BestOfN, Borda};
+pub use scores::{BOTTOM_FRACTION, Statistic, TraceScores};
+pub use sequential::{AdaptiveConsistency, Esc, ShortMAtK, stays_ahead};
+pub use settings::{
+    AdaptiveSettings, BestOfNSettings, BordaSettings, Consensus, EscSettings, MajoritySettings, OfflineSettings, OnlineSettings, Settings,
+    ShortestSettings, Window,
+};
+pub use vote::{Tally, VoteKind, Voter};

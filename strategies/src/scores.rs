@@ -1,0 +1,111 @@
+//! What remains of a trace when its tokens are gone: one number per statistic.
+
+use serde::{Deserialize, Serialize};
+
+use crate::windows;
+
+/// The share of the lowest groups that the bottom statistic averages (arXiv 2508.15260, section 3: "bottom 10%").
+pub const BOTTOM_FRACTION: f64 = 0.1;
+
+/// The statistics of one trace. A field is `None` where the source of traces did not have the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TraceScores {
+    /// Mean confidence over the trace.
+    pub mean: Option<f64>,
+    /// Mean confidence of the last `window` tokens.
+    pub tail: Option<f64>,
+    /// Mean of the lowest tenth of the groups.
+    pub bottom: Option<f64>,
+    /// The lowest group.
+    pub lowest_group: Option<f64>,
+    /// Sum of the log-probabilities of the sampled tokens.
+    pub sequence_logprob: Option<f64>,
+    /// Mean over tokens of `-(1/V) sum_j log p_j - log V` (arXiv 2502.18581).
+    pub self_certainty: Option<f64>,
+}
+
+impl TraceScores {
+    /// Scores of a trace of `[n]` confidences and `[n]` log-probabilities; either slice may be empty. `window` is the size of
+    /// a group and of the tail, in tokens; without one the statistics that need it are left out.
+    pub fn new(confidences: &[f32], logprobs: &[f32], self_certainty: Option<f64>, window: Option<usize>) -> Self {
+        let measured = confidences.iter().any(|c| c.is_finite());
+        let windowed = window.filter(|_| measured);
+        let groups = windowed.map(|w| windows::lowest_and_bottom(confidences, w, BOTTOM_FRACTION));
+        let sum: f64 = logprobs.iter().map(|&p| f64::from(p)).sum();
+        Self {
+            mean: measured.then(|| windows::mean(confidences)),
+            tail: windowed.map(|w| windows::tail(confidences, w)),
+            bottom: groups.map(|g| g.1),
+            lowest_group: groups.map(|g| g.0),
+            sequence_logprob: (!logprobs.is_empty() && sum.is_finite()).then_some(sum),
+            self_certainty: self_certainty.filter(|s| s.is_finite()),
+        }
+    }
+
+    /// The value of one statistic.
+    pub fn get(&self, statistic: Statistic) -> Option<f64> {
+        match statistic {
+            Statistic::Mean => self.mean,
+            Statistic::Tail => self.tail,
+            Statistic::Bottom => self.bottom,
+            Statistic::LowestGroup => self.lowest_group,
+            Statistic::SequenceLogprob => self.sequence_logprob,
+            Statistic::SelfCertainty => self.self_certainty,
+        }
+    }
+}
+
+/// Names of the fields of [`TraceScores`], as in presets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Statistic {
+    /// [`TraceScores::mean`].
+    Mean,
+    /// [`TraceScores::tail`].
+    Tail,
+    /// [`TraceScores::bottom`].
+    Bottom,
+    /// [`TraceScores::lowest_group`].
+    LowestGroup,
+    /// [`TraceScores::sequence_logprob`].
+    SequenceLogprob,
+    /// [`TraceScores::self_certainty`].
+    SelfCertainty,
+}
+
+impl Statistic {
+    /// Whether it is a mean of token confidences.
+    pub fn of_confidence(self) -> bool {
+        !matches!(self, Statistic::SequenceLogprob | Statistic::SelfCertainty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_numbers_stay_missing() {
+        let none = TraceScores::new(&[], &[], None, Some(4));
+        assert_eq!(none, TraceScores::default());
+        assert_eq!(
+            TraceScores::new(&[f32::NAN; 3], &[f32::NAN], Some(f64::NAN), Some(2)),
+            TraceScores::default()
+        );
+        let no_window = TraceScores::new(&[4.0, 6.0], &[-1.0, -0.5], Some(0.3), None);
+        assert_eq!((no_window.mean, no_window.tail, no_window.lowest_group), (Some(5.0), None, None));
+        assert_eq!((no_window.sequence_logprob, no_window.self_certainty), (Some(-1.5), Some(0.3)));
+    }
+
+    #[test]
+    fn scores_of_a_small_trace() {
+        let c: Vec<f32> = (1..=20).map(|i| i as f32).collect();
+        let s = TraceScores::new(&c, &[], None, Some(2));
+        assert_eq!(s.mean, Some(10.5));
+        assert_eq!(s.tail, Some(19.5));
+        assert_eq!(s.lowest_group, Some(1.5));
+        assert_eq!(s.bottom, Some(1.5), "floor(1.9) = 1 group");
+    }
+}

@@ -1,0 +1,180 @@
+//! Presets: names, files, overrides, and what is said about wrong ones.
+
+use tts_strategies::{Consensus, Overrides, Preset, Settings, VoteKind, Window, describe, names, source};
+
+#[test]
+fn the_shipped_presets_are_what_they_say() {
+    assert_eq!(
+        names().take(4).collect::<Vec<_>>(),
+        ["majority", "deepconf-low", "deepconf-high", "deepconf-offline"]
+    );
+    for name in names() {
+        let preset = Preset::named(name).unwrap();
+        assert_eq!(preset.build().name(), name);
+        assert!(describe(name).is_some_and(|d| !d.is_empty()));
+        let copied = Preset::from_toml(source(name).unwrap(), &format!("/tmp/{name}.toml")).unwrap();
+        assert_eq!(copied, preset);
+        assert_eq!(
+            Preset::from_toml(&preset.to_toml(), &format!("{name}.toml")).unwrap(),
+            preset,
+            "written and read back"
+        );
+    }
+    let Settings::DeepconfOnline(low) = Preset::named("deepconf-low").unwrap().settings else {
+        panic!()
+    };
+    assert_eq!(low, tts_strategies::OnlineSettings::default());
+    assert_eq!((low.warmup, low.keep_top, low.min_votes), (16, 0.10, 4));
+    assert_eq!(
+        (low.window, low.consensus, low.vote),
+        (Window::Auto, Consensus::At(0.95), VoteKind::MinWeighted)
+    );
+    let Settings::DeepconfOnline(high) = Preset::named("deepconf-high").unwrap().settings else {
+        panic!()
+    };
+    assert_eq!(high, tts_strategies::OnlineSettings { keep_top: 0.90, ..low });
+    let json = serde_json::to_value(Preset::named("deepconf-low").unwrap()).unwrap();
+    assert_eq!(json["kind"], "deepconf-online");
+    assert_eq!(
+        (&json["settings"]["window"], &json["settings"]["consensus"]),
+        (&"auto".into(), &0.95.into())
+    );
+}
+
+#[test]
+fn an_unknown_name_brings_the_nearest() {
+    for (typed, nearest) in [
+        ("deepconf-lo", "deepconf-low"),
+        ("majorty", "majority"),
+        ("deepconf_high", "deepconf-high"),
+        ("best-of-m", "best-of-n"),
+    ] {
+        let e = Preset::named(typed).unwrap_err().to_string();
+        assert!(e.contains(&format!("did you mean \"{nearest}\"")), "{e}");
+    }
+}
+
+#[test]
+fn a_file_names_its_line() {
+    let said = |text: &str| Preset::from_toml(text, "my/mine.toml").unwrap_err().to_string();
+    let low = source("deepconf-low").unwrap();
+    let e = said(&low.replace("warmup = 16", "warm_up = 16"));
+    assert!(
+        e.starts_with("my/mine.toml, line 6: unknown field `warm_up`") && e.contains("`warmup`") && !e.contains('\n'),
+        "{e}"
+    );
+    let e = said(&low.replace("deepconf-online", "deepconf"));
+    assert!(e.contains("line 2") && e.contains("`deepconf-online`"), "{e}");
+    assert!(said(&low.replace("\"auto\" ", "\"wide\" ")).contains("a number of tokens or \"auto\""));
+    assert!(said(&low.replace("0.95", "\"never\"")).contains("\"off\""));
+    assert!(said(&low.replace("warmup = 16", "warmup = -3")).contains("line 6"));
+    assert!(said("kind = \"majority\"").contains("settings"));
+    assert!(said("kind = ").contains("line 1"));
+    assert!(said("kind = \"majority\"\nextra = 1\n[settings]").contains("extra"));
+    let e = said(&low.replace("0.10", "10.0"));
+    assert!(
+        e.contains("keep_top of the strategy \"mine\" must be above 0 and at most 1") && e.contains("not 10"),
+        "{e}"
+    );
+    // Fields left out have their defaults; the name is the file's.
+    let mine = Preset::from_toml(
+        "kind = \"deepconf-online\"\n[settings]\nwindow = 64\nconsensus = \"off\"\n",
+        "dir\\mine.toml",
+    )
+    .unwrap();
+    let Settings::DeepconfOnline(s) = mine.settings else { panic!() };
+    assert_eq!(
+        (s.window, s.consensus, s.warmup, mine.name.as_str()),
+        (Window::Fixed(64), Consensus::Off, 16, "mine")
+    );
+}
+
+#[test]
+fn overrides_are_taken_or_refused_in_a_sentence() {
+    let mut low = Preset::named("deepconf-low").unwrap();
+    let before = low.clone();
+    for (o, said) in [
+        (
+            Overrides {
+                keep_top: Some(0.0),
+                ..Overrides::default()
+            },
+            "keep_top",
+        ),
+        (
+            Overrides {
+                keep_top: Some(f64::NAN),
+                ..Overrides::default()
+            },
+            "keep_top",
+        ),
+        (
+            Overrides {
+                consensus: Some(Some(0.5)),
+                ..Overrides::default()
+            },
+            "consensus",
+        ),
+        (
+            Overrides {
+                consensus: Some(Some(1.01)),
+                ..Overrides::default()
+            },
+            "consensus",
+        ),
+        (
+            Overrides {
+                warmup: Some(0),
+                ..Overrides::default()
+            },
+            "warmup",
+        ),
+        (
+            Overrides {
+                window: Some(Window::Fixed(0)),
+                ..Overrides::default()
+            },
+            "window",
+        ),
+        (
+            Overrides {
+                min_votes: Some(0),
+                ..Overrides::default()
+            },
+            "min_votes",
+        ),
+    ] {
+        let e = low
+            .apply(&Overrides {
+                vote: Some(VoteKind::Majority),
+                ..o
+            })
+            .unwrap_err()
+            .to_string();
+        assert!(e.starts_with(&format!("{said} of the strategy \"deepconf-low\" must be")), "{e}");
+        assert_eq!(low, before, "refused, so nothing changed");
+    }
+    low.apply(&Overrides {
+        consensus: Some(None),
+        window: Some("32".parse().unwrap()),
+        ..Overrides::default()
+    })
+    .unwrap();
+    let Settings::DeepconfOnline(s) = low.settings else { panic!() };
+    assert_eq!((s.consensus, s.window), (Consensus::Off, Window::Fixed(32)));
+
+    let mut majority = Preset::named("majority").unwrap();
+    let e = majority
+        .apply(&Overrides {
+            keep_top: Some(0.1),
+            ..Overrides::default()
+        })
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        e,
+        "the strategy \"majority\" has no setting keep_top; it has window, count_truncated"
+    );
+    assert!("3.5".parse::<Window>().is_err() && "on".parse::<Consensus>().is_err());
+    assert_eq!("off".parse(), Ok(Consensus::Off));
+}

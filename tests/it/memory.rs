@@ -1,0 +1,209 @@
+//! Memory is asked for before it is needed: what does not fit waits, is set aside and comes back bit for bit, or goes on with fewer slots.
+
+use std::sync::Arc;
+
+use tts::engine::memory::Plan;
+use tts::model::Model;
+use tts::model::kernels::Tier;
+use tts::solve::Outside;
+
+use crate::rig::{Engine, Task, agree, check, gqa, prompt, roomy, stops, traces, verdict};
+
+/// A problem whose traces all reach `tokens`.
+fn long(id: &str, strategy: &str, tokens: usize) -> Task {
+    let mut task = Task::new(id, strategy);
+    task.rules.ignore_eos = true;
+    task.rules.max_tokens = tokens;
+    task.rules.loop_stop = false;
+    task
+}
+
+/// A plan that expects traces of 10 tokens after the prompt, and has memory for `rows` of them after each of `prompts`, and a little more.
+fn short_sighted(model: &Model, prompts: &[usize], rows: usize, blocks: usize) -> Plan {
+    let shape = model.shape();
+    let longest = *prompts.iter().max().unwrap();
+    let each = shape.sequence_bytes(longest + 10, longest);
+    let held: usize = prompts.iter().map(|p| shape.sequence_bytes(*p, 0)).sum();
+    let budget = (held + rows * each + blocks * shape.block_bytes()) as u64;
+    Plan {
+        max_batch: 64,
+        budget,
+        bytes_per_trace: each as u64,
+        expected_tokens: longest + 10,
+    }
+}
+
+#[test]
+fn the_youngest_problem_is_set_aside_and_comes_back_bit_for_bit() {
+    let model = gqa();
+    let tasks: Vec<_> = ["majority", "deepconf-low", "majority", "majority"]
+        .iter()
+        .enumerate()
+        .map(|(i, strategy)| {
+            let mut task = long(&format!("{i}"), strategy, [90, 110, 120, 30][i]);
+            task.prompt = prompt(70, i);
+            task.bounds.traces = 12;
+            if i == 2 {
+                // what is forced, penalised and counted must come back too
+                task.sampling.repetition_penalty = 1.2;
+                (task.rules.thinking_budget, task.rules.think_end) = (Some(58), vec![6, 9, 11]);
+            }
+            task
+        })
+        .collect();
+    let want: Vec<_> = tasks.iter().map(|task| Engine::roomy(&model).run(task)).collect();
+    for threads in [1, 2] {
+        let plan = short_sighted(&model, &[70; 3], 24, 10);
+        let mut engine = Engine::new(&model, threads, Tier::detect(), plan);
+        tasks.iter().for_each(|task| {
+            engine.submit(task);
+        });
+        engine.finish(|s| assert!(s.memory_used() <= plan.budget, "{} of {}", s.memory_used(), plan.budget));
+        let got: Vec<_> = tasks.iter().map(|task| engine.reply(&task.id).unwrap().unwrap()).collect();
+        for ((task, got), want) in tasks.iter().zip(&got).zip(&want) {
+            check(task, got);
+            assert_eq!(verdict(&got.decided), verdict(&want.decided), "problem {}", task.id);
+            assert!(traces(&got.records) == traces(&want.records), "problem {}", task.id);
+        }
+        assert!(got[2].notices.iter().any(|n| n.contains("set aside")), "{:?}", got[2].notices);
+        assert!(got[0].notices.is_empty() && got[3].notices.is_empty());
+        assert_eq!(
+            engine.order.lock().unwrap()[0],
+            "0",
+            "what waits does not overtake what was set aside"
+        );
+        assert_eq!(engine.scheduler.memory_used(), 0);
+    }
+}
+
+#[test]
+fn a_lone_problem_goes_on_with_fewer_slots_and_records_it() {
+    let model = gqa();
+    for strategy in ["majority", "deepconf-low", "deepconf-high"] {
+        let mut task = long("p", strategy, 200);
+        task.prompt = prompt(64, 5);
+        task.bounds.slots = 12;
+        if strategy != "majority" {
+            (task.rules.ignore_eos, task.rules.stop_ids) = (false, stops(150));
+        }
+        let free = traces(&Engine::roomy(&model).run(&task).records);
+        let plan = short_sighted(&model, &[64], 12, 5);
+        let mut engine = Engine::new(&model, 1, Tier::detect(), plan);
+        engine.submit(&task);
+        engine.finish(|s| assert!(s.memory_used() <= plan.budget));
+        let outcome = engine.reply("p").unwrap().unwrap();
+        // its replay applies the changes of slots where they struck
+        check(&task, &outcome);
+        assert_eq!((outcome.bounds.slots, outcome.peak_rows), (12, 12));
+        let slots: Vec<_> = outcome
+            .decided
+            .outside
+            .iter()
+            .map(|o| if let Outside::Slots { slots, .. } = o { *slots } else { 0 })
+            .collect();
+        assert!(slots.windows(2).all(|w| w[1] < w[0]), "{slots:?}");
+        if strategy == "majority" {
+            assert!(slots.len() > 2 && slots[0] == 11, "{slots:?}");
+            assert!(outcome.notices.iter().any(|n| n.contains("outgrew")), "{:?}", outcome.notices);
+        }
+        agree(strategy, &traces(&outcome.records), &free);
+    }
+}
+
+#[test]
+fn one_trace_that_outgrows_everything_still_runs() {
+    let model = gqa();
+    let mut task = long("p", "majority", 80);
+    task.bounds.slots = 3;
+    task.bounds.traces = 4;
+    let want = traces(&Engine::roomy(&model).run(&task).records);
+    let plan = Plan {
+        max_batch: 64,
+        budget: 1000,
+        bytes_per_trace: 1,
+        expected_tokens: 10,
+    };
+    let outcome = Engine::new(&model, 1, Tier::detect(), plan).run(&task);
+    assert_eq!(traces(&outcome.records), want);
+    assert!(
+        outcome.notices.iter().any(|n| n.contains("beyond the plan")),
+        "{:?}",
+        outcome.notices
+    );
+    assert_eq!(outcome.peak_rows, 1);
+}
+
+#[test]
+fn more_than_the_machine_has_is_run_in_waves() {
+    let model = gqa();
+    let mut task = long("p", "majority", 40);
+    task.bounds.traces = 100;
+    task.bounds.slots = 100;
+    let memory = 6 << 20;
+    let plan = Plan::new(&model, task.prompt.len(), task.rules.max_tokens, 1, Some(memory), None);
+    assert!(plan.max_batch > 4 && plan.max_batch < 60, "{plan:?}");
+    let mut engine = Engine::new(&model, 1, Tier::detect(), plan);
+    engine.submit(&task);
+    engine.finish(|s| assert!(s.memory_used() <= plan.budget));
+    let outcome = engine.reply("p").unwrap().unwrap();
+    check(&task, &outcome);
+    // all that the plan promises is used, and nothing had to be taken back
+    assert_eq!((outcome.peak_rows, outcome.records.len()), (plan.max_batch, 100));
+    assert!(
+        outcome.decided.outside.is_empty() && outcome.notices.len() == 1,
+        "{:?}",
+        outcome.notices
+    );
+    task.bounds.slots = plan.max_batch;
+    assert_eq!(verdict(&Engine::roomy(&model).run(&task).decided), verdict(&outcome.decided));
+}
+
+#[test]
+fn plans_promise_no_more_than_there_is() {
+    let model = gqa();
+    for memory in [0u64, 1 << 20, 5 << 20, 100 << 20, 1 << 33] {
+        for (prompt, max_tokens) in [(1, 1), (64, 100), (500, 1_000_000)] {
+            let plan = Plan::new(&model, prompt, max_tokens, 2, Some(memory), None);
+            let prefix = model.shape().sequence_bytes(prompt, 0) as u64;
+            let promised = prefix + plan.max_batch as u64 * plan.bytes_per_trace;
+            assert!(
+                plan.budget <= memory && (plan.max_batch == 1 || promised <= plan.budget),
+                "{memory}: {plan:?}"
+            );
+            assert_eq!(Plan::new(&model, prompt, max_tokens, 2, Some(memory), Some(9)).max_batch, 9);
+        }
+    }
+    assert!(tts::engine::memory::available() > 1 << 20);
+}
+
+/// Problems are admitted only where the traces that run already keep the room that they are expected to need.
+#[test]
+fn what_does_not_fit_waits() {
+    let model: Arc<Model> = gqa();
+    let tasks: Vec<_> = (0..3)
+        .map(|i| {
+            let mut task = long(&format!("{i}"), "majority", 100);
+            task.bounds.traces = 8;
+            task
+        })
+        .collect();
+    let shape = model.shape();
+    let each = shape.sequence_bytes(170, 70);
+    let budget = (2 * shape.sequence_bytes(70, 0) + 8 * each + 7 * each) as u64;
+    let plan = Plan { budget, ..roomy(64) };
+    let mut engine = Engine::new(&model, 1, Tier::detect(), plan);
+    tasks.iter().for_each(|task| {
+        engine.submit(task);
+    });
+    engine.finish(|s| assert!(s.memory_used() <= budget));
+    assert_eq!(*engine.order.lock().unwrap(), ["0", "1", "2"]);
+    for task in &tasks {
+        let outcome = engine.reply(&task.id).unwrap().unwrap();
+        check(task, &outcome);
+        assert!(
+            outcome.notices.is_empty() && outcome.decided.outside.is_empty(),
+            "nothing was set aside: {:?}",
+            outcome.notices
+        );
+    }
+}

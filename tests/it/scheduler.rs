@@ -1,0 +1,312 @@
+//! A decision is a function of the traces and the strategy's settings; every token is counted once; live equals replay.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use proptest::prelude::*;
+use tts::engine::sampler::Sampling;
+use tts::model::kernels::Tier;
+use tts::solve::{self, Books, Cut, Setup, Token};
+use tts_strategies::Finish;
+
+use crate::rig::{Engine, Task, check, gqa, preset, prompt, roomy, stops, traces, verdict};
+
+/// A problem that is in the way of others, different every time.
+fn bystander(i: usize) -> Task {
+    let mut task = Task::new(
+        &format!("bystander {i}"),
+        ["deepconf-low", "majority", "esc", "deepconf-high"][i % 4],
+    );
+    task.prompt = prompt(5 + 43 * i, i);
+    task.bounds.traces = 3 + 5 * i;
+    task.bounds.slots = 1 + 4 * i;
+    task.rules.max_tokens = 12 + 9 * i;
+    task.sampling = Sampling {
+        temperature: 0.4 * i as f64,
+        top_p: 0.9,
+        presence_penalty: 0.5,
+        ..Sampling::default()
+    };
+    task
+}
+
+#[test]
+fn decisions_depend_on_slots_and_on_nothing_else_of_the_batch() {
+    let model = gqa();
+    for (strategy, consensus) in [
+        ("majority", None),
+        ("deepconf-low", None),
+        ("deepconf-high", None),
+        ("deepconf-low", Some(0.6)),
+    ] {
+        let mut task = Task::new("p", strategy);
+        task.strategy = preset(strategy, consensus);
+        task.bounds.traces = 40;
+        task.bounds.slots = 7;
+        let alone = Engine::new(&model, 1, Tier::detect(), roomy(7)).run(&task);
+        let want = (verdict(&alone.decided), traces(&alone.records));
+        for (max_batch, threads, crowd) in [(64, 1, 0), (7, 2, 0), (16, 1, 3), (33, 2, 4)] {
+            let mut engine = Engine::new(&model, threads, Tier::detect(), roomy(max_batch));
+            let controls: Vec<_> = (0..crowd).map(|i| engine.submit(&bystander(i))).collect();
+            engine.submit(&task);
+            let mut turns = 0;
+            while !engine.scheduler.is_idle() {
+                engine.scheduler.turn();
+                turns += 1;
+                if crowd > 0 && turns == 9 {
+                    controls[1].cancelled.store(true, Ordering::Relaxed);
+                    controls[2].interrupted.store(true, Ordering::Relaxed);
+                    engine.submit(&bystander(crowd));
+                }
+            }
+            let outcome = engine.reply("p").unwrap().unwrap();
+            check(&task, &outcome);
+            let got = (verdict(&outcome.decided), traces(&outcome.records));
+            assert!(
+                got == want,
+                "{strategy} at {max_batch} rows, {threads} threads, beside {crowd} others:\n{}\ninstead of\n{}",
+                got.0,
+                want.0
+            );
+            if crowd > 0 {
+                assert!(engine.reply("bystander 1").is_none(), "nobody waits for what was cancelled");
+                assert_eq!(engine.reply("bystander 2").unwrap().unwrap().decided.cut(), Some(Cut::Interrupted));
+                for i in [0, 3].into_iter().filter(|i| *i < crowd).chain([crowd]) {
+                    check(&bystander(i), &engine.reply(&format!("bystander {i}")).unwrap().unwrap());
+                }
+            }
+        }
+        // other slots: the same traces, though not always the same decision
+        task.bounds.slots = 13;
+        let other = Engine::roomy(&model).run(&task);
+        crate::rig::agree("13 slots", &traces(&other.records), &want.1);
+    }
+}
+
+#[test]
+fn fewer_rows_than_slots_is_said_and_recorded() {
+    let model = gqa();
+    let mut task = Task::new("p", "majority");
+    task.bounds.slots = 20;
+    let outcome = Engine::new(&model, 1, Tier::detect(), roomy(5)).run(&task);
+    assert_eq!((outcome.bounds.slots, outcome.slots_wanted, outcome.peak_rows), (5, 20, 5));
+    assert!(
+        outcome.notices[0].starts_with("5 traces at a time instead of 20"),
+        "{:?}",
+        outcome.notices
+    );
+    task.bounds.slots = 5;
+    let asked = Engine::roomy(&model).run(&task);
+    assert_eq!(verdict(&asked.decided), verdict(&outcome.decided));
+    assert!(asked.notices.is_empty());
+}
+
+/// What was recorded is not generated again, and what was not is generated as it would have been.
+#[test]
+fn a_run_is_resumed_from_any_part_of_its_records() {
+    let model = gqa();
+    for strategy in ["majority", "deepconf-low"] {
+        let task = Task::new("p", strategy);
+        let whole = Engine::roomy(&model).run(&task);
+        for keep in [0, 1, 5, whole.records.len() - 1, whole.records.len()] {
+            let mut engine = Engine::roomy(&model);
+            let mut ticket = engine.ticket(&task);
+            let kept = &whole.records[..keep];
+            ticket.setup.recorded = kept.iter().cloned().map(Arc::new).collect();
+            let written = Arc::new(std::sync::Mutex::new(Vec::new()));
+            let sink = written.clone();
+            ticket.records = Some(Box::new(move |record| {
+                sink.lock().unwrap().push(record.trace);
+                Ok(())
+            }));
+            engine.scheduler.submit(ticket);
+            engine.finish(|_| ());
+            let outcome = engine.reply("p").unwrap().unwrap();
+            assert_eq!(verdict(&outcome.decided), verdict(&whole.decided), "{strategy}, {keep} kept");
+            let fresh: Vec<_> = whole.records[keep..].iter().map(|r| r.trace).collect();
+            assert_eq!(*written.lock().unwrap(), fresh, "{strategy}, {keep} kept: what is journalled");
+            let decoded: u64 = whole.records[keep..].iter().map(|r| r.tokens as u64 - 1).sum();
+            assert_eq!(
+                engine.scheduler.session().positions(),
+                task.prompt.len() as u64 + decoded,
+                "{strategy}, {keep} kept: what is read"
+            );
+        }
+    }
+}
+
+/// Another strategy decides over the records of a run of complete traces as it would have decided live.
+#[test]
+fn a_recording_of_whole_traces_serves_other_strategies() {
+    let model = gqa();
+    let full = Engine::roomy(&model).run(&Task::new("p", "majority"));
+    for strategy in [
+        "deepconf-low",
+        "deepconf-high",
+        "deepconf-offline",
+        "adaptive-consistency",
+        "esc",
+        "short-m-at-k",
+        "best-of-n",
+        "borda",
+    ] {
+        let task = Task::new("p", strategy);
+        let live = Engine::roomy(&model).run(&task);
+        let recorded = full.records.iter().cloned().map(Arc::new).collect();
+        let (problem, records) = solve::replay(Setup { recorded, ..task.setup() }, |trace| panic!("trace {trace} is all there"));
+        let replayed = problem.decide(&records);
+        assert_eq!(traces(&records), traces(&live.records), "{strategy}");
+        assert_eq!(
+            (replayed.answer, replayed.tokens, replayed.traces, replayed.digest),
+            (live.decided.answer, live.decided.tokens, live.decided.traces, live.decided.digest),
+            "{strategy}"
+        );
+        assert_eq!(
+            (replayed.ticks, replayed.decision),
+            (live.decided.ticks, live.decided.decision),
+            "{strategy}"
+        );
+    }
+}
+
+/// A record that ends before the strategy is through with it is asked for, and counted as failed if it cannot be had.
+#[test]
+fn replay_says_what_is_missing() {
+    let model = gqa();
+    let task = Task::new("p", "majority");
+    let mut records = Engine::roomy(&model).run(&task).records;
+    records.retain(|r| r.trace != 3);
+    let cut = records.iter_mut().find(|r| r.trace == 5 && r.tokens > 1).unwrap();
+    (cut.tokens, cut.finish) = (1, Finish::Cancelled);
+    let a = &mut cut.arrays;
+    a.len = 1;
+    a.token_ids.truncate(1);
+    a.logprobs.truncate(1);
+    a.confidence.truncate(1);
+    let recorded = records.into_iter().map(Arc::new).collect();
+    let mut missing = Vec::new();
+    let (problem, _) = solve::replay(Setup { recorded, ..task.setup() }, |trace| missing.push(trace));
+    missing.sort_unstable();
+    assert_eq!((missing, problem.traces().failed), (vec![3, 5], 2));
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    strategy: usize,
+    traces: usize,
+    slots: usize,
+    max_tokens: usize,
+    max_total_tokens: Option<u64>,
+    thinking_budget: Option<usize>,
+    ignore_eos: bool,
+    consensus: Option<f64>,
+    temperature: f64,
+    stop_step: usize,
+    interrupt: Option<usize>,
+    prompt: usize,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let run = (
+        0..9usize,
+        1..40usize,
+        1..20usize,
+        1..50usize,
+        prop::option::of(1..900u64),
+        prop::option::of(0..20usize),
+    );
+    let rest = (
+        prop::bool::weighted(0.2),
+        prop::option::of(0.51..1.0f64),
+        0.0..1.5f64,
+        3..60usize,
+        prop::option::weighted(0.3, 0..60usize),
+        1..140usize,
+    );
+    (run, rest).prop_map(
+        |(
+            (strategy, traces, slots, max_tokens, max_total_tokens, thinking_budget),
+            (ignore_eos, consensus, temperature, stop_step, interrupt, prompt),
+        )| Case {
+            strategy,
+            traces,
+            slots,
+            max_tokens,
+            max_total_tokens,
+            thinking_budget,
+            ignore_eos,
+            consensus,
+            temperature,
+            stop_step,
+            interrupt,
+            prompt,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the settings: tokens and traces are conserved and the records replay (see `check`), and no bound is passed.
+    #[test]
+    fn books_balance(c in case()) {
+        let names: Vec<_> = tts_strategies::names().collect();
+        let mut task = Task::new("p", names[c.strategy % names.len()]);
+        task.strategy = preset(names[c.strategy % names.len()], c.consensus);
+        task.prompt = prompt(c.prompt, 1);
+        (task.bounds.traces, task.bounds.slots, task.bounds.max_total_tokens) = (c.traces, c.slots, c.max_total_tokens);
+        (task.rules.max_tokens, task.rules.ignore_eos, task.rules.stop_ids) = (c.max_tokens, c.ignore_eos, stops(c.stop_step));
+        (task.rules.thinking_budget, task.rules.think_end) = (c.thinking_budget, vec![6, 4]);
+        task.sampling.temperature = c.temperature;
+        let mut engine = Engine::roomy(&gqa());
+        let control = engine.submit(&task);
+        let mut turns = 0;
+        while !engine.scheduler.is_idle() {
+            if c.interrupt == Some(turns) {
+                control.interrupted.store(true, Ordering::Relaxed);
+            }
+            engine.scheduler.turn();
+            turns += 1;
+        }
+        match engine.reply("p").unwrap() {
+            Ok(outcome) => {
+                check(&task, &outcome);
+                let d = &outcome.decided;
+                prop_assert!(outcome.peak_rows <= c.slots && d.tokens.total() <= d.ticks * c.slots as u64);
+                prop_assert!(outcome.records.iter().all(|r| r.tokens <= c.max_tokens));
+                match c.max_total_tokens {
+                    Some(max) if d.cut() == Some(Cut::MaxTotalTokens) => prop_assert!(d.tokens.total() >= max && d.tokens.total() < max + c.slots as u64),
+                    Some(max) => prop_assert!(d.tokens.total() < max + c.slots as u64),
+                    None => prop_assert!(d.cut() != Some(Cut::MaxTotalTokens)),
+                }
+                if c.ignore_eos {
+                    prop_assert!(outcome.records.iter().all(|r| r.finish != Finish::Stop));
+                }
+            }
+            Err(error) => prop_assert!(c.interrupt == Some(0), "{error}"),
+        }
+    }
+}
+
+/// The tokens of a problem that is cut are in its books at every moment.
+#[test]
+fn books_hold_what_is_in_flight() {
+    let task = Task::new("p", "deepconf-low");
+    let mut problem = solve::Problem::new(task.setup());
+    let mut tokens = 0;
+    while !problem.is_over() {
+        tokens += problem.live().len() as u64;
+        problem.tick(|i, row| {
+            let id = (row.trace() * 7 + row.tokens() as u32 * 13 + i as u32) % 300;
+            Token::Drawn(tts::engine::sampler::Drawn {
+                id,
+                logprob: -1.0,
+                confidence: (id % 11) as f32,
+                entropy: 1.0,
+                self_certainty: 1.0,
+            })
+        });
+        let (ended, live): (Books, u64) = problem.tokens();
+        assert_eq!(ended.total() + live, tokens);
+    }
+}
