@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Decode speed of vLLM's CPU backend on a folder; prints a JSON line per batch size. Run by peers.py inside vLLM's own environment.
+"""Decode speed of vLLM's CPU backend on a folder; prints a JSON line per batch size, or one for a whole job. Run by peers.py inside vLLM's own
+environment.
 
 The engine runs in this process and is stepped by hand, so that the time to the first token of all traces and the steps after it are told apart.
 """
@@ -22,8 +23,14 @@ parser.add_argument("--budget", type=float, default=60.0, help="seconds of decod
 parser.add_argument("--logprobs", type=int)
 parser.add_argument("--compile", action="store_true")
 parser.add_argument("--kv-gib", type=int, default=8)
+parser.add_argument("--job", help="JSON file with [prompt tokens, tokens to generate] of every trace: offline generation of all of them instead")
 args = parser.parse_args()
 batches = [int(b) for b in args.batch.split(",")]
+job = json.load(open(args.job)) if args.job else None
+if job:
+    # eight problems of 64 traces at a time: the fastest of the sizes tried
+    batches = [512]
+    args.prompt, args.tokens = max(p for p, _ in job), max(n for _, n in job)
 
 os.environ["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{args.threads - 1}"
 os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(args.kv_gib)
@@ -83,7 +90,23 @@ def ids(n):
     return [31 * i % 97 + 5 for i in range(n)]
 
 
+def whole_job():
+    """All traces through `LLM.generate`, as an offline run would do it, each as long as it was in the run that is compared."""
+    prompts = [{"prompt_token_ids": ids(prompt)} for prompt, _ in job]
+    params = [
+        SamplingParams(temperature=1.0, max_tokens=n, min_tokens=n, ignore_eos=True, detokenize=False, logprobs=args.logprobs) for _, n in job
+    ]
+    start = time.perf_counter()
+    outputs = llm.generate(prompts, params, use_tqdm=False)
+    seconds = time.perf_counter() - start
+    tokens = sum(len(o.outputs[0].token_ids) for o in outputs)
+    return {"peer": "vllm", "seconds": seconds, "tokens": tokens, "tokens_per_second": tokens / seconds, "load_seconds": load}
+
+
 run(1, args.prompt, 3)
+if job:
+    print(json.dumps(whole_job()), flush=True)
+    os._exit(0)
 for batch in batches:
     first, steps = run(batch, args.prompt, args.tokens)
     step = statistics.median(steps) if steps else None

@@ -34,8 +34,8 @@ pub(crate) struct ModelArgs {
     /// A folder, a .gguf file, org/name or org/name:file.gguf on the hub, or `bundled` [default: bundled]
     #[arg(long)]
     pub(crate) model: Option<String>,
-    /// How weights are held: as in the file, as f32 or as bf16
-    #[arg(long, value_name = "auto|f32|bf16", default_value = "auto", hide_default_value = true, value_parser = dtype)]
+    /// How weights are held: as in the file, or as f32, bf16 or blocks of 8 or 4 bits
+    #[arg(long, value_name = "auto|f32|bf16|q8_0|q4_0", default_value = "auto", hide_default_value = true, value_parser = dtype)]
     pub(crate) dtype: WeightFormat,
     /// Threads [default: one for each core]
     #[arg(long, value_name = "N")]
@@ -87,10 +87,10 @@ impl ModelArgs {
 }
 
 fn dtype(name: &str) -> Result<WeightFormat, String> {
-    [WeightFormat::Auto, WeightFormat::F32, WeightFormat::Bf16]
+    WeightFormat::ALL
         .into_iter()
         .find(|f| f.name() == name)
-        .ok_or_else(|| "it is auto, f32 or bf16".to_owned())
+        .ok_or_else(|| "it is auto, f32, bf16, q8_0 or q4_0".to_owned())
 }
 
 /// The processor; there is no other device.
