@@ -40,6 +40,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 from vllm import LLM, SamplingParams  # noqa: E402
 
+READ_AT_ONCE = max(2048, args.prompt)
 before = time.perf_counter()
 llm = LLM(
     args.folder,
@@ -49,8 +50,8 @@ llm = LLM(
     enable_prefix_caching=False,
     mamba_ssm_cache_dtype="float32",
     max_num_seqs=max(batches),
-    max_model_len=args.prompt + args.tokens + 8,
-    max_num_batched_tokens=max(2048, args.prompt),
+    max_model_len=args.prompt + args.tokens + max(batches) * args.prompt // READ_AT_ONCE + 8,
+    max_num_batched_tokens=READ_AT_ONCE,
     max_logprobs=max(args.logprobs or 0, 20),
 )
 load = time.perf_counter() - before
@@ -59,6 +60,8 @@ engine = llm.llm_engine
 
 def run(batch, prompt, tokens):
     """Seconds to the first token of every trace, then seconds of every later step in which all traces take one token."""
+    # traces whose prompt was read early decode while others' prompts are read: they must not end before the last has begun
+    tokens += batch * prompt // READ_AT_ONCE + 1
     params = SamplingParams(
         temperature=1.0, max_tokens=tokens, min_tokens=tokens, ignore_eos=True, detokenize=False, logprobs=args.logprobs
     )

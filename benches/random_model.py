@@ -172,8 +172,8 @@ def write_gguf(shape, path, seed):
     rng = random.Random(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     key = "falcon-h1."
-    # ids without text: enough for a loader that insists on a tokenizer
-    tokens = [f"<{i}>" for i in range(shape.vocab)]
+    # ids without text and one merge: enough for a loader that insists on a tokenizer
+    tokens = ["a", "b", "ab"] + [f"<{i}>" for i in range(3, shape.vocab)]
     metadata = {
         "general.architecture": "falcon-h1", "general.name": f"{shape.name}, random weights", "general.file_type": 32,
         key + "block_count": shape.layers, key + "context_length": shape.positions, key + "embedding_length": shape.hidden,
@@ -183,7 +183,7 @@ def write_gguf(shape, path, seed):
         key + "attention.layer_norm_rms_epsilon": 1e-5, key + "rope.freq_base": ROPE_THETA, key + "ssm.conv_kernel": CONV,
         key + "ssm.inner_size": shape.d_ssm, key + "ssm.state_size": shape.state, key + "ssm.time_step_rank": shape.ssm_heads,
         key + "ssm.group_count": 1, "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "falcon-h1",
-        "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": [1] * shape.vocab, "tokenizer.ggml.merges": ["< 0"],
+        "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": [1] * shape.vocab, "tokenizer.ggml.merges": ["a b"],
         "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 11, "tokenizer.ggml.padding_token_id": 0,
     }
     small = list(shape.small(rng))
