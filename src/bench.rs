@@ -268,7 +268,10 @@ mod tests {
         let long = measure(&mut session, &work(3, 700)).unwrap();
         for f in [short, long] {
             assert!((f.decode_tokens_per_second * f.step_ms / 3000.0 - 1.0).abs() < 1e-9);
-            assert!(f.first_token_ms * f.prefill_tokens_per_second >= 70.0 * 1000.0 * 0.99, "the prefill is part of it");
+            assert!(
+                f.first_token_ms * f.prefill_tokens_per_second >= 70.0 * 1000.0 * 0.99,
+                "the prefill is part of it"
+            );
             assert!(f.peak_rss_bytes.is_none_or(|rss| rss > f.bytes_per_trace));
         }
         // 70 + 4 tokens are two blocks of which one is shared; 70 + 700 + 4 are thirteen

@@ -206,24 +206,48 @@ mod products {
         }
 
         accumulate!(
-            "avx512f", fma512, _mm512_setzero_ps(), _mm512_set1_ps(1e-3), _mm512_set1_ps(0.5), 16,
+            "avx512f",
+            fma512,
+            _mm512_setzero_ps(),
+            _mm512_set1_ps(1e-3),
+            _mm512_set1_ps(0.5),
+            16,
             |s, x, y| _mm512_fmadd_ps(x, y, *s)
         );
         accumulate!(
-            "avx2,fma", fma256, _mm256_setzero_ps(), _mm256_set1_ps(1e-3), _mm256_set1_ps(0.5), 8,
+            "avx2,fma",
+            fma256,
+            _mm256_setzero_ps(),
+            _mm256_set1_ps(1e-3),
+            _mm256_set1_ps(0.5),
+            8,
             |s, x, y| _mm256_fmadd_ps(x, y, *s)
         );
         accumulate!(
-            "avx512f,avx512bf16", dot_bf16, _mm512_setzero_ps(),
-            _mm512_cvtne2ps_pbh(_mm512_set1_ps(1e-3), _mm512_set1_ps(1e-3)), _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5), _mm512_set1_ps(0.5)), 32,
+            "avx512f,avx512bf16",
+            dot_bf16,
+            _mm512_setzero_ps(),
+            _mm512_cvtne2ps_pbh(_mm512_set1_ps(1e-3), _mm512_set1_ps(1e-3)),
+            _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5), _mm512_set1_ps(0.5)),
+            32,
             |s, x, y| _mm512_dpbf16_ps(*s, x, y)
         );
         accumulate!(
-            "avx512f,avx512vnni", dot_int8, _mm512_setzero_si512(), _mm512_set1_epi8(3), _mm512_set1_epi8(-2), 64,
+            "avx512f,avx512vnni",
+            dot_int8,
+            _mm512_setzero_si512(),
+            _mm512_set1_epi8(3),
+            _mm512_set1_epi8(-2),
+            64,
             |s, x, y| _mm512_dpbusd_epi32(*s, x, y)
         );
         accumulate!(
-            "avx2", dot_int8_avx2, _mm256_setzero_si256(), _mm256_set1_epi8(3), _mm256_set1_epi8(-2), 32,
+            "avx2",
+            dot_int8_avx2,
+            _mm256_setzero_si256(),
+            _mm256_set1_epi8(3),
+            _mm256_set1_epi8(-2),
+            32,
             // the product is recomputed in every chain: it depends on a value that the compiler must take as new
             |s, x, y| _mm256_add_epi32(*s, _mm256_madd_epi16(_mm256_maddubs_epi16(black_box(x), y), _mm256_set1_epi16(1)))
         );

@@ -9,9 +9,11 @@ use serde::Serialize;
 use tabled::builder::Builder;
 use tts::bench::limits::{self, Limits};
 use tts::bench::{self, Figures, Workload};
+use tts::engine::memory;
 use tts::engine::sampler::Sampling;
 use tts::engine::session::Session;
-use tts::model::{Config, Model, WeightFormat};
+use tts::model::weights::Checkpoint;
+use tts::model::{Config, Formats, Model, WeightFormat};
 use tts::runner::{default_threads, default_tier};
 
 use super::args::ModelArgs;
@@ -61,6 +63,8 @@ pub(crate) struct BenchArgs {
 struct Line<'a> {
     model: &'a str,
     dtype: &'a str,
+    kv_dtype: &'a str,
+    state_dtype: &'a str,
     layers: usize,
     tier: &'a str,
     threads: usize,
@@ -126,6 +130,8 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
         let line = Line {
             model: &name,
             dtype,
+            kv_dtype: model.shape().kv.name(),
+            state_dtype: model.shape().state.name(),
             layers: model.config().layers,
             tier: tier.name(),
             threads,
@@ -172,11 +178,28 @@ fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Mode
         }
         config.layers = layers;
     }
-    let format = match args.model.dtype {
-        WeightFormat::Auto => WeightFormat::Bf16,
-        named => named,
+    let formats = args.model.formats();
+    let (dtype, bits) = match formats.weights {
+        WeightFormat::Auto | WeightFormat::Bf16 => ("bf16", 16.0),
+        WeightFormat::F32 => ("f32", 32.0),
+        // blocks of 32 with a 16-bit scale
+        WeightFormat::Q8_0 => ("q8_0", 8.5),
+        WeightFormat::Q4_0 => ("q4_0", 4.5),
     };
-    Ok((shape.clone(), Arc::new(Model::random(&config, format.name(), 0)?)))
+    let (weights, free) = ((config.parameters() as f64 * bits / 8.0) as u64, memory::available());
+    if weights > free {
+        bail!(
+            "--shape {shape} takes {} as {dtype} and {} are free: --layers would leave some of it out",
+            bytes(weights),
+            bytes(free)
+        );
+    }
+    let random = Checkpoint::random(&config, dtype, 0)?;
+    let held = Formats {
+        weights: WeightFormat::Auto,
+        ..formats
+    };
+    Ok((shape.clone(), Arc::new(Model::load(&random, held)?)))
 }
 
 fn limits_text(l: &Limits) -> String {
@@ -196,7 +219,15 @@ fn limits_text(l: &Limits) -> String {
 fn table(lines: &[Line<'_>]) -> String {
     let mut table = Builder::default();
     let ceiling = lines.iter().any(|l| l.ceiling_tokens_per_second.is_some());
-    let mut head = vec!["traces", "tok/s", "ms a step", "prefill tok/s", "first token", "peak memory", "a trace"];
+    let mut head = vec![
+        "traces",
+        "tok/s",
+        "ms a step",
+        "prefill tok/s",
+        "first token",
+        "peak memory",
+        "a trace",
+    ];
     if ceiling {
         head.push("of the ceiling");
     }
