@@ -1,6 +1,7 @@
 //! The command line: arguments in, a library call, a printer out. One file a subcommand.
 
 mod args;
+mod bench;
 mod complete;
 mod completions;
 mod config_file;
@@ -48,6 +49,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Compares answers with gold answers, line by line
     Grade(grade::GradeArgs),
+    /// Measures decode and prefill speed and memory by batch size
+    Bench(Box<bench::BenchArgs>),
     /// Lists the models, tasks or strategies that are known
     List(list::ListArgs),
     /// Says what this machine has and what a model takes
@@ -123,6 +126,7 @@ fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Complete(args) => complete::run(&args, printer),
         Command::Generate(args) => generate::run(&args, printer),
         Command::Grade(args) => grade::run(&args, printer),
+        Command::Bench(args) => bench::run(&args, printer),
         Command::List(args) => list::run(&args, printer),
         Command::Doctor(args) => doctor::run(&args, printer),
         Command::Completions(args) => completions::run(&args, printer),

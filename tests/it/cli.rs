@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod golden_numbers;
+mod measuring;
 mod recorded;
 mod solving;
 
