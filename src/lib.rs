@@ -12,6 +12,7 @@ pub mod prompt;
 pub mod run;
 pub mod runner;
 pub mod solve;
+pub mod sweep;
 
 pub use error::Error;
 pub use loaded::{BUNDLED, LoadOptions, Loaded};
