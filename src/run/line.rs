@@ -250,6 +250,7 @@ pub(super) fn decode(line: &[u8], arrays: Option<&[u8]>, mut warn: impl FnMut(Tr
         answer_key: string(raw.answer_key),
         extraction: string(raw.extraction),
         arrays: held,
+        measured: None,
         scores: raw.scores.and_then(|s| serde_json::from_value(s).ok()).unwrap_or_default(),
         self_certainty_sum: raw.self_certainty_sum.as_ref().and_then(Value::as_f64),
         seconds: raw.seconds.as_ref().and_then(Value::as_f64).unwrap_or(0.0),
@@ -371,6 +372,7 @@ mod tests {
                 logprobs: vec![-0.1, f32::MIN_POSITIVE, -1e30],
                 confidence: vec![16.9, f32::INFINITY, 0.0],
             },
+            measured: None,
             scores: TraceScores {
                 mean: Some(0.1),
                 self_certainty: Some(1.0 / 3.0),

@@ -1,8 +1,10 @@
 //! What is kept of a trace that ended.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tts_evals::answer::ReadAnswer;
-use tts_strategies::{Finish, TraceId, TraceScores};
+use tts_strategies::{Finish, Measured, TraceId, TraceScores};
 
 use crate::engine::sampler::Drawn;
 
@@ -49,6 +51,16 @@ impl Arrays {
             self.confidence.push(token.confidence);
         }
     }
+
+    /// The first `n` tokens.
+    pub(super) fn first(&self, n: usize) -> Self {
+        Self {
+            len: n,
+            token_ids: self.token_ids.get(..n).unwrap_or_default().to_vec(),
+            logprobs: self.logprobs.get(..n).unwrap_or_default().to_vec(),
+            confidence: self.confidence.get(..n).unwrap_or_default().to_vec(),
+        }
+    }
 }
 
 /// A trace that ended.
@@ -74,6 +86,8 @@ pub struct TraceRecord {
     pub extraction: Option<String>,
     /// Ids, log-probabilities, confidences.
     pub arrays: Arrays,
+    /// Statistics for several windows, where a replay holds these instead of the arrays.
+    pub measured: Option<Arc<Measured>>,
     /// TraceScores for the run's window.
     pub scores: TraceScores,
     /// Sum of the self-certainty over the tokens, if measured: a trace that goes on from its record goes on with it.
@@ -97,6 +111,7 @@ impl Default for TraceRecord {
             answer_key: None,
             extraction: None,
             arrays: Arrays::default(),
+            measured: None,
             scores: TraceScores::default(),
             self_certainty_sum: None,
             seconds: 0.0,
