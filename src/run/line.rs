@@ -278,7 +278,7 @@ fn finish(value: Option<&Value>) -> Result<Finish, Trouble> {
 }
 
 /// A string, or a number as one writes it.
-fn word(value: &Value) -> Option<String> {
+pub(super) fn word(value: &Value) -> Option<String> {
     match value {
         Value::String(s) => Some(s.clone()),
         Value::Number(n) => Some(n.to_string()),
@@ -287,7 +287,7 @@ fn word(value: &Value) -> Option<String> {
 }
 
 /// A whole number, also when it is written 12.0.
-fn whole(value: &Value) -> Option<u64> {
+pub(super) fn whole(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| {
         value
             .as_f64()
@@ -304,7 +304,7 @@ pub(super) fn text(line: &[u8]) -> (Cow<'_, str>, bool) {
 }
 
 /// JSON, also with Python's NaN and Infinity, which become null.
-fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
     serde_json::from_str(text)
         .ok()
         .or_else(|| serde_json::from_str(&without_nan(text)?).ok())

@@ -29,17 +29,25 @@
 //! ```
 //!
 //! Recordings made elsewhere may hold the arrays in the line (`token_ids`, `logprobs`, `confidence`); `{"problem_id", "trace", "answer", "tokens"}` is
-//! enough for strategies that read no confidences; `gold` may stand in any line; fields that are not known are ignored.
+//! enough for strategies that read no confidences; `gold` may stand in any line; fields that are not known are ignored. A line may also hold a whole
+//! problem: `{"problem_id", "gold", "answers": [...], "lengths": [...]}`; and dumps of DeepConf's reference code are read as JSON (its pickles through
+//! `tools/from_deepconf.py`).
+//!
+//! `scalars.bin` (`NAME.scalars` beside a file NAME) is a cache of what replays need of the traces. It is written when a large recording is first
+//! replayed, used while the files are as they were then, and may be deleted at any time.
 //!
 //! A line of problems.jsonl is the object that `solve --json` prints, with `decisions` (the settings it was decided with), `slots` and `outside` (what
 //! came from outside: fewer slots for want of memory, a time limit), without which a replay would not be exact.
 
 mod error;
+mod foreign;
 mod journal;
 mod line;
 mod lock;
 mod manifest;
+mod pool;
 mod recording;
+mod scalars;
 mod warnings;
 
 use std::fs::{File, OpenOptions};
@@ -52,6 +60,7 @@ use serde_json::{Value, json};
 pub use error::RunFolderError;
 pub use journal::Journal;
 pub use manifest::{MANIFEST, Manifest, SCHEMA, Status};
+pub use pool::{Pool, PoolOptions, PoolProblem};
 pub use recording::{Recording, outside, without_answers};
 
 use crate::engine::scheduler::RecordSink;

@@ -128,7 +128,7 @@ impl Row {
 
     /// Whether the tokens' confidences are not there to be shown, though a statistic made of them is.
     pub(super) fn is_blind(&self) -> bool {
-        self.own.is_none() && self.confidences().is_empty() && self.measured().is_some_and(|m| m.mean.is_some())
+        self.own.is_none() && self.confidences().is_empty() && self.measured().is_some_and(|m| m.mean.is_some() || !m.windows.is_empty())
     }
 
     /// The record's statistics, while the row is within it.

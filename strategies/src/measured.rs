@@ -86,7 +86,7 @@ impl Measured {
 
     /// The number of tokens after which a full window was first below the bar, `Some(None)` if it never was; `None` where that was not measured.
     pub fn first_below(&self, window: usize, bar: f64) -> Option<Option<usize>> {
-        if self.mean.is_none() {
+        if self.mean.is_none() && self.windows.is_empty() {
             return Some(None);
         }
         let minima = &self.at(window)?.minima;
