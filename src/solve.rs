@@ -22,6 +22,7 @@ use tts_strategies::{Decision, Fate, Finish, Limits, Next, Step, Strategy, Trace
 
 use crate::engine::sampler::Drawn;
 use answers::Classes;
+pub(crate) use record::{Digest, how_found};
 pub use record::{Arrays, Phase, TraceRecord};
 pub(crate) use row::is_natural;
 pub use row::{Row, Rules};
@@ -533,6 +534,11 @@ impl Problem {
             }
             self.scripted.pop_front();
         }
+    }
+
+    /// Gives the strategy back, to begin another problem with.
+    pub fn into_strategy(self) -> Box<dyn Strategy> {
+        self.strategy
     }
 
     /// Whether every trace that ended has failed.

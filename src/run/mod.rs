@@ -50,6 +50,7 @@ mod recording;
 mod scalars;
 mod warnings;
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -99,11 +100,16 @@ impl RunFolder {
         std::fs::create_dir_all(dir).map_err(RunFolderError::io("create", dir))?;
         let lock = Lock::take(dir)?;
         // read again: another process may have written it before the lock was ours
+        let mut problems = Vec::new();
         if let Some(before) = Manifest::read(dir)? {
             before.admit(&manifest, dir)?;
+            problems = before.problems;
         }
+        let known: BTreeSet<String> = problems.iter().cloned().collect();
+        problems.extend(manifest.problems.iter().filter(|id| !known.contains(*id)).cloned());
         let manifest = Manifest {
             status: Status::Started,
+            problems,
             ..manifest
         };
         let files = Files::of(dir);

@@ -317,9 +317,13 @@ impl Recording {
         self.manifest.as_ref()
     }
 
-    /// The problems, in the order in which they appear.
+    /// The problems that anything is recorded of: in the order in which they were asked for where that is known, else as they appear.
     pub fn problems(&self) -> Vec<String> {
-        self.lock().order.clone()
+        let asked = self.manifest.as_ref().map(|m| m.problems.as_slice()).unwrap_or_default();
+        let place: BTreeMap<&String, usize> = asked.iter().enumerate().map(|(i, id)| (id, i)).collect();
+        let mut order = self.lock().order.clone();
+        order.sort_by_key(|id| place.get(id).copied().unwrap_or(usize::MAX));
+        order
     }
 
     /// Number of trace lines, of all problems.
@@ -446,7 +450,11 @@ impl Recording {
         })
     }
 
-    fn newest(&self, problem_id: &str, fits: impl Fn(&Value) -> bool) -> Result<Option<Value>, RunFolderError> {
+    /// The problem's newest line of problems.jsonl that fits.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn newest(&self, problem_id: &str, fits: impl Fn(&Value) -> bool) -> Result<Option<Value>, RunFolderError> {
         let places = self.lock().problems.get(problem_id).map(|p| p.decided.clone()).unwrap_or_default();
         if places.is_empty() {
             return Ok(None);
