@@ -129,6 +129,16 @@ impl Book {
         true
     }
 
+    /// The class an entered trace votes for as a finished one, if it does.
+    pub(crate) fn vote_of(&self, o: &TraceOutcome<'_>) -> Option<ClassId> {
+        o.class.filter(|_| self.may_vote(o.finish, PoolKind::Finished))
+    }
+
+    /// The scores of an ended trace.
+    pub(crate) fn scores(&self, trace: TraceId) -> Option<&TraceScores> {
+        self.entries.get(&trace).map(|e| &e.scores)
+    }
+
     /// Settles the window by the traces ended so far; without any that has a length it stays open.
     pub(crate) fn settle(&mut self) {
         let lengths = self.lengths();
@@ -301,6 +311,7 @@ impl Book {
 fn windowed(scores: TraceScores, confidences: &[f32], window: Option<usize>) -> TraceScores {
     TraceScores {
         sequence_logprob: scores.sequence_logprob,
+        mean_logprob: scores.mean_logprob,
         ..TraceScores::new(confidences, &[], scores.self_certainty, window)
     }
 }
