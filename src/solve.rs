@@ -121,6 +121,17 @@ impl Books {
     }
 }
 
+impl std::ops::AddAssign for Books {
+    fn add_assign(&mut self, other: Self) {
+        self.warmup += other.warmup;
+        self.finished += other.finished;
+        self.stopped += other.stopped;
+        self.cancelled += other.cancelled;
+        self.truncated += other.truncated;
+        self.failed += other.failed;
+    }
+}
+
 /// A problem's run.
 pub struct Problem {
     id: String,
