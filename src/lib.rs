@@ -9,9 +9,11 @@ pub mod hub;
 mod loaded;
 pub mod model;
 pub mod prompt;
+pub mod replay;
 pub mod run;
 pub mod runner;
 pub mod solve;
+pub mod sweep;
 
 pub use error::Error;
 pub use loaded::{BUNDLED, LoadOptions, Loaded};

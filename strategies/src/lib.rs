@@ -18,6 +18,7 @@
 //!         confidences: &[],
 //!         logprobs: &[],
 //!         self_certainty: None,
+//!         measured: None,
 //!     });
 //! }
 //! assert_eq!(strategy.decide().answer, Some(ClassId(7)));
@@ -26,6 +27,7 @@
 
 pub mod confidence;
 mod interface;
+mod measured;
 mod overrides;
 mod percentile;
 mod pool;
@@ -38,7 +40,9 @@ pub mod windows;
 
 pub use interface::{
     Ballot, ClassId, Decision, Fate, Finish, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Vote,
+    Watching,
 };
+pub use measured::{Measured, Windowed};
 pub use overrides::Overrides;
 pub use percentile::percentile;
 pub use preset::{Preset, PresetError, describe, names, source};

@@ -2,7 +2,7 @@
 
 use super::deepconf_online::keep_top_bar;
 use super::{needs_of, to_the_end};
-use crate::interface::{ClassId, Decision, Needs, PoolKind, Step, Strategy, TokenScalars, TraceId};
+use crate::interface::{ClassId, Decision, Needs, PoolKind, Step, Strategy, TokenScalars, TraceId, Watching};
 use crate::pool::{Book, Filter, SETTLE_AFTER};
 use crate::settings::OfflineSettings;
 
@@ -47,6 +47,10 @@ impl Strategy for Offline {
             logprob: filter.logprob || vote.logprob,
             self_certainty: filter.self_certainty || vote.self_certainty,
         }
+    }
+
+    fn watching(&self, _: TraceId) -> Watching {
+        Watching::Nothing
     }
 
     fn observe(&mut self, _: TraceId, _: &TokenScalars) -> Step {

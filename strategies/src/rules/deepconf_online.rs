@@ -1,6 +1,6 @@
 //! Online DeepConf: "Deep Think with Confidence" (arXiv 2508.15260), section 3.3, algorithm 2.
 
-use crate::interface::{ClassId, Decision, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome};
+use crate::interface::{ClassId, Decision, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Watching};
 use crate::percentile::percentile;
 use crate::pool::{Book, Filter};
 use crate::scores::Statistic;
@@ -103,6 +103,13 @@ impl Strategy for Online {
 
     fn is_warmup(&self, trace: TraceId) -> bool {
         (trace as usize) < self.warmup
+    }
+
+    fn watching(&self, trace: TraceId) -> Watching {
+        match (self.bar, self.book.window()) {
+            (Some(bar), Some(window)) if !self.is_warmup(trace) && window <= self.max_tokens => Watching::Below { window, bar },
+            _ => Watching::Nothing,
+        }
     }
 
     fn observe(&mut self, trace: TraceId, token: &TokenScalars) -> Step {

@@ -23,6 +23,10 @@ macro_rules! whole_traces {
             &self.name
         }
 
+        fn watching(&self, _: $crate::interface::TraceId) -> $crate::interface::Watching {
+            $crate::interface::Watching::Nothing
+        }
+
         fn observe(&mut self, _: $crate::interface::TraceId, _: &$crate::interface::TokenScalars) -> $crate::interface::Step {
             $crate::interface::Step::Continue
         }

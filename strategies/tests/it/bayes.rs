@@ -20,6 +20,7 @@ fn feed(s: &mut dyn Strategy, traces: &[(u32, f32)]) -> Option<usize> {
             confidences: &[],
             logprobs: &[logprob; 3],
             self_certainty: Some(f64::from(i as u32)),
+            measured: None,
         });
         if next == Next::Done {
             return Some(i + 1);
