@@ -552,6 +552,11 @@ impl Problem {
         self.strategy
     }
 
+    /// Why the strategy cannot go on, if it cannot; asked after [`Problem::decide`], which may be what fails.
+    pub fn failure(&self) -> Option<String> {
+        self.strategy.failure()
+    }
+
     /// Whether every trace that ended has failed.
     pub fn all_failed(&self) -> bool {
         self.failures > 0 && self.failures == self.traces.total()

@@ -60,7 +60,7 @@ pub(crate) struct SolveArgs {
 #[command(next_help_heading = "Strategy")]
 pub(crate) struct StrategyArgs {
     /// A strategy of `tts list strategies`, or a preset file [default: deepconf-low; of a recording: its own]
-    #[arg(long, value_name = "NAME|FILE.toml")]
+    #[arg(long, value_name = "NAME|FILE.toml|exec:COMMAND")]
     strategy: Option<String>,
     /// Complete traces that set the bar
     #[arg(long, value_name = "N")]
@@ -218,8 +218,11 @@ impl StrategyArgs {
     }
 }
 
-/// A shipped preset, or one from a file.
+/// A shipped preset, one from a file, or a command.
 pub(crate) fn preset(name: &str) -> anyhow::Result<Preset> {
+    if let Some(command) = name.strip_prefix("exec:") {
+        return Ok(tts::policy::preset(command)?);
+    }
     let is_file = Path::new(name).extension().is_some_and(|e| e == "toml") || name.contains(['/', '\\']);
     if !is_file {
         return Ok(Preset::named(name)?);
@@ -229,15 +232,13 @@ pub(crate) fn preset(name: &str) -> anyhow::Result<Preset> {
 }
 
 fn vote(name: &str) -> Result<VoteKind, String> {
-    VoteKind::REPORTED
-        .into_iter()
-        .find(|v| v.name() == name)
-        .ok_or_else(|| format!("it is one of {}", VoteKind::REPORTED.map(VoteKind::name).join(", ")))
+    let found = VoteKind::ALL.into_iter().find(|v| v.name() == name);
+    found.ok_or_else(|| format!("it is one of {}", VoteKind::ALL.map(VoteKind::name).join(", ")))
 }
 
 fn statistic(name: &str) -> Result<Statistic, String> {
-    serde_json::from_value(serde_json::Value::from(name))
-        .map_err(|_| "it is one of mean, tail, bottom, lowest-group, sequence-logprob, self-certainty".to_owned())
+    let found = Statistic::ALL.into_iter().find(|s| s.name() == name);
+    found.ok_or_else(|| format!("it is one of {}", Statistic::ALL.map(Statistic::name).join(", ")))
 }
 
 /// A text, or the text of the file after `@`.
