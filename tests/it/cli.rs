@@ -5,6 +5,7 @@ mod golden_numbers;
 mod recorded;
 mod replaying;
 mod solving;
+mod sweeping;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
