@@ -144,6 +144,14 @@ impl Replay {
         Ok(Solved::of(outcome, about, |answer, gold| reader.grade(answer, gold).equal))
     }
 
+    /// The texts of a problem's recorded traces, where they were recorded.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn texts(&self, problem: &PoolProblem) -> Result<Vec<Option<String>>, Error> {
+        Ok(self.recorded.texts(problem)?)
+    }
+
     fn say_what_is_missing(&self, problem: &PoolProblem, outcome: &mut Outcome) {
         let needs = self.strategy.build().needs();
         let without = problem.traces - problem.confident;

@@ -328,6 +328,12 @@ impl Problem {
         std::mem::take(&mut self.ended)
     }
 
+    /// The traces in flight as they are, for those that are beyond their record: a run that is killed goes on from there.
+    pub fn snapshot(&self) -> impl Iterator<Item = TraceRecord> + '_ {
+        let of = |row: &Row| row.snapshot(&self.id, self.strategy.is_warmup(row.trace()));
+        self.rows.iter().filter_map(of)
+    }
+
     /// From the next tick on, `slots` traces are in flight at once. Rows beyond them wait.
     pub fn set_slots(&mut self, slots: usize) {
         self.bounds.slots = slots.max(1);

@@ -13,6 +13,7 @@ mod list;
 mod number;
 mod printer;
 mod replay;
+mod samples;
 mod score;
 mod solve;
 mod sweep;

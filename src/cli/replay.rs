@@ -8,6 +8,7 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 use serde_json::json;
 use tts::evals::answer::RuleReader;
+use tts::evals::data::Problem;
 use tts::evals::task::Task;
 use tts::replay::{Replay, ReplaySettings};
 use tts::run::{Pool, PoolOptions, PoolProblem};
@@ -16,6 +17,7 @@ use tts::strategies::{Limits, Preset};
 use super::printer::Printer;
 use super::solve::{Report, StrategyArgs, Summary};
 use super::task::{self, AnswerArgs};
+use super::samples::Samples;
 use super::{ExitStatus, nearest};
 
 #[derive(Args)]
@@ -32,6 +34,9 @@ pub(crate) struct ReplayArgs {
     /// Tokens of a problem after which the vote so far decides
     #[arg(long, value_name = "N")]
     max_total_tokens: Option<u64>,
+    /// Also writes each problem with all its texts and the answer decided on as a line in the shape of lm-evaluation-harness's samples
+    #[arg(long, value_name = "FILE")]
+    samples: Option<PathBuf>,
     #[command(flatten)]
     strategy: StrategyArgs,
     #[command(flatten)]
@@ -64,6 +69,8 @@ pub(super) struct Golds {
     pub(super) by_id: BTreeMap<String, String>,
     pub(super) digest: Option<String>,
     pub(super) task: Option<Task>,
+    /// The problems themselves.
+    pub(super) problems: Vec<Problem>,
 }
 
 impl SetArgs {
@@ -71,9 +78,10 @@ impl SetArgs {
         let Some(name) = &self.data else { return Ok(Golds::default()) };
         let (set, task) = task::dataset(name, &self.field, printer)?;
         Ok(Golds {
-            by_id: set.problems.into_iter().filter_map(|p| Some((p.id, p.answer?))).collect(),
+            by_id: set.problems.iter().filter_map(|p| Some((p.id.clone(), p.answer.clone()?))).collect(),
             digest: Some(set.digest),
             task,
+            problems: set.problems,
         })
     }
 
@@ -156,6 +164,8 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
         Some(preset) => Some(preset),
         None => tts::replay::recorded_strategy(&pool)?.map(|p| args.strategy.over(p)).transpose()?,
     };
+    let asked: BTreeMap<String, Problem> = golds.problems.into_iter().map(|p| (p.id.clone(), p)).collect();
+    let mut samples = args.samples.as_deref().map(Samples::create).transpose()?;
     let settings = ReplaySettings {
         strategy,
         traces: args.traces,
@@ -175,12 +185,19 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
         let solved = replay.solve(problem).map_err(|e| anyhow!("problem `{}`: {e}", problem.id))?;
         let mut result = solved.to_json();
         result["machine"] = json!({ "recording": args.run.display().to_string() });
+        if let Some(samples) = &mut samples {
+            let texts = replay.texts(problem)?;
+            samples.write(&solved, asked.get(&problem.id), &texts)?;
+        }
         let report = Report {
             result,
             full_tokens: solved.estimated_full_tokens(args.traces.unwrap_or(problem.traces)),
         };
         report.print(of_set, args.traces.unwrap_or(problem.traces), printer)?;
         summary.add(&report);
+    }
+    if let Some(samples) = samples {
+        samples.close()?;
     }
     if of_set {
         summary.print(printer);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use clap::Args;
@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use tabled::builder::Builder;
 use tokio::sync::broadcast;
 use tts::backend::Recorded;
-use tts::evals::data::Problem;
 use tts::run::{Pool, PoolProblem, Status};
 use tts::runner::{Reader, default_threads};
 use tts::strategies::Preset;
@@ -51,6 +50,9 @@ pub(crate) struct SweepArgs {
     /// Where results (and the recording, where one is made) go [default: the folder of --replay, else sweep-NAME]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
+    /// While traces are generated, also records those in flight, every so many minutes
+    #[arg(long, value_name = "MINUTES", conflicts_with = "replay", value_parser = number::parse_minutes)]
+    checkpoint: Option<Duration>,
     #[command(flatten)]
     set: SetArgs,
     #[command(flatten)]
@@ -270,11 +272,10 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
     let name = args.set.data.as_deref().unwrap_or_default();
     let (set, own_task) = task::dataset(name, &args.set.field, printer)?;
     set.warnings.iter().for_each(|w| printer.warn(w));
-    let mut problems = set.select(args.set.ids.as_deref().unwrap_or_default(), args.set.limit)?;
+    let problems = set.select(args.set.ids.as_deref().unwrap_or_default(), args.set.limit)?;
     if problems.is_empty() {
         bail!("--limit 0 leaves nothing to sweep: it must be at least 1");
     }
-    problems.iter_mut().for_each(|p: &mut Problem| p.extra.clear());
     let task = args.answers.task()?.or(own_task);
     let reader = args.answers.reader(task.as_ref())?;
     let answers = args.answers.describe(task.as_ref(), &reader);
@@ -297,7 +298,7 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
     let plan = runner.plan(longest, max_tokens);
     let cost = Cost::new(&runner, &prepared, &plan);
     printer.note(&cost.sentence());
-    let recorder = Recorder::open(Some(dir), &runner, &prepared, Some(set.digest.clone()), answers, printer)?;
+    let recorder = Recorder::open(Some(dir), &runner, &prepared, Some(set.digest.clone()), answers, args.checkpoint, printer)?;
     runner.start(plan)?;
     let interrupted = interrupt::runtime()?.block_on(async {
         let interrupt = interrupt::token();
@@ -334,9 +335,10 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
     });
     recorder.close(matches!(interrupted, Ok(false)))?;
     let golds = Golds {
-        by_id: problems.into_iter().filter_map(|p| Some((p.id, p.answer?))).collect(),
+        by_id: problems.iter().filter_map(|p| Some((p.id.clone(), p.answer.clone()?))).collect(),
         digest: Some(set.digest),
         task,
+        problems,
     };
     Ok((golds, interrupted?))
 }

@@ -51,6 +51,8 @@ pub struct Ticket {
     pub events: Option<broadcast::Sender<Event>>,
     /// Ended traces.
     pub records: Option<RecordSink>,
+    /// How often traces in flight go there too, as they are.
+    pub checkpoint: Option<Duration>,
     /// The outcome.
     pub reply: Reply,
 }
@@ -67,6 +69,8 @@ struct Running {
     bounds: Bounds,
     wanted_slots: usize,
     told: Instant,
+    /// when traces in flight were last written
+    kept: Instant,
     notices: BTreeSet<String>,
     peak_rows: usize,
 }
@@ -80,6 +84,7 @@ struct Hand {
     control: Arc<Control>,
     events: Option<broadcast::Sender<Event>>,
     records: Option<RecordSink>,
+    checkpoint: Option<Duration>,
     reply: Option<Reply>,
 }
 
@@ -200,6 +205,7 @@ impl Scheduler {
             control,
             events,
             records,
+            checkpoint,
             reply,
         } = ticket;
         let prefix = match self.session.prefill(&prompt) {
@@ -218,6 +224,7 @@ impl Scheduler {
             control,
             events,
             records,
+            checkpoint,
             reply: Some(reply),
         };
         let bounds = setup.bounds.clone();
@@ -238,6 +245,7 @@ impl Scheduler {
             bounds,
             wanted_slots: wanted,
             told: Instant::now(),
+            kept: Instant::now(),
             notices: BTreeSet::new(),
             peak_rows: 0,
         };
@@ -412,7 +420,7 @@ impl Scheduler {
         let mut i = 0;
         while i < self.running.len() {
             let r = &mut self.running[i];
-            let failed = r.collect();
+            let failed = r.collect().or_else(|| r.checkpoint());
             if failed.is_none() && !r.problem.is_over() {
                 r.progress();
                 i += 1;
@@ -488,6 +496,17 @@ impl Running {
             self.records.push(record);
         }
         None
+    }
+
+    /// Writes the traces in flight, if it is time.
+    fn checkpoint(&mut self) -> Option<RunError> {
+        let every = self.ticket.checkpoint?;
+        if self.problem.is_over() || self.kept.elapsed() < every {
+            return None;
+        }
+        self.kept = Instant::now();
+        let sink = self.ticket.records.as_mut()?;
+        self.problem.snapshot().find_map(|record| sink(&record).err()).map(RunError::Journal)
     }
 
     fn progress(&mut self) {

@@ -265,6 +265,22 @@ impl Row {
         }
     }
 
+    /// What is known of a row that has gone beyond its record: to go on from, should this run be killed.
+    pub(super) fn snapshot(&self, problem: &str, warmup: bool) -> Option<TraceRecord> {
+        let arrays = self.own.as_ref().filter(|_| self.at > 0 && !self.broken)?;
+        Some(TraceRecord {
+            problem_id: problem.to_owned(),
+            trace: self.trace,
+            phase: Phase::of(warmup),
+            finish: Finish::Cancelled,
+            tokens: self.at,
+            arrays: arrays.clone(),
+            self_certainty_sum: self.self_certainty,
+            seconds: self.started.elapsed().as_secs_f64(),
+            ..TraceRecord::default()
+        })
+    }
+
     pub(super) fn into_record(
         self,
         problem: &str,

@@ -23,7 +23,7 @@ fn the_golden_values_come_out_of_a_sweep() {
         let pool = Arc::new(Pool::open(Path::new(&path), &PoolOptions::default()).expect("a pool"));
         // the script compared answers as they are written
         let recorded = Recorded::new(pool.clone(), Arc::new(RuleReader::new(AnswerKind::Text)), false);
-        let mut cell = |preset: &Preset, k: usize, slots: usize| {
+        let cell = |preset: &Preset, k: usize, slots: usize| {
             let plan = Plan {
                 strategies: vec![preset.clone()],
                 budgets: vec![k],

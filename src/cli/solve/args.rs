@@ -39,6 +39,9 @@ pub(crate) struct SolveArgs {
     /// Records every trace in this folder as it ends; the same command goes on where it stopped
     #[arg(long, value_name = "DIR")]
     pub(super) run: Option<PathBuf>,
+    /// Also records traces in flight, every so many minutes, so that a killed run goes on in the middle of them
+    #[arg(long, value_name = "MINUTES", requires = "run", value_parser = number::parse_minutes)]
+    pub(super) checkpoint: Option<Duration>,
     #[command(flatten)]
     strategy: StrategyArgs,
     #[command(flatten)]

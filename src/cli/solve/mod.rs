@@ -54,7 +54,7 @@ pub(crate) fn run(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ExitSta
         return dry_run(&runner, &prepared, &cost, printer);
     }
     printer.note(&cost.sentence());
-    let recorder = Recorder::open(args.run.as_deref(), &runner, &prepared, digest, answers, printer)?;
+    let recorder = Recorder::open(args.run.as_deref(), &runner, &prepared, digest, answers, args.checkpoint, printer)?;
     runner.start(plan)?;
     interrupt::runtime()?.block_on(solve_all(&runner, &prepared, cost.side_by_side, recorder, printer))
 }

@@ -108,3 +108,24 @@ fn answers_and_lengths_are_enough_for_strategies_that_read_no_confidence() {
     let empty = write(&folder, "empty.jsonl", "\n");
     refused(&["replay", &empty, "--strategy", "majority"], &["empty.jsonl"]);
 }
+
+#[test]
+fn samples_have_the_harness_s_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    ran(&["solve", "--data", "heldout", "--limit", "2", "--traces", "5", "--strategy", "majority", "--max-tokens", "150", "--json", "--run", &path("run")]);
+    let results = ran(&["replay", &path("run"), "--data", "heldout", "--samples", &path("samples.jsonl"), "--json"]).objects();
+    let text = std::fs::read_to_string(path("samples.jsonl")).unwrap();
+    let samples: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(samples.len(), 2);
+    for (i, (sample, result)) in samples.iter().zip(&results).enumerate() {
+        assert_eq!(sample["doc_id"], i);
+        assert_eq!(sample["doc"]["id"], result["problem_id"]);
+        assert_eq!((&sample["target"], &sample["filtered_resps"][0]), (&result["gold"], &result["answer"]));
+        assert_eq!(sample["exact_match"] == 1.0, result["correct"] == true);
+        assert_eq!(sample["resps"][0].as_array().unwrap().len(), 5);
+        assert!(sample["resps"][0][0].is_string() && sample["arguments"][0][0] == sample["doc"]["problem"]);
+        assert_eq!(sample["doc_hash"].as_str().unwrap().len(), 64);
+    }
+    refused(&["replay", &path("run"), "--samples", &path("no/such/place.jsonl")], &["--samples"]);
+}
