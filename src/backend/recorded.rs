@@ -286,9 +286,7 @@ impl Recorded {
     pub fn texts(&self, problem: &PoolProblem) -> Result<Vec<Option<String>>, RunError> {
         let mut texts = Vec::new();
         match self.pool.recording().map_err(unreadable)? {
-            Some(recording) => recording
-                .each(&problem.id, |record| texts.push(record.text))
-                .map_err(unreadable)?,
+            Some(recording) => recording.each(&problem.id, |record| texts.push(record.text)).map_err(unreadable)?,
             None => texts.extend(self.pool.whole(problem).map_err(unreadable)?.iter().map(|r| r.text.clone())),
         }
         Ok(texts)

@@ -15,9 +15,9 @@ use tts::run::{Pool, PoolOptions, PoolProblem};
 use tts::strategies::{Limits, Preset};
 
 use super::printer::Printer;
+use super::samples::Samples;
 use super::solve::{Report, StrategyArgs, Summary};
 use super::task::{self, AnswerArgs};
-use super::samples::Samples;
 use super::{ExitStatus, nearest};
 
 #[derive(Args)]
@@ -78,7 +78,11 @@ impl SetArgs {
         let Some(name) = &self.data else { return Ok(Golds::default()) };
         let (set, task) = task::dataset(name, &self.field, printer)?;
         Ok(Golds {
-            by_id: set.problems.iter().filter_map(|p| Some((p.id.clone(), p.answer.clone()?))).collect(),
+            by_id: set
+                .problems
+                .iter()
+                .filter_map(|p| Some((p.id.clone(), p.answer.clone()?)))
+                .collect(),
             digest: Some(set.digest),
             task,
             problems: set.problems,
@@ -91,7 +95,8 @@ impl SetArgs {
         if let Some(ids) = &self.ids {
             for id in ids {
                 if !problems.iter().any(|p| p.id == *id) {
-                    let tip = nearest(id, problems.iter().map(|p| p.id.as_str())).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+                    let tip =
+                        nearest(id, problems.iter().map(|p| p.id.as_str())).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
                     bail!("--ids: {} holds no problem `{id}`{tip}", pool.path().display());
                 }
             }

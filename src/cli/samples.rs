@@ -63,6 +63,8 @@ impl Samples {
 
     /// Makes sure that everything arrived.
     pub(super) fn close(mut self) -> anyhow::Result<()> {
-        self.file.flush().map_err(|e| anyhow!("--samples {} cannot be written: {e}", self.path.display()))
+        self.file
+            .flush()
+            .map_err(|e| anyhow!("--samples {} cannot be written: {e}", self.path.display()))
     }
 }

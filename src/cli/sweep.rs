@@ -33,7 +33,12 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "max_batch"])]
     replay: Option<PathBuf>,
     /// Strategies of `tts list strategies`, or preset files
-    #[arg(long, value_delimiter = ',', value_name = "A,B", default_value = "majority,deepconf-low,deepconf-high,adaptive-consistency")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "A,B",
+        default_value = "majority,deepconf-low,deepconf-high,adaptive-consistency"
+    )]
     strategies: Vec<String>,
     /// Budgets: traces that may be launched for a problem
     #[arg(long, value_delimiter = ',', value_name = "N,N", default_value = "1,2,4,8,16,32,64")]
@@ -106,7 +111,10 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
     for name in &args.strategies {
         let preset = preset(name)?;
         if strategies.iter().any(|s| s.name == preset.name) {
-            bail!("--strategies names `{}` twice; a copy with other settings needs a file of another name", preset.name);
+            bail!(
+                "--strategies names `{}` twice; a copy with other settings needs a file of another name",
+                preset.name
+            );
         }
         strategies.push(preset);
     }
@@ -153,7 +161,14 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let problems = args.set.select(&pool)?;
     let notes = notes(&pool, &plan, &problems);
     notes.iter().for_each(|note| printer.warn(note));
-    let header = header(&pool, &plan, &problems, (path != dir).then_some(path.as_path()), golds.digest, described);
+    let header = header(
+        &pool,
+        &plan,
+        &problems,
+        (path != dir).then_some(path.as_path()),
+        golds.digest,
+        described,
+    );
     let mut folder = Folder::open(&dir, header)?;
     let recorded = Recorded::new(pool.clone(), Arc::new(reader), reread);
     let stopped = decide(&recorded, &plan, &problems, &mut folder, args.model.threads, printer)?;
@@ -212,7 +227,11 @@ fn header(pool: &Pool, plan: &Plan, problems: &[&PoolProblem], path: Option<&Pat
         },
         traces: pool.manifest().map(|m| m.traces.clone()),
         data: data.or_else(|| pool.manifest()?.data.clone()),
-        strategies: plan.strategies.iter().map(|s| serde_json::to_value(s).unwrap_or_default()).collect(),
+        strategies: plan
+            .strategies
+            .iter()
+            .map(|s| serde_json::to_value(s).unwrap_or_default())
+            .collect(),
         budgets: plan.budgets.clone(),
         slots: plan.slots.clone(),
         resamples: plan.resamples,
@@ -247,15 +266,31 @@ fn decide(
     });
     printer.set_bar(bar.clone());
     let (started, mut at_first) = (Instant::now(), None);
-    let result = sweep::run(recorded, plan, problems, folder, threads.unwrap_or_else(default_threads), &stop, |done| {
-        let first = *at_first.get_or_insert(done);
-        if let Some(bar) = &bar {
-            let left = problems.len() - done;
-            let each = started.elapsed().as_secs_f64() / (done - first).max(1) as f64;
-            let time = if done > first { format!(" · {} left", seconds(each * left as f64)) } else { String::new() };
-            bar.set_message(format!("{}/{} problems decided{time}", count(done as u64), count(problems.len() as u64)));
-        }
-    });
+    let result = sweep::run(
+        recorded,
+        plan,
+        problems,
+        folder,
+        threads.unwrap_or_else(default_threads),
+        &stop,
+        |done| {
+            let first = *at_first.get_or_insert(done);
+            if let Some(bar) = &bar {
+                let left = problems.len() - done;
+                let each = started.elapsed().as_secs_f64() / (done - first).max(1) as f64;
+                let time = if done > first {
+                    format!(" · {} left", seconds(each * left as f64))
+                } else {
+                    String::new()
+                };
+                bar.set_message(format!(
+                    "{}/{} problems decided{time}",
+                    count(done as u64),
+                    count(problems.len() as u64)
+                ));
+            }
+        },
+    );
     printer.set_bar(None);
     if let Some(bar) = bar {
         bar.finish_and_clear();
@@ -298,7 +333,15 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
     let plan = runner.plan(longest, max_tokens);
     let cost = Cost::new(&runner, &prepared, &plan);
     printer.note(&cost.sentence());
-    let recorder = Recorder::open(Some(dir), &runner, &prepared, Some(set.digest.clone()), answers, args.checkpoint, printer)?;
+    let recorder = Recorder::open(
+        Some(dir),
+        &runner,
+        &prepared,
+        Some(set.digest.clone()),
+        answers,
+        args.checkpoint,
+        printer,
+    )?;
     runner.start(plan)?;
     let interrupted = interrupt::runtime()?.block_on(async {
         let interrupt = interrupt::token();
@@ -360,7 +403,15 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
     let mut table = Builder::default();
     let mut head = vec!["strategy", "traces"];
     head.extend(slots.then_some("slots"));
-    head.extend(["right", "other problems", "other traces", "tokens", "of majority", "against it", "span"]);
+    head.extend([
+        "right",
+        "other problems",
+        "other traces",
+        "tokens",
+        "of majority",
+        "against it",
+        "span",
+    ]);
     table.push_record(head);
     for row in &rows {
         table.push_record(cells(row, slots));
@@ -374,7 +425,11 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
         "right: mean over problems and resamples, with the 95 % intervals that other problems and other draws of the traces might have given; against \
          majority at the same budget and over the same draws: difference in points with its interval over problems; span: tokens one after the other",
     );
-    printer.note(&format!("{} in {}", plural(rows.len() as u64, "row"), dir.join("sweep.jsonl").display()));
+    printer.note(&format!(
+        "{} in {}",
+        plural(rows.len() as u64, "row"),
+        dir.join("sweep.jsonl").display()
+    ));
     Ok(())
 }
 
@@ -392,7 +447,9 @@ fn cells(row: &Row, slots: bool) -> Vec<String> {
     cells.push(of(row.of_majority.map(percent)));
     cells.push(of(row.against_majority.map(|c| {
         let d = c.difference;
-        let over = d.problems.map_or_else(String::new, |i| format!(" [{:+.1} {:+.1}]", 100.0 * i.low, 100.0 * i.high));
+        let over = d
+            .problems
+            .map_or_else(String::new, |i| format!(" [{:+.1} {:+.1}]", 100.0 * i.low, 100.0 * i.high));
         format!("{:+.1}{over}", 100.0 * d.mean)
     })));
     cells.push(count(row.ticks.round() as u64));

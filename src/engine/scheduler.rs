@@ -506,7 +506,10 @@ impl Running {
         }
         self.kept = Instant::now();
         let sink = self.ticket.records.as_mut()?;
-        self.problem.snapshot().find_map(|record| sink(&record).err()).map(RunError::Journal)
+        self.problem
+            .snapshot()
+            .find_map(|record| sink(&record).err())
+            .map(RunError::Journal)
     }
 
     fn progress(&mut self) {

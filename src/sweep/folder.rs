@@ -246,7 +246,11 @@ fn admit(before: &Header, now: &Header, dir: &Path) -> Result<(), SweepError> {
         let same_name = before.strategies.iter().find(|s| s["name"] == strategy["name"]);
         if let Some(old) = same_name.filter(|old| settings(old) != settings(strategy)) {
             let name = strategy["name"].as_str().unwrap_or_default();
-            differ(&format!("strategy {name}"), old["settings"].to_string(), strategy["settings"].to_string());
+            differ(
+                &format!("strategy {name}"),
+                old["settings"].to_string(),
+                strategy["settings"].to_string(),
+            );
         }
     }
     if what.is_empty() {

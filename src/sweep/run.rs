@@ -48,7 +48,11 @@ pub fn run(
     let held: Vec<_> = open
         .iter()
         .map(|p| {
-            let cells: Vec<_> = plan.cells().map(|(_, cell)| cell).filter(|cell| folder.has(&p.id, Some(cell))).collect();
+            let cells: Vec<_> = plan
+                .cells()
+                .map(|(_, cell)| cell)
+                .filter(|cell| folder.has(&p.id, Some(cell)))
+                .collect();
             (cells, folder.has(&p.id, None))
         })
         .collect();

@@ -146,7 +146,21 @@ fn a_recording_killed_at_twenty_points_equals_one_that_was_not() {
     let folder = tempfile::tempdir().unwrap();
     let dir = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let base = [
-        "solve", "--data", "heldout", "--limit", "4", "--traces", "24", "--slots", "5", "--max-tokens", "150", "--consensus", "off", "--threads", "1",
+        "solve",
+        "--data",
+        "heldout",
+        "--limit",
+        "4",
+        "--traces",
+        "24",
+        "--slots",
+        "5",
+        "--max-tokens",
+        "150",
+        "--consensus",
+        "off",
+        "--threads",
+        "1",
         "--json",
     ];
     let whole = ran(&[&base[..], &["--run", &dir("whole")]].concat());
@@ -154,10 +168,15 @@ fn a_recording_killed_at_twenty_points_equals_one_that_was_not() {
     let mut points = drawn(20, size("whole"));
     points.sort_unstable();
     // traces in flight are kept too, at every turn, so the process is killed in the middle of traces as well as between them
-    let recorded = [&base[..], &["--run", &dir("killed"), "--checkpoint", "0.000001"]].concat();
+    let killed = dir("killed");
+    let recorded = [&base[..], &["--run", &killed, "--checkpoint", "0.000001"]].concat();
     for (i, point) in points.into_iter().enumerate() {
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_tts"))
-            .args(if i % 2 == 0 { &recorded[..] } else { &recorded[..recorded.len() - 2] })
+            .args(if i % 2 == 0 {
+                &recorded[..]
+            } else {
+                &recorded[..recorded.len() - 2]
+            })
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()
@@ -177,7 +196,15 @@ fn a_recording_killed_at_twenty_points_equals_one_that_was_not() {
         let lines = text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
         let mut ended: Vec<_> = lines
             .filter(|l| l["finish"] == "stop" || l["finish"] == "length")
-            .map(|l| (l["problem_id"].to_string(), l["trace"].as_u64(), l["tokens"].as_u64(), l["text"].to_string(), l["scores"].to_string()))
+            .map(|l| {
+                (
+                    l["problem_id"].to_string(),
+                    l["trace"].as_u64(),
+                    l["tokens"].as_u64(),
+                    l["text"].to_string(),
+                    l["scores"].to_string(),
+                )
+            })
             .collect();
         ended.sort();
         ended
@@ -194,7 +221,18 @@ fn traces_in_flight_are_kept_where_that_is_asked_for() {
     refused(&["solve", GCD, "--checkpoint", "0", "--run", &dir], &["--checkpoint"]);
     let without = super::Ran::of(&mut super::tts(&["solve", GCD, "--checkpoint", "5"]));
     assert!(without.code == 2 && without.err.contains("--run"), "{}", without.err);
-    ran(&["solve", GCD, "--traces", "3", "--max-tokens", "40", "--checkpoint", "0.000001", "--run", &dir]);
+    ran(&[
+        "solve",
+        GCD,
+        "--traces",
+        "3",
+        "--max-tokens",
+        "40",
+        "--checkpoint",
+        "0.000001",
+        "--run",
+        &dir,
+    ]);
     let text = fs::read_to_string(format!("{dir}/traces.jsonl")).unwrap();
     let in_flight = text.lines().filter(|l| l.contains("\"finish\":\"cancelled\"")).count();
     assert!(in_flight > 3, "{text}");
