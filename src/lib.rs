@@ -9,10 +9,13 @@ mod error;
 pub mod hub;
 mod loaded;
 pub mod model;
+pub mod policy;
 pub mod prompt;
+pub mod replay;
 pub mod run;
 pub mod runner;
 pub mod solve;
+pub mod sweep;
 
 pub use error::Error;
 pub use loaded::{BUNDLED, LoadOptions, Loaded};

@@ -1,12 +1,14 @@
 //! Where traces come from.
 
 mod in_process;
+mod recorded;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tts_strategies::{Finish, Needs, TraceId};
 
 pub use in_process::{InProcess, InProcessOptions};
+pub use recorded::{Recorded, Replayed};
 
 use crate::solve::{Books, Bounds, Cut, Decided, Problem, TraceRecord};
 
@@ -112,12 +114,23 @@ pub enum RunError {
     /// Every trace failed.
     #[error("problem `{0}`: every trace failed because its logits were not numbers (NaN or infinite)")]
     AllFailed(String),
+    /// The strategy could not go on.
+    #[error("problem `{problem}`: {reason}")]
+    Strategy {
+        /// Problem.
+        problem: String,
+        /// What happened.
+        reason: String,
+    },
     /// The journal could not be written.
     #[error("the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes on from there")]
     Journal(String),
     /// It was cut before it began.
     #[error("the problem was not started before the run was cut ({0:?})")]
     NotStarted(Cut),
+    /// The recording could not be read.
+    #[error("{0}")]
+    Recording(String),
     /// The engine is gone.
     #[error("the engine stopped unexpectedly: {0}")]
     Engine(String),
@@ -160,6 +173,8 @@ pub struct Job {
     pub events: Option<broadcast::Sender<Event>>,
     /// Where ended traces go.
     pub records: Option<crate::engine::scheduler::RecordSink>,
+    /// How often traces in flight go there too, so that a killed run goes on in the middle of them.
+    pub checkpoint: Option<std::time::Duration>,
 }
 
 /// Refuses a strategy that reads what the backend does not offer, before a token is spent.

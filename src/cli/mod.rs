@@ -13,8 +13,11 @@ mod interrupt;
 mod list;
 mod number;
 mod printer;
+mod replay;
+mod samples;
 mod score;
 mod solve;
+mod sweep;
 mod task;
 mod token_ids;
 
@@ -41,6 +44,10 @@ struct Cli {
 enum Command {
     /// Solves a problem, or a set of them
     Solve(Box<solve::SolveArgs>),
+    /// Accuracy against tokens: strategies and budgets over a set, or over a recording of it
+    Sweep(Box<sweep::SweepArgs>),
+    /// Decides again over recorded traces, without a model
+    Replay(Box<replay::ReplayArgs>),
     /// Reads a text and prints what the model thought of each token
     Score(score::ScoreArgs),
     /// Continues a raw prompt, without the chat template
@@ -122,6 +129,8 @@ pub(crate) fn main() -> ExitCode {
 fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {
     match command {
         Command::Solve(args) => solve::run(&args, printer),
+        Command::Sweep(args) => sweep::run(&args, printer),
+        Command::Replay(args) => replay::run(&args, printer),
         Command::Score(args) => score::run(&args, printer),
         Command::Complete(args) => complete::run(&args, printer),
         Command::Generate(args) => generate::run(&args, printer),

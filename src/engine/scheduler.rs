@@ -51,6 +51,8 @@ pub struct Ticket {
     pub events: Option<broadcast::Sender<Event>>,
     /// Ended traces.
     pub records: Option<RecordSink>,
+    /// How often traces in flight go there too, as they are.
+    pub checkpoint: Option<Duration>,
     /// The outcome.
     pub reply: Reply,
 }
@@ -67,6 +69,8 @@ struct Running {
     bounds: Bounds,
     wanted_slots: usize,
     told: Instant,
+    /// when traces in flight were last written
+    kept: Instant,
     notices: BTreeSet<String>,
     peak_rows: usize,
 }
@@ -80,6 +84,7 @@ struct Hand {
     control: Arc<Control>,
     events: Option<broadcast::Sender<Event>>,
     records: Option<RecordSink>,
+    checkpoint: Option<Duration>,
     reply: Option<Reply>,
 }
 
@@ -205,6 +210,7 @@ impl Scheduler {
             control,
             events,
             records,
+            checkpoint,
             reply,
         } = ticket;
         let prefix = match self.session.prefill(&prompt) {
@@ -223,6 +229,7 @@ impl Scheduler {
             control,
             events,
             records,
+            checkpoint,
             reply: Some(reply),
         };
         let bounds = setup.bounds.clone();
@@ -243,6 +250,7 @@ impl Scheduler {
             bounds,
             wanted_slots: wanted,
             told: Instant::now(),
+            kept: Instant::now(),
             notices: BTreeSet::new(),
             peak_rows: 0,
         };
@@ -402,7 +410,7 @@ impl Scheduler {
         let mut i = 0;
         while i < self.running.len() {
             let r = &mut self.running[i];
-            let failed = r.collect();
+            let failed = r.collect().or_else(|| r.checkpoint());
             if failed.is_none() && !r.problem.is_over() {
                 r.progress();
                 i += 1;
@@ -414,11 +422,21 @@ impl Scheduler {
                 reply(Err(error));
                 continue;
             }
+            if let Some(reason) = r.problem.failure() {
+                let problem = r.problem.id().to_owned();
+                reply(Err(RunError::Strategy { problem, reason }));
+                continue;
+            }
             if r.problem.all_failed() {
                 reply(Err(RunError::AllFailed(r.problem.id().to_owned())));
                 continue;
             }
             let decided = r.problem.decide(&r.records);
+            if let Some(reason) = r.problem.failure() {
+                let problem = r.problem.id().to_owned();
+                reply(Err(RunError::Strategy { problem, reason }));
+                continue;
+            }
             r.ticket.tell(|| Event::Decided {
                 problem: r.problem.id().to_owned(),
                 answer: decided.answer.clone(),
@@ -468,6 +486,20 @@ impl Running {
             self.records.push(record);
         }
         None
+    }
+
+    /// Writes the traces in flight, if it is time.
+    fn checkpoint(&mut self) -> Option<RunError> {
+        let every = self.ticket.checkpoint?;
+        if self.problem.is_over() || self.kept.elapsed() < every {
+            return None;
+        }
+        self.kept = Instant::now();
+        let sink = self.ticket.records.as_mut()?;
+        self.problem
+            .snapshot()
+            .find_map(|record| sink(&record).err())
+            .map(RunError::Journal)
     }
 
     fn progress(&mut self) {

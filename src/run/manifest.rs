@@ -43,6 +43,9 @@ pub struct Manifest {
     pub decisions: Value,
     /// Digest of the data set, if there is one.
     pub data: Option<String>,
+    /// Ids of the problems, in the order in which they were asked for.
+    #[serde(default)]
+    pub problems: Vec<String>,
     /// The machine, for the record.
     pub machine: Value,
     /// How the run stands.
@@ -58,6 +61,7 @@ impl Manifest {
             traces,
             decisions,
             data,
+            problems: Vec::new(),
             machine,
             status: Status::Started,
         }
@@ -118,7 +122,7 @@ impl Manifest {
 }
 
 /// Writes `tmp`, makes it durable and puts it in the place of `path`.
-pub(super) fn replace(path: &Path, tmp: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), RunFolderError> {
+pub(crate) fn replace(path: &Path, tmp: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), RunFolderError> {
     let io = RunFolderError::io("write", path);
     let attempt = || {
         let mut file = File::create(tmp)?;

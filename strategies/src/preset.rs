@@ -2,12 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::deepconf::{Offline, Online};
 use crate::interface::Strategy;
-use crate::majority::Majority;
+use crate::outside::Outside;
 use crate::overrides::{Overrides, Places};
-use crate::ranked::{BestOfN, Borda};
-use crate::sequential::{AdaptiveConsistency, Esc, ShortMAtK};
+use crate::rules::adaptive_consistency::AdaptiveConsistency;
+use crate::rules::best_of_infinity::BestOfInfinity;
+use crate::rules::best_of_n::BestOfN;
+use crate::rules::borda::Borda;
+use crate::rules::cges::Cges;
+use crate::rules::deepconf_offline::Offline;
+use crate::rules::deepconf_online::Online;
+use crate::rules::esc::Esc;
+use crate::rules::majority::Majority;
+use crate::rules::short_m_at_k::ShortMAtK;
+use crate::rules::weighted::Weighted;
 use crate::settings::{Consensus, Settings, Window};
 
 macro_rules! shipped {
@@ -17,12 +25,15 @@ macro_rules! shipped {
 }
 
 /// The presets that ship with the crate.
-const SHIPPED: [(&str, &str); 9] = shipped![
+const SHIPPED: [(&str, &str); 12] = shipped![
     "majority",
+    "weighted",
     "deepconf-low",
     "deepconf-high",
     "deepconf-offline",
     "adaptive-consistency",
+    "best-of-infinity",
+    "cges",
     "esc",
     "short-m-at-k",
     "best-of-n",
@@ -123,6 +134,7 @@ struct Head {
 #[serde(rename_all = "kebab-case")]
 enum Kind {
     Majority,
+    Weighted,
     DeepconfOnline,
     DeepconfOffline,
     AdaptiveConsistency,
@@ -130,6 +142,8 @@ enum Kind {
     ShortMAtK,
     BestOfN,
     Borda,
+    Cges,
+    BestOfInfinity,
 }
 
 #[derive(Deserialize)]
@@ -143,6 +157,15 @@ struct Whole<S> {
 }
 
 impl Preset {
+    /// A preset for a strategy that is not of this crate.
+    pub fn outside(name: impl Into<String>, description: impl Into<String>, outside: Outside) -> Self {
+        Self {
+            name: name.into(),
+            description: description.into(),
+            settings: Settings::Exec(outside),
+        }
+    }
+
     /// A shipped preset.
     pub fn named(name: &str) -> Result<Self, PresetError> {
         if let Some(text) = source(name) {
@@ -180,6 +203,7 @@ impl Preset {
         }
         let (description, settings) = match read::<Head>(text, file)?.kind {
             Kind::Majority => whole(text, file, Settings::Majority),
+            Kind::Weighted => whole(text, file, Settings::Weighted),
             Kind::DeepconfOnline => whole(text, file, Settings::DeepconfOnline),
             Kind::DeepconfOffline => whole(text, file, Settings::DeepconfOffline),
             Kind::AdaptiveConsistency => whole(text, file, Settings::AdaptiveConsistency),
@@ -187,6 +211,8 @@ impl Preset {
             Kind::ShortMAtK => whole(text, file, Settings::ShortMAtK),
             Kind::BestOfN => whole(text, file, Settings::BestOfN),
             Kind::Borda => whole(text, file, Settings::Borda),
+            Kind::Cges => whole(text, file, Settings::Cges),
+            Kind::BestOfInfinity => whole(text, file, Settings::BestOfInfinity),
         }?;
         let preset = Self {
             name: name.to_owned(),
@@ -214,15 +240,19 @@ impl Preset {
 
     /// The strategy, ready for [`Strategy::begin`].
     pub fn build(&self) -> Box<dyn Strategy> {
-        match self.settings {
-            Settings::Majority(s) => Box::new(Majority::new(&self.name, s)),
-            Settings::DeepconfOnline(s) => Box::new(Online::new(&self.name, s)),
-            Settings::DeepconfOffline(s) => Box::new(Offline::new(&self.name, s)),
-            Settings::AdaptiveConsistency(s) => Box::new(AdaptiveConsistency::new(&self.name, s)),
-            Settings::Esc(s) => Box::new(Esc::new(&self.name, s)),
-            Settings::ShortMAtK(s) => Box::new(ShortMAtK::new(&self.name, s)),
-            Settings::BestOfN(s) => Box::new(BestOfN::new(&self.name, s)),
-            Settings::Borda(s) => Box::new(Borda::new(&self.name, s)),
+        match &self.settings {
+            Settings::Majority(s) => Box::new(Majority::new(&self.name, *s)),
+            Settings::Weighted(s) => Box::new(Weighted::new(&self.name, *s)),
+            Settings::DeepconfOnline(s) => Box::new(Online::new(&self.name, *s)),
+            Settings::DeepconfOffline(s) => Box::new(Offline::new(&self.name, *s)),
+            Settings::AdaptiveConsistency(s) => Box::new(AdaptiveConsistency::new(&self.name, *s)),
+            Settings::Esc(s) => Box::new(Esc::new(&self.name, *s)),
+            Settings::ShortMAtK(s) => Box::new(ShortMAtK::new(&self.name, *s)),
+            Settings::BestOfN(s) => Box::new(BestOfN::new(&self.name, *s)),
+            Settings::Borda(s) => Box::new(Borda::new(&self.name, *s)),
+            Settings::Cges(s) => Box::new(Cges::new(&self.name, *s)),
+            Settings::BestOfInfinity(s) => Box::new(BestOfInfinity::new(&self.name, *s)),
+            Settings::Exec(outside) => (outside.build)(&self.name),
         }
     }
 
@@ -235,7 +265,10 @@ impl Preset {
             .map_err(|setting| PresetError::NoSuchSetting {
                 strategy: self.name.clone(),
                 setting,
-                has: self.setting_names().join(", "),
+                has: match self.setting_names().as_slice() {
+                    [] => "none".to_owned(),
+                    names => names.join(", "),
+                },
             })?;
         changed.check()?;
         *self = changed;
@@ -294,6 +327,16 @@ impl Preset {
             && !(power.is_finite() && power >= 0.0)
         {
             return bad("power", "a number that is at least 0", power.to_string());
+        }
+        if let Some(&mut factor) = p.bayes_factor
+            && !(factor.is_finite() && factor > 1.0)
+        {
+            return bad("bayes_factor", "a number above 1", factor.to_string());
+        }
+        if let Some(&mut unknown) = p.unknown
+            && !(unknown.is_finite() && unknown >= 0.0)
+        {
+            return bad("unknown", "a number that is at least 0", unknown.to_string());
         }
         Ok(())
     }

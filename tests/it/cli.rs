@@ -4,7 +4,9 @@ mod bad_input;
 mod golden_numbers;
 mod measuring;
 mod recorded;
+mod replaying;
 mod solving;
+mod sweeping;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -5,6 +5,7 @@ mod cli;
 mod engine;
 mod golden;
 mod memory;
+mod pools;
 mod rig;
 mod rules;
 mod run_folder;

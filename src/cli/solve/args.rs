@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 use tts::Settings;
+use tts::runner::default_strategy;
 use tts::strategies::{Consensus, Overrides, Preset, Statistic, VoteKind, Window};
 
 use crate::cli::args::{BatchArgs, ModelArgs, SamplingArgs, Switch};
@@ -38,6 +39,9 @@ pub(crate) struct SolveArgs {
     /// Records every trace in this folder as it ends; the same command goes on where it stopped
     #[arg(long, value_name = "DIR")]
     pub(super) run: Option<PathBuf>,
+    /// Also records traces in flight, every so many minutes, so that a killed run goes on in the middle of them
+    #[arg(long, value_name = "MINUTES", requires = "run", value_parser = number::parse_minutes)]
+    pub(super) checkpoint: Option<Duration>,
     #[command(flatten)]
     strategy: StrategyArgs,
     #[command(flatten)]
@@ -57,10 +61,10 @@ pub(crate) struct SolveArgs {
 /// Which strategy decides, and settings over its preset's.
 #[derive(Args)]
 #[command(next_help_heading = "Strategy")]
-struct StrategyArgs {
-    /// A strategy of `tts list strategies`, or a preset file
-    #[arg(long, value_name = "NAME|FILE.toml", default_value = "deepconf-low")]
-    strategy: String,
+pub(crate) struct StrategyArgs {
+    /// A strategy of `tts list strategies`, or a preset file [default: deepconf-low; of a recording: its own]
+    #[arg(long, value_name = "NAME|FILE.toml|exec:COMMAND")]
+    strategy: Option<String>,
     /// Complete traces that set the bar
     #[arg(long, value_name = "N")]
     warmup: Option<usize>,
@@ -94,6 +98,12 @@ struct StrategyArgs {
     /// Exponent of a rank's weight (borda)
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     power: Option<f64>,
+    /// Odds of the leader against all others that end a problem (best-of-infinity)
+    #[arg(long, value_name = "B", allow_negative_numbers = true)]
+    bayes_factor: Option<f64>,
+    /// Weight of answers not seen yet (best-of-infinity)
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    unknown: Option<f64>,
     /// Whether traces that were cut off vote
     #[arg(long, value_name = "on|off")]
     count_truncated: Option<Switch>,
@@ -102,79 +112,95 @@ struct StrategyArgs {
 /// When traces and problems end.
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
-struct LimitArgs {
+pub(crate) struct LimitArgs {
     /// Tokens at which a trace is cut off
     #[arg(long, value_name = "N")]
-    max_tokens: Option<usize>,
+    pub(crate) max_tokens: Option<usize>,
     /// Tokens of a problem after which the vote so far decides
     #[arg(long, value_name = "N")]
-    max_total_tokens: Option<u64>,
+    pub(crate) max_total_tokens: Option<u64>,
     /// Time after which the votes so far decide, as 90s, 30m or 2h
     #[arg(long, value_name = "TIME", value_parser = number::parse_duration)]
-    time_limit: Option<Duration>,
+    pub(crate) time_limit: Option<Duration>,
     /// Tokens after which a trace's thinking is ended
     #[arg(long, value_name = "N")]
-    thinking_budget: Option<usize>,
+    pub(crate) thinking_budget: Option<usize>,
     /// Whether a trace that repeats itself word for word is ended
     #[arg(long, value_name = "on|off", default_value = "on", hide_default_value = true)]
-    loop_stop: Switch,
+    pub(crate) loop_stop: Switch,
     /// Goes on past the end of the text
     #[arg(long)]
-    ignore_eos: bool,
+    pub(crate) ignore_eos: bool,
 }
 
 /// What the model is asked.
 #[derive(Args)]
 #[command(next_help_heading = "Prompt")]
-struct PromptArgs {
+pub(crate) struct PromptArgs {
     /// System message
     #[arg(long, value_name = "TEXT|@FILE")]
-    system: Option<String>,
+    pub(crate) system: Option<String>,
     /// The user's turn, with {problem} and {instruction} in it
     #[arg(long, value_name = "TEXT|@FILE")]
-    prompt_template: Option<String>,
+    pub(crate) prompt_template: Option<String>,
     /// What is asked after the problem [default: the task's, the model's, else to put the answer into \boxed{}]
     #[arg(long, value_name = "TEXT|@FILE")]
-    instruction: Option<String>,
+    pub(crate) instruction: Option<String>,
 }
 
 impl SolveArgs {
     /// The settings that the flags mean.
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
-        let (limits, prompt) = (&self.limits, &self.prompt);
-        Ok(Settings {
-            strategy: self.strategy.preset()?,
+        let strategy = match self.strategy.named()? {
+            Some(preset) => preset,
+            None => self.strategy.over(default_strategy())?,
+        };
+        let settings = Settings {
+            strategy,
             traces: self.traces,
             slots: self.batch.slots,
             max_batch: self.batch.max_batch.0,
             memory: self.batch.memory,
-            threads: self.model.threads,
-            tier: self.model.tier,
-            max_tokens: limits.max_tokens,
-            sampling: self.sampling.choice(),
-            seed: self.sampling.seed,
-            ignore_eos: limits.ignore_eos,
-            loop_stop: limits.loop_stop.is_on(),
-            thinking_budget: limits.thinking_budget,
-            max_total_tokens: limits.max_total_tokens,
-            time_limit: limits.time_limit,
-            system: text_or_file("system", prompt.system.as_deref())?,
-            prompt_template: text_or_file("prompt-template", prompt.prompt_template.as_deref())?,
-            instruction: text_or_file("instruction", prompt.instruction.as_deref())?,
-        })
+            max_total_tokens: self.limits.max_total_tokens,
+            time_limit: self.limits.time_limit,
+            ..Settings::default()
+        };
+        of_traces(settings, &self.limits, &self.prompt, &self.sampling, &self.model)
     }
 }
 
+/// Settings with everything that a trace is a function of.
+pub(crate) fn of_traces(
+    settings: Settings,
+    limits: &LimitArgs,
+    prompt: &PromptArgs,
+    sampling: &SamplingArgs,
+    model: &ModelArgs,
+) -> anyhow::Result<Settings> {
+    Ok(Settings {
+        threads: model.threads,
+        tier: model.tier,
+        max_tokens: limits.max_tokens,
+        sampling: sampling.choice(),
+        seed: sampling.seed,
+        ignore_eos: limits.ignore_eos,
+        loop_stop: limits.loop_stop.is_on(),
+        thinking_budget: limits.thinking_budget,
+        system: text_or_file("system", prompt.system.as_deref())?,
+        prompt_template: text_or_file("prompt-template", prompt.prompt_template.as_deref())?,
+        instruction: text_or_file("instruction", prompt.instruction.as_deref())?,
+        ..settings
+    })
+}
+
 impl StrategyArgs {
-    fn preset(&self) -> anyhow::Result<Preset> {
-        let name = &self.strategy;
-        let is_file = Path::new(name).extension().is_some_and(|e| e == "toml") || name.contains(['/', '\\']);
-        let mut preset = if is_file {
-            let text = std::fs::read_to_string(name).map_err(|e| anyhow!("the strategy file {name} cannot be read: {e}"))?;
-            Preset::from_toml(&text, name)?
-        } else {
-            Preset::named(name)?
-        };
+    /// The preset that was named, with the flags over it.
+    pub(crate) fn named(&self) -> anyhow::Result<Option<Preset>> {
+        self.strategy.as_deref().map(|name| self.over(preset(name)?)).transpose()
+    }
+
+    /// A preset with the flags over it.
+    pub(crate) fn over(&self, mut preset: Preset) -> anyhow::Result<Preset> {
         preset.apply(&Overrides {
             warmup: self.warmup,
             window: self.window,
@@ -187,22 +213,35 @@ impl StrategyArgs {
             batch: self.agree,
             first: self.first,
             power: self.power,
+            bayes_factor: self.bayes_factor,
+            unknown: self.unknown,
             count_truncated: self.count_truncated.map(Switch::is_on),
         })?;
         Ok(preset)
     }
 }
 
+/// A shipped preset, one from a file, or a command.
+pub(crate) fn preset(name: &str) -> anyhow::Result<Preset> {
+    if let Some(command) = name.strip_prefix("exec:") {
+        return Ok(tts::policy::preset(command)?);
+    }
+    let is_file = Path::new(name).extension().is_some_and(|e| e == "toml") || name.contains(['/', '\\']);
+    if !is_file {
+        return Ok(Preset::named(name)?);
+    }
+    let text = std::fs::read_to_string(name).map_err(|e| anyhow!("the strategy file {name} cannot be read: {e}"))?;
+    Ok(Preset::from_toml(&text, name)?)
+}
+
 fn vote(name: &str) -> Result<VoteKind, String> {
-    VoteKind::REPORTED
-        .into_iter()
-        .find(|v| v.name() == name)
-        .ok_or_else(|| format!("it is one of {}", VoteKind::REPORTED.map(VoteKind::name).join(", ")))
+    let found = VoteKind::ALL.into_iter().find(|v| v.name() == name);
+    found.ok_or_else(|| format!("it is one of {}", VoteKind::ALL.map(VoteKind::name).join(", ")))
 }
 
 fn statistic(name: &str) -> Result<Statistic, String> {
-    serde_json::from_value(serde_json::Value::from(name))
-        .map_err(|_| "it is one of mean, tail, bottom, lowest-group, sequence-logprob, self-certainty".to_owned())
+    let found = Statistic::ALL.into_iter().find(|s| s.name() == name);
+    found.ok_or_else(|| format!("it is one of {}", Statistic::ALL.map(Statistic::name).join(", ")))
 }
 
 /// A text, or the text of the file after `@`.

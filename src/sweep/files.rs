@@ -1,0 +1,114 @@
+//! The files of a sweep: `sweep.json` and the lines of `sweep.jsonl`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::run::Status;
+use crate::solve::Books;
+
+/// The layout that this version writes.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// What was decided over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// The recording as it was named; nothing where it is the sweep's own folder.
+    pub path: Option<String>,
+    /// blake3 of what was read of its traces.
+    pub digest: String,
+}
+
+/// `sweep.json`: what was asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// Number of the layout.
+    pub schema: u32,
+    /// Version that wrote last.
+    pub tool_version: String,
+    /// Where the traces come from.
+    pub recording: Source,
+    /// The settings that the traces were generated with, where they are known.
+    pub traces: Option<Value>,
+    /// Digest of the problem set, where there is one.
+    pub data: Option<String>,
+    /// Whole presets.
+    pub strategies: Vec<Value>,
+    /// Budgets, as asked for.
+    pub budgets: Vec<usize>,
+    /// Slots, as asked for; nothing stands for the number of traces, at most 64.
+    pub slots: Vec<Option<usize>>,
+    /// How often each pool was resampled; nothing where traces were taken once in recorded order.
+    pub resamples: Option<usize>,
+    /// Seed of the resampling.
+    pub seed: u64,
+    /// How answers are read and compared.
+    pub answers: Value,
+    /// Ids of the problems, in order.
+    pub problems: Vec<String>,
+    /// How it stands.
+    pub status: Status,
+    /// Sentences for the reader.
+    pub notes: Vec<String>,
+}
+
+/// A line of `sweep.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Line {
+    /// A problem's recorded traces.
+    Pool(Pool),
+    /// What a strategy made of them.
+    Decided(Decided),
+}
+
+/// A problem's recorded traces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Problem.
+    pub problem_id: String,
+    /// The right answer, if known.
+    pub gold: Option<String>,
+    /// Complete traces: those that ended by themselves or were cut off by the token limit or for looping.
+    pub traces: u64,
+    /// Those with an answer that ended by themselves.
+    pub answered: u64,
+    /// Those of them whose answer is right.
+    pub right: Option<u64>,
+    /// Sum of their tokens.
+    pub tokens: u64,
+}
+
+/// A strategy's decisions over a problem's pool, at one budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decided {
+    /// Problem.
+    pub problem_id: String,
+    /// Name of the preset.
+    pub strategy: String,
+    /// Traces that might be launched, as asked for.
+    pub budget: usize,
+    /// Traces in flight at once, as asked for.
+    pub slots: Option<usize>,
+    /// The budget, or the size of the pool where that is smaller.
+    pub traces: usize,
+    /// 1 where the answer was right, by resample.
+    pub correct: Option<Vec<u8>>,
+    /// Generated tokens, by resample.
+    pub tokens: Vec<u64>,
+    /// Length of the critical path in tokens, by resample.
+    pub ticks: Vec<u64>,
+    /// Traces that took a slot, by resample.
+    pub launched: Vec<u64>,
+    /// Resamples with an answer.
+    pub answered: u64,
+    /// Tokens by fate, summed over the resamples.
+    pub token_fates: Books,
+    /// Traces by fate, summed over the resamples.
+    pub trace_fates: Books,
+    /// Which pool decided how often.
+    pub pools: BTreeMap<String, u64>,
+    /// Traces whose record ended too early, summed over the resamples.
+    pub short: u64,
+}
