@@ -22,8 +22,8 @@ use tts_strategies::{Decision, Fate, Finish, Limits, Next, Step, Strategy, Trace
 
 use crate::engine::sampler::Drawn;
 use answers::Classes;
-pub(crate) use record::{Digest, how_found};
 pub use record::{Arrays, Phase, TraceRecord};
+pub(crate) use record::{Digest, how_found};
 pub(crate) use row::is_natural;
 pub use row::{Row, Rules};
 
@@ -402,7 +402,11 @@ impl Problem {
             Watching::Nothing => return Step::Continue,
             Watching::Below { window, bar } => {
                 if let Some(crossing) = row.crossing(window, bar) {
-                    return if crossing == Some(row.tokens()) { Step::Stop } else { Step::Continue };
+                    return if crossing == Some(row.tokens()) {
+                        Step::Stop
+                    } else {
+                        Step::Continue
+                    };
                 }
             }
             _ => {}

@@ -83,7 +83,8 @@ impl SetArgs {
         if let Some(ids) = &self.ids {
             for id in ids {
                 if !problems.iter().any(|p| p.id == *id) {
-                    let tip = nearest(id, problems.iter().map(|p| p.id.as_str())).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+                    let tip =
+                        nearest(id, problems.iter().map(|p| p.id.as_str())).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
                     bail!("--ids: {} holds no problem `{id}`{tip}", pool.path().display());
                 }
             }

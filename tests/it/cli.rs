@@ -2,9 +2,11 @@
 
 mod bad_input;
 mod golden_numbers;
+mod policies;
 mod recorded;
 mod replaying;
 mod solving;
+mod tasks;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
