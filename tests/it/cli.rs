@@ -3,10 +3,12 @@
 mod bad_input;
 mod golden_numbers;
 mod measuring;
+mod policies;
 mod recorded;
 mod replaying;
 mod solving;
 mod sweeping;
+mod tasks;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -18,7 +18,7 @@ pub(crate) struct SolveArgs {
     /// The problem; `-` reads it from stdin
     #[arg(conflicts_with = "data")]
     pub(super) problem: Option<String>,
-    /// A set of problems: a JSONL, JSON or CSV file, `-` for stdin, or a task of `tts list tasks`
+    /// A set of problems: a JSONL, JSON, CSV or parquet file, `-` for stdin, or a task of `tts list tasks`
     #[arg(long, value_name = "FILE|TASK")]
     pub(super) data: Option<String>,
     /// Only these problems of the set
