@@ -1,0 +1,331 @@
+//! What a run folder or a sweep's folder holds, read into one form: problems with their traces, and decisions over them.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tts_evals::answer::{AnswerKind, ReadAnswer, RuleReader};
+use tts_evals::task::Task;
+use tts_strategies::{Finish, TraceScores};
+
+use super::ReportError;
+use super::results::Basis;
+use crate::run::{Recording, Status};
+use crate::solve::{Books, TraceRecord};
+use crate::sweep::{Decided, Header, Line, Pool};
+
+/// The folder of a sweep holds this file.
+const SWEEP: &str = "sweep.json";
+
+/// A trace without its tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct Traced {
+    pub(crate) finish: Finish,
+    pub(crate) tokens: u64,
+    /// the answer and the key of its class; for traces that ended by themselves alone
+    pub(crate) answer: Option<(String, String)>,
+    /// nothing without a gold answer; a trace that was cut off is wrong
+    pub(crate) right: Option<bool>,
+    pub(crate) scores: TraceScores,
+}
+
+/// A problem's recorded traces.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traces {
+    /// ended by themselves, or cut off by the token limit or for looping; by ascending index
+    pub(crate) complete: Vec<Traced>,
+    /// stopped, cancelled, failed
+    pub(crate) incomplete: u64,
+}
+
+/// Everything that a report is made from.
+pub(crate) struct Evidence {
+    pub(crate) kind: &'static str,
+    pub(crate) path: PathBuf,
+    /// of the sweep, or of the run folder's decisions
+    pub(crate) header: Option<Header>,
+    pub(crate) recording: Option<Recording>,
+    /// how answers are compared
+    pub(crate) answers: Value,
+    pub(crate) pools: Vec<Pool>,
+    /// by problem, in the order of `pools`; nothing where the recording is not at hand
+    pub(crate) traces: Option<Vec<Traces>>,
+    pub(crate) decided: Vec<(Basis, Decided)>,
+    /// the settings of the run's decisions, by the name that their arms have
+    pub(crate) decisions: Vec<(String, Value)>,
+    /// winners of the deciding votes: share and whether it was right
+    pub(crate) winners: Vec<(f64, bool)>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Evidence {
+    pub(crate) fn open(path: &Path) -> Result<Self, ReportError> {
+        if path.join(SWEEP).is_file() {
+            Self::of_sweep(path)
+        } else {
+            Self::of_run(path)
+        }
+    }
+
+    fn of_run(path: &Path) -> Result<Self, ReportError> {
+        let recording = Recording::open(path)?;
+        let manifest = recording.manifest().cloned();
+        let answers = manifest.as_ref().map_or(Value::Null, |m| m.decisions["answers"].clone());
+        let reader = reader(&answers);
+        let mut evidence = Self {
+            kind: "run",
+            path: path.to_owned(),
+            header: None,
+            recording: None,
+            answers,
+            pools: Vec::new(),
+            traces: None,
+            decided: Vec::new(),
+            decisions: Vec::new(),
+            winners: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let mut unread = 0;
+        let mut traces = Vec::new();
+        for id in recording.problems() {
+            let lines = recording.every_decided(&id)?;
+            let gold = recording.gold(&id).or_else(|| lines.iter().rev().find_map(|l| Some(l["gold"].as_str()?.to_owned())));
+            let (pool, of_problem) = gather(&recording, &id, gold.as_deref(), &reader)?;
+            for line in &lines {
+                match decision(&id, line, gold.as_deref(), &reader) {
+                    Some(decided) => evidence.add_decision(decided, line),
+                    None => unread += 1,
+                }
+            }
+            evidence.pools.push(pool);
+            traces.push(of_problem);
+        }
+        evidence.traces = Some(traces);
+        if unread > 0 {
+            evidence.warnings.push(format!("{unread}: lines of problems.jsonl without tokens, traces or ticks were passed over"));
+        }
+        if let Some(manifest) = manifest.filter(|m| m.status != Status::Finished) {
+            let how = if manifest.status == Status::Started { "running, or it was killed" } else { "interrupted" };
+            evidence.warnings.push(format!("the run is not finished ({how}): this is about what it has so far"));
+        }
+        evidence.warnings.extend(recording.warnings());
+        evidence.recording = Some(recording);
+        Ok(evidence)
+    }
+
+    /// Keeps a decision under a name; decisions with other settings have other names. Of two with the same settings the later counts.
+    fn add_decision(&mut self, mut decided: Decided, line: &Value) {
+        let settings = &line["decisions"];
+        let known = self.decisions.iter().position(|(_, known)| known == settings);
+        let name = match known {
+            Some(i) => self.decisions[i].0.clone(),
+            None => {
+                let same = self.decisions.iter().filter(|(_, s)| s["strategy"]["name"] == settings["strategy"]["name"] && s["strategy"] != settings["strategy"]).count();
+                let name = if same > 0 { format!("{} ({})", decided.strategy, same + 1) } else { decided.strategy.clone() };
+                self.decisions.push((name.clone(), settings.clone()));
+                name
+            }
+        };
+        decided.strategy = name;
+        let alike = |d: &Decided| (&d.problem_id, &d.strategy, d.budget, d.slots) == (&decided.problem_id, &decided.strategy, decided.budget, decided.slots);
+        let right = decided.correct.as_ref().and_then(|c| c.first()).map(|c| *c == 1);
+        self.decided.retain(|(_, d)| !alike(d));
+        self.decided.push((Basis::Live, decided));
+        let weights: Vec<f64> = line["ballots"].as_array().into_iter().flatten().filter_map(|b| b["weight"].as_f64()).collect();
+        let (most, all) = (weights.iter().copied().fold(0.0, f64::max), weights.iter().sum::<f64>());
+        if let (true, Some(right)) = (all > 0.0 && all.is_finite(), right) {
+            self.winners.push(((most / all).clamp(0.0, 1.0), right));
+        }
+    }
+
+    fn of_sweep(path: &Path) -> Result<Self, ReportError> {
+        let file = path.join(SWEEP);
+        let damaged = |reason: String| ReportError::Damaged { path: file.clone(), reason };
+        let bytes = std::fs::read(&file).map_err(|source| ReportError::Read { path: file.clone(), source })?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not the header of a sweep ({e})")))?;
+        let schema = value["schema"].as_u64().ok_or_else(|| damaged("not the header of a sweep (it has no `schema` number)".to_owned()))?;
+        if schema > u64::from(crate::sweep::SCHEMA) {
+            return Err(damaged(format!("it has schema {schema}, this version reads up to {}; update", crate::sweep::SCHEMA)));
+        }
+        let header: Header = serde_json::from_value(value).map_err(|e| damaged(format!("not the header of a sweep ({e})")))?;
+        let mut warnings = Vec::new();
+        let (pools, decided) = lines(&path.join("sweep.jsonl"), &header, &mut warnings)?;
+        if header.status != Status::Finished {
+            warnings.push("the sweep is not finished: this is about what it has so far".to_owned());
+        }
+        let place = header.recording.path.as_ref().map_or_else(|| path.to_owned(), PathBuf::from);
+        let recording = match Recording::open(&place) {
+            Ok(recording) => Some(recording),
+            Err(e) => {
+                warnings.push(format!("the recording is not at hand, so scores, votes and single traces are left out ({e})"));
+                None
+            }
+        };
+        let reader = reader(&header.answers);
+        let mut traces = None;
+        if let Some(recording) = &recording {
+            let mut all = Vec::new();
+            for pool in &pools {
+                all.push(gather(recording, &pool.problem_id, pool.gold.as_deref(), &reader)?.1);
+            }
+            traces = Some(all);
+            warnings.extend(recording.warnings());
+        }
+        Ok(Self {
+            kind: "sweep",
+            path: path.to_owned(),
+            answers: header.answers.clone(),
+            header: Some(header),
+            recording,
+            pools,
+            traces,
+            decided: decided.into_iter().map(|d| (Basis::Replayed, d)).collect(),
+            decisions: Vec::new(),
+            winners: Vec::new(),
+            warnings,
+        })
+    }
+
+    /// What compares answers.
+    pub(crate) fn reader(&self) -> RuleReader {
+        reader(&self.answers)
+    }
+}
+
+/// The lines of a sweep, by problem in the header's order; of two alike the later counts.
+fn lines(path: &Path, header: &Header, warnings: &mut Vec<String>) -> Result<(Vec<Pool>, Vec<Decided>), ReportError> {
+    let read = |source| ReportError::Read { path: path.to_owned(), source };
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
+        Err(e) => return Err(read(e)),
+    };
+    let mut pools: BTreeMap<String, Pool> = BTreeMap::new();
+    let mut decided: BTreeMap<(String, String, Option<usize>, usize), Decided> = BTreeMap::new();
+    let (mut torn, mut unequal) = (0, 0);
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line.map_err(read)?;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        match serde_json::from_slice(&line) {
+            Ok(Line::Pool(pool)) => {
+                pools.insert(pool.problem_id.clone(), pool);
+            }
+            Ok(Line::Decided(d)) => {
+                let n = d.tokens.len();
+                if n == 0 || d.ticks.len() != n || d.launched.len() != n || d.correct.as_ref().is_some_and(|c| c.len() != n) {
+                    unequal += 1;
+                    continue;
+                }
+                decided.insert((d.problem_id.clone(), d.strategy.clone(), d.slots, d.budget), d);
+            }
+            Err(_) => torn += 1,
+        }
+    }
+    for (n, what) in [(torn, "lines of sweep.jsonl that are unfinished or not a sweep's were passed over"), (unequal, "lines of sweep.jsonl whose arrays are empty or differ in length were passed over")] {
+        if n > 0 {
+            warnings.push(format!("{n}: {what}"));
+        }
+    }
+    let missing = header.problems.iter().filter(|id| !pools.contains_key(*id)).count();
+    if missing > 0 {
+        warnings.push(format!("{missing} of {} problems are not decided yet", header.problems.len()));
+    }
+    let place: BTreeMap<&str, usize> = header.problems.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
+    let at = |id: &str| place.get(id).copied().unwrap_or(usize::MAX);
+    let mut pools: Vec<Pool> = pools.into_values().collect();
+    pools.sort_by_key(|p| at(&p.problem_id));
+    let strategy = |name: &str| header.strategies.iter().position(|s| s["name"] == name).unwrap_or(usize::MAX);
+    let mut decided: Vec<Decided> = decided.into_values().collect();
+    decided.sort_by_key(|d| (strategy(&d.strategy), d.slots.map_or(usize::MAX, |s| s), d.budget, at(&d.problem_id)));
+    Ok((pools, decided))
+}
+
+/// What compares answers, as a manifest or a header names it.
+pub(crate) fn reader(answers: &Value) -> RuleReader {
+    let kind: Option<AnswerKind> = serde_json::from_value(answers["kind"].clone()).ok();
+    let task = answers["task"].as_str().and_then(|name| Task::named(name).ok()?.reader().ok());
+    let mut reader = task.unwrap_or_else(|| RuleReader::new(kind.unwrap_or_default()));
+    if let Some(kind) = kind {
+        reader.kind = kind;
+    }
+    reader
+}
+
+/// A problem's traces without their tokens, each graded.
+pub(crate) fn gather(recording: &Recording, id: &str, gold: Option<&str>, reader: &RuleReader) -> Result<(Pool, Traces), ReportError> {
+    let mut verdicts: BTreeMap<String, bool> = BTreeMap::new();
+    let mut traces = Traces::default();
+    for record in recording.without_tokens(id)? {
+        if !matches!(record.finish, Finish::Stop | Finish::Length | Finish::Loop) {
+            traces.incomplete += 1;
+            continue;
+        }
+        let answer = answer(&record, reader);
+        let right = gold.map(|gold| {
+            answer
+                .as_ref()
+                .is_some_and(|(answer, _)| *verdicts.entry(answer.clone()).or_insert_with(|| reader.grade(answer, gold).equal))
+        });
+        traces.complete.push(Traced {
+            finish: record.finish,
+            tokens: record.tokens as u64,
+            answer,
+            right,
+            scores: record.scores,
+        });
+    }
+    let complete = &traces.complete;
+    let pool = Pool {
+        problem_id: id.to_owned(),
+        gold: gold.map(str::to_owned),
+        traces: complete.len() as u64,
+        answered: complete.iter().filter(|t| t.answer.is_some()).count() as u64,
+        right: gold.map(|_| complete.iter().filter(|t| t.right == Some(true)).count() as u64),
+        tokens: complete.iter().map(|t| t.tokens).sum(),
+    };
+    Ok((pool, traces))
+}
+
+/// The answer of a trace that ended by itself, and its class.
+fn answer(record: &TraceRecord, reader: &RuleReader) -> Option<(String, String)> {
+    if record.finish != Finish::Stop {
+        return None;
+    }
+    let answer = match (&record.answer, &record.text) {
+        (Some(answer), _) => answer.clone(),
+        (None, Some(text)) => reader.read(text)?.answer,
+        (None, None) => return None,
+    };
+    let key = record.answer_key.clone().unwrap_or_else(|| reader.key(&answer));
+    Some((answer, key))
+}
+
+/// A line of problems.jsonl as a decision over one draw.
+fn decision(id: &str, line: &Value, gold: Option<&str>, reader: &RuleReader) -> Option<Decided> {
+    let books = |field: &str| serde_json::from_value::<Books>(line[field].clone()).ok();
+    let decisions = &line["decisions"];
+    let strategy = line["strategy"].as_str().or_else(|| decisions["strategy"]["name"].as_str())?;
+    let launched = line["traces"]["launched"].as_u64()?;
+    let budget = decisions["traces"].as_u64().unwrap_or(launched) as usize;
+    let answer = line["answer"].as_str();
+    let right = line["correct"].as_bool().or_else(|| gold.map(|gold| answer.is_some_and(|answer| reader.grade(answer, gold).equal)));
+    Some(Decided {
+        problem_id: id.to_owned(),
+        strategy: strategy.to_owned(),
+        budget,
+        slots: line["slots"].as_u64().map(|s| s as usize),
+        traces: budget,
+        correct: right.map(|right| vec![u8::from(right)]),
+        tokens: vec![line["tokens"]["generated"].as_u64()?],
+        ticks: vec![line["ticks"].as_u64()?],
+        launched: vec![launched],
+        answered: u64::from(answer.is_some()),
+        token_fates: books("tokens")?,
+        trace_fates: books("traces")?,
+        pools: line["pool"].as_str().map(|p| (p.to_owned(), 1)).into_iter().collect(),
+        short: 0,
+    })
+}

@@ -1,0 +1,3 @@
+//! report
+pub(crate) mod escape;
+pub mod plot;
