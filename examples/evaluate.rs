@@ -157,9 +157,10 @@ fn print(rows: &[Row], traces: usize, seconds: f64) {
     for (i, window) in WINDOWS.iter().enumerate() {
         let scored: Vec<_> = rows.iter().map(|r| r.scored[i].clone()).collect();
         if let Ok(w) = within_problem_auroc(&scored, 2000, 0.95, 0) {
+            let interval = w.interval.map_or_else(String::new, |i| format!(" [{:.3}-{:.3}]", i.low, i.high));
             println!(
-                "lowest group of {window:>2}    AUROC within problems {:.3} [{:.3}-{:.3}] over {} problems",
-                w.mean, w.interval.low, w.interval.high, w.problems
+                "lowest group of {window:>2}    AUROC within problems {:.3}{interval} over {} problems",
+                w.mean, w.problems
             );
         }
     }

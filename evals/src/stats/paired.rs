@@ -48,8 +48,8 @@ pub fn mcnemar_exact(d: Discordant) -> f64 {
 pub struct PairedDifference {
     /// Mean of A - B.
     pub difference: f64,
-    /// Percentile interval from resampling problems.
-    pub interval: Interval,
+    /// Percentile interval from resampling problems; `None` for a single problem, which tells nothing of others.
+    pub interval: Option<Interval>,
 }
 
 /// The difference of two scores per problem, with a percentile interval from resampling problems with replacement
@@ -67,13 +67,16 @@ pub fn paired_bootstrap(a: &[f64], b: &[f64], resamples: usize, level: f64, seed
     Ok(PairedDifference { difference, interval })
 }
 
-/// The percentile interval of a mean over problems.
-pub(super) fn bootstrap_mean(values: &[f64], resamples: usize, level: f64, seed: u64) -> Result<Interval, StatsError> {
+/// The percentile interval of a mean over problems; `None` when there is only one.
+pub(super) fn bootstrap_mean(values: &[f64], resamples: usize, level: f64, seed: u64) -> Result<Option<Interval>, StatsError> {
     if !(level > 0.0 && level < 1.0) {
         return Err(StatsError::Level(level));
     }
     if values.is_empty() || resamples == 0 {
         return Err(StatsError::Empty("a bootstrap"));
+    }
+    if values.len() == 1 {
+        return Ok(None);
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let n = values.len();
@@ -82,10 +85,10 @@ pub(super) fn bootstrap_mean(values: &[f64], resamples: usize, level: f64, seed:
         .collect();
     means.sort_by(f64::total_cmp);
     let end = |p: f64| quantile(&means, p).ok_or(StatsError::Empty("a bootstrap"));
-    Ok(Interval {
+    Ok(Some(Interval {
         low: end((1.0 - level) / 2.0)?,
         high: end(f64::midpoint(1.0, level))?,
-    })
+    }))
 }
 
 pub(super) fn mean(values: &[f64]) -> Option<f64> {

@@ -33,10 +33,13 @@ pub fn auroc(scored: &[(f64, bool)]) -> Option<f64> {
 pub struct WithinAuroc {
     /// Mean over the problems that have both right and wrong traces.
     pub mean: f64,
-    /// Percentile interval from resampling those problems.
-    pub interval: Interval,
+    /// Percentile interval from resampling those problems; `None` when there is one only.
+    pub interval: Option<Interval>,
     /// How many problems that is.
     pub problems: usize,
+    /// Standard deviation of their AUROCs: how many problems more an interval of some width needs follows from it.
+    /// `None` when there is one only.
+    pub sd: Option<f64>,
 }
 
 /// The AUROC of a score within each problem, `problems[p]` being (score, right) pairs, averaged over the problems
@@ -49,10 +52,12 @@ pub fn within_problem_auroc(problems: &[Vec<(f64, bool)>], resamples: usize, lev
     let mean = mean(&each).ok_or(StatsError::Empty(
         "the AUROC within problems (a problem with right and wrong traces)",
     ))?;
-    let interval = bootstrap_mean(&each, resamples, level, seed)?;
+    let n = each.len() as f64;
+    let squares: f64 = each.iter().map(|auroc| (auroc - mean).powi(2)).sum();
     Ok(WithinAuroc {
         mean,
-        interval,
+        interval: bootstrap_mean(&each, resamples, level, seed)?,
         problems: each.len(),
+        sd: (each.len() > 1).then(|| (squares / (n - 1.0)).sqrt()),
     })
 }

@@ -1,7 +1,7 @@
 //! Random subsets of a recording, and quantiles.
 
 use super::{Interval, StatsError, paired::mean};
-use rand::{SeedableRng, seq::index};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// The quantile of sorted values by linear interpolation between order statistics (R's type 7, NumPy's default;
@@ -19,7 +19,8 @@ pub fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
 }
 
 /// Seeded subsets of `k` of `n` traces without replacement: maj@k and strategy@k are expectations over these.
-/// The i-th subset depends on the seed, the stream and i only, so every strategy can be given the same ones.
+/// The i-th subset depends on the seed, the stream, `n` and i only, so every strategy can be given the same ones, and
+/// the subset for a smaller budget is the head of the one for a larger.
 #[derive(Clone, Copy, Debug)]
 pub struct Resamples {
     /// Traces there are.
@@ -43,7 +44,13 @@ impl Resamples {
             rng.set_stream(self.stream);
             // Far enough apart that no two subsets share random numbers.
             rng.set_word_pos((i as u128) << 40);
-            index::sample(&mut rng, self.n, self.k).into_vec()
+            // The first k steps of a shuffle (R. Durstenfeld, 1964).
+            let mut order: Vec<usize> = (0..self.n).collect();
+            for at in 0..self.k {
+                order.swap(at, rng.random_range(at..self.n));
+            }
+            order.truncate(self.k);
+            order
         })
     }
 }
