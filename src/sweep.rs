@@ -34,4 +34,4 @@
 
 mod files;
 
-pub use files::{Decided, Header, Line, Pool, Source};
+pub use files::{Decided, Header, Line, Pool, SCHEMA, Source};

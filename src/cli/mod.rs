@@ -12,6 +12,7 @@ mod interrupt;
 mod list;
 mod number;
 mod printer;
+mod report;
 mod score;
 mod solve;
 mod task;
@@ -48,6 +49,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Compares answers with gold answers, line by line
     Grade(grade::GradeArgs),
+    /// Shows what a run or a sweep found: tables, plots, a page
+    Report(report::ReportArgs),
     /// Lists the models, tasks or strategies that are known
     List(list::ListArgs),
     /// Says what this machine has and what a model takes
@@ -123,6 +126,7 @@ fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Complete(args) => complete::run(&args, printer),
         Command::Generate(args) => generate::run(&args, printer),
         Command::Grade(args) => grade::run(&args, printer),
+        Command::Report(args) => report::run(&args, printer),
         Command::List(args) => list::run(&args, printer),
         Command::Doctor(args) => doctor::run(&args, printer),
         Command::Completions(args) => completions::run(&args, printer),

@@ -54,8 +54,10 @@ pub(crate) struct Evidence {
     pub(crate) decided: Vec<(Basis, Decided)>,
     /// the settings of the run's decisions, by the name that their arms have
     pub(crate) decisions: Vec<(String, Value)>,
-    /// winners of the deciding votes: share and whether it was right
-    pub(crate) winners: Vec<(f64, bool)>,
+    /// where a run's decisions stand in `decided`
+    places: BTreeMap<(String, String, usize, Option<usize>), usize>,
+    /// of a run's decisions, in their order: the winner's share of the deciding vote, and whether it was right
+    pub(crate) winners: Vec<Option<(f64, bool)>>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -83,6 +85,7 @@ impl Evidence {
             traces: None,
             decided: Vec::new(),
             decisions: Vec::new(),
+            places: BTreeMap::new(),
             winners: Vec::new(),
             warnings: Vec::new(),
         };
@@ -128,14 +131,21 @@ impl Evidence {
             }
         };
         decided.strategy = name;
-        let alike = |d: &Decided| (&d.problem_id, &d.strategy, d.budget, d.slots) == (&decided.problem_id, &decided.strategy, decided.budget, decided.slots);
+        let key = (decided.problem_id.clone(), decided.strategy.clone(), decided.budget, decided.slots);
         let right = decided.correct.as_ref().and_then(|c| c.first()).map(|c| *c == 1);
-        self.decided.retain(|(_, d)| !alike(d));
-        self.decided.push((Basis::Live, decided));
         let weights: Vec<f64> = line["ballots"].as_array().into_iter().flatten().filter_map(|b| b["weight"].as_f64()).collect();
         let (most, all) = (weights.iter().copied().fold(0.0, f64::max), weights.iter().sum::<f64>());
-        if let (true, Some(right)) = (all > 0.0 && all.is_finite(), right) {
-            self.winners.push(((most / all).clamp(0.0, 1.0), right));
+        let winner = right.filter(|_| all > 0.0 && all.is_finite()).map(|right| ((most / all).clamp(0.0, 1.0), right));
+        match self.places.get(&key) {
+            Some(&at) => {
+                self.decided[at].1 = decided;
+                self.winners[at] = winner;
+            }
+            None => {
+                self.places.insert(key, self.decided.len());
+                self.decided.push((Basis::Live, decided));
+                self.winners.push(winner);
+            }
         }
     }
 
@@ -182,6 +192,7 @@ impl Evidence {
             traces,
             decided: decided.into_iter().map(|d| (Basis::Replayed, d)).collect(),
             decisions: Vec::new(),
+            places: BTreeMap::new(),
             winners: Vec::new(),
             warnings,
         })

@@ -1,3 +1,99 @@
-//! report
-pub(crate) mod escape;
-pub mod plot;
+//! Reports: what a run or a sweep found, as tables, Markdown, CSV, JSON, plots and one page. They read what [`crate::run`] and [`crate::sweep`] wrote
+//! and nothing else, and the same folder always gives the same report.
+
+mod about;
+mod escape;
+mod evidence;
+mod figures;
+mod page;
+mod plot;
+mod results;
+mod summary;
+mod tables;
+mod timeline;
+
+use std::path::{Path, PathBuf};
+
+pub use plot::{Plot, Theme};
+pub use results::{
+    Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Facts, Fates, PassAt, ProblemRow, ReliabilityFacts, Report, SCHEMA, ScoreFacts,
+    Winner,
+};
+pub use tables::{Table, TableKind};
+pub use timeline::{Lane, Timeline};
+
+use crate::run::RunFolderError;
+use evidence::Evidence;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// No run folder.
+    #[error(transparent)]
+    Run(#[from] RunFolderError),
+    /// The system refused.
+    #[error("cannot read {}: {source}; check the path and its permissions", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of a sweep that cannot be understood.
+    #[error("{}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A problem that is not there.
+    #[error("{} has no problem `{problem}`", path.display())]
+    NoSuchProblem {
+        /// The folder.
+        path: PathBuf,
+        /// What was asked for.
+        problem: String,
+    },
+}
+
+impl Report {
+    /// Reads a run folder, a .jsonl file of traces, or a sweep's folder. `problem` names the one whose traces are shown over time; without it that is
+    /// the one that shows most.
+    ///
+    /// # Errors
+    /// When nothing is recorded there, a file cannot be read or is of a newer layout, or there is no such problem.
+    pub fn open(path: &Path, problem: Option<&str>) -> Result<Self, ReportError> {
+        let mut evidence = Evidence::open(path)?;
+        let mut warnings = std::mem::take(&mut evidence.warnings);
+        let counts = summary::counts(&evidence);
+        let whole = summary::is_whole(&evidence);
+        if evidence.header.is_none() && whole {
+            let counted = summary::counted(&evidence);
+            evidence.decided.extend(counted.into_iter().map(|d| (Basis::Counted, d)));
+        }
+        let arms = summary::arms(&evidence.decided, &mut warnings);
+        let timeline = timeline::timeline(&evidence, problem, &mut warnings)?;
+        about::warn(&evidence, &counts, whole, &arms, &mut warnings);
+        Ok(Self {
+            schema: SCHEMA,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            kind: evidence.kind,
+            path: path.display().to_string(),
+            about: about::about(&evidence),
+            counts,
+            pass_at: if whole { summary::pass_at(&evidence.pools) } else { Vec::new() },
+            average: summary::average(&evidence.pools).filter(|_| whole),
+            comparisons: summary::comparisons(&evidence.decided, &arms),
+            curves: summary::curve_facts(&arms),
+            scores: evidence.traces.as_ref().map(|t| summary::scores(&evidence.pools, t)).unwrap_or_default(),
+            reliability: summary::reliable(&evidence),
+            problems: summary::problems(&evidence, &arms),
+            timeline,
+            notes: about::notes(&counts, &arms),
+            warnings,
+            arms,
+        })
+    }
+}

@@ -267,9 +267,18 @@ pub struct ProblemRow {
     /// Of them, those that are right.
     pub right: Option<u64>,
     /// The answer with most votes over all complete traces, and its votes; `None` where the recording was not at hand or held no answer.
-    pub majority: Option<(String, usize)>,
+    pub majority: Option<Winner>,
     /// Share of right decisions over the draws, for each series at its largest budget.
     pub decided: Vec<(String, Option<f64>)>,
     /// Mean tokens of a complete trace.
     pub mean_tokens: Option<f64>,
+}
+
+/// An answer with most votes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Winner {
+    /// The answer as its first trace wrote it.
+    pub answer: String,
+    /// Its votes.
+    pub votes: usize,
 }

@@ -309,6 +309,30 @@ impl Recording {
         self.lock().warnings.sentences()
     }
 
+    /// The traces of one problem as [`Recording::recorded`] gives them, but without what tokens.bin holds of them.
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    pub fn without_tokens(&self, problem_id: &str) -> Result<Vec<TraceRecord>, RunFolderError> {
+        let wanted: Vec<Vec<Entry>> = match self.lock().problems.get(problem_id) {
+            Some(known) if !known.traces.is_empty() => known.traces.values().cloned().collect(),
+            _ => return Ok(Vec::new()),
+        };
+        let mut file = File::open(&self.files.traces).map_err(RunFolderError::io("open", &self.files.traces))?;
+        let mut records = Vec::with_capacity(wanted.len());
+        for entries in wanted {
+            for entry in entries {
+                let text = at(&mut file, entry.place).map_err(RunFolderError::io("read", &self.files.traces))?;
+                // what is wrong with a line was said when it was indexed
+                if let Ok(record) = line::decode(&text, None, |_| ()) {
+                    records.push(record);
+                    break;
+                }
+            }
+        }
+        Ok(records)
+    }
+
     /// The traces of one problem with their texts and arrays, by ascending index. Of several lines for one trace the one with the most tokens counts.
     ///
     /// # Errors
@@ -383,18 +407,32 @@ impl Recording {
         self.newest(problem_id, |_| true)
     }
 
+    /// All of the problem's lines of problems.jsonl, the newest last, but for those that were interrupted.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn every_decided(&self, problem_id: &str) -> Result<Vec<Value>, RunFolderError> {
+        let mut lines = Vec::new();
+        // none fits, so that all are looked at
+        self.newest(problem_id, |value| {
+            if !interrupted(value) {
+                lines.push(value.clone());
+            }
+            false
+        })?;
+        lines.reverse();
+        Ok(lines)
+    }
+
     /// The problem's newest line that was decided with these settings and not interrupted: nothing is left to do for it.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn decided_with(&self, problem_id: &str, decisions: &Value) -> Result<Option<Value>, RunFolderError> {
-        let interrupted = |o: &Outside| matches!(o, Outside::Cut { cut: Cut::Interrupted, .. });
-        self.newest(problem_id, |value| {
-            value.get("decisions").is_some_and(|d| same(d, decisions)) && !outside(value).iter().any(interrupted)
-        })
+        self.newest(problem_id, |value| value.get("decisions").is_some_and(|d| same(d, decisions)) && !interrupted(value))
     }
 
-    fn newest(&self, problem_id: &str, fits: impl Fn(&Value) -> bool) -> Result<Option<Value>, RunFolderError> {
+    fn newest(&self, problem_id: &str, mut fits: impl FnMut(&Value) -> bool) -> Result<Option<Value>, RunFolderError> {
         let places = self.lock().problems.get(problem_id).map(|p| p.decided.clone()).unwrap_or_default();
         if places.is_empty() {
             return Ok(None);
@@ -403,12 +441,17 @@ impl Recording {
         let mut file = File::open(path).map_err(RunFolderError::io("open", path))?;
         for place in places.into_iter().rev() {
             let text = at(&mut file, place).map_err(RunFolderError::io("read", path))?;
-            if let Some(value) = serde_json::from_slice(&text).ok().filter(&fits) {
+            if let Some(value) = serde_json::from_slice(&text).ok().filter(|value| fits(value)) {
                 return Ok(Some(value));
             }
         }
         Ok(None)
     }
+}
+
+fn interrupted(problem: &Value) -> bool {
+    let by_user = |o: &Outside| matches!(o, Outside::Cut { cut: Cut::Interrupted, .. });
+    outside(problem).iter().any(by_user)
 }
 
 /// What came from outside while a problem of problems.jsonl was solved: `Setup::scripted` for its replay.

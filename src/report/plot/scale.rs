@@ -65,12 +65,12 @@ impl Scale {
         }
     }
 
-    /// The same with ends that were chosen.
+    /// The same with ends that were chosen; the first may be the greater one.
     pub(crate) fn between(low: f64, high: f64, wanted: usize) -> Self {
         let mut scale = Self::linear([low, high], wanted);
         (scale.low, scale.high) = (low, high);
-        let slack = (high - low) * 1e-9;
-        scale.ticks.retain(|t| (low - slack..=high + slack).contains(&t.value));
+        let slack = (high - low).abs() * 1e-9;
+        scale.ticks.retain(|t| (low.min(high) - slack..=low.max(high) + slack).contains(&t.value));
         scale
     }
 
