@@ -9,6 +9,7 @@ pub mod hub;
 mod loaded;
 pub mod model;
 pub mod prompt;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod runner;

@@ -26,6 +26,7 @@ use crate::prompt::{DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, u
 use crate::solve::{Bounds, Decode, Outside, Rules, Setup, TraceRecord};
 
 pub use settings::{Resolved, SamplingChoice, Settings};
+pub(crate) use solved::About;
 pub use solved::Solved;
 
 /// Where answers are taken from.

@@ -18,11 +18,13 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tts_evals::answer::ReadAnswer;
-use tts_strategies::{Decision, Fate, Finish, Limits, Next, Step, Strategy, TokenScalars, TraceId, TraceOutcome, TraceScores};
+use tts_strategies::{Decision, Fate, Finish, Limits, Next, Step, Strategy, TraceId, TraceOutcome, TraceScores, Watching};
 
 use crate::engine::sampler::Drawn;
 use answers::Classes;
+pub(crate) use record::{Digest, how_found};
 pub use record::{Arrays, Phase, TraceRecord};
+pub(crate) use row::is_natural;
 pub use row::{Row, Rules};
 
 /// Turns token ids into text; special tokens are kept except where they end the text.
@@ -147,6 +149,7 @@ pub struct Problem {
     ended: Vec<TraceRecord>,
     started: Instant,
     failures: u64,
+    blind: u64,
 }
 
 /// What a problem came to.
@@ -176,7 +179,7 @@ pub struct Decided {
     pub slots: usize,
     /// What came from outside.
     pub outside: Vec<Outside>,
-    /// How the traces' answers were found.
+    /// How the answers of the traces that ended by themselves or were cut off were found.
     pub extractions: std::collections::BTreeMap<String, u64>,
     /// Wall time.
     pub seconds: f64,
@@ -254,6 +257,7 @@ impl Problem {
             ended: Vec::new(),
             started: Instant::now(),
             failures: 0,
+            blind: 0,
         };
         problem.fill_slots();
         problem.outside_events();
@@ -335,6 +339,7 @@ impl Problem {
         if self.over {
             return;
         }
+        self.pass_over();
         self.ticks += 1;
         let live = self.live().len();
         // all tokens are booked before any is handled
@@ -381,11 +386,7 @@ impl Problem {
         if row.is_broken() {
             return Some(Finish::Failed);
         }
-        let scalars = TokenScalars {
-            confidence: row.last_confidence(),
-            logprob: row.last_logprob(),
-        };
-        let step = self.strategy.observe(row.trace(), &scalars);
+        let step = self.watch(row);
         if let Some(finish) = row.ends(&self.rules) {
             return Some(finish);
         }
@@ -395,22 +396,82 @@ impl Problem {
         }
     }
 
+    /// What the strategy makes of a row's newest token. It is not asked where what it watches for is known.
+    fn watch(&mut self, row: &mut Row) -> Step {
+        match self.strategy.watching(row.trace()) {
+            Watching::Nothing => return Step::Continue,
+            Watching::Below { window, bar } => {
+                if let Some(crossing) = row.crossing(window, bar) {
+                    return if crossing == Some(row.tokens()) { Step::Stop } else { Step::Continue };
+                }
+            }
+            _ => {}
+        }
+        self.blind += u64::from(row.is_blind());
+        let mut step = Step::Continue;
+        let trace = row.trace();
+        for scalars in row.to_show() {
+            step = self.strategy.observe(trace, &scalars);
+        }
+        step
+    }
+
+    /// Passes over ticks in which nothing can happen: every live row reads its record, none ends, and the strategy stops none.
+    fn pass_over(&mut self) {
+        let live = self.rows.len().min(self.bounds.slots);
+        let mut ticks = u64::MAX;
+        for row in &mut self.rows[..live] {
+            let mut left = row.recorded_left();
+            match self.strategy.watching(row.trace()) {
+                Watching::Nothing => {}
+                Watching::Below { window, bar } => match row.crossing(window, bar) {
+                    Some(Some(crossing)) if crossing > row.tokens() => left = left.min(crossing - row.tokens()),
+                    Some(_) => {}
+                    None => return,
+                },
+                _ => return,
+            }
+            // the last of them is left to the tick
+            ticks = ticks.min((left as u64).saturating_sub(1));
+            if ticks == 0 {
+                return;
+            }
+        }
+        if let Some(Outside::Slots { tick, .. } | Outside::Cut { tick, .. }) = self.scripted.front() {
+            ticks = ticks.min(tick.saturating_sub(self.ticks).saturating_sub(1));
+        }
+        if let Some(max) = self.bounds.max_total_tokens {
+            let left = max.saturating_sub(self.tokens.total() + self.live_tokens);
+            ticks = ticks.min((left / live as u64).saturating_sub(1));
+        }
+        for row in &mut self.rows[..live] {
+            row.pass_over(ticks as usize, &self.rules);
+        }
+        self.ticks += ticks;
+        self.live_tokens += ticks * live as u64;
+    }
+
+    /// Tokens whose confidences a strategy asked for and that a record of statistics alone could not give: the decision does not stand.
+    pub fn blind(&self) -> u64 {
+        self.blind
+    }
+
     /// Ends a trace and tells the strategy; true when the problem is decided.
     fn end(&mut self, row: Row, finish: Finish) -> bool {
         let trace = row.trace();
         self.book(row, finish);
         let record = self.ended.last().expect("just booked");
+        // what the unfinished text of a stopped trace says could not be had from a record of the complete one: no strategy learns it
+        let key = record.answer_key.as_ref().filter(|_| is_natural(finish));
         let outcome = TraceOutcome {
             trace,
             finish,
             tokens: record.tokens,
-            class: record
-                .answer_key
-                .as_ref()
-                .map(|key| self.classes.class(key, record.answer.as_deref().unwrap_or(key))),
+            class: key.map(|key| self.classes.class(key, record.answer.as_deref().unwrap_or(key))),
             confidences: &record.arrays.confidence,
             logprobs: &record.arrays.logprobs,
             self_certainty: record.scores.self_certainty,
+            measured: record.measured.as_ref(),
         };
         match self.strategy.finished(&outcome) {
             Next::Done => true,
@@ -436,7 +497,9 @@ impl Problem {
         let mut record = row.into_record(&self.id, finish, warmup, self.decode.as_ref(), self.reader.as_ref());
         // a recording made elsewhere may hold scores and no arrays
         let a = &record.arrays;
-        if !(a.confidence.is_empty() && a.logprobs.is_empty()) {
+        if let Some(measured) = &record.measured {
+            record.scores = measured.scores(self.strategy.window());
+        } else if !(a.confidence.is_empty() && a.logprobs.is_empty()) {
             record.scores = TraceScores::new(&a.confidence, &a.logprobs, record.scores.self_certainty, self.strategy.window());
         }
         self.ended.push(record);
@@ -473,6 +536,11 @@ impl Problem {
         }
     }
 
+    /// Gives the strategy back, to begin another problem with.
+    pub fn into_strategy(self) -> Box<dyn Strategy> {
+        self.strategy
+    }
+
     /// Whether every trace that ended has failed.
     pub fn all_failed(&self) -> bool {
         self.failures > 0 && self.failures == self.traces.total()
@@ -485,7 +553,7 @@ impl Problem {
         let mut by_trace: Vec<_> = records.iter().collect();
         by_trace.sort_by_key(|r| r.trace);
         let mut extractions = std::collections::BTreeMap::new();
-        for record in &by_trace {
+        for record in by_trace.iter().filter(|r| is_natural(r.finish)) {
             *extractions
                 .entry(record.extraction.clone().unwrap_or_else(|| "none".to_owned()))
                 .or_insert(0) += 1;

@@ -1,12 +1,14 @@
 //! Where traces come from.
 
 mod in_process;
+mod recorded;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tts_strategies::{Finish, Needs, TraceId};
 
 pub use in_process::{InProcess, InProcessOptions};
+pub use recorded::{Recorded, Replayed};
 
 use crate::solve::{Books, Bounds, Cut, Decided, Problem, TraceRecord};
 
@@ -118,6 +120,9 @@ pub enum RunError {
     /// It was cut before it began.
     #[error("the problem was not started before the run was cut ({0:?})")]
     NotStarted(Cut),
+    /// The recording could not be read.
+    #[error("{0}")]
+    Recording(String),
     /// The engine is gone.
     #[error("the engine stopped unexpectedly: {0}")]
     Engine(String),

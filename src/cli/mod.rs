@@ -12,6 +12,7 @@ mod interrupt;
 mod list;
 mod number;
 mod printer;
+mod replay;
 mod report;
 mod score;
 mod solve;
@@ -41,6 +42,8 @@ struct Cli {
 enum Command {
     /// Solves a problem, or a set of them
     Solve(Box<solve::SolveArgs>),
+    /// Decides again over recorded traces, without a model
+    Replay(Box<replay::ReplayArgs>),
     /// Reads a text and prints what the model thought of each token
     Score(score::ScoreArgs),
     /// Continues a raw prompt, without the chat template
@@ -122,6 +125,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {
     match command {
         Command::Solve(args) => solve::run(&args, printer),
+        Command::Replay(args) => replay::run(&args, printer),
         Command::Score(args) => score::run(&args, printer),
         Command::Complete(args) => complete::run(&args, printer),
         Command::Generate(args) => generate::run(&args, printer),

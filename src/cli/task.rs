@@ -51,6 +51,24 @@ impl AnswerArgs {
 }
 
 impl AnswerArgs {
+    /// Whether anything was asked for.
+    pub(crate) fn any(&self) -> bool {
+        self.task.is_some() || self.answer_kind.is_some() || self.answer_pattern.is_some()
+    }
+
+    /// The reader of a recording whose `answers` [`Self::describe`] wrote.
+    pub(crate) fn recorded(answers: &serde_json::Value) -> anyhow::Result<RuleReader> {
+        // a task from a file is not at hand; its kind of answers is
+        let mut reader = match answers["task"].as_str().map(Task::named) {
+            Some(Ok(task)) => task.reader()?,
+            _ => RuleReader::default(),
+        };
+        if let Ok(kind) = serde_json::from_value(answers["kind"].clone()) {
+            reader.kind = kind;
+        }
+        Ok(reader)
+    }
+
     /// What the answers depend on, for the record.
     pub(crate) fn describe(&self, task: Option<&Task>, reader: &RuleReader) -> serde_json::Value {
         serde_json::json!({ "task": task.map(|t| &t.name), "kind": reader.kind, "pattern": self.answer_pattern })

@@ -43,7 +43,7 @@ pub(crate) struct Work {
     y: Rows,
     attended: Rows,
     act: Rows,
-    products: Vec<gemm::Scratch>,
+    products: gemm::Scratch,
     mixers: mixer::Scratch,
 }
 
@@ -62,7 +62,7 @@ impl Work {
             y: rows(c.d_ssm),
             attended: rows(c.heads * c.head_dim),
             act: rows(c.intermediate),
-            products: (0..threads).map(|_| gemm::Scratch::new()).collect(),
+            products: gemm::Scratch::new(threads),
             mixers: mixer::Scratch::default(),
         }
     }
@@ -80,7 +80,8 @@ impl Work {
             c.intermediate,
         ];
         let per_row: usize = widths.iter().map(|w| w.div_ceil(32) * 32).sum();
-        rows.next_power_of_two() * per_row * size_of::<f32>() + threads * gemm::Scratch::bytes()
+        let widest = c.hidden.max(c.d_ssm).max(c.heads * c.head_dim).max(c.intermediate);
+        rows.next_power_of_two() * per_row * size_of::<f32>() + gemm::Scratch::bytes(threads, rows, widest)
     }
 
     pub(crate) fn resize(&mut self, rows: usize) {

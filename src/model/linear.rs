@@ -1,8 +1,9 @@
 //! A weight matrix packed for this machine's products.
 
 use super::kernels::buf::{Buf, padded};
-use super::kernels::gemm::{DEPTH, WIDTH};
-use super::weights::{Dtype, RawTensor, dequantize_row};
+use super::packing::{self, Storage};
+use super::weights::codes::Format;
+use super::weights::{Dtype, RawTensor};
 
 /// How weights are held in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,19 +37,6 @@ impl WeightFormat {
     }
 }
 
-pub(crate) enum Storage {
-    /// `[panel][k][WIDTH]`
-    F32(Buf),
-    Bf16(Vec<u16>),
-    F16(Vec<u16>),
-    /// quantised rows as they are in the file
-    Blocks {
-        dtype: Dtype,
-        bytes: Vec<u8>,
-        row_bytes: usize,
-    },
-}
-
 /// `[n, k]` weights with a per-output f32 scale (the model's multipliers; never folded into the weights) and an optional bias.
 pub struct Linear {
     n: usize,
@@ -63,38 +51,20 @@ impl Linear {
     /// Packs a raw `[n, k]` tensor; the raw bytes are not needed afterwards.
     pub fn pack(raw: &RawTensor<'_>, format: WeightFormat) -> Self {
         let (n, k) = (raw.shape[0], raw.shape[1]);
-        let row_bytes = k / raw.dtype.block_len() * raw.dtype.block_bytes();
-        let storage = match (format, raw.dtype) {
-            (WeightFormat::Auto, Dtype::BF16) | (WeightFormat::Bf16, Dtype::BF16) => Storage::Bf16(panels_u16(raw.bytes, n, k)),
-            (WeightFormat::Auto, Dtype::F16) => Storage::F16(panels_u16(raw.bytes, n, k)),
-            (WeightFormat::Auto, dtype) if dtype.block_len() > 1 && DEPTH.is_multiple_of(dtype.block_len()) => Storage::Blocks {
-                dtype,
-                bytes: raw.bytes.to_vec(),
-                row_bytes,
+        let quantized = match format {
+            WeightFormat::Q8_0 => Some(Dtype::Q8_0),
+            WeightFormat::Q4_0 => Some(Dtype::Q4_0),
+            _ => None,
+        };
+        let storage = match (format, Format::of(raw.dtype), quantized) {
+            (WeightFormat::Auto, Some(blocks), _) => packing::codes(raw.dtype, blocks, raw.bytes, n, k),
+            (WeightFormat::Auto, None, _) => packing::plain(raw, raw.dtype),
+            (_, blocks, Some(to)) if k.is_multiple_of(to.block_len()) => match blocks {
+                Some(blocks) if raw.dtype == to => packing::codes(to, blocks, raw.bytes, n, k),
+                _ => packing::codes(to, Format::of(to).expect("quantised"), &quantize(&raw.to_f32(), to), n, k),
             },
-            (WeightFormat::Q8_0 | WeightFormat::Q4_0, dtype) if k.is_multiple_of(Dtype::Q8_0.block_len()) => {
-                let to = if format == WeightFormat::Q8_0 { Dtype::Q8_0 } else { Dtype::Q4_0 };
-                let bytes = if dtype == to {
-                    raw.bytes.to_vec()
-                } else {
-                    quantize(&raw.to_f32(), to)
-                };
-                Storage::Blocks {
-                    dtype: to,
-                    bytes,
-                    row_bytes: to.row_bytes(k),
-                }
-            }
-            (WeightFormat::Bf16, _) => {
-                let mut out = vec![0u16; n.div_ceil(WIDTH) * WIDTH * k];
-                pack_rows(raw, row_bytes, |at, v| out[at] = half::bf16::from_f32(v).to_bits());
-                Storage::Bf16(out)
-            }
-            _ => {
-                let mut out = Buf::zeroed(n.div_ceil(WIDTH) * WIDTH * k);
-                pack_rows(raw, row_bytes, |at, v| out[at] = v);
-                Storage::F32(out)
-            }
+            (WeightFormat::Bf16, ..) => packing::plain(raw, Dtype::BF16),
+            _ => packing::plain(raw, Dtype::F32),
         };
         let mut scale = Buf::zeroed(padded(n));
         scale.fill(1.0);
@@ -153,30 +123,15 @@ impl Linear {
     /// Row `i` of the weights as f32, unscaled, times `factor` (embedding look-up).
     pub fn row(&self, i: usize, factor: f32, out: &mut [f32]) {
         assert!(i < self.n && out.len() == self.k);
-        let at = |k: usize| (i / WIDTH * self.k + k) * WIDTH + i % WIDTH;
-        match &self.storage {
-            Storage::F32(p) => out.iter_mut().enumerate().for_each(|(k, o)| *o = p[at(k)] * factor),
-            Storage::Bf16(p) => out
-                .iter_mut()
-                .enumerate()
-                .for_each(|(k, o)| *o = half::bf16::from_bits(p[at(k)]).to_f32() * factor),
-            Storage::F16(p) => out
-                .iter_mut()
-                .enumerate()
-                .for_each(|(k, o)| *o = half::f16::from_bits(p[at(k)]).to_f32() * factor),
-            Storage::Blocks { dtype, bytes, row_bytes } => {
-                dequantize_row(*dtype, &bytes[i * row_bytes..][..*row_bytes], out);
-                out.iter_mut().for_each(|o| *o *= factor);
-            }
-        }
+        packing::row(&self.storage, self.k, i, out);
+        out.iter_mut().for_each(|o| *o *= factor);
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let weights = match &self.storage {
-            Storage::F32(b) => b.len() * 4,
-            Storage::Bf16(v) | Storage::F16(v) => v.len() * 2,
-            Storage::Blocks { bytes, .. } => bytes.len(),
+            Storage::F32(data) | Storage::F16(data) | Storage::Bf16(data) => data.bytes().len(),
+            Storage::Codes(book) => book.data.bytes().len(),
         };
         weights + (self.scale.len() + self.bias.as_ref().map_or(0, |b| b.len())) * 4
     }
@@ -187,7 +142,7 @@ impl Linear {
             Storage::F32(_) => "f32",
             Storage::Bf16(_) => "bf16",
             Storage::F16(_) => "f16",
-            Storage::Blocks { dtype, .. } => dtype.name(),
+            Storage::Codes(book) => book.dtype.name(),
         }
     }
 }
@@ -204,25 +159,4 @@ fn quantize(values: &[f32], to: Dtype) -> Vec<u8> {
             quantized.data().expect("on the CPU").into_owned()
         })
         .collect()
-}
-
-fn pack_rows(raw: &RawTensor<'_>, row_bytes: usize, mut put: impl FnMut(usize, f32)) {
-    let (n, k) = (raw.shape[0], raw.shape[1]);
-    let mut row = vec![0f32; k];
-    for i in 0..n {
-        dequantize_row(raw.dtype, &raw.bytes[i * row_bytes..][..row_bytes], &mut row);
-        for (j, v) in row.iter().enumerate() {
-            put((i / WIDTH * k + j) * WIDTH + i % WIDTH, *v);
-        }
-    }
-}
-
-fn panels_u16(bytes: &[u8], n: usize, k: usize) -> Vec<u16> {
-    let mut out = vec![0u16; n.div_ceil(WIDTH) * WIDTH * k];
-    for (i, row) in bytes.chunks_exact(2 * k).enumerate() {
-        for (j, v) in row.chunks_exact(2).enumerate() {
-            out[(i / WIDTH * k + j) * WIDTH + i % WIDTH] = u16::from_le_bytes([v[0], v[1]]);
-        }
-    }
-    out
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod error;
 pub mod kernels;
 mod linear;
+mod packing;
 mod state;
 pub mod weights;
 

@@ -250,6 +250,7 @@ pub(super) fn decode(line: &[u8], arrays: Option<&[u8]>, mut warn: impl FnMut(Tr
         answer_key: string(raw.answer_key),
         extraction: string(raw.extraction),
         arrays: held,
+        measured: None,
         scores: raw.scores.and_then(|s| serde_json::from_value(s).ok()).unwrap_or_default(),
         self_certainty_sum: raw.self_certainty_sum.as_ref().and_then(Value::as_f64),
         seconds: raw.seconds.as_ref().and_then(Value::as_f64).unwrap_or(0.0),
@@ -277,7 +278,7 @@ fn finish(value: Option<&Value>) -> Result<Finish, Trouble> {
 }
 
 /// A string, or a number as one writes it.
-fn word(value: &Value) -> Option<String> {
+pub(super) fn word(value: &Value) -> Option<String> {
     match value {
         Value::String(s) => Some(s.clone()),
         Value::Number(n) => Some(n.to_string()),
@@ -286,7 +287,7 @@ fn word(value: &Value) -> Option<String> {
 }
 
 /// A whole number, also when it is written 12.0.
-fn whole(value: &Value) -> Option<u64> {
+pub(super) fn whole(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| {
         value
             .as_f64()
@@ -303,7 +304,7 @@ pub(super) fn text(line: &[u8]) -> (Cow<'_, str>, bool) {
 }
 
 /// JSON, also with Python's NaN and Infinity, which become null.
-fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
     serde_json::from_str(text)
         .ok()
         .or_else(|| serde_json::from_str(&without_nan(text)?).ok())
@@ -371,6 +372,7 @@ mod tests {
                 logprobs: vec![-0.1, f32::MIN_POSITIVE, -1e30],
                 confidence: vec![16.9, f32::INFINITY, 0.0],
             },
+            measured: None,
             scores: TraceScores {
                 mean: Some(0.1),
                 self_certainty: Some(1.0 / 3.0),

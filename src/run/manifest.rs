@@ -43,6 +43,9 @@ pub struct Manifest {
     pub decisions: Value,
     /// Digest of the data set, if there is one.
     pub data: Option<String>,
+    /// Ids of the problems, in the order in which they were asked for.
+    #[serde(default)]
+    pub problems: Vec<String>,
     /// The machine, for the record.
     pub machine: Value,
     /// How the run stands.
@@ -58,6 +61,7 @@ impl Manifest {
             traces,
             decisions,
             data,
+            problems: Vec::new(),
             machine,
             status: Status::Started,
         }

@@ -29,19 +29,28 @@
 //! ```
 //!
 //! Recordings made elsewhere may hold the arrays in the line (`token_ids`, `logprobs`, `confidence`); `{"problem_id", "trace", "answer", "tokens"}` is
-//! enough for strategies that read no confidences; `gold` may stand in any line; fields that are not known are ignored.
+//! enough for strategies that read no confidences; `gold` may stand in any line; fields that are not known are ignored. A line may also hold a whole
+//! problem: `{"problem_id", "gold", "answers": [...], "lengths": [...]}`; and dumps of DeepConf's reference code are read as JSON (its pickles through
+//! `tools/from_deepconf.py`).
+//!
+//! `scalars.bin` (`NAME.scalars` beside a file NAME) is a cache of what replays need of the traces. It is written when a large recording is first
+//! replayed, used while the files are as they were then, and may be deleted at any time.
 //!
 //! A line of problems.jsonl is the object that `solve --json` prints, with `decisions` (the settings it was decided with), `slots` and `outside` (what
 //! came from outside: fewer slots for want of memory, a time limit), without which a replay would not be exact.
 
 mod error;
+mod foreign;
 mod journal;
 mod line;
 mod lock;
 mod manifest;
+mod pool;
 mod recording;
+mod scalars;
 mod warnings;
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -52,6 +61,7 @@ use serde_json::{Value, json};
 pub use error::RunFolderError;
 pub use journal::Journal;
 pub use manifest::{MANIFEST, Manifest, SCHEMA, Status};
+pub use pool::{Pool, PoolOptions, PoolProblem};
 pub use recording::{Recording, outside, without_answers};
 
 use crate::engine::scheduler::RecordSink;
@@ -90,11 +100,16 @@ impl RunFolder {
         std::fs::create_dir_all(dir).map_err(RunFolderError::io("create", dir))?;
         let lock = Lock::take(dir)?;
         // read again: another process may have written it before the lock was ours
+        let mut problems = Vec::new();
         if let Some(before) = Manifest::read(dir)? {
             before.admit(&manifest, dir)?;
+            problems = before.problems;
         }
+        let known: BTreeSet<String> = problems.iter().cloned().collect();
+        problems.extend(manifest.problems.iter().filter(|id| !known.contains(*id)).cloned());
         let manifest = Manifest {
             status: Status::Started,
+            problems,
             ..manifest
         };
         let files = Files::of(dir);

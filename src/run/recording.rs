@@ -31,6 +31,26 @@ impl Files {
             problems: dir.join("problems.jsonl"),
         }
     }
+
+    /// Those of a folder, or of a file of traces and what stands beside it.
+    pub(super) fn named(path: &Path) -> Self {
+        if !path.is_file() {
+            return Self::of(path);
+        }
+        let beside = Self::of(path.parent().unwrap_or(Path::new("")));
+        if path.file_name() == beside.traces.file_name() {
+            return Self {
+                traces: path.to_owned(),
+                ..beside
+            };
+        }
+        // a file of another name is no part of a folder, and what lies beside it is not known to belong to it
+        Self {
+            traces: path.to_owned(),
+            problems: path.with_extension("problems.jsonl"),
+            ..beside
+        }
+    }
 }
 
 /// A line's bytes in its file.
@@ -78,7 +98,7 @@ impl Index {
     pub(super) fn add(&mut self, head: Head, place: Place) {
         self.lines += usize::from(head.trace.is_some());
         let known = self.problem(&head.problem_id);
-        let mut two_golds = false;
+        let (mut two_golds, mut two_ends) = (false, false);
         match (&known.gold, head.gold) {
             (Some(old), Some(new)) => two_golds = *old != new,
             (None, Some(new)) => known.gold = Some(new),
@@ -90,9 +110,13 @@ impl Index {
         if let Some((trace, tokens, finish)) = head.trace {
             let ended = matches!(finish, Finish::Stop | Finish::Length | Finish::Loop);
             let entries = known.traces.entry(trace).or_default();
+            two_ends = ended && entries.iter().any(|e| e.ended);
             entries.push(Entry { place, tokens, ended });
             // the best first: more tokens, then an end of its own, then the newest
             entries.sort_by_key(|e| std::cmp::Reverse((e.tokens, e.ended, e.place.at)));
+        }
+        if two_ends {
+            self.warnings.add(Trouble::TwoEnds, || format!("problem `{}`", head.problem_id));
         }
         if two_golds {
             self.warnings.add(Trouble::Gold, || head.problem_id);
@@ -203,7 +227,13 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<Scan, RunFolderError>
         }
         scan.index.add(head, place);
     })?;
-    number = 0;
+    scan_problems(files, written, &mut scan)?;
+    Ok(scan)
+}
+
+/// Reads every line of problems.jsonl.
+fn scan_problems(files: &Files, written: bool, scan: &mut Scan) -> Result<(), RunFolderError> {
+    let mut number = 0;
     lines(&files.problems, |text, place, whole| {
         number += 1;
         let here = || format!("line {number} of {}", files.problems.display());
@@ -220,8 +250,7 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<Scan, RunFolderError>
             None if whole && value.is_some() => scan.index.warnings.add(Trouble::NoName, here),
             None => scan.index.warnings.add(if whole { Trouble::NotJson } else { Trouble::Torn }, here),
         }
-    })?;
-    Ok(scan)
+    })
 }
 
 /// A recording, to be read: a run folder, or traces.jsonl made elsewhere (also without a manifest and without tokens.bin).
@@ -238,31 +267,35 @@ impl Recording {
     /// # Errors
     /// When there are no traces, a file cannot be read, or the manifest is of a newer layout.
     pub fn open(path: &Path) -> Result<Self, RunFolderError> {
+        Self::read_with(path, |files| scan(files, false))
+    }
+
+    /// The same without a look at the traces: what was decided over them is known, and nothing else.
+    pub(super) fn of_problems(path: &Path) -> Result<Self, RunFolderError> {
+        Self::read_with(path, |files| {
+            let mut found = Scan::default();
+            scan_problems(files, false, &mut found).map(|()| found)
+        })
+    }
+
+    fn read_with(path: &Path, scan: impl FnOnce(&Files) -> Result<Scan, RunFolderError>) -> Result<Self, RunFolderError> {
         let mut foreign = Warnings::default();
-        let (files, manifest) = if path.is_file() {
-            let dir = path.parent().unwrap_or(Path::new(""));
-            (
-                Files {
-                    traces: path.to_owned(),
-                    problems: dir.join("problems.jsonl"),
-                    tokens: dir.join("tokens.bin"),
-                },
-                None,
-            )
+        let manifest = if path.is_file() {
+            None
         } else {
-            let manifest = match Manifest::read(path) {
+            match Manifest::read(path) {
                 Err(RunFolderError::Damaged { .. }) => {
                     foreign.add(Trouble::Manifest, || path.display().to_string());
                     None
                 }
                 manifest => manifest?,
-            };
-            (Files::of(path), manifest)
+            }
         };
+        let files = Files::named(path);
         if !files.traces.is_file() {
             return Err(RunFolderError::NoRecording(path.to_owned()));
         }
-        let mut index = scan(&files, false)?.index;
+        let mut index = scan(&files)?.index;
         index.warnings.merge(&foreign);
         Ok(Self::new(files, manifest, index))
     }
@@ -284,9 +317,13 @@ impl Recording {
         self.manifest.as_ref()
     }
 
-    /// The problems, in the order in which they appear.
+    /// The problems that anything is recorded of: in the order in which they were asked for where that is known, else as they appear.
     pub fn problems(&self) -> Vec<String> {
-        self.lock().order.clone()
+        let asked = self.manifest.as_ref().map(|m| m.problems.as_slice()).unwrap_or_default();
+        let place: BTreeMap<&String, usize> = asked.iter().enumerate().map(|(i, id)| (id, i)).collect();
+        let mut order = self.lock().order.clone();
+        order.sort_by_key(|id| place.get(id).copied().unwrap_or(usize::MAX));
+        order
     }
 
     /// Number of trace lines, of all problems.
@@ -299,6 +336,16 @@ impl Recording {
         self.lock().problems.get(problem_id).map_or(0, |p| p.traces.len())
     }
 
+    /// Lengths of a problem's complete traces.
+    pub(super) fn lengths(&self, problem_id: &str) -> Vec<usize> {
+        let index = self.lock();
+        let best = index.problems.get(problem_id).into_iter().flat_map(|p| p.traces.values());
+        best.filter_map(|entries| entries.first())
+            .filter(|e| e.ended)
+            .map(|e| e.tokens as usize)
+            .collect()
+    }
+
     /// The right answer, where a line names it.
     pub fn gold(&self, problem_id: &str) -> Option<String> {
         self.lock().problems.get(problem_id)?.gold.clone()
@@ -309,51 +356,36 @@ impl Recording {
         self.lock().warnings.sentences()
     }
 
-    /// The traces of one problem as [`Recording::recorded`] gives them, but without what tokens.bin holds of them.
-    ///
-    /// # Errors
-    /// When the files cannot be read.
-    pub fn without_tokens(&self, problem_id: &str) -> Result<Vec<TraceRecord>, RunFolderError> {
-        let wanted: Vec<Vec<Entry>> = match self.lock().problems.get(problem_id) {
-            Some(known) if !known.traces.is_empty() => known.traces.values().cloned().collect(),
-            _ => return Ok(Vec::new()),
-        };
-        let mut file = File::open(&self.files.traces).map_err(RunFolderError::io("open", &self.files.traces))?;
-        let mut records = Vec::with_capacity(wanted.len());
-        for entries in wanted {
-            for entry in entries {
-                let text = at(&mut file, entry.place).map_err(RunFolderError::io("read", &self.files.traces))?;
-                // what is wrong with a line was said when it was indexed
-                if let Ok(record) = line::decode(&text, None, |_| ()) {
-                    records.push(record);
-                    break;
-                }
-            }
-        }
-        Ok(records)
-    }
-
     /// The traces of one problem with their texts and arrays, by ascending index. Of several lines for one trace the one with the most tokens counts.
     ///
     /// # Errors
     /// When the files cannot be read. A single trace that cannot be read is passed over and counted in [`Recording::warnings`].
     pub fn recorded(&self, problem_id: &str) -> Result<Vec<Arc<TraceRecord>>, RunFolderError> {
+        let mut records = Vec::new();
+        self.each(problem_id, |record| records.push(Arc::new(record)))?;
+        Ok(records)
+    }
+
+    /// The same one by one, so that they need not be held together.
+    ///
+    /// # Errors
+    /// As [`Recording::recorded`].
+    pub fn each(&self, problem_id: &str, mut take: impl FnMut(TraceRecord)) -> Result<(), RunFolderError> {
         let wanted: Vec<Vec<Entry>> = match self.lock().problems.get(problem_id) {
             Some(known) => known.traces.values().cloned().collect(),
-            None => return Ok(Vec::new()),
+            None => return Ok(()),
         };
         if wanted.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let mut traces = File::open(&self.files.traces).map_err(RunFolderError::io("open", &self.files.traces))?;
         let mut tokens = None;
         let mut warnings = Warnings::default();
-        let mut records = Vec::with_capacity(wanted.len());
         for entries in wanted {
             for entry in entries {
                 match self.read(&mut traces, &mut tokens, entry.place, &mut warnings)? {
                     Ok(record) => {
-                        records.push(Arc::new(record));
+                        take(record);
                         break;
                     }
                     Err(trouble) => warnings.add(trouble, || format!("problem `{problem_id}`")),
@@ -361,7 +393,7 @@ impl Recording {
             }
         }
         self.lock().warnings.merge(&warnings);
-        Ok(records)
+        Ok(())
     }
 
     fn read(
@@ -432,7 +464,11 @@ impl Recording {
         self.newest(problem_id, |value| value.get("decisions").is_some_and(|d| same(d, decisions)) && !interrupted(value))
     }
 
-    fn newest(&self, problem_id: &str, mut fits: impl FnMut(&Value) -> bool) -> Result<Option<Value>, RunFolderError> {
+    /// The problem's newest line of problems.jsonl that fits.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn newest(&self, problem_id: &str, mut fits: impl FnMut(&Value) -> bool) -> Result<Option<Value>, RunFolderError> {
         let places = self.lock().problems.get(problem_id).map(|p| p.decided.clone()).unwrap_or_default();
         if places.is_empty() {
             return Ok(None);

@@ -18,6 +18,9 @@ pub(super) enum Trouble {
     BadIds,
     Gold,
     Manifest,
+    Twice,
+    Pool,
+    TwoEnds,
 }
 
 impl Trouble {
@@ -37,6 +40,9 @@ impl Trouble {
             Self::NotNumbers => "arrays that hold something else than numbers (NaN, null) were passed over",
             Self::BadIds => "arrays of token ids that hold something else than ids were passed over",
             Self::Gold => "problems with several different `gold` answers; the first one counts",
+            Self::TwoEnds => "traces stand complete in several lines; the one with the most tokens counts",
+            Self::Twice => "problems that stand in the recording before were passed over",
+            Self::Pool => "problems whose `answers` and `lengths` differ in number were passed over",
             Self::Manifest => "manifest.json is not one of this tool's and was not read",
         }
     }

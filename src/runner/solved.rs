@@ -87,10 +87,10 @@ pub struct Solved {
     pub gold: Option<String>,
     /// Strategy.
     pub strategy: String,
-    /// Model.
-    pub model: String,
-    /// Seed.
-    pub seed: u64,
+    /// Model; nothing where a recording does not name it.
+    pub model: Option<String>,
+    /// Seed; nothing where a recording does not name it.
+    pub seed: Option<u64>,
     /// Every vote side by side, over the pool that decided.
     pub votes: BTreeMap<&'static str, Option<VoteResult>>,
     /// The deciding vote, heaviest answer first.
@@ -119,8 +119,8 @@ pub struct Solved {
     pub slots: usize,
     /// Ticks of the problem's clock: its critical path in tokens.
     pub ticks: u64,
-    /// How tokens were drawn.
-    pub sampling: Sampling,
+    /// How tokens were drawn; nothing where a recording does not say.
+    pub sampling: Option<Sampling>,
     /// How answers were found, by number of traces.
     pub extractions: BTreeMap<String, u64>,
     /// What ended the run early, if anything did.
@@ -131,8 +131,8 @@ pub struct Solved {
     pub warnings: Vec<String>,
     /// Wall time.
     pub seconds: f64,
-    /// Machine.
-    pub machine: Machine,
+    /// Machine; nothing for a replay, which has none.
+    pub machine: Option<Machine>,
     /// Every trace, in order of ending.
     #[serde(skip)]
     pub records: Vec<TraceRecord>,
@@ -141,33 +141,59 @@ pub struct Solved {
     pub decided: Decided,
 }
 
+/// What stands in a result beside the decision.
+pub(crate) struct About {
+    pub(crate) gold: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) sampling: Option<Sampling>,
+    pub(crate) machine: Option<Machine>,
+}
+
 impl Solved {
-    pub(super) fn new(runner: &Runner, problem: &Prepared, outcome: Outcome, plan: Plan) -> Self {
+    pub(super) fn new(runner: &Runner, problem: &Prepared, mut outcome: Outcome, plan: Plan) -> Self {
+        let about = About {
+            gold: problem.gold.clone(),
+            model: Some(runner.loaded().name.clone()),
+            seed: Some(runner.settings().seed),
+            sampling: Some(runner.resolved().sampling.clone()),
+            machine: Some(Machine {
+                threads: runner.resolved().threads,
+                tier: runner.resolved().tier.name(),
+                max_batch: plan.max_batch,
+                peak_rows: outcome.peak_rows,
+                slots_wanted: (outcome.slots_wanted != outcome.bounds.slots).then_some(outcome.slots_wanted),
+                notices: std::mem::take(&mut outcome.notices),
+            }),
+        };
+        Self::of(outcome, about, |answer, gold| runner.grade(answer, gold))
+    }
+
+    /// The result of an outcome; its notices come after the strategy's warnings.
+    pub(crate) fn of(outcome: Outcome, about: About, grade: impl Fn(&str, &str) -> bool) -> Self {
         let Outcome {
             problem_id,
             decided,
             records,
             prompt_tokens,
-            bounds,
-            slots_wanted,
-            peak_rows,
             notices,
+            ..
         } = outcome;
         let (cut, kept) = (decided.cut(), decided.clone());
         let text = |class: tts_strategies::ClassId| decided.classes[class.0 as usize].clone();
         let d = &decided.decision;
-        let correct = match (&decided.answer, &problem.gold) {
-            (Some(answer), Some(gold)) => Some(runner.grade(answer, gold)),
+        let correct = match (&decided.answer, &about.gold) {
+            (Some(answer), Some(gold)) => Some(grade(answer, gold)),
             (None, Some(_)) => Some(false),
             _ => None,
         };
         Self {
             problem_id,
             correct,
-            gold: problem.gold.clone(),
+            gold: about.gold,
             strategy: decided.strategy.clone(),
-            model: runner.loaded().name.clone(),
-            seed: runner.settings().seed,
+            model: about.model,
+            seed: about.seed,
             votes: d
                 .votes
                 .iter()
@@ -209,20 +235,13 @@ impl Solved {
             digest: decided.digest.clone(),
             slots: decided.slots,
             ticks: decided.ticks,
-            sampling: runner.resolved().sampling.clone(),
+            sampling: about.sampling,
             extractions: decided.extractions.clone(),
             cut,
             outside: decided.outside.clone(),
-            warnings: d.warnings.clone(),
+            warnings: d.warnings.iter().cloned().chain(notices).collect(),
             seconds: decided.seconds,
-            machine: Machine {
-                threads: runner.resolved().threads,
-                tier: runner.resolved().tier.name(),
-                max_batch: plan.max_batch,
-                peak_rows,
-                slots_wanted: (slots_wanted != bounds.slots).then_some(slots_wanted),
-                notices,
-            },
+            machine: about.machine,
             answer: decided.answer,
             records,
             decided: kept,

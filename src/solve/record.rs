@@ -1,8 +1,10 @@
 //! What is kept of a trace that ended.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
-use tts_evals::answer::ReadAnswer;
-use tts_strategies::{Finish, TraceId, TraceScores};
+use tts_evals::answer::{Extraction, ReadAnswer};
+use tts_strategies::{Finish, Measured, TraceId, TraceScores};
 
 use crate::engine::sampler::Drawn;
 
@@ -49,6 +51,16 @@ impl Arrays {
             self.confidence.push(token.confidence);
         }
     }
+
+    /// The first `n` tokens.
+    pub(super) fn first(&self, n: usize) -> Self {
+        Self {
+            len: n,
+            token_ids: self.token_ids.get(..n).unwrap_or_default().to_vec(),
+            logprobs: self.logprobs.get(..n).unwrap_or_default().to_vec(),
+            confidence: self.confidence.get(..n).unwrap_or_default().to_vec(),
+        }
+    }
 }
 
 /// A trace that ended.
@@ -74,6 +86,8 @@ pub struct TraceRecord {
     pub extraction: Option<String>,
     /// Ids, log-probabilities, confidences.
     pub arrays: Arrays,
+    /// Statistics for several windows, where a replay holds these instead of the arrays.
+    pub measured: Option<Arc<Measured>>,
     /// TraceScores for the run's window.
     pub scores: TraceScores,
     /// Sum of the self-certainty over the tokens, if measured: a trace that goes on from its record goes on with it.
@@ -97,6 +111,7 @@ impl Default for TraceRecord {
             answer_key: None,
             extraction: None,
             arrays: Arrays::default(),
+            measured: None,
             scores: TraceScores::default(),
             self_certainty_sum: None,
             seconds: 0.0,
@@ -110,30 +125,46 @@ impl TraceRecord {
     pub(super) fn read(&mut self, text: String, reader: &dyn ReadAnswer) {
         let found = reader.read(&text);
         self.answer_key = found.as_ref().map(|e| reader.key(&e.answer));
-        self.extraction = found.as_ref().map(|e| {
-            if e.inside_thinking {
-                format!("{}, inside thinking", e.path.as_str())
-            } else {
-                e.path.as_str().to_owned()
-            }
-        });
+        self.extraction = found.as_ref().map(how_found);
         self.answer = found.map(|e| e.answer);
         self.text = Some(text);
     }
 }
 
-/// blake3 over every trace's index, length and token ids, in trace order; `None` where ids are missing.
+/// How an answer was found, in words.
+pub(crate) fn how_found(found: &Extraction) -> String {
+    if found.inside_thinking {
+        format!("{}, inside thinking", found.path.as_str())
+    } else {
+        found.path.as_str().to_owned()
+    }
+}
+
+/// blake3 over every trace's index, length and token ids, in trace order.
+#[derive(Default)]
+pub(crate) struct Digest(blake3::Hasher);
+
+impl Digest {
+    pub(crate) fn add(&mut self, trace: TraceId, ids: &[u32]) {
+        self.0.update(&trace.to_le_bytes());
+        self.0.update(&(ids.len() as u64).to_le_bytes());
+        for id in ids {
+            self.0.update(&id.to_le_bytes());
+        }
+    }
+    pub(crate) fn hex(&self) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
+}
+
+/// The digest of these records; `None` where ids are missing.
 pub(super) fn digest(records: &[&TraceRecord]) -> Option<String> {
-    let mut hasher = blake3::Hasher::new();
+    let mut digest = Digest::default();
     for record in records {
         if record.arrays.token_ids.len() != record.tokens {
             return None;
         }
-        hasher.update(&record.trace.to_le_bytes());
-        hasher.update(&(record.tokens as u64).to_le_bytes());
-        for id in &record.arrays.token_ids {
-            hasher.update(&id.to_le_bytes());
-        }
+        digest.add(record.trace, &record.arrays.token_ids);
     }
-    Some(hasher.finalize().to_hex().to_string())
+    Some(digest.hex())
 }

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tts_evals::answer::ReadAnswer;
-use tts_strategies::{Finish, TraceId, TraceScores};
+use tts_strategies::windows::GroupWindow;
+use tts_strategies::{Finish, Measured, TokenScalars, TraceId, TraceScores};
 
 use super::record::{Arrays, Phase, TraceRecord};
 use super::{Decode, Token};
@@ -42,13 +43,20 @@ const LOOP_EVERY: usize = 64;
 /// A trace in flight: its tokens and their scalars so far.
 pub struct Row {
     trace: TraceId,
-    arrays: Arrays,
+    /// generated tokens
+    at: usize,
+    record: Option<Arc<TraceRecord>>,
+    /// the tokens of a row that went on beyond its record, or never had one
+    own: Option<Arrays>,
     /// sum so far; `None` where it is not known
     self_certainty: Option<f64>,
     broken: bool,
-    record: Option<Arc<TraceRecord>>,
     forced: VecDeque<u32>,
     thinking_over: bool,
+    /// tokens that the strategy was shown
+    shown: usize,
+    /// where the record first falls below a bar, for the window and bar last asked about
+    crossing: Option<(usize, f64, Option<usize>)>,
     started: Instant,
 }
 
@@ -56,12 +64,15 @@ impl Row {
     pub(super) fn new(trace: TraceId, rules: &Rules, record: Option<Arc<TraceRecord>>) -> Self {
         let mut row = Self {
             trace,
-            arrays: Arrays::default(),
+            at: 0,
+            own: record.is_none().then(Arrays::default),
+            record,
             self_certainty: Some(0.0),
             broken: false,
-            record,
             forced: VecDeque::new(),
             thinking_over: false,
+            shown: 0,
+            crossing: None,
             started: Instant::now(),
         };
         row.budget(rules);
@@ -74,11 +85,21 @@ impl Row {
     }
     /// Generated tokens.
     pub fn tokens(&self) -> usize {
-        self.arrays.len
+        self.at
+    }
+    fn arrays(&self) -> &Arrays {
+        match (&self.own, &self.record) {
+            (Some(own), _) => own,
+            (None, Some(record)) => &record.arrays,
+            (None, None) => unreachable!("a row without a record has arrays of its own"),
+        }
     }
     /// Token ids so far; empty where a record holds none.
     pub fn ids(&self) -> &[u32] {
-        &self.arrays.token_ids
+        so_far(&self.arrays().token_ids, self.at)
+    }
+    pub(super) fn confidences(&self) -> &[f32] {
+        so_far(&self.arrays().confidence, self.at)
     }
     /// The token that the next draw is forced to.
     pub fn forced(&self) -> Option<u32> {
@@ -91,17 +112,63 @@ impl Row {
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }
-    pub(super) fn last_confidence(&self) -> f32 {
-        self.arrays.confidence.last().copied().unwrap_or(f32::NAN)
+    fn scalars(&self, i: usize) -> TokenScalars {
+        let a = self.arrays();
+        TokenScalars {
+            confidence: a.confidence.get(i).copied().unwrap_or(f32::NAN),
+            logprob: a.logprobs.get(i).copied().unwrap_or(f32::NAN),
+        }
     }
-    pub(super) fn last_logprob(&self) -> f32 {
-        self.arrays.logprobs.last().copied().unwrap_or(f32::NAN)
+
+    /// The tokens that the strategy has not been shown yet: the newest one, and those before it that were passed over.
+    pub(super) fn to_show(&mut self) -> impl Iterator<Item = TokenScalars> + '_ {
+        let from = std::mem::replace(&mut self.shown, self.at);
+        (from..self.at).map(|i| self.scalars(i))
+    }
+
+    /// Whether the tokens' confidences are not there to be shown, though a statistic made of them is.
+    pub(super) fn is_blind(&self) -> bool {
+        self.own.is_none() && self.confidences().is_empty() && self.measured().is_some_and(|m| m.mean.is_some() || !m.windows.is_empty())
+    }
+
+    /// The record's statistics, while the row is within it.
+    fn measured(&self) -> Option<&Arc<Measured>> {
+        self.record.as_ref().filter(|_| self.own.is_none())?.measured.as_ref()
+    }
+
+    /// Tokens of the record that are still to come.
+    pub(super) fn recorded_left(&self) -> usize {
+        self.record.as_ref().map_or(0, |r| r.tokens.saturating_sub(self.at))
+    }
+
+    /// The number of tokens after which the record first falls below the bar; `None` where that is not known or the row is beyond its record.
+    pub(super) fn crossing(&mut self, window: usize, bar: f64) -> Option<Option<usize>> {
+        if self.own.is_some() {
+            return None;
+        }
+        if let Some((w, b, at)) = self.crossing
+            && (w, b.to_bits()) == (window, bar.to_bits())
+        {
+            return Some(at);
+        }
+        let record = self.record.as_ref()?;
+        let at = match &record.measured {
+            Some(measured) => measured.first_below(window, bar)?,
+            None if record.arrays.confidence.len() == record.tokens => {
+                let mut groups = GroupWindow::new(window);
+                let below = |c: &f32| groups.push(*c).is_some_and(|group| group < bar);
+                record.arrays.confidence.iter().position(below).map(|i| i + 1)
+            }
+            None => return None,
+        };
+        self.crossing = Some((window, bar, at));
+        Some(at)
     }
 
     /// What the record says of the next tick, if it reaches that far.
     pub(super) fn recorded_next(&self) -> Option<Token> {
         let record = self.record.as_ref()?;
-        let i = self.arrays.len;
+        let i = self.at;
         if i >= record.tokens {
             return (record.finish == Finish::Failed).then_some(Token::Broken);
         }
@@ -118,17 +185,22 @@ impl Row {
     /// How the recorded trace ended, once all its tokens are read; nothing for one that was cut from outside.
     fn recorded_end(&self) -> Option<Finish> {
         let record = self.record.as_ref()?;
-        let natural = matches!(record.finish, Finish::Stop | Finish::Length | Finish::Loop);
-        (natural && self.arrays.len >= record.tokens).then_some(record.finish)
+        (is_natural(record.finish) && self.at >= record.tokens).then_some(record.finish)
     }
 
     pub(super) fn push(&mut self, token: Token) {
         match token {
             Token::Drawn(drawn) => {
-                self.arrays.push(&drawn);
+                let recorded = self.recorded_left() > 0;
+                self.at += 1;
+                if !recorded {
+                    let before = || self.record.as_ref().map_or_else(Arrays::default, |r| r.arrays.clone());
+                    let own = self.own.take().unwrap_or_else(before);
+                    self.own.insert(own).push(&drawn);
+                }
                 self.self_certainty = match &self.record {
                     // within a record the sum is known at its end alone
-                    Some(r) if self.arrays.len <= r.tokens => r.self_certainty_sum.filter(|_| self.arrays.len == r.tokens),
+                    Some(r) if recorded => r.self_certainty_sum.filter(|_| self.at == r.tokens),
                     // a sum with a part missing is no sum
                     _ => self
                         .self_certainty
@@ -141,33 +213,51 @@ impl Row {
         }
     }
 
+    /// Passes over recorded tokens after which nothing ends, as if they had been pushed one by one.
+    pub(super) fn pass_over(&mut self, tokens: usize, rules: &Rules) {
+        debug_assert!(tokens < self.recorded_left());
+        if rules.thinking_budget.is_none() {
+            self.at += tokens;
+            return;
+        }
+        for _ in 0..tokens {
+            self.at += 1;
+            self.forced.pop_front();
+            self.watch_thinking(rules);
+        }
+    }
+
     /// Whether the trace ends with its newest token.
     pub(super) fn ends(&mut self, rules: &Rules) -> Option<Finish> {
         if let Some(finish) = self.recorded_end() {
             return Some(finish);
         }
         // a record without ids ends by its own word alone
-        let id = self.arrays.token_ids.last().copied().unwrap_or(u32::MAX);
+        let id = self.ids().last().copied().unwrap_or(u32::MAX);
         if !rules.ignore_eos && rules.stop_ids.contains(&id) {
             return Some(Finish::Stop);
         }
-        if self.arrays.len >= rules.max_tokens {
+        if self.at >= rules.max_tokens {
             return Some(Finish::Length);
         }
-        if rules.loop_stop && self.arrays.len.is_multiple_of(LOOP_EVERY) && is_loop(&self.arrays.token_ids) {
+        if rules.loop_stop && self.at.is_multiple_of(LOOP_EVERY) && is_loop(self.ids()) {
             return Some(Finish::Loop);
         }
-        if !rules.think_end.is_empty() && self.arrays.token_ids.ends_with(&rules.think_end) {
+        self.watch_thinking(rules);
+        None
+    }
+
+    fn watch_thinking(&mut self, rules: &Rules) {
+        if !rules.think_end.is_empty() && self.ids().ends_with(&rules.think_end) {
             self.thinking_over = true;
         }
         self.budget(rules);
-        None
     }
 
     fn budget(&mut self, rules: &Rules) {
         if let Some(budget) = rules.thinking_budget
             && !self.thinking_over
-            && self.arrays.len >= budget
+            && self.at >= budget
             && self.forced.is_empty()
         {
             self.forced.extend(&rules.think_end);
@@ -183,16 +273,15 @@ impl Row {
         decode: &dyn Decode,
         reader: &dyn ReadAnswer,
     ) -> TraceRecord {
-        let tokens = self.arrays.len;
-        let natural = |finish| matches!(finish, Finish::Stop | Finish::Length | Finish::Loop);
+        let tokens = self.at;
         // the stop token of a trace that was cancelled with it is no longer (or now) part of its text
-        let reread = |r: &TraceRecord| self.arrays.token_ids.len() == tokens && (finish == Finish::Stop) != (r.finish == Finish::Stop);
+        let reread = |r: &TraceRecord| self.ids().len() == tokens && (finish == Finish::Stop) != (r.finish == Finish::Stop);
         // what was read from a record in full keeps what the record says of it
         if let Some(record) = self.record.as_ref().filter(|r| r.tokens == tokens && !reread(r)) {
             let mut same = TraceRecord::clone(record);
             same.finish = if self.broken { Finish::Failed } else { finish };
             same.phase = Phase::of(warmup);
-            same.fresh = natural(finish) && !natural(record.finish);
+            same.fresh = is_natural(finish) && !is_natural(record.finish);
             match (&same.answer, &same.text) {
                 (Some(answer), _) if same.answer_key.is_none() => same.answer_key = Some(reader.key(answer)),
                 (None, Some(text)) => same.read(text.clone(), reader),
@@ -201,6 +290,10 @@ impl Row {
             return same;
         }
         let sum = self.self_certainty.filter(|_| tokens > 0);
+        let arrays = match self.own {
+            Some(own) => own,
+            None => self.record.as_ref().map_or_else(Arrays::default, |r| r.arrays.first(tokens)),
+        };
         let mut record = TraceRecord {
             problem_id: problem.to_owned(),
             trace: self.trace,
@@ -216,8 +309,8 @@ impl Row {
             fresh: self
                 .record
                 .as_ref()
-                .is_none_or(|r| tokens > r.tokens || (tokens == r.tokens && natural(finish) && !natural(r.finish))),
-            arrays: self.arrays,
+                .is_none_or(|r| tokens > r.tokens || (tokens == r.tokens && is_natural(finish) && !is_natural(r.finish))),
+            arrays,
             ..TraceRecord::default()
         };
         if record.arrays.token_ids.len() == tokens {
@@ -228,6 +321,16 @@ impl Row {
         }
         record
     }
+}
+
+/// Whether a trace ended by itself or by a rule that holds in every run of these settings.
+pub(crate) fn is_natural(finish: Finish) -> bool {
+    matches!(finish, Finish::Stop | Finish::Length | Finish::Loop)
+}
+
+/// The first `n` of an array that may be shorter, which is then one that is not known.
+fn so_far<T>(array: &[T], n: usize) -> &[T] {
+    array.get(..n).unwrap_or_default()
 }
 
 /// Whether the ids end in one exact cycle of any length, often and long enough.

@@ -9,7 +9,7 @@ use crate::run::Status;
 use crate::solve::Books;
 
 /// The layout that this version writes.
-pub const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 /// What was decided over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! DeepConf, online and offline: "Deep Think with Confidence" (arXiv 2508.15260), sections 3.1 to 3.3, algorithms 1 and 2.
 
-use crate::interface::{ClassId, Decision, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome};
+use crate::interface::{ClassId, Decision, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Watching};
 use crate::percentile::percentile;
 use crate::pool::{Book, Filter, SETTLE_AFTER};
 use crate::scores::Statistic;
@@ -103,6 +103,13 @@ impl Strategy for Online {
 
     fn is_warmup(&self, trace: TraceId) -> bool {
         (trace as usize) < self.warmup
+    }
+
+    fn watching(&self, trace: TraceId) -> Watching {
+        match (self.bar, self.book.window()) {
+            (Some(bar), Some(window)) if !self.is_warmup(trace) && window <= self.max_tokens => Watching::Below { window, bar },
+            _ => Watching::Nothing,
+        }
     }
 
     fn observe(&mut self, trace: TraceId, token: &TokenScalars) -> Step {
@@ -220,6 +227,10 @@ impl Strategy for Offline {
     fn begin(&mut self, limits: &Limits) -> usize {
         *self = Self::new(std::mem::take(&mut self.name), self.settings);
         limits.traces
+    }
+
+    fn watching(&self, _: TraceId) -> Watching {
+        Watching::Nothing
     }
 
     fn observe(&mut self, _: TraceId, _: &TokenScalars) -> Step {

@@ -1,7 +1,11 @@
 //! What a strategy is told and what it answers: the one interface between a run and its decisions.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use crate::measured::Measured;
+use crate::scores::TraceScores;
 use crate::vote::VoteKind;
 
 /// Index of a trace within its problem, counted from 0 in the order of launching.
@@ -133,6 +137,36 @@ pub struct TraceOutcome<'a> {
     pub logprobs: &'a [f32],
     /// Mean over tokens of `-(1/V) sum_j log p_j - log V`, if measured.
     pub self_certainty: Option<f64>,
+    /// Its statistics where a replay knows these instead of the tokens.
+    pub measured: Option<&'a Arc<Measured>>,
+}
+
+impl TraceOutcome<'_> {
+    /// The trace's statistics for a group size; without one those that need it are left out.
+    pub fn scores(&self, window: Option<usize>) -> TraceScores {
+        match self.measured {
+            Some(measured) => measured.scores(window),
+            None => TraceScores::new(self.confidences, self.logprobs, self.self_certainty, window),
+        }
+    }
+}
+
+/// What [`Strategy::observe`] would answer to the next tokens of a trace, as long as no trace ends: a replay passes over tokens to which the answer is
+/// known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Watching {
+    /// That is not known: each token must be shown.
+    EveryToken,
+    /// It goes on, whatever they are.
+    Nothing,
+    /// It stops as soon as the mean confidence of the last `window` tokens is below `bar`; the window starts to fill with the trace's first token.
+    Below {
+        /// Group size in tokens.
+        window: usize,
+        /// The bar.
+        bar: f64,
+    },
 }
 
 /// Decides how many traces run, when one stops, when all stop, and which answer wins.
@@ -156,7 +190,12 @@ pub trait Strategy: Send {
         false
     }
 
-    /// Called once for each token of each live trace. Allocates at most at a trace's first token.
+    /// What [`Strategy::observe`] would answer to the trace's next tokens. Where that is known it need not be called for each of them.
+    fn watching(&self, _trace: TraceId) -> Watching {
+        Watching::EveryToken
+    }
+
+    /// Called once for each token of each live trace, unless [`Strategy::watching`] knows the answer. Allocates at most at a trace's first token.
     fn observe(&mut self, trace: TraceId, token: &TokenScalars) -> Step;
 
     /// Called once for each trace that ended, also those it stopped itself, but not for those cancelled by [`Next::Done`].

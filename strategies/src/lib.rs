@@ -18,6 +18,7 @@
 //!         confidences: &[],
 //!         logprobs: &[],
 //!         self_certainty: None,
+//!         measured: None,
 //!     });
 //! }
 //! assert_eq!(strategy.decide().answer, Some(ClassId(7)));
@@ -28,6 +29,7 @@ pub mod confidence;
 mod deepconf;
 mod interface;
 mod majority;
+mod measured;
 mod overrides;
 mod percentile;
 mod pool;
@@ -42,8 +44,10 @@ pub mod windows;
 pub use deepconf::{Offline, Online, keep_top_bar};
 pub use interface::{
     Ballot, ClassId, Decision, Fate, Finish, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Vote,
+    Watching,
 };
 pub use majority::Majority;
+pub use measured::{Measured, Windowed};
 pub use overrides::Overrides;
 pub use percentile::percentile;
 pub use preset::{Preset, PresetError, describe, names, source};

@@ -1,6 +1,6 @@
 //! Majority over complete traces: "Self-Consistency" (arXiv 2203.11171).
 
-use crate::interface::{ClassId, Decision, Limits, Needs, Next, Step, Strategy, TokenScalars, TraceOutcome};
+use crate::interface::{ClassId, Decision, Limits, Needs, Next, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Watching};
 use crate::pool::{Book, SETTLE_AFTER};
 use crate::settings::MajoritySettings;
 use crate::vote::VoteKind;
@@ -42,7 +42,11 @@ impl Strategy for Majority {
         limits.traces
     }
 
-    fn observe(&mut self, _: u32, _: &TokenScalars) -> Step {
+    fn watching(&self, _: TraceId) -> Watching {
+        Watching::Nothing
+    }
+
+    fn observe(&mut self, _: TraceId, _: &TokenScalars) -> Step {
         Step::Continue
     }
 

@@ -1,8 +1,10 @@
 //! The ballot book that the strategies share: what remains of each ended trace, which of them may vote, and the decision.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::interface::{ClassId, Decision, Finish, PoolKind, TraceId, TraceOutcome};
+use crate::measured::Measured;
 use crate::scores::{Statistic, TraceScores};
 use crate::settings::Window;
 use crate::vote::{Tally, VoteKind, Voter};
@@ -65,6 +67,28 @@ pub(crate) struct Rule<'a> {
     pub(crate) hold: &'a dyn Fn(&[Voter]) -> Option<Tally>,
 }
 
+/// What the statistics of a trace are taken from as soon as the window is settled.
+#[derive(Clone, Debug)]
+enum Waiting {
+    Confidences(Vec<f32>),
+    Measured(Arc<Measured>),
+}
+
+impl Waiting {
+    /// Adds the statistics that had to wait for the window.
+    fn windowed(&self, scores: TraceScores, window: Option<usize>) -> TraceScores {
+        let waited = match self {
+            Waiting::Confidences(c) => TraceScores::new(c, &[], None, window),
+            Waiting::Measured(m) => m.scores(window),
+        };
+        TraceScores {
+            sequence_logprob: scores.sequence_logprob,
+            self_certainty: scores.self_certainty,
+            ..waited
+        }
+    }
+}
+
 /// Every ended trace of a problem, by index.
 ///
 /// Confidences are kept only until the window is settled, that is for the first `settle_after` traces that ended by themselves
@@ -76,7 +100,7 @@ pub(crate) struct Book {
     fixed: Option<usize>,
     window: Option<usize>,
     entries: BTreeMap<TraceId, Entry>,
-    waiting: BTreeMap<TraceId, Vec<f32>>,
+    waiting: BTreeMap<TraceId, Waiting>,
     /// Of the traces that settled the window: how many there were, and how many filled it.
     filled: Option<(usize, usize)>,
 }
@@ -106,12 +130,16 @@ impl Book {
         // What failed or was cancelled never votes and tells nothing: no scores, no answer.
         let counts = !matches!(o.finish, Finish::Failed | Finish::Cancelled);
         let scores = if counts {
-            TraceScores::new(o.confidences, o.logprobs, o.self_certainty, self.window)
+            o.scores(self.window)
         } else {
             TraceScores::default()
         };
-        if counts && self.window.is_none() && !o.confidences.is_empty() {
-            self.waiting.insert(o.trace, o.confidences.to_vec());
+        if counts && self.window.is_none() {
+            let waiting = match o.measured {
+                Some(measured) => Waiting::Measured(measured.clone()),
+                None => Waiting::Confidences(o.confidences.to_vec()),
+            };
+            self.waiting.insert(o.trace, waiting);
         }
         let class = o.class.filter(|_| counts);
         self.entries.insert(
@@ -137,9 +165,9 @@ impl Book {
         }
         self.window = self.fixed.or_else(|| auto_window(&lengths));
         self.filled = self.window.map(|w| (lengths.len(), lengths.iter().filter(|&&l| l >= w).count()));
-        for (trace, confidences) in std::mem::take(&mut self.waiting) {
+        for (trace, waiting) in std::mem::take(&mut self.waiting) {
             if let Some(e) = self.entries.get_mut(&trace) {
-                e.scores = windowed(e.scores, &confidences, self.window);
+                e.scores = waiting.windowed(e.scores, self.window);
             }
         }
     }
@@ -294,13 +322,5 @@ impl Book {
                 if self.fixed.is_some() { " or \"auto\"" } else { "" }
             )
         })
-    }
-}
-
-/// Adds the statistics that had to wait for the window.
-fn windowed(scores: TraceScores, confidences: &[f32], window: Option<usize>) -> TraceScores {
-    TraceScores {
-        sequence_logprob: scores.sequence_logprob,
-        ..TraceScores::new(confidences, &[], scores.self_certainty, window)
     }
 }

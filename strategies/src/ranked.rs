@@ -1,6 +1,6 @@
 //! Strategies that rank complete traces by one score: best-of-N and Borda voting.
 
-use crate::interface::{ClassId, Decision, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome};
+use crate::interface::{ClassId, Decision, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Watching};
 use crate::pool::{Book, Filter, Rule, SETTLE_AFTER};
 use crate::scores::Statistic;
 use crate::settings::{BestOfNSettings, BordaSettings};
@@ -20,6 +20,10 @@ macro_rules! complete_traces {
         fn begin(&mut self, limits: &Limits) -> usize {
             *self = Self::new(std::mem::take(&mut self.name), self.settings);
             limits.traces
+        }
+
+        fn watching(&self, _: TraceId) -> Watching {
+            Watching::Nothing
         }
 
         fn observe(&mut self, _: TraceId, _: &TokenScalars) -> Step {

@@ -1,6 +1,6 @@
 //! Strategies that look at answers alone and end a problem early: Adaptive-Consistency, ESC, short-m@k.
 
-use crate::interface::{ClassId, Decision, Finish, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome};
+use crate::interface::{ClassId, Decision, Finish, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Watching};
 use crate::pool::{Book, Filter, Rule, SETTLE_AFTER};
 use crate::settings::{AdaptiveSettings, EscSettings, ShortestSettings};
 use crate::vote::{Tally, VoteKind, Voter};
@@ -14,6 +14,10 @@ macro_rules! answers_alone {
 
         fn needs(&self) -> Needs {
             Needs::default()
+        }
+
+        fn watching(&self, _: TraceId) -> Watching {
+            Watching::Nothing
         }
 
         fn observe(&mut self, _: TraceId, _: &TokenScalars) -> Step {

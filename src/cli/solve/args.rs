@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 use tts::Settings;
+use tts::runner::default_strategy;
 use tts::strategies::{Consensus, Overrides, Preset, Statistic, VoteKind, Window};
 
 use crate::cli::args::{BatchArgs, ModelArgs, SamplingArgs, Switch};
@@ -57,10 +58,10 @@ pub(crate) struct SolveArgs {
 /// Which strategy decides, and settings over its preset's.
 #[derive(Args)]
 #[command(next_help_heading = "Strategy")]
-struct StrategyArgs {
-    /// A strategy of `tts list strategies`, or a preset file
-    #[arg(long, value_name = "NAME|FILE.toml", default_value = "deepconf-low")]
-    strategy: String,
+pub(crate) struct StrategyArgs {
+    /// A strategy of `tts list strategies`, or a preset file [default: deepconf-low; of a recording: its own]
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    strategy: Option<String>,
     /// Complete traces that set the bar
     #[arg(long, value_name = "N")]
     warmup: Option<usize>,
@@ -143,7 +144,10 @@ impl SolveArgs {
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
         let (limits, prompt) = (&self.limits, &self.prompt);
         Ok(Settings {
-            strategy: self.strategy.preset()?,
+            strategy: match self.strategy.named()? {
+                Some(preset) => preset,
+                None => self.strategy.over(default_strategy())?,
+            },
             traces: self.traces,
             slots: self.batch.slots,
             max_batch: self.batch.max_batch.0,
@@ -166,15 +170,13 @@ impl SolveArgs {
 }
 
 impl StrategyArgs {
-    fn preset(&self) -> anyhow::Result<Preset> {
-        let name = &self.strategy;
-        let is_file = Path::new(name).extension().is_some_and(|e| e == "toml") || name.contains(['/', '\\']);
-        let mut preset = if is_file {
-            let text = std::fs::read_to_string(name).map_err(|e| anyhow!("the strategy file {name} cannot be read: {e}"))?;
-            Preset::from_toml(&text, name)?
-        } else {
-            Preset::named(name)?
-        };
+    /// The preset that was named, with the flags over it.
+    pub(crate) fn named(&self) -> anyhow::Result<Option<Preset>> {
+        self.strategy.as_deref().map(|name| self.over(preset(name)?)).transpose()
+    }
+
+    /// A preset with the flags over it.
+    pub(crate) fn over(&self, mut preset: Preset) -> anyhow::Result<Preset> {
         preset.apply(&Overrides {
             warmup: self.warmup,
             window: self.window,
@@ -191,6 +193,16 @@ impl StrategyArgs {
         })?;
         Ok(preset)
     }
+}
+
+/// A shipped preset, or one from a file.
+pub(crate) fn preset(name: &str) -> anyhow::Result<Preset> {
+    let is_file = Path::new(name).extension().is_some_and(|e| e == "toml") || name.contains(['/', '\\']);
+    if !is_file {
+        return Ok(Preset::named(name)?);
+    }
+    let text = std::fs::read_to_string(name).map_err(|e| anyhow!("the strategy file {name} cannot be read: {e}"))?;
+    Ok(Preset::from_toml(&text, name)?)
 }
 
 fn vote(name: &str) -> Result<VoteKind, String> {

@@ -21,11 +21,11 @@ use tts::{Error, Runner, Watch};
 
 use super::printer::Printer;
 use super::{ExitStatus, interrupt, nearest, number, task};
-pub(crate) use args::SolveArgs;
+pub(crate) use args::{SolveArgs, StrategyArgs, preset};
 use board::Board;
 use recording::Recorder;
 pub(crate) use report::drawn as report_table;
-use report::{Report, Summary};
+pub(crate) use report::{Report, Summary};
 
 /// Rows that keep the machine busy: problems run side by side until there are as many.
 const BUSY_ROWS: usize = 128;

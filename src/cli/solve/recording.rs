@@ -104,5 +104,8 @@ fn manifest(runner: &Runner, prepared: &[Prepared], data: Option<String>, answer
         "answers": answers,
     });
     let machine = json!({ "threads": resolved.threads, "tier": resolved.tier.name(), "model": loaded.name });
-    Ok(Manifest::new(traces, decisions, data, machine))
+    Ok(Manifest {
+        problems: prepared.iter().map(|p| p.id.clone()).collect(),
+        ..Manifest::new(traces, decisions, data, machine)
+    })
 }

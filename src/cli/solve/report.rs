@@ -24,16 +24,16 @@ const FATES: [(&str, &str); 6] = [
 ];
 
 /// A problem's result.
-pub(super) struct Report {
+pub(crate) struct Report {
     /// The object of `--json`.
-    pub(super) result: Value,
+    pub(crate) result: Value,
     /// Tokens that all traces would have taken, estimated; nothing for a result of an earlier run.
-    pub(super) full_tokens: Option<f64>,
+    pub(crate) full_tokens: Option<f64>,
 }
 
 impl Report {
     /// Prints an object, a report, a line of a set, or the answer alone.
-    pub(super) fn print(&self, of_set: bool, budget: usize, printer: &Printer) -> anyhow::Result<()> {
+    pub(crate) fn print(&self, of_set: bool, budget: usize, printer: &Printer) -> anyhow::Result<()> {
         if printer.json() {
             return printer.object(&self.result);
         }
@@ -243,9 +243,9 @@ pub(crate) fn drawn(table: Builder, numbers: usize) -> String {
 
 /// How a set went.
 #[derive(Default)]
-pub(super) struct Summary {
-    pub(super) answered: u64,
-    pub(super) not_started: u64,
+pub(crate) struct Summary {
+    pub(crate) answered: u64,
+    pub(crate) not_started: u64,
     problems: u64,
     graded: u64,
     right: u64,
@@ -256,7 +256,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn add(&mut self, report: &Report) {
+    pub(crate) fn add(&mut self, report: &Report) {
         let result = &report.result;
         self.problems += 1;
         for warning in report.warnings() {
@@ -271,7 +271,7 @@ impl Summary {
         self.traces += result["traces"]["launched"].as_u64().unwrap_or_default();
     }
 
-    pub(super) fn print(&self, printer: &Printer) {
+    pub(crate) fn print(&self, printer: &Printer) {
         for (times, first) in self.warnings.values() {
             let more = if *times > 1 {
                 format!(" (and so {} more)", plural(times - 1, "problem"))

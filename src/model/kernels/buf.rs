@@ -14,10 +14,14 @@ pub(crate) fn padded(n: usize) -> usize {
     n.div_ceil(PAD) * PAD
 }
 
+/// Elements from which memory is mapped with large pages where the system has them: streams over it then miss fewer address translations.
+const MAPPED: usize = 1 << 20;
+
 /// `len` zeroed elements, aligned to 64 bytes.
 pub(crate) struct Buf {
     ptr: NonNull<f32>,
     len: usize,
+    map: Option<memmap2::MmapMut>,
 }
 
 // SAFETY: Buf owns its memory like a Vec<f32>
@@ -28,16 +32,42 @@ unsafe impl Sync for Buf {}
 impl Buf {
     /// Zeroed memory for `len` elements.
     pub(crate) fn zeroed(len: usize) -> Self {
+        if len >= MAPPED
+            && let Ok(mut map) = memmap2::MmapMut::map_anon(len * size_of::<f32>())
+            && let Some(ptr) = NonNull::new(map.as_mut_ptr().cast::<f32>())
+        {
+            #[cfg(target_os = "linux")]
+            let _ = map.advise(memmap2::Advice::HugePage);
+            return Self { ptr, len, map: Some(map) };
+        }
         let layout = Self::layout(len);
         // SAFETY: the layout's size is not zero
         let raw = unsafe { alloc_zeroed(layout) };
         let ptr = NonNull::new(raw.cast::<f32>()).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { ptr, len }
+        Self { ptr, len, map: None }
     }
 
     /// The memory, for kernels whose tasks write disjoint parts of it.
     pub(crate) fn raw(&self) -> *mut f32 {
         self.ptr.as_ptr()
+    }
+
+    /// The memory as bytes.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: ptr is valid for len elements of four bytes, and &mut self is unique
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.len * size_of::<f32>()) }
+    }
+
+    /// The memory as bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: as above, and only read
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.len * size_of::<f32>()) }
+    }
+
+    /// The memory as pairs of 16-bit numbers.
+    pub(crate) fn words_mut(&mut self) -> &mut [u32] {
+        // SAFETY: every bit pattern is a u32
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.len) }
     }
 
     fn layout(len: usize) -> Layout {
@@ -55,8 +85,10 @@ impl Clone for Buf {
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with the same layout
-        unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
+        if self.map.is_none() {
+            // SAFETY: allocated in `zeroed` with the same layout
+            unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
+        }
     }
 }
 

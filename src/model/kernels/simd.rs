@@ -13,6 +13,9 @@ pub enum Tier {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// AVX-512 on processors whose bf16 dot products are faster than their f32 products (AMD Zen 4 and later). Products with bf16 weights round
+    /// their input to bf16; everything else is as in [`Tier::Avx512`].
+    Avx512Bf16,
 }
 
 impl Tier {
@@ -26,7 +29,9 @@ impl Tier {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
             if avx2 && avx512 {
-                return Tier::Avx512;
+                // Intel's first cores with these instructions run them at half the speed of f32
+                let fast = is_x86_feature_detected!("avx512bf16") && x86::is_amd();
+                return if fast { Tier::Avx512Bf16 } else { Tier::Avx512 };
             }
             if avx2 {
                 return Tier::Avx2;
@@ -38,18 +43,19 @@ impl Tier {
     /// Every tier that this machine can run, lowest first.
     pub fn available() -> Vec<Self> {
         let best = Self::detect();
-        [Tier::Portable, Tier::Avx2, Tier::Avx512]
+        [Tier::Portable, Tier::Avx2, Tier::Avx512, Tier::Avx512Bf16]
             .into_iter()
             .filter(|t| *t <= best)
             .collect()
     }
 
-    /// `portable`, `avx2` or `avx512`.
+    /// `portable`, `avx2`, `avx512` or `avx512bf16`.
     pub fn name(self) -> &'static str {
         match self {
             Tier::Portable => "portable",
             Tier::Avx2 => "avx2",
             Tier::Avx512 => "avx512",
+            Tier::Avx512Bf16 => "avx512bf16",
         }
     }
 
@@ -82,7 +88,10 @@ pub(crate) trait Simd: Copy {
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(p: *const f32) -> Self::V;
     unsafe fn store(p: *mut f32, v: Self::V);
-    unsafe fn load_bf16(p: *const u16) -> Self::V;
+    /// bf16 numbers in pairs: the first of each, then the second
+    unsafe fn load_bf16_pairs(p: *const u32) -> (Self::V, Self::V);
+    unsafe fn load_u8(p: *const u8) -> Self::V;
+    unsafe fn load_i8(p: *const u8) -> Self::V;
     unsafe fn load_f16(p: *const u16) -> Self::V;
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
@@ -160,9 +169,22 @@ impl Simd for Portable {
         unsafe { p.cast::<[f32; P]>().write_unaligned(v) }
     }
     #[inline(always)]
-    unsafe fn load_bf16(p: *const u16) -> Self::V {
-        let raw = unsafe { p.cast::<[u16; P]>().read_unaligned() };
-        each(|i| f32::from_bits(u32::from(raw[i]) << 16))
+    unsafe fn load_bf16_pairs(p: *const u32) -> (Self::V, Self::V) {
+        let raw = unsafe { p.cast::<[u32; P]>().read_unaligned() };
+        (
+            each(|i| f32::from_bits(raw[i] << 16)),
+            each(|i| f32::from_bits(raw[i] & 0xffff_0000)),
+        )
+    }
+    #[inline(always)]
+    unsafe fn load_u8(p: *const u8) -> Self::V {
+        let raw = unsafe { p.cast::<[u8; P]>().read_unaligned() };
+        each(|i| f32::from(raw[i]))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(p: *const u8) -> Self::V {
+        let raw = unsafe { p.cast::<[i8; P]>().read_unaligned() };
+        each(|i| f32::from(raw[i]))
     }
     #[inline(always)]
     unsafe fn load_f16(p: *const u16) -> Self::V {
@@ -234,6 +256,11 @@ mod x86 {
     use super::Simd;
     use std::arch::x86_64::*;
 
+    pub(super) fn is_amd() -> bool {
+        let leaf = __cpuid(0);
+        [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+    }
+
     #[derive(Clone, Copy)]
     pub(crate) struct Avx2;
 
@@ -253,11 +280,20 @@ mod x86 {
             unsafe { _mm256_storeu_ps(p, v) }
         }
         #[inline(always)]
-        unsafe fn load_bf16(p: *const u16) -> Self::V {
+        unsafe fn load_bf16_pairs(p: *const u32) -> (Self::V, Self::V) {
             unsafe {
-                let raw = _mm_loadu_si128(p.cast());
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(raw)))
+                let raw = _mm256_loadu_si256(p.cast());
+                let second = _mm256_and_si256(raw, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+                (_mm256_castsi256_ps(_mm256_slli_epi32::<16>(raw)), _mm256_castsi256_ps(second))
             }
+        }
+        #[inline(always)]
+        unsafe fn load_u8(p: *const u8) -> Self::V {
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn load_i8(p: *const u8) -> Self::V {
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) }
         }
         #[inline(always)]
         unsafe fn load_f16(p: *const u16) -> Self::V {
@@ -343,11 +379,20 @@ mod x86 {
             unsafe { _mm512_storeu_ps(p, v) }
         }
         #[inline(always)]
-        unsafe fn load_bf16(p: *const u16) -> Self::V {
+        unsafe fn load_bf16_pairs(p: *const u32) -> (Self::V, Self::V) {
             unsafe {
-                let raw = _mm256_loadu_si256(p.cast());
-                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(raw)))
+                let raw = _mm512_loadu_si512(p.cast());
+                let second = _mm512_and_si512(raw, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+                (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(raw)), _mm512_castsi512_ps(second))
             }
+        }
+        #[inline(always)]
+        unsafe fn load_u8(p: *const u8) -> Self::V {
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn load_i8(p: *const u8) -> Self::V {
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
         }
         #[inline(always)]
         unsafe fn load_f16(p: *const u16) -> Self::V {
@@ -430,7 +475,7 @@ macro_rules! tiers {
             unsafe {
                 match tier {
                     #[cfg(target_arch = "x86_64")]
-                    simd::Tier::Avx512 => avx512($($arg),*),
+                    simd::Tier::Avx512 | simd::Tier::Avx512Bf16 => avx512($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     simd::Tier::Avx2 => avx2($($arg),*),
                     _ => $body::<simd::Portable>($($arg),*),

@@ -2,6 +2,7 @@
 //! (Hugging Face's). Everything is checked when a checkpoint is opened: sizes before anything is allocated, every tensor
 //! that the model needs with its shape, and whatever would change the arithmetic and is not carried out is refused.
 
+pub(crate) mod codes;
 mod dequant;
 mod digest;
 mod folder;

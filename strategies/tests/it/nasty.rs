@@ -128,6 +128,7 @@ fn calls_nobody_should_make() {
             confidences: &[4.0, 5.0, 6.0],
             logprobs: &[-1.0, -1.0, -1.0],
             self_certainty: Some(0.5),
+            measured: None,
         };
         for finish in [Finish::Cancelled, Finish::Stop, Finish::LowConfidence] {
             s.finished(&outcome(0, finish));
@@ -162,6 +163,7 @@ fn after_done_it_stays_done() {
             confidences: &[4.0, 5.0, 6.0],
             logprobs: &[],
             self_certainty: None,
+            measured: None,
         });
         assert_eq!(next == Next::Done, trace >= 3);
     }

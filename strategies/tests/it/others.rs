@@ -150,6 +150,7 @@ fn scored(s: &mut dyn Decides, traces: &[(u32, f64)]) {
             confidences: &[],
             logprobs: &[-1.0, -2.0, -0.5],
             self_certainty: (self_certainty > 0.0).then_some(self_certainty),
+            measured: None,
         });
     }
 }

@@ -108,6 +108,7 @@ pub(crate) fn run(strategy: &mut dyn Strategy, scripts: &[Script], slots: usize)
                 confidences: &script.confidences[..tokens],
                 logprobs: &[],
                 self_certainty: None,
+                measured: None,
             };
             match strategy.finished(&outcome) {
                 Next::Launch(n) => queued += n,

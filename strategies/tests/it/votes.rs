@@ -104,6 +104,7 @@ fn a_recording_without_confidences_is_enough_for_majority() {
         confidences: &[],
         logprobs: &[],
         self_certainty: None,
+        measured: None,
     };
     strategy.finished(&outcome);
     strategy.finished(&outcome);
@@ -182,6 +183,7 @@ proptest! {
                     confidences: &confidences,
                     logprobs: &[],
                     self_certainty: None,
+                    measured: None,
                 });
             }
             s.decide()

@@ -1,0 +1,82 @@
+//! Products of bf16 inputs with bf16 weights, two k-steps an instruction, summed in f32.
+
+use super::Input;
+use crate::model::kernels::buf::Buf;
+
+/// k-pairs that are multiplied at a time: a panel slice of 32 KiB stays in the first-level cache.
+#[cfg(target_arch = "x86_64")]
+const DEPTH: usize = 256;
+
+/// The tile of `x` and panel `panel` of `[.., k]` weights in pairs. Only on the tier that has the instruction.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn multiply(x: Input<u32>, k: usize, weights: &Buf, panel: usize, tile: &mut Buf) {
+    use crate::model::packing::WIDTH;
+    let pairs = k.div_ceil(2);
+    let data = &weights[panel * pairs * WIDTH..][..pairs * WIDTH];
+    for start in (0..pairs).step_by(DEPTH) {
+        let depth = DEPTH.min(pairs - start);
+        // SAFETY: x has `count` rows of `pairs` pairs, data has pairs x WIDTH, the tile has room for all rows; the tier was detected
+        unsafe { x86::inner(x, start, data.as_ptr().add(start * WIDTH), depth, tile.as_mut_ptr(), start == 0) };
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn multiply(_: Input<u32>, _: usize, _: &Buf, _: usize, _: &mut Buf) {
+    unreachable!("no other processor has the tier");
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::Input;
+    use crate::model::packing::WIDTH;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    pub(super) unsafe fn inner(x: Input<u32>, start: usize, w: *const f32, depth: usize, tile: *mut f32, first: bool) {
+        let mut r = 0;
+        while r < x.count {
+            // SAFETY: rows r.. exist
+            unsafe {
+                let (a, c) = (x.data.add(r * x.stride + start), tile.add(r * WIDTH));
+                r += match x.count - r {
+                    12.. => micro::<12>(a, x.stride, w, depth, c, first),
+                    8..12 => micro::<8>(a, x.stride, w, depth, c, first),
+                    4..8 => micro::<4>(a, x.stride, w, depth, c, first),
+                    2..4 => micro::<2>(a, x.stride, w, depth, c, first),
+                    _ => micro::<1>(a, x.stride, w, depth, c, first),
+                };
+            }
+        }
+    }
+
+    /// `M` rows x [`WIDTH`] columns, accumulators in registers.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    unsafe fn micro<const M: usize>(a: *const u32, stride: usize, w: *const f32, depth: usize, c: *mut f32, first: bool) -> usize {
+        // SAFETY: the caller's pointers cover M rows, depth pairs and the tile
+        unsafe {
+            let mut acc = [[_mm512_setzero_ps(); 2]; M];
+            if !first {
+                for (m, acc) in acc.iter_mut().enumerate() {
+                    *acc = [_mm512_loadu_ps(c.add(m * WIDTH)), _mm512_loadu_ps(c.add(m * WIDTH + 16))];
+                }
+            }
+            for p in 0..depth {
+                let pair = |at: *const f32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(at.cast()));
+                let (w0, w1) = (pair(w.add(p * WIDTH)), pair(w.add(p * WIDTH + 16)));
+                for (m, acc) in acc.iter_mut().enumerate() {
+                    let x = _mm512_set1_epi32(*a.add(m * stride + p) as i32);
+                    let x = std::mem::transmute::<__m512i, __m512bh>(x);
+                    acc[0] = _mm512_dpbf16_ps(acc[0], w0, x);
+                    acc[1] = _mm512_dpbf16_ps(acc[1], w1, x);
+                }
+            }
+            for (m, acc) in acc.iter().enumerate() {
+                _mm512_storeu_ps(c.add(m * WIDTH), acc[0]);
+                _mm512_storeu_ps(c.add(m * WIDTH + 16), acc[1]);
+            }
+        }
+        M
+    }
+}

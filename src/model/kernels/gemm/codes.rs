@@ -1,0 +1,403 @@
+//! Products of 8-bit inputs with quantised weights: integer dot products inside a group, scaled and summed in f32.
+//!
+//! The integers are exact, so they are the same with every set of instructions.
+
+use super::Input;
+use super::rounded::{GROUP, offset_of_integers};
+use crate::model::kernels::buf::Buf;
+use crate::model::kernels::simd::{Portable, Simd, Tier};
+use crate::model::packing::{Codebook, WIDTH};
+use crate::model::weights::codes::Scales;
+
+/// Integer operations beside the vectors of a tier. As with [`Simd`], all of it is unsafe for want of the instructions.
+trait Dots: Copy {
+    type S: Simd;
+    type I: Copy;
+    /// Most rows at a time.
+    const ROWS: usize;
+    unsafe fn splat(x: i32) -> Self::I;
+    /// Four codes of each lane's output.
+    unsafe fn load(p: *const u8) -> Self::I;
+    unsafe fn low_nibbles(codes: Self::I) -> Self::I;
+    unsafe fn high_nibbles(codes: Self::I) -> Self::I;
+    /// `acc + codes . x` in every lane: four unsigned codes and the same four signed integers. `WIDE` where codes may exceed 127.
+    unsafe fn dot<const WIDE: bool>(acc: Self::I, codes: Self::I, x: u32) -> Self::I;
+    unsafe fn float(x: Self::I) -> <Self::S as Simd>::V;
+}
+
+/// The tile of `x` and panel `panel` of `[.., k]` weights.
+pub(super) fn multiply(tier: Tier, x: Input<u32>, k: usize, book: &Codebook, panel: usize, tile: &mut Buf) {
+    let format = &book.format;
+    let bytes = k / format.block * Codebook::block_bytes(format);
+    let data = &book.data.bytes()[panel * bytes..][..bytes];
+    tile[..x.count * WIDTH].fill(0.0);
+    // SAFETY: the slices have the lengths that the kernel asks for; a tier exists only where its instructions do
+    unsafe { dispatch(tier, x, k, book, data.as_ptr(), tile.as_mut_ptr()) }
+}
+
+unsafe fn dispatch(tier: Tier, x: Input<u32>, k: usize, book: &Codebook, data: *const u8, tile: *mut f32) {
+    // SAFETY: see `multiply`
+    unsafe {
+        match tier {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 | Tier::Avx512Bf16 if x86::has_vnni() => x86::vnni(x, k, book, data, tile),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 | Tier::Avx512Bf16 => x86::avx512(x, k, book, data, tile),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2 => x86::avx2(x, k, book, data, tile),
+            _ => rows::<Plain>(x, k, book, data, tile),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn rows<D: Dots>(x: Input<u32>, k: usize, book: &Codebook, data: *const u8, tile: *mut f32) {
+    let mut r = 0;
+    while r < x.count {
+        let left = (x.count - r).min(D::ROWS);
+        // SAFETY: rows r.. exist
+        unsafe {
+            let part = Input {
+                data: x.data.add(r * x.stride),
+                ..x
+            };
+            let tile = tile.add(r * WIDTH);
+            r += match left {
+                12.. => columns::<D, 12>(part, k, book, data, tile),
+                8..12 => columns::<D, 8>(part, k, book, data, tile),
+                4..8 => columns::<D, 4>(part, k, book, data, tile),
+                2..4 => columns::<D, 2>(part, k, book, data, tile),
+                _ => columns::<D, 1>(part, k, book, data, tile),
+            };
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn columns<D: Dots, const M: usize>(x: Input<u32>, k: usize, book: &Codebook, data: *const u8, tile: *mut f32) -> usize {
+    if M > D::ROWS {
+        return M;
+    }
+    for first in (0..WIDTH).step_by(2 * D::S::LANES) {
+        // SAFETY: the caller's pointers cover all columns
+        unsafe {
+            if book.format.bits == 4 {
+                micro::<D, M, 4, false>(x, k, book, data, first, tile);
+            } else if book.format.zero == 128 {
+                micro::<D, M, 8, true>(x, k, book, data, first, tile);
+            } else {
+                micro::<D, M, 8, false>(x, k, book, data, first, tile);
+            }
+        }
+    }
+    M
+}
+
+/// `M` rows x two vectors of columns from `first`. Integer sums of a group stay in registers, the f32 sums wait in the tile.
+#[inline(always)]
+unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const WIDE: bool>(
+    x: Input<u32>,
+    k: usize,
+    book: &Codebook,
+    data: *const u8,
+    first: usize,
+    tile: *mut f32,
+) {
+    let format = &book.format;
+    let (lanes, groups) = (<D::S as Simd>::LANES, format.groups());
+    let (unit, header) = (Codebook::block_bytes(format), Codebook::header(format));
+    let (integers, all) = (offset_of_integers(k), k / GROUP);
+    let line = WIDTH * 4;
+    // SAFETY: every offset below lies in a row of x, in a block of the panel or in the tile
+    unsafe {
+        for b in 0..k / format.block {
+            let block = data.add(b * unit);
+            for g in 0..groups {
+                // the group's place among groups of the same length, and among the input's groups
+                let at = b * groups + g;
+                let input = at * format.group / GROUP;
+                let mut codes = block.add(header + g * Codebook::group_bytes(format) + first * 4);
+                let steps = x.data.add(integers + at * format.group / 4);
+                let sum = |m: usize| {
+                    let sums = x.data.add(m * x.stride + all).cast::<i32>();
+                    if format.group == GROUP {
+                        *sums.add(2 * at) + *sums.add(2 * at + 1)
+                    } else {
+                        *sums.add(at)
+                    }
+                };
+                let mut acc = [[D::splat(0); 2]; M];
+                if format.zero != 0 {
+                    for (m, acc) in acc.iter_mut().enumerate() {
+                        *acc = [D::splat(-format.zero * sum(m)); 2];
+                    }
+                }
+                if BITS == 4 {
+                    for step in (0..format.group / 4).step_by(2) {
+                        let both = [D::load(codes), D::load(codes.add(lanes * 4))];
+                        for (half, w) in [both.map(|w| D::low_nibbles(w)), both.map(|w| D::high_nibbles(w))]
+                            .iter()
+                            .enumerate()
+                        {
+                            for (m, acc) in acc.iter_mut().enumerate() {
+                                let x = *steps.add(m * x.stride + step + half);
+                                acc[0] = D::dot::<WIDE>(acc[0], w[0], x);
+                                acc[1] = D::dot::<WIDE>(acc[1], w[1], x);
+                            }
+                        }
+                        codes = codes.add(line);
+                    }
+                } else {
+                    for step in 0..format.group / 4 {
+                        let w = [D::load(codes), D::load(codes.add(lanes * 4))];
+                        for (m, acc) in acc.iter_mut().enumerate() {
+                            let x = *steps.add(m * x.stride + step);
+                            acc[0] = D::dot::<WIDE>(acc[0], w[0], x);
+                            acc[1] = D::dot::<WIDE>(acc[1], w[1], x);
+                        }
+                        codes = codes.add(line);
+                    }
+                }
+                let scale = scales::<D::S>(book, block, g, first);
+                let minimum = minima::<D::S>(book, block, g, first);
+                for (m, acc) in acc.iter().enumerate() {
+                    let step = *x.data.add(m * x.stride + input).cast::<f32>();
+                    for n in 0..2 {
+                        let at = tile.add(m * WIDTH + first + n * lanes);
+                        let factor = D::S::mul(scale[n], D::S::splat(step));
+                        let mut sum_f = D::S::fma(D::float(acc[n]), factor, D::S::load(at));
+                        if let Some(minimum) = minimum {
+                            sum_f = D::S::fma(minimum[n], D::S::splat(-(step * sum(m) as f32)), sum_f);
+                        }
+                        D::S::store(at, sum_f);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Scales of group `g` for two vectors of columns from `first`.
+#[inline(always)]
+unsafe fn scales<S: Simd>(book: &Codebook, block: *const u8, g: usize, first: usize) -> [S::V; 2] {
+    let format = &book.format;
+    [first, first + S::LANES].map(|column| {
+        // SAFETY: the header holds them
+        unsafe {
+            let own = S::load_f16(block.cast::<u16>().add(column));
+            let integers = block.add(if format.minima { 4 * WIDTH } else { 2 * WIDTH } + g * WIDTH + column);
+            match format.scales {
+                Scales::Block => own,
+                Scales::Unsigned => S::mul(own, S::load_u8(integers)),
+                Scales::Signed => S::mul(own, S::load_i8(integers)),
+            }
+        }
+    })
+}
+
+/// Minima of group `g`, if the format has them.
+#[inline(always)]
+unsafe fn minima<S: Simd>(book: &Codebook, block: *const u8, g: usize, first: usize) -> Option<[S::V; 2]> {
+    let format = &book.format;
+    format.minima.then(|| {
+        [first, first + S::LANES].map(|column| {
+            // SAFETY: the header holds them
+            unsafe {
+                let own = S::load_f16(block.cast::<u16>().add(WIDTH + column));
+                match format.scales {
+                    Scales::Block => S::sub(S::splat(0.0), own),
+                    _ => S::mul(own, S::load_u8(block.add(4 * WIDTH + (format.groups() + g) * WIDTH + column))),
+                }
+            }
+        })
+    })
+}
+
+/// Plain integers.
+#[derive(Clone, Copy)]
+struct Plain;
+
+impl Dots for Plain {
+    type S = Portable;
+    type I = [i32; 8];
+    const ROWS: usize = 4;
+    #[inline(always)]
+    unsafe fn splat(x: i32) -> Self::I {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const u8) -> Self::I {
+        unsafe { p.cast::<Self::I>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn low_nibbles(codes: Self::I) -> Self::I {
+        codes.map(|c| c & 0x0f0f_0f0f)
+    }
+    #[inline(always)]
+    unsafe fn high_nibbles(codes: Self::I) -> Self::I {
+        codes.map(|c| c >> 4 & 0x0f0f_0f0f)
+    }
+    #[inline(always)]
+    unsafe fn dot<const WIDE: bool>(mut acc: Self::I, codes: Self::I, x: u32) -> Self::I {
+        for byte in 0..4 {
+            let x = i32::from((x >> (8 * byte)) as i8);
+            for (acc, codes) in acc.iter_mut().zip(codes) {
+                *acc += (codes >> (8 * byte) & 255) * x;
+            }
+        }
+        acc
+    }
+    #[inline(always)]
+    unsafe fn float(x: Self::I) -> [f32; 8] {
+        x.map(|x| x as f32)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Codebook, Dots, Input, rows};
+    use crate::model::kernels::simd::{Avx2, Avx512};
+
+    /// 512-bit integer dot products.
+    #[derive(Clone, Copy)]
+    struct Vnni;
+    /// 512-bit vectors, products of 16-bit numbers.
+    #[derive(Clone, Copy)]
+    struct Wide;
+    /// 256-bit vectors, products of 16-bit numbers.
+    #[derive(Clone, Copy)]
+    struct Narrow;
+
+    pub(super) fn has_vnni() -> bool {
+        is_x86_feature_detected!("avx512vnni")
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    pub(super) unsafe fn vnni(x: Input<u32>, k: usize, book: &Codebook, data: *const u8, tile: *mut f32) {
+        unsafe { rows::<Vnni>(x, k, book, data, tile) }
+    }
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    pub(super) unsafe fn avx512(x: Input<u32>, k: usize, book: &Codebook, data: *const u8, tile: *mut f32) {
+        unsafe { rows::<Wide>(x, k, book, data, tile) }
+    }
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) unsafe fn avx2(x: Input<u32>, k: usize, book: &Codebook, data: *const u8, tile: *mut f32) {
+        unsafe { rows::<Narrow>(x, k, book, data, tile) }
+    }
+
+    impl Dots for Vnni {
+        type S = Avx512;
+        type I = __m512i;
+        const ROWS: usize = 12;
+        #[inline(always)]
+        unsafe fn splat(x: i32) -> Self::I {
+            unsafe { _mm512_set1_epi32(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const u8) -> Self::I {
+            unsafe { _mm512_loadu_si512(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn low_nibbles(codes: Self::I) -> Self::I {
+            unsafe { _mm512_and_si512(codes, _mm512_set1_epi8(15)) }
+        }
+        #[inline(always)]
+        unsafe fn high_nibbles(codes: Self::I) -> Self::I {
+            unsafe { _mm512_and_si512(_mm512_srli_epi16::<4>(codes), _mm512_set1_epi8(15)) }
+        }
+        #[inline(always)]
+        unsafe fn dot<const WIDE: bool>(acc: Self::I, codes: Self::I, x: u32) -> Self::I {
+            unsafe { _mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(x as i32)) }
+        }
+        #[inline(always)]
+        unsafe fn float(x: Self::I) -> __m512 {
+            unsafe { _mm512_cvtepi32_ps(x) }
+        }
+    }
+
+    impl Dots for Wide {
+        type S = Avx512;
+        type I = __m512i;
+        const ROWS: usize = 8;
+        #[inline(always)]
+        unsafe fn splat(x: i32) -> Self::I {
+            unsafe { _mm512_set1_epi32(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const u8) -> Self::I {
+            unsafe { _mm512_loadu_si512(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn low_nibbles(codes: Self::I) -> Self::I {
+            unsafe { Vnni::low_nibbles(codes) }
+        }
+        #[inline(always)]
+        unsafe fn high_nibbles(codes: Self::I) -> Self::I {
+            unsafe { Vnni::high_nibbles(codes) }
+        }
+        #[inline(always)]
+        unsafe fn dot<const WIDE: bool>(acc: Self::I, codes: Self::I, x: u32) -> Self::I {
+            unsafe {
+                let x = _mm512_set1_epi32(x as i32);
+                if !WIDE {
+                    let pairs = _mm512_maddubs_epi16(codes, x);
+                    return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+                }
+                // the sum of two products of wide codes does not fit 16 bits: even and odd bytes apart
+                let (even, odd) = (_mm512_and_si512(codes, _mm512_set1_epi16(255)), _mm512_srli_epi16::<8>(codes));
+                let x_even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x));
+                let x_odd = _mm512_srai_epi16::<8>(x);
+                let sum = _mm512_add_epi32(_mm512_madd_epi16(even, x_even), _mm512_madd_epi16(odd, x_odd));
+                _mm512_add_epi32(acc, sum)
+            }
+        }
+        #[inline(always)]
+        unsafe fn float(x: Self::I) -> __m512 {
+            unsafe { _mm512_cvtepi32_ps(x) }
+        }
+    }
+
+    impl Dots for Narrow {
+        type S = Avx2;
+        type I = __m256i;
+        const ROWS: usize = 4;
+        #[inline(always)]
+        unsafe fn splat(x: i32) -> Self::I {
+            unsafe { _mm256_set1_epi32(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const u8) -> Self::I {
+            unsafe { _mm256_loadu_si256(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn low_nibbles(codes: Self::I) -> Self::I {
+            unsafe { _mm256_and_si256(codes, _mm256_set1_epi8(15)) }
+        }
+        #[inline(always)]
+        unsafe fn high_nibbles(codes: Self::I) -> Self::I {
+            unsafe { _mm256_and_si256(_mm256_srli_epi16::<4>(codes), _mm256_set1_epi8(15)) }
+        }
+        #[inline(always)]
+        unsafe fn dot<const WIDE: bool>(acc: Self::I, codes: Self::I, x: u32) -> Self::I {
+            unsafe {
+                let x = _mm256_set1_epi32(x as i32);
+                if !WIDE {
+                    let pairs = _mm256_maddubs_epi16(codes, x);
+                    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+                }
+                // as above
+                let (even, odd) = (_mm256_and_si256(codes, _mm256_set1_epi16(255)), _mm256_srli_epi16::<8>(codes));
+                let x_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
+                let x_odd = _mm256_srai_epi16::<8>(x);
+                let sum = _mm256_add_epi32(_mm256_madd_epi16(even, x_even), _mm256_madd_epi16(odd, x_odd));
+                _mm256_add_epi32(acc, sum)
+            }
+        }
+        #[inline(always)]
+        unsafe fn float(x: Self::I) -> __m256 {
+            unsafe { _mm256_cvtepi32_ps(x) }
+        }
+    }
+}

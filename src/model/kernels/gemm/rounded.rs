@@ -1,0 +1,153 @@
+//! Inputs of products, rounded for kernels that multiply in less than f32.
+
+use super::Input;
+use crate::model::kernels::buf::{Buf, Rows, Shared, padded};
+use crate::model::kernels::pool::Pool;
+use crate::model::kernels::simd::{Simd, tiers};
+
+/// What an input is rounded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// bf16, to nearest even.
+    Bf16,
+    /// Integers of -127..=127 with an f32 scale for every [`GROUP`] elements.
+    Int8,
+}
+
+/// Elements that share a scale.
+pub(super) const GROUP: usize = 32;
+/// Rows that one task rounds.
+const CHUNK: usize = 8;
+
+/// A rounded copy of the rows of an input. A row of integers holds `[groups]` scales, then the sums of every half group as i32
+/// `[2 * groups]`, then the integers.
+pub(super) struct Rounded {
+    source: *const f32,
+    kind: Kind,
+    stride: usize,
+    data: Buf,
+}
+
+// SAFETY: `source` is only compared
+unsafe impl Send for Rounded {}
+// SAFETY: as above
+unsafe impl Sync for Rounded {}
+
+impl Rounded {
+    /// Whether this is `x`, rounded to `kind`.
+    pub(super) fn is(&self, x: &Rows, kind: Kind) -> bool {
+        self.source == x.as_ptr() && self.kind == kind
+    }
+    /// Rows `first..first + count`; the stride is in words of four bytes.
+    pub(super) fn rows(&self, first: usize, count: usize) -> Input<u32> {
+        Input {
+            // SAFETY: the caller's rows are those of the source
+            data: unsafe { self.data.as_ptr().add(first * self.stride).cast() },
+            stride: self.stride,
+            count,
+        }
+    }
+    /// Bytes of a copy of `rows` rows of `width`.
+    pub(super) fn bytes(rows: usize, width: usize) -> usize {
+        rows.next_power_of_two() * Kind::Bf16.stride(width).max(Kind::Int8.stride(width)) * size_of::<f32>()
+    }
+}
+
+impl Kind {
+    /// Words of four bytes in a row of `k` elements.
+    fn stride(self, k: usize) -> usize {
+        match self {
+            Kind::Bf16 => padded(k.div_ceil(2)),
+            Kind::Int8 => offset_of_integers(k) + padded(k / 4),
+        }
+    }
+}
+
+/// Words of four bytes before the integers of a row.
+pub(super) fn offset_of_integers(k: usize) -> usize {
+    padded(k / GROUP * 3)
+}
+
+/// Rounds `x`, unless that was done; returns how many of `all` are in use.
+pub(super) fn round(pool: &mut Pool, all: &mut Vec<Rounded>, used: usize, x: &Rows, kind: Kind) -> usize {
+    if all[..used].iter().any(|r| r.is(x, kind)) {
+        return used;
+    }
+    let (k, rows, stride) = (x.width(), x.rows(), kind.stride(x.width()));
+    if all.len() == used {
+        all.push(Rounded {
+            source: std::ptr::null(),
+            kind,
+            stride: 0,
+            data: Buf::zeroed(0),
+        });
+    }
+    let to = &mut all[used];
+    (to.source, to.kind, to.stride) = (x.as_ptr(), kind, stride);
+    if to.data.len() < rows * stride {
+        to.data = Buf::zeroed(rows.next_power_of_two() * stride);
+    }
+    let (tier, out) = (pool.tier(), Shared(to.data.as_mut_ptr()));
+    pool.run(rows.div_ceil(CHUNK), |task, _| {
+        for r in task * CHUNK..rows.min((task + 1) * CHUNK) {
+            // SAFETY: row r belongs to this task, and holds what its kind needs
+            unsafe {
+                let out = out.at(r * stride);
+                match kind {
+                    Kind::Bf16 => to_bf16(tier, x.row(r), out.cast()),
+                    Kind::Int8 => {
+                        let groups = k / GROUP;
+                        to_int8(tier, x.row(r), out, out.add(groups).cast(), out.add(offset_of_integers(k)).cast());
+                    }
+                }
+            }
+        }
+    });
+    used + 1
+}
+
+#[inline(always)]
+unsafe fn to_bf16_body<S: Simd>(x: &[f32], out: *mut u16) {
+    for (i, v) in x.iter().enumerate() {
+        let bits = v.to_bits();
+        // a NaN whose payload lies in the lost bits must not become an infinity
+        let rounded = if v.is_nan() {
+            bits | 0x40_0000
+        } else {
+            bits + (0x7fff + (bits >> 16 & 1))
+        };
+        unsafe { *out.add(i) = (rounded >> 16) as u16 };
+    }
+    if !x.len().is_multiple_of(2) {
+        unsafe { *out.add(x.len()) = 0 };
+    }
+}
+tiers!(fn to_bf16 = to_bf16_body(x: &[f32], out: *mut u16));
+
+#[inline(always)]
+unsafe fn to_int8_body<S: Simd>(x: &[f32], scales: *mut f32, sums: *mut i32, out: *mut i8) {
+    let (groups, _) = x.as_chunks::<GROUP>();
+    for (g, group) in groups.iter().enumerate() {
+        let (mut largest, mut poison) = (0f32, 0f32);
+        for v in group {
+            largest = if v.abs() > largest { v.abs() } else { largest };
+            // NaN where an element is NaN or infinite, else 0
+            poison += v * 0.0;
+        }
+        let scale = largest / 127.0;
+        let inverse = if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
+        let mut integers = [0i8; GROUP];
+        for (q, v) in integers.iter_mut().zip(group) {
+            // adding and taking away 1.5 * 2^23 rounds to the nearest even integer; `as` saturates and sends NaN to 0
+            *q = ((v * inverse + 12_582_912.0) - 12_582_912.0) as i8;
+        }
+        let (low, high) = integers.split_at(GROUP / 2);
+        unsafe {
+            *scales.add(g) = scale + poison;
+            *sums.add(2 * g) = low.iter().map(|q| i32::from(*q)).sum();
+            *sums.add(2 * g + 1) = high.iter().map(|q| i32::from(*q)).sum();
+            out.add(g * GROUP).cast::<[i8; GROUP]>().write_unaligned(integers);
+        }
+    }
+}
+tiers!(fn to_int8 = to_int8_body(x: &[f32], scales: *mut f32, sums: *mut i32, out: *mut i8));

@@ -1,0 +1,404 @@
+//! A recording as replays read it: every problem's traces without texts and tokens, from a cache where the recording is large.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+use tts_strategies::windows::auto_window;
+
+use super::error::RunFolderError;
+use super::foreign::{self, Foreign};
+use super::manifest::{Manifest, replace};
+use super::recording::{Files, Recording};
+use super::scalars;
+use super::warnings::Warnings;
+use crate::solve::{TraceRecord, is_natural};
+
+/// First bytes of a cache, with the number of its layout.
+const MAGIC: &[u8; 12] = b"tts-scalars1";
+
+/// How a recording is opened for replays.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// Group sizes that will be asked for beside the automatic ones.
+    pub windows: Vec<usize>,
+    /// Bytes of traces from which on a cache is written.
+    pub cache_from: u64,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            windows: Vec::new(),
+            cache_from: 16 << 20,
+        }
+    }
+}
+
+/// What is known of a problem before its traces are read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolProblem {
+    /// Name.
+    pub id: String,
+    /// The right answer, where a line of a trace names it.
+    pub gold: Option<String>,
+    /// Recorded traces.
+    pub traces: usize,
+    /// Those that ended by themselves or at a limit that holds in every run.
+    pub complete: usize,
+    /// Those with token confidences, or statistics of them.
+    pub confident: usize,
+    /// Whether every trace has its token ids.
+    pub ids: bool,
+    /// Whether any trace has its text.
+    pub texts: bool,
+    at: u64,
+    len: u64,
+    check: String,
+}
+
+/// The head of a cache.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Head {
+    /// sizes and times of the files that it was made from
+    made_from: Vec<(u64, u128)>,
+    digest: String,
+    windows: Vec<usize>,
+    warnings: Vec<String>,
+    problems: Vec<PoolProblem>,
+}
+
+enum Blocks {
+    Memory(Vec<u8>),
+    /// the file, and where its blocks begin
+    Cache(Mutex<File>, u64),
+}
+
+/// A recording whose traces can be read problem by problem without their texts and tokens.
+pub struct Pool {
+    path: PathBuf,
+    head: Head,
+    blocks: Blocks,
+    /// what was decided over it, and its manifest
+    decided: Option<Recording>,
+    /// texts and tokens: opened when they are first asked for
+    whole: OnceLock<Recording>,
+    /// recordings made elsewhere are held as they are
+    foreign: BTreeMap<String, Vec<Arc<TraceRecord>>>,
+}
+
+impl Pool {
+    /// Opens a run folder, a .jsonl file of traces, or one of the other shapes that [`crate::run`] names.
+    ///
+    /// # Errors
+    /// When there are no traces, or a file cannot be read.
+    pub fn open(path: &Path, options: &PoolOptions) -> Result<Self, RunFolderError> {
+        let files = Files::named(path);
+        if !files.traces.is_file() {
+            return Err(RunFolderError::NoRecording(path.to_owned()));
+        }
+        if path.is_file() && foreign::is_one(path)? {
+            return Self::of_foreign(path, options);
+        }
+        let decided = Recording::of_problems(path)?;
+        let cache = cache_of(path);
+        if let Some((head, blocks)) = read_cache(&cache, &files, &options.windows) {
+            return Ok(Self {
+                path: path.to_owned(),
+                head,
+                blocks,
+                decided: Some(decided),
+                whole: OnceLock::new(),
+                foreign: BTreeMap::new(),
+            });
+        }
+        // before the files are read: what is appended meanwhile makes the cache one of older files
+        let made_from = made_from(&files);
+        let recording = Recording::open(path)?;
+        let mut builder = Builder::new(&options.windows);
+        for id in recording.problems() {
+            let mut records = Vec::new();
+            let lengths = recording.lengths(&id);
+            let windows = windows(&lengths, &options.windows);
+            recording.each(&id, |record| {
+                builder.saw(&record);
+                records.push(scalars::lean(record, &windows));
+            })?;
+            builder.problem(id.clone(), recording.gold(&id), &records);
+        }
+        let digest = digest(&files.traces)?;
+        let warnings = recording.warnings();
+        let (head, blocks) = builder.finish(made_from, digest, warnings);
+        let size: u64 = head.made_from.iter().map(|(size, _)| size).sum();
+        if size >= options.cache_from
+            && let Err(error) = write_cache(&cache, &head, &blocks)
+        {
+            tracing::info!(%error, "no cache of the recording");
+        }
+        let whole = OnceLock::new();
+        let _ = whole.set(recording);
+        Ok(Self {
+            path: path.to_owned(),
+            head,
+            blocks: Blocks::Memory(blocks),
+            decided: Some(decided),
+            whole,
+            foreign: BTreeMap::new(),
+        })
+    }
+
+    fn of_foreign(path: &Path, options: &PoolOptions) -> Result<Self, RunFolderError> {
+        let mut warnings = Warnings::default();
+        let problems = foreign::read(path, &mut warnings)?;
+        let mut builder = Builder::new(&options.windows);
+        let mut held = BTreeMap::new();
+        for Foreign { id, gold, records } in problems {
+            let lengths: Vec<usize> = records.iter().filter(|r| is_natural(r.finish)).map(|r| r.tokens).collect();
+            let windows = windows(&lengths, &options.windows);
+            let mut lean = Vec::new();
+            for record in &records {
+                builder.saw(record);
+                lean.push(scalars::lean(record.clone(), &windows));
+            }
+            builder.problem(id.clone(), gold, &lean);
+            if records.iter().any(|r| r.text.is_some() || !r.arrays.confidence.is_empty()) {
+                held.insert(id, records.into_iter().map(Arc::new).collect());
+            }
+        }
+        let (head, blocks) = builder.finish(Vec::new(), digest(path)?, warnings.sentences());
+        if head.problems.is_empty() {
+            return Err(RunFolderError::NoRecording(path.to_owned()));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            head,
+            blocks: Blocks::Memory(blocks),
+            decided: None,
+            whole: OnceLock::new(),
+            foreign: held,
+        })
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// What it was recorded with, if that is known.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.decided.as_ref()?.manifest()
+    }
+    /// blake3 of the lines of the traces, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.head.digest
+    }
+    /// The problems, in the order in which they appear.
+    pub fn problems(&self) -> &[PoolProblem] {
+        &self.head.problems
+    }
+    /// Counted sentences about what was passed over.
+    pub fn warnings(&self) -> &[String] {
+        &self.head.warnings
+    }
+    /// What was decided over the recording when it was made.
+    pub fn decided(&self) -> Option<&Recording> {
+        self.decided.as_ref()
+    }
+
+    /// A problem's traces without texts and arrays, each with its statistics, by ascending index.
+    ///
+    /// # Errors
+    /// When the recording cannot be read, or was changed meanwhile.
+    pub fn traces(&self, problem: &PoolProblem) -> Result<Vec<Arc<TraceRecord>>, RunFolderError> {
+        let damaged = || RunFolderError::Damaged {
+            path: cache_of(&self.path),
+            reason: format!("the cache does not hold problem `{}` as it was written; delete it", problem.id),
+        };
+        let held;
+        let bytes = match &self.blocks {
+            Blocks::Memory(all) => {
+                let at = problem.at as usize;
+                all.get(at..at + problem.len as usize).ok_or_else(damaged)?
+            }
+            Blocks::Cache(file, start) => {
+                let mut bytes = vec![0; problem.len as usize];
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.seek(SeekFrom::Start(start + problem.at))
+                    .and_then(|_| file.read_exact(&mut bytes))
+                    .map_err(RunFolderError::io("read", &cache_of(&self.path)))?;
+                drop(file);
+                if check(&bytes) != problem.check {
+                    return Err(damaged());
+                }
+                held = bytes;
+                &held
+            }
+        };
+        scalars::decode(bytes, &problem.id).ok_or_else(damaged)
+    }
+
+    /// The whole recording, with its texts and tokens; nothing for one made elsewhere that holds none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn recording(&self) -> Result<Option<&Recording>, RunFolderError> {
+        if self.decided.is_none() {
+            return Ok(None);
+        }
+        if self.whole.get().is_none() {
+            let _ = self.whole.set(Recording::open(&self.path)?);
+        }
+        Ok(self.whole.get())
+    }
+
+    /// A problem's traces with all that was recorded of them.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn whole(&self, problem: &PoolProblem) -> Result<Vec<Arc<TraceRecord>>, RunFolderError> {
+        match (self.recording()?, self.foreign.get(&problem.id)) {
+            (Some(recording), _) => recording.recorded(&problem.id),
+            (None, Some(records)) => Ok(records.clone()),
+            (None, None) => self.traces(problem),
+        }
+    }
+}
+
+/// The group sizes that an automatic window may come to for traces of these lengths, and those asked for.
+fn windows(lengths: &[usize], asked: &[usize]) -> Vec<usize> {
+    let mut windows = asked.to_vec();
+    let auto = |length: Option<&usize>| auto_window(&[*length?]);
+    if let (Some(mut window), Some(most)) = (auto(lengths.iter().min()), auto(lengths.iter().max())) {
+        while window <= most {
+            windows.push(window);
+            window *= 2;
+        }
+    }
+    windows.sort_unstable();
+    windows.dedup();
+    windows
+}
+
+struct Builder {
+    windows: Vec<usize>,
+    problems: Vec<PoolProblem>,
+    blocks: Vec<u8>,
+    /// of the problem that is being read
+    ids: bool,
+    texts: bool,
+}
+
+impl Builder {
+    fn new(windows: &[usize]) -> Self {
+        Self {
+            windows: windows.to_vec(),
+            problems: Vec::new(),
+            blocks: Vec::new(),
+            ids: true,
+            texts: false,
+        }
+    }
+
+    fn saw(&mut self, record: &TraceRecord) {
+        self.ids &= record.arrays.token_ids.len() == record.tokens;
+        self.texts |= record.text.is_some();
+    }
+
+    fn problem(&mut self, id: String, gold: Option<String>, records: &[TraceRecord]) {
+        let bytes = scalars::encode(records);
+        let confident = |r: &&TraceRecord| r.measured.as_ref().is_some_and(|m| m.mean.is_some() || !m.windows.is_empty());
+        self.problems.push(PoolProblem {
+            id,
+            gold,
+            traces: records.len(),
+            complete: records.iter().filter(|r| is_natural(r.finish)).count(),
+            confident: records.iter().filter(confident).count(),
+            ids: std::mem::replace(&mut self.ids, true) && !records.is_empty(),
+            texts: std::mem::take(&mut self.texts),
+            at: self.blocks.len() as u64,
+            len: bytes.len() as u64,
+            check: check(&bytes),
+        });
+        self.blocks.extend(bytes);
+    }
+
+    fn finish(self, made_from: Vec<(u64, u128)>, digest: String, warnings: Vec<String>) -> (Head, Vec<u8>) {
+        let head = Head {
+            made_from,
+            digest,
+            windows: self.windows,
+            warnings,
+            problems: self.problems,
+        };
+        (head, self.blocks)
+    }
+}
+
+fn check(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..16].to_owned()
+}
+
+fn digest(path: &Path) -> Result<String, RunFolderError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = File::open(path).map_err(RunFolderError::io("open", path))?;
+    std::io::copy(&mut file, &mut hasher).map_err(RunFolderError::io("read", path))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Where a recording's cache is.
+fn cache_of(path: &Path) -> PathBuf {
+    if path.is_file() {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".scalars");
+        name.into()
+    } else {
+        path.join("scalars.bin")
+    }
+}
+
+/// Size and time of change of the files that a cache depends on.
+fn made_from(files: &Files) -> Vec<(u64, u128)> {
+    let of = |path: &PathBuf| {
+        let meta = std::fs::metadata(path).ok()?;
+        let changed = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some((meta.len(), changed.as_nanos()))
+    };
+    [&files.traces, &files.tokens].map(|f| of(f).unwrap_or_default()).to_vec()
+}
+
+/// The cache, if it is one of these files as they are and holds the windows asked for.
+fn read_cache(path: &Path, files: &Files, windows: &[usize]) -> Option<(Head, Blocks)> {
+    let mut file = File::open(path).ok()?;
+    let mut start = [0; 20];
+    file.read_exact(&mut start).ok()?;
+    let len = u64::from_le_bytes(start[12..].try_into().ok()?);
+    if &start[..12] != MAGIC || len > file.metadata().ok()?.len() {
+        return None;
+    }
+    let mut head = vec![0; len as usize];
+    file.read_exact(&mut head).ok()?;
+    let head: Head = serde_json::from_slice(&head).ok()?;
+    let fits = head.made_from == made_from(files) && windows.iter().all(|w| head.windows.contains(w));
+    fits.then(|| (head, Blocks::Cache(Mutex::new(file), 20 + len)))
+}
+
+fn write_cache(path: &Path, head: &Head, blocks: &[u8]) -> Result<(), RunFolderError> {
+    let head = serde_json::to_vec(head).expect("a head is plain data");
+    let mut tmp = path.as_os_str().to_owned();
+    tmp.push(".tmp");
+    replace(path, Path::new(&tmp), |file| {
+        file.write_all(MAGIC)?;
+        file.write_all(&(head.len() as u64).to_le_bytes())?;
+        file.write_all(&head)?;
+        file.write_all(blocks)
+    })
+}
+
+/// Keeps the compiler honest: the threads of a sweep share a pool.
+const _: fn() = || {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Pool>();
+};
