@@ -34,4 +34,5 @@
 
 mod files;
 
-pub use files::{Decided, Header, Line, Pool, SCHEMA, Source};
+pub(crate) use files::SCHEMA;
+pub use files::{Decided, Header, Line, Pool, Source};

@@ -38,7 +38,7 @@ pub(crate) fn about(evidence: &Evidence) -> Vec<Facts> {
             fact(evidence.kind, &evidence.path.display().to_string()),
         ],
     );
-    let manifest = evidence.recording.as_ref().and_then(|r| r.manifest());
+    let manifest = evidence.recorded.as_ref().and_then(|r| r.pool().manifest());
     let header = evidence.header.as_ref();
     let data = header.and_then(|h| h.data.as_deref()).or_else(|| manifest.and_then(|m| m.data.as_deref()));
     let mut set = vec![fact("digest", data.unwrap_or(unknown)), fact("problems", &evidence.pools.len().to_string())];
@@ -71,7 +71,7 @@ pub(crate) fn about(evidence: &Evidence) -> Vec<Facts> {
             "Sweep",
             vec![
                 fact("recording", header.recording.path.as_deref().unwrap_or("this folder")),
-                fact("recording digest", &header.recording.digest),
+                fact("digest of the recorded traces", &header.recording.digest),
                 fact("budgets", &list(header.budgets.iter().map(ToString::to_string).collect())),
                 fact("slots", &list(header.slots.iter().map(|s| s.map_or_else(|| "traces, at most 64".to_owned(), |s| s.to_string())).collect())),
                 fact("resamples", &header.resamples.map_or_else(|| "none: recorded order".to_owned(), |r| r.to_string())),
@@ -139,18 +139,20 @@ pub(crate) fn notes(counts: &Counts, arms: &[Arm]) -> Vec<String> {
             }
         ));
     }
-    if arms.iter().any(|a| a.resamples > 1) {
+    if arms.iter().any(|a| a.resamples > 1 && a.basis == Basis::Replayed) {
         notes.push(
             "Every strategy saw the same resampled traces of the same problems, so differences are paired. Draws of a whole pool differ in their order alone.".to_owned(),
         );
-    } else if arms.iter().any(|a| a.accuracy.is_some()) {
-        notes.push("Each problem was decided once: how much other traces would have changed is not known from one draw.".to_owned());
+    }
+    if arms.iter().any(|a| a.accuracy.is_some() && a.resamples == 1) {
+        notes.push("Where each problem was decided once, how much other traces would have changed is not known from that one draw.".to_owned());
     }
     if arms.iter().any(|a| a.basis == Basis::Counted) {
         notes.push(format!(
             "\u{201c}{COUNTED}\u{201d} is plain majority over k of the recorded traces, counted by this report over 64 draws; all others were decided by the strategy itself."
         ));
     }
+    notes.push("Groups and tails are of the strategy\u{2019}s fixed window; else of an eighth of the problem\u{2019}s median trace as a power of two, at least 16 and at most 2048 tokens.".to_owned());
     notes.push("Tokens are generated tokens, each counted once by the fate of its trace; prompts are not in them. The sequential span is the number of steps one after another.".to_owned());
     if counts.right > 0 {
         notes.push("A trace without an answer casts no vote and is not right; a trace that was cut off counts as wrong.".to_owned());

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 use tts_evals::answer::{AnswerKind, ReadAnswer, RuleReader};
 use tts_evals::task::Task;
+use tts_strategies::windows::auto_window;
 use tts_strategies::{Finish, TraceScores};
 
 use super::ReportError;
 use super::results::Basis;
-use crate::run::{Recording, Status};
-use crate::solve::{Books, TraceRecord};
+use crate::backend::Recorded;
+use crate::run::{self, Manifest, PoolOptions, PoolProblem, Status};
+use crate::solve::{Books, TraceRecord, is_natural};
 use crate::sweep::{Decided, Header, Line, Pool};
 
 /// The folder of a sweep holds this file.
@@ -45,7 +48,7 @@ pub(crate) struct Evidence {
     pub(crate) path: PathBuf,
     /// of the sweep, or of the run folder's decisions
     pub(crate) header: Option<Header>,
-    pub(crate) recording: Option<Recording>,
+    pub(crate) recorded: Option<Recorded>,
     /// how answers are compared
     pub(crate) answers: Value,
     pub(crate) pools: Vec<Pool>,
@@ -71,15 +74,16 @@ impl Evidence {
     }
 
     fn of_run(path: &Path) -> Result<Self, ReportError> {
-        let recording = Recording::open(path)?;
-        let manifest = recording.manifest().cloned();
+        let manifest = manifest(path);
         let answers = manifest.as_ref().map_or(Value::Null, |m| m.decisions["answers"].clone());
+        let fixed = manifest.as_ref().and_then(|m| window(&m.decisions["strategy"]));
+        let recorded = recorded(path, &answers, fixed)?;
         let reader = reader(&answers);
         let mut evidence = Self {
             kind: "run",
             path: path.to_owned(),
             header: None,
-            recording: None,
+            recorded: None,
             answers,
             pools: Vec::new(),
             traces: None,
@@ -91,12 +95,16 @@ impl Evidence {
         };
         let mut unread = 0;
         let mut traces = Vec::new();
-        for id in recording.problems() {
-            let lines = recording.every_decided(&id)?;
-            let gold = recording.gold(&id).or_else(|| lines.iter().rev().find_map(|l| Some(l["gold"].as_str()?.to_owned())));
-            let (pool, of_problem) = gather(&recording, &id, gold.as_deref(), &reader)?;
+        for problem in recorded.pool().problems() {
+            let lines = match recorded.pool().decided() {
+                Some(decided) => decided.every_decided(&problem.id)?,
+                None => Vec::new(),
+            };
+            let graded = || lines.iter().rev().find_map(|l| Some(l["gold"].as_str()?.to_owned()));
+            let gold = problem.gold.clone().or_else(graded);
+            let (pool, of_problem) = gather(&recorded, problem, gold.as_deref(), fixed)?;
             for line in &lines {
-                match decision(&id, line, gold.as_deref(), &reader) {
+                match decision(&problem.id, line, gold.as_deref(), &reader) {
                     Some(decided) => evidence.add_decision(decided, line),
                     None => unread += 1,
                 }
@@ -112,8 +120,8 @@ impl Evidence {
             let how = if manifest.status == Status::Started { "running, or it was killed" } else { "interrupted" };
             evidence.warnings.push(format!("the run is not finished ({how}): this is about what it has so far"));
         }
-        evidence.warnings.extend(recording.warnings());
-        evidence.recording = Some(recording);
+        evidence.warnings.extend_from_slice(recorded.pool().warnings());
+        evidence.recorded = Some(recorded);
         Ok(evidence)
     }
 
@@ -165,29 +173,33 @@ impl Evidence {
             warnings.push("the sweep is not finished: this is about what it has so far".to_owned());
         }
         let place = header.recording.path.as_ref().map_or_else(|| path.to_owned(), PathBuf::from);
-        let recording = match Recording::open(&place) {
-            Ok(recording) => Some(recording),
+        let fixed = header.strategies.iter().find_map(window);
+        let recorded = match recorded(&place, &header.answers, fixed) {
+            Ok(recorded) => Some(recorded),
             Err(e) => {
                 warnings.push(format!("the recording is not at hand, so scores, votes and single traces are left out ({e})"));
                 None
             }
         };
-        let reader = reader(&header.answers);
         let mut traces = None;
-        if let Some(recording) = &recording {
+        if let Some(recorded) = &recorded {
             let mut all = Vec::new();
             for pool in &pools {
-                all.push(gather(recording, &pool.problem_id, pool.gold.as_deref(), &reader)?.1);
+                let problem = recorded.pool().problems().iter().find(|p| p.id == pool.problem_id);
+                all.push(match problem {
+                    Some(problem) => gather(recorded, problem, pool.gold.as_deref(), fixed)?.1,
+                    None => Traces::default(),
+                });
             }
             traces = Some(all);
-            warnings.extend(recording.warnings());
+            warnings.extend_from_slice(recorded.pool().warnings());
         }
         Ok(Self {
             kind: "sweep",
             path: path.to_owned(),
             answers: header.answers.clone(),
             header: Some(header),
-            recording,
+            recorded,
             pools,
             traces,
             decided: decided.into_iter().map(|d| (Basis::Replayed, d)).collect(),
@@ -265,16 +277,40 @@ pub(crate) fn reader(answers: &Value) -> RuleReader {
     reader
 }
 
-/// A problem's traces without their tokens, each graded.
-pub(crate) fn gather(recording: &Recording, id: &str, gold: Option<&str>, reader: &RuleReader) -> Result<(Pool, Traces), ReportError> {
+/// The manifest beside a recording, if it has one that can be read.
+fn manifest(path: &Path) -> Option<Manifest> {
+    Manifest::read(path).ok().flatten()
+}
+
+/// The group size that a preset fixes.
+fn window(strategy: &Value) -> Option<usize> {
+    strategy["settings"]["window"].as_u64().map(|w| w as usize).filter(|w| *w > 0)
+}
+
+/// Opens a recording for decisions over it.
+pub(crate) fn recorded(path: &Path, answers: &Value, window: Option<usize>) -> Result<Recorded, ReportError> {
+    let options = PoolOptions {
+        windows: window.into_iter().collect(),
+        ..PoolOptions::default()
+    };
+    let pool = run::Pool::open(path, &options)?;
+    Ok(Recorded::new(Arc::new(pool), Arc::new(reader(answers)), false))
+}
+
+/// A problem's traces without their tokens, each graded, with the scores of the fixed window, else of the automatic one.
+pub(crate) fn gather(recorded: &Recorded, problem: &PoolProblem, gold: Option<&str>, window: Option<usize>) -> Result<(Pool, Traces), ReportError> {
+    let reader = recorded.reader();
     let mut verdicts: BTreeMap<String, bool> = BTreeMap::new();
     let mut traces = Traces::default();
-    for record in recording.without_tokens(id)? {
-        if !matches!(record.finish, Finish::Stop | Finish::Length | Finish::Loop) {
+    let records = recorded.traces(problem)?;
+    let lengths: Vec<usize> = records.iter().filter(|r| is_natural(r.finish)).map(|r| r.tokens).collect();
+    let window = window.or_else(|| auto_window(&lengths));
+    for record in records {
+        if !is_natural(record.finish) {
             traces.incomplete += 1;
             continue;
         }
-        let answer = answer(&record, reader);
+        let answer = answer(&record);
         let right = gold.map(|gold| {
             answer
                 .as_ref()
@@ -285,12 +321,15 @@ pub(crate) fn gather(recording: &Recording, id: &str, gold: Option<&str>, reader
             tokens: record.tokens as u64,
             answer,
             right,
-            scores: record.scores,
+            scores: record.measured.as_ref().map_or(record.scores, |m| TraceScores {
+                self_certainty: record.scores.self_certainty.or(m.self_certainty),
+                ..m.scores(window)
+            }),
         });
     }
     let complete = &traces.complete;
     let pool = Pool {
-        problem_id: id.to_owned(),
+        problem_id: problem.id.clone(),
         gold: gold.map(str::to_owned),
         traces: complete.len() as u64,
         answered: complete.iter().filter(|t| t.answer.is_some()).count() as u64,
@@ -301,17 +340,11 @@ pub(crate) fn gather(recording: &Recording, id: &str, gold: Option<&str>, reader
 }
 
 /// The answer of a trace that ended by itself, and its class.
-fn answer(record: &TraceRecord, reader: &RuleReader) -> Option<(String, String)> {
+fn answer(record: &TraceRecord) -> Option<(String, String)> {
     if record.finish != Finish::Stop {
         return None;
     }
-    let answer = match (&record.answer, &record.text) {
-        (Some(answer), _) => answer.clone(),
-        (None, Some(text)) => reader.read(text)?.answer,
-        (None, None) => return None,
-    };
-    let key = record.answer_key.clone().unwrap_or_else(|| reader.key(&answer));
-    Some((answer, key))
+    Some((record.answer.clone()?, record.answer_key.clone()?))
 }
 
 /// A line of problems.jsonl as a decision over one draw.

@@ -22,6 +22,7 @@ pub use results::{
 pub use tables::{Table, TableKind};
 pub use timeline::{Lane, Timeline};
 
+use crate::backend::RunError;
 use crate::run::RunFolderError;
 use evidence::Evidence;
 
@@ -32,6 +33,9 @@ pub enum ReportError {
     /// No run folder.
     #[error(transparent)]
     Run(#[from] RunFolderError),
+    /// A recording that cannot be decided over.
+    #[error(transparent)]
+    Recorded(#[from] RunError),
     /// The system refused.
     #[error("cannot read {}: {source}; check the path and its permissions", path.display())]
     Read {

@@ -1,6 +1,6 @@
 //! One problem's traces over time: decided once more over the record, to see when each began, when it ended, and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -11,7 +11,8 @@ use tts_strategies::{Fate, Preset, TraceId};
 
 use super::ReportError;
 use super::evidence::Evidence;
-use crate::run::{Recording, outside};
+use crate::backend::Recorded;
+use crate::run::{PoolProblem, outside};
 use crate::solve::{Bounds, Decode, Outside, Phase, Problem, Rules, Setup, Token, TraceRecord};
 
 /// Points of a trace's line that are kept: of each stretch the lowest, so that no dip is lost.
@@ -90,14 +91,17 @@ impl Decode for NoText {
 
 /// The picture of a problem, or of the one that shows most; `None` where no trace is recorded.
 pub(crate) fn timeline(evidence: &Evidence, wanted: Option<&str>, warnings: &mut Vec<String>) -> Result<Option<Timeline>, ReportError> {
-    let Some(recording) = &evidence.recording else { return Ok(None) };
+    let Some(recorded) = &evidence.recorded else { return Ok(None) };
     let Some(at) = choose(evidence, wanted)? else { return Ok(None) };
     let pool = &evidence.pools[at];
-    let Some(plan) = plan(evidence, recording, &pool.problem_id)? else {
+    let Some(problem) = recorded.pool().problems().iter().find(|p| p.id == pool.problem_id) else {
+        return Ok(None);
+    };
+    let Some(plan) = plan(evidence, recorded, problem)? else {
         warnings.push("no strategy that this version knows decided here, so no problem's traces are drawn over time".to_owned());
         return Ok(None);
     };
-    let records = recording.recorded(&pool.problem_id)?;
+    let records = recorded.with_tokens(problem, &recorded.traces(problem)?)?;
     if records.is_empty() {
         return Ok(None);
     }
@@ -114,10 +118,11 @@ fn choose(evidence: &Evidence, wanted: Option<&str>) -> Result<Option<usize>, Re
         });
     }
     // something stopped, then as many right as wrong traces
-    let stopped: BTreeMap<&str, u64> = evidence.decided.iter().map(|(_, d)| (d.problem_id.as_str(), d.trace_fates.stopped)).collect();
+    let stopping = evidence.decided.iter().filter(|(_, d)| d.trace_fates.stopped > 0);
+    let stopped: BTreeSet<&str> = stopping.map(|(_, d)| d.problem_id.as_str()).collect();
     let telling = |i: &usize| {
         let pool = &evidence.pools[*i];
-        let stops = stopped.get(pool.problem_id.as_str()).is_some_and(|s| *s > 0);
+        let stops = stopped.contains(pool.problem_id.as_str());
         let right = pool.right.unwrap_or(0);
         (stops, right.min(pool.traces.saturating_sub(right)), pool.traces, std::cmp::Reverse(*i))
     };
@@ -132,10 +137,10 @@ fn preset(value: &Value) -> Option<Preset> {
     Preset::from_toml(&text, name).ok().map(|preset| Preset { name: name.to_owned(), ..preset })
 }
 
-fn plan(evidence: &Evidence, recording: &Recording, problem: &str) -> Result<Option<Plan>, ReportError> {
+fn plan(evidence: &Evidence, recorded: &Recorded, problem: &PoolProblem) -> Result<Option<Plan>, ReportError> {
     if let Some(header) = &evidence.header {
         let most = header.budgets.iter().copied().max().unwrap_or(1).max(1);
-        let budget = most.min(recording.traces(problem).max(1));
+        let budget = most.min(problem.traces.max(1));
         let presets: Vec<Preset> = header.strategies.iter().filter_map(preset).collect();
         let watches = presets.iter().position(|p| matches!(p.settings, tts_strategies::Settings::DeepconfOnline(_))).unwrap_or(0);
         let slots = header.slots.first().copied().flatten().unwrap_or(64).clamp(1, budget);
@@ -148,11 +153,14 @@ fn plan(evidence: &Evidence, recording: &Recording, problem: &str) -> Result<Opt
             expected: None,
         }));
     }
-    let lines = recording.every_decided(problem)?;
+    let lines = match recorded.pool().decided() {
+        Some(decided) => decided.every_decided(&problem.id)?,
+        None => Vec::new(),
+    };
     // the newest in which a bar was set, else the newest
     let line = lines.iter().rev().find(|l| l["threshold"].is_number()).or(lines.last());
     let Some(line) = line else {
-        let budget = recording.traces(problem).max(1);
+        let budget = problem.traces.max(1);
         return Ok(Preset::named("majority").ok().map(|preset| Plan {
             preset,
             budget,
@@ -164,7 +172,7 @@ fn plan(evidence: &Evidence, recording: &Recording, problem: &str) -> Result<Opt
     };
     let decisions = &line["decisions"];
     let number = |value: &Value| value.as_u64().map(|n| n as usize).filter(|n| *n > 0);
-    let budget = number(&decisions["traces"]).unwrap_or_else(|| recording.traces(problem).max(1));
+    let budget = number(&decisions["traces"]).unwrap_or_else(|| problem.traces.max(1));
     Ok(preset(&decisions["strategy"]).map(|preset| Plan {
         preset,
         budget,

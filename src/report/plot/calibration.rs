@@ -1,8 +1,8 @@
 //! What scores and shares know: right and wrong traces by score, share right by rank, and winners by their share of the vote.
 
-use super::frame::{Axis, Frame, SMALL, Sign};
+use super::frame::{Axis, Frame, Sign};
 use super::scale::Scale;
-use super::scene::{Anchor, Dash, Ink, Outline, Paint};
+use super::scene::{Dash, Ink, Outline, Paint};
 use crate::report::figures::{between, count, percent, plural};
 use crate::report::results::{ReliabilityFacts, ScoreFacts};
 
@@ -20,13 +20,17 @@ pub(crate) fn histogram(facts: &ScoreFacts) -> Option<Frame> {
     for tick in &mut y.ticks {
         tick.label = tick.label.replace('\u{2212}', "");
     }
-    let auroc = facts.auroc.as_ref().map_or_else(String::new, |a| {
-        format!("AUROC within problems {:.2}{}", a.mean, a.interval.map_or_else(String::new, |i| format!(" [{}]", between(Some(i), |x| format!("{x:.2}")))))
+    let auroc = facts.auroc.as_ref().map(|a| {
+        format!("AUROC {:.2}{}", a.mean, a.interval.map_or_else(String::new, |i| format!(" [{}]", between(Some(i), |x| format!("{x:.2}")))))
     });
-    let legend = [(Sign::Box(Ink::Right), format!("right: {}", count(right as f64))), (Sign::Box(Ink::Wrong), format!("wrong: {}", count(wrong as f64)))];
+    let mut legend = vec![(Sign::Box(Ink::Right), format!("right: {}", count(right as f64))), (Sign::Box(Ink::Wrong), format!("wrong: {}", count(wrong as f64)))];
+    legend.extend(auroc.clone().map(|a| (Sign::None, a)));
     let mut frame = Frame::new(
         &format!("Right and wrong traces by {}", facts.score),
-        &format!("share of the right traces upwards, of the wrong ones downwards. {auroc}"),
+        &format!(
+            "share of the right traces upwards, of the wrong ones downwards{}",
+            auroc.map_or_else(String::new, |a| format!("; within problems {a}"))
+        ),
         Axis {
             name: facts.score,
             scale: Scale::linear(h.edges.iter().copied(), 8),
@@ -56,7 +60,6 @@ pub(crate) fn histogram(facts: &ScoreFacts) -> Option<Frame> {
         }
     }
     frame.scene.line((frame.left, zero), (frame.right, zero), Paint::line(Ink::Axis, 1.2));
-    frame.scene.text((frame.right + 24.0, frame.top + 66.0), &auroc.replace("AUROC within problems", "AUROC"), SMALL, Anchor::Start, Ink::Muted);
     Some(frame)
 }
 
@@ -109,7 +112,9 @@ pub(crate) fn reliability(facts: &ReliabilityFacts) -> Option<Frame> {
     let all: usize = bins.iter().map(|b| b.count).sum();
     let legend = [
         (Sign::Line(Ink::Unknown, Dash::Dashed), "means what it says".to_owned()),
-        (Sign::Series(0), "winners, by count".to_owned()),
+        (Sign::Dot(Ink::Series(0)), "winners, larger where more".to_owned()),
+        (Sign::None, format!("calibration error {:.3}", facts.diagram.calibration_error)),
+        (Sign::None, format!("Brier score {:.3}", facts.diagram.brier)),
     ];
     let mut frame = Frame::new(
         "How often a winner is right, by its share of the vote",
@@ -143,8 +148,6 @@ pub(crate) fn reliability(facts: &ReliabilityFacts) -> Option<Frame> {
         );
         frame.scene.mark(Outline::Circle { centre: point, radius }, Paint::fill(Ink::Series(0)).outlined(Ink::Surface, 1.2), tip);
     }
-    frame.scene.text((frame.right + 24.0, frame.top + 66.0), &format!("calibration error {:.3}", facts.diagram.calibration_error), SMALL, Anchor::Start, Ink::Muted);
-    frame.scene.text((frame.right + 24.0, frame.top + 86.0), &format!("Brier score {:.3}", facts.diagram.brier), SMALL, Anchor::Start, Ink::Muted);
     Some(frame)
 }
 

@@ -25,6 +25,9 @@ pub(crate) enum Sign {
     Series(usize),
     Line(Ink, Dash),
     Box(Ink),
+    Dot(Ink),
+    /// nothing: a remark
+    None,
 }
 
 /// A scene with axes.
@@ -48,7 +51,8 @@ impl Frame {
         let mut scene = Scene::new(WIDTH, height, title, description);
         scene.text((20.0, 32.0), title, TITLE, Anchor::Start, Ink::Text);
         let widest = y.scale.ticks.iter().map(|t| font::width(&t.label, SMALL)).fold(0.0, f64::max);
-        let named = legend.iter().map(|(_, name)| font::width(name, SMALL)).fold(0.0, f64::max).min(LEGEND);
+        let indent = |sign: &Sign| if matches!(sign, Sign::None) { -32.0 } else { 0.0 };
+        let named = legend.iter().map(|(sign, name)| font::width(name, SMALL) + indent(sign)).fold(0.0, f64::max).min(LEGEND);
         let (left, top, bottom) = (40.0 + widest, 56.0, height - 58.0);
         let right = if legend.is_empty() { WIDTH - 28.0 } else { WIDTH - named - 66.0 };
         let mut frame = Self {
@@ -103,6 +107,8 @@ impl Frame {
                 self.scene.line((x, y), (x + 24.0, y), Paint::line(Ink::Series(i), 2.0).dashed(Dash::of(i)));
                 self.scene.draw(marker(i, (x + 12.0, y), 4.0), Paint::fill(Ink::Series(i)).outlined(Ink::Surface, 1.0));
             }
+            Sign::Dot(ink) => self.scene.draw(Outline::Circle { centre: (x + 12.0, y), radius: 3.5 }, Paint::fill(ink)),
+            Sign::None => return self.scene.text((x, y + 4.0), &fitted(name, LEGEND + 32.0), SMALL, Anchor::Start, Ink::Muted),
             Sign::Line(ink, dash) => self.scene.line((x, y), (x + 24.0, y), Paint::line(ink, 2.0).dashed(dash)),
             Sign::Box(ink) => self.scene.draw(
                 Outline::Rect {

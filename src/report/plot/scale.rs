@@ -114,6 +114,19 @@ impl Scale {
         }
     }
 
+    /// The same axis with numbers at these values, as far as it reaches.
+    #[must_use]
+    pub(crate) fn marked(mut self, values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.into_iter().filter(|v| (self.low..=self.high).contains(v)).collect();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        if !values.is_empty() {
+            let tick = |value| Tick { value, label: short(value) };
+            self.ticks = values.into_iter().map(tick).collect();
+        }
+        self
+    }
+
     /// The same axis over these pixels.
     #[must_use]
     pub(crate) fn over(mut self, from: f64, to: f64) -> Self {

@@ -2,9 +2,9 @@
 
 use tts_strategies::Fate;
 
-use super::frame::{Axis, Frame, SMALL, Sign};
+use super::frame::{Axis, Frame, Sign};
 use super::scale::Scale;
-use super::scene::{Anchor, Dash, Ink, Outline, Paint};
+use super::scene::{Dash, Ink, Outline, Paint};
 use crate::report::escape::clipped;
 use crate::report::figures::{count, plural};
 use crate::report::timeline::{Lane, Timeline};
@@ -112,11 +112,17 @@ pub(crate) fn lanes(timeline: &Timeline) -> Option<Frame> {
     }
     let mut legend = legend(timeline);
     if timeline.lanes.iter().any(|l| l.right.is_some()) {
-        legend.push((Sign::Box(Ink::Text), "dot at the end: right".to_owned()));
+        legend.push((Sign::Dot(Ink::Text), "its answer is right".to_owned()));
     }
     if timeline.bar_tick.is_some() {
         legend.push((Sign::Line(Ink::Bar, Dash::Dashed), "the bar is set".to_owned()));
     }
+    let verdict = match (&timeline.answer, timeline.correct) {
+        (Some(answer), Some(right)) => format!("{}: {}", clipped(answer, 18), if right { "right" } else { "wrong" }),
+        (Some(answer), None) => clipped(answer, 24),
+        (None, _) => "no answer".to_owned(),
+    };
+    legend.push((Sign::None, format!("answer {verdict}")));
     let height = 114.0 + (n as f64 * 8.0).clamp(160.0, 640.0);
     let mut frame = Frame::sized(
         height,
@@ -152,12 +158,5 @@ pub(crate) fn lanes(timeline: &Timeline) -> Option<Frame> {
     if let Some(x) = timeline.bar_tick.and_then(|t| frame.x.at(t as f64)) {
         frame.scene.line((x, frame.top - 4.0), (x, frame.bottom), Paint::line(Ink::Bar, 1.4).dashed(Dash::Dashed));
     }
-    let verdict = match (&timeline.answer, timeline.correct) {
-        (Some(answer), Some(right)) => format!("{}: {}", clipped(answer, 18), if right { "right" } else { "wrong" }),
-        (Some(answer), None) => clipped(answer, 24),
-        (None, _) => "no answer".to_owned(),
-    };
-    let below = frame.top + 8.0 + 21.0 * legend.len() as f64 + 12.0;
-    frame.scene.text((frame.right + 24.0, below), &format!("answer {verdict}"), SMALL, Anchor::Start, Ink::Muted);
     Some(frame)
 }

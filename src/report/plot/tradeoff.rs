@@ -41,6 +41,7 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
         let mean = a.accuracy.map(|x| x.mean);
         mean.into_iter().chain(band(a).into_iter().flat_map(|b| [b.low, b.high]))
     });
+    let budgets = all().filter(|_| against == Against::Traces).map(|a| a.budget as f64);
     let x = all().map(|a| against.value(a)).chain(ceiling.iter().map(|c| if against == Against::Tokens { c.tokens } else { c.k as f64 }));
     let y = percents(values.chain(ceiling.iter().map(|c| c.pass)));
     let mut legend: Vec<(Sign, String)> = curves.iter().enumerate().map(|(i, (series, _))| (Sign::Series(i), crate::report::escape::one_line(series))).collect();
@@ -60,7 +61,10 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
     let mut frame = Frame::new(
         title,
         &description,
-        Axis { name, scale: Scale::log(x) },
+        Axis {
+            name,
+            scale: Scale::log(x).marked(budgets),
+        },
         Axis {
             name: "accuracy, %",
             scale: y,
