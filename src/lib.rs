@@ -8,6 +8,7 @@ mod error;
 pub mod hub;
 mod loaded;
 pub mod model;
+pub mod pilot;
 pub mod prompt;
 pub mod replay;
 pub mod report;

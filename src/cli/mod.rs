@@ -11,6 +11,7 @@ mod grade;
 mod interrupt;
 mod list;
 mod number;
+mod pilot;
 mod printer;
 mod replay;
 mod report;
@@ -52,6 +53,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Compares answers with gold answers, line by line
     Grade(grade::GradeArgs),
+    /// Looks at a few problems and says which strategy suits this model, and what the whole set would cost
+    Pilot(Box<pilot::PilotArgs>),
     /// Shows what a run or a sweep found: tables, plots, a page
     Report(report::ReportArgs),
     /// Lists the models, tasks or strategies that are known
@@ -130,6 +133,7 @@ fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Complete(args) => complete::run(&args, printer),
         Command::Generate(args) => generate::run(&args, printer),
         Command::Grade(args) => grade::run(&args, printer),
+        Command::Pilot(args) => pilot::run(*args, printer),
         Command::Report(args) => report::run(&args, printer),
         Command::List(args) => list::run(&args, printer),
         Command::Doctor(args) => doctor::run(&args, printer),

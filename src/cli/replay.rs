@@ -64,6 +64,8 @@ pub(super) struct Golds {
     pub(super) by_id: BTreeMap<String, String>,
     pub(super) digest: Option<String>,
     pub(super) task: Option<Task>,
+    /// how many problems the set has
+    pub(super) whole: usize,
 }
 
 impl SetArgs {
@@ -71,6 +73,7 @@ impl SetArgs {
         let Some(name) = &self.data else { return Ok(Golds::default()) };
         let (set, task) = task::dataset(name, &self.field, printer)?;
         Ok(Golds {
+            whole: set.problems.len(),
             by_id: set.problems.into_iter().filter_map(|p| Some((p.id, p.answer?))).collect(),
             digest: Some(set.digest),
             task,

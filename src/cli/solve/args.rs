@@ -46,7 +46,7 @@ pub(crate) struct SolveArgs {
     #[command(flatten)]
     prompt: PromptArgs,
     #[command(flatten)]
-    pub(super) answers: AnswerArgs,
+    pub(crate) answers: AnswerArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub(crate) struct SolveArgs {
 }
 
 /// Which strategy decides, and settings over its preset's.
-#[derive(Args)]
+#[derive(Args, Default)]
 #[command(next_help_heading = "Strategy")]
 pub(crate) struct StrategyArgs {
     /// A strategy of `tts list strategies`, or a preset file [default: deepconf-low; of a recording: its own]
@@ -103,7 +103,7 @@ pub(crate) struct StrategyArgs {
 /// When traces and problems end.
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
-struct LimitArgs {
+pub(crate) struct LimitArgs {
     /// Tokens at which a trace is cut off
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
@@ -127,7 +127,7 @@ struct LimitArgs {
 /// What the model is asked.
 #[derive(Args)]
 #[command(next_help_heading = "Prompt")]
-struct PromptArgs {
+pub(crate) struct PromptArgs {
     /// System message
     #[arg(long, value_name = "TEXT|@FILE")]
     system: Option<String>,
@@ -139,7 +139,40 @@ struct PromptArgs {
     instruction: Option<String>,
 }
 
+/// What is solved with besides strategy, traces and problems.
+type Rest = (LimitArgs, PromptArgs, AnswerArgs, SamplingArgs, BatchArgs, ModelArgs);
+
 impl SolveArgs {
+    /// Complete traces of these problems (set, ids, fields), recorded in a folder.
+    pub(crate) fn recording(
+        (data, ids, field): (String, Vec<String>, Vec<String>),
+        traces: usize,
+        run: PathBuf,
+        (limits, prompt, answers, sampling, batch, model): Rest,
+    ) -> Self {
+        let strategy = StrategyArgs {
+            strategy: Some("majority".to_owned()),
+            ..StrategyArgs::default()
+        };
+        Self {
+            problem: None,
+            data: Some(data),
+            ids: Some(ids),
+            limit: None,
+            field,
+            traces,
+            dry_run: false,
+            run: Some(run),
+            strategy,
+            limits,
+            prompt,
+            answers,
+            sampling,
+            batch,
+            model,
+        }
+    }
+
     /// The settings that the flags mean.
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
         let (limits, prompt) = (&self.limits, &self.prompt);
