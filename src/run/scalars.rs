@@ -31,6 +31,7 @@ pub(super) fn lean(record: TraceRecord, windows: &[usize]) -> TraceRecord {
     // a recording made elsewhere may hold scores and no arrays
     measured.mean = measured.mean.or(s.mean);
     measured.sequence_logprob = measured.sequence_logprob.or(s.sequence_logprob);
+    measured.mean_logprob = measured.mean_logprob.or(s.mean_logprob);
     TraceRecord {
         text: None,
         arrays: Arrays {
@@ -75,6 +76,7 @@ pub(super) fn encode(records: &[TraceRecord]) -> Vec<u8> {
         let measured = r.measured.as_deref().cloned().unwrap_or_default();
         out.number(measured.mean);
         out.number(measured.sequence_logprob);
+        out.number(measured.mean_logprob);
         out.number(measured.self_certainty);
         out.number(r.self_certainty_sum);
         out.number(Some(r.seconds));
@@ -115,6 +117,7 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
         let mut measured = Measured {
             mean: from.number()?,
             sequence_logprob: from.number()?,
+            mean_logprob: from.number()?,
             self_certainty: from.number()?,
             windows: Vec::new(),
         };

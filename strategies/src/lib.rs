@@ -26,36 +26,40 @@
 //! ```
 
 pub mod confidence;
-mod deepconf;
 mod interface;
-mod majority;
 mod measured;
 mod overrides;
 mod percentile;
 mod pool;
 mod preset;
-mod ranked;
+mod rules;
 mod scores;
-mod sequential;
 mod settings;
 mod vote;
 pub mod windows;
 
-pub use deepconf::{Offline, Online, keep_top_bar};
 pub use interface::{
     Ballot, ClassId, Decision, Fate, Finish, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Vote,
     Watching,
 };
-pub use majority::Majority;
 pub use measured::{Measured, Windowed};
 pub use overrides::Overrides;
 pub use percentile::percentile;
 pub use preset::{Preset, PresetError, describe, names, source};
-pub use ranked::{BestOfN, Borda};
+pub use rules::adaptive_consistency::{AdaptiveConsistency, stays_ahead};
+pub use rules::best_of_infinity::BestOfInfinity;
+pub use rules::best_of_n::BestOfN;
+pub use rules::borda::Borda;
+pub use rules::cges::Cges;
+pub use rules::deepconf_offline::Offline;
+pub use rules::deepconf_online::{Online, keep_top_bar};
+pub use rules::esc::Esc;
+pub use rules::majority::Majority;
+pub use rules::short_m_at_k::ShortMAtK;
+pub use rules::weighted::Weighted;
 pub use scores::{BOTTOM_FRACTION, Statistic, TraceScores};
-pub use sequential::{AdaptiveConsistency, Esc, ShortMAtK, stays_ahead};
 pub use settings::{
-    AdaptiveSettings, BestOfNSettings, BordaSettings, Consensus, EscSettings, MajoritySettings, OfflineSettings, OnlineSettings, Settings,
-    ShortestSettings, Window,
+    AdaptiveSettings, BestOfInfinitySettings, BestOfNSettings, BordaSettings, CgesSettings, Consensus, EscSettings, MajoritySettings,
+    OfflineSettings, OnlineSettings, Settings, ShortestSettings, WeightedSettings, Window,
 };
 pub use vote::{Tally, VoteKind, Voter};

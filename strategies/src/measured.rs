@@ -10,6 +10,8 @@ pub struct Measured {
     pub mean: Option<f64>,
     /// Sum of the log-probabilities of the sampled tokens.
     pub sequence_logprob: Option<f64>,
+    /// Mean of the same.
+    pub mean_logprob: Option<f64>,
     /// Self-certainty of the trace.
     pub self_certainty: Option<f64>,
     /// One for each group size, ascending.
@@ -62,6 +64,7 @@ impl Measured {
         Self {
             mean: scores.mean,
             sequence_logprob: scores.sequence_logprob,
+            mean_logprob: scores.mean_logprob,
             self_certainty: scores.self_certainty,
             windows: windows.iter().filter_map(windowed).collect(),
         }
@@ -80,6 +83,7 @@ impl Measured {
             bottom: windowed.map(|w| w.bottom),
             lowest_group: windowed.map(|w| w.lowest_group),
             sequence_logprob: self.sequence_logprob,
+            mean_logprob: self.mean_logprob,
             self_certainty: self.self_certainty,
         }
     }

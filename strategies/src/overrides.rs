@@ -51,7 +51,7 @@ settings_table! {
     vote: VoteKind => VoteKind,
     /// What complete traces are filtered or ranked by.
     statistic: Statistic => Statistic,
-    /// Probability that the leader stays ahead, in `(0.5, 1)`.
+    /// Probability that the leader stays ahead, or is right, in `(0.5, 1)`.
     certainty: f64 => f64,
     /// Traces that must agree, at least 2.
     batch: usize => usize,
@@ -59,6 +59,10 @@ settings_table! {
     first: usize => usize,
     /// Exponent of a rank's weight, at least 0.
     power: f64 => f64,
+    /// Bayes factor that ends a problem, above 1.
+    bayes_factor: f64 => f64,
+    /// Traces that an unseen answer counts as, at least 0.
+    unknown: f64 => f64,
     /// Whether cut-off traces vote.
     count_truncated: bool => bool,
 }
@@ -74,6 +78,7 @@ impl<'a> Places<'a> {
     pub(crate) fn of(settings: &'a mut Settings) -> Self {
         match settings {
             Settings::Majority(s) => places!(s: window, count_truncated),
+            Settings::Weighted(s) => places!(s: window, vote, count_truncated),
             Settings::DeepconfOnline(s) => {
                 places!(s: warmup, window, keep_top, consensus, min_votes, vote, count_truncated)
             }
@@ -85,6 +90,8 @@ impl<'a> Places<'a> {
             Settings::ShortMAtK(s) => places!(s: window, first, count_truncated),
             Settings::BestOfN(s) => places!(s: window, statistic, count_truncated),
             Settings::Borda(s) => places!(s: window, statistic, power, count_truncated),
+            Settings::Cges(s) => places!(s: window, certainty, min_votes, count_truncated),
+            Settings::BestOfInfinity(s) => places!(s: window, bayes_factor, unknown, count_truncated),
         }
     }
 }

@@ -83,6 +83,7 @@ impl Waiting {
         };
         TraceScores {
             sequence_logprob: scores.sequence_logprob,
+            mean_logprob: scores.mean_logprob,
             self_certainty: scores.self_certainty,
             ..waited
         }
@@ -155,6 +156,16 @@ impl Book {
             self.settle();
         }
         true
+    }
+
+    /// The class an entered trace votes for as a finished one, if it does.
+    pub(crate) fn vote_of(&self, o: &TraceOutcome<'_>) -> Option<ClassId> {
+        o.class.filter(|_| self.may_vote(o.finish, PoolKind::Finished))
+    }
+
+    /// The scores of an ended trace.
+    pub(crate) fn scores(&self, trace: TraceId) -> Option<&TraceScores> {
+        self.entries.get(&trace).map(|e| &e.scores)
     }
 
     /// Settles the window by the traces ended so far; without any that has a length it stays open.

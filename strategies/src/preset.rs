@@ -2,12 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::deepconf::{Offline, Online};
 use crate::interface::Strategy;
-use crate::majority::Majority;
 use crate::overrides::{Overrides, Places};
-use crate::ranked::{BestOfN, Borda};
-use crate::sequential::{AdaptiveConsistency, Esc, ShortMAtK};
+use crate::rules::adaptive_consistency::AdaptiveConsistency;
+use crate::rules::best_of_infinity::BestOfInfinity;
+use crate::rules::best_of_n::BestOfN;
+use crate::rules::borda::Borda;
+use crate::rules::cges::Cges;
+use crate::rules::deepconf_offline::Offline;
+use crate::rules::deepconf_online::Online;
+use crate::rules::esc::Esc;
+use crate::rules::majority::Majority;
+use crate::rules::short_m_at_k::ShortMAtK;
+use crate::rules::weighted::Weighted;
 use crate::settings::{Consensus, Settings, Window};
 
 macro_rules! shipped {
@@ -17,12 +24,15 @@ macro_rules! shipped {
 }
 
 /// The presets that ship with the crate.
-const SHIPPED: [(&str, &str); 9] = shipped![
+const SHIPPED: [(&str, &str); 12] = shipped![
     "majority",
+    "weighted",
     "deepconf-low",
     "deepconf-high",
     "deepconf-offline",
     "adaptive-consistency",
+    "best-of-infinity",
+    "cges",
     "esc",
     "short-m-at-k",
     "best-of-n",
@@ -123,6 +133,7 @@ struct Head {
 #[serde(rename_all = "kebab-case")]
 enum Kind {
     Majority,
+    Weighted,
     DeepconfOnline,
     DeepconfOffline,
     AdaptiveConsistency,
@@ -130,6 +141,8 @@ enum Kind {
     ShortMAtK,
     BestOfN,
     Borda,
+    Cges,
+    BestOfInfinity,
 }
 
 #[derive(Deserialize)]
@@ -180,6 +193,7 @@ impl Preset {
         }
         let (description, settings) = match read::<Head>(text, file)?.kind {
             Kind::Majority => whole(text, file, Settings::Majority),
+            Kind::Weighted => whole(text, file, Settings::Weighted),
             Kind::DeepconfOnline => whole(text, file, Settings::DeepconfOnline),
             Kind::DeepconfOffline => whole(text, file, Settings::DeepconfOffline),
             Kind::AdaptiveConsistency => whole(text, file, Settings::AdaptiveConsistency),
@@ -187,6 +201,8 @@ impl Preset {
             Kind::ShortMAtK => whole(text, file, Settings::ShortMAtK),
             Kind::BestOfN => whole(text, file, Settings::BestOfN),
             Kind::Borda => whole(text, file, Settings::Borda),
+            Kind::Cges => whole(text, file, Settings::Cges),
+            Kind::BestOfInfinity => whole(text, file, Settings::BestOfInfinity),
         }?;
         let preset = Self {
             name: name.to_owned(),
@@ -216,6 +232,7 @@ impl Preset {
     pub fn build(&self) -> Box<dyn Strategy> {
         match self.settings {
             Settings::Majority(s) => Box::new(Majority::new(&self.name, s)),
+            Settings::Weighted(s) => Box::new(Weighted::new(&self.name, s)),
             Settings::DeepconfOnline(s) => Box::new(Online::new(&self.name, s)),
             Settings::DeepconfOffline(s) => Box::new(Offline::new(&self.name, s)),
             Settings::AdaptiveConsistency(s) => Box::new(AdaptiveConsistency::new(&self.name, s)),
@@ -223,6 +240,8 @@ impl Preset {
             Settings::ShortMAtK(s) => Box::new(ShortMAtK::new(&self.name, s)),
             Settings::BestOfN(s) => Box::new(BestOfN::new(&self.name, s)),
             Settings::Borda(s) => Box::new(Borda::new(&self.name, s)),
+            Settings::Cges(s) => Box::new(Cges::new(&self.name, s)),
+            Settings::BestOfInfinity(s) => Box::new(BestOfInfinity::new(&self.name, s)),
         }
     }
 
@@ -294,6 +313,16 @@ impl Preset {
             && !(power.is_finite() && power >= 0.0)
         {
             return bad("power", "a number that is at least 0", power.to_string());
+        }
+        if let Some(&mut factor) = p.bayes_factor
+            && !(factor.is_finite() && factor > 1.0)
+        {
+            return bad("bayes_factor", "a number above 1", factor.to_string());
+        }
+        if let Some(&mut unknown) = p.unknown
+            && !(unknown.is_finite() && unknown >= 0.0)
+        {
+            return bad("unknown", "a number that is at least 0", unknown.to_string());
         }
         Ok(())
     }

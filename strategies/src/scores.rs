@@ -21,6 +21,8 @@ pub struct TraceScores {
     pub lowest_group: Option<f64>,
     /// Sum of the log-probabilities of the sampled tokens.
     pub sequence_logprob: Option<f64>,
+    /// The same divided by the number of tokens: the logarithm of the geometric mean of their probabilities.
+    pub mean_logprob: Option<f64>,
     /// Mean over tokens of `-(1/V) sum_j log p_j - log V` (arXiv 2502.18581).
     pub self_certainty: Option<f64>,
 }
@@ -39,6 +41,7 @@ impl TraceScores {
             bottom: groups.map(|g| g.1),
             lowest_group: groups.map(|g| g.0),
             sequence_logprob: (!logprobs.is_empty() && sum.is_finite()).then_some(sum),
+            mean_logprob: (!logprobs.is_empty() && sum.is_finite()).then(|| sum / logprobs.len() as f64),
             self_certainty: self_certainty.filter(|s| s.is_finite()),
         }
     }
@@ -51,6 +54,7 @@ impl TraceScores {
             Statistic::Bottom => self.bottom,
             Statistic::LowestGroup => self.lowest_group,
             Statistic::SequenceLogprob => self.sequence_logprob,
+            Statistic::MeanLogprob => self.mean_logprob,
             Statistic::SelfCertainty => self.self_certainty,
         }
     }
@@ -71,14 +75,40 @@ pub enum Statistic {
     LowestGroup,
     /// [`TraceScores::sequence_logprob`].
     SequenceLogprob,
+    /// [`TraceScores::mean_logprob`].
+    MeanLogprob,
     /// [`TraceScores::self_certainty`].
     SelfCertainty,
 }
 
 impl Statistic {
+    /// All of them, in the order of lists.
+    pub const ALL: [Statistic; 7] = [
+        Statistic::Mean,
+        Statistic::Tail,
+        Statistic::Bottom,
+        Statistic::LowestGroup,
+        Statistic::SequenceLogprob,
+        Statistic::MeanLogprob,
+        Statistic::SelfCertainty,
+    ];
+
+    /// The name in presets and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Statistic::Mean => "mean",
+            Statistic::Tail => "tail",
+            Statistic::Bottom => "bottom",
+            Statistic::LowestGroup => "lowest-group",
+            Statistic::SequenceLogprob => "sequence-logprob",
+            Statistic::MeanLogprob => "mean-logprob",
+            Statistic::SelfCertainty => "self-certainty",
+        }
+    }
+
     /// Whether it is a mean of token confidences.
     pub fn of_confidence(self) -> bool {
-        !matches!(self, Statistic::SequenceLogprob | Statistic::SelfCertainty)
+        !matches!(self, Statistic::SequenceLogprob | Statistic::MeanLogprob | Statistic::SelfCertainty)
     }
 }
 
@@ -96,7 +126,8 @@ mod tests {
         );
         let no_window = TraceScores::new(&[4.0, 6.0], &[-1.0, -0.5], Some(0.3), None);
         assert_eq!((no_window.mean, no_window.tail, no_window.lowest_group), (Some(5.0), None, None));
-        assert_eq!((no_window.sequence_logprob, no_window.self_certainty), (Some(-1.5), Some(0.3)));
+        assert_eq!(no_window.self_certainty, Some(0.3));
+        assert_eq!((no_window.sequence_logprob, no_window.mean_logprob), (Some(-1.5), Some(-0.75)));
     }
 
     #[test]

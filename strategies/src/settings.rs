@@ -15,6 +15,8 @@ use crate::vote::VoteKind;
 pub enum Settings {
     /// [`crate::Majority`].
     Majority(MajoritySettings),
+    /// [`crate::Weighted`].
+    Weighted(WeightedSettings),
     /// [`crate::Online`].
     DeepconfOnline(OnlineSettings),
     /// [`crate::Offline`].
@@ -29,6 +31,10 @@ pub enum Settings {
     BestOfN(BestOfNSettings),
     /// [`crate::Borda`].
     Borda(BordaSettings),
+    /// [`crate::Cges`].
+    Cges(CgesSettings),
+    /// [`crate::BestOfInfinity`].
+    BestOfInfinity(BestOfInfinitySettings),
 }
 
 /// Group size: a number of tokens, or `"auto"` (see [`crate::windows::auto_window`]).
@@ -265,5 +271,33 @@ settings! {
         statistic: Statistic = Statistic::SelfCertainty,
         /// p: rank r of N weighs (N - r + 1)^p.
         power: f64 = 0.5,
+    }
+}
+
+settings! {
+    /// Settings of [`crate::Weighted`].
+    WeightedSettings {
+        /// The vote that decides.
+        vote: VoteKind = VoteKind::MeanWeighted,
+    }
+}
+
+settings! {
+    /// Settings of [`crate::Cges`].
+    CgesSettings {
+        /// The posterior of one answer, in `(0.5, 1)`, at which sampling stops.
+        certainty: f64 = 0.95,
+        /// Fewest traces with an answer before that.
+        min_votes: usize = 4,
+    }
+}
+
+settings! {
+    /// Settings of [`crate::BestOfInfinity`].
+    BestOfInfinitySettings {
+        /// B: the Bayes factor, above 1, at which sampling stops.
+        bayes_factor: f64 = 10.0,
+        /// How many traces the answer that nobody has given yet counts as.
+        unknown: f64 = 0.3,
     }
 }

@@ -28,6 +28,10 @@ pub enum VoteKind {
     BottomWeighted,
     /// Weighted by the lowest group.
     MinWeighted,
+    /// Weighted by the geometric mean of the tokens' probabilities (arXiv 2203.11171, section 2).
+    LogprobWeighted,
+    /// Weighted by self-certainty (arXiv 2502.18581).
+    CertaintyWeighted,
     /// The top tenth by tail confidence, then weighted by it.
     Top10Tail,
     /// The top tenth by bottom confidence, then weighted by it.
@@ -46,6 +50,19 @@ impl VoteKind {
         VoteKind::Top10Bottom,
     ];
 
+    /// All votes that may decide.
+    pub const ALL: [VoteKind; 9] = [
+        VoteKind::Majority,
+        VoteKind::MeanWeighted,
+        VoteKind::TailWeighted,
+        VoteKind::BottomWeighted,
+        VoteKind::MinWeighted,
+        VoteKind::LogprobWeighted,
+        VoteKind::CertaintyWeighted,
+        VoteKind::Top10Tail,
+        VoteKind::Top10Bottom,
+    ];
+
     /// The name in results and presets.
     pub fn name(self) -> &'static str {
         match self {
@@ -54,6 +71,8 @@ impl VoteKind {
             VoteKind::TailWeighted => "tail-weighted",
             VoteKind::BottomWeighted => "bottom-weighted",
             VoteKind::MinWeighted => "min-weighted",
+            VoteKind::LogprobWeighted => "logprob-weighted",
+            VoteKind::CertaintyWeighted => "certainty-weighted",
             VoteKind::Top10Tail => "top10-tail",
             VoteKind::Top10Bottom => "top10-bottom",
         }
@@ -67,6 +86,8 @@ impl VoteKind {
             VoteKind::TailWeighted | VoteKind::Top10Tail => Some(Statistic::Tail),
             VoteKind::BottomWeighted | VoteKind::Top10Bottom => Some(Statistic::Bottom),
             VoteKind::MinWeighted => Some(Statistic::LowestGroup),
+            VoteKind::LogprobWeighted => Some(Statistic::MeanLogprob),
+            VoteKind::CertaintyWeighted => Some(Statistic::SelfCertainty),
         }
     }
 
@@ -148,7 +169,14 @@ impl Tally {
         let Some(statistic) = kind.statistic() else {
             return Self::count(voters.iter().map(|v| (v.trace, v.class, 1.0)));
         };
-        let weigh = |v: &Voter| v.scores.get(statistic);
+        let weigh = |v: &Voter| {
+            let value = v.scores.get(statistic)?;
+            Some(if kind == VoteKind::LogprobWeighted {
+                value.exp()
+            } else {
+                value.max(0.0)
+            })
+        };
         let bar = if kind.top_tenth() {
             percentile(&voters.iter().filter_map(weigh).collect::<Vec<_>>(), 90.0)?
         } else {

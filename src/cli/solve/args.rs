@@ -95,6 +95,12 @@ pub(crate) struct StrategyArgs {
     /// Exponent of a rank's weight (borda)
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     power: Option<f64>,
+    /// Odds of the leader against all others that end a problem (best-of-infinity)
+    #[arg(long, value_name = "B", allow_negative_numbers = true)]
+    bayes_factor: Option<f64>,
+    /// Weight of answers not seen yet (best-of-infinity)
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    unknown: Option<f64>,
     /// Whether traces that were cut off vote
     #[arg(long, value_name = "on|off")]
     count_truncated: Option<Switch>,
@@ -222,6 +228,8 @@ impl StrategyArgs {
             batch: self.agree,
             first: self.first,
             power: self.power,
+            bayes_factor: self.bayes_factor,
+            unknown: self.unknown,
             count_truncated: self.count_truncated.map(Switch::is_on),
         })?;
         Ok(preset)

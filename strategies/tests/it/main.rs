@@ -1,9 +1,11 @@
 //! One binary for all tests of the crate's public interface.
 
+mod bayes;
 mod deepconf;
 mod golden;
 mod nasty;
 mod others;
+mod pools;
 mod presets;
 mod sim;
 mod votes;

@@ -6,7 +6,7 @@ use tts_strategies::{Consensus, Overrides, Preset, Settings, VoteKind, Window, d
 fn the_shipped_presets_are_what_they_say() {
     assert_eq!(
         names().take(4).collect::<Vec<_>>(),
-        ["majority", "deepconf-low", "deepconf-high", "deepconf-offline"]
+        ["majority", "weighted", "deepconf-low", "deepconf-high"]
     );
     for name in names() {
         let preset = Preset::named(name).unwrap();

@@ -1,11 +1,8 @@
 //! `tts replay`: over our own recordings what was live, token for token; over strangers' as far as they go.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::{Value, json};
 
-use super::{GCD, ran, refused, tts, write};
+use super::{GCD, ran, refused, write};
 
 /// A result without what no two runs share.
 pub(super) fn settled(mut object: Value) -> Value {

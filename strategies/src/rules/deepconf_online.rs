@@ -1,10 +1,10 @@
-//! DeepConf, online and offline: "Deep Think with Confidence" (arXiv 2508.15260), sections 3.1 to 3.3, algorithms 1 and 2.
+//! Online DeepConf: "Deep Think with Confidence" (arXiv 2508.15260), section 3.3, algorithm 2.
 
 use crate::interface::{ClassId, Decision, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Watching};
 use crate::percentile::percentile;
-use crate::pool::{Book, Filter, SETTLE_AFTER};
+use crate::pool::{Book, Filter};
 use crate::scores::Statistic;
-use crate::settings::{OfflineSettings, OnlineSettings};
+use crate::settings::OnlineSettings;
 use crate::vote::Tally;
 use crate::windows::GroupWindow;
 
@@ -176,81 +176,6 @@ impl Strategy for Online {
 
     fn threshold(&self) -> Option<f64> {
         self.bar
-    }
-
-    fn window(&self) -> Option<usize> {
-        self.book.window()
-    }
-}
-
-/// Offline DeepConf (section 3.2): K complete traces, the top share of those with an answer by one statistic, a weighted vote.
-#[derive(Clone, Debug)]
-pub struct Offline {
-    name: String,
-    settings: OfflineSettings,
-    book: Book,
-}
-
-impl Offline {
-    /// A strategy that calls itself `name`.
-    pub fn new(name: impl Into<String>, settings: OfflineSettings) -> Self {
-        let book = Book::new(settings.window, SETTLE_AFTER, settings.count_truncated);
-        Self {
-            name: name.into(),
-            settings,
-            book,
-        }
-    }
-
-    fn filter(&self, book: &Book) -> Option<Filter> {
-        let statistic = self.settings.statistic;
-        let voters = book.voters(PoolKind::Finished, None);
-        let values: Vec<f64> = voters.iter().filter_map(|v| v.scores.get(statistic)).collect();
-        keep_top_bar(&values, self.settings.keep_top).map(|bar| Filter::Bar { statistic, bar })
-    }
-}
-
-impl Strategy for Offline {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn needs(&self) -> Needs {
-        let s = self.settings.statistic;
-        Needs {
-            confidence: s.of_confidence() || self.settings.vote.statistic().is_some(),
-            logprob: s == Statistic::SequenceLogprob,
-            self_certainty: s == Statistic::SelfCertainty,
-        }
-    }
-
-    fn begin(&mut self, limits: &Limits) -> usize {
-        *self = Self::new(std::mem::take(&mut self.name), self.settings);
-        limits.traces
-    }
-
-    fn watching(&self, _: TraceId) -> Watching {
-        Watching::Nothing
-    }
-
-    fn observe(&mut self, _: TraceId, _: &TokenScalars) -> Step {
-        Step::Continue
-    }
-
-    fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {
-        self.book.enter(outcome);
-        Next::Wait
-    }
-
-    fn decide(&self) -> Decision {
-        let book = self.book.settled();
-        let mut decision = book.decide(self.settings.vote, self.filter(&book), self.settings.min_votes, false);
-        decision.warnings.extend(book.window_warning());
-        decision
-    }
-
-    fn leading(&self) -> Option<(ClassId, f64)> {
-        self.book.leading(self.settings.vote, None)
     }
 
     fn window(&self) -> Option<usize> {
