@@ -1,15 +1,17 @@
 //! `tts report`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
 use tabled::builder::Builder;
-use tts::report::{Report, Table, TableKind, Theme};
+use tts::report::{Report, ReportOptions, Table, TableKind, Theme};
 
 use super::ExitStatus;
 use super::printer::Printer;
 use super::solve::report_table;
+use super::task::dataset;
 
 #[derive(Args)]
 pub(crate) struct ReportArgs {
@@ -28,6 +30,12 @@ pub(crate) struct ReportArgs {
     /// The problem whose traces are shown over time [default: the one that shows most]
     #[arg(long, value_name = "ID")]
     problem: Option<String>,
+    /// The set of problems that was recorded, for its right answers: a file, or a task of `tts list tasks`
+    #[arg(long, value_name = "FILE|TASK")]
+    data: Option<String>,
+    /// Which field of the set is what: question=NAME, answer=NAME or id=NAME
+    #[arg(long, value_name = "ROLE=NAME", requires = "data")]
+    field: Vec<String>,
     /// Prints Markdown
     #[arg(long, conflicts_with_all = ["csv", "json"])]
     markdown: bool,
@@ -54,7 +62,18 @@ fn table(name: &str) -> Result<TableKind, String> {
 }
 
 pub(crate) fn run(args: &ReportArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let report = Report::open(&args.path, args.problem.as_deref())?;
+    let gold = match &args.data {
+        Some(name) => {
+            let (set, _) = dataset(name, &args.field, printer)?;
+            set.problems.into_iter().filter_map(|p| Some((p.id, p.answer?))).collect()
+        }
+        None => BTreeMap::new(),
+    };
+    let options = ReportOptions {
+        problem: args.problem.clone(),
+        gold,
+    };
+    let report = Report::open(&args.path, &options)?;
     if let Some(file) = &args.html {
         write(file, report.html().as_bytes())?;
         printer.note(&format!("wrote {}", file.display()));

@@ -196,7 +196,7 @@ pub(crate) fn warn(evidence: &Evidence, counts: &Counts, whole: bool, arms: &[Ar
         let complete = traces.iter().flat_map(|t| &t.complete);
         let unscored = complete.filter(|t| t.scores == tts_strategies::TraceScores::default()).count();
         if unscored > 0 {
-            warnings.push(format!("{unscored} of {} have no confidence on record: they are in the votes, not in the plots of scores", plural(counts.traces, "trace")));
+            warnings.push(format!("no confidence is on record for {unscored} of {}: they are in the votes, not in the plots of scores", plural(counts.traces, "complete trace")));
         }
     }
 }

@@ -65,15 +65,15 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    pub(crate) fn open(path: &Path) -> Result<Self, ReportError> {
-        if path.join(SWEEP).is_file() {
-            Self::of_sweep(path)
-        } else {
-            Self::of_run(path)
+    pub(crate) fn open(path: &Path, gold: &BTreeMap<String, String>) -> Result<Self, ReportError> {
+        match path.join(SWEEP).is_file() {
+            true if gold.is_empty() => Self::of_sweep(path),
+            true => Err(ReportError::Graded(path.to_owned())),
+            false => Self::of_run(path, gold),
         }
     }
 
-    fn of_run(path: &Path) -> Result<Self, ReportError> {
+    fn of_run(path: &Path, golds: &BTreeMap<String, String>) -> Result<Self, ReportError> {
         let manifest = manifest(path);
         let answers = manifest.as_ref().map_or(Value::Null, |m| m.decisions["answers"].clone());
         let fixed = manifest.as_ref().and_then(|m| window(&m.decisions["strategy"]));
@@ -101,10 +101,11 @@ impl Evidence {
                 None => Vec::new(),
             };
             let graded = || lines.iter().rev().find_map(|l| Some(l["gold"].as_str()?.to_owned()));
-            let gold = problem.gold.clone().or_else(graded);
+            let given = golds.get(&problem.id).cloned();
+            let gold = given.clone().or_else(|| problem.gold.clone()).or_else(graded);
             let (pool, of_problem) = gather(&recorded, problem, gold.as_deref(), fixed)?;
             for line in &lines {
-                match decision(&problem.id, line, gold.as_deref(), &reader) {
+                match decision(&problem.id, line, (gold.as_deref(), given.is_some()), &reader) {
                     Some(decided) => evidence.add_decision(decided, line),
                     None => unread += 1,
                 }
@@ -347,15 +348,16 @@ fn answer(record: &TraceRecord) -> Option<(String, String)> {
     Some((record.answer.clone()?, record.answer_key.clone()?))
 }
 
-/// A line of problems.jsonl as a decision over one draw.
-fn decision(id: &str, line: &Value, gold: Option<&str>, reader: &RuleReader) -> Option<Decided> {
+/// A line of problems.jsonl as a decision over one draw; graded `anew` where another gold answer was given.
+fn decision(id: &str, line: &Value, (gold, anew): (Option<&str>, bool), reader: &RuleReader) -> Option<Decided> {
     let books = |field: &str| serde_json::from_value::<Books>(line[field].clone()).ok();
     let decisions = &line["decisions"];
     let strategy = line["strategy"].as_str().or_else(|| decisions["strategy"]["name"].as_str())?;
     let launched = line["traces"]["launched"].as_u64()?;
     let budget = decisions["traces"].as_u64().unwrap_or(launched) as usize;
     let answer = line["answer"].as_str();
-    let right = line["correct"].as_bool().or_else(|| gold.map(|gold| answer.is_some_and(|answer| reader.grade(answer, gold).equal)));
+    let known = line["correct"].as_bool().filter(|_| !anew);
+    let right = known.or_else(|| gold.map(|gold| answer.is_some_and(|answer| reader.grade(answer, gold).equal)));
     Some(Decided {
         problem_id: id.to_owned(),
         strategy: strategy.to_owned(),

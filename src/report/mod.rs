@@ -12,6 +12,7 @@ mod summary;
 mod tables;
 mod timeline;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use plot::{Plot, Theme};
@@ -25,6 +26,15 @@ pub use timeline::{Lane, Timeline};
 use crate::backend::RunError;
 use crate::run::RunFolderError;
 use evidence::Evidence;
+
+/// What a report is to be about, beside what stands in the folder.
+#[derive(Clone, Debug, Default)]
+pub struct ReportOptions {
+    /// The problem whose traces are shown over time; without it that is the one that shows most.
+    pub problem: Option<String>,
+    /// Right answers by problem, over those of the recording.
+    pub gold: BTreeMap<String, String>,
+}
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +62,9 @@ pub enum ReportError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// Right answers for a sweep.
+    #[error("{} is a sweep, which was graded when it was made: give the right answers to `tts sweep`, or report on the recording", .0.display())]
+    Graded(PathBuf),
     /// A problem that is not there.
     #[error("{} has no problem `{problem}`", path.display())]
     NoSuchProblem {
@@ -63,13 +76,12 @@ pub enum ReportError {
 }
 
 impl Report {
-    /// Reads a run folder, a .jsonl file of traces, or a sweep's folder. `problem` names the one whose traces are shown over time; without it that is
-    /// the one that shows most.
+    /// Reads a run folder, a .jsonl file of traces, or a sweep's folder.
     ///
     /// # Errors
     /// When nothing is recorded there, a file cannot be read or is of a newer layout, or there is no such problem.
-    pub fn open(path: &Path, problem: Option<&str>) -> Result<Self, ReportError> {
-        let mut evidence = Evidence::open(path)?;
+    pub fn open(path: &Path, options: &ReportOptions) -> Result<Self, ReportError> {
+        let mut evidence = Evidence::open(path, &options.gold)?;
         let mut warnings = std::mem::take(&mut evidence.warnings);
         let counts = summary::counts(&evidence);
         let whole = summary::is_whole(&evidence);
@@ -78,7 +90,7 @@ impl Report {
             evidence.decided.extend(counted.into_iter().map(|d| (Basis::Counted, d)));
         }
         let arms = summary::arms(&evidence.decided, &mut warnings);
-        let timeline = timeline::timeline(&evidence, problem, &mut warnings)?;
+        let timeline = timeline::timeline(&evidence, options.problem.as_deref(), &mut warnings)?;
         about::warn(&evidence, &counts, whole, &arms, &mut warnings);
         Ok(Self {
             schema: SCHEMA,

@@ -3,6 +3,7 @@
 mod bad_input;
 mod golden_numbers;
 mod recorded;
+mod reports;
 mod replaying;
 mod solving;
 

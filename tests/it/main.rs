@@ -5,6 +5,7 @@ mod cli;
 mod engine;
 mod golden;
 mod memory;
+mod report;
 mod rig;
 mod rules;
 mod run_folder;
