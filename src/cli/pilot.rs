@@ -18,16 +18,17 @@ use super::solve::{self, LimitArgs, PromptArgs, SolveArgs, report_table};
 use super::ExitStatus;
 use super::task::{AnswerArgs, dataset};
 
-/// Problems of a set that a pilot solves.
-const PROBLEMS: usize = 10;
 /// Rows of a table of scores.
 const SCORES: usize = 8;
 
 #[derive(Args)]
 pub(crate) struct PilotArgs {
     /// Looks at this recording of complete traces instead of solving anything
-    #[arg(long, value_name = "RECORDING", conflicts_with_all = ["run", "traces"])]
+    #[arg(long, value_name = "RECORDING", conflicts_with_all = ["run", "traces", "problems"])]
     replay: Option<PathBuf>,
+    /// How many problems are solved, evenly over the set (many sets are sorted by difficulty)
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    problems: usize,
     /// Complete traces that are recorded of each problem
     #[arg(long, value_name = "N", default_value_t = 16)]
     traces: usize,
@@ -151,12 +152,11 @@ fn record(args: PilotArgs, dir: &Path, printer: &Printer) -> anyhow::Result<(Exi
     let ids = match &args.set.ids {
         Some(ids) => ids.clone(),
         None => {
-            // evenly over the set: many are sorted by difficulty
-            let (all, wanted) = (set.problems.len(), args.set.limit.unwrap_or(PROBLEMS));
+            let all = args.set.limit.unwrap_or(usize::MAX).min(set.problems.len());
+            let wanted = args.problems.min(all);
             if wanted == 0 {
-                bail!("--limit 0 leaves nothing to solve: it must be at least 1");
+                bail!("--problems 0 and --limit 0 leave nothing to solve: they must be at least 1");
             }
-            let wanted = wanted.min(all);
             (0..wanted).map(|i| set.problems[i * all / wanted].id.clone()).collect()
         }
     };

@@ -12,6 +12,7 @@ use tts_strategies::windows::auto_window;
 use tts_strategies::{Finish, TraceScores};
 
 use super::ReportError;
+use super::escape::one_line;
 use super::results::Basis;
 use crate::backend::Recorded;
 use crate::run::{self, Manifest, PoolOptions, PoolProblem, Status};
@@ -168,7 +169,7 @@ impl Evidence {
             return Err(damaged(format!("it has schema {schema}, this version reads up to {}; update", crate::sweep::SCHEMA)));
         }
         let header: Header = serde_json::from_value(value).map_err(|e| damaged(format!("not the header of a sweep ({e})")))?;
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = header.notes.iter().map(|note| one_line(note)).collect();
         let (pools, decided) = lines(&path.join("sweep.jsonl"), &header, &mut warnings)?;
         if header.status != Status::Finished {
             warnings.push("the sweep is not finished: this is about what it has so far".to_owned());

@@ -1,7 +1,5 @@
 //! The report as one page: no file beside it, no network, light and dark, by mouse or by keyboard.
 
-use serde_json::json;
-
 use super::escape::markup;
 use super::figures::{count, percent};
 use super::plot::{Plot, Theme, classes, colours};
@@ -186,8 +184,7 @@ impl Page {
     }
 
     fn finish(self, report: &Report) -> String {
-        // what stands in a script element ends at the first `</`, so none may be in it
-        let data = json!(report).to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+        let data = in_script(&serde_json::to_string(report).unwrap_or_default());
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n\
@@ -206,9 +203,25 @@ impl Page {
     }
 }
 
+/// JSON that nothing in a page can be taken for but JSON: what stands in a script element ends at the first `</`, and marks that turn the direction of
+/// writing act there too. All of it can only be within strings.
+fn in_script(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut units = [0; 2];
+    for c in json.chars() {
+        if c.is_ascii() && !c.is_ascii_control() && !matches!(c, '<' | '>' | '&') {
+            out.push(c);
+        } else {
+            c.encode_utf16(&mut units).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    out
+}
+
 /// The most accurate arm, of equally accurate ones the cheapest.
 fn best(arms: &[Arm]) -> Option<&Arm> {
-    arms.iter().filter(|a| a.accuracy.is_some()).max_by(|a, b| {
+    // the last of those that are level is taken: from behind, that is the first
+    arms.iter().rev().filter(|a| a.accuracy.is_some()).max_by(|a, b| {
         let of = |a: &Arm| a.accuracy.map_or(0.0, |x| x.mean);
         of(a).total_cmp(&of(b)).then(b.tokens.total_cmp(&a.tokens))
     })

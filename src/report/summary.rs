@@ -237,10 +237,13 @@ fn arm(group: &Group<'_>) -> Arm {
     let right: f64 = correct.iter().flatten().sum();
     let accuracy = spread(&correct, LEVEL, SEED).ok().map(|s| {
         let single = resamples == 1;
+        // problems that are all alike resample to themselves, which says nothing of others
+        let alike = s.problems.is_some_and(|i| i.low == i.high);
+        let solved = (right / resamples as f64).round() as u64;
         Accuracy {
             mean: s.mean,
-            problems: if single { wilson(right as u64, correct.len() as u64, LEVEL).ok() } else { s.problems },
-            method: if single { "wilson" } else { "bootstrap" },
+            problems: if single || alike { wilson(solved, correct.len() as u64, LEVEL).ok() } else { s.problems },
+            method: if single || alike { "wilson" } else { "bootstrap" },
             traces: (!single).then_some(s.traces),
         }
     });

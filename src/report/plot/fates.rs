@@ -21,7 +21,7 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
         return None;
     }
     let used: Vec<usize> = (0..6).filter(|i| arms.iter().any(|a| a.token_fates.each()[*i].1 > 0.0)).collect();
-    let height = 118.0 + ROW * arms.len() as f64 + 44.0;
+    let height = 88.0 + ROW * arms.len() as f64 + 52.0;
     let title = "Tokens by fate";
     let mut scene = Scene::new(WIDTH, height, title, "generated tokens a problem, each counted once by the fate of its trace");
     scene.text((20.0, 32.0), title, TITLE, Anchor::Start, Ink::Text);

@@ -97,7 +97,7 @@ impl Ink {
             Self::Wrong | Self::Stopped => (0xc8541a, 0xf28a4d),
             Self::Unknown | Self::Cancelled => (0x9d9a92, 0x7b828d),
             Self::Bar => (0x202733, 0xe8e8e4),
-            Self::Warmup => (0x74b3d8, 0x2f6f9f),
+            Self::Warmup => (0x74b3d8, 0x3d86ba),
             Self::Truncated => (0x9a4f96, 0xd895d3),
             Self::Failed => (0x33363d, 0xd5d7da),
         };

@@ -6,8 +6,11 @@ use super::frame::{Axis, Frame, Sign};
 use super::scale::Scale;
 use super::scene::{Dash, Ink, Outline, Paint, marker};
 use crate::report::figures::{between, count, percent};
-use crate::report::results::{Arm, Basis, PassAt};
+use crate::report::results::{Accuracy, Arm, Basis, PassAt};
 use crate::report::summary::curves;
+
+/// Series beyond which wide bands would hide each other.
+const WIDE: usize = 4;
 
 /// What is on the horizontal axis.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,10 +39,10 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
         Against::Traces => ("Accuracy against traces", "traces a problem, at most"),
     };
     let all = || curves.iter().flat_map(|(_, arms)| arms.iter());
-    let band = |a: &Arm| a.accuracy.and_then(|x| x.problems);
+    let spread = |a: &Arm| a.accuracy.and_then(|x| if curves.len() <= WIDE { x.problems } else { x.traces });
     let values = all().flat_map(|a| {
         let mean = a.accuracy.map(|x| x.mean);
-        mean.into_iter().chain(band(a).into_iter().flat_map(|b| [b.low, b.high]))
+        mean.into_iter().chain(spread(a).into_iter().flat_map(|b| [b.low, b.high]))
     });
     let budgets = all().filter(|_| against == Against::Traces).map(|a| a.budget as f64);
     let x = all().map(|a| against.value(a)).chain(ceiling.iter().map(|c| if against == Against::Tokens { c.tokens } else { c.k as f64 }));
@@ -53,9 +56,16 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
         legend.push((Sign::Line(Ink::Unknown, Dash::Dashed), "pass@k, the ceiling".to_owned()));
     }
     let best = all().filter(|a| a.pareto).max_by(|a, b| against.value(a).total_cmp(&against.value(b)));
+    let (wide, narrow) = (curves.len() <= WIDE, all().any(|a| a.accuracy.is_some_and(|x| x.traces.is_some())));
+    let bands = match (wide, narrow) {
+        (true, true) => "wide bands: 95% over other problems; narrow bands: over other draws of traces for these problems",
+        (true, false) => "bands: 95% over other problems",
+        (false, true) => "bands: 95% over other draws of traces for these problems; the wider ones over other problems are in the table",
+        (false, false) => "95% over other problems is in the table",
+    };
     let description = format!(
-        "{} strategies; bands are 95% intervals over other problems{}",
-        curves.len(),
+        "{}; {bands}{}",
+        if curves.len() == 1 { "one series".to_owned() } else { format!("{} series", curves.len()) },
         best.and_then(|a| Some(format!(". At the top: {} with {}", a.series, percent(a.accuracy?.mean)))).unwrap_or_default()
     );
     let mut frame = Frame::new(
@@ -72,7 +82,10 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
         &legend,
     );
     for (i, (_, arms)) in curves.iter().enumerate() {
-        bands(&mut frame, i, arms, against);
+        if wide {
+            band(&mut frame, i, arms, against, |a| a.problems, 0.1);
+        }
+        band(&mut frame, i, arms, against, |a| a.traces, 0.18);
     }
     if !ceiling.is_empty() {
         let points: Vec<_> = ceiling.iter().filter_map(|c| frame.at(if against == Against::Tokens { c.tokens } else { c.k as f64 }, c.pass * 100.0)).collect();
@@ -104,8 +117,9 @@ fn percents(shares: impl Iterator<Item = f64>) -> Scale {
     Scale::between(wide.low().clamp(0.0, 95.0), wide.high().clamp(5.0, 100.0), 6)
 }
 
-fn bands(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against) {
-    let ends: Vec<(f64, Interval)> = arms.iter().filter_map(|a| Some((against.value(a), a.accuracy?.problems?))).collect();
+/// The band of one source of spread; whiskers where a series has a single arm.
+fn band(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against, of: fn(&Accuracy) -> Option<Interval>, opacity: f64) {
+    let ends: Vec<(f64, Interval)> = arms.iter().filter_map(|a| Some((against.value(a), of(a.accuracy.as_ref()?)?))).collect();
     let side = |of: fn(&Interval) -> f64, frame: &Frame| -> Vec<(f64, f64)> { ends.iter().filter_map(|(x, band)| frame.at(*x, of(band) * 100.0)).collect() };
     let (upper, lower) = (side(|b| b.high, frame), side(|b| b.low, frame));
     match (upper.as_slice(), lower.as_slice()) {
@@ -119,7 +133,7 @@ fn bands(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against) {
         ([_, ..], [_, ..]) => {
             let mut outline = upper;
             outline.extend(lower.into_iter().rev());
-            frame.scene.draw(Outline::Polygon(outline), Paint::fill(Ink::Series(i)).faint(0.1));
+            frame.scene.draw(Outline::Polygon(outline), Paint::fill(Ink::Series(i)).faint(opacity));
         }
         _ => {}
     }

@@ -45,7 +45,7 @@ fn what_cannot_be_reported_is_refused() {
 fn a_pilot_live_and_over_its_own_recording() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("run").to_str().unwrap().to_owned();
-    let live = ran(&["pilot", "--data", "heldout", "--limit", "3", "--traces", "4", "--budget", "4", "--max-tokens", "120", "--run", &dir, "--json"]);
+    let live = ran(&["pilot", "--data", "heldout", "--problems", "3", "--traces", "4", "--budget", "4", "--max-tokens", "120", "--run", &dir, "--json"]);
     let live = live.objects().remove(0);
     assert_eq!((live["problems"].as_u64(), live["traces"].as_u64(), live["whole"].as_u64()), (Some(3), Some(12), Some(600)));
     assert!(live["seconds"].as_f64().unwrap() > 0.0);

@@ -108,11 +108,13 @@ fn means_are_over_problems_and_resamples_and_differences_are_paired() {
     let (plain, thrifty) = (arm("majority", 64), arm("deepconf-low", 64));
     assert_eq!(plain.accuracy.unwrap().mean, 0.75);
     assert_eq!(thrifty.accuracy.unwrap().mean, 23.0 / 32.0);
-    assert_eq!(plain.accuracy.unwrap().method, "bootstrap");
+    assert_eq!((plain.accuracy.unwrap().method, thrifty.accuracy.unwrap().method), ("wilson", "bootstrap"));
     // every resample solves six of eight; all four of a problem's draws solve three of four
     let spread = plain.accuracy.unwrap();
     assert_eq!(spread.traces.map(|i| (i.low, i.high)), Some((0.75, 0.75)));
-    assert_eq!(spread.problems.map(|i| (i.low, i.high)), Some((0.75, 0.75)));
+    // problems that are all alike say little of others: Wilson's interval of 6 in 8
+    let wilson = tts::evals::stats::wilson(6, 8, 0.95).unwrap();
+    assert_eq!(spread.problems, Some(wilson));
     let tokens: f64 = (0..8).flat_map(|p| (0..4).map(move |r| 64.0 * (100 + 10 * p + r) as f64)).sum::<f64>() / 32.0;
     assert_eq!((plain.tokens, thrifty.tokens), (tokens, tokens / 2.0));
     assert_eq!((plain.saved, thrifty.saved), (None, Some(0.5)));
