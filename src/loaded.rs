@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::hub::{self, HubOptions, ModelSource, Progress};
 use crate::model::weights::{Checkpoint, GgufMetadata, OpenOptions};
-use crate::model::{Model, WeightFormat};
+use crate::model::{Formats, Model};
 use crate::prompt::{GgufTokenizer, Parts, PromptError, Prompter};
 
 /// Name of the model that the binary carries.
@@ -17,8 +17,8 @@ pub const BUNDLED: &str = "bundled";
 pub struct LoadOptions {
     /// Folder, GGUF file, hub id or `bundled`; nothing means the bundled model.
     pub model: Option<String>,
-    /// How weights are held.
-    pub format: WeightFormat,
+    /// How weights, keys, values and states are held.
+    pub formats: Formats,
     /// Scale of the logits of a tied GGUF file, which does not hold it.
     pub tied_logit_scale: Option<f32>,
     /// Text of a chat template that replaces the model's own, and where it came from.
@@ -55,7 +55,7 @@ impl Loaded {
             ModelSource::parse(name)?
         };
         let mut loaded = match &source {
-            ModelSource::Bundled => Self::bundled(options.format)?,
+            ModelSource::Bundled => Self::bundled(options.formats)?,
             other => {
                 let hub = options.hub.clone().map_or_else(HubOptions::from_env, Ok)?;
                 Self::from_path(&hub::resolve(other, &hub, progress)?, options)?
@@ -94,11 +94,11 @@ impl Loaded {
             Err(PromptError::NoTokenizer { .. }) => None,
             other => Some(other?),
         };
-        Self::assemble(&checkpoint, prompter, options.format, false)
+        Self::assemble(&checkpoint, prompter, options.formats, false)
     }
 
     /// The model that the binary carries.
-    fn bundled(format: WeightFormat) -> Result<Self, Error> {
+    fn bundled(formats: Formats) -> Result<Self, Error> {
         macro_rules! text {
             ($file:literal) => {
                 include_str!(concat!("../data/bundled/", $file))
@@ -115,17 +115,17 @@ impl Loaded {
             config: Some(text!("config.json")),
             tts: Some(text!("tts.json")),
         })?;
-        Self::assemble(&checkpoint, Some(prompter), format, true)
+        Self::assemble(&checkpoint, Some(prompter), formats, true)
     }
 
-    fn assemble(checkpoint: &Checkpoint, prompter: Option<Prompter>, format: WeightFormat, bundled: bool) -> Result<Self, Error> {
+    fn assemble(checkpoint: &Checkpoint, prompter: Option<Prompter>, formats: Formats, bundled: bool) -> Result<Self, Error> {
         if let Some(prompter) = &prompter {
             prompter.check_vocab(checkpoint.config.vocab)?;
         }
         Ok(Self {
             name: String::new(),
             digest: checkpoint.digest(),
-            model: Arc::new(Model::load(checkpoint, format)?),
+            model: Arc::new(Model::load(checkpoint, formats)?),
             prompter: prompter.map(Arc::new),
             bundled,
         })

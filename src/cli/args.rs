@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::Args;
-use tts::model::WeightFormat;
 use tts::model::kernels::Tier;
+use tts::model::{CacheFormat, Formats, WeightFormat};
 use tts::runner::SamplingChoice;
 use tts::{LoadOptions, Loaded};
 
@@ -34,13 +34,19 @@ pub(crate) struct ModelArgs {
     /// A folder, a .gguf file, org/name or org/name:file.gguf on the hub, or `bundled` [default: bundled]
     #[arg(long)]
     pub(crate) model: Option<String>,
-    /// How weights are held: as in the file, as f32 or as bf16
-    #[arg(long, value_name = "auto|f32|bf16", default_value = "auto", hide_default_value = true, value_parser = dtype)]
+    /// How weights are held: as in the file, or as f32, bf16, q8_0 or q4_0
+    #[arg(long, value_name = "FORMAT", default_value = "auto", hide_default_value = true, value_parser = dtype)]
     pub(crate) dtype: WeightFormat,
+    /// How keys and values are held: f32 or bf16 [default: bf16, and f32 where all weights are]
+    #[arg(long, value_name = "FORMAT", value_parser = cache_dtype)]
+    pub(crate) kv_dtype: Option<CacheFormat>,
+    /// How Mamba states are held: f32, or bf16 for half the memory traffic and a less exact result
+    #[arg(long, value_name = "FORMAT", default_value = "f32", hide_default_value = true, value_parser = cache_dtype)]
+    pub(crate) state_dtype: CacheFormat,
     /// Threads [default: one for each core]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
-    /// Instruction tier: portable, avx2 or avx512 [default: the best one here]
+    /// Instruction tier: portable, avx2, avx512 or avx512bf16 [default: the best one here]
     #[arg(long, value_parser = Tier::parse)]
     pub(crate) tier: Option<Tier>,
     /// Where the model runs: cpu
@@ -69,7 +75,11 @@ impl ModelArgs {
         });
         let options = LoadOptions {
             model: self.model.clone(),
-            format: self.dtype,
+            formats: Formats {
+                weights: self.dtype,
+                kv: self.kv_dtype,
+                state: self.state_dtype,
+            },
             tied_logit_scale: self.tied_logit_scale,
             chat_template: chat_template.transpose()?,
             hub: None,
@@ -87,10 +97,17 @@ impl ModelArgs {
 }
 
 fn dtype(name: &str) -> Result<WeightFormat, String> {
-    [WeightFormat::Auto, WeightFormat::F32, WeightFormat::Bf16]
+    WeightFormat::ALL
         .into_iter()
         .find(|f| f.name() == name)
-        .ok_or_else(|| "it is auto, f32 or bf16".to_owned())
+        .ok_or_else(|| "it is auto, f32, bf16, q8_0 or q4_0".to_owned())
+}
+
+fn cache_dtype(name: &str) -> Result<CacheFormat, String> {
+    CacheFormat::ALL
+        .into_iter()
+        .find(|f| f.name() == name)
+        .ok_or_else(|| "it is f32 or bf16".to_owned())
 }
 
 /// The processor; there is no other device.

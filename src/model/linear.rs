@@ -2,6 +2,7 @@
 
 use super::kernels::buf::{Buf, padded};
 use super::packing::{self, Storage};
+use super::state::CacheFormat;
 use super::weights::codes::Format;
 use super::weights::{Dtype, RawTensor};
 
@@ -33,6 +34,26 @@ impl WeightFormat {
             Self::Bf16 => "bf16",
             Self::Q8_0 => "q8_0",
             Self::Q4_0 => "q4_0",
+        }
+    }
+}
+
+/// How a model is held in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Formats {
+    /// Weights.
+    pub weights: WeightFormat,
+    /// Keys and values; `None` is f32 where every matrix is, else bf16.
+    pub kv: Option<CacheFormat>,
+    /// SSM states.
+    pub state: CacheFormat,
+}
+
+impl From<WeightFormat> for Formats {
+    fn from(weights: WeightFormat) -> Self {
+        Self {
+            weights,
+            ..Self::default()
         }
     }
 }

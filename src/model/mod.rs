@@ -15,8 +15,8 @@ pub mod weights;
 pub use config::Config;
 pub use error::ModelError;
 pub use kernels::buf::Rows;
-pub use linear::{Linear, WeightFormat};
-pub use state::{BLOCK, Sequence, Shape};
+pub use linear::{Formats, Linear, WeightFormat};
+pub use state::{BLOCK, CacheFormat, Sequence, Shape};
 
 use block::{Block, Work};
 use kernels::Pool;
@@ -77,7 +77,9 @@ impl Model {
     ///
     /// # Errors
     /// When a tensor is missing or has another shape than the configuration says.
-    pub fn load(weights: &Checkpoint, format: WeightFormat) -> Result<Self, ModelError> {
+    pub fn load(weights: &Checkpoint, formats: impl Into<Formats>) -> Result<Self, ModelError> {
+        let formats = formats.into();
+        let format = formats.weights;
         let config = weights.config.clone();
         if config.ssm_head_dim > MAX_SSM_HEAD_DIM {
             let file = weights.files.first().cloned().unwrap_or_default();
@@ -96,14 +98,12 @@ impl Model {
             let head = Linear::pack(&weights.tensor("lm_head.weight", &[config.vocab, config.hidden])?, ends);
             (embed, Some(head.scaled(config.lm_head_multiplier)))
         };
-        let blocks = (0..config.layers)
-            .map(|i| Block::load(weights, &config, i, format))
-            .collect::<Result<_, _>>()?;
+        let blocks = load_blocks(weights, &config, format)?;
         let half = config.head_dim / 2;
         let frequencies = (0..half)
             .map(|i| 1.0 / (config.rope_theta as f32).powf((2 * i) as f32 / config.head_dim as f32))
             .collect();
-        Ok(Self {
+        let mut model = Self {
             shape: Shape::new(&config),
             norm: block::final_norm(weights, config.hidden)?,
             config,
@@ -111,7 +111,11 @@ impl Model {
             head,
             blocks,
             frequencies,
-        })
+        };
+        let plain = model.formats().iter().all(|(format, _)| *format == "f32");
+        model.shape.kv = formats.kv.unwrap_or(if plain { CacheFormat::F32 } else { CacheFormat::Bf16 });
+        model.shape.state = formats.state;
+        Ok(model)
     }
 
     /// A model of this shape with random weights held as `dtype` (`f32`, `f16`, `bf16`, `q8_0` or `q4_0`), for measurements of speed.
@@ -229,4 +233,27 @@ impl Model {
             out[half + i] = sin;
         }
     }
+}
+
+/// Packs the blocks, some on each core: copying is all it does.
+fn load_blocks(weights: &Checkpoint, config: &Config, format: WeightFormat) -> Result<Vec<Block>, ModelError> {
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let layers: Vec<usize> = (0..config.layers).collect();
+    let load = |layers: &[usize]| {
+        layers
+            .iter()
+            .map(|i| Block::load(weights, config, *i, format))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = layers
+            .chunks(layers.len().div_ceil(workers).max(1))
+            .map(|part| scope.spawn(move || load(part)))
+            .collect();
+        let mut blocks = Vec::with_capacity(layers.len());
+        for part in parts {
+            blocks.extend(part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(blocks)
+    })
 }

@@ -9,6 +9,36 @@ use super::kernels::buf::{Buf, padded};
 /// block is shared or private.
 pub const BLOCK: usize = 64;
 
+/// How keys and values, or SSM states, are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheFormat {
+    /// f32.
+    #[default]
+    F32,
+    /// bf16, rounded to nearest even when written; arithmetic stays f32.
+    Bf16,
+}
+
+impl CacheFormat {
+    /// Every format.
+    pub const ALL: [Self; 2] = [Self::F32, Self::Bf16];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+    /// Words of four bytes that `count` rows of `width` elements take; bf16 rows lie in pairs.
+    fn words(self, count: usize, width: usize) -> usize {
+        match self {
+            Self::F32 => count * width,
+            Self::Bf16 => count.div_ceil(2) * width,
+        }
+    }
+}
+
 /// Sizes of a sequence's state, derived from a [`Config`].
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -28,12 +58,18 @@ pub struct Shape {
     pub channels: usize,
     /// Kernel width of the convolution.
     pub taps: usize,
+    /// Keys and values.
+    pub kv: CacheFormat,
+    /// SSM states.
+    pub state: CacheFormat,
 }
 
 impl Shape {
-    /// The sizes for this configuration.
+    /// The sizes for this configuration, with everything held in f32.
     pub fn new(c: &Config) -> Self {
         Self {
+            kv: CacheFormat::F32,
+            state: CacheFormat::F32,
             layers: c.layers,
             kv_heads: c.kv_heads,
             head_dim: c.head_dim,
@@ -47,12 +83,13 @@ impl Shape {
     pub(crate) fn head_stride(&self) -> usize {
         padded(self.head_dim)
     }
-    /// One Mamba head's state is `[d_state, padded ssm_head_dim]`: the width is contiguous, so the update needs no horizontal sum.
+    /// One Mamba head's state is `[d_state, padded ssm_head_dim]`: the width is contiguous, so the update needs no horizontal sum. In bf16 two
+    /// rows share words, the even one in the low half.
     pub(crate) fn ssm_width(&self) -> usize {
         padded(self.ssm_head_dim)
     }
     pub(crate) fn ssm_head_len(&self) -> usize {
-        self.d_state * self.ssm_width()
+        self.state.words(self.d_state, self.ssm_width())
     }
     pub(crate) fn ssm_layer_len(&self) -> usize {
         self.ssm_heads * self.ssm_head_len()
@@ -60,9 +97,13 @@ impl Shape {
     pub(crate) fn window_layer_len(&self) -> usize {
         (self.taps - 1) * padded(self.channels)
     }
-    /// K `[head_dim, BLOCK]` then V `[BLOCK, padded head_dim]` of one head of one layer.
+    /// K `[head_dim, BLOCK]` of one head of one layer. In bf16 two rows share words, the even one in the low half; so in V.
+    pub(crate) fn keys_len(&self) -> usize {
+        self.kv.words(self.head_dim, BLOCK)
+    }
+    /// K, then V `[BLOCK, padded head_dim]`.
     pub(crate) fn kv_head_len(&self) -> usize {
-        BLOCK * (self.head_dim + self.head_stride())
+        self.keys_len() + self.kv.words(BLOCK, self.head_stride())
     }
     /// Bytes of one sequence's SSM and convolution state.
     pub fn state_bytes(&self) -> usize {
@@ -164,12 +205,8 @@ impl Sequence {
         let (p, n, width) = (shape.ssm_head_dim, shape.d_state, shape.ssm_width());
         let mut out = Vec::with_capacity(shape.ssm_heads * p * n);
         for head in 0..shape.ssm_heads {
-            let base = layer * shape.ssm_layer_len() + head * shape.ssm_head_len();
-            out.extend(
-                (0..p)
-                    .flat_map(|i| (0..n).map(move |j| (i, j)))
-                    .map(|(i, j)| self.ssm[base + j * width + i]),
-            );
+            let state = &self.ssm[layer * shape.ssm_layer_len() + head * shape.ssm_head_len()..];
+            out.extend((0..p * n).map(|i| element(state, shape.state, width, i % n, i / n)));
         }
         out
     }
@@ -180,11 +217,38 @@ impl Sequence {
         for head in 0..shape.kv_heads {
             for t in 0..self.len {
                 let block = &self.kv[t / BLOCK].0[(layer * shape.kv_heads + head) * shape.kv_head_len()..];
-                let (k, v) = block.split_at(shape.head_dim * BLOCK);
-                keys.extend((0..shape.head_dim).map(|d| k[d * BLOCK + t % BLOCK]));
-                values.extend_from_slice(&v[t % BLOCK * shape.head_stride()..][..shape.head_dim]);
+                let (k, v) = block.split_at(shape.keys_len());
+                keys.extend((0..shape.head_dim).map(|d| element(k, shape.kv, BLOCK, d, t % BLOCK)));
+                values.extend((0..shape.head_dim).map(|d| element(v, shape.kv, shape.head_stride(), t % BLOCK, d)));
             }
         }
         (keys, values)
+    }
+}
+
+/// Element `[row, column]` of rows of `width`.
+pub(crate) fn element(data: &[f32], format: CacheFormat, width: usize, row: usize, column: usize) -> f32 {
+    match format {
+        CacheFormat::F32 => data[row * width + column],
+        CacheFormat::Bf16 => {
+            let bits = data[row / 2 * width + column].to_bits();
+            f32::from_bits(if row.is_multiple_of(2) { bits << 16 } else { bits & 0xffff_0000 })
+        }
+    }
+}
+
+/// Writes what [`element`] reads.
+pub(crate) fn put(data: &mut [f32], format: CacheFormat, width: usize, row: usize, column: usize, value: f32) {
+    match format {
+        CacheFormat::F32 => data[row * width + column] = value,
+        CacheFormat::Bf16 => {
+            let word = &mut data[row / 2 * width + column];
+            let half = u32::from(half::bf16::from_f32(value).to_bits());
+            *word = f32::from_bits(if row.is_multiple_of(2) {
+                word.to_bits() & 0xffff_0000 | half
+            } else {
+                word.to_bits() & 0xffff | half << 16
+            });
+        }
     }
 }

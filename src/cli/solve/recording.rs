@@ -81,6 +81,8 @@ fn manifest(runner: &Runner, prepared: &[Prepared], data: Option<String>, answer
     let rules = prepared.first().map(|p| runner.rules(p)).unwrap_or_default();
     let traces = json!({
         "model": loaded.digest,
+        "kv_dtype": loaded.model.shape().kv.name(),
+        "state_dtype": loaded.model.shape().state.name(),
         "dtype": loaded.model.formats().iter().map(|(format, _)| *format).collect::<Vec<_>>(),
         "tier": resolved.tier.name(),
         "prompter": prompter.digest(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::buf::Buf;
 use super::simd::{Simd, Tier, tiers};
-use crate::model::state::{BLOCK, KvBlock, Shape};
+use crate::model::state::{BLOCK, CacheFormat, KvBlock, Shape, put};
 
 /// Rows that visit a block together.
 pub(crate) const GROUP: usize = 16;
@@ -36,7 +36,7 @@ impl Scratch {
             max: Buf::zeroed(GROUP * heads),
             sum: Buf::zeroed(GROUP * heads),
             acc: Buf::zeroed(GROUP * heads * shape.head_stride()),
-            scores: Buf::zeroed(BLOCK),
+            scores: Buf::zeroed(heads * BLOCK),
         }
     }
 }
@@ -46,11 +46,11 @@ pub(crate) fn append(shape: &Shape, layer: usize, block: &mut Arc<KvBlock>, offs
     let block = Arc::get_mut(block).expect("a block that is written is not shared");
     let (dim, stride) = (shape.head_dim, shape.head_stride());
     for head in 0..shape.kv_heads {
-        let (k, v) = block.0[(layer * shape.kv_heads + head) * shape.kv_head_len()..][..shape.kv_head_len()].split_at_mut(dim * BLOCK);
-        for (d, key) in keys[head * dim..][..dim].iter().enumerate() {
-            k[d * BLOCK + offset] = *key;
+        let (k, v) = block.0[(layer * shape.kv_heads + head) * shape.kv_head_len()..][..shape.kv_head_len()].split_at_mut(shape.keys_len());
+        for d in 0..dim {
+            put(k, shape.kv, BLOCK, d, offset, keys[head * dim + d]);
+            put(v, shape.kv, stride, offset, d, values[head * dim + d]);
         }
-        v[offset * stride..][..dim].copy_from_slice(&values[head * dim..][..dim]);
     }
 }
 
@@ -85,26 +85,25 @@ pub(crate) unsafe fn attend(
             }
             // SAFETY: the caller's promise: the row has more than b blocks
             let block: &KvBlock = unsafe { &*row.blocks.add(b) };
-            let (k, v) = block.0[in_block..][..shape.kv_head_len()].split_at(dim * BLOCK);
-            for h in 0..heads {
-                let state = r * heads + h;
-                // SAFETY: the slices have the lengths that the kernel asks for
-                unsafe {
-                    let q = q.add(r * q_stride + (head * heads + h) * dim);
-                    let acc = scratch.acc.as_mut_ptr().add(state * stride);
-                    visit(
-                        tier,
-                        q,
-                        dim,
-                        k.as_ptr(),
-                        v.as_ptr(),
-                        stride,
-                        count,
-                        scratch.scores.as_mut_ptr(),
-                        &mut scratch.max[state],
-                        &mut scratch.sum[state],
-                        acc,
-                    );
+            let (k, v) = block.0[in_block..][..shape.kv_head_len()].split_at(shape.keys_len());
+            let visit = Visit {
+                heads,
+                dim,
+                stride,
+                count,
+                q: q.wrapping_add(r * q_stride + head * heads * dim),
+                k: k.as_ptr(),
+                v: v.as_ptr(),
+                scores: scratch.scores.as_mut_ptr(),
+                max: scratch.max[r * heads..].as_mut_ptr(),
+                sum: scratch.sum[r * heads..].as_mut_ptr(),
+                acc: scratch.acc[r * heads * stride..].as_mut_ptr(),
+            };
+            // SAFETY: the slices have the lengths that the kernel asks for
+            unsafe {
+                match shape.kv {
+                    CacheFormat::F32 => visit_f32(tier, &visit),
+                    CacheFormat::Bf16 => visit_bf16(tier, &visit),
                 }
             }
         }
@@ -122,27 +121,83 @@ pub(crate) unsafe fn attend(
     }
 }
 
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn visit_body<S: Simd>(
-    q: *const f32,
+/// A row's visit to a block, for the query heads of one key/value head.
+struct Visit {
+    heads: usize,
     dim: usize,
+    /// padded `dim`
+    stride: usize,
+    /// positions that the row sees
+    count: usize,
+    /// `[heads, dim]`
+    q: *const f32,
     k: *const f32,
     v: *const f32,
-    stride: usize,
-    count: usize,
+    /// `[heads, BLOCK]`
     scores: *mut f32,
-    max: &mut f32,
-    sum: &mut f32,
+    /// `[heads]`
+    max: *mut f32,
+    sum: *mut f32,
+    /// `[heads, stride]`
     acc: *mut f32,
-) {
+}
+
+#[inline(always)]
+unsafe fn visit_body<S: Simd, const PAIRS: bool>(visit: &Visit) {
+    let heads = visit.heads;
     unsafe {
-        if S::LANES == 16 {
-            dots::<S, 4>(q, dim, k, scores);
-        } else {
-            dots::<S, 4>(q, dim, k, scores);
-            dots::<S, 4>(q, dim, k.add(BLOCK / 2), scores.add(BLOCK / 2));
+        let mut h = 0;
+        // heads go together, so that what they share is loaded (and widened) once
+        while h < heads {
+            h += match heads - h {
+                4.. if S::LANES == 16 => visit_heads::<S, PAIRS, 4>(visit, h),
+                2.. => visit_heads::<S, PAIRS, 2>(visit, h),
+                _ => visit_heads::<S, PAIRS, 1>(visit, h),
+            };
         }
+    }
+}
+#[inline(always)]
+unsafe fn visit_f32_body<S: Simd>(visit: &Visit) {
+    unsafe { visit_body::<S, false>(visit) }
+}
+#[inline(always)]
+unsafe fn visit_bf16_body<S: Simd>(visit: &Visit) {
+    unsafe { visit_body::<S, true>(visit) }
+}
+tiers!(fn visit_f32 = visit_f32_body(visit: &Visit));
+tiers!(fn visit_bf16 = visit_bf16_body(visit: &Visit));
+
+#[inline(always)]
+unsafe fn visit_heads<S: Simd, const PAIRS: bool, const H: usize>(visit: &Visit, first: usize) -> usize {
+    let &Visit { dim, stride, count, .. } = visit;
+    unsafe {
+        let (q, scores) = (visit.q.add(first * dim), visit.scores.add(first * BLOCK));
+        for column in (0..count).step_by(4 * S::LANES) {
+            dots::<S, PAIRS, H>(q, dim, visit.k.add(column), scores.add(column));
+        }
+        let mut keep = [S::splat(1.0); H];
+        for (h, keep) in keep.iter_mut().enumerate() {
+            *keep = S::splat(soften::<S>(
+                scores.add(h * BLOCK),
+                count,
+                &mut *visit.max.add(first + h),
+                &mut *visit.sum.add(first + h),
+            ));
+        }
+        let acc = visit.acc.add(first * stride);
+        for column in (0..stride).step_by(2 * S::LANES) {
+            weigh::<S, PAIRS, H>(scores, count, visit.v.add(column), stride, &keep, acc.add(column));
+        }
+    }
+    H
+}
+
+/// Turns the first `count` scores of a block into weights under the running maximum, the others into 0; returns what earlier sums are to be
+/// multiplied by.
+#[inline(always)]
+unsafe fn soften<S: Simd>(scores: *mut f32, count: usize, max: &mut f32, sum: &mut f32) -> f32 {
+    unsafe {
         for i in count..BLOCK {
             *scores.add(i) = f32::NEG_INFINITY;
         }
@@ -162,81 +217,85 @@ unsafe fn visit_body<S: Simd>(
         let keep = if *max == new { 1.0 } else { (*max - new).exp() };
         *sum = *sum * keep + S::sum(total);
         *max = new;
-        let keep = S::splat(keep);
-        let mut column = 0;
-        while column < stride {
-            // the stride is a multiple of 32 elements
-            if S::LANES == 16 {
-                weigh::<S, 2, 4>(scores, count, v.add(column), stride, keep, acc.add(column));
-            } else {
-                weigh::<S, 4, 2>(scores, count, v.add(column), stride, keep, acc.add(column));
-            }
-            column += 32;
+        keep
+    }
+}
+
+/// Two rows of keys or values, one after the other or in pairs.
+#[inline(always)]
+unsafe fn two<S: Simd, const PAIRS: bool>(data: *const f32, row: usize, width: usize) -> (S::V, S::V) {
+    unsafe {
+        if PAIRS {
+            S::load_bf16_pairs(data.add(row / 2 * width).cast())
+        } else {
+            (S::load(data.add(row * width)), S::load(data.add((row + 1) * width)))
         }
     }
 }
-tiers!(fn visit = visit_body(q: *const f32, dim: usize, k: *const f32, v: *const f32, stride: usize, count: usize, scores: *mut f32, max: &mut f32, sum: &mut f32, acc: *mut f32));
 
-/// Dot products of q with N vectors of positions; even and odd columns of q are summed apart, which hides the adder's latency.
+/// Dot products of H query heads with four vectors of positions.
 #[inline(always)]
-unsafe fn dots<S: Simd, const N: usize>(q: *const f32, dim: usize, k: *const f32, scores: *mut f32) {
+unsafe fn dots<S: Simd, const PAIRS: bool, const H: usize>(q: *const f32, dim: usize, k: *const f32, scores: *mut f32) {
     unsafe {
-        let mut s = [[S::splat(0.0); N]; 2];
-        let mut d = 0;
-        while d < dim {
-            for (odd, s) in s.iter_mut().enumerate().take(dim - d) {
-                let x = S::splat(*q.add(d + odd));
-                for (n, s) in s.iter_mut().enumerate() {
-                    *s = S::fma(x, S::load(k.add((d + odd) * BLOCK + n * S::LANES)), *s);
+        let mut s = [[S::splat(0.0); 4]; H];
+        for d in (0..dim / 2 * 2).step_by(2) {
+            for n in 0..4 {
+                let (even, odd) = two::<S, PAIRS>(k.add(n * S::LANES), d, BLOCK);
+                for (h, s) in s.iter_mut().enumerate() {
+                    s[n] = S::fma(S::splat(*q.add(h * dim + d)), even, s[n]);
+                    s[n] = S::fma(S::splat(*q.add(h * dim + d + 1)), odd, s[n]);
                 }
             }
-            d += 2;
         }
-        let [even, odd] = s;
-        for (n, (even, odd)) in even.iter().zip(&odd).enumerate() {
-            S::store(scores.add(n * S::LANES), S::add(*even, *odd));
+        if dim % 2 == 1 {
+            for n in 0..4 {
+                let at = k.add(n * S::LANES);
+                let last = if PAIRS {
+                    S::load_bf16_pairs(at.add(dim / 2 * BLOCK).cast()).0
+                } else {
+                    S::load(at.add((dim - 1) * BLOCK))
+                };
+                for (h, s) in s.iter_mut().enumerate() {
+                    s[n] = S::fma(S::splat(*q.add(h * dim + dim - 1)), last, s[n]);
+                }
+            }
+        }
+        for (h, s) in s.iter().enumerate() {
+            for (n, s) in s.iter().enumerate() {
+                S::store(scores.add(h * BLOCK + n * S::LANES), *s);
+            }
         }
     }
 }
 
-/// `acc = acc * keep + sum over positions of weight * v`, N vectors of columns; positions are summed in U strands.
+/// `acc = acc * keep + sum over positions of weight * v` for H heads and two vectors of columns; even and odd positions are summed apart. The
+/// position after an odd `count` exists and weighs 0.
 #[inline(always)]
-unsafe fn weigh<S: Simd, const N: usize, const U: usize>(
+unsafe fn weigh<S: Simd, const PAIRS: bool, const H: usize>(
     weights: *const f32,
     count: usize,
     v: *const f32,
     stride: usize,
-    keep: S::V,
+    keep: &[S::V; H],
     acc: *mut f32,
 ) {
     unsafe {
-        let mut a = [[S::splat(0.0); N]; U];
-        for (n, a) in a[0].iter_mut().enumerate() {
-            *a = S::mul(S::load(acc.add(n * S::LANES)), keep);
-        }
-        let whole = count / U * U;
-        for i in (0..whole).step_by(U) {
-            for (u, a) in a.iter_mut().enumerate() {
-                let w = S::splat(*weights.add(i + u));
-                for (n, a) in a.iter_mut().enumerate() {
-                    *a = S::fma(w, S::load(v.add((i + u) * stride + n * S::LANES)), *a);
-                }
+        let mut a = [[[S::splat(0.0); 2]; 2]; H];
+        for i in (0..count).step_by(2) {
+            let (v0, v1) = (two::<S, PAIRS>(v, i, stride), two::<S, PAIRS>(v.add(S::LANES), i, stride));
+            for (h, a) in a.iter_mut().enumerate() {
+                let (even, odd) = (S::splat(*weights.add(h * BLOCK + i)), S::splat(*weights.add(h * BLOCK + i + 1)));
+                a[0][0] = S::fma(even, v0.0, a[0][0]);
+                a[0][1] = S::fma(even, v1.0, a[0][1]);
+                a[1][0] = S::fma(odd, v0.1, a[1][0]);
+                a[1][1] = S::fma(odd, v1.1, a[1][1]);
             }
         }
-        for i in whole..count {
-            let w = S::splat(*weights.add(i));
-            for (n, a) in a[0].iter_mut().enumerate() {
-                *a = S::fma(w, S::load(v.add(i * stride + n * S::LANES)), *a);
+        for (h, [even, odd]) in a.iter().enumerate() {
+            for n in 0..2 {
+                let at = acc.add(h * stride + n * S::LANES);
+                S::store(at, S::fma(S::load(at), keep[h], S::add(even[n], odd[n])));
             }
-        }
-        let (mut sum, rest) = (a[0], &a[1..]);
-        for strand in rest {
-            for (sum, v) in sum.iter_mut().zip(strand) {
-                *sum = S::add(*sum, *v);
-            }
-        }
-        for (n, sum) in sum.iter().enumerate() {
-            S::store(acc.add(n * S::LANES), *sum);
         }
     }
 }
@@ -247,27 +306,38 @@ mod tests {
 
     #[test]
     fn blocks_merge_to_the_plain_softmax() {
+        CacheFormat::ALL.into_iter().for_each(plain_softmax);
+    }
+
+    fn plain_softmax(kv: CacheFormat) {
         let shape = Shape {
             layers: 2,
             kv_heads: 2,
-            head_dim: 24,
+            head_dim: 23,
             ssm_heads: 1,
             ssm_head_dim: 1,
             d_state: 1,
             channels: 3,
             taps: 4,
+            kv,
+            state: CacheFormat::F32,
         };
-        let (heads, len) = (3, 3 * BLOCK + 5);
-        let value = |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 4.0;
+        let (heads, len) = (7, 3 * BLOCK + 5);
+        let exact = |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 4.0;
+        // what is stored as bf16 is bf16 here too
+        let value = |seed, i| match kv {
+            CacheFormat::Bf16 if seed != 3 => half::bf16::from_f32(exact(seed, i)).to_f32(),
+            _ => exact(seed, i),
+        };
         let blocks = len.div_ceil(BLOCK);
-        let mut kv: Vec<_> = (0..blocks)
+        let mut cache: Vec<_> = (0..blocks)
             .map(|_| Arc::new(KvBlock(Buf::zeroed(shape.layers * shape.kv_heads * shape.kv_head_len()))))
             .collect();
         let width = shape.kv_heads * shape.head_dim;
         let keys: Vec<Vec<f32>> = (0..len).map(|t| (0..width).map(|i| value(1, t * width + i)).collect()).collect();
         let values: Vec<Vec<f32>> = (0..len).map(|t| (0..width).map(|i| value(2, t * width + i)).collect()).collect();
         for t in 0..len {
-            append(&shape, 1, &mut kv[t / BLOCK], t % BLOCK, &keys[t], &values[t]);
+            append(&shape, 1, &mut cache[t / BLOCK], t % BLOCK, &keys[t], &values[t]);
         }
         let q_width = shape.kv_heads * heads * shape.head_dim;
         let q: Vec<f32> = (0..q_width).map(|i| value(3, i)).collect();
@@ -277,7 +347,7 @@ mod tests {
                 let mut scratch = Scratch::new(&shape, q_width);
                 for head in 0..shape.kv_heads {
                     let rows = [RowView {
-                        blocks: kv.as_ptr(),
+                        blocks: cache.as_ptr(),
                         len: seen,
                     }];
                     // SAFETY: one row, whose blocks cover `seen`
@@ -300,7 +370,7 @@ mod tests {
                             .zip(&values)
                             .map(|(s, v)| (s - max).exp() / sum * f64::from(v[from + d]))
                             .sum();
-                        assert!((f64::from(out[h * shape.head_dim + d]) - slow).abs() < 2e-5, "{tier} {seen}");
+                        assert!((f64::from(out[h * shape.head_dim + d]) - slow).abs() < 2e-5, "{tier} {kv:?} {seen}");
                     }
                 }
             }

@@ -8,7 +8,7 @@ use super::buf::{Buf, Rows, Shared, padded};
 use super::norm::{self, Gate};
 use super::pool::Pool;
 use super::simd::{Simd, Tier, tiers};
-use crate::model::state::{BLOCK, Sequence, Shape};
+use crate::model::state::{BLOCK, CacheFormat, Sequence, Shape};
 
 /// Consecutive positions of one sequence in a batch: rows `row..row + len`, the first at the sequence's current length.
 pub(crate) struct Segment<'a> {
@@ -160,11 +160,14 @@ pub(crate) fn mix(
             unsafe {
                 let segment = &*base.at(task / parts);
                 let state = segment.sequence.ssm.raw().add(layer * shape.ssm_layer_len());
-                let range = (task % parts) * per_part..heads.min((task % parts + 1) * per_part);
-                for row in segment.row..segment.row + segment.len {
-                    let dt = &u.row(row)[dt_start..];
-                    let xbc = &*std::ptr::slice_from_raw_parts(cp.at(row * c_stride), shape.channels);
-                    update_row(tier, shape, params, state, xbc, dt, range.clone(), yp.at(row * y_stride));
+                // a head's state stays in the cache for all positions of the segment
+                for head in (task % parts) * per_part..heads.min((task % parts + 1) * per_part) {
+                    let state = state.add(head * shape.ssm_head_len());
+                    for row in segment.row..segment.row + segment.len {
+                        let dt = u.row(row)[dt_start + head];
+                        let xbc = &*std::ptr::slice_from_raw_parts(cp.at(row * c_stride), shape.channels);
+                        update(tier, shape, params, state, xbc, dt, head, yp.at(row * y_stride));
+                    }
                 }
             }
         } else {
@@ -260,56 +263,44 @@ pub(crate) fn softplus(x: f32) -> f32 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// One position of the selective state update for heads `range`: `H = e^(dt A) H + dt x B`, `y = H C + D x`, in place, one pass.
+/// One position of the selective state update of one head: `H = e^(dt A) H + dt x B`, `y = H C + D x`, in place, one pass. What is written to y
+/// comes from the state before it is rounded.
 #[allow(clippy::too_many_arguments)]
-unsafe fn update_row(
-    tier: Tier,
-    shape: &Shape,
-    params: &Params,
-    state: *mut f32,
-    xbc: &[f32],
-    dt: &[f32],
-    range: std::ops::Range<usize>,
-    y: *mut f32,
-) {
-    let (p, n, width) = (shape.ssm_head_dim, shape.d_state, shape.ssm_width());
+unsafe fn update(tier: Tier, shape: &Shape, params: &Params, state: *mut f32, xbc: &[f32], dt: f32, head: usize, y: *mut f32) {
+    let (p, n) = (shape.ssm_head_dim, shape.d_state);
     let d_ssm = shape.ssm_heads * p;
-    let per_group = shape.ssm_heads / params.groups;
     let mut dtx = [0f32; MAX_SSM_HEAD_DIM];
     let mut out = [0f32; MAX_SSM_HEAD_DIM];
-    for head in range {
-        // NaN must not be clamped away
-        let mut step = softplus(dt[head] + params.dt_bias[head]);
-        if step < params.dt_limit.0 {
-            step = params.dt_limit.0;
+    // NaN must not be clamped away
+    let mut step = softplus(dt + params.dt_bias[head]);
+    if step < params.dt_limit.0 {
+        step = params.dt_limit.0;
+    }
+    if step > params.dt_limit.1 {
+        step = params.dt_limit.1;
+    }
+    let x = &xbc[head * p..][..p];
+    for (dtx, x) in dtx.iter_mut().zip(x) {
+        *dtx = step * x;
+    }
+    let group = head / (shape.ssm_heads / params.groups);
+    let moves = Update {
+        width: shape.ssm_width(),
+        n,
+        decay: (step * params.a[head]).exp(),
+        dtx: dtx.as_ptr(),
+        b: xbc[d_ssm + group * n..][..n].as_ptr(),
+        c: xbc[d_ssm + (params.groups + group) * n..][..n].as_ptr(),
+    };
+    // SAFETY: the caller gives this task the head alone; widths are padded and at most MAX_SSM_HEAD_DIM
+    unsafe {
+        match shape.state {
+            CacheFormat::F32 => update_f32(tier, &moves, state, out.as_mut_ptr()),
+            CacheFormat::Bf16 => update_bf16(tier, &moves, state, out.as_mut_ptr()),
         }
-        if step > params.dt_limit.1 {
-            step = params.dt_limit.1;
-        }
-        let x = &xbc[head * p..][..p];
-        for (dtx, x) in dtx.iter_mut().zip(x) {
-            *dtx = step * x;
-        }
-        let group = head / per_group;
-        let b = xbc[d_ssm + group * n..].as_ptr();
-        let c = xbc[d_ssm + (params.groups + group) * n..].as_ptr();
-        // SAFETY: the caller gives this task the heads of `range` alone; widths are padded and below MAX_SSM_HEAD_DIM
-        unsafe {
-            update_head(
-                tier,
-                state.add(head * shape.ssm_head_len()),
-                width,
-                n,
-                (step * params.a[head]).exp(),
-                dtx.as_ptr(),
-                b,
-                c,
-                out.as_mut_ptr(),
-            );
-            let y = std::slice::from_raw_parts_mut(y.add(head * p), p);
-            for ((y, out), x) in y.iter_mut().zip(&out).zip(x) {
-                *y = out + params.d[head] * x;
-            }
+        let y = std::slice::from_raw_parts_mut(y.add(head * p), p);
+        for ((y, out), x) in y.iter_mut().zip(&out).zip(x) {
+            *y = out + params.d[head] * x;
         }
     }
 }
@@ -317,111 +308,147 @@ unsafe fn update_row(
 /// Widest Mamba head the kernels hold on the stack.
 pub(crate) const MAX_SSM_HEAD_DIM: usize = 256;
 
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn update_head_body<S: Simd>(
-    h: *mut f32,
+/// What one position does to one head's state.
+struct Update {
+    /// padded width of the head
     width: usize,
+    /// states
     n: usize,
     decay: f32,
+    /// `[width]`
     dtx: *const f32,
+    /// `[n]`
     b: *const f32,
     c: *const f32,
-    y: *mut f32,
-) {
+}
+
+#[inline(always)]
+unsafe fn update_body<S: Simd, const PAIRS: bool>(u: &Update, state: *mut f32, y: *mut f32) {
     unsafe {
         let mut column = 0;
-        while column < width {
-            // `width` is a multiple of 32 elements: four or two vectors of 16, four of 8
-            if width - column >= 4 * S::LANES {
-                update_columns::<S, 4>(h.add(column), width, n, decay, dtx.add(column), b, c, y.add(column));
-                column += 4 * S::LANES;
+        while column < u.width {
+            // the width is a multiple of 32 elements: four or two vectors of 16, four of 8
+            column += if u.width - column >= 4 * S::LANES {
+                update_columns::<S, PAIRS, 4>(u, column, state.add(column), y.add(column))
             } else {
-                update_columns::<S, 2>(h.add(column), width, n, decay, dtx.add(column), b, c, y.add(column));
-                column += 2 * S::LANES;
-            }
+                update_columns::<S, PAIRS, 2>(u, column, state.add(column), y.add(column))
+            };
         }
     }
 }
-tiers!(pub(crate) fn update_head = update_head_body(h: *mut f32, width: usize, n: usize, decay: f32, dtx: *const f32, b: *const f32, c: *const f32, y: *mut f32));
-
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn update_columns<S: Simd, const V: usize>(
-    h: *mut f32,
-    width: usize,
-    n: usize,
-    decay: f32,
-    dtx: *const f32,
-    b: *const f32,
-    c: *const f32,
-    y: *mut f32,
-) {
+unsafe fn update_f32_body<S: Simd>(u: &Update, state: *mut f32, y: *mut f32) {
+    unsafe { update_body::<S, false>(u, state, y) }
+}
+#[inline(always)]
+unsafe fn update_bf16_body<S: Simd>(u: &Update, state: *mut f32, y: *mut f32) {
+    unsafe { update_body::<S, true>(u, state, y) }
+}
+tiers!(fn update_f32 = update_f32_body(u: &Update, state: *mut f32, y: *mut f32));
+tiers!(fn update_bf16 = update_bf16_body(u: &Update, state: *mut f32, y: *mut f32));
+
+/// `V` vectors of columns; returns how many columns that is.
+#[inline(always)]
+unsafe fn update_columns<S: Simd, const PAIRS: bool, const V: usize>(u: &Update, column: usize, h: *mut f32, y: *mut f32) -> usize {
     unsafe {
-        let decay = S::splat(decay);
+        let decay = S::splat(u.decay);
         let mut x = [S::splat(0.0); V];
         for (v, x) in x.iter_mut().enumerate() {
-            *x = S::load(dtx.add(v * S::LANES));
+            *x = S::load(u.dtx.add(column + v * S::LANES));
         }
         let mut acc = [S::splat(0.0); V];
-        for j in 0..n {
-            let (bj, cj) = (S::splat(*b.add(j)), S::splat(*c.add(j)));
-            let row = h.add(j * width);
-            for v in 0..V {
-                let at = row.add(v * S::LANES);
-                let new = S::fma(S::load(at), decay, S::mul(x[v], bj));
-                S::store(at, new);
-                acc[v] = S::fma(new, cj, acc[v]);
+        if PAIRS {
+            for pair in 0..u.n.div_ceil(2) {
+                let j = 2 * pair;
+                let at = |p: *const f32| {
+                    let second = if j + 1 < u.n { *p.add(j + 1) } else { 0.0 };
+                    (S::splat(*p.add(j)), S::splat(second))
+                };
+                let (b, c) = (at(u.b), at(u.c));
+                for v in 0..V {
+                    let words = h.add(pair * u.width + v * S::LANES).cast::<u32>();
+                    let (even, odd) = S::load_bf16_pairs(words);
+                    let even = S::fma(even, decay, S::mul(x[v], b.0));
+                    let odd = S::fma(odd, decay, S::mul(x[v], b.1));
+                    S::store_bf16_pairs(words, even, odd);
+                    acc[v] = S::fma(odd, c.1, S::fma(even, c.0, acc[v]));
+                }
+            }
+        } else {
+            for j in 0..u.n {
+                let (b, c) = (S::splat(*u.b.add(j)), S::splat(*u.c.add(j)));
+                for v in 0..V {
+                    let at = h.add(j * u.width + v * S::LANES);
+                    let new = S::fma(S::load(at), decay, S::mul(x[v], b));
+                    S::store(at, new);
+                    acc[v] = S::fma(new, c, acc[v]);
+                }
             }
         }
         for (v, acc) in acc.iter().enumerate() {
             S::store(y.add(v * S::LANES), *acc);
         }
+        V * S::LANES
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::state::{element, put};
 
     /// The recurrence as the paper writes it (Mamba-2, arXiv 2405.21060, section 3), in f64.
     #[test]
     fn the_state_update_is_the_recurrence() {
         for tier in Tier::available() {
             for (p, n) in [(64, 128), (32, 32), (24, 24), (128, 256), (96, 17)] {
-                let width = padded(p);
-                let value = |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 2.0;
-                let mut h: Vec<f32> = (0..n * width).map(|i| if i % width < p { value(1, i) } else { 0.0 }).collect();
-                let before = h.clone();
-                let mut dtx: Vec<f32> = (0..width).map(|i| value(2, i)).collect();
-                dtx[p..].fill(0.0);
-                let b: Vec<f32> = (0..n).map(|i| value(3, i)).collect();
-                let c: Vec<f32> = (0..n).map(|i| value(4, i)).collect();
-                let mut y = vec![0.0; width];
-                // SAFETY: every slice has the length the kernel asks for
-                unsafe {
-                    update_head(
-                        tier,
-                        h.as_mut_ptr(),
-                        width,
-                        n,
-                        0.9,
-                        dtx.as_ptr(),
-                        b.as_ptr(),
-                        c.as_ptr(),
-                        y.as_mut_ptr(),
-                    )
-                };
-                for i in 0..p {
-                    let mut slow = 0.0f64;
-                    for j in 0..n {
-                        let state = f64::from(before[j * width + i]) * f64::from(0.9f32) + f64::from(dtx[i]) * f64::from(b[j]);
-                        assert!((f64::from(h[j * width + i]) - state).abs() < 1e-6);
-                        slow += state * f64::from(c[j]);
-                    }
-                    assert!((f64::from(y[i]) - slow).abs() < 2e-5, "{tier} {p} {n}: {} {slow}", y[i]);
+                for format in CacheFormat::ALL {
+                    recurrence(tier, p, n, format);
                 }
             }
+        }
+    }
+
+    fn recurrence(tier: Tier, p: usize, n: usize, format: CacheFormat) {
+        let width = padded(p);
+        let value = |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 2.0;
+        let mut h = vec![0.0; n.next_multiple_of(2) * width];
+        for i in (0..n * width).filter(|i| i % width < p) {
+            put(&mut h, format, width, i / width, i % width, value(1, i));
+        }
+        let before = h.clone();
+        let mut dtx: Vec<f32> = (0..width).map(|i| value(2, i)).collect();
+        dtx[p..].fill(0.0);
+        let b: Vec<f32> = (0..n).map(|i| value(3, i)).collect();
+        let c: Vec<f32> = (0..n).map(|i| value(4, i)).collect();
+        let mut y = vec![0.0; width];
+        let u = Update {
+            width,
+            n,
+            decay: 0.9,
+            dtx: dtx.as_ptr(),
+            b: b.as_ptr(),
+            c: c.as_ptr(),
+        };
+        // SAFETY: every slice has the length the kernel asks for
+        unsafe {
+            match format {
+                CacheFormat::F32 => update_f32(tier, &u, h.as_mut_ptr(), y.as_mut_ptr()),
+                CacheFormat::Bf16 => update_bf16(tier, &u, h.as_mut_ptr(), y.as_mut_ptr()),
+            }
+        }
+        // half a unit in the last of eight bits
+        let rounding = if format == CacheFormat::Bf16 { 1.0 / 256.0 } else { 0.0 };
+        for i in 0..p {
+            let mut slow = 0.0f64;
+            for j in 0..n {
+                let old = f64::from(element(&before, format, width, j, i));
+                let state = old * f64::from(0.9f32) + f64::from(dtx[i]) * f64::from(b[j]);
+                let new = f64::from(element(&h, format, width, j, i));
+                assert!((new - state).abs() <= 1e-6 + rounding * state.abs(), "{tier} {p} {n} {format:?}");
+                slow += state * f64::from(c[j]);
+            }
+            assert!((f64::from(y[i]) - slow).abs() < 2e-5, "{tier} {p} {n} {format:?}: {} {slow}", y[i]);
         }
     }
 

@@ -90,6 +90,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn store(p: *mut f32, v: Self::V);
     /// bf16 numbers in pairs: the first of each, then the second
     unsafe fn load_bf16_pairs(p: *const u32) -> (Self::V, Self::V);
+    /// what [`Self::load_bf16_pairs`] reads, each rounded to nearest even; not for NaN
+    unsafe fn store_bf16_pairs(p: *mut u32, a: Self::V, b: Self::V);
     unsafe fn load_u8(p: *const u8) -> Self::V;
     unsafe fn load_i8(p: *const u8) -> Self::V;
     unsafe fn load_f16(p: *const u16) -> Self::V;
@@ -175,6 +177,15 @@ impl Simd for Portable {
             each(|i| f32::from_bits(raw[i] << 16)),
             each(|i| f32::from_bits(raw[i] & 0xffff_0000)),
         )
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(p: *mut u32, a: Self::V, b: Self::V) {
+        let rounded = |v: f32| v.to_bits().wrapping_add(0x7fff + (v.to_bits() >> 16 & 1)) >> 16;
+        let mut pairs = [0u32; P];
+        for (i, pair) in pairs.iter_mut().enumerate() {
+            *pair = rounded(a[i]) | rounded(b[i]) << 16;
+        }
+        unsafe { p.cast::<[u32; P]>().write_unaligned(pairs) }
     }
     #[inline(always)]
     unsafe fn load_u8(p: *const u8) -> Self::V {
@@ -288,6 +299,19 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn store_bf16_pairs(p: *mut u32, a: Self::V, b: Self::V) {
+            unsafe {
+                let rounded = |v| {
+                    let bits = _mm256_castps_si256(v);
+                    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                    _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)))
+                };
+                let high = _mm256_and_si256(rounded(b), _mm256_set1_epi32(0xffff_0000_u32 as i32));
+                let pairs = _mm256_or_si256(_mm256_srli_epi32::<16>(rounded(a)), high);
+                _mm256_storeu_si256(p.cast(), pairs);
+            }
+        }
+        #[inline(always)]
         unsafe fn load_u8(p: *const u8) -> Self::V {
             unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()))) }
         }
@@ -384,6 +408,19 @@ mod x86 {
                 let raw = _mm512_loadu_si512(p.cast());
                 let second = _mm512_and_si512(raw, _mm512_set1_epi32(0xffff_0000_u32 as i32));
                 (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(raw)), _mm512_castsi512_ps(second))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_bf16_pairs(p: *mut u32, a: Self::V, b: Self::V) {
+            unsafe {
+                let rounded = |v| {
+                    let bits = _mm512_castps_si512(v);
+                    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                    _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)))
+                };
+                let high = _mm512_and_si512(rounded(b), _mm512_set1_epi32(0xffff_0000_u32 as i32));
+                let pairs = _mm512_or_si512(_mm512_srli_epi32::<16>(rounded(a)), high);
+                _mm512_storeu_si512(p.cast(), pairs);
             }
         }
         #[inline(always)]

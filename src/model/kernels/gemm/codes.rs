@@ -3,7 +3,7 @@
 //! The integers are exact, so they are the same with every set of instructions.
 
 use super::Input;
-use super::rounded::{GROUP, offset_of_integers};
+use super::rounded::{GROUP, Row};
 use crate::model::kernels::buf::Buf;
 use crate::model::kernels::simd::{Portable, Simd, Tier};
 use crate::model::packing::{Codebook, WIDTH};
@@ -78,139 +78,159 @@ unsafe fn columns<D: Dots, const M: usize>(x: Input<u32>, k: usize, book: &Codeb
     if M > D::ROWS {
         return M;
     }
+    let format = &book.format;
     for first in (0..WIDTH).step_by(2 * D::S::LANES) {
+        let part = Part {
+            x,
+            k,
+            book,
+            data,
+            first,
+            tile,
+        };
         // SAFETY: the caller's pointers cover all columns
         unsafe {
-            if book.format.bits == 4 {
-                micro::<D, M, 4, false>(x, k, book, data, first, tile);
-            } else if book.format.zero == 128 {
-                micro::<D, M, 8, true>(x, k, book, data, first, tile);
-            } else {
-                micro::<D, M, 8, false>(x, k, book, data, first, tile);
+            match (format.bits, format.zero, format.minima, format.group) {
+                (4, _, false, _) => micro::<D, M, true, false, false, false>(part),
+                (4, _, true, _) => micro::<D, M, true, false, true, false>(part),
+                (_, 128, ..) => micro::<D, M, false, true, false, false>(part),
+                (_, _, false, GROUP) => micro::<D, M, false, false, false, false>(part),
+                (_, _, false, _) => micro::<D, M, false, false, false, true>(part),
+                (_, _, true, _) => micro::<D, M, false, false, true, false>(part),
             }
         }
     }
     M
 }
 
-/// `M` rows x two vectors of columns from `first`. Integer sums of a group stay in registers, the f32 sums wait in the tile.
-#[inline(always)]
-unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const WIDE: bool>(
+/// Two vectors of columns from `first`, for some rows.
+#[derive(Clone, Copy)]
+struct Part<'a> {
     x: Input<u32>,
     k: usize,
-    book: &Codebook,
+    book: &'a Codebook,
     data: *const u8,
     first: usize,
     tile: *mut f32,
-) {
+}
+
+/// `M` rows. Integer sums of a group stay in registers, the f32 sums wait in the tile. `NIBBLES`: codes of four bits; `WIDE`: codes above 127;
+/// `MINIMA`: groups have minima; `HALVES`: they are half as long as the input's.
+#[inline(always)]
+unsafe fn micro<D: Dots, const M: usize, const NIBBLES: bool, const WIDE: bool, const MINIMA: bool, const HALVES: bool>(part: Part<'_>) {
+    let Part { x, k, book, first, .. } = part;
     let format = &book.format;
     let (lanes, groups) = (<D::S as Simd>::LANES, format.groups());
     let (unit, header) = (Codebook::block_bytes(format), Codebook::header(format));
-    let (integers, all) = (offset_of_integers(k), k / GROUP);
+    let input_row = Row::new(k);
+    let steps = if HALVES { GROUP / 8 } else { GROUP / 4 };
     let line = WIDTH * 4;
     // SAFETY: every offset below lies in a row of x, in a block of the panel or in the tile
     unsafe {
         for b in 0..k / format.block {
-            let block = data.add(b * unit);
+            let block = part.data.add(b * unit);
             for g in 0..groups {
                 // the group's place among groups of the same length, and among the input's groups
                 let at = b * groups + g;
-                let input = at * format.group / GROUP;
+                let input = if HALVES { at / 2 } else { at };
                 let mut codes = block.add(header + g * Codebook::group_bytes(format) + first * 4);
-                let steps = x.data.add(integers + at * format.group / 4);
-                let sum = |m: usize| {
-                    let sums = x.data.add(m * x.stride + all).cast::<i32>();
-                    if format.group == GROUP {
-                        *sums.add(2 * at) + *sums.add(2 * at + 1)
-                    } else {
-                        *sums.add(at)
-                    }
-                };
+                let values = x.data.add(input_row.integers + at * steps);
                 let mut acc = [[D::splat(0); 2]; M];
-                if format.zero != 0 {
+                if !MINIMA {
+                    let sums = x.data.add(if HALVES { input_row.half_sums } else { input_row.sums } + at);
                     for (m, acc) in acc.iter_mut().enumerate() {
-                        *acc = [D::splat(-format.zero * sum(m)); 2];
+                        *acc = [D::splat((*sums.add(m * x.stride) as i32).wrapping_mul(format.zero)); 2];
                     }
                 }
-                if BITS == 4 {
-                    for step in (0..format.group / 4).step_by(2) {
-                        let both = [D::load(codes), D::load(codes.add(lanes * 4))];
-                        for (half, w) in [both.map(|w| D::low_nibbles(w)), both.map(|w| D::high_nibbles(w))]
-                            .iter()
-                            .enumerate()
-                        {
-                            for (m, acc) in acc.iter_mut().enumerate() {
-                                let x = *steps.add(m * x.stride + step + half);
-                                acc[0] = D::dot::<WIDE>(acc[0], w[0], x);
-                                acc[1] = D::dot::<WIDE>(acc[1], w[1], x);
-                            }
-                        }
+                if NIBBLES {
+                    for step in (0..steps).step_by(2) {
+                        let (a, b) = (D::load(codes), D::load(codes.add(lanes * 4)));
+                        let low = [D::low_nibbles(a), D::low_nibbles(b)];
+                        dots::<D, M, WIDE>(&mut acc, low, values.add(step), x.stride);
+                        let high = [D::high_nibbles(a), D::high_nibbles(b)];
+                        dots::<D, M, WIDE>(&mut acc, high, values.add(step + 1), x.stride);
                         codes = codes.add(line);
                     }
                 } else {
-                    for step in 0..format.group / 4 {
+                    for step in 0..steps {
                         let w = [D::load(codes), D::load(codes.add(lanes * 4))];
-                        for (m, acc) in acc.iter_mut().enumerate() {
-                            let x = *steps.add(m * x.stride + step);
-                            acc[0] = D::dot::<WIDE>(acc[0], w[0], x);
-                            acc[1] = D::dot::<WIDE>(acc[1], w[1], x);
-                        }
+                        dots::<D, M, WIDE>(&mut acc, w, values.add(step), x.stride);
                         codes = codes.add(line);
                     }
                 }
-                let scale = scales::<D::S>(book, block, g, first);
-                let minimum = minima::<D::S>(book, block, g, first);
+                let scale = [scale::<D::S>(book, block, g, first), scale::<D::S>(book, block, g, first + lanes)];
+                let mut minimum = scale;
+                if MINIMA {
+                    minimum = [
+                        minimum_of::<D::S>(book, block, g, first),
+                        minimum_of::<D::S>(book, block, g, first + lanes),
+                    ];
+                }
+                let (own, less) = (x.data.add(input).cast::<f32>(), x.data.add(input_row.minima + input).cast::<f32>());
                 for (m, acc) in acc.iter().enumerate() {
-                    let step = *x.data.add(m * x.stride + input).cast::<f32>();
-                    for n in 0..2 {
-                        let at = tile.add(m * WIDTH + first + n * lanes);
-                        let factor = D::S::mul(scale[n], D::S::splat(step));
-                        let mut sum_f = D::S::fma(D::float(acc[n]), factor, D::S::load(at));
-                        if let Some(minimum) = minimum {
-                            sum_f = D::S::fma(minimum[n], D::S::splat(-(step * sum(m) as f32)), sum_f);
-                        }
-                        D::S::store(at, sum_f);
+                    let step = D::S::splat(*own.add(m * x.stride));
+                    let at = part.tile.add(m * WIDTH + first);
+                    let mut v = [D::S::load(at), D::S::load(at.add(lanes))];
+                    v[0] = D::S::fma(D::float(acc[0]), D::S::mul(scale[0], step), v[0]);
+                    v[1] = D::S::fma(D::float(acc[1]), D::S::mul(scale[1], step), v[1]);
+                    if MINIMA {
+                        let less = D::S::splat(*less.add(m * x.stride));
+                        v[0] = D::S::fma(minimum[0], less, v[0]);
+                        v[1] = D::S::fma(minimum[1], less, v[1]);
                     }
+                    D::S::store(at, v[0]);
+                    D::S::store(at.add(lanes), v[1]);
                 }
             }
         }
     }
 }
 
-/// Scales of group `g` for two vectors of columns from `first`.
+/// One step of `M` rows, whose four integers lie at `x`, `stride` words apart.
 #[inline(always)]
-unsafe fn scales<S: Simd>(book: &Codebook, block: *const u8, g: usize, first: usize) -> [S::V; 2] {
-    let format = &book.format;
-    [first, first + S::LANES].map(|column| {
-        // SAFETY: the header holds them
+unsafe fn dots<D: Dots, const M: usize, const WIDE: bool>(acc: &mut [[D::I; 2]; M], w: [D::I; 2], x: *const u32, stride: usize) {
+    for (m, acc) in acc.iter_mut().enumerate() {
+        // SAFETY: the caller's rows
+        let x = unsafe { *x.add(m * stride) };
+        // without this the compiler loads all rows' integers first and has no registers left for sums
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: no instruction
         unsafe {
-            let own = S::load_f16(block.cast::<u16>().add(column));
-            let integers = block.add(if format.minima { 4 * WIDTH } else { 2 * WIDTH } + g * WIDTH + column);
-            match format.scales {
-                Scales::Block => own,
-                Scales::Unsigned => S::mul(own, S::load_u8(integers)),
-                Scales::Signed => S::mul(own, S::load_i8(integers)),
-            }
+            std::arch::asm!("", options(nostack, preserves_flags));
         }
-    })
+        // SAFETY: the caller's tier
+        unsafe { *acc = [D::dot::<WIDE>(acc[0], w[0], x), D::dot::<WIDE>(acc[1], w[1], x)] };
+    }
 }
 
-/// Minima of group `g`, if the format has them.
+/// Scales of group `g` for a vector of columns from `column`.
 #[inline(always)]
-unsafe fn minima<S: Simd>(book: &Codebook, block: *const u8, g: usize, first: usize) -> Option<[S::V; 2]> {
+unsafe fn scale<S: Simd>(book: &Codebook, block: *const u8, g: usize, column: usize) -> S::V {
     let format = &book.format;
-    format.minima.then(|| {
-        [first, first + S::LANES].map(|column| {
-            // SAFETY: the header holds them
-            unsafe {
-                let own = S::load_f16(block.cast::<u16>().add(WIDTH + column));
-                match format.scales {
-                    Scales::Block => S::sub(S::splat(0.0), own),
-                    _ => S::mul(own, S::load_u8(block.add(4 * WIDTH + (format.groups() + g) * WIDTH + column))),
-                }
-            }
-        })
-    })
+    // SAFETY: the header holds them
+    unsafe {
+        let own = S::load_f16(block.cast::<u16>().add(column));
+        let integers = block.add(if format.minima { 4 * WIDTH } else { 2 * WIDTH } + g * WIDTH + column);
+        match format.scales {
+            Scales::Block => own,
+            Scales::Unsigned => S::mul(own, S::load_u8(integers)),
+            Scales::Signed => S::mul(own, S::load_i8(integers)),
+        }
+    }
+}
+
+/// Minima of group `g`, of a format that has them.
+#[inline(always)]
+unsafe fn minimum_of<S: Simd>(book: &Codebook, block: *const u8, g: usize, column: usize) -> S::V {
+    let format = &book.format;
+    // SAFETY: the header holds them
+    unsafe {
+        let own = S::load_f16(block.cast::<u16>().add(WIDTH + column));
+        match format.scales {
+            Scales::Block => S::sub(S::splat(0.0), own),
+            _ => S::mul(own, S::load_u8(block.add(4 * WIDTH + (format.groups() + g) * WIDTH + column))),
+        }
+    }
 }
 
 /// Plain integers.

@@ -19,8 +19,7 @@ pub(super) const GROUP: usize = 32;
 /// Rows that one task rounds.
 const CHUNK: usize = 8;
 
-/// A rounded copy of the rows of an input. A row of integers holds `[groups]` scales, then the sums of every half group as i32
-/// `[2 * groups]`, then the integers.
+/// A rounded copy of the rows of an input.
 pub(super) struct Rounded {
     source: *const f32,
     kind: Kind,
@@ -58,14 +57,35 @@ impl Kind {
     fn stride(self, k: usize) -> usize {
         match self {
             Kind::Bf16 => padded(k.div_ceil(2)),
-            Kind::Int8 => offset_of_integers(k) + padded(k / 4),
+            Kind::Int8 => Row::new(k).integers + padded(k / 4),
         }
     }
 }
 
-/// Words of four bytes before the integers of a row.
-pub(super) fn offset_of_integers(k: usize) -> usize {
-    padded(k / GROUP * 3)
+/// Where the parts of a row of integers begin, in words of four bytes: `[groups]` scales come first.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    /// Negated sums of the groups' integers, i32 `[groups]`.
+    pub(super) sums: usize,
+    /// These times the scales, f32 `[groups]`.
+    pub(super) minima: usize,
+    /// Negated sums of half groups, i32 `[2 * groups]`.
+    pub(super) half_sums: usize,
+    /// The integers, i8 `[k]`.
+    pub(super) integers: usize,
+}
+
+impl Row {
+    /// Of `k` elements.
+    pub(super) fn new(k: usize) -> Self {
+        let groups = k / GROUP;
+        Self {
+            sums: groups,
+            minima: 2 * groups,
+            half_sums: 3 * groups,
+            integers: padded(5 * groups),
+        }
+    }
 }
 
 /// Rounds `x`, unless that was done; returns how many of `all` are in use.
@@ -73,7 +93,7 @@ pub(super) fn round(pool: &mut Pool, all: &mut Vec<Rounded>, used: usize, x: &Ro
     if all[..used].iter().any(|r| r.is(x, kind)) {
         return used;
     }
-    let (k, rows, stride) = (x.width(), x.rows(), kind.stride(x.width()));
+    let (rows, stride) = (x.rows(), kind.stride(x.width()));
     if all.len() == used {
         all.push(Rounded {
             source: std::ptr::null(),
@@ -95,10 +115,7 @@ pub(super) fn round(pool: &mut Pool, all: &mut Vec<Rounded>, used: usize, x: &Ro
                 let out = out.at(r * stride);
                 match kind {
                     Kind::Bf16 => to_bf16(tier, x.row(r), out.cast()),
-                    Kind::Int8 => {
-                        let groups = k / GROUP;
-                        to_int8(tier, x.row(r), out, out.add(groups).cast(), out.add(offset_of_integers(k)).cast());
-                    }
+                    Kind::Int8 => to_int8(tier, x.row(r), out),
                 }
             }
         }
@@ -125,8 +142,9 @@ unsafe fn to_bf16_body<S: Simd>(x: &[f32], out: *mut u16) {
 tiers!(fn to_bf16 = to_bf16_body(x: &[f32], out: *mut u16));
 
 #[inline(always)]
-unsafe fn to_int8_body<S: Simd>(x: &[f32], scales: *mut f32, sums: *mut i32, out: *mut i8) {
+unsafe fn to_int8_body<S: Simd>(x: &[f32], out: *mut f32) {
     let (groups, _) = x.as_chunks::<GROUP>();
+    let row = Row::new(x.len());
     for (g, group) in groups.iter().enumerate() {
         let (mut largest, mut poison) = (0f32, 0f32);
         for v in group {
@@ -136,18 +154,27 @@ unsafe fn to_int8_body<S: Simd>(x: &[f32], scales: *mut f32, sums: *mut i32, out
         }
         let scale = largest / 127.0;
         let inverse = if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
+        let scale = scale + poison;
         let mut integers = [0i8; GROUP];
         for (q, v) in integers.iter_mut().zip(group) {
             // adding and taking away 1.5 * 2^23 rounds to the nearest even integer; `as` saturates and sends NaN to 0
             *q = ((v * inverse + 12_582_912.0) - 12_582_912.0) as i8;
         }
-        let (low, high) = integers.split_at(GROUP / 2);
+        let (mut low, mut high) = (0i32, 0i32);
+        for i in 0..GROUP / 2 {
+            low -= i32::from(integers[i]);
+            high -= i32::from(integers[GROUP / 2 + i]);
+        }
         unsafe {
-            *scales.add(g) = scale + poison;
-            *sums.add(2 * g) = low.iter().map(|q| i32::from(*q)).sum();
-            *sums.add(2 * g + 1) = high.iter().map(|q| i32::from(*q)).sum();
-            out.add(g * GROUP).cast::<[i8; GROUP]>().write_unaligned(integers);
+            *out.add(g) = scale;
+            *out.add(row.sums + g).cast::<i32>() = low + high;
+            *out.add(row.minima + g) = scale * (low + high) as f32;
+            *out.add(row.half_sums + 2 * g).cast::<i32>() = low;
+            *out.add(row.half_sums + 2 * g + 1).cast::<i32>() = high;
+            out.add(row.integers + g * GROUP / 4)
+                .cast::<[i8; GROUP]>()
+                .write_unaligned(integers);
         }
     }
 }
-tiers!(fn to_int8 = to_int8_body(x: &[f32], scales: *mut f32, sums: *mut i32, out: *mut i8));
+tiers!(fn to_int8 = to_int8_body(x: &[f32], out: *mut f32));
