@@ -16,6 +16,9 @@ pub enum Error {
     /// A strategy's name or settings.
     #[error(transparent)]
     Preset(#[from] tts_strategies::PresetError),
+    /// A strategy that is another program.
+    #[error(transparent)]
+    Policy(#[from] crate::policy::PolicyError),
     /// The run itself.
     #[error(transparent)]
     Run(#[from] crate::backend::RunError),

@@ -9,6 +9,7 @@ pub mod hub;
 mod loaded;
 pub mod model;
 pub mod pilot;
+pub mod policy;
 pub mod prompt;
 pub mod replay;
 pub mod report;

@@ -56,7 +56,9 @@ pub enum PilotError {
     #[error("{0}")]
     Option(&'static str),
     /// Some traces were not run to their end.
-    #[error("{incomplete} of {traces} recorded traces were stopped, cancelled or failed, and what they would have said is not known: a pilot needs complete traces, recorded with --strategy majority")]
+    #[error(
+        "{incomplete} of {traces} recorded traces were stopped, cancelled or failed, and what they would have said is not known: a pilot needs complete traces, recorded with --strategy majority"
+    )]
     Pruned {
         /// Those.
         incomplete: usize,
@@ -179,19 +181,31 @@ struct Drawn {
 ///
 /// # Errors
 /// When the recording cannot be read, nothing is recorded, or traces were stopped or cancelled when it was made.
-pub fn pilot(recorded: &Recorded, problems: &[&PoolProblem], gold: &BTreeMap<String, String>, options: &PilotOptions) -> Result<Pilot, PilotError> {
+pub fn pilot(
+    recorded: &Recorded,
+    problems: &[&PoolProblem],
+    gold: &BTreeMap<String, String>,
+    options: &PilotOptions,
+) -> Result<Pilot, PilotError> {
     if options.budget == 0 || options.draws == 0 {
-        return Err(PilotError::Option("--budget and --draws must be at least 1: there is nothing to decide over no traces"));
+        return Err(PilotError::Option(
+            "--budget and --draws must be at least 1: there is nothing to decide over no traces",
+        ));
     }
     if !(options.margin > 0.0 && options.margin < 1.0) {
-        return Err(PilotError::Option("--margin is a share of the problems above 0 and below 1, such as 0.05"));
+        return Err(PilotError::Option(
+            "--margin is a share of the problems above 0 and below 1, such as 0.05",
+        ));
     }
     let drawn = read(recorded, problems, gold)?;
     let right = rights(recorded, &drawn);
     let scores = scores(&drawn, &right);
     let window = best_window(&scores);
     let mut notes = Vec::new();
-    let confident = drawn.iter().flat_map(|d| &d.records).any(|r| r.measured.as_ref().is_some_and(|m| m.mean.is_some()));
+    let confident = drawn
+        .iter()
+        .flat_map(|d| &d.records)
+        .any(|r| r.measured.as_ref().is_some_and(|m| m.mean.is_some()));
     if !confident {
         notes.push("no confidences are recorded: strategies that read them were not tried".to_owned());
     }
@@ -210,7 +224,9 @@ pub fn pilot(recorded: &Recorded, problems: &[&PoolProblem], gold: &BTreeMap<Str
     let advice = advise(&trials, options.margin, confidence_knows).clone();
     let verdict = verdict(&advice, &scores, graded.len(), mixed, problems.len(), options.margin);
     if scores.len() > 1 {
-        notes.push("the score and the window are the best of several on these very problems, so their numbers flatter them a little".to_owned());
+        notes.push(
+            "the score and the window are the best of several on these very problems, so their numbers flatter them a little".to_owned(),
+        );
     }
     let all: Vec<bool> = graded.iter().flat_map(|r| r.iter().copied()).collect();
     let whole = options.whole as f64;
@@ -281,8 +297,16 @@ const LOWEST: &str = "lowest group";
 fn scores(drawn: &[Drawn], right: &[Option<Vec<bool>>]) -> Vec<ScoreTrial> {
     let lengths: Vec<usize> = drawn.iter().flat_map(|d| d.records.iter().map(|r| r.tokens)).collect();
     let fits = |w: usize| 2 * lengths.iter().filter(|n| **n >= w).count() >= lengths.len();
-    let plain = [("mean", Statistic::Mean), ("sequence log-probability", Statistic::SequenceLogprob), ("self-certainty", Statistic::SelfCertainty)];
-    let grouped = [(LOWEST, Statistic::LowestGroup), ("bottom tenth", Statistic::Bottom), ("tail", Statistic::Tail)];
+    let plain = [
+        ("mean", Statistic::Mean),
+        ("sequence log-probability", Statistic::SequenceLogprob),
+        ("self-certainty", Statistic::SelfCertainty),
+    ];
+    let grouped = [
+        (LOWEST, Statistic::LowestGroup),
+        ("bottom tenth", Statistic::Bottom),
+        ("tail", Statistic::Tail),
+    ];
     let mut asked: Vec<(&'static str, Statistic, Option<usize>)> = plain.map(|(name, s)| (name, s, None)).to_vec();
     for w in WINDOWS.into_iter().filter(|w| fits(*w)) {
         asked.extend(grouped.map(|(name, s)| (name, s, Some(w))));
@@ -300,12 +324,21 @@ fn scores(drawn: &[Drawn], right: &[Option<Vec<bool>>]) -> Vec<ScoreTrial> {
                 .zip(right)
                 .filter_map(|(d, right)| {
                     let scored = d.records.iter().zip(right.as_ref()?);
-                    Some(scored.filter_map(|(r, right)| Some((value(r).filter(|v| v.is_finite())?, *right))).collect())
+                    Some(
+                        scored
+                            .filter_map(|(r, right)| Some((value(r).filter(|v| v.is_finite())?, *right)))
+                            .collect(),
+                    )
                 })
                 .collect();
             let auroc = within_problem_auroc(&by_problem, BOOTSTRAP, LEVEL, 0).ok()?;
             let knows = auroc.problems >= MIXED && auroc.interval.is_some_and(|i| i.low > 0.5);
-            Some(ScoreTrial { score, window, auroc, knows })
+            Some(ScoreTrial {
+                score,
+                window,
+                auroc,
+                knows,
+            })
         })
         .collect();
     trials.sort_by(|a, b| b.auroc.mean.total_cmp(&a.auroc.mean));
@@ -372,14 +405,28 @@ struct Outcome {
     ticks: f64,
 }
 
-fn trials(recorded: &Recorded, drawn: &[Drawn], options: &PilotOptions, confident: bool, window: Option<usize>, notes: &mut Vec<String>) -> Result<Vec<Trial>, PilotError> {
-    let orders: Vec<Vec<Vec<Arc<TraceRecord>>>> = drawn.iter().enumerate().map(|(i, d)| draws(&d.records, i as u64, options)).collect();
+fn trials(
+    recorded: &Recorded,
+    drawn: &[Drawn],
+    options: &PilotOptions,
+    confident: bool,
+    window: Option<usize>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Trial>, PilotError> {
+    let orders: Vec<Vec<Vec<Arc<TraceRecord>>>> = drawn
+        .iter()
+        .enumerate()
+        .map(|(i, d)| draws(&d.records, i as u64, options))
+        .collect();
     let (mut trials, mut plain): (Vec<Trial>, Option<Outcome>) = (Vec::new(), None);
     for candidate in candidates(options.budget, confident, window) {
         let outcome = match play(recorded, drawn, &orders, &candidate, options)? {
             Some(outcome) => outcome,
             None => {
-                notes.push(format!("{} was not tried: the recording does not hold what it reads", candidate.preset.name));
+                notes.push(format!(
+                    "{} was not tried: the recording does not hold what it reads",
+                    candidate.preset.name
+                ));
                 continue;
             }
         };
@@ -389,13 +436,19 @@ fn trials(recorded: &Recorded, drawn: &[Drawn], options: &PilotOptions, confiden
         let base = spread(&baseline.tokens, LEVEL, options.seed).map_or(mean, |t| t.mean);
         let against = compare(&outcome.correct, &baseline.correct, LEVEL, options.seed).ok();
         let n = outcome.correct.len() as u64;
-        let may_lose = against.as_ref().and_then(|c| clopper_pearson(lost(c.only_b), n, LEVEL).ok()).map(|i| i.high);
+        let may_lose = against
+            .as_ref()
+            .and_then(|c| clopper_pearson(lost(c.only_b), n, LEVEL).ok())
+            .map(|i| i.high);
         let is_plain = plain.is_none();
         trials.push(Trial {
             strategy: candidate.preset.name.clone(),
             slots: candidate.slots,
             window: candidate.window,
-            reads_confidence: matches!(candidate.preset.settings, Settings::DeepconfOnline(_) | Settings::DeepconfOffline(_)),
+            reads_confidence: matches!(
+                candidate.preset.settings,
+                Settings::DeepconfOnline(_) | Settings::DeepconfOffline(_)
+            ),
             accuracy: against.as_ref().map(|_| share(&outcome.correct)),
             difference: against.as_ref().map(|c| c.difference.mean),
             difference_interval: against.as_ref().and_then(|c| c.difference.problems),
@@ -455,7 +508,13 @@ fn draws(records: &[Arc<TraceRecord>], stream: u64, options: &PilotOptions) -> V
 }
 
 /// Decides every draw; nothing where the recording lacks what the strategy reads.
-fn play(recorded: &Recorded, drawn: &[Drawn], orders: &[Vec<Vec<Arc<TraceRecord>>>], candidate: &Candidate, options: &PilotOptions) -> Result<Option<Outcome>, PilotError> {
+fn play(
+    recorded: &Recorded,
+    drawn: &[Drawn],
+    orders: &[Vec<Vec<Arc<TraceRecord>>>],
+    candidate: &Candidate,
+    options: &PilotOptions,
+) -> Result<Option<Outcome>, PilotError> {
     let bounds = Bounds {
         traces: options.budget,
         slots: candidate.slots,
@@ -477,7 +536,11 @@ fn play(recorded: &Recorded, drawn: &[Drawn], orders: &[Vec<Vec<Arc<TraceRecord>
             };
             let decided = replayed.problem.decide(&replayed.records);
             if let Some(gold) = &problem.gold {
-                let right = |answer: String| *verdicts.entry(answer).or_insert_with_key(|answer| recorded.reader().grade(answer, gold).equal);
+                let right = |answer: String| {
+                    *verdicts
+                        .entry(answer)
+                        .or_insert_with_key(|answer| recorded.reader().grade(answer, gold).equal)
+                };
                 correct.push(decided.answer.is_some_and(right));
             }
             tokens.push(decided.tokens.total() as f64);
@@ -494,7 +557,10 @@ fn play(recorded: &Recorded, drawn: &[Drawn], orders: &[Vec<Vec<Arc<TraceRecord>
 
 /// The cheapest that loses no more than the margin on these problems, of those whose grounds hold; plain majority otherwise.
 fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> &Trial {
-    let plain = trials.iter().find(|t| t.strategy == "majority").expect("plain majority is always tried");
+    let plain = trials
+        .iter()
+        .find(|t| t.strategy == "majority")
+        .expect("plain majority is always tried");
     let holds = |t: &&Trial| {
         let loses = t.difference.is_some_and(|d| -d <= margin);
         loses && (confidence_knows || !t.reads_confidence)
@@ -505,7 +571,10 @@ fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> &Trial {
 fn verdict(advice: &Trial, scores: &[ScoreTrial], graded: usize, mixed: usize, problems: usize, margin: f64) -> Verdict {
     let not_enough = |why: String, problems_needed| Verdict::NotEnough { why, problems_needed };
     if graded == 0 {
-        return not_enough("no gold answer is known, so nothing can be said about what a strategy loses; name the problem set".to_owned(), None);
+        return not_enough(
+            "no gold answer is known, so nothing can be said about what a strategy loses; name the problem set".to_owned(),
+            None,
+        );
     }
     let percent = |x: f64| format!("{:.0}%", x * 100.0);
     let n = graded as u64;
@@ -513,10 +582,16 @@ fn verdict(advice: &Trial, scores: &[ScoreTrial], graded: usize, mixed: usize, p
         // it is the fallback: say what would have been needed for another advice
         let lowest = scores.iter().find(|s| s.score == LOWEST).or(scores.first());
         return match lowest {
-            Some(s) if s.knows => not_enough("every cheaper strategy lost more than the margin on these problems".to_owned(), None),
+            Some(s) if s.knows => not_enough(
+                "every cheaper strategy lost more than the margin on these problems".to_owned(),
+                None,
+            ),
             Some(s) => {
                 let needed = needed_for_auroc(&s.auroc, mixed, problems);
-                not_enough(format!("{mixed} of {problems} problems have right and wrong traces, too few to say that confidence tells them apart"), needed)
+                not_enough(
+                    format!("{mixed} of {problems} problems have right and wrong traces, too few to say that confidence tells them apart"),
+                    needed,
+                )
             }
             None => not_enough(
                 format!("{mixed} of {problems} problems have right and wrong traces: what a score knows can be seen on no others"),

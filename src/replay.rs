@@ -199,6 +199,13 @@ pub fn recorded_strategy(pool: &Pool) -> Result<Option<Preset>, Error> {
         Some(Value::String(name)) => name,
         _ => "recorded".to_owned(),
     };
+    if object.get("kind").and_then(Value::as_str) == Some("exec") {
+        let command = object.get("settings").and_then(|s| s["command"].as_str()).unwrap_or_default();
+        return Err(Error::Setting(format!(
+            "{} was decided by a command of its user's: to run it again say --strategy \"exec:{command}\"",
+            pool.path().display()
+        )));
+    }
     let text = toml::to_string(&object).map_err(|e| PresetError::File {
         file: pool.path().join("manifest.json").display().to_string(),
         line: None,

@@ -121,6 +121,17 @@ impl Books {
     }
 }
 
+impl std::ops::AddAssign for Books {
+    fn add_assign(&mut self, other: Self) {
+        self.warmup += other.warmup;
+        self.finished += other.finished;
+        self.stopped += other.stopped;
+        self.cancelled += other.cancelled;
+        self.truncated += other.truncated;
+        self.failed += other.failed;
+    }
+}
+
 /// A problem's run.
 pub struct Problem {
     id: String,
@@ -539,6 +550,11 @@ impl Problem {
     /// Gives the strategy back, to begin another problem with.
     pub fn into_strategy(self) -> Box<dyn Strategy> {
         self.strategy
+    }
+
+    /// Why the strategy cannot go on, if it cannot; asked after [`Problem::decide`], which may be what fails.
+    pub fn failure(&self) -> Option<String> {
+        self.strategy.failure()
     }
 
     /// Whether every trace that ended has failed.

@@ -32,7 +32,17 @@
 //!
 //! Of two lines with the same `problem_id`, `strategy`, `budget` and `slots` the later counts. A last line without its newline is unfinished.
 
+mod decide;
 mod files;
+mod folder;
+mod run;
+mod summary;
 
-pub(crate) use files::SCHEMA;
+pub use decide::Plan;
 pub use files::{Decided, Header, Line, Pool, Source};
+pub use folder::{Folder, Results, SweepError};
+pub use run::{RunError, run};
+pub use summary::{Row, summary};
+
+/// The layout that this version writes.
+pub const SCHEMA: u32 = files::SCHEMA;

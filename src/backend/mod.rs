@@ -114,6 +114,14 @@ pub enum RunError {
     /// Every trace failed.
     #[error("problem `{0}`: every trace failed because its logits were not numbers (NaN or infinite)")]
     AllFailed(String),
+    /// The strategy could not go on.
+    #[error("problem `{problem}`: {reason}")]
+    Strategy {
+        /// Problem.
+        problem: String,
+        /// What happened.
+        reason: String,
+    },
     /// The journal could not be written.
     #[error("the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes on from there")]
     Journal(String),

@@ -208,6 +208,7 @@ impl Recorded {
             }
         };
         let all = run(strategy, bounds.clone(), false);
+        failed(&all.problem)?;
         // a budget that is not used up decides nothing
         if all.short.iter().all(|t| (*t as usize) < records.len()) {
             return Ok(all);
@@ -229,6 +230,7 @@ impl Recorded {
             capped,
         } = replayed;
         let mut decided = at_end.decide(&records);
+        failed(&at_end)?;
         let mut notices = Vec::new();
         if capped {
             notices.push(format!(
@@ -292,6 +294,17 @@ fn offered(records: &[Arc<TraceRecord>]) -> Needs {
         confidence: any(&|r| !r.arrays.confidence.is_empty() || measured(r, &|m| m.mean.is_some() || !m.windows.is_empty())),
         logprob: any(&|r| !r.arrays.logprobs.is_empty() || measured(r, &|m| m.sequence_logprob.is_some())),
         self_certainty: any(&|r| r.scores.self_certainty.is_some()),
+    }
+}
+
+/// Refuses to go on where the strategy cannot.
+fn failed(problem: &Problem) -> Result<(), RunError> {
+    match problem.failure() {
+        Some(reason) => Err(RunError::Strategy {
+            problem: problem.id().to_owned(),
+            reason,
+        }),
+        None => Ok(()),
     }
 }
 

@@ -186,7 +186,7 @@ pub(crate) struct BatchArgs {
 pub(crate) struct MaxBatch(pub(crate) Option<usize>);
 
 impl MaxBatch {
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text == "auto" {
             return Ok(Self(None));
         }

@@ -17,6 +17,7 @@ mod replay;
 mod report;
 mod score;
 mod solve;
+mod sweep;
 mod task;
 mod token_ids;
 
@@ -43,6 +44,8 @@ struct Cli {
 enum Command {
     /// Solves a problem, or a set of them
     Solve(Box<solve::SolveArgs>),
+    /// Accuracy against tokens: strategies and budgets over a set, or over a recording of it
+    Sweep(Box<sweep::SweepArgs>),
     /// Decides again over recorded traces, without a model
     Replay(Box<replay::ReplayArgs>),
     /// Reads a text and prints what the model thought of each token
@@ -128,6 +131,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {
     match command {
         Command::Solve(args) => solve::run(&args, printer),
+        Command::Sweep(args) => sweep::run(&args, printer),
         Command::Replay(args) => replay::run(&args, printer),
         Command::Score(args) => score::run(&args, printer),
         Command::Complete(args) => complete::run(&args, printer),

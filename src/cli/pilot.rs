@@ -10,12 +10,12 @@ use tts::backend::Recorded;
 use tts::pilot::{Pilot, PilotOptions, Trial, Verdict, WINDOWS, pilot};
 use tts::run::{Pool, PoolOptions};
 
+use super::ExitStatus;
 use super::args::{BatchArgs, ModelArgs, SamplingArgs};
 use super::number::{count, percent, plural, seconds};
 use super::printer::Printer;
 use super::replay::{SetArgs, reader};
 use super::solve::{self, LimitArgs, PromptArgs, SolveArgs, report_table};
-use super::ExitStatus;
 use super::task::{AnswerArgs, dataset};
 
 /// Rows of a table of scores.
@@ -83,7 +83,10 @@ pub(crate) fn run(args: PilotArgs, printer: &Printer) -> anyhow::Result<ExitStat
         ..PoolOptions::default()
     };
     if !place.path().exists() {
-        bail!("--replay {} does not exist; give a run folder or a .jsonl file of traces", place.path().display());
+        bail!(
+            "--replay {} does not exist; give a run folder or a .jsonl file of traces",
+            place.path().display()
+        );
     }
     let pool = std::sync::Arc::new(Pool::open(place.path(), &options)?);
     for warning in pool.warnings() {
@@ -95,7 +98,12 @@ pub(crate) fn run(args: PilotArgs, printer: &Printer) -> anyhow::Result<ExitStat
     if whole == 0 {
         whole = problems.len();
     }
-    let tokens: u64 = problems.iter().filter_map(|p| pool.traces(p).ok()).flatten().map(|r| r.tokens as u64).sum();
+    let tokens: u64 = problems
+        .iter()
+        .filter_map(|p| pool.traces(p).ok())
+        .flatten()
+        .map(|r| r.tokens as u64)
+        .sum();
     let options = PilotOptions {
         whole,
         budget,
@@ -192,7 +200,9 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
                 s.score.to_owned(),
                 s.window.map_or_else(|| "-".to_owned(), |w| w.to_string()),
                 format!("{:.2}", s.auroc.mean),
-                s.auroc.interval.map_or_else(|| "-".to_owned(), |i| format!("{:.2} to {:.2}", i.low, i.high)),
+                s.auroc
+                    .interval
+                    .map_or_else(|| "-".to_owned(), |i| format!("{:.2} to {:.2}", i.low, i.high)),
                 count(s.auroc.problems as u64),
                 if s.knows { "yes" } else { "unproven" }.to_owned(),
             ]);
@@ -201,7 +211,17 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
         printer.line(report_table(table, 1).trim_end())?;
     }
     let mut table = Builder::default();
-    table.push_record(["strategy", "slots", "window", "accuracy", "against majority", "may lose", "tokens", "of majority's", "steps"]);
+    table.push_record([
+        "strategy",
+        "slots",
+        "window",
+        "accuracy",
+        "against majority",
+        "may lose",
+        "tokens",
+        "of majority's",
+        "steps",
+    ]);
     for t in &pilot.trials {
         table.push_record([
             t.strategy.clone(),
@@ -229,8 +249,12 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
         }
     };
     printer.line(&format!("{}  {}{rest}", printer.bold(word), printer.bold(&named(&pilot.advice))))?;
-    let range = |i: Option<tts::evals::stats::Interval>| i.map_or_else(String::new, |i| format!(" ({} to {})", count(i.low as u64), count(i.high as u64)));
-    let time = pilot.seconds.map_or_else(String::new, |s| format!(", about {} at the speed just measured", seconds(s)));
+    let range = |i: Option<tts::evals::stats::Interval>| {
+        i.map_or_else(String::new, |i| format!(" ({} to {})", count(i.low as u64), count(i.high as u64)))
+    };
+    let time = pilot
+        .seconds
+        .map_or_else(String::new, |s| format!(", about {} at the speed just measured", seconds(s)));
     printer.line(&format!(
         "the whole set: {} at {} traces at most, {} tokens{}{time}",
         plural(pilot.whole as u64, "problem"),

@@ -424,11 +424,21 @@ impl Scheduler {
                 reply(Err(error));
                 continue;
             }
+            if let Some(reason) = r.problem.failure() {
+                let problem = r.problem.id().to_owned();
+                reply(Err(RunError::Strategy { problem, reason }));
+                continue;
+            }
             if r.problem.all_failed() {
                 reply(Err(RunError::AllFailed(r.problem.id().to_owned())));
                 continue;
             }
             let decided = r.problem.decide(&r.records);
+            if let Some(reason) = r.problem.failure() {
+                let problem = r.problem.id().to_owned();
+                reply(Err(RunError::Strategy { problem, reason }));
+                continue;
+            }
             r.ticket.tell(|| Event::Decided {
                 problem: r.problem.id().to_owned(),
                 answer: decided.answer.clone(),

@@ -40,9 +40,17 @@ pub(crate) fn about(evidence: &Evidence) -> Vec<Facts> {
     );
     let manifest = evidence.recorded.as_ref().and_then(|r| r.pool().manifest());
     let header = evidence.header.as_ref();
-    let data = header.and_then(|h| h.data.as_deref()).or_else(|| manifest.and_then(|m| m.data.as_deref()));
-    let mut set = vec![fact("digest", data.unwrap_or(unknown)), fact("problems", &evidence.pools.len().to_string())];
-    set.push(fact("with a gold answer", &evidence.pools.iter().filter(|p| p.gold.is_some()).count().to_string()));
+    let data = header
+        .and_then(|h| h.data.as_deref())
+        .or_else(|| manifest.and_then(|m| m.data.as_deref()));
+    let mut set = vec![
+        fact("digest", data.unwrap_or(unknown)),
+        fact("problems", &evidence.pools.len().to_string()),
+    ];
+    set.push(fact(
+        "with a gold answer",
+        &evidence.pools.iter().filter(|p| p.gold.is_some()).count().to_string(),
+    ));
     group("Problems", set);
     let traces = header.and_then(|h| h.traces.as_ref()).or_else(|| manifest.map(|m| &m.traces));
     let mut generated = Vec::new();
@@ -73,14 +81,31 @@ pub(crate) fn about(evidence: &Evidence) -> Vec<Facts> {
                 fact("recording", header.recording.path.as_deref().unwrap_or("this folder")),
                 fact("digest of the recorded traces", &header.recording.digest),
                 fact("budgets", &list(header.budgets.iter().map(ToString::to_string).collect())),
-                fact("slots", &list(header.slots.iter().map(|s| s.map_or_else(|| "traces, at most 64".to_owned(), |s| s.to_string())).collect())),
-                fact("resamples", &header.resamples.map_or_else(|| "none: recorded order".to_owned(), |r| r.to_string())),
+                fact(
+                    "slots",
+                    &list(
+                        header
+                            .slots
+                            .iter()
+                            .map(|s| s.map_or_else(|| "traces, at most 64".to_owned(), |s| s.to_string()))
+                            .collect(),
+                    ),
+                ),
+                fact(
+                    "resamples",
+                    &header
+                        .resamples
+                        .map_or_else(|| "none: recorded order".to_owned(), |r| r.to_string()),
+                ),
                 fact("seed of the resampling", &header.seed.to_string()),
                 fact("made by version", &header.tool_version),
             ],
         );
         for strategy in &header.strategies {
-            group(&format!("Strategy {}", one_line(strategy["name"].as_str().unwrap_or("?"))), settings(strategy));
+            group(
+                &format!("Strategy {}", one_line(strategy["name"].as_str().unwrap_or("?"))),
+                settings(strategy),
+            );
         }
     }
     for (name, decisions) in &evidence.decisions {
@@ -145,7 +170,9 @@ pub(crate) fn notes(counts: &Counts, arms: &[Arm]) -> Vec<String> {
         );
     }
     if arms.iter().any(|a| a.accuracy.is_some() && a.resamples == 1) {
-        notes.push("Where each problem was decided once, how much other traces would have changed is not known from that one draw.".to_owned());
+        notes.push(
+            "Where each problem was decided once, how much other traces would have changed is not known from that one draw.".to_owned(),
+        );
     }
     if arms.iter().any(|a| a.basis == Basis::Counted) {
         notes.push(format!(
@@ -168,7 +195,10 @@ pub(crate) fn warn(evidence: &Evidence, counts: &Counts, whole: bool, arms: &[Ar
     } else if counts.graded == 0 {
         warnings.push("no gold answer is known: there is no accuracy, no calibration and no comparison".to_owned());
     } else if without > 0 {
-        warnings.push(format!("{} without a gold answer: in the tokens, not in the accuracy", plural(without as u64, "problem")));
+        warnings.push(format!(
+            "{} without a gold answer: in the tokens, not in the accuracy",
+            plural(without as u64, "problem")
+        ));
     }
     if counts.empty > 0 {
         warnings.push(format!("{} without a complete trace", plural(counts.empty as u64, "problem")));
@@ -182,21 +212,41 @@ pub(crate) fn warn(evidence: &Evidence, counts: &Counts, whole: bool, arms: &[Ar
     let problems = evidence.pools.len();
     for arm in arms {
         if arm.problems < problems && arm.basis != Basis::Counted {
-            warnings.push(format!("{} with {}: {} of {problems} problems are decided", one_line(&arm.series), plural(arm.budget as u64, "trace"), arm.problems));
+            warnings.push(format!(
+                "{} with {}: {} of {problems} problems are decided",
+                one_line(&arm.series),
+                plural(arm.budget as u64, "trace"),
+                arm.problems
+            ));
         }
         if arm.short > 0 {
-            warnings.push(format!("{} with {}: {} ended in the recording before the strategy was through with them, and count as failed", one_line(&arm.series), plural(arm.budget as u64, "trace"), plural(arm.short, "trace")));
+            warnings.push(format!(
+                "{} with {}: {} ended in the recording before the strategy was through with them, and count as failed",
+                one_line(&arm.series),
+                plural(arm.budget as u64, "trace"),
+                plural(arm.short, "trace")
+            ));
         }
     }
     let capped = arms.iter().map(|a| a.capped).max().unwrap_or(0);
     if capped > 0 {
-        warnings.push(format!("{} fewer traces than the largest budget: they were decided with all they have", if capped == 1 { "1 problem has".to_owned() } else { format!("{capped} problems have") }));
+        warnings.push(format!(
+            "{} fewer traces than the largest budget: they were decided with all they have",
+            if capped == 1 {
+                "1 problem has".to_owned()
+            } else {
+                format!("{capped} problems have")
+            }
+        ));
     }
     if let Some(traces) = &evidence.traces {
         let complete = traces.iter().flat_map(|t| &t.complete);
         let unscored = complete.filter(|t| t.scores == tts_strategies::TraceScores::default()).count();
         if unscored > 0 {
-            warnings.push(format!("no confidence is on record for {unscored} of {}: they are in the votes, not in the plots of scores", plural(counts.traces, "complete trace")));
+            warnings.push(format!(
+                "no confidence is on record for {unscored} of {}: they are in the votes, not in the plots of scores",
+                plural(counts.traces, "complete trace")
+            ));
         }
     }
 }

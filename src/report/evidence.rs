@@ -116,11 +116,19 @@ impl Evidence {
         }
         evidence.traces = Some(traces);
         if unread > 0 {
-            evidence.warnings.push(format!("{unread}: lines of problems.jsonl without tokens, traces or ticks were passed over"));
+            evidence.warnings.push(format!(
+                "{unread}: lines of problems.jsonl without tokens, traces or ticks were passed over"
+            ));
         }
         if let Some(manifest) = manifest.filter(|m| m.status != Status::Finished) {
-            let how = if manifest.status == Status::Started { "running, or it was killed" } else { "interrupted" };
-            evidence.warnings.push(format!("the run is not finished ({how}): this is about what it has so far"));
+            let how = if manifest.status == Status::Started {
+                "running, or it was killed"
+            } else {
+                "interrupted"
+            };
+            evidence
+                .warnings
+                .push(format!("the run is not finished ({how}): this is about what it has so far"));
         }
         evidence.warnings.extend_from_slice(recorded.pool().warnings());
         evidence.recorded = Some(recorded);
@@ -134,8 +142,16 @@ impl Evidence {
         let name = match known {
             Some(i) => self.decisions[i].0.clone(),
             None => {
-                let same = self.decisions.iter().filter(|(_, s)| s["strategy"]["name"] == settings["strategy"]["name"] && s["strategy"] != settings["strategy"]).count();
-                let name = if same > 0 { format!("{} ({})", decided.strategy, same + 1) } else { decided.strategy.clone() };
+                let same = self
+                    .decisions
+                    .iter()
+                    .filter(|(_, s)| s["strategy"]["name"] == settings["strategy"]["name"] && s["strategy"] != settings["strategy"])
+                    .count();
+                let name = if same > 0 {
+                    format!("{} ({})", decided.strategy, same + 1)
+                } else {
+                    decided.strategy.clone()
+                };
                 self.decisions.push((name.clone(), settings.clone()));
                 name
             }
@@ -143,9 +159,16 @@ impl Evidence {
         decided.strategy = name;
         let key = (decided.problem_id.clone(), decided.strategy.clone(), decided.budget, decided.slots);
         let right = decided.correct.as_ref().and_then(|c| c.first()).map(|c| *c == 1);
-        let weights: Vec<f64> = line["ballots"].as_array().into_iter().flatten().filter_map(|b| b["weight"].as_f64()).collect();
+        let weights: Vec<f64> = line["ballots"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|b| b["weight"].as_f64())
+            .collect();
         let (most, all) = (weights.iter().copied().fold(0.0, f64::max), weights.iter().sum::<f64>());
-        let winner = right.filter(|_| all > 0.0 && all.is_finite()).map(|right| ((most / all).clamp(0.0, 1.0), right));
+        let winner = right
+            .filter(|_| all > 0.0 && all.is_finite())
+            .map(|right| ((most / all).clamp(0.0, 1.0), right));
         match self.places.get(&key) {
             Some(&at) => {
                 self.decided[at].1 = decided;
@@ -161,12 +184,23 @@ impl Evidence {
 
     fn of_sweep(path: &Path) -> Result<Self, ReportError> {
         let file = path.join(SWEEP);
-        let damaged = |reason: String| ReportError::Damaged { path: file.clone(), reason };
-        let bytes = std::fs::read(&file).map_err(|source| ReportError::Read { path: file.clone(), source })?;
+        let damaged = |reason: String| ReportError::Damaged {
+            path: file.clone(),
+            reason,
+        };
+        let bytes = std::fs::read(&file).map_err(|source| ReportError::Read {
+            path: file.clone(),
+            source,
+        })?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not the header of a sweep ({e})")))?;
-        let schema = value["schema"].as_u64().ok_or_else(|| damaged("not the header of a sweep (it has no `schema` number)".to_owned()))?;
+        let schema = value["schema"]
+            .as_u64()
+            .ok_or_else(|| damaged("not the header of a sweep (it has no `schema` number)".to_owned()))?;
         if schema > u64::from(crate::sweep::SCHEMA) {
-            return Err(damaged(format!("it has schema {schema}, this version reads up to {}; update", crate::sweep::SCHEMA)));
+            return Err(damaged(format!(
+                "it has schema {schema}, this version reads up to {}; update",
+                crate::sweep::SCHEMA
+            )));
         }
         let header: Header = serde_json::from_value(value).map_err(|e| damaged(format!("not the header of a sweep ({e})")))?;
         let mut warnings: Vec<String> = header.notes.iter().map(|note| one_line(note)).collect();
@@ -179,7 +213,9 @@ impl Evidence {
         let recorded = match recorded(&place, &header.answers, fixed) {
             Ok(recorded) => Some(recorded),
             Err(e) => {
-                warnings.push(format!("the recording is not at hand, so scores, votes and single traces are left out ({e})"));
+                warnings.push(format!(
+                    "the recording is not at hand, so scores, votes and single traces are left out ({e})"
+                ));
                 None
             }
         };
@@ -220,7 +256,10 @@ impl Evidence {
 
 /// The lines of a sweep, by problem in the header's order; of two alike the later counts.
 fn lines(path: &Path, header: &Header, warnings: &mut Vec<String>) -> Result<(Vec<Pool>, Vec<Decided>), ReportError> {
-    let read = |source| ReportError::Read { path: path.to_owned(), source };
+    let read = |source| ReportError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
@@ -249,7 +288,13 @@ fn lines(path: &Path, header: &Header, warnings: &mut Vec<String>) -> Result<(Ve
             Err(_) => torn += 1,
         }
     }
-    for (n, what) in [(torn, "lines of sweep.jsonl that are unfinished or not a sweep's were passed over"), (unequal, "lines of sweep.jsonl whose arrays are empty or differ in length were passed over")] {
+    for (n, what) in [
+        (torn, "lines of sweep.jsonl that are unfinished or not a sweep's were passed over"),
+        (
+            unequal,
+            "lines of sweep.jsonl whose arrays are empty or differ in length were passed over",
+        ),
+    ] {
         if n > 0 {
             warnings.push(format!("{n}: {what}"));
         }
@@ -264,7 +309,14 @@ fn lines(path: &Path, header: &Header, warnings: &mut Vec<String>) -> Result<(Ve
     pools.sort_by_key(|p| at(&p.problem_id));
     let strategy = |name: &str| header.strategies.iter().position(|s| s["name"] == name).unwrap_or(usize::MAX);
     let mut decided: Vec<Decided> = decided.into_values().collect();
-    decided.sort_by_key(|d| (strategy(&d.strategy), d.slots.map_or(usize::MAX, |s| s), d.budget, at(&d.problem_id)));
+    decided.sort_by_key(|d| {
+        (
+            strategy(&d.strategy),
+            d.slots.map_or(usize::MAX, |s| s),
+            d.budget,
+            at(&d.problem_id),
+        )
+    });
     Ok((pools, decided))
 }
 
@@ -300,7 +352,12 @@ pub(crate) fn recorded(path: &Path, answers: &Value, window: Option<usize>) -> R
 }
 
 /// A problem's traces without their tokens, each graded, with the scores of the fixed window, else of the automatic one.
-pub(crate) fn gather(recorded: &Recorded, problem: &PoolProblem, gold: Option<&str>, window: Option<usize>) -> Result<(Pool, Traces), ReportError> {
+pub(crate) fn gather(
+    recorded: &Recorded,
+    problem: &PoolProblem,
+    gold: Option<&str>,
+    window: Option<usize>,
+) -> Result<(Pool, Traces), ReportError> {
     let reader = recorded.reader();
     let mut verdicts: BTreeMap<String, bool> = BTreeMap::new();
     let mut traces = Traces::default();

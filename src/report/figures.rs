@@ -26,12 +26,20 @@ pub(crate) fn count(x: f64) -> String {
 
 /// `0.7142` as `71.4%`.
 pub(crate) fn percent(share: f64) -> String {
-    if share.is_finite() { format!("{:.1}%", share * 100.0) } else { String::from("\u{2013}") }
+    if share.is_finite() {
+        format!("{:.1}%", share * 100.0)
+    } else {
+        String::from("\u{2013}")
+    }
 }
 
 /// `+1.2` percentage points.
 pub(crate) fn points(difference: f64) -> String {
-    if difference.is_finite() { format!("{:+.1}", difference * 100.0) } else { String::from("\u{2013}") }
+    if difference.is_finite() {
+        format!("{:+.1}", difference * 100.0)
+    } else {
+        String::from("\u{2013}")
+    }
 }
 
 /// `90.7\u{2013}94.8` in per cent.
@@ -70,9 +78,21 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_people_read_them() {
-        for (x, text) in [(0.0, "0"), (3.0, "3"), (3.25, "3.2"), (9.96, "10"), (999.6, "1,000"), (1_234_567.8, "1,234,568"), (-1234.0, "-1,234"), (f64::NAN, "\u{2013}")] {
+        for (x, text) in [
+            (0.0, "0"),
+            (3.0, "3"),
+            (3.25, "3.2"),
+            (9.96, "10"),
+            (999.6, "1,000"),
+            (1_234_567.8, "1,234,568"),
+            (-1234.0, "-1,234"),
+            (f64::NAN, "\u{2013}"),
+        ] {
             assert_eq!(count(x), text);
         }
-        assert_eq!((percent(0.93), points(-0.0126), p(0.0)), ("93.0%".to_owned(), "-1.3".to_owned(), "<0.001".to_owned()));
+        assert_eq!(
+            (percent(0.93), points(-0.0126), p(0.0)),
+            ("93.0%".to_owned(), "-1.3".to_owned(), "<0.001".to_owned())
+        );
     }
 }

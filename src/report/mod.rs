@@ -103,7 +103,11 @@ impl Report {
             average: summary::average(&evidence.pools).filter(|_| whole),
             comparisons: summary::comparisons(&evidence.decided, &arms),
             curves: summary::curve_facts(&arms),
-            scores: evidence.traces.as_ref().map(|t| summary::scores(&evidence.pools, t)).unwrap_or_default(),
+            scores: evidence
+                .traces
+                .as_ref()
+                .map(|t| summary::scores(&evidence.pools, t))
+                .unwrap_or_default(),
             reliability: summary::reliable(&evidence),
             problems: summary::problems(&evidence, &arms),
             timeline,

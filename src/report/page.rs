@@ -37,7 +37,9 @@ impl Report {
         }
         page.plots(&[find("reliability")]);
         let others = names.iter().filter(|n| Some(*n) != first.as_ref());
-        let others: Vec<_> = others.flat_map(|n| [find(&format!("scores-{n}")), find(&format!("rank-{n}"))]).collect();
+        let others: Vec<_> = others
+            .flat_map(|n| [find(&format!("scores-{n}")), find(&format!("rank-{n}"))])
+            .collect();
         page.folded("The other scores", &others);
         page.tables(self, &["Does a trace", "Does the winner"]);
         page.close();
@@ -69,8 +71,16 @@ struct Page {
 impl Page {
     fn header(&mut self, report: &Report) {
         let c = &report.counts;
-        self.body.push_str(&format!("<header><p class=\"kind\">tts {}</p><h1>{}</h1>", report.kind, markup(&report.path)));
-        let mut cards = vec![(count(c.problems as f64), "problems".to_owned()), (count(c.traces as f64), "complete traces".to_owned()), (count(c.tokens as f64), "tokens".to_owned())];
+        self.body.push_str(&format!(
+            "<header><p class=\"kind\">tts {}</p><h1>{}</h1>",
+            report.kind,
+            markup(&report.path)
+        ));
+        let mut cards = vec![
+            (count(c.problems as f64), "problems".to_owned()),
+            (count(c.traces as f64), "complete traces".to_owned()),
+            (count(c.tokens as f64), "tokens".to_owned()),
+        ];
         if let Some(a) = report.average {
             cards.push((percent(a.mean), "of the traces are right".to_owned()));
         }
@@ -83,11 +93,16 @@ impl Page {
         }
         self.body.push_str("<div class=\"cards\">");
         for (figure, what) in cards {
-            self.body.push_str(&format!("<div class=\"card\"><b>{}</b><span>{}</span></div>", markup(&figure), markup(&what)));
+            self.body.push_str(&format!(
+                "<div class=\"card\"><b>{}</b><span>{}</span></div>",
+                markup(&figure),
+                markup(&what)
+            ));
         }
         self.body.push_str("</div>");
         if !report.warnings.is_empty() {
-            self.body.push_str("<details class=\"warnings\" open><summary>What to know first</summary><ul>");
+            self.body
+                .push_str("<details class=\"warnings\" open><summary>What to know first</summary><ul>");
             for warning in &report.warnings {
                 self.body.push_str(&format!("<li>{}</li>", markup(warning)));
             }
@@ -101,9 +116,12 @@ impl Page {
     }
 
     fn close(&mut self) {
-        let Some((id, title, inside)) = self.section.take().filter(|s| !s.2.is_empty()) else { return };
+        let Some((id, title, inside)) = self.section.take().filter(|s| !s.2.is_empty()) else {
+            return;
+        };
         self.nav.push_str(&format!("<a href=\"#{id}\">{title}</a>"));
-        self.body.push_str(&format!("<section id=\"{id}\"><h2>{title}</h2>\n{inside}</section>\n"));
+        self.body
+            .push_str(&format!("<section id=\"{id}\"><h2>{title}</h2>\n{inside}</section>\n"));
     }
 
     fn add(&mut self, text: &str) {
@@ -114,7 +132,12 @@ impl Page {
 
     fn plots(&mut self, plots: &[Option<&Plot>]) {
         for plot in plots.iter().flatten() {
-            let figure = format!("<figure id=\"plot-{}\">{}<figcaption>{}</figcaption></figure>\n", plot.name, plot.inline(), markup(plot.description()));
+            let figure = format!(
+                "<figure id=\"plot-{}\">{}<figcaption>{}</figcaption></figure>\n",
+                plot.name,
+                plot.inline(),
+                markup(plot.description())
+            );
             self.add(&figure);
         }
     }
@@ -148,10 +171,18 @@ impl Page {
     }
 
     fn table(&mut self, table: &Table, filtered: bool) {
-        let mut out = format!("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table{1}><caption>{0}</caption><thead><tr>", markup(table.title), if filtered { " id=\"list\"" } else { "" });
+        let mut out = format!(
+            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table{1}><caption>{0}</caption><thead><tr>",
+            markup(table.title),
+            if filtered { " id=\"list\"" } else { "" }
+        );
         let class = |i: usize| if i < table.texts { "" } else { " class=\"n\"" };
         for (i, column) in table.columns.iter().enumerate() {
-            out.push_str(&format!("<th scope=\"col\"{}><button type=\"button\">{}</button></th>", class(i), markup(column)));
+            out.push_str(&format!(
+                "<th scope=\"col\"{}><button type=\"button\">{}</button></th>",
+                class(i),
+                markup(column)
+            ));
         }
         out.push_str("</tr></thead><tbody>");
         for row in &table.rows {
@@ -176,7 +207,11 @@ impl Page {
         self.open("settings", "Every digest and setting");
         self.add("<div class=\"facts\">");
         for group in &report.about {
-            let facts: String = group.facts.iter().map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>", markup(name), markup(value))).collect();
+            let facts: String = group
+                .facts
+                .iter()
+                .map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>", markup(name), markup(value)))
+                .collect();
             self.add(&format!("<div><h3>{}</h3><dl>{facts}</dl></div>", markup(&group.title)));
         }
         self.add("</div>");
@@ -212,7 +247,9 @@ fn in_script(json: &str) -> String {
         if c.is_ascii() && !c.is_ascii_control() && !matches!(c, '<' | '>' | '&') {
             out.push(c);
         } else {
-            c.encode_utf16(&mut units).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+            c.encode_utf16(&mut units)
+                .iter()
+                .for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
         }
     }
     out
@@ -230,6 +267,11 @@ fn best(arms: &[Arm]) -> Option<&Arm> {
 /// The curve that saves most at plain majority's final accuracy.
 fn cheapest(report: &Report) -> Option<(String, f64)> {
     let known = curves(&report.arms);
-    let saving = report.curves.iter().filter_map(|c| Some((c.series.clone(), c.saving.filter(|s| *s > 0.0)?)));
-    saving.filter(|(series, _)| known.iter().any(|(s, _)| s == series)).max_by(|a, b| a.1.total_cmp(&b.1))
+    let saving = report
+        .curves
+        .iter()
+        .filter_map(|c| Some((c.series.clone(), c.saving.filter(|s| *s > 0.0)?)));
+    saving
+        .filter(|(series, _)| known.iter().any(|(s, _)| s == series))
+        .max_by(|a, b| a.1.total_cmp(&b.1))
 }

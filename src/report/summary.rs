@@ -10,9 +10,7 @@ use tts_evals::stats::{
 use tts_strategies::{ClassId, Finish, Statistic, Tally};
 
 use super::evidence::{Evidence, Traces};
-use super::results::{
-    Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Fates, PassAt, ProblemRow, ReliabilityFacts, ScoreFacts, Winner,
-};
+use super::results::{Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Fates, PassAt, ProblemRow, ReliabilityFacts, ScoreFacts, Winner};
 use crate::solve::Books;
 use crate::sweep::{Decided, Pool};
 
@@ -135,7 +133,11 @@ pub(crate) fn counted(evidence: &Evidence) -> Vec<Decided> {
                 for trace in drawn.iter().map(|t| &complete[*t]) {
                     let whole = trace.finish == Finish::Stop;
                     let (t, n) = (&mut decided.token_fates, &mut decided.trace_fates);
-                    let (t, n) = if whole { (&mut t.finished, &mut n.finished) } else { (&mut t.truncated, &mut n.truncated) };
+                    let (t, n) = if whole {
+                        (&mut t.finished, &mut n.finished)
+                    } else {
+                        (&mut t.truncated, &mut n.truncated)
+                    };
                     *t += trace.tokens;
                     *n += 1;
                 }
@@ -189,7 +191,10 @@ pub(crate) fn arms(decided: &[(Basis, Decided)], warnings: &mut Vec<String>) -> 
     for group in &groups {
         let first = group.decided[0];
         if group.decided.iter().any(|d| d.tokens.len() != first.tokens.len()) {
-            warnings.push(format!("{} with {} traces is left out: its problems were not all resampled equally often", group.series, first.budget));
+            warnings.push(format!(
+                "{} with {} traces is left out: its problems were not all resampled equally often",
+                group.series, first.budget
+            ));
             continue;
         }
         arms.push(arm(group));
@@ -231,9 +236,13 @@ fn arm(group: &Group<'_>) -> Arm {
     let first = decided[0];
     let resamples = first.tokens.len();
     let draws = resamples as f64;
-    let numbers = |of: fn(&Decided) -> &Vec<u64>| -> Vec<Vec<f64>> { decided.iter().map(|d| of(d).iter().map(|x| *x as f64).collect()).collect() };
+    let numbers =
+        |of: fn(&Decided) -> &Vec<u64>| -> Vec<Vec<f64>> { decided.iter().map(|d| of(d).iter().map(|x| *x as f64).collect()).collect() };
     let mean = |of: fn(&Decided) -> &Vec<u64>| numbers(of).iter().flatten().sum::<f64>() / (n * draws);
-    let correct: Vec<Vec<f64>> = decided.iter().filter_map(|d| Some(d.correct.as_ref()?.iter().map(|c| f64::from(*c)).collect())).collect();
+    let correct: Vec<Vec<f64>> = decided
+        .iter()
+        .filter_map(|d| Some(d.correct.as_ref()?.iter().map(|c| f64::from(*c)).collect()))
+        .collect();
     let right: f64 = correct.iter().flatten().sum();
     let accuracy = spread(&correct, LEVEL, SEED).ok().map(|s| {
         let single = resamples == 1;
@@ -242,7 +251,11 @@ fn arm(group: &Group<'_>) -> Arm {
         let solved = (right / resamples as f64).round() as u64;
         Accuracy {
             mean: s.mean,
-            problems: if single || alike { wilson(solved, correct.len() as u64, LEVEL).ok() } else { s.problems },
+            problems: if single || alike {
+                wilson(solved, correct.len() as u64, LEVEL).ok()
+            } else {
+                s.problems
+            },
             method: if single || alike { "wilson" } else { "bootstrap" },
             traces: (!single).then_some(s.traces),
         }
@@ -259,7 +272,12 @@ fn arm(group: &Group<'_>) -> Arm {
         }
     };
     // tokens are counted over the graded problems, as the right answers are
-    let graded_tokens: f64 = decided.iter().filter(|d| d.correct.is_some()).flat_map(|d| &d.tokens).map(|t| *t as f64).sum();
+    let graded_tokens: f64 = decided
+        .iter()
+        .filter(|d| d.correct.is_some())
+        .flat_map(|d| &d.tokens)
+        .map(|t| *t as f64)
+        .sum();
     Arm {
         series: group.series.clone(),
         strategy: first.strategy.clone(),
@@ -289,7 +307,11 @@ fn arm(group: &Group<'_>) -> Arm {
 pub(crate) fn pass_at(pools: &[Pool]) -> Vec<PassAt> {
     let graded: Vec<&Pool> = pools.iter().filter(|p| p.right.is_some()).collect();
     let counts: Vec<(u64, u64)> = graded.iter().map(|p| (p.traces, p.right.unwrap_or(0))).collect();
-    let each: Vec<f64> = graded.iter().filter(|p| p.traces > 0).map(|p| p.tokens as f64 / p.traces as f64).collect();
+    let each: Vec<f64> = graded
+        .iter()
+        .filter(|p| p.traces > 0)
+        .map(|p| p.tokens as f64 / p.traces as f64)
+        .collect();
     let mean = each.iter().sum::<f64>() / each.len().max(1) as f64;
     budgets(pools)
         .into_iter()
@@ -318,19 +340,34 @@ pub(crate) fn average(pools: &[Pool]) -> Option<tts_evals::stats::AvgAtN> {
 /// Each series at its largest budget against plain majority with the same budget, else against the first series.
 pub(crate) fn comparisons(decided: &[(Basis, Decided)], arms: &[Arm]) -> Vec<Compared> {
     let groups = groups(decided);
-    let find = |arm: &Arm| groups.iter().find(|g| g.basis == arm.basis && g.series == arm.series && g.decided[0].budget == arm.budget);
+    let find = |arm: &Arm| {
+        groups
+            .iter()
+            .find(|g| g.basis == arm.basis && g.series == arm.series && g.decided[0].budget == arm.budget)
+    };
     let mut all = Vec::new();
     let first = largest(arms).into_iter().find(|a| a.accuracy.is_some());
     for arm in largest(arms) {
-        let other = baseline(arms, arm).or_else(|| first.filter(|f| f.series != arm.series && arm.strategy != "majority" && arm.basis != Basis::Counted));
-        let Some((other, (a, b))) = other.and_then(|other| Some((other, (find(arm)?, find(other)?)))) else { continue };
+        let other = baseline(arms, arm)
+            .or_else(|| first.filter(|f| f.series != arm.series && arm.strategy != "majority" && arm.basis != Basis::Counted));
+        let Some((other, (a, b))) = other.and_then(|other| Some((other, (find(arm)?, find(other)?)))) else {
+            continue;
+        };
         let of: BTreeMap<&str, &Decided> = b.decided.iter().map(|d| (d.problem_id.as_str(), *d)).collect();
-        let pairs: Vec<(&Decided, &Decided)> = a.decided.iter().filter_map(|d| Some((*d, *of.get(d.problem_id.as_str())?))).filter(|(a, b)| a.correct.is_some() && b.correct.is_some()).collect();
+        let pairs: Vec<(&Decided, &Decided)> = a
+            .decided
+            .iter()
+            .filter_map(|d| Some((*d, *of.get(d.problem_id.as_str())?)))
+            .filter(|(a, b)| a.correct.is_some() && b.correct.is_some())
+            .collect();
         let right = |d: &Decided| -> Vec<bool> { d.correct.iter().flatten().map(|c| *c == 1).collect() };
         let (x, y): (Vec<_>, Vec<_>) = pairs.iter().map(|(a, b)| (right(a), right(b))).unzip();
         let Ok(c) = compare(&x, &y, LEVEL, SEED) else { continue };
         let tokens = |of: fn(&(&Decided, &Decided)) -> f64| pairs.iter().map(of).sum::<f64>();
-        let (ta, tb) = (tokens(|p| p.0.tokens.iter().sum::<u64>() as f64), tokens(|p| p.1.tokens.iter().sum::<u64>() as f64));
+        let (ta, tb) = (
+            tokens(|p| p.0.tokens.iter().sum::<u64>() as f64),
+            tokens(|p| p.1.tokens.iter().sum::<u64>() as f64),
+        );
         all.push(Compared {
             a: format!("{}@{}", arm.series, arm.budget),
             b: format!("{}@{}", other.series, other.budget),
@@ -406,7 +443,12 @@ pub(crate) fn scores(pools: &[Pool], traces: &[Traces]) -> Vec<ScoreFacts> {
                 .iter()
                 .zip(traces)
                 .filter(|(pool, _)| pool.gold.is_some())
-                .map(|(_, t)| t.complete.iter().filter_map(|t| Some((t.scores.get(statistic).filter(|s| s.is_finite())?, t.right?))).collect())
+                .map(|(_, t)| {
+                    t.complete
+                        .iter()
+                        .filter_map(|t| Some((t.scores.get(statistic).filter(|s| s.is_finite())?, t.right?)))
+                        .collect()
+                })
                 .collect();
             let all: Vec<(f64, bool)> = by_problem.iter().flatten().copied().collect();
             (!all.is_empty()).then(|| ScoreFacts {
@@ -441,7 +483,12 @@ fn majority(traces: &Traces) -> Option<(usize, usize, f64)> {
 pub(crate) fn reliable(evidence: &Evidence) -> Option<ReliabilityFacts> {
     let decided: Vec<(f64, bool)> = evidence.winners.iter().flatten().copied().collect();
     let (of, winners) = if decided.is_empty() {
-        let of_pools = evidence.traces.iter().flatten().zip(&evidence.pools).filter(|(_, p)| p.gold.is_some());
+        let of_pools = evidence
+            .traces
+            .iter()
+            .flatten()
+            .zip(&evidence.pools)
+            .filter(|(_, p)| p.gold.is_some());
         let winners = of_pools.filter_map(|(traces, _)| {
             let (first, _, share) = majority(traces)?;
             Some((share, traces.complete[first].right?))
@@ -462,13 +509,22 @@ pub(crate) fn problems(evidence: &Evidence, arms: &[Arm]) -> Vec<ProblemRow> {
     let shown: Vec<(&str, BTreeMap<&str, &Decided>)> = largest(arms)
         .into_iter()
         .filter_map(|arm| {
-            let group = groups.iter().find(|g| g.basis == arm.basis && g.series == arm.series && g.decided[0].budget == arm.budget)?;
-            Some((arm.series.as_str(), group.decided.iter().map(|d| (d.problem_id.as_str(), *d)).collect()))
+            let group = groups
+                .iter()
+                .find(|g| g.basis == arm.basis && g.series == arm.series && g.decided[0].budget == arm.budget)?;
+            Some((
+                arm.series.as_str(),
+                group.decided.iter().map(|d| (d.problem_id.as_str(), *d)).collect(),
+            ))
         })
         .collect();
     let row = |(i, pool): (usize, &Pool)| {
         let traces = evidence.traces.as_ref().map(|t| &t[i]);
-        let share = |d: &Decided| d.correct.as_ref().map(|c| c.iter().map(|c| f64::from(*c)).sum::<f64>() / c.len() as f64);
+        let share = |d: &Decided| {
+            d.correct
+                .as_ref()
+                .map(|c| c.iter().map(|c| f64::from(*c)).sum::<f64>() / c.len() as f64)
+        };
         ProblemRow {
             id: pool.problem_id.clone(),
             gold: pool.gold.clone(),
@@ -480,7 +536,10 @@ pub(crate) fn problems(evidence: &Evidence, arms: &[Arm]) -> Vec<ProblemRow> {
                 let answer = t.complete[first].answer.as_ref()?.0.clone();
                 Some(Winner { answer, votes })
             }),
-            decided: shown.iter().map(|(series, of)| ((*series).to_owned(), of.get(pool.problem_id.as_str()).and_then(|d| share(d)))).collect(),
+            decided: shown
+                .iter()
+                .map(|(series, of)| ((*series).to_owned(), of.get(pool.problem_id.as_str()).and_then(|d| share(d))))
+                .collect(),
             mean_tokens: (pool.traces > 0).then(|| pool.tokens as f64 / pool.traces as f64),
         }
     };

@@ -108,7 +108,9 @@ impl Report {
     }
 
     fn fates(&self) -> Option<Table> {
-        let used: Vec<usize> = (0..6).filter(|i| self.arms.iter().any(|a| a.token_fates.each()[*i].1 > 0.0)).collect();
+        let used: Vec<usize> = (0..6)
+            .filter(|i| self.arms.iter().any(|a| a.token_fates.each()[*i].1 > 0.0))
+            .collect();
         let arms = largest(&self.arms);
         let names = arms.first().map(|a| a.token_fates.each().map(|f| f.0)).unwrap_or_default();
         let mut columns = vec!["strategy", "traces"];
@@ -151,7 +153,13 @@ impl Report {
 
     fn curves(&self) -> Option<Table> {
         let known = self.curves.iter().filter(|c| c.area.is_some() || c.saving.is_some());
-        let rows = known.map(|c| vec![one_line(&c.series), c.area.map_or_else(none, percent), c.saving.map_or_else(none, percent)]);
+        let rows = known.map(|c| {
+            vec![
+                one_line(&c.series),
+                c.area.map_or_else(none, percent),
+                c.saving.map_or_else(none, percent),
+            ]
+        });
         table(
             "Curves of accuracy against tokens",
             1,
@@ -162,7 +170,10 @@ impl Report {
     }
 
     fn passes(&self) -> Option<Table> {
-        let rows = self.pass_at.iter().map(|x| vec![format!("pass@{}", x.k), percent(x.pass), count(x.tokens)]);
+        let rows = self
+            .pass_at
+            .iter()
+            .map(|x| vec![format!("pass@{}", x.k), percent(x.pass), count(x.tokens)]);
         let note = self.average.map(|a| {
             format!(
                 "mean over traces {} with a standard error of {:.1} points clustered by problem (as if traces were independent: {:.1}, which is wrong)",
@@ -171,7 +182,13 @@ impl Report {
                 a.se_naive * 100.0
             )
         });
-        table("The ceiling: at least one of k traces is right", 1, &["", "share", "tokens"], rows.collect(), note)
+        table(
+            "The ceiling: at least one of k traces is right",
+            1,
+            &["", "share", "tokens"],
+            rows.collect(),
+            note,
+        )
     }
 
     fn calibration(&self) -> Option<Table> {
@@ -219,7 +236,11 @@ impl Report {
     }
 
     pub(crate) fn of_problems(&self) -> Option<Table> {
-        let series: Vec<&str> = self.problems.first().map(|p| p.decided.iter().map(|(s, _)| s.as_str()).collect()).unwrap_or_default();
+        let series: Vec<&str> = self
+            .problems
+            .first()
+            .map(|p| p.decided.iter().map(|(s, _)| s.as_str()).collect())
+            .unwrap_or_default();
         let mut columns = vec!["problem", "gold", "majority", "votes", "right", "traces", "mean tokens"];
         columns.extend(&series);
         let rows = self.problems.iter().map(|p| {
@@ -232,16 +253,30 @@ impl Report {
                 count(p.traces as f64),
                 p.mean_tokens.map_or_else(none, count),
             ];
-            row.extend(p.decided.iter().map(|(_, share)| share.map_or_else(none, |s| format!("{:.0}%", s * 100.0))));
+            row.extend(
+                p.decided
+                    .iter()
+                    .map(|(_, share)| share.map_or_else(none, |s| format!("{:.0}%", s * 100.0))),
+            );
             row
         });
-        table("Problems", 3, &columns, rows.collect(), Some("for each strategy the share of the draws in which its answer was right".to_owned()))
+        table(
+            "Problems",
+            3,
+            &columns,
+            rows.collect(),
+            Some("for each strategy the share of the draws in which its answer was right".to_owned()),
+        )
     }
 
     /// One line about what is here.
     pub fn headline(&self) -> String {
         let c = &self.counts;
-        let mut parts = vec![plural(c.problems as u64, "problem"), plural(c.traces, "complete trace"), plural(c.tokens, "token")];
+        let mut parts = vec![
+            plural(c.problems as u64, "problem"),
+            plural(c.traces, "complete trace"),
+            plural(c.tokens, "token"),
+        ];
         if c.resamples > 1 {
             parts.push(format!("{} draws of each pool", c.resamples));
         }
@@ -258,7 +293,9 @@ impl Report {
             out.push_str(&format!("\n## {}\n\n", table.title));
             let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(|c| markdown(c)).collect::<Vec<_>>().join(" | "));
             out.push_str(&line(&table.columns));
-            let rule: Vec<&str> = (0..table.columns.len()).map(|i| if i < table.texts { "---" } else { "--:" }).collect();
+            let rule: Vec<&str> = (0..table.columns.len())
+                .map(|i| if i < table.texts { "---" } else { "--:" })
+                .collect();
             out.push_str(&format!("| {} |\n", rule.join(" | ")));
             for row in &table.rows {
                 out.push_str(&line(row));
@@ -318,7 +355,11 @@ fn csv(rows: &[Value]) -> String {
         })
         .collect();
     // an interval that one row lacks is not also a column of its own
-    let prefixes: Vec<String> = columns.iter().filter(|c| columns.iter().any(|o| o.starts_with(&format!("{c}.")))).cloned().collect();
+    let prefixes: Vec<String> = columns
+        .iter()
+        .filter(|c| columns.iter().any(|o| o.starts_with(&format!("{c}."))))
+        .cloned()
+        .collect();
     columns.retain(|c| !prefixes.contains(c));
     columns.sort_by_key(|c| LEADING.iter().position(|l| l == c).unwrap_or(LEADING.len()));
     let mut out = columns.iter().map(|c| quoted(c)).collect::<Vec<_>>().join(",") + "\r\n";

@@ -124,7 +124,12 @@ fn choose(evidence: &Evidence, wanted: Option<&str>) -> Result<Option<usize>, Re
         let pool = &evidence.pools[*i];
         let stops = stopped.contains(pool.problem_id.as_str());
         let right = pool.right.unwrap_or(0);
-        (stops, right.min(pool.traces.saturating_sub(right)), pool.traces, std::cmp::Reverse(*i))
+        (
+            stops,
+            right.min(pool.traces.saturating_sub(right)),
+            pool.traces,
+            std::cmp::Reverse(*i),
+        )
     };
     Ok((0..evidence.pools.len()).max_by_key(telling))
 }
@@ -134,7 +139,10 @@ fn preset(value: &Value) -> Option<Preset> {
     let name = value["name"].as_str()?;
     let file = serde_json::json!({ "kind": value["kind"], "description": value["description"], "settings": value["settings"] });
     let text = toml::to_string(&file).ok()?;
-    Preset::from_toml(&text, name).ok().map(|preset| Preset { name: name.to_owned(), ..preset })
+    Preset::from_toml(&text, name).ok().map(|preset| Preset {
+        name: name.to_owned(),
+        ..preset
+    })
 }
 
 fn plan(evidence: &Evidence, recorded: &Recorded, problem: &PoolProblem) -> Result<Option<Plan>, ReportError> {
@@ -142,7 +150,10 @@ fn plan(evidence: &Evidence, recorded: &Recorded, problem: &PoolProblem) -> Resu
         let most = header.budgets.iter().copied().max().unwrap_or(1).max(1);
         let budget = most.min(problem.traces.max(1));
         let presets: Vec<Preset> = header.strategies.iter().filter_map(preset).collect();
-        let watches = presets.iter().position(|p| matches!(p.settings, tts_strategies::Settings::DeepconfOnline(_))).unwrap_or(0);
+        let watches = presets
+            .iter()
+            .position(|p| matches!(p.settings, tts_strategies::Settings::DeepconfOnline(_)))
+            .unwrap_or(0);
         let slots = header.slots.first().copied().flatten().unwrap_or(64).clamp(1, budget);
         return Ok(presets.into_iter().nth(watches).map(|preset| Plan {
             preset,
@@ -233,9 +244,9 @@ fn decide(evidence: &Evidence, plan: Plan, id: &str, gold: Option<&str>, records
         .map(|(to, record)| {
             let fate = record.finish.fate(record.phase == Phase::Warmup);
             let complete = matches!(fate, Fate::Warmup | Fate::Finished | Fate::Truncated);
-            let right = gold.filter(|_| complete).map(|gold| {
-                fate != Fate::Truncated && record.answer.as_ref().is_some_and(|answer| reader.grade(answer, gold).equal)
-            });
+            let right = gold
+                .filter(|_| complete)
+                .map(|gold| fate != Fate::Truncated && record.answer.as_ref().is_some_and(|answer| reader.grade(answer, gold).equal));
             let (groups, lowest) = thinned(&record.arrays.confidence, window.unwrap_or(1));
             Lane {
                 trace: record.trace,
@@ -252,7 +263,9 @@ fn decide(evidence: &Evidence, plan: Plan, id: &str, gold: Option<&str>, records
         .collect();
     let mut notes = Vec::new();
     if missing > 0 {
-        notes.push(format!("{missing}: traces whose record ends before the strategy is through with them count as failed here"));
+        notes.push(format!(
+            "{missing}: traces whose record ends before the strategy is through with them count as failed here"
+        ));
     }
     if let Some(expected) = plan.expected.filter(|e| *e != decided.tokens.total()) {
         notes.push(format!(
@@ -323,6 +336,9 @@ mod tests {
             let shipped = Preset::named(name).expect("shipped");
             assert_eq!(preset(&serde_json::to_value(&shipped).expect("plain data")), Some(shipped));
         }
-        assert_eq!(preset(&serde_json::json!({ "name": "x", "kind": "unheard-of", "settings": {} })), None);
+        assert_eq!(
+            preset(&serde_json::json!({ "name": "x", "kind": "unheard-of", "settings": {} })),
+            None
+        );
     }
 }

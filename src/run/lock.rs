@@ -10,12 +10,12 @@ use super::error::RunFolderError;
 pub(super) const LOCK: &str = "run.lock";
 
 /// Held as long as it lives.
-pub(super) struct Lock {
+pub(crate) struct Lock {
     file: File,
 }
 
 impl Lock {
-    pub(super) fn take(dir: &Path) -> Result<Self, RunFolderError> {
+    pub(crate) fn take(dir: &Path) -> Result<Self, RunFolderError> {
         let path = dir.join(LOCK);
         let io = || RunFolderError::io("lock", &path);
         let mut file = OpenOptions::new()

@@ -122,7 +122,7 @@ impl Manifest {
 }
 
 /// Writes `tmp`, makes it durable and puts it in the place of `path`.
-pub(super) fn replace(path: &Path, tmp: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), RunFolderError> {
+pub(crate) fn replace(path: &Path, tmp: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), RunFolderError> {
     let io = RunFolderError::io("write", path);
     let attempt = || {
         let mut file = File::create(tmp)?;

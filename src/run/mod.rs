@@ -66,7 +66,10 @@ pub use recording::{Recording, outside, without_answers};
 
 use crate::engine::scheduler::RecordSink;
 use crate::solve::{Decided, TraceRecord};
-use lock::{LOCK, Lock};
+use lock::LOCK;
+pub(crate) use lock::Lock as FolderLock;
+pub(crate) use manifest::replace as replace_file;
+use FolderLock as Lock;
 use recording::{Files, Place, Scan, scan};
 
 /// A run folder that is being written.

@@ -209,6 +209,11 @@ pub trait Strategy: Send {
         None
     }
 
+    /// Why it cannot go on, for a strategy that asks something outside of itself: the run ends with this sentence.
+    fn failure(&self) -> Option<String> {
+        None
+    }
+
     /// The bar below which a trace stops, once it is known.
     fn threshold(&self) -> Option<f64> {
         None

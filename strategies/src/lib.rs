@@ -28,6 +28,7 @@
 pub mod confidence;
 mod interface;
 mod measured;
+mod outside;
 mod overrides;
 mod percentile;
 mod pool;
@@ -43,6 +44,7 @@ pub use interface::{
     Watching,
 };
 pub use measured::{Measured, Windowed};
+pub use outside::{Builder, Outside};
 pub use overrides::Overrides;
 pub use percentile::percentile;
 pub use preset::{Preset, PresetError, describe, names, source};

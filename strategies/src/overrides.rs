@@ -91,6 +91,7 @@ impl<'a> Places<'a> {
             Settings::BestOfN(s) => places!(s: window, statistic, count_truncated),
             Settings::Borda(s) => places!(s: window, statistic, power, count_truncated),
             Settings::Cges(s) => places!(s: window, certainty, min_votes, count_truncated),
+            Settings::Exec(_) => Places::default(),
             Settings::BestOfInfinity(s) => places!(s: window, bayes_factor, unknown, count_truncated),
         }
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::interface::Strategy;
+use crate::outside::Outside;
 use crate::overrides::{Overrides, Places};
 use crate::rules::adaptive_consistency::AdaptiveConsistency;
 use crate::rules::best_of_infinity::BestOfInfinity;
@@ -156,6 +157,15 @@ struct Whole<S> {
 }
 
 impl Preset {
+    /// A preset for a strategy that is not of this crate.
+    pub fn outside(name: impl Into<String>, description: impl Into<String>, outside: Outside) -> Self {
+        Self {
+            name: name.into(),
+            description: description.into(),
+            settings: Settings::Exec(outside),
+        }
+    }
+
     /// A shipped preset.
     pub fn named(name: &str) -> Result<Self, PresetError> {
         if let Some(text) = source(name) {
@@ -230,18 +240,19 @@ impl Preset {
 
     /// The strategy, ready for [`Strategy::begin`].
     pub fn build(&self) -> Box<dyn Strategy> {
-        match self.settings {
-            Settings::Majority(s) => Box::new(Majority::new(&self.name, s)),
-            Settings::Weighted(s) => Box::new(Weighted::new(&self.name, s)),
-            Settings::DeepconfOnline(s) => Box::new(Online::new(&self.name, s)),
-            Settings::DeepconfOffline(s) => Box::new(Offline::new(&self.name, s)),
-            Settings::AdaptiveConsistency(s) => Box::new(AdaptiveConsistency::new(&self.name, s)),
-            Settings::Esc(s) => Box::new(Esc::new(&self.name, s)),
-            Settings::ShortMAtK(s) => Box::new(ShortMAtK::new(&self.name, s)),
-            Settings::BestOfN(s) => Box::new(BestOfN::new(&self.name, s)),
-            Settings::Borda(s) => Box::new(Borda::new(&self.name, s)),
-            Settings::Cges(s) => Box::new(Cges::new(&self.name, s)),
-            Settings::BestOfInfinity(s) => Box::new(BestOfInfinity::new(&self.name, s)),
+        match &self.settings {
+            Settings::Majority(s) => Box::new(Majority::new(&self.name, *s)),
+            Settings::Weighted(s) => Box::new(Weighted::new(&self.name, *s)),
+            Settings::DeepconfOnline(s) => Box::new(Online::new(&self.name, *s)),
+            Settings::DeepconfOffline(s) => Box::new(Offline::new(&self.name, *s)),
+            Settings::AdaptiveConsistency(s) => Box::new(AdaptiveConsistency::new(&self.name, *s)),
+            Settings::Esc(s) => Box::new(Esc::new(&self.name, *s)),
+            Settings::ShortMAtK(s) => Box::new(ShortMAtK::new(&self.name, *s)),
+            Settings::BestOfN(s) => Box::new(BestOfN::new(&self.name, *s)),
+            Settings::Borda(s) => Box::new(Borda::new(&self.name, *s)),
+            Settings::Cges(s) => Box::new(Cges::new(&self.name, *s)),
+            Settings::BestOfInfinity(s) => Box::new(BestOfInfinity::new(&self.name, *s)),
+            Settings::Exec(outside) => (outside.build)(&self.name),
         }
     }
 
@@ -254,7 +265,10 @@ impl Preset {
             .map_err(|setting| PresetError::NoSuchSetting {
                 strategy: self.name.clone(),
                 setting,
-                has: self.setting_names().join(", "),
+                has: match self.setting_names().as_slice() {
+                    [] => "none".to_owned(),
+                    names => names.join(", "),
+                },
             })?;
         changed.check()?;
         *self = changed;

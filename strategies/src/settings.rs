@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::outside::Outside;
 use crate::scores::Statistic;
 use crate::vote::VoteKind;
 
@@ -35,6 +36,8 @@ pub enum Settings {
     Cges(CgesSettings),
     /// [`crate::BestOfInfinity`].
     BestOfInfinity(BestOfInfinitySettings),
+    /// A strategy of another program or crate.
+    Exec(Outside),
 }
 
 /// Group size: a number of tokens, or `"auto"` (see [`crate::windows::auto_window`]).

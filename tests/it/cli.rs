@@ -3,9 +3,10 @@
 mod bad_input;
 mod golden_numbers;
 mod recorded;
-mod reports;
 mod replaying;
+mod reports;
 mod solving;
+mod sweeping;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -5,6 +5,7 @@ mod cli;
 mod engine;
 mod golden;
 mod memory;
+mod pools;
 mod report;
 mod rig;
 mod rules;

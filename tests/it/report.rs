@@ -22,8 +22,15 @@ pub(crate) fn open(path: &Path) -> Report {
 
 /// The text with the place of the folder taken out.
 fn placeless(text: &str, path: &Path) -> String {
-    let escaped: String = path.display().to_string().chars().flat_map(|c| if c == '_' { vec!['\\', c] } else { vec![c] }).collect();
-    text.replace(&path.display().to_string(), "FOLDER").replace(&escaped, "FOLDER").replace(env!("CARGO_PKG_VERSION"), "VERSION")
+    let escaped: String = path
+        .display()
+        .to_string()
+        .chars()
+        .flat_map(|c| if c == '_' { vec!['\\', c] } else { vec![c] })
+        .collect();
+    text.replace(&path.display().to_string(), "FOLDER")
+        .replace(&escaped, "FOLDER")
+        .replace(env!("CARGO_PKG_VERSION"), "VERSION")
 }
 
 /// CSV with numbers of nine decimals: the last digits of a logarithm are the machine's own.
@@ -70,15 +77,29 @@ fn the_arms_of_a_run_are_what_problems_jsonl_says() {
 #[test]
 fn counted_votes_agree_with_the_strategy() {
     let report = open(&run_fixture());
-    let plain = report.arms.iter().find(|a| a.strategy == "majority" && a.basis == Basis::Live).unwrap();
+    let plain = report
+        .arms
+        .iter()
+        .find(|a| a.strategy == "majority" && a.basis == Basis::Live)
+        .unwrap();
     let counted: Vec<_> = report.arms.iter().filter(|a| a.basis == Basis::Counted).collect();
     let largest = counted.iter().max_by_key(|a| a.budget).unwrap();
     assert_eq!((largest.budget, largest.tokens), (plain.budget, plain.tokens));
     let (a, b) = (largest.accuracy.unwrap(), plain.accuracy.unwrap());
-    assert!((a.mean - b.mean).abs() < 0.05, "but for ties, which go to the trace that was drawn first: {} {}", a.mean, b.mean);
+    assert!(
+        (a.mean - b.mean).abs() < 0.05,
+        "but for ties, which go to the trace that was drawn first: {} {}",
+        a.mean,
+        b.mean
+    );
     let one = counted.iter().find(|a| a.budget == 1).unwrap().accuracy.unwrap();
     let each = report.average.unwrap();
-    assert!((one.mean - each.mean).abs() < 4.0 * (0.25f64 / (64.0 * report.problems.len() as f64)).sqrt(), "{} {}", one.mean, each.mean);
+    assert!(
+        (one.mean - each.mean).abs() < 4.0 * (0.25f64 / (64.0 * report.problems.len() as f64)).sqrt(),
+        "{} {}",
+        one.mean,
+        each.mean
+    );
     assert_eq!(report.pass_at.first().map(|p| (p.k, p.pass)), Some((1, each.mean)));
 }
 
@@ -105,15 +126,24 @@ fn the_timeline_is_the_runs_own() {
         assert!(timeline.notes.is_empty(), "{:?}", timeline.notes);
         assert_eq!(timeline.lanes.len() as u64, line["traces"]["launched"].as_u64().unwrap());
         let stopped: Vec<_> = timeline.lanes.iter().filter(|l| l.fate == tts_strategies::Fate::Stopped).collect();
-        assert_eq!(stopped.iter().map(|l| l.tokens).sum::<u64>(), line["tokens"]["stopped"].as_u64().unwrap());
+        assert_eq!(
+            stopped.iter().map(|l| l.tokens).sum::<u64>(),
+            line["tokens"]["stopped"].as_u64().unwrap()
+        );
         let bar = timeline.threshold.unwrap();
         for lane in &timeline.lanes {
             assert_eq!(lane.to - lane.from, lane.tokens, "one step is one token");
-            assert!(lane.from == 0 || lane.from >= timeline.bar_tick.unwrap(), "nothing launches before the bar but the warm-up");
+            assert!(
+                lane.from == 0 || lane.from >= timeline.bar_tick.unwrap(),
+                "nothing launches before the bar but the warm-up"
+            );
         }
         for lane in stopped {
             let last = lane.groups.last().unwrap();
-            assert!(f64::from(last.1) < bar && u64::from(last.0) + 1 == lane.tokens, "stopped by its last token");
+            assert!(
+                f64::from(last.1) < bar && u64::from(last.0) + 1 == lane.tokens,
+                "stopped by its last token"
+            );
             drawn += 1;
         }
     }
@@ -126,18 +156,35 @@ fn the_timeline_is_the_runs_own() {
 fn plots_are_drawn_twice_alike_and_in_both_themes() {
     let report = open(&run_fixture());
     let plots = report.plots();
-    for name in ["accuracy-tokens", "accuracy-traces", "fates", "reliability", "scores-lowest-group", "rank-mean", "traces-confidence", "traces-steps"] {
+    for name in [
+        "accuracy-tokens",
+        "accuracy-traces",
+        "fates",
+        "reliability",
+        "scores-lowest-group",
+        "rank-mean",
+        "traces-confidence",
+        "traces-steps",
+    ] {
         assert!(plots.iter().any(|p| p.name == name), "{name}");
     }
     let again = open(&run_fixture()).plots();
     for (plot, same) in plots.iter().zip(&again) {
         let svg = plot.svg();
         assert_eq!(svg, same.svg());
-        assert!(svg.starts_with("<svg xmlns=") && svg.trim_end().ends_with("</svg>"), "{}", plot.name);
+        assert!(
+            svg.starts_with("<svg xmlns=") && svg.trim_end().ends_with("</svg>"),
+            "{}",
+            plot.name
+        );
         assert!(svg.contains("prefers-color-scheme: dark") && svg.contains(plot.title()));
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{}", plot.name);
         page::balanced(&svg);
         let (light, dark) = (plot.png(Theme::Light).unwrap(), plot.png(Theme::Dark).unwrap());
-        assert!(light.starts_with(b"\x89PNG\r\n\x1a\n") && dark.starts_with(b"\x89PNG") && light != dark, "{}", plot.name);
+        assert!(
+            light.starts_with(b"\x89PNG\r\n\x1a\n") && dark.starts_with(b"\x89PNG") && light != dark,
+            "{}",
+            plot.name
+        );
     }
 }

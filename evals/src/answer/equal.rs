@@ -1,14 +1,13 @@
 //! Class keys and verdicts.
 
 use super::AnswerKind;
+use super::lenient::allowed;
 use super::reading::{integer, letter, readings, strip_math};
 use super::scan;
 use crate::math::clean::text_key;
 use crate::math::form::Left;
 use crate::math::sum::Sum;
 use crate::math::{Form, is_constant, numeric, read};
-use num_rational::BigRational;
-use num_traits::{FromPrimitive, Signed, Zero};
 use serde::{Deserialize, Serialize};
 
 /// Choices that graders disagree about; the defaults are the strict ones.
@@ -19,6 +18,12 @@ pub struct EqualOptions {
     pub percent: PercentRule,
     /// Whether the order of a bare list (`1, 2`) matters; that of a tuple always does.
     pub list_order: ListOrder,
+    /// Whether an exact value may be written as a decimal in full.
+    pub decimals: DecimalRule,
+    /// Whether letters glued to a number are its unit.
+    pub units: UnitRule,
+    /// Whether it matters which ends belong to an interval.
+    pub brackets: BracketRule,
     /// Accept a real number that differs from the gold number by at most this share of it (0.01 is 1%).
     /// Off by default: 0.333 is not 1/3.
     pub tolerance: Option<f64>,
@@ -32,6 +37,40 @@ pub enum PercentRule {
     #[default]
     Exact,
     /// `10%` is also accepted for a gold answer of 10, and 10 for `10%`.
+    Lenient,
+}
+
+/// Whether an exact value may be written as a decimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecimalRule {
+    /// Only with so many digits, 13 or more, that it can be nothing but the exact value rounded: 0.8660254037844386 for
+    /// half the root of 3, and never 0.866. A decimal that ends is a number of its own.
+    #[default]
+    Full,
+    /// Never: a decimal is exactly what it says.
+    Exact,
+}
+
+/// What letters after a number mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitRule {
+    /// `10m` is ten times m; units count as such in `\text{}`, or as words that are nothing else (`10 cm`).
+    #[default]
+    Strict,
+    /// `10m` is also accepted for 10.
+    Lenient,
+}
+
+/// Whether the brackets of an interval matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BracketRule {
+    /// `[0, 1)` is not `(0, 1)`.
+    #[default]
+    Strict,
+    /// Only the ends matter.
     Lenient,
 }
 
@@ -55,7 +94,7 @@ pub struct Verdict {
     pub rule: &'static str,
 }
 
-fn yes(rule: &'static str) -> Option<Verdict> {
+pub(super) fn yes(rule: &'static str) -> Option<Verdict> {
     Some(Verdict { equal: true, rule })
 }
 
@@ -154,13 +193,32 @@ fn compare(prediction: &str, gold: &str, options: &EqualOptions) -> Option<Verdi
         Form::Below {
             between: Some(interval), ..
         },
-        Form::Interval { .. } | Form::Tuple(_),
+        Form::Interval { .. } | Form::Tuple(_) | Form::SetOp('U', _),
     ) = (&g, &p)
         && same(&p, interval).is_some()
     {
         return yes("interval for an inequality");
     }
+    for ((text, one), other) in [((prediction, &p), &g), ((gold, &g), &p)] {
+        if let (Some(union), Form::SetOp('U', _)) = (either_range(text, one), other)
+            && same(&union, other).is_some()
+        {
+            return yes("union for ranges");
+        }
+    }
     last_equation(prediction, &g).or_else(|| allowed(prediction, gold, &p, &g, options))
+}
+
+/// `x < 1 or x > 3` as the union of its intervals.
+fn either_range(text: &str, form: &Form) -> Option<Form> {
+    let Form::Set(members) = form else { return None };
+    let ranges = members.iter().map(|member| match member {
+        Form::Below { between: Some(range), .. } => Some((**range).clone()),
+        _ => None,
+    });
+    let mut ranges = ranges.collect::<Option<Vec<_>>>()?;
+    ranges.sort();
+    (text.contains("or") && !text.contains("and")).then_some(Form::SetOp('U', ranges))
 }
 
 /// `m/n = 3/4, m + n = 7`: several equations, of which the last says what was asked for.
@@ -176,7 +234,7 @@ fn last_equation(prediction: &str, gold: &Form) -> Option<Verdict> {
 }
 
 /// Whether two forms are the same in structure with parts of the same value.
-fn same(p: &Form, g: &Form) -> Option<&'static str> {
+pub(super) fn same(p: &Form, g: &Form) -> Option<&'static str> {
     if p == g {
         return Some("same form");
     }
@@ -217,6 +275,13 @@ fn same(p: &Form, g: &Form) -> Option<&'static str> {
             let column: Vec<Form> = a.iter().flatten().cloned().collect();
             match other {
                 Form::Tuple(b) => all(&column, b).map(|_| "column written as a tuple"),
+                // In square brackets two numbers look like an interval; a matrix says that they are none.
+                Form::Interval {
+                    low,
+                    closed_low: true,
+                    high,
+                    closed_high: true,
+                } => all(&column, &[Form::Expr(low.clone()), Form::Expr(high.clone())]).map(|_| "column written as a tuple"),
                 _ => None,
             }
         }
@@ -263,56 +328,4 @@ fn in_order(prediction: &str, gold: &str, options: &EqualOptions) -> Option<Verd
     };
     let equal = p.len() == g.len() && p.iter().zip(&g).all(|(p, g)| compare(p, g, &options).is_some());
     if equal { yes("same parts") } else { None }
-}
-
-/// What the options let pass, and the decimal comma.
-fn allowed(prediction: &str, gold: &str, p: &Form, g: &Form, options: &EqualOptions) -> Option<Verdict> {
-    let (Form::Expr(a), Form::Expr(b)) = (p, g) else {
-        return decimal_comma(prediction, gold);
-    };
-    if options.percent == PercentRule::Lenient
-        && let (Some(a), Some(b)) = (a.as_rational(), b.as_rational())
-    {
-        let hundred = BigRational::from_i32(100)?;
-        let marked = |s: &str| s.contains('%') || s.contains("percent") || s.contains("pct");
-        if (marked(prediction) && &a * &hundred == b) || (marked(gold) && &b * &hundred == a) {
-            return yes("percent, lenient");
-        }
-    }
-    let tolerance = options.tolerance.filter(|t| *t > 0.0)?;
-    match (a.as_rational(), b.as_rational()) {
-        (Some(a), Some(b)) if !b.is_zero() => {
-            let limit = BigRational::from_f64(tolerance)? * b.abs();
-            if (a - b).abs() <= limit { yes("within tolerance") } else { None }
-        }
-        _ => {
-            let (a, b) = (numeric::real_value(a)?, numeric::real_value(b)?);
-            if (a - b).abs() <= tolerance * b.abs() {
-                yes("within tolerance")
-            } else {
-                None
-            }
-        }
-    }
-}
-
-/// 1,22 for 1.22: one comma, no space, not three digits after it.
-fn decimal_comma(prediction: &str, gold: &str) -> Option<Verdict> {
-    let swap = |s: &str| {
-        let s = s.trim();
-        let (whole, digits) = s.split_once(',')?;
-        let plain = |d: &str| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit());
-        (plain(whole) && plain(digits) && digits.len() != 3).then(|| format!("{whole}.{digits}"))
-    };
-    let is_decimal = |s: &str| s.trim().contains('.') && !s.contains(',');
-    let value = |s: &str| match read(s)? {
-        Form::Expr(sum) => sum.as_rational(),
-        _ => None,
-    };
-    let same = match (swap(prediction), swap(gold)) {
-        (Some(p), None) if is_decimal(gold) => value(&p)? == value(gold)?,
-        (None, Some(g)) if is_decimal(prediction) => value(prediction)? == value(&g)?,
-        _ => false,
-    };
-    if same { yes("decimal comma") } else { None }
 }

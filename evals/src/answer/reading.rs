@@ -60,7 +60,8 @@ pub(super) fn readings(answer: &str) -> Vec<String> {
             }
         }
     }
-    if readings.first().is_none_or(|r| read(r).is_none() && !r.contains('\n')) {
+    readings.extend(assignments(stripped));
+    if readings.first().is_none_or(|r| read(r).is_none() || r.contains('\n')) {
         use ExtractionPath::{Boxed, FinalAnswer, LastFormula, LastNumber};
         let mut steps = vec![Boxed, FinalAnswer, LastFormula];
         // A number in a sentence counts; one inside a name (AZYUK2A) does not.
@@ -72,9 +73,54 @@ pub(super) fn readings(answer: &str) -> Vec<String> {
         if lines.len() > 1 && lines.iter().all(|line| line.len() < 200) {
             readings.push(lines.join(", "));
         }
-        let found = extract::extract(answer, &ExtractRules::steps(&steps));
-        readings.extend(found.map(|e| e.answer));
+        // A formula over several lines is one only where its delimiters say so: dollar signs do not.
+        if !stripped.contains('\n') || stripped.contains("\\[") {
+            let found = extract::extract(answer, &ExtractRules::steps(&steps));
+            readings.extend(found.map(|e| e.answer));
+        }
     }
     readings.truncate(3);
     readings
+}
+
+/// `p = 5, q = 2; p = 7, q = 2` as the tuples of values that it lists: `(5, 2), (7, 2)`.
+fn assignments(answer: &str) -> Option<String> {
+    if !answer.contains(';') || answer.len() > 1_000 {
+        return None;
+    }
+    let mut names: Option<Vec<&str>> = None;
+    let mut tuples = Vec::new();
+    for group in answer.trim_end_matches(['.', ' ']).split(';') {
+        let pairs: Option<Vec<(&str, &str)>> = group.split(',').map(|pair| pair.split_once('=')).collect();
+        let pairs = pairs.filter(|pairs| pairs.len() > 1)?;
+        let own: Vec<&str> = pairs.iter().map(|(name, _)| name.trim()).collect();
+        let same = names.as_ref().is_none_or(|names| *names == own);
+        if !same || own.iter().any(|name| name.is_empty()) || pairs.iter().any(|(_, value)| value.contains('=')) {
+            return None;
+        }
+        names = Some(own);
+        let values: Vec<&str> = pairs.iter().map(|(_, value)| value.trim()).collect();
+        tuples.push(format!("({})", values.join(", ")));
+    }
+    Some(tuples.join(", "))
+}
+
+/// A time of day in minutes, and whether it says which half of the day it is: `20:34`, `8:34 p.m.`.
+pub(super) fn time_of_day(answer: &str) -> Option<(u32, bool)> {
+    let key: String = text_key(answer).chars().filter(|c| !matches!(c, '.' | ' ')).collect();
+    let (time, half) = match (key.strip_suffix("am"), key.strip_suffix("pm")) {
+        (Some(time), _) => (time, Some(0)),
+        (_, Some(time)) => (time, Some(12)),
+        _ => (key.as_str(), None),
+    };
+    let (hours, minutes) = time.split_once(':')?;
+    let number = |digits: &str, most: usize| {
+        let plain = (1..=most).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+        plain.then(|| digits.parse::<u32>().ok()).flatten()
+    };
+    let (hours, minutes) = (number(hours, 2)?, number(minutes, 2).filter(|m| minutes.len() == 2 && *m < 60)?);
+    match half {
+        None => (hours < 24).then_some((hours * 60 + minutes, false)),
+        Some(half) => (1..=12).contains(&hours).then_some(((hours % 12 + half) * 60 + minutes, true)),
+    }
 }

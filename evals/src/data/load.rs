@@ -6,8 +6,8 @@ use crate::answer::{ExtractRules, ExtractionPath, extract};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// Reads a problem set from a file's bytes. The format is known by the content: a JSON array, JSON lines, or CSV
-/// with a header line. A byte-order mark, CRLF line ends and empty lines are taken in stride.
+/// Reads a problem set from a file's bytes. The format is known by the content: a JSON array, JSON lines, CSV with a
+/// header line, or parquet. A byte-order mark, CRLF line ends and empty lines are taken in stride.
 ///
 /// The question stands in one of question/problem/Problem/prompt/Question, the gold answer in
 /// answer/Answer/expected_answer/gold_answer or after `####` (or in the last box) of solution, the id in
@@ -16,14 +16,16 @@ use std::collections::BTreeMap;
 /// # Errors
 /// One sentence with the file, the line and the field.
 pub fn load(bytes: &[u8], name: &str, fields: &Fields) -> Result<Dataset, DataError> {
-    let text = decode(bytes, name)?;
-    let records = match text.trim_start().chars().next() {
-        None => {
-            return Err(DataError::Empty { file: name.to_owned() });
+    let records = if bytes.starts_with(b"PAR1") {
+        parquet(bytes, name)?
+    } else {
+        let text = decode(bytes, name)?;
+        match text.trim_start().chars().next() {
+            None => return Err(DataError::Empty { file: name.to_owned() }),
+            Some('[') => array(text, name)?,
+            Some('{') => lines(text, name)?,
+            Some(_) => csv(text, name)?,
         }
-        Some('[') => array(text, name)?,
-        Some('{') => lines(text, name)?,
-        Some(_) => csv(text, name)?,
     };
     if records.is_empty() {
         return Err(DataError::Empty { file: name.to_owned() });
@@ -67,7 +69,6 @@ fn decode<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str, DataError> {
         })
     };
     match bytes {
-        [b'P', b'A', b'R', b'1', ..] => return format("a parquet file"),
         [0x1f, 0x8b, ..] => return format("a gzip archive"),
         [b'P', b'K', 3, 4, ..] => return format("a zip archive"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return format("in UTF-16"),
@@ -89,9 +90,9 @@ fn decode<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str, DataError> {
     Ok(text)
 }
 
-type Record = (String, Map<String, Value>);
+pub(super) type Record = (String, Map<String, Value>);
 
-fn record_error(file: &str, place: &str, reason: impl Into<String>) -> DataError {
+pub(super) fn record_error(file: &str, place: &str, reason: impl Into<String>) -> DataError {
     DataError::Record {
         file: file.to_owned(),
         place: place.to_owned(),
@@ -150,6 +151,17 @@ fn lines(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
         }
     }
     Ok(records)
+}
+
+#[cfg(feature = "parquet")]
+use super::parquet::rows as parquet;
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(_: &[u8], name: &str) -> Result<Vec<Record>, DataError> {
+    Err(DataError::Format {
+        file: name.to_owned(),
+        format: "a parquet file, and this program was built without the feature \"parquet\"",
+    })
 }
 
 fn csv(text: &str, name: &str) -> Result<Vec<Record>, DataError> {

@@ -1,7 +1,9 @@
-//! Problem sets from JSONL, JSON or CSV.
+//! Problem sets from JSONL, JSON, CSV or parquet.
 
 mod fields;
 mod load;
+#[cfg(feature = "parquet")]
+mod parquet;
 
 pub use fields::Fields;
 pub use load::load;
@@ -40,7 +42,7 @@ pub struct Dataset {
 #[non_exhaustive]
 pub enum DataError {
     /// No records.
-    #[error("{file} holds no problems: expected JSON lines, a JSON array, or CSV with a header")]
+    #[error("{file} holds no problems: expected JSON lines, a JSON array, CSV with a header, or parquet")]
     Empty {
         /// The file.
         file: String,

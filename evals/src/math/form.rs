@@ -101,6 +101,20 @@ pub(super) struct Builder {
     pub(super) upper: bool,
 }
 
+/// An interval; an open one is a pair.
+fn interval(low: Sum, closed_low: bool, high: Sum, closed_high: bool) -> Form {
+    if closed_low || closed_high {
+        Form::Interval {
+            low,
+            closed_low,
+            high,
+            closed_high,
+        }
+    } else {
+        Form::Tuple(vec![Form::Expr(low), Form::Expr(high)])
+    }
+}
+
 fn has_plus_minus(node: &Node) -> bool {
     match node {
         Node::Add(terms) => terms.iter().any(|(sign, n)| matches!(sign, '±' | '∓') || has_plus_minus(n)),
@@ -210,16 +224,7 @@ impl Builder {
             // Infinity never belongs to an interval, however it is bracketed.
             let infinite = |sum: &Sum| sum.0.keys().any(|m| m.0.contains_key(&Atom::Sym("\\infty".to_owned())));
             let (closed_low, closed_high) = (open == '[' && !infinite(&low), close == ']' && !infinite(&high));
-            return Ok(if closed_low || closed_high {
-                Form::Interval {
-                    low,
-                    closed_low,
-                    high,
-                    closed_high,
-                }
-            } else {
-                Form::Tuple(vec![Form::Expr(low), Form::Expr(high)])
-            });
+            return Ok(interval(low, closed_low, high, closed_high));
         }
         Ok(Form::Tuple(items.iter().map(|item| self.form(item)).collect::<Result<_>>()?))
     }
@@ -273,8 +278,51 @@ impl Builder {
         sum.scale(&scale, &mut self.budget)
     }
 
+    /// `a < |x| <= b` and `|x| < b` as intervals around 0: those of |x|, and their mirror images.
+    fn mirrored(&mut self, range: &Form) -> Result<Option<Form>> {
+        let (low, closed_low, high, closed_high) = match range {
+            Form::Interval {
+                low,
+                closed_low,
+                high,
+                closed_high,
+            } => (low.clone(), *closed_low, high.clone(), *closed_high),
+            Form::Tuple(ends) => match ends.as_slice() {
+                [Form::Expr(low), Form::Expr(high)] => (low.clone(), false, high.clone(), false),
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        let minus = |sum: Sum, budget: &mut Budget| sum.scale(&int(-1), budget);
+        let bounded_below = low.as_rational().is_some_and(|q| !q.is_negative());
+        let unbounded_below = low == minus(Sum::symbol("\\infty"), &mut self.budget)?;
+        if unbounded_below {
+            let low = minus(high.clone(), &mut self.budget)?;
+            return Ok(Some(interval(low, closed_high, high, closed_high)));
+        }
+        if !bounded_below {
+            return Ok(None);
+        }
+        let (far, near) = (minus(high.clone(), &mut self.budget)?, minus(low.clone(), &mut self.budget)?);
+        let mut parts = vec![
+            interval(far, closed_high, near, closed_low),
+            interval(low, closed_low, high, closed_high),
+        ];
+        parts.sort();
+        Ok(Some(Form::SetOp('U', parts)))
+    }
+
     /// `a < x <= b` and `x < b` as intervals.
     fn between(&mut self, parts: &[Node], relations: &[&'static str]) -> Result<Option<Form>> {
+        let range = self.range(parts, relations)?;
+        let of_abs = parts.iter().any(|part| matches!(part, Node::Call("abs", _)));
+        match range {
+            Some(range) if of_abs => self.mirrored(&range),
+            range => Ok(range),
+        }
+    }
+
+    fn range(&mut self, parts: &[Node], relations: &[&'static str]) -> Result<Option<Form>> {
         let upwards = |r: &&str| matches!(*r, "<" | "le");
         let (low, closed_low, high, closed_high) = match (parts, relations) {
             ([a, x, b], [r, s]) if left_side(x) == Left::Name && upwards(r) == upwards(s) => {
@@ -294,16 +342,7 @@ impl Builder {
             }
             _ => return Ok(None),
         };
-        Ok(Some(if closed_low || closed_high {
-            Form::Interval {
-                low,
-                closed_low,
-                high,
-                closed_high,
-            }
-        } else {
-            Form::Tuple(vec![Form::Expr(low), Form::Expr(high)])
-        }))
+        Ok(Some(interval(low, closed_low, high, closed_high)))
     }
 
     /// a = b = c. A name with a value is that value; anything else is an equation, whose last part is its value.

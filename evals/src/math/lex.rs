@@ -88,6 +88,15 @@ fn is_product(lower: &str) -> bool {
     }
 }
 
+/// The relation that a command name of one letter too many begins with, and its length.
+fn relation_before_letter(name: &str) -> Option<(&'static str, usize)> {
+    let known = [("leq", "le"), ("geq", "ge"), ("le", "le"), ("ge", "ge")];
+    let (spelled, relation) = known
+        .into_iter()
+        .find(|(spelled, _)| name.starts_with(spelled) && name.len() == spelled.len() + 1)?;
+    Some((relation, spelled.len()))
+}
+
 struct Lexer<'a> {
     rest: &'a str,
     tokens: Vec<Token>,
@@ -297,6 +306,12 @@ impl Lexer<'_> {
                 return Err(TooMuch);
             }
             "varnothing" | "emptyset" => Token::Sym("\\emptyset".to_owned()),
+            // `\lex`: no command, but `\le x` with the space lost.
+            _ if name.len() > 2 && relation_before_letter(name).is_some() => {
+                let (relation, length) = relation_before_letter(name).ok_or(TooMuch)?;
+                self.push(Token::Rel(relation), length + 1);
+                return Ok(());
+            }
             _ => match function(name) {
                 Some(name) => Token::Func(name),
                 None => Token::Sym(self.rest[..bytes].to_owned()),

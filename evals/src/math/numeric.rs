@@ -292,6 +292,12 @@ pub(crate) fn real_value(sum: &Sum) -> Option<f64> {
     constant(sum).filter(Value::is_real).map(|v| v.re.hi)
 }
 
+/// The value to about 30 digits as a fraction, when the sum is a real constant that was not left over from cancellation.
+pub(crate) fn rational_value(sum: &Sum) -> Option<BigRational> {
+    let v = constant(sum).filter(|v| v.is_real() && v.re.hi.abs() > 1e-6 * v.size)?;
+    Some(BigRational::from_f64(v.re.hi)? + BigRational::from_f64(v.re.lo)?)
+}
+
 /// 1 or -1 for a real constant that is clearly not 0.
 pub(crate) fn sign_of_constant(sum: &Sum) -> Option<i64> {
     if let Some(q) = sum.as_rational() {

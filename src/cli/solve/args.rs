@@ -60,7 +60,7 @@ pub(crate) struct SolveArgs {
 #[command(next_help_heading = "Strategy")]
 pub(crate) struct StrategyArgs {
     /// A strategy of `tts list strategies`, or a preset file [default: deepconf-low; of a recording: its own]
-    #[arg(long, value_name = "NAME|FILE.toml")]
+    #[arg(long, value_name = "NAME|FILE.toml|exec:COMMAND")]
     strategy: Option<String>,
     /// Complete traces that set the bar
     #[arg(long, value_name = "N")]
@@ -112,22 +112,22 @@ pub(crate) struct StrategyArgs {
 pub(crate) struct LimitArgs {
     /// Tokens at which a trace is cut off
     #[arg(long, value_name = "N")]
-    max_tokens: Option<usize>,
+    pub(crate) max_tokens: Option<usize>,
     /// Tokens of a problem after which the vote so far decides
     #[arg(long, value_name = "N")]
-    max_total_tokens: Option<u64>,
+    pub(crate) max_total_tokens: Option<u64>,
     /// Time after which the votes so far decide, as 90s, 30m or 2h
     #[arg(long, value_name = "TIME", value_parser = number::parse_duration)]
-    time_limit: Option<Duration>,
+    pub(crate) time_limit: Option<Duration>,
     /// Tokens after which a trace's thinking is ended
     #[arg(long, value_name = "N")]
-    thinking_budget: Option<usize>,
+    pub(crate) thinking_budget: Option<usize>,
     /// Whether a trace that repeats itself word for word is ended
     #[arg(long, value_name = "on|off", default_value = "on", hide_default_value = true)]
-    loop_stop: Switch,
+    pub(crate) loop_stop: Switch,
     /// Goes on past the end of the text
     #[arg(long)]
-    ignore_eos: bool,
+    pub(crate) ignore_eos: bool,
 }
 
 /// What the model is asked.
@@ -136,13 +136,13 @@ pub(crate) struct LimitArgs {
 pub(crate) struct PromptArgs {
     /// System message
     #[arg(long, value_name = "TEXT|@FILE")]
-    system: Option<String>,
+    pub(crate) system: Option<String>,
     /// The user's turn, with {problem} and {instruction} in it
     #[arg(long, value_name = "TEXT|@FILE")]
-    prompt_template: Option<String>,
+    pub(crate) prompt_template: Option<String>,
     /// What is asked after the problem [default: the task's, the model's, else to put the answer into \boxed{}]
     #[arg(long, value_name = "TEXT|@FILE")]
-    instruction: Option<String>,
+    pub(crate) instruction: Option<String>,
 }
 
 /// What is solved with besides strategy, traces and problems.
@@ -181,31 +181,46 @@ impl SolveArgs {
 
     /// The settings that the flags mean.
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
-        let (limits, prompt) = (&self.limits, &self.prompt);
-        Ok(Settings {
-            strategy: match self.strategy.named()? {
-                Some(preset) => preset,
-                None => self.strategy.over(default_strategy())?,
-            },
+        let strategy = match self.strategy.named()? {
+            Some(preset) => preset,
+            None => self.strategy.over(default_strategy())?,
+        };
+        let settings = Settings {
+            strategy,
             traces: self.traces,
             slots: self.batch.slots,
             max_batch: self.batch.max_batch.0,
             memory: self.batch.memory,
-            threads: self.model.threads,
-            tier: self.model.tier,
-            max_tokens: limits.max_tokens,
-            sampling: self.sampling.choice(),
-            seed: self.sampling.seed,
-            ignore_eos: limits.ignore_eos,
-            loop_stop: limits.loop_stop.is_on(),
-            thinking_budget: limits.thinking_budget,
-            max_total_tokens: limits.max_total_tokens,
-            time_limit: limits.time_limit,
-            system: text_or_file("system", prompt.system.as_deref())?,
-            prompt_template: text_or_file("prompt-template", prompt.prompt_template.as_deref())?,
-            instruction: text_or_file("instruction", prompt.instruction.as_deref())?,
-        })
+            max_total_tokens: self.limits.max_total_tokens,
+            time_limit: self.limits.time_limit,
+            ..Settings::default()
+        };
+        of_traces(settings, &self.limits, &self.prompt, &self.sampling, &self.model)
     }
+}
+
+/// Settings with everything that a trace is a function of.
+pub(crate) fn of_traces(
+    settings: Settings,
+    limits: &LimitArgs,
+    prompt: &PromptArgs,
+    sampling: &SamplingArgs,
+    model: &ModelArgs,
+) -> anyhow::Result<Settings> {
+    Ok(Settings {
+        threads: model.threads,
+        tier: model.tier,
+        max_tokens: limits.max_tokens,
+        sampling: sampling.choice(),
+        seed: sampling.seed,
+        ignore_eos: limits.ignore_eos,
+        loop_stop: limits.loop_stop.is_on(),
+        thinking_budget: limits.thinking_budget,
+        system: text_or_file("system", prompt.system.as_deref())?,
+        prompt_template: text_or_file("prompt-template", prompt.prompt_template.as_deref())?,
+        instruction: text_or_file("instruction", prompt.instruction.as_deref())?,
+        ..settings
+    })
 }
 
 impl StrategyArgs {
@@ -236,8 +251,11 @@ impl StrategyArgs {
     }
 }
 
-/// A shipped preset, or one from a file.
+/// A shipped preset, one from a file, or a command.
 pub(crate) fn preset(name: &str) -> anyhow::Result<Preset> {
+    if let Some(command) = name.strip_prefix("exec:") {
+        return Ok(tts::policy::preset(command)?);
+    }
     let is_file = Path::new(name).extension().is_some_and(|e| e == "toml") || name.contains(['/', '\\']);
     if !is_file {
         return Ok(Preset::named(name)?);
@@ -247,15 +265,13 @@ pub(crate) fn preset(name: &str) -> anyhow::Result<Preset> {
 }
 
 fn vote(name: &str) -> Result<VoteKind, String> {
-    VoteKind::REPORTED
-        .into_iter()
-        .find(|v| v.name() == name)
-        .ok_or_else(|| format!("it is one of {}", VoteKind::REPORTED.map(VoteKind::name).join(", ")))
+    let found = VoteKind::ALL.into_iter().find(|v| v.name() == name);
+    found.ok_or_else(|| format!("it is one of {}", VoteKind::ALL.map(VoteKind::name).join(", ")))
 }
 
 fn statistic(name: &str) -> Result<Statistic, String> {
-    serde_json::from_value(serde_json::Value::from(name))
-        .map_err(|_| "it is one of mean, tail, bottom, lowest-group, sequence-logprob, self-certainty".to_owned())
+    let found = Statistic::ALL.into_iter().find(|s| s.name() == name);
+    found.ok_or_else(|| format!("it is one of {}", Statistic::ALL.map(Statistic::name).join(", ")))
 }
 
 /// A text, or the text of the file after `@`.

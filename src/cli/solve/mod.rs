@@ -22,16 +22,16 @@ use tts::{Error, Runner, Watch};
 
 use super::printer::Printer;
 use super::{ExitStatus, interrupt, nearest, number, task};
-pub(crate) use args::{LimitArgs, PromptArgs, SolveArgs, StrategyArgs, preset};
-use board::Board;
-use recording::Recorder;
+pub(crate) use args::{LimitArgs, PromptArgs, SolveArgs, StrategyArgs, of_traces, preset};
+pub(crate) use board::Board;
+pub(crate) use recording::Recorder;
 pub(crate) use report::drawn as report_table;
 pub(crate) use report::{Report, Summary};
 
 /// Rows that keep the machine busy: problems run side by side until there are as many.
 const BUSY_ROWS: usize = 128;
 /// Progress events that may wait to be shown.
-const EVENTS: usize = 1024;
+pub(crate) const EVENTS: usize = 1024;
 
 pub(crate) fn run(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     Ok(solved(args, printer)?.0)
@@ -135,7 +135,7 @@ fn problems(args: &SolveArgs, printer: &Printer) -> anyhow::Result<Asked> {
 }
 
 /// Settings that the user did not choose, and what the model is not made for.
-fn say_what_is_taken(runner: &Runner, prepared: &[Prepared], printer: &Printer) {
+pub(crate) fn say_what_is_taken(runner: &Runner, prepared: &[Prepared], printer: &Printer) {
     let resolved = runner.resolved();
     if !resolved.taken.is_empty() {
         printer.note(&format!("from the model's generation_config.json: {}", resolved.taken.join(", ")));
@@ -166,12 +166,12 @@ fn say_what_is_taken(runner: &Runner, prepared: &[Prepared], printer: &Printer) 
 }
 
 /// What a run will cost at most.
-struct Cost {
+pub(crate) struct Cost {
     problems: usize,
     traces: usize,
     slots: usize,
     rows: usize,
-    side_by_side: usize,
+    pub(crate) side_by_side: usize,
     memory: u64,
     weights: u64,
     tokens: u64,
@@ -179,7 +179,7 @@ struct Cost {
 }
 
 impl Cost {
-    fn new(runner: &Runner, prepared: &[Prepared], plan: &Plan) -> Self {
+    pub(crate) fn new(runner: &Runner, prepared: &[Prepared], plan: &Plan) -> Self {
         let settings = runner.settings();
         let slots = runner.resolved().slots.min(plan.max_batch);
         // one more than fit waits, so that no row is idle between two problems
@@ -204,7 +204,7 @@ impl Cost {
         }
     }
 
-    fn sentence(&self) -> String {
+    pub(crate) fn sentence(&self) -> String {
         let problems = if self.problems == 1 {
             String::new()
         } else {

@@ -10,11 +10,11 @@ use tts::{Runner, Solved, Watch};
 use crate::cli::printer::Printer;
 
 /// A run folder, if there is to be one.
-pub(super) struct Recorder(Option<RunFolder>);
+pub(crate) struct Recorder(Option<RunFolder>);
 
 impl Recorder {
     /// Opens the folder. `answers` says how answers are read and compared.
-    pub(super) fn open(
+    pub(crate) fn open(
         dir: Option<&Path>,
         runner: &Runner,
         prepared: &[Prepared],
@@ -38,7 +38,7 @@ impl Recorder {
     }
 
     /// The result of a problem that was decided before, with the same settings.
-    pub(super) fn decided(&self, problem: &Prepared) -> anyhow::Result<Option<Value>> {
+    pub(crate) fn decided(&self, problem: &Prepared) -> anyhow::Result<Option<Value>> {
         let Some(folder) = &self.0 else { return Ok(None) };
         let mut value = folder.decided(&problem.id)?;
         if let Some(Value::Object(object)) = &mut value {
@@ -48,7 +48,7 @@ impl Recorder {
     }
 
     /// Gives a watcher what is recorded, and somewhere to record to.
-    pub(super) fn watch(&self, problem: &Prepared, mut watch: Watch) -> anyhow::Result<Watch> {
+    pub(crate) fn watch(&self, problem: &Prepared, mut watch: Watch) -> anyhow::Result<Watch> {
         if let Some(folder) = &self.0 {
             // answers are read anew: this run may read them in another way than the last
             watch.recorded = without_answers(folder.recorded(&problem.id)?);
@@ -58,7 +58,7 @@ impl Recorder {
     }
 
     /// Keeps a result.
-    pub(super) fn keep(&self, solved: &Solved) -> anyhow::Result<()> {
+    pub(crate) fn keep(&self, solved: &Solved) -> anyhow::Result<()> {
         match &self.0 {
             Some(folder) => Ok(folder.write_decided(&solved.to_json(), &solved.decided)?),
             None => Ok(()),
@@ -66,7 +66,7 @@ impl Recorder {
     }
 
     /// Says how the run ended.
-    pub(super) fn close(self, finished: bool) -> anyhow::Result<()> {
+    pub(crate) fn close(self, finished: bool) -> anyhow::Result<()> {
         match self.0 {
             Some(folder) => Ok(folder.close(if finished { Status::Finished } else { Status::Interrupted })?),
             None => Ok(()),

@@ -13,7 +13,10 @@ pub(crate) fn histogram(facts: &ScoreFacts) -> Option<Frame> {
     if right == 0 || wrong == 0 {
         return None;
     }
-    let (up, down) = (h.right.iter().map(|n| *n as f64 / right as f64), h.wrong.iter().map(|n| *n as f64 / wrong as f64));
+    let (up, down) = (
+        h.right.iter().map(|n| *n as f64 / right as f64),
+        h.wrong.iter().map(|n| *n as f64 / wrong as f64),
+    );
     let most = up.chain(down).fold(0.0, f64::max);
     let mut y = Scale::linear([-most * 100.0, most * 100.0], 6);
     // both directions count upwards from nothing
@@ -21,9 +24,17 @@ pub(crate) fn histogram(facts: &ScoreFacts) -> Option<Frame> {
         tick.label = tick.label.replace('\u{2212}', "");
     }
     let auroc = facts.auroc.as_ref().map(|a| {
-        format!("AUROC {:.2}{}", a.mean, a.interval.map_or_else(String::new, |i| format!(" [{}]", between(Some(i), |x| format!("{x:.2}")))))
+        format!(
+            "AUROC {:.2}{}",
+            a.mean,
+            a.interval
+                .map_or_else(String::new, |i| format!(" [{}]", between(Some(i), |x| format!("{x:.2}"))))
+        )
     });
-    let mut legend = vec![(Sign::Box(Ink::Right), format!("right: {}", count(right as f64))), (Sign::Box(Ink::Wrong), format!("wrong: {}", count(wrong as f64)))];
+    let mut legend = vec![
+        (Sign::Box(Ink::Right), format!("right: {}", count(right as f64))),
+        (Sign::Box(Ink::Wrong), format!("wrong: {}", count(wrong as f64))),
+    ];
     legend.extend(auroc.clone().map(|a| (Sign::None, a)));
     let mut frame = Frame::new(
         &format!("Right and wrong traces by {}", facts.score),
@@ -43,23 +54,37 @@ pub(crate) fn histogram(facts: &ScoreFacts) -> Option<Frame> {
     );
     let zero = frame.y.at(0.0)?;
     for (i, edges) in h.edges.windows(2).enumerate() {
-        for (n, all, ink, sign, kind) in [(h.right[i], right, Ink::Right, 1.0, "right"), (h.wrong[i], wrong, Ink::Wrong, -1.0, "wrong")] {
+        for (n, all, ink, sign, kind) in [
+            (h.right[i], right, Ink::Right, 1.0, "right"),
+            (h.wrong[i], wrong, Ink::Wrong, -1.0, "wrong"),
+        ] {
             if n == 0 {
                 continue;
             }
             let share = n as f64 / all as f64;
-            let (Some((from, end)), Some(to)) = (frame.at(edges[0], sign * share * 100.0), frame.x.at(edges[1])) else { continue };
+            let (Some((from, end)), Some(to)) = (frame.at(edges[0], sign * share * 100.0), frame.x.at(edges[1])) else {
+                continue;
+            };
             let bar = Outline::Rect {
                 x: from + 0.5,
                 y: end.min(zero),
                 width: (to - from - 1.0).max(0.5),
                 height: (end - zero).abs().max(0.5),
             };
-            let tip = format!("{} {:.2} to {:.2}\n{}, {} of them", facts.score, edges[0], edges[1], plural(n, &format!("{kind} trace")), percent(share));
+            let tip = format!(
+                "{} {:.2} to {:.2}\n{}, {} of them",
+                facts.score,
+                edges[0],
+                edges[1],
+                plural(n, &format!("{kind} trace")),
+                percent(share)
+            );
             frame.scene.mark(bar, Paint::fill(ink), tip);
         }
     }
-    frame.scene.line((frame.left, zero), (frame.right, zero), Paint::line(Ink::Axis, 1.2));
+    frame
+        .scene
+        .line((frame.left, zero), (frame.right, zero), Paint::line(Ink::Axis, 1.2));
     Some(frame)
 }
 
@@ -89,7 +114,10 @@ pub(crate) fn by_rank(facts: &ScoreFacts) -> Option<Frame> {
         before += bin.count;
         points.extend(frame.at(middle, bin.right * 100.0).map(|p| (p, bin)));
     }
-    frame.scene.draw(Outline::Line(points.iter().map(|p| p.0).collect()), Paint::line(Ink::Series(0), 2.0));
+    frame.scene.draw(
+        Outline::Line(points.iter().map(|p| p.0).collect()),
+        Paint::line(Ink::Series(0), 2.0),
+    );
     for (point, bin) in points {
         whisker(&mut frame, point.0, bin.interval.low, bin.interval.high);
         let tip = format!(
@@ -101,7 +129,14 @@ pub(crate) fn by_rank(facts: &ScoreFacts) -> Option<Frame> {
             plural(bin.count as u64, "trace"),
             between(Some(bin.interval), percent)
         );
-        frame.scene.mark(Outline::Circle { centre: point, radius: 5.0 }, Paint::fill(Ink::Series(0)).outlined(Ink::Surface, 1.2), tip);
+        frame.scene.mark(
+            Outline::Circle {
+                centre: point,
+                radius: 5.0,
+            },
+            Paint::fill(Ink::Series(0)).outlined(Ink::Surface, 1.2),
+            tip,
+        );
     }
     Some(frame)
 }
@@ -118,7 +153,10 @@ pub(crate) fn reliability(facts: &ReliabilityFacts) -> Option<Frame> {
     ];
     let mut frame = Frame::new(
         "How often a winner is right, by its share of the vote",
-        &format!("{}; {all} problems, expected calibration error {:.3}", facts.of, facts.diagram.calibration_error),
+        &format!(
+            "{}; {all} problems, expected calibration error {:.3}",
+            facts.of, facts.diagram.calibration_error
+        ),
         Axis {
             name: "the winner\u{2019}s share of the vote, %",
             scale: Scale::between(0.0, 100.0, 5),
@@ -134,7 +172,9 @@ pub(crate) fn reliability(facts: &ReliabilityFacts) -> Option<Frame> {
     }
     let most = bins.iter().map(|b| b.count).max()? as f64;
     for bin in bins {
-        let Some(point) = frame.at(bin.score * 100.0, bin.right * 100.0) else { continue };
+        let Some(point) = frame.at(bin.score * 100.0, bin.right * 100.0) else {
+            continue;
+        };
         whisker(&mut frame, point.0, bin.interval.low, bin.interval.high);
         let radius = 4.0 + 7.0 * (bin.count as f64 / most).sqrt();
         let tip = format!(
@@ -146,7 +186,11 @@ pub(crate) fn reliability(facts: &ReliabilityFacts) -> Option<Frame> {
             plural(bin.count as u64, "problem"),
             between(Some(bin.interval), percent)
         );
-        frame.scene.mark(Outline::Circle { centre: point, radius }, Paint::fill(Ink::Series(0)).outlined(Ink::Surface, 1.2), tip);
+        frame.scene.mark(
+            Outline::Circle { centre: point, radius },
+            Paint::fill(Ink::Series(0)).outlined(Ink::Surface, 1.2),
+            tip,
+        );
     }
     Some(frame)
 }

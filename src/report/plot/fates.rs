@@ -9,7 +9,14 @@ use crate::report::figures::{count, percent, plural};
 use crate::report::results::Arm;
 
 /// The inks of the fates, in the order of [`crate::report::results::Fates::each`].
-pub(crate) const INKS: [Ink; 6] = [Ink::Warmup, Ink::Finished, Ink::Stopped, Ink::Cancelled, Ink::Truncated, Ink::Failed];
+pub(crate) const INKS: [Ink; 6] = [
+    Ink::Warmup,
+    Ink::Finished,
+    Ink::Stopped,
+    Ink::Cancelled,
+    Ink::Truncated,
+    Ink::Failed,
+];
 const WIDTH: f64 = 860.0;
 const ROW: f64 = 38.0;
 const BAR: f64 = 22.0;
@@ -23,7 +30,12 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
     let used: Vec<usize> = (0..6).filter(|i| arms.iter().any(|a| a.token_fates.each()[*i].1 > 0.0)).collect();
     let height = 88.0 + ROW * arms.len() as f64 + 52.0;
     let title = "Tokens by fate";
-    let mut scene = Scene::new(WIDTH, height, title, "generated tokens a problem, each counted once by the fate of its trace");
+    let mut scene = Scene::new(
+        WIDTH,
+        height,
+        title,
+        "generated tokens a problem, each counted once by the fate of its trace",
+    );
     scene.text((20.0, 32.0), title, TITLE, Anchor::Start, Ink::Text);
     let mut x = 20.0;
     for i in &used {
@@ -31,7 +43,10 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
         legend(&mut scene, x, INKS[*i], name);
         x += font::width(name, SMALL) + 44.0;
     }
-    let names: Vec<String> = arms.iter().map(|a| fitted(&format!("{} @{}", one_line(&a.series), a.budget), 250.0)).collect();
+    let names: Vec<String> = arms
+        .iter()
+        .map(|a| fitted(&format!("{} @{}", one_line(&a.series), a.budget), 250.0))
+        .collect();
     let left = 34.0 + names.iter().map(|n| font::width(n, SMALL)).fold(0.0, f64::max);
     let right = WIDTH - 86.0;
     let scale = Scale::linear([0.0, most], 6).over(left, right);
@@ -41,7 +56,13 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
         scene.line((x, top), (x, bottom), Paint::line(Ink::Grid, 1.0));
         scene.text((x, bottom + 19.0), &tick.label, SMALL, Anchor::Middle, Ink::Muted);
     }
-    scene.text((f64::midpoint(left, right), height - 14.0), "generated tokens a problem", SMALL, Anchor::Middle, Ink::Muted);
+    scene.text(
+        (f64::midpoint(left, right), height - 14.0),
+        "generated tokens a problem",
+        SMALL,
+        Anchor::Middle,
+        Ink::Muted,
+    );
     for (row, (arm, name)) in arms.iter().zip(&names).enumerate() {
         let y = top + ROW * row as f64 + (ROW - BAR) / 2.0;
         scene.text((left - 12.0, y + BAR / 2.0 + 4.0), name, SMALL, Anchor::End, Ink::Text);
@@ -62,7 +83,13 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
             }
             from = to;
         }
-        scene.text((from + 8.0, y + BAR / 2.0 + 4.0), &count(arm.tokens), SMALL, Anchor::Start, Ink::Muted);
+        scene.text(
+            (from + 8.0, y + BAR / 2.0 + 4.0),
+            &count(arm.tokens),
+            SMALL,
+            Anchor::Start,
+            Ink::Muted,
+        );
     }
     Some(scene)
 }

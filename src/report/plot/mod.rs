@@ -13,8 +13,8 @@ mod tradeoff;
 
 use super::results::Report;
 use super::summary::largest;
-use scene::{Ink, Scene};
 pub use scene::Theme;
+use scene::{Ink, Scene};
 use tradeoff::Against;
 
 /// A plot of a report.
@@ -68,10 +68,19 @@ impl Report {
     /// The plots that there is something to draw in.
     pub fn plots(&self) -> Vec<Plot> {
         let mut plots: Vec<(String, Option<Scene>)> = vec![
-            ("accuracy-tokens".to_owned(), tradeoff::tradeoff(&self.arms, &self.pass_at, Against::Tokens).map(|f| f.scene)),
-            ("accuracy-traces".to_owned(), tradeoff::tradeoff(&self.arms, &self.pass_at, Against::Traces).map(|f| f.scene)),
+            (
+                "accuracy-tokens".to_owned(),
+                tradeoff::tradeoff(&self.arms, &self.pass_at, Against::Tokens).map(|f| f.scene),
+            ),
+            (
+                "accuracy-traces".to_owned(),
+                tradeoff::tradeoff(&self.arms, &self.pass_at, Against::Traces).map(|f| f.scene),
+            ),
             ("fates".to_owned(), fates::fates(&largest(&self.arms))),
-            ("reliability".to_owned(), self.reliability.as_ref().and_then(calibration::reliability).map(|f| f.scene)),
+            (
+                "reliability".to_owned(),
+                self.reliability.as_ref().and_then(calibration::reliability).map(|f| f.scene),
+            ),
         ];
         for facts in &self.scores {
             let name = facts.score.replace(' ', "-");
@@ -82,6 +91,9 @@ impl Report {
             plots.push(("traces-confidence".to_owned(), traces::confidence(timeline).map(|f| f.scene)));
             plots.push(("traces-steps".to_owned(), traces::lanes(timeline).map(|f| f.scene)));
         }
-        plots.into_iter().filter_map(|(name, scene)| Some(Plot { name, scene: scene? })).collect()
+        plots
+            .into_iter()
+            .filter_map(|(name, scene)| Some(Plot { name, scene: scene? }))
+            .collect()
     }
 }

@@ -70,7 +70,9 @@ impl Scale {
         let mut scale = Self::linear([low, high], wanted);
         (scale.low, scale.high) = (low, high);
         let slack = (high - low).abs() * 1e-9;
-        scale.ticks.retain(|t| (low.min(high) - slack..=low.max(high) + slack).contains(&t.value));
+        scale
+            .ticks
+            .retain(|t| (low.min(high) - slack..=low.max(high) + slack).contains(&t.value));
         scale
     }
 
@@ -121,7 +123,10 @@ impl Scale {
         values.sort_by(f64::total_cmp);
         values.dedup();
         if !values.is_empty() {
-            let tick = |value| Tick { value, label: short(value) };
+            let tick = |value| Tick {
+                value,
+                label: short(value),
+            };
             self.ticks = values.into_iter().map(tick).collect();
         }
         self
@@ -153,24 +158,29 @@ impl Scale {
 
 /// The least and the greatest of the finite values.
 fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
-    values
-        .filter(|v| v.is_finite())
-        .fold(None, |range, v| Some(range.map_or((v, v), |(low, high): (f64, f64)| (low.min(v), high.max(v)))))
+    values.filter(|v| v.is_finite()).fold(None, |range, v| {
+        Some(range.map_or((v, v), |(low, high): (f64, f64)| (low.min(v), high.max(v))))
+    })
 }
 
 /// The smallest round step that is no smaller than this.
 fn step(least: f64) -> f64 {
     let power = 10f64.powf(least.log10().floor());
-    STEPS.iter().map(|s| s * power).find(|s| *s >= least * (1.0 - 1e-9)).unwrap_or(10.0 * power)
+    STEPS
+        .iter()
+        .map(|s| s * power)
+        .find(|s| *s >= least * (1.0 - 1e-9))
+        .unwrap_or(10.0 * power)
 }
 
 /// Digits after the point that tell multiples of `step` apart.
 fn decimals(step: f64) -> usize {
-    (0..12).find(|d| {
-        let scaled = step * 10f64.powi(*d);
-        (scaled - scaled.round()).abs() < 1e-6 * scaled
-    })
-    .unwrap_or(12) as usize
+    (0..12)
+        .find(|d| {
+            let scaled = step * 10f64.powi(*d);
+            (scaled - scaled.round()).abs() < 1e-6 * scaled
+        })
+        .unwrap_or(12) as usize
 }
 
 /// A tick's number, all ticks of an axis in the unit of its largest: `0`, `20k`, `40k`.
@@ -190,7 +200,11 @@ fn label(value: f64, step: f64, largest: f64) -> String {
 
 /// Without zeros at the end of a fraction.
 fn trimmed(text: &str) -> &str {
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        text
+    }
 }
 
 const MINUS: &str = "\u{2212}";
@@ -233,7 +247,10 @@ mod tests {
         assert_eq!(labels(&Scale::linear([-3.0, 11.0], 5)), ["\u{2212}5", "0", "5", "10", "15"]);
         assert_eq!(labels(&Scale::linear([0.0, 52_000.0], 5)), ["0", "20k", "40k", "60k"]);
         assert_eq!(labels(&Scale::log([120.0, 90_000.0])), ["100", "1k", "10k", "100k"]);
-        assert_eq!(labels(&Scale::log([150.0, 700.0])), ["200", "300", "400", "500", "600", "700"].map(|s| s).as_slice());
+        assert_eq!(
+            labels(&Scale::log([150.0, 700.0])),
+            ["200", "300", "400", "500", "600", "700"].map(|s| s).as_slice()
+        );
         assert_eq!(labels(&Scale::between(0.0, 1.0, 4)), ["0.00", "0.25", "0.50", "0.75", "1.00"]);
     }
 
@@ -249,7 +266,17 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        for (value, text) in [(0.0, "0"), (950.0, "950"), (1234.0, "1.23k"), (999.9, "1k"), (35e6, "35M"), (2.5e9, "2.5G"), (0.125, "0.125"), (-1500.0, "\u{2212}1.5k"), (12.0, "12")] {
+        for (value, text) in [
+            (0.0, "0"),
+            (950.0, "950"),
+            (1234.0, "1.23k"),
+            (999.9, "1k"),
+            (35e6, "35M"),
+            (2.5e9, "2.5G"),
+            (0.125, "0.125"),
+            (-1500.0, "\u{2212}1.5k"),
+            (12.0, "12"),
+        ] {
             assert_eq!(short(value), text);
         }
     }

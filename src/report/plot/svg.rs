@@ -69,13 +69,24 @@ fn number(x: f64) -> String {
 fn draw(out: &mut String, shape: &Shape) {
     if let Some(tip) = &shape.tip {
         let tip = markup(tip);
-        let _ = write!(out, "<g class=\"m\" data-tip=\"{}\"><title>{tip}</title>", tip.replace('\n', "&#10;"));
+        let _ = write!(
+            out,
+            "<g class=\"m\" data-tip=\"{}\"><title>{tip}</title>",
+            tip.replace('\n', "&#10;")
+        );
     }
     match &shape.outline {
         Outline::Line(points) => path(out, points, false),
         Outline::Polygon(points) => path(out, points, true),
         Outline::Rect { x, y, width, height } => {
-            let _ = write!(out, "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"", number(*x), number(*y), number(*width), number(*height));
+            let _ = write!(
+                out,
+                "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"",
+                number(*x),
+                number(*y),
+                number(*width),
+                number(*height)
+            );
         }
         Outline::Circle { centre: (x, y), radius } => {
             let _ = write!(out, "<circle cx=\"{}\" cy=\"{}\" r=\"{}\"", number(*x), number(*y), number(*radius));
@@ -105,7 +116,12 @@ fn paint(out: &mut String, paint: &Paint) {
     }
     if let Some(stroke) = paint.stroke {
         classes.push(format!("k-{}", stroke.ink.class()));
-        let _ = write!(attributes, " stroke=\"#{:06x}\" stroke-width=\"{}\" stroke-linejoin=\"round\"", stroke.ink.colour(Theme::Light), number(stroke.width));
+        let _ = write!(
+            attributes,
+            " stroke=\"#{:06x}\" stroke-width=\"{}\" stroke-linejoin=\"round\"",
+            stroke.ink.colour(Theme::Light),
+            number(stroke.width)
+        );
         let lengths = stroke.dash.lengths();
         if !lengths.is_empty() {
             let lengths: Vec<String> = lengths.iter().map(f32::to_string).collect();
@@ -128,7 +144,11 @@ fn write_label(out: &mut String, label: &Label) {
         Anchor::Middle => " text-anchor=\"middle\"",
         Anchor::End => " text-anchor=\"end\"",
     };
-    let turned = if label.upwards { format!(" transform=\"rotate(-90 {x} {y})\"") } else { String::new() };
+    let turned = if label.upwards {
+        format!(" transform=\"rotate(-90 {x} {y})\"")
+    } else {
+        String::new()
+    };
     let _ = writeln!(
         out,
         "<text x=\"{x}\" y=\"{y}\" font-size=\"{}\"{anchor}{turned} class=\"f-{}\" fill=\"#{:06x}\">{}</text>",

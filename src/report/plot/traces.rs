@@ -19,19 +19,36 @@ const FATES: [(Fate, Ink, &str); 6] = [
     (Fate::Failed, Ink::Failed, "failed"),
 ];
 /// Fates from the bottom of the picture to its top.
-const PAINTED: [Fate; 6] = [Fate::Cancelled, Fate::Failed, Fate::Truncated, Fate::Finished, Fate::Warmup, Fate::Stopped];
+const PAINTED: [Fate; 6] = [
+    Fate::Cancelled,
+    Fate::Failed,
+    Fate::Truncated,
+    Fate::Finished,
+    Fate::Warmup,
+    Fate::Stopped,
+];
 
 fn of(fate: Fate) -> (Ink, &'static str) {
     FATES.iter().find(|f| f.0 == fate).map_or((Ink::Failed, "failed"), |f| (f.1, f.2))
 }
 
 fn legend(timeline: &Timeline) -> Vec<(Sign, String)> {
-    let counted = FATES.iter().map(|(fate, ink, name)| (timeline.lanes.iter().filter(|l| l.fate == *fate).count(), *ink, *name));
-    counted.filter(|(n, _, _)| *n > 0).map(|(n, ink, name)| (Sign::Box(ink), format!("{name}: {n}"))).collect()
+    let counted = FATES
+        .iter()
+        .map(|(fate, ink, name)| (timeline.lanes.iter().filter(|l| l.fate == *fate).count(), *ink, *name));
+    counted
+        .filter(|(n, _, _)| *n > 0)
+        .map(|(n, ink, name)| (Sign::Box(ink), format!("{name}: {n}")))
+        .collect()
 }
 
 fn said(lane: &Lane) -> String {
-    let mut lines = vec![format!("trace {}: {} after {}", lane.trace, of(lane.fate).1, plural(lane.tokens, "token"))];
+    let mut lines = vec![format!(
+        "trace {}: {} after {}",
+        lane.trace,
+        of(lane.fate).1,
+        plural(lane.tokens, "token")
+    )];
     match (&lane.answer, lane.right) {
         (Some(answer), Some(true)) => lines.push(format!("answers {}: right", clipped(answer, 40))),
         (Some(answer), Some(false)) => lines.push(format!("answers {}: wrong", clipped(answer, 40))),
@@ -59,7 +76,12 @@ fn about(timeline: &Timeline) -> String {
 pub(crate) fn confidence(timeline: &Timeline) -> Option<Frame> {
     let values = || timeline.lanes.iter().flat_map(|l| l.groups.iter().map(|g| f64::from(g.1)));
     values().next()?;
-    let last = timeline.lanes.iter().flat_map(|l| l.groups.last()).map(|g| f64::from(g.0) + 1.0).fold(1.0, f64::max);
+    let last = timeline
+        .lanes
+        .iter()
+        .flat_map(|l| l.groups.last())
+        .map(|g| f64::from(g.0) + 1.0)
+        .fold(1.0, f64::max);
     let mut legend = legend(timeline);
     if let Some(bar) = timeline.threshold {
         legend.push((Sign::Line(Ink::Bar, Dash::Dashed), format!("the bar, {bar:.2}")));
@@ -78,19 +100,35 @@ pub(crate) fn confidence(timeline: &Timeline) -> Option<Frame> {
         &legend,
     );
     let opacity = (18.0 / timeline.lanes.len() as f64).sqrt().clamp(0.18, 0.8);
-    let ordered = || PAINTED.iter().flat_map(|fate| timeline.lanes.iter().filter(move |l| l.fate == *fate));
+    let ordered = || {
+        PAINTED
+            .iter()
+            .flat_map(|fate| timeline.lanes.iter().filter(move |l| l.fate == *fate))
+    };
     for lane in ordered() {
-        let points: Vec<_> = lane.groups.iter().filter_map(|(at, mean)| frame.at(f64::from(*at) + 1.0, f64::from(*mean))).collect();
+        let points: Vec<_> = lane
+            .groups
+            .iter()
+            .filter_map(|(at, mean)| frame.at(f64::from(*at) + 1.0, f64::from(*mean)))
+            .collect();
         if points.len() > 1 {
-            frame.scene.mark(Outline::Line(points), Paint::line(of(lane.fate).0, 1.3).faint(opacity), said(lane));
+            frame
+                .scene
+                .mark(Outline::Line(points), Paint::line(of(lane.fate).0, 1.3).faint(opacity), said(lane));
         }
     }
     if let Some(y) = timeline.threshold.and_then(|t| frame.y.at(t)) {
-        frame.scene.line((frame.left, y), (frame.right, y), Paint::line(Ink::Bar, 1.6).dashed(Dash::Dashed));
+        frame
+            .scene
+            .line((frame.left, y), (frame.right, y), Paint::line(Ink::Bar, 1.6).dashed(Dash::Dashed));
     }
     for lane in ordered().filter(|l| l.fate == Fate::Stopped) {
         // the token that stopped it is its last
-        if let Some((x, y)) = lane.groups.last().and_then(|(at, mean)| frame.at(f64::from(*at) + 1.0, f64::from(*mean))) {
+        if let Some((x, y)) = lane
+            .groups
+            .last()
+            .and_then(|(at, mean)| frame.at(f64::from(*at) + 1.0, f64::from(*mean)))
+        {
             cross(&mut frame, (x, y), 3.5, said(lane));
         }
     }
@@ -98,7 +136,14 @@ pub(crate) fn confidence(timeline: &Timeline) -> Option<Frame> {
 }
 
 fn cross(frame: &mut Frame, (x, y): (f64, f64), r: f64, tip: String) {
-    frame.scene.mark(Outline::Circle { centre: (x, y), radius: r + 2.0 }, Paint::fill(Ink::Surface).faint(0.6), tip);
+    frame.scene.mark(
+        Outline::Circle {
+            centre: (x, y),
+            radius: r + 2.0,
+        },
+        Paint::fill(Ink::Surface).faint(0.6),
+        tip,
+    );
     for (dx, dy) in [(r, r), (r, -r)] {
         frame.scene.line((x - dx, y - dy), (x + dx, y + dy), Paint::line(Ink::Stopped, 1.8));
     }
@@ -142,7 +187,9 @@ pub(crate) fn lanes(timeline: &Timeline) -> Option<Frame> {
     let thick = (pitch * 0.72).clamp(0.6, 9.0);
     for (i, lane) in timeline.lanes.iter().enumerate() {
         let middle = frame.top + pitch * (i as f64 + 0.5);
-        let (Some(from), Some(to)) = (frame.x.at(lane.from as f64), frame.x.at(lane.to as f64)) else { continue };
+        let (Some(from), Some(to)) = (frame.x.at(lane.from as f64), frame.x.at(lane.to as f64)) else {
+            continue;
+        };
         let bar = Outline::Rect {
             x: from,
             y: middle - thick / 2.0,
@@ -152,11 +199,21 @@ pub(crate) fn lanes(timeline: &Timeline) -> Option<Frame> {
         frame.scene.mark(bar, Paint::fill(of(lane.fate).0), said(lane));
         if lane.right == Some(true) {
             let radius = (thick * 0.42).clamp(0.8, 3.0);
-            frame.scene.draw(Outline::Circle { centre: (to + radius + 2.0, middle), radius }, Paint::fill(Ink::Text));
+            frame.scene.draw(
+                Outline::Circle {
+                    centre: (to + radius + 2.0, middle),
+                    radius,
+                },
+                Paint::fill(Ink::Text),
+            );
         }
     }
     if let Some(x) = timeline.bar_tick.and_then(|t| frame.x.at(t as f64)) {
-        frame.scene.line((x, frame.top - 4.0), (x, frame.bottom), Paint::line(Ink::Bar, 1.4).dashed(Dash::Dashed));
+        frame.scene.line(
+            (x, frame.top - 4.0),
+            (x, frame.bottom),
+            Paint::line(Ink::Bar, 1.4).dashed(Dash::Dashed),
+        );
     }
     Some(frame)
 }

@@ -45,9 +45,17 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
         mean.into_iter().chain(spread(a).into_iter().flat_map(|b| [b.low, b.high]))
     });
     let budgets = all().filter(|_| against == Against::Traces).map(|a| a.budget as f64);
-    let x = all().map(|a| against.value(a)).chain(ceiling.iter().map(|c| if against == Against::Tokens { c.tokens } else { c.k as f64 }));
+    let x = all().map(|a| against.value(a)).chain(
+        ceiling
+            .iter()
+            .map(|c| if against == Against::Tokens { c.tokens } else { c.k as f64 }),
+    );
     let y = percents(values.chain(ceiling.iter().map(|c| c.pass)));
-    let mut legend: Vec<(Sign, String)> = curves.iter().enumerate().map(|(i, (series, _))| (Sign::Series(i), crate::report::escape::one_line(series))).collect();
+    let mut legend: Vec<(Sign, String)> = curves
+        .iter()
+        .enumerate()
+        .map(|(i, (series, _))| (Sign::Series(i), crate::report::escape::one_line(series)))
+        .collect();
     let fronted = against == Against::Tokens && all().filter(|a| a.pareto).count() > 1;
     if fronted {
         legend.push((Sign::Line(Ink::Text, Dash::Dotted), "front: none better for less".to_owned()));
@@ -55,7 +63,9 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
     if !ceiling.is_empty() {
         legend.push((Sign::Line(Ink::Unknown, Dash::Dashed), "pass@k, the ceiling".to_owned()));
     }
-    let best = all().filter(|a| a.pareto).max_by(|a, b| against.value(a).total_cmp(&against.value(b)));
+    let best = all()
+        .filter(|a| a.pareto)
+        .max_by(|a, b| against.value(a).total_cmp(&against.value(b)));
     let (wide, narrow) = (curves.len() <= WIDE, all().any(|a| a.accuracy.is_some_and(|x| x.traces.is_some())));
     let bands = match (wide, narrow) {
         (true, true) => "wide bands: 95% over other problems; narrow bands: over other draws of traces for these problems",
@@ -65,8 +75,13 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
     };
     let description = format!(
         "{}; {bands}{}",
-        if curves.len() == 1 { "one series".to_owned() } else { format!("{} series", curves.len()) },
-        best.and_then(|a| Some(format!(". At the top: {} with {}", a.series, percent(a.accuracy?.mean)))).unwrap_or_default()
+        if curves.len() == 1 {
+            "one series".to_owned()
+        } else {
+            format!("{} series", curves.len())
+        },
+        best.and_then(|a| Some(format!(". At the top: {} with {}", a.series, percent(a.accuracy?.mean))))
+            .unwrap_or_default()
     );
     let mut frame = Frame::new(
         title,
@@ -88,11 +103,19 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
         band(&mut frame, i, arms, against, |a| a.traces, 0.18);
     }
     if !ceiling.is_empty() {
-        let points: Vec<_> = ceiling.iter().filter_map(|c| frame.at(if against == Against::Tokens { c.tokens } else { c.k as f64 }, c.pass * 100.0)).collect();
-        frame.scene.draw(Outline::Line(points.clone()), Paint::line(Ink::Unknown, 1.5).dashed(Dash::Dashed));
+        let points: Vec<_> = ceiling
+            .iter()
+            .filter_map(|c| frame.at(if against == Against::Tokens { c.tokens } else { c.k as f64 }, c.pass * 100.0))
+            .collect();
+        frame
+            .scene
+            .draw(Outline::Line(points.clone()), Paint::line(Ink::Unknown, 1.5).dashed(Dash::Dashed));
         for (point, c) in points.into_iter().zip(ceiling) {
             frame.scene.mark(
-                Outline::Circle { centre: point, radius: 3.0 },
+                Outline::Circle {
+                    centre: point,
+                    radius: 3.0,
+                },
                 Paint::fill(Ink::Surface).outlined(Ink::Unknown, 1.5),
                 format!("pass@{}: {}\n{} tokens", c.k, percent(c.pass), count(c.tokens)),
             );
@@ -119,8 +142,13 @@ fn percents(shares: impl Iterator<Item = f64>) -> Scale {
 
 /// The band of one source of spread; whiskers where a series has a single arm.
 fn band(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against, of: fn(&Accuracy) -> Option<Interval>, opacity: f64) {
-    let ends: Vec<(f64, Interval)> = arms.iter().filter_map(|a| Some((against.value(a), of(a.accuracy.as_ref()?)?))).collect();
-    let side = |of: fn(&Interval) -> f64, frame: &Frame| -> Vec<(f64, f64)> { ends.iter().filter_map(|(x, band)| frame.at(*x, of(band) * 100.0)).collect() };
+    let ends: Vec<(f64, Interval)> = arms
+        .iter()
+        .filter_map(|a| Some((against.value(a), of(a.accuracy.as_ref()?)?)))
+        .collect();
+    let side = |of: fn(&Interval) -> f64, frame: &Frame| -> Vec<(f64, f64)> {
+        ends.iter().filter_map(|(x, band)| frame.at(*x, of(band) * 100.0)).collect()
+    };
     let (upper, lower) = (side(|b| b.high, frame), side(|b| b.low, frame));
     match (upper.as_slice(), lower.as_slice()) {
         ([up], [down]) => {
@@ -133,14 +161,19 @@ fn band(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against, of: fn(&Ac
         ([_, ..], [_, ..]) => {
             let mut outline = upper;
             outline.extend(lower.into_iter().rev());
-            frame.scene.draw(Outline::Polygon(outline), Paint::fill(Ink::Series(i)).faint(opacity));
+            frame
+                .scene
+                .draw(Outline::Polygon(outline), Paint::fill(Ink::Series(i)).faint(opacity));
         }
         _ => {}
     }
 }
 
 fn line(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against) {
-    let points: Vec<((f64, f64), &Arm)> = arms.iter().filter_map(|a| Some((frame.at(against.value(a), a.accuracy?.mean * 100.0)?, *a))).collect();
+    let points: Vec<((f64, f64), &Arm)> = arms
+        .iter()
+        .filter_map(|a| Some((frame.at(against.value(a), a.accuracy?.mean * 100.0)?, *a)))
+        .collect();
     if points.len() > 1 {
         frame.scene.draw(
             Outline::Line(points.iter().map(|p| p.0).collect()),
@@ -148,7 +181,11 @@ fn line(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against) {
         );
     }
     for (point, arm) in points {
-        frame.scene.mark(marker(i, point, 5.0), Paint::fill(Ink::Series(i)).outlined(Ink::Surface, 1.2), said(arm));
+        frame.scene.mark(
+            marker(i, point, 5.0),
+            Paint::fill(Ink::Series(i)).outlined(Ink::Surface, 1.2),
+            said(arm),
+        );
     }
 }
 
@@ -158,13 +195,17 @@ fn front<'a>(frame: &mut Frame, arms: impl Iterator<Item = &'a Arm>) {
     best.sort_by(|a, b| a.tokens.total_cmp(&b.tokens));
     let mut steps: Vec<(f64, f64)> = Vec::new();
     for arm in best {
-        let Some(point) = arm.accuracy.and_then(|a| frame.at(arm.tokens, a.mean * 100.0)) else { continue };
+        let Some(point) = arm.accuracy.and_then(|a| frame.at(arm.tokens, a.mean * 100.0)) else {
+            continue;
+        };
         if let Some((_, y)) = steps.last().copied() {
             steps.push((point.0, y));
         }
         steps.push(point);
     }
-    frame.scene.draw(Outline::Line(steps), Paint::line(Ink::Text, 1.4).dashed(Dash::Dotted).faint(0.7));
+    frame
+        .scene
+        .draw(Outline::Line(steps), Paint::line(Ink::Text, 1.4).dashed(Dash::Dotted).faint(0.7));
 }
 
 /// Everything about an arm.
@@ -181,7 +222,11 @@ pub(crate) fn said(arm: &Arm) -> String {
     }
     lines.push(format!("{} tokens a problem", count(arm.tokens)));
     if let Some(saved) = arm.saved {
-        lines.push(if saved >= 0.0 { format!("{} fewer than majority", percent(saved)) } else { format!("{} more than majority", percent(-saved)) });
+        lines.push(if saved >= 0.0 {
+            format!("{} fewer than majority", percent(saved))
+        } else {
+            format!("{} more than majority", percent(-saved))
+        });
     }
     lines.push(match arm.basis {
         Basis::Live => "decided live".to_owned(),

@@ -66,12 +66,18 @@ fn what_is_missing_is_said() {
     said(&report, "no confidence is on record for 1 of 1 complete trace");
     assert!(report.average.is_none() && report.comparisons.is_empty() && report.arms.iter().all(|a| a.accuracy.is_none()));
     // one problem: nothing is said about other problems
-    let report = of(&[json!({"problem_id": "p", "trace": 0, "answer": "1", "tokens": 3, "gold": "1"}), json!({"problem_id": "p", "trace": 1, "answer": "2", "tokens": 4})]);
+    let report = of(&[
+        json!({"problem_id": "p", "trace": 0, "answer": "1", "tokens": 3, "gold": "1"}),
+        json!({"problem_id": "p", "trace": 1, "answer": "2", "tokens": 4}),
+    ]);
     everything(&report);
     assert!(report.arms.iter().all(|a| a.accuracy.unwrap().problems.is_none()));
     assert!(report.average.unwrap().se.is_nan());
     // pruned: what was stopped is not guessed
-    let report = of(&[json!({"problem_id": "p", "trace": 0, "answer": "1", "tokens": 3, "gold": "1"}), json!({"problem_id": "p", "trace": 1, "tokens": 4, "finish": "low_confidence"})]);
+    let report = of(&[
+        json!({"problem_id": "p", "trace": 0, "answer": "1", "tokens": 3, "gold": "1"}),
+        json!({"problem_id": "p", "trace": 1, "tokens": 4, "finish": "low_confidence"}),
+    ]);
     everything(&report);
     said(&report, "1 trace stopped");
     assert!(report.pass_at.is_empty() && report.average.is_none() && report.arms.is_empty());
@@ -99,7 +105,11 @@ fn broken_lines_are_counted_and_an_empty_file_is_refused() {
     let empty = tempfile::tempdir().unwrap();
     let report = Report::open(&recording(&empty, b""), &ReportOptions::default()).unwrap();
     everything(&report);
-    assert!(report.warnings.iter().any(|w| w.contains("no problem here")), "{:?}", report.warnings);
+    assert!(
+        report.warnings.iter().any(|w| w.contains("no problem here")),
+        "{:?}",
+        report.warnings
+    );
     let nothing = tempfile::tempdir().unwrap();
     let error = Report::open(nothing.path(), &ReportOptions::default()).unwrap_err().to_string();
     assert!(error.contains("no recording"), "{error}");
@@ -108,7 +118,10 @@ fn broken_lines_are_counted_and_an_empty_file_is_refused() {
 fn line() -> impl Strategy<Value = Value> {
     let id = prop_oneof![Just("p".to_owned()), Just("q".to_owned()), "\\PC{0,6}", any::<String>()];
     let finish = prop_oneof![4 => Just("stop"), 1 => Just("length"), 1 => Just("loop"), 1 => Just("low_confidence"), 1 => Just("failed")];
-    let confidence = prop::collection::vec(prop_oneof![8 => (0.0f64..30.0).prop_map(Value::from), 1 => Just(Value::Null), 1 => Just(Value::from(1e300))], 0..40);
+    let confidence = prop::collection::vec(
+        prop_oneof![8 => (0.0f64..30.0).prop_map(Value::from), 1 => Just(Value::Null), 1 => Just(Value::from(1e300))],
+        0..40,
+    );
     (id, 0u32..6, finish, prop::option::of("[0-9]{1,2}|\\\\frac\\{1\\}\\{2\\}|<b>"), confidence, 1u64..50, prop::option::of("[0-9]")).prop_map(
         |(id, trace, finish, answer, confidence, tokens, gold)| {
             let n = if confidence.is_empty() { tokens } else { confidence.len() as u64 };

@@ -14,7 +14,9 @@ pub(crate) fn balanced(html: &str) {
     let mut open: Vec<&str> = Vec::new();
     while let Some(at) = rest.find('<') {
         rest = &rest[at + 1..];
-        let end = rest.find('>').unwrap_or_else(|| panic!("a tag without an end: {}", rest.chars().take(60).collect::<String>()));
+        let end = rest
+            .find('>')
+            .unwrap_or_else(|| panic!("a tag without an end: {}", rest.chars().take(60).collect::<String>()));
         let tag = &rest[..end];
         rest = &rest[end + 1..];
         if tag.starts_with('!') {
@@ -42,7 +44,21 @@ pub(crate) fn balanced(html: &str) {
 /// Fails when the page would ask for anything beside itself.
 #[track_caller]
 pub(crate) fn self_contained(html: &str) {
-    for word in ["http:", "https:", "//cdn", " src=", "<link", "@import", "url(", "fetch(", "XMLHttpRequest", "import(", "<iframe", "<img", "<object"] {
+    for word in [
+        "http:",
+        "https:",
+        "//cdn",
+        " src=",
+        "<link",
+        "@import",
+        "url(",
+        "fetch(",
+        "XMLHttpRequest",
+        "import(",
+        "<iframe",
+        "<img",
+        "<object",
+    ] {
         assert!(!html.contains(word), "{word}");
     }
     assert!(html.contains("default-src 'none'"));
@@ -74,10 +90,23 @@ fn one_file_with_everything_in_it() {
         }
     }
     // digests and settings that every number should name
-    for fact in ["digest", "model", "prompter", "sampling.temperature", "seed", "max_tokens", "kind", "tool version", "keep_top"] {
+    for fact in [
+        "digest",
+        "model",
+        "prompter",
+        "sampling.temperature",
+        "seed",
+        "max_tokens",
+        "kind",
+        "tool version",
+        "keep_top",
+    ] {
         assert!(html.contains(&format!("<dt>{fact}</dt>")), "{fact}");
     }
-    assert!(html.contains("Other problems") && html.contains("Other traces"), "both sources of spread are named");
+    assert!(
+        html.contains("Other problems") && html.contains("Other traces"),
+        "both sources of spread are named"
+    );
     assert!(html.contains("class=\"m\" data-tip=\"deepconf-low, 12 traces"), "values show");
     assert_eq!(html, open(&run_fixture()).html());
 }
@@ -85,7 +114,10 @@ fn one_file_with_everything_in_it() {
 /// In a real browser, where there is one: the script runs, marks can be walked through by keyboard, tables sort and filter.
 #[test]
 fn the_page_is_alive_in_a_browser() {
-    let Some(browser) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|b| Command::new(b).arg("--version").output().is_ok_and(|o| o.status.success())) else {
+    let Some(browser) = ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|b| Command::new(b).arg("--version").output().is_ok_and(|o| o.status.success()))
+    else {
         eprintln!("no Chromium here: the page is not tried in a browser");
         return;
     };
@@ -113,13 +145,22 @@ fn the_page_is_alive_in_a_browser() {
     let page = folder.path().join("page.html");
     std::fs::write(&page, open(&run_fixture()).html().replace("</body>", probe)).unwrap();
     let output = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+        ])
         .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
         .arg(format!("file://{}", page.display()))
         .output()
         .unwrap();
     let dom = String::from_utf8_lossy(&output.stdout);
-    let from = dom.find("data-said=\"").unwrap_or_else(|| panic!("the script did not run: {}", String::from_utf8_lossy(&output.stderr))) + 11;
+    let from = dom
+        .find("data-said=\"")
+        .unwrap_or_else(|| panic!("the script did not run: {}", String::from_utf8_lossy(&output.stderr)))
+        + 11;
     let said = dom[from..from + dom[from..].find('"').unwrap()].replace("&quot;", "\"");
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert!(said["tip"].as_str().unwrap().contains("tokens"), "{said}");

@@ -46,7 +46,11 @@ fn tried(lines: &[Value], options: PilotOptions) -> Result<Pilot, PilotError> {
         windows: WINDOWS.to_vec(),
         ..PoolOptions::default()
     };
-    let recorded = Recorded::new(Arc::new(Pool::open(&path, &pool).unwrap()), Arc::new(RuleReader::new(AnswerKind::Integer)), false);
+    let recorded = Recorded::new(
+        Arc::new(Pool::open(&path, &pool).unwrap()),
+        Arc::new(RuleReader::new(AnswerKind::Integer)),
+        false,
+    );
     let problems: Vec<_> = recorded.pool().problems().iter().collect();
     pilot(&recorded, &problems, &BTreeMap::new(), &options)
 }
@@ -67,7 +71,11 @@ fn ten_problems_are_too_few_and_it_says_how_many_would_do() {
     let lowest = result.scores.iter().find(|s| s.score == "lowest group").unwrap();
     assert!(lowest.auroc.mean > 0.95 && lowest.knows, "{lowest:?}");
     assert!(result.scores.windows(2).all(|w| w[0].auroc.mean >= w[1].auroc.mean));
-    assert!(result.advice.strategy != "majority" && result.advice.share < 1.0, "{:?}", result.advice);
+    assert!(
+        result.advice.strategy != "majority" && result.advice.share < 1.0,
+        "{:?}",
+        result.advice
+    );
     assert!(result.advice.difference.unwrap() >= -0.05);
     // nothing lost of 10: up to 31% of others, by Clopper and Pearson; 5% needs 75 (72 and more, in steps of 5)
     assert_eq!(result.advice.lost, Some(0.0));
@@ -96,7 +104,11 @@ fn confidence_that_knows_nothing_is_not_advised() {
     assert!(!result.advice.reads_confidence, "{:?}", result.advice);
     // drawn with replacement where the budget is larger than what was recorded, and said
     let larger = tried(&recording(12, 16, 0.6, 0.0), PilotOptions { budget: 40, ..OPTIONS }).unwrap();
-    assert!(larger.replaced && larger.notes.iter().any(|n| n.contains("with replacement")), "{:?}", larger.notes);
+    assert!(
+        larger.replaced && larger.notes.iter().any(|n| n.contains("with replacement")),
+        "{:?}",
+        larger.notes
+    );
     let plain = larger.trials.iter().find(|t| t.strategy == "majority").unwrap();
     assert!((plain.tokens / 40.0 - 50.0).abs() < 3.0, "40 traces of 50 tokens: {}", plain.tokens);
     assert_eq!((plain.difference, plain.may_lose, plain.share), (Some(0.0), Some(0.0), 1.0));
@@ -108,7 +120,11 @@ fn what_cannot_be_said_is_not_said() {
     let mut lines = recording(3, 4, 0.5, 1.0);
     lines.iter_mut().for_each(|l| l["gold"] = Value::Null);
     let result = tried(&lines, OPTIONS).unwrap();
-    assert!(matches!(&result.verdict, Verdict::NotEnough { why, problems_needed: None } if why.contains("gold")), "{:?}", result.verdict);
+    assert!(
+        matches!(&result.verdict, Verdict::NotEnough { why, problems_needed: None } if why.contains("gold")),
+        "{:?}",
+        result.verdict
+    );
     assert!(result.scores.is_empty() && result.right.is_none() && result.tokens > 0.0);
     // no confidence
     let mut lines = recording(3, 4, 0.5, 1.0);
@@ -124,7 +140,17 @@ fn what_cannot_be_said_is_not_said() {
     lines[3]["finish"] = "low_confidence".into();
     let error = tried(&lines, OPTIONS).unwrap_err().to_string();
     assert!(error.contains("1 of 8") && error.contains("--strategy majority"), "{error}");
-    for (options, part) in [(PilotOptions { budget: 0, ..OPTIONS }, "--budget"), (PilotOptions { margin: f64::NAN, ..OPTIONS }, "--margin"), (PilotOptions { draws: 0, ..OPTIONS }, "--draws")] {
+    for (options, part) in [
+        (PilotOptions { budget: 0, ..OPTIONS }, "--budget"),
+        (
+            PilotOptions {
+                margin: f64::NAN,
+                ..OPTIONS
+            },
+            "--margin",
+        ),
+        (PilotOptions { draws: 0, ..OPTIONS }, "--draws"),
+    ] {
         assert!(tried(&recording(1, 2, 0.5, 0.0), options).unwrap_err().to_string().contains(part));
     }
 }

@@ -19,7 +19,9 @@ const RESAMPLES: usize = 4;
 fn decided(strategy: &str, budget: usize, p: usize) -> Decided {
     let thrifty = strategy != "majority";
     let right = |r: usize| (p + r) % 4 < if budget < 8 { 2 } else { 3 } && !(thrifty && p == 0 && r == 0);
-    let tokens: Vec<u64> = (0..RESAMPLES).map(|r| (budget * (100 + 10 * p + r)) as u64 / if thrifty { 2 } else { 1 }).collect();
+    let tokens: Vec<u64> = (0..RESAMPLES)
+        .map(|r| (budget * (100 + 10 * p + r)) as u64 / if thrifty { 2 } else { 1 })
+        .collect();
     let all: u64 = tokens.iter().sum();
     let stopped = if thrifty { all / 4 } else { 0 };
     let books = |finished, stopped| Books {
@@ -104,18 +106,30 @@ fn the_tables_of_a_sweep() {
 fn means_are_over_problems_and_resamples_and_differences_are_paired() {
     let folder = folder(Status::Finished);
     let report = Report::open(folder.path(), &ReportOptions::default()).unwrap();
-    let arm = |strategy: &str, budget| report.arms.iter().find(|a| (a.strategy.as_str(), a.budget) == (strategy, budget)).unwrap();
+    let arm = |strategy: &str, budget| {
+        report
+            .arms
+            .iter()
+            .find(|a| (a.strategy.as_str(), a.budget) == (strategy, budget))
+            .unwrap()
+    };
     let (plain, thrifty) = (arm("majority", 64), arm("deepconf-low", 64));
     assert_eq!(plain.accuracy.unwrap().mean, 0.75);
     assert_eq!(thrifty.accuracy.unwrap().mean, 23.0 / 32.0);
-    assert_eq!((plain.accuracy.unwrap().method, thrifty.accuracy.unwrap().method), ("wilson", "bootstrap"));
+    assert_eq!(
+        (plain.accuracy.unwrap().method, thrifty.accuracy.unwrap().method),
+        ("wilson", "bootstrap")
+    );
     // every resample solves six of eight; all four of a problem's draws solve three of four
     let spread = plain.accuracy.unwrap();
     assert_eq!(spread.traces.map(|i| (i.low, i.high)), Some((0.75, 0.75)));
     // problems that are all alike say little of others: Wilson's interval of 6 in 8
     let wilson = tts::evals::stats::wilson(6, 8, 0.95).unwrap();
     assert_eq!(spread.problems, Some(wilson));
-    let tokens: f64 = (0..8).flat_map(|p| (0..4).map(move |r| 64.0 * (100 + 10 * p + r) as f64)).sum::<f64>() / 32.0;
+    let tokens: f64 = (0..8)
+        .flat_map(|p| (0..4).map(move |r| 64.0 * (100 + 10 * p + r) as f64))
+        .sum::<f64>()
+        / 32.0;
     assert_eq!((plain.tokens, thrifty.tokens), (tokens, tokens / 2.0));
     assert_eq!((plain.saved, thrifty.saved), (None, Some(0.5)));
     assert!((plain.tokens_per_right.unwrap() - tokens / 0.75).abs() < 1e-9);
@@ -126,14 +140,24 @@ fn means_are_over_problems_and_resamples_and_differences_are_paired() {
     assert_eq!((c.only_a, c.only_b, c.p, c.tokens), (0.0, 0.25, 1.0, 0.5));
     // both curves are 50% at 1 and 75% at 8 and 64 but for one draw
     let saving = |series: &str| report.curves.iter().find(|c| c.series == series).unwrap().saving;
-    assert_eq!((saving("majority"), saving("deepconf-low")), (None, None), "it is never as accurate");
-    assert!(plain.pareto != (arm("majority", 8).accuracy.unwrap().mean >= plain.accuracy.unwrap().mean), "as accurate for fewer tokens beats it");
+    assert_eq!(
+        (saving("majority"), saving("deepconf-low")),
+        (None, None),
+        "it is never as accurate"
+    );
+    assert!(
+        plain.pareto != (arm("majority", 8).accuracy.unwrap().mean >= plain.accuracy.unwrap().mean),
+        "as accurate for fewer tokens beats it"
+    );
 }
 
 #[test]
 fn a_sweep_that_is_not_finished_or_damaged_is_said() {
     let folder = folder(Status::Started);
-    let mut file = std::fs::OpenOptions::new().append(true).open(folder.path().join("sweep.jsonl")).unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(folder.path().join("sweep.jsonl"))
+        .unwrap();
     let mut later = decided("majority", 64, 0);
     later.correct = Some(vec![0; RESAMPLES]);
     writeln!(file, "{}", serde_json::to_string(&Line::Decided(later)).unwrap()).unwrap();
@@ -147,9 +171,17 @@ fn a_sweep_that_is_not_finished_or_damaged_is_said() {
     said("2: lines of sweep.jsonl that are unfinished");
     said("1: lines of sweep.jsonl whose arrays");
     said("the recording is not at hand");
-    let plain = report.arms.iter().find(|a| (a.strategy.as_str(), a.budget) == ("majority", 64)).unwrap();
+    let plain = report
+        .arms
+        .iter()
+        .find(|a| (a.strategy.as_str(), a.budget) == ("majority", 64))
+        .unwrap();
     assert_eq!(plain.accuracy.unwrap().mean, 21.0 / 32.0, "of two lines alike the later counts");
-    for (text, part) in [("{", "not the header of a sweep"), ("{\"schema\": 99}", "schema 99"), ("{\"a\": 1}", "no `schema`")] {
+    for (text, part) in [
+        ("{", "not the header of a sweep"),
+        ("{\"schema\": 99}", "schema 99"),
+        ("{\"a\": 1}", "no `schema`"),
+    ] {
         std::fs::write(folder.path().join("sweep.json"), text).unwrap();
         let error = Report::open(folder.path(), &ReportOptions::default()).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");

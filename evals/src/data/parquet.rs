@@ -1,0 +1,70 @@
+//! Parquet, the format of most data sets on the hub.
+
+use super::DataError;
+use super::load::{Record, record_error};
+use bytes::Bytes;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use serde_json::{Map, Number, Value};
+
+/// The rows of a parquet file, each as a JSON object.
+pub(super) fn rows(bytes: &[u8], name: &str) -> Result<Vec<Record>, DataError> {
+    let unreadable = |place: &str, e: ParquetError| {
+        let reason = match e {
+            ParquetError::NYI(what) => format!("not readable: {what} (compression by snappy, gzip or none can be read)"),
+            other => format!("not readable: {other}"),
+        };
+        record_error(name, place, reason)
+    };
+    let whole = "the parquet file";
+    let reader = SerializedFileReader::new(Bytes::copy_from_slice(bytes)).map_err(|e| unreadable(whole, e))?;
+    let said = reader.metadata().file_metadata().num_rows();
+    // A row takes up space somewhere; a file that claims more rows than it could hold is damaged.
+    if said < 0 || said as u64 > 64 * bytes.len() as u64 {
+        return Err(record_error(name, whole, format!("not readable: it claims to hold {said} rows")));
+    }
+    let mut records = Vec::new();
+    for (i, row) in reader.get_row_iter(None).map_err(|e| unreadable(whole, e))?.enumerate() {
+        let place = format!("row {}", i + 1);
+        let row = row.map_err(|e| unreadable(&place, e))?;
+        let record: Map<String, Value> = row.get_column_iter().map(|(key, field)| (key.clone(), json(field))).collect();
+        records.push((place, record));
+    }
+    Ok(records)
+}
+
+/// A cell as JSON. What JSON has no word for becomes its text.
+fn json(field: &Field) -> Value {
+    let float = |x: f64| Number::from_f64(x).map_or(Value::Null, Value::Number);
+    match field {
+        Field::Null => Value::Null,
+        Field::Bool(b) => Value::Bool(*b),
+        Field::Byte(n) => Value::from(*n),
+        Field::Short(n) => Value::from(*n),
+        Field::Int(n) => Value::from(*n),
+        Field::Long(n) => Value::from(*n),
+        Field::UByte(n) => Value::from(*n),
+        Field::UShort(n) => Value::from(*n),
+        Field::UInt(n) => Value::from(*n),
+        Field::ULong(n) => Value::from(*n),
+        // An f32 is meant as it prints.
+        Field::Float(x) => float(x.to_string().parse().unwrap_or(f64::NAN)),
+        Field::Double(x) => float(*x),
+        Field::Str(s) => Value::String(s.clone()),
+        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
+            Ok(text) => Value::String(text.to_owned()),
+            Err(_) => Value::Null,
+        },
+        Field::Group(row) => Value::Object(row.get_column_iter().map(|(key, field)| (key.clone(), json(field))).collect()),
+        Field::ListInternal(list) => Value::Array(list.elements().iter().map(json).collect()),
+        Field::MapInternal(map) => {
+            let key = |field: &Field| match field {
+                Field::Str(s) => s.clone(),
+                other => other.to_string(),
+            };
+            Value::Object(map.entries().iter().map(|(k, v)| (key(k), json(v))).collect())
+        }
+        other => Value::String(other.to_string()),
+    }
+}

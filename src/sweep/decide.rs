@@ -1,0 +1,259 @@
+//! One problem of a sweep: its pool, and every strategy at every budget over the same resampled orders of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tts_evals::stats::Resamples;
+use tts_strategies::{Finish, Preset, TraceId};
+
+use super::files::{Decided, Line, Pool};
+use crate::backend::{Recorded, Replayed};
+use crate::error::Error;
+use crate::replay::DEFAULT_SLOTS;
+use crate::run::PoolProblem;
+use crate::solve::{Bounds, TraceRecord, is_natural};
+
+/// What is decided over each problem's pool.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Strategies.
+    pub strategies: Vec<Preset>,
+    /// Traces that may be launched.
+    pub budgets: Vec<usize>,
+    /// Traces in flight at once; nothing stands for as many as there are traces, at most 64.
+    pub slots: Vec<Option<usize>>,
+    /// Random orders of each pool; nothing takes the traces once in recorded order.
+    pub resamples: Option<usize>,
+    /// Seed of the orders.
+    pub seed: u64,
+    /// Right answers by problem, over those that the recording names.
+    pub gold: BTreeMap<String, String>,
+}
+
+/// A line's place in the plan.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Cell {
+    pub(super) strategy: String,
+    pub(super) budget: usize,
+    pub(super) slots: Option<usize>,
+}
+
+impl Plan {
+    pub(super) fn cells(&self) -> impl Iterator<Item = (&Preset, Cell)> {
+        let of = move |preset| {
+            let with_slots = move |slots| {
+                self.budgets.iter().map(move |budget| Cell {
+                    strategy: Preset::clone(preset).name,
+                    budget: *budget,
+                    slots,
+                })
+            };
+            self.slots.iter().copied().flat_map(with_slots).map(move |cell| (preset, cell))
+        };
+        self.strategies.iter().flat_map(of)
+    }
+
+    /// The orders in which the `n` traces of a problem are taken.
+    fn orders(&self, id: &str, n: usize) -> Vec<Vec<usize>> {
+        let Some(count) = self.resamples else { return vec![(0..n).collect()] };
+        let name = blake3::hash(id.as_bytes());
+        let stream = u64::from_le_bytes(name.as_bytes()[..8].try_into().expect("eight bytes"));
+        Resamples {
+            n,
+            k: n,
+            count,
+            seed: self.seed,
+            stream,
+        }
+        .subsets()
+        .collect()
+    }
+}
+
+/// Decides one problem in all cells for which `wanted` says so. The pool's line comes first.
+///
+/// # Errors
+/// When its traces cannot be read, or lack what a strategy cannot do without.
+pub(super) fn problem(
+    recorded: &Recorded,
+    plan: &Plan,
+    of: &PoolProblem,
+    wanted: &dyn Fn(&Cell) -> bool,
+    pool_wanted: bool,
+) -> Result<Vec<Line>, Error> {
+    let gold = crate::replay::gold(&plan.gold, recorded.pool(), of);
+    let complete: Vec<_> = recorded.traces(of)?.into_iter().filter(|r| is_natural(r.finish)).collect();
+    let mut right = Graded {
+        recorded,
+        gold: gold.as_deref(),
+        known: BTreeMap::new(),
+    };
+    let mut lines = Vec::new();
+    if pool_wanted {
+        lines.push(Line::Pool(pool(of, gold.clone(), &complete, &mut right)));
+    }
+    if complete.is_empty() {
+        return Ok(lines);
+    }
+    let mut orders = Orders::new(recorded, of, &complete, plan);
+    // a budget beyond the pool is the pool
+    let mut known: BTreeMap<Cell, Decided> = BTreeMap::new();
+    for (preset, cell) in plan.cells().filter(|(_, cell)| wanted(cell)) {
+        let traces = cell.budget.min(complete.len());
+        let same = Cell {
+            budget: traces,
+            ..cell.clone()
+        };
+        let mut line = match known.get(&same) {
+            Some(line) => line.clone(),
+            None => decide(recorded, preset, &cell, traces, &mut orders, &mut right)?,
+        };
+        line.budget = cell.budget;
+        if traces == complete.len() {
+            known.insert(same, line.clone());
+        }
+        lines.push(Line::Decided(line));
+    }
+    Ok(lines)
+}
+
+fn pool(of: &PoolProblem, gold: Option<String>, complete: &[Arc<TraceRecord>], right: &mut Graded<'_>) -> Pool {
+    let voted: Vec<_> = complete
+        .iter()
+        .filter(|r| r.finish == Finish::Stop)
+        .filter_map(|r| r.answer.as_deref())
+        .collect();
+    Pool {
+        problem_id: of.id.clone(),
+        traces: complete.len() as u64,
+        answered: voted.len() as u64,
+        right: gold.is_some().then(|| voted.iter().filter(|a| right.is(a)).count() as u64),
+        tokens: complete.iter().map(|r| r.tokens as u64).sum(),
+        gold,
+    }
+}
+
+/// Whether answers are right, each asked once.
+struct Graded<'a> {
+    recorded: &'a Recorded,
+    gold: Option<&'a str>,
+    known: BTreeMap<String, bool>,
+}
+
+impl Graded<'_> {
+    fn is(&mut self, answer: &str) -> bool {
+        let Some(gold) = self.gold else { return false };
+        if let Some(right) = self.known.get(answer) {
+            return *right;
+        }
+        let right = self.recorded.reader().grade(answer, gold).equal;
+        self.known.insert(answer.to_owned(), right);
+        right
+    }
+}
+
+/// The pool in each of its orders, numbered anew.
+struct Orders<'a> {
+    recorded: &'a Recorded,
+    of: &'a PoolProblem,
+    complete: &'a [Arc<TraceRecord>],
+    orders: Vec<Vec<usize>>,
+    lean: Vec<Vec<Arc<TraceRecord>>>,
+    /// with their tokens, once a strategy has asked for them
+    whole: Option<Vec<Arc<TraceRecord>>>,
+}
+
+impl<'a> Orders<'a> {
+    fn new(recorded: &'a Recorded, of: &'a PoolProblem, complete: &'a [Arc<TraceRecord>], plan: &Plan) -> Self {
+        let orders = plan.orders(&of.id, complete.len());
+        let lean = orders.iter().map(|order| numbered(complete, order)).collect();
+        Self {
+            recorded,
+            of,
+            complete,
+            orders,
+            lean,
+            whole: None,
+        }
+    }
+
+    fn with_tokens(&mut self, i: usize) -> Result<Vec<Arc<TraceRecord>>, Error> {
+        if self.whole.is_none() {
+            let all = self.recorded.traces(self.of)?;
+            let all = self.recorded.with_tokens(self.of, &all)?;
+            self.whole = Some(all.into_iter().filter(|r| is_natural(r.finish)).collect());
+        }
+        let whole = self.whole.as_deref().unwrap_or(self.complete);
+        Ok(numbered(whole, &self.orders[i]))
+    }
+}
+
+fn numbered(pool: &[Arc<TraceRecord>], order: &[usize]) -> Vec<Arc<TraceRecord>> {
+    let place = |(i, from): (usize, &usize)| {
+        let record = &pool[*from];
+        if record.trace as usize == i {
+            return record.clone();
+        }
+        let mut record = TraceRecord::clone(record);
+        record.trace = i as TraceId;
+        Arc::new(record)
+    };
+    order.iter().enumerate().map(place).collect()
+}
+
+fn decide(
+    recorded: &Recorded,
+    preset: &Preset,
+    cell: &Cell,
+    traces: usize,
+    orders: &mut Orders<'_>,
+    right: &mut Graded<'_>,
+) -> Result<Decided, Error> {
+    let bounds = Bounds {
+        traces,
+        slots: cell.slots.unwrap_or(traces.min(DEFAULT_SLOTS)),
+        max_total_tokens: None,
+    };
+    let mut line = Decided {
+        problem_id: orders.of.id.clone(),
+        strategy: cell.strategy.clone(),
+        budget: cell.budget,
+        slots: cell.slots,
+        traces,
+        correct: right.gold.map(|_| Vec::new()),
+        tokens: Vec::new(),
+        ticks: Vec::new(),
+        launched: Vec::new(),
+        answered: 0,
+        token_fates: Default::default(),
+        trace_fates: Default::default(),
+        pools: BTreeMap::new(),
+        short: 0,
+    };
+    for i in 0..orders.orders.len() {
+        let go = |records: &[Arc<TraceRecord>]| recorded.decide(&orders.of.id, &records[..traces], preset.build(), &bounds, &[]);
+        let mut replayed = go(&orders.lean[i])?;
+        if replayed.problem.blind() > 0 {
+            let whole = orders.with_tokens(i)?;
+            replayed = recorded.decide(&orders.of.id, &whole[..traces], preset.build(), &bounds, &[])?;
+        }
+        let Replayed {
+            problem, records, short, ..
+        } = replayed;
+        let decided = problem.decide(&records);
+        line.short += short.len() as u64;
+        line.answered += u64::from(decided.answer.is_some());
+        if let Some(correct) = &mut line.correct {
+            correct.push(u8::from(decided.answer.as_deref().is_some_and(|a| right.is(a))));
+        }
+        line.tokens.push(decided.tokens.total());
+        line.ticks.push(decided.ticks);
+        line.launched.push(decided.launched);
+        line.token_fates += decided.tokens;
+        line.trace_fates += decided.traces;
+        let pool = serde_json::to_value(decided.decision.pool).ok();
+        let pool = pool.as_ref().and_then(|p| p.as_str()).unwrap_or("none").to_owned();
+        *line.pools.entry(pool).or_insert(0) += 1;
+    }
+    Ok(line)
+}

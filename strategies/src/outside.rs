@@ -1,0 +1,35 @@
+//! A strategy that is not of this crate, as a preset: what it is called in results and manifests, and how it is made.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::interface::Strategy;
+
+/// Makes one strategy object of this name.
+pub type Builder = dyn Fn(&str) -> Box<dyn Strategy> + Send + Sync;
+
+/// Where a strategy of another program or crate comes from.
+#[derive(Clone, Serialize)]
+pub struct Outside {
+    /// What is run, as the user named it.
+    pub command: String,
+    /// Digest of it: two results with the same command and digest were decided by the same rules.
+    pub digest: Option<String>,
+    /// Makes it.
+    #[serde(skip)]
+    pub build: Arc<Builder>,
+}
+
+impl PartialEq for Outside {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.command, &self.digest) == (&other.command, &other.digest)
+    }
+}
+
+impl fmt::Debug for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outside").field("command", &self.command).field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
