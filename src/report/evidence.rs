@@ -1,7 +1,6 @@
 //! What a run folder or a sweep's folder holds, read into one form: problems with their traces, and decisions over them.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,10 +16,7 @@ use super::results::Basis;
 use crate::backend::Recorded;
 use crate::run::{self, Manifest, PoolOptions, PoolProblem, Status};
 use crate::solve::{Books, TraceRecord, is_natural};
-use crate::sweep::{Decided, Header, Line, Pool};
-
-/// The folder of a sweep holds this file.
-const SWEEP: &str = "sweep.json";
+use crate::sweep::{Decided, Header, Line, Pool, Results};
 
 /// A trace without its tokens.
 #[derive(Clone, Debug)]
@@ -67,10 +63,10 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     pub(crate) fn open(path: &Path, gold: &BTreeMap<String, String>) -> Result<Self, ReportError> {
-        match path.join(SWEEP).is_file() {
-            true if gold.is_empty() => Self::of_sweep(path),
-            true => Err(ReportError::Graded(path.to_owned())),
-            false => Self::of_run(path, gold),
+        match Results::read(path)? {
+            Some(results) if gold.is_empty() => Self::of_sweep(path, results),
+            Some(_) => Err(ReportError::Graded(path.to_owned())),
+            None => Self::of_run(path, gold),
         }
     }
 
@@ -182,29 +178,13 @@ impl Evidence {
         }
     }
 
-    fn of_sweep(path: &Path) -> Result<Self, ReportError> {
-        let file = path.join(SWEEP);
-        let damaged = |reason: String| ReportError::Damaged {
-            path: file.clone(),
-            reason,
-        };
-        let bytes = std::fs::read(&file).map_err(|source| ReportError::Read {
-            path: file.clone(),
-            source,
-        })?;
-        let value: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not the header of a sweep ({e})")))?;
-        let schema = value["schema"]
-            .as_u64()
-            .ok_or_else(|| damaged("not the header of a sweep (it has no `schema` number)".to_owned()))?;
-        if schema > u64::from(crate::sweep::SCHEMA) {
-            return Err(damaged(format!(
-                "it has schema {schema}, this version reads up to {}; update",
-                crate::sweep::SCHEMA
-            )));
-        }
-        let header: Header = serde_json::from_value(value).map_err(|e| damaged(format!("not the header of a sweep ({e})")))?;
+    fn of_sweep(path: &Path, results: Results) -> Result<Self, ReportError> {
+        let Results { header, lines, passed_over } = results;
         let mut warnings: Vec<String> = header.notes.iter().map(|note| one_line(note)).collect();
-        let (pools, decided) = lines(&path.join("sweep.jsonl"), &header, &mut warnings)?;
+        if passed_over > 0 {
+            warnings.push(format!("{passed_over}: lines of sweep.jsonl that are unfinished or not a sweep\u{2019}s were passed over"));
+        }
+        let (pools, decided) = in_order(lines, &header, &mut warnings);
         if header.status != Status::Finished {
             warnings.push("the sweep is not finished: this is about what it has so far".to_owned());
         }
@@ -254,61 +234,33 @@ impl Evidence {
     }
 }
 
-/// The lines of a sweep, by problem in the header's order; of two alike the later counts.
-fn lines(path: &Path, header: &Header, warnings: &mut Vec<String>) -> Result<(Vec<Pool>, Vec<Decided>), ReportError> {
-    let read = |source| ReportError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
-        Err(e) => return Err(read(e)),
-    };
-    let mut pools: BTreeMap<String, Pool> = BTreeMap::new();
-    let mut decided: BTreeMap<(String, String, Option<usize>, usize), Decided> = BTreeMap::new();
-    let (mut torn, mut unequal) = (0, 0);
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line.map_err(read)?;
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        match serde_json::from_slice(&line) {
-            Ok(Line::Pool(pool)) => {
-                pools.insert(pool.problem_id.clone(), pool);
-            }
-            Ok(Line::Decided(d)) => {
+/// The lines of a sweep, by strategy, slots, budget and problem in the order of the header.
+fn in_order(lines: Vec<Line>, header: &Header, warnings: &mut Vec<String>) -> (Vec<Pool>, Vec<Decided>) {
+    let (mut pools, mut decided, mut unequal) = (Vec::new(), Vec::new(), 0);
+    for line in lines {
+        match line {
+            Line::Pool(pool) => pools.push(pool),
+            Line::Decided(d) => {
                 let n = d.tokens.len();
                 if n == 0 || d.ticks.len() != n || d.launched.len() != n || d.correct.as_ref().is_some_and(|c| c.len() != n) {
                     unequal += 1;
-                    continue;
+                } else {
+                    decided.push(d);
                 }
-                decided.insert((d.problem_id.clone(), d.strategy.clone(), d.slots, d.budget), d);
             }
-            Err(_) => torn += 1,
         }
     }
-    for (n, what) in [
-        (torn, "lines of sweep.jsonl that are unfinished or not a sweep's were passed over"),
-        (
-            unequal,
-            "lines of sweep.jsonl whose arrays are empty or differ in length were passed over",
-        ),
-    ] {
-        if n > 0 {
-            warnings.push(format!("{n}: {what}"));
-        }
+    if unequal > 0 {
+        warnings.push(format!("{unequal}: lines of sweep.jsonl whose arrays are empty or differ in length were passed over"));
     }
-    let missing = header.problems.iter().filter(|id| !pools.contains_key(*id)).count();
+    let missing = header.problems.iter().filter(|id| !pools.iter().any(|p: &Pool| p.problem_id == **id)).count();
     if missing > 0 {
         warnings.push(format!("{missing} of {} problems are not decided yet", header.problems.len()));
     }
     let place: BTreeMap<&str, usize> = header.problems.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
     let at = |id: &str| place.get(id).copied().unwrap_or(usize::MAX);
-    let mut pools: Vec<Pool> = pools.into_values().collect();
     pools.sort_by_key(|p| at(&p.problem_id));
     let strategy = |name: &str| header.strategies.iter().position(|s| s["name"] == name).unwrap_or(usize::MAX);
-    let mut decided: Vec<Decided> = decided.into_values().collect();
     decided.sort_by_key(|d| {
         (
             strategy(&d.strategy),
@@ -317,7 +269,7 @@ fn lines(path: &Path, header: &Header, warnings: &mut Vec<String>) -> Result<(Ve
             at(&d.problem_id),
         )
     });
-    Ok((pools, decided))
+    (pools, decided)
 }
 
 /// What compares answers, as a manifest or a header names it.

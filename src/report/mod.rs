@@ -25,6 +25,7 @@ pub use timeline::{Lane, Timeline};
 
 use crate::backend::RunError;
 use crate::run::RunFolderError;
+use crate::sweep::SweepError;
 use evidence::Evidence;
 
 /// What a report is to be about, beside what stands in the folder.
@@ -43,25 +44,12 @@ pub enum ReportError {
     /// No run folder.
     #[error(transparent)]
     Run(#[from] RunFolderError),
+    /// A sweep that cannot be read.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
     /// A recording that cannot be decided over.
     #[error(transparent)]
     Recorded(#[from] RunError),
-    /// The system refused.
-    #[error("cannot read {}: {source}; check the path and its permissions", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file of a sweep that cannot be understood.
-    #[error("{}: {reason}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        reason: String,
-    },
     /// Right answers for a sweep.
     #[error("{} is a sweep, which was graded when it was made: give the right answers to `tts sweep`, or report on the recording", .0.display())]
     Graded(PathBuf),
