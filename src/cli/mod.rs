@@ -12,8 +12,10 @@ mod grade;
 mod interrupt;
 mod list;
 mod number;
+mod pilot;
 mod printer;
 mod replay;
+mod report;
 mod samples;
 mod score;
 mod solve;
@@ -58,6 +60,10 @@ enum Command {
     Grade(grade::GradeArgs),
     /// Measures decode and prefill speed and memory by batch size
     Bench(Box<bench::BenchArgs>),
+    /// Looks at a few problems and says which strategy suits this model, and what the whole set would cost
+    Pilot(Box<pilot::PilotArgs>),
+    /// Shows what a run or a sweep found: tables, plots, a page
+    Report(report::ReportArgs),
     /// Lists the models, tasks or strategies that are known
     List(list::ListArgs),
     /// Says what this machine has and what a model takes
@@ -136,6 +142,8 @@ fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Generate(args) => generate::run(&args, printer),
         Command::Grade(args) => grade::run(&args, printer),
         Command::Bench(args) => bench::run(&args, printer),
+        Command::Pilot(args) => pilot::run(*args, printer),
+        Command::Report(args) => report::run(&args, printer),
         Command::List(args) => list::run(&args, printer),
         Command::Doctor(args) => doctor::run(&args, printer),
         Command::Completions(args) => completions::run(&args, printer),

@@ -170,11 +170,8 @@ impl Session {
         let chunks = ids.len().div_ceil(PREFILL_CHUNK);
         for (i, chunk) in ids.chunks(PREFILL_CHUNK).enumerate() {
             let want = if want_last && i + 1 == chunks { Want::Last } else { Want::Nothing };
-            self.model.forward(
-                &mut self.pool,
-                &mut self.space,
-                &mut [Feed::new(sequence, chunk, want)],
-            );
+            self.model
+                .forward(&mut self.pool, &mut self.space, &mut [Feed::new(sequence, chunk, want)]);
             self.positions += chunk.len() as u64;
         }
         (want_last && chunks > 0).then(|| self.space.logits().row(0).to_vec())
@@ -268,11 +265,8 @@ impl Session {
     pub fn score(&mut self, ids: &[u32], mut each: impl FnMut(usize, &[f32])) {
         let mut sequence = self.model.sequence();
         for (i, chunk) in ids.chunks(PREFILL_CHUNK).enumerate() {
-            self.model.forward(
-                &mut self.pool,
-                &mut self.space,
-                &mut [Feed::new(&mut sequence, chunk, Want::All)],
-            );
+            self.model
+                .forward(&mut self.pool, &mut self.space, &mut [Feed::new(&mut sequence, chunk, Want::All)]);
             self.positions += chunk.len() as u64;
             for r in 0..chunk.len() {
                 each(i * PREFILL_CHUNK + r, self.space.logits().row(r));

@@ -6,6 +6,7 @@ mod measuring;
 mod policies;
 mod recorded;
 mod replaying;
+mod reports;
 mod solving;
 mod sweeping;
 mod tasks;

@@ -158,12 +158,21 @@ unsafe fn to_int8_body<S: Simd>(x: &[f32], out: *mut f32) {
         }
         let (largest, poison) = unsafe { (S::hmax(largest), S::sum(poison)) };
         let scale = largest / 127.0;
-        let inverse = if scale > f32::MIN_POSITIVE && scale.is_finite() { 1.0 / scale } else { 0.0 };
+        let inverse = if scale > f32::MIN_POSITIVE && scale.is_finite() {
+            1.0 / scale
+        } else {
+            0.0
+        };
         let scale = scale + poison;
         let mut integers = [0i8; GROUP];
         if scale.is_finite() {
             for i in (0..GROUP).step_by(S::LANES) {
-                unsafe { S::store_i8(integers.as_mut_ptr().add(i), S::mul(S::load(group.as_ptr().add(i)), S::splat(inverse))) };
+                unsafe {
+                    S::store_i8(
+                        integers.as_mut_ptr().add(i),
+                        S::mul(S::load(group.as_ptr().add(i)), S::splat(inverse)),
+                    )
+                };
             }
         }
         let (mut low, mut high) = (0i32, 0i32);
