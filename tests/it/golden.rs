@@ -414,7 +414,6 @@ fn quantised_files_as_they_are_stay_close_to_their_own_weights() {
             let mut sequence = r.model.sequence();
             let rows = r.read(&mut sequence, &golden.ids("prompt_ids"));
             let off = relative_error(&rows.concat(), &golden.f32("logits_ref64"));
-            eprintln!("{file} {tier}: {off:.1e}");
             let quantised = r.model.formats().iter().any(|(format, _)| format.starts_with('Q'));
             assert!(off < if quantised { 8e-2 } else { 3e-2 }, "{file}, {tier}: {off}");
         }
@@ -448,7 +447,6 @@ fn sixteen_bit_folders_in_their_own_format() {
             let mut sequence = r.model.sequence();
             let rows = r.read(&mut sequence, &golden.ids("prompt_ids"));
             let off = relative_error(&rows.concat(), &golden.f32("logits_full"));
-            eprintln!("{name} {tier}: {off:.1e}");
             assert!(off < 3e-2, "{name}, {tier}: {off}");
         }
     }
