@@ -180,10 +180,16 @@ impl Evidence {
     }
 
     fn of_sweep(path: &Path, results: Results) -> Result<Self, ReportError> {
-        let Results { header, lines, passed_over } = results;
+        let Results {
+            header,
+            lines,
+            passed_over,
+        } = results;
         let mut warnings: Vec<String> = header.notes.iter().map(|note| one_line(note)).collect();
         if passed_over > 0 {
-            warnings.push(format!("{passed_over}: lines of sweep.jsonl that are unfinished or not a sweep\u{2019}s were passed over"));
+            warnings.push(format!(
+                "{passed_over}: lines of sweep.jsonl that are unfinished or not a sweep\u{2019}s were passed over"
+            ));
         }
         let (pools, decided) = in_order(lines, &header, &mut warnings);
         if header.status != Status::Finished {
@@ -252,9 +258,15 @@ fn in_order(lines: Vec<Line>, header: &Header, warnings: &mut Vec<String>) -> (V
         }
     }
     if unequal > 0 {
-        warnings.push(format!("{unequal}: lines of sweep.jsonl whose arrays are empty or differ in length were passed over"));
+        warnings.push(format!(
+            "{unequal}: lines of sweep.jsonl whose arrays are empty or differ in length were passed over"
+        ));
     }
-    let missing = header.problems.iter().filter(|id| !pools.iter().any(|p: &Pool| p.problem_id == **id)).count();
+    let missing = header
+        .problems
+        .iter()
+        .filter(|id| !pools.iter().any(|p: &Pool| p.problem_id == **id))
+        .count();
     if missing > 0 {
         warnings.push(format!("{missing} of {} problems are not decided yet", header.problems.len()));
     }

@@ -177,10 +177,7 @@ fn a_sweep_that_is_not_finished_or_damaged_is_said() {
         .find(|a| (a.strategy.as_str(), a.budget) == ("majority", 64))
         .unwrap();
     assert_eq!(plain.accuracy.unwrap().mean, 21.0 / 32.0, "of two lines alike the later counts");
-    for (text, part) in [
-        ("{", "not the settings of a sweep"),
-        ("{\"a\": 1}", "sweep.json"),
-    ] {
+    for (text, part) in [("{", "not the settings of a sweep"), ("{\"a\": 1}", "sweep.json")] {
         std::fs::write(folder.path().join("sweep.json"), text).unwrap();
         let error = Report::open(folder.path(), &ReportOptions::default()).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
