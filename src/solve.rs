@@ -363,7 +363,7 @@ impl Problem {
         for i in 0..live {
             let row = &self.rows[i];
             let token = row.recorded_next().unwrap_or_else(|| next(i, row));
-            self.rows[i].push(token);
+            self.rows[i].push(token, &self.rules);
         }
         self.live_tokens += self.rows[..live].iter().filter(|r| !r.is_broken()).count() as u64;
         let mut done = false;
