@@ -245,7 +245,9 @@ fn dumps_of_the_reference_code_are_replayed() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [
         "--strategy",
-        "deepconf-high",
+        "deepconf-low",
+        "--consensus",
+        "off",
         "--warmup",
         "8",
         "--window",
