@@ -3,14 +3,17 @@
 //! The front door is [`Runner`]: open a model ([`Loaded`]), choose [`Settings`], solve. `examples/` shows it in a dozen lines.
 
 pub mod backend;
+pub mod bench;
 pub mod engine;
 mod error;
 pub mod hub;
 mod loaded;
 pub mod model;
+pub mod pilot;
 pub mod policy;
 pub mod prompt;
 pub mod replay;
+pub mod report;
 pub mod run;
 pub mod runner;
 pub mod solve;

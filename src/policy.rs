@@ -276,7 +276,7 @@ impl Exec {
                 self.complain(format!("lets trace {trace} vote, which has not ended with an answer"));
                 return None;
             };
-            if !(weight >= 0.0 && weight.is_finite()) || !seen.insert(trace) {
+            if !(weight >= 0.0 && weight.is_finite() && seen.insert(trace)) {
                 self.complain(format!(
                     "gives trace {trace} the weight {weight}: each trace votes once, with a weight of at least 0"
                 ));

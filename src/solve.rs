@@ -431,7 +431,7 @@ impl Problem {
         self.blind += u64::from(row.is_blind());
         let mut step = Step::Continue;
         let trace = row.trace();
-        for scalars in row.to_show() {
+        for scalars in row.unseen() {
             step = self.strategy.observe(trace, &scalars);
         }
         step

@@ -10,7 +10,7 @@ use tts_strategies::TraceId;
 
 use super::memory::Plan;
 use super::sampler::{Sampling, Stream};
-use super::session::{Lane, Manner, Prefix, Session, Turn};
+use super::session::{Lane, Manner, Prefix, Session, Turn, emptied};
 use crate::backend::{Event, Outcome, RunError, Snapshot};
 use crate::solve::{Bounds, Cut, Problem, Setup, Token, TraceRecord};
 
@@ -104,6 +104,9 @@ pub struct Scheduler {
     plan: Plan,
     waiting: VecDeque<Ticket>,
     running: Vec<Running>,
+    /// memory of a step's turns, and of what came of them
+    turns: Vec<Turn<'static>>,
+    results: Vec<Token>,
 }
 
 impl Scheduler {
@@ -114,6 +117,8 @@ impl Scheduler {
             plan,
             waiting: VecDeque::new(),
             running: Vec::new(),
+            turns: Vec::new(),
+            results: Vec::new(),
         }
     }
     /// Queues a problem.
@@ -378,40 +383,25 @@ impl Scheduler {
             }
             r.peak_rows = r.peak_rows.max(r.lanes.len());
         }
-        let mut turns = Vec::new();
-        let mut owners = Vec::new();
-        for (owner, r) in self
-            .running
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, r)| !r.aside && !r.problem.is_over())
-        {
-            let rows = r.problem.live();
+        let mut turns = emptied(std::mem::take(&mut self.turns));
+        for r in self.running.iter_mut().filter(|r| !r.aside && !r.problem.is_over()) {
             let mut lanes = r.lanes.iter_mut().peekable();
-            for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.is_live()) {
+            for row in r.problem.live().iter().filter(|row| row.is_live()) {
                 while lanes.peek().is_some_and(|(trace, _)| **trace < row.trace()) {
                     lanes.next();
                 }
                 let (_, lane) = lanes.next().expect("every live row has a lane");
                 turns.push(Turn::new(lane, row.forced()));
-                owners.push((owner, i));
             }
         }
         self.session.step(&mut turns);
-        let results: Vec<Token> = turns.iter().map(|t| t.result.map_or(Token::Broken, Token::Drawn)).collect();
-        drop(turns);
-        let mut at = 0;
-        for (owner, r) in self
-            .running
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, r)| !r.aside && !r.problem.is_over())
-        {
-            r.problem.tick(|i, _| {
-                debug_assert_eq!(owners[at], (owner, i));
-                at += 1;
-                results[at - 1]
-            });
+        let results = &mut self.results;
+        results.clear();
+        results.extend(turns.iter().map(|t| t.result.map_or(Token::Broken, Token::Drawn)));
+        self.turns = emptied(turns);
+        let mut results = results.iter();
+        for r in self.running.iter_mut().filter(|r| !r.aside && !r.problem.is_over()) {
+            r.problem.tick(|_, _| *results.next().expect("one for every live row"));
         }
     }
 

@@ -439,14 +439,30 @@ impl Recording {
         self.newest(problem_id, |_| true)
     }
 
+    /// All of the problem's lines of problems.jsonl, the newest last, but for those that were interrupted.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn every_decided(&self, problem_id: &str) -> Result<Vec<Value>, RunFolderError> {
+        let mut lines = Vec::new();
+        // none fits, so that all are looked at
+        self.newest(problem_id, |value| {
+            if !interrupted(value) {
+                lines.push(value.clone());
+            }
+            false
+        })?;
+        lines.reverse();
+        Ok(lines)
+    }
+
     /// The problem's newest line that was decided with these settings and not interrupted: nothing is left to do for it.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn decided_with(&self, problem_id: &str, decisions: &Value) -> Result<Option<Value>, RunFolderError> {
-        let interrupted = |o: &Outside| matches!(o, Outside::Cut { cut: Cut::Interrupted, .. });
         self.newest(problem_id, |value| {
-            value.get("decisions").is_some_and(|d| same(d, decisions)) && !outside(value).iter().any(interrupted)
+            value.get("decisions").is_some_and(|d| same(d, decisions)) && !interrupted(value)
         })
     }
 
@@ -454,7 +470,7 @@ impl Recording {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn newest(&self, problem_id: &str, fits: impl Fn(&Value) -> bool) -> Result<Option<Value>, RunFolderError> {
+    pub fn newest(&self, problem_id: &str, mut fits: impl FnMut(&Value) -> bool) -> Result<Option<Value>, RunFolderError> {
         let places = self.lock().problems.get(problem_id).map(|p| p.decided.clone()).unwrap_or_default();
         if places.is_empty() {
             return Ok(None);
@@ -463,12 +479,17 @@ impl Recording {
         let mut file = File::open(path).map_err(RunFolderError::io("open", path))?;
         for place in places.into_iter().rev() {
             let text = at(&mut file, place).map_err(RunFolderError::io("read", path))?;
-            if let Some(value) = serde_json::from_slice(&text).ok().filter(&fits) {
+            if let Some(value) = serde_json::from_slice(&text).ok().filter(|value| fits(value)) {
                 return Ok(Some(value));
             }
         }
         Ok(None)
     }
+}
+
+fn interrupted(problem: &Value) -> bool {
+    let by_user = |o: &Outside| matches!(o, Outside::Cut { cut: Cut::Interrupted, .. });
+    outside(problem).iter().any(by_user)
 }
 
 /// What came from outside while a problem of problems.jsonl was solved: `Setup::scripted` for its replay.

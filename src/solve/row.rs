@@ -124,7 +124,7 @@ impl Row {
     }
 
     /// The tokens that the strategy has not been shown yet: the newest one, and those before it that were passed over.
-    pub(super) fn to_show(&mut self) -> impl Iterator<Item = TokenScalars> + '_ {
+    pub(super) fn unseen(&mut self) -> impl Iterator<Item = TokenScalars> + '_ {
         let from = std::mem::replace(&mut self.shown, self.at);
         (from..self.at).map(|i| self.scalars(i))
     }

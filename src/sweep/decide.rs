@@ -114,7 +114,7 @@ pub(super) fn problem(
         if traces == complete.len() {
             known.insert(same, line.clone());
         }
-        lines.push(Line::Decided(line));
+        lines.push(Line::Decided(Box::new(line)));
     }
     Ok(lines)
 }

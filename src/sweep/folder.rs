@@ -59,6 +59,8 @@ pub struct Results {
     pub header: Header,
     /// The lines, of those for the same cell the last.
     pub lines: Vec<Line>,
+    /// Lines that are unfinished or none of ours.
+    pub passed_over: usize,
 }
 
 impl Results {
@@ -83,30 +85,50 @@ impl Results {
                 reason: format!("a sweep of schema {}, and this version reads up to {SCHEMA}", header.schema),
             });
         }
-        let (lines, _) = lines(&dir.join(LINES))?;
-        Ok(Some(Self { header, lines }))
+        let Lines { lines, passed_over, .. } = lines(&dir.join(LINES))?;
+        Ok(Some(Self {
+            header,
+            lines,
+            passed_over,
+        }))
     }
 }
 
-/// The lines of a file and where the last whole one ends.
-fn lines(path: &Path) -> Result<(Vec<Line>, u64), SweepError> {
+/// The lines of a file.
+#[derive(Default)]
+struct Lines {
+    lines: Vec<Line>,
+    /// where the last whole one ends
+    end: u64,
+    passed_over: usize,
+}
+
+fn lines(path: &Path) -> Result<Lines, SweepError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Lines::default()),
         Err(e) => return Err(io("read", path)(e)),
     };
     let end = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
     let mut found: BTreeMap<(String, Option<Cell>), Line> = BTreeMap::new();
     let mut order = Vec::new();
+    let mut passed_over = usize::from(end < bytes.len());
     for line in bytes[..end].split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
         // a line that a torn disk left is decided again
-        let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
+        let Ok(line) = serde_json::from_slice::<Line>(line) else {
+            passed_over += 1;
+            continue;
+        };
         let key = key(&line);
         if found.insert(key.clone(), line).is_none() {
             order.push(key);
         }
     }
-    Ok((order.iter().filter_map(|key| found.remove(key)).collect(), end as u64))
+    Ok(Lines {
+        lines: order.iter().filter_map(|key| found.remove(key)).collect(),
+        end: end as u64,
+        passed_over,
+    })
 }
 
 fn key(line: &Line) -> (String, Option<Cell>) {
@@ -147,7 +169,7 @@ impl Folder {
             let before = before.header;
             if before.recording.digest == header.recording.digest {
                 admit(&before, &header, dir)?;
-                let (lines, end) = lines(&path)?;
+                let Lines { lines, end, .. } = lines(&path)?;
                 done = lines.iter().map(key).collect();
                 keep = end;
                 // what was asked before is still there

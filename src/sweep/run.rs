@@ -20,7 +20,7 @@ pub enum RunError {
         /// Its name.
         problem: String,
         /// Why not.
-        source: Error,
+        source: Box<Error>,
     },
     /// Results could not be written.
     #[error(transparent)]
@@ -90,7 +90,7 @@ pub fn run(
                     stop.store(true, Ordering::Relaxed);
                     failed.get_or_insert(RunError::Problem {
                         problem: open[i].id.clone(),
-                        source,
+                        source: Box::new(source),
                     });
                 }
             }

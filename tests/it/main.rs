@@ -6,6 +6,7 @@ mod engine;
 mod golden;
 mod memory;
 mod pools;
+mod report;
 mod rig;
 mod rules;
 mod run_folder;

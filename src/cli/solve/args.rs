@@ -18,7 +18,7 @@ pub(crate) struct SolveArgs {
     /// The problem; `-` reads it from stdin
     #[arg(conflicts_with = "data")]
     pub(super) problem: Option<String>,
-    /// A set of problems: a JSONL, JSON or CSV file, `-` for stdin, or a task of `tts list tasks`
+    /// A set of problems: a JSONL, JSON, CSV or parquet file, `-` for stdin, or a task of `tts list tasks`
     #[arg(long, value_name = "FILE|TASK")]
     pub(super) data: Option<String>,
     /// Only these problems of the set
@@ -52,7 +52,7 @@ pub(crate) struct SolveArgs {
     #[command(flatten)]
     prompt: PromptArgs,
     #[command(flatten)]
-    pub(super) answers: AnswerArgs,
+    pub(crate) answers: AnswerArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -62,7 +62,7 @@ pub(crate) struct SolveArgs {
 }
 
 /// Which strategy decides, and settings over its preset's.
-#[derive(Args)]
+#[derive(Args, Default)]
 #[command(next_help_heading = "Strategy")]
 pub(crate) struct StrategyArgs {
     /// A strategy of `tts list strategies`, or a preset file [default: deepconf-low; of a recording: its own]
@@ -151,7 +151,41 @@ pub(crate) struct PromptArgs {
     pub(crate) instruction: Option<String>,
 }
 
+/// What is solved with besides strategy, traces and problems.
+type Rest = (LimitArgs, PromptArgs, AnswerArgs, SamplingArgs, BatchArgs, ModelArgs);
+
 impl SolveArgs {
+    /// Complete traces of these problems (set, ids, fields), recorded in a folder.
+    pub(crate) fn recording(
+        (data, ids, field): (String, Vec<String>, Vec<String>),
+        traces: usize,
+        run: PathBuf,
+        (limits, prompt, answers, sampling, batch, model): Rest,
+    ) -> Self {
+        let strategy = StrategyArgs {
+            strategy: Some("majority".to_owned()),
+            ..StrategyArgs::default()
+        };
+        Self {
+            problem: None,
+            data: Some(data),
+            ids: Some(ids),
+            limit: None,
+            field,
+            traces,
+            dry_run: false,
+            run: Some(run),
+            checkpoint: None,
+            strategy,
+            limits,
+            prompt,
+            answers,
+            sampling,
+            batch,
+            model,
+        }
+    }
+
     /// The settings that the flags mean.
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
         let strategy = match self.strategy.named()? {

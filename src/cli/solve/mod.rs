@@ -6,6 +6,7 @@ mod recording;
 mod report;
 
 use std::io::Read;
+use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use futures::StreamExt;
@@ -33,6 +34,11 @@ const BUSY_ROWS: usize = 128;
 pub(crate) const EVENTS: usize = 1024;
 
 pub(crate) fn run(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    Ok(solved(args, printer)?.0)
+}
+
+/// Solves, and says how long that took once the model was there; nothing for a dry run.
+pub(crate) fn solved(args: &SolveArgs, printer: &Printer) -> anyhow::Result<(ExitStatus, Option<Duration>)> {
     let mut settings = args.settings()?;
     let Asked { problems, task, digest } = problems(args, printer)?;
     let task = args.answers.task()?.or(task);
@@ -51,12 +57,14 @@ pub(crate) fn run(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let plan = runner.plan(longest, max_tokens);
     let cost = Cost::new(&runner, &prepared, &plan);
     if args.dry_run {
-        return dry_run(&runner, &prepared, &cost, printer);
+        return Ok((dry_run(&runner, &prepared, &cost, printer)?, None));
     }
     printer.note(&cost.sentence());
     let recorder = Recorder::open(args.run.as_deref(), &runner, &prepared, digest, answers, args.checkpoint, printer)?;
     runner.start(plan)?;
-    interrupt::runtime()?.block_on(solve_all(&runner, &prepared, cost.side_by_side, recorder, printer))
+    let before = Instant::now();
+    let status = interrupt::runtime()?.block_on(solve_all(&runner, &prepared, cost.side_by_side, recorder, printer))?;
+    Ok((status, Some(before.elapsed())))
 }
 
 /// What is to be solved.

@@ -1,0 +1,275 @@
+//! `tts pilot`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use tabled::builder::Builder;
+use tts::backend::Recorded;
+use tts::pilot::{Pilot, PilotOptions, Trial, Verdict, WINDOWS, pilot};
+use tts::run::{Pool, PoolOptions};
+
+use super::ExitStatus;
+use super::args::{BatchArgs, ModelArgs, SamplingArgs};
+use super::number::{count, percent, plural, seconds};
+use super::printer::Printer;
+use super::replay::{SetArgs, reader};
+use super::solve::{self, LimitArgs, PromptArgs, SolveArgs, report_table};
+use super::task::{AnswerArgs, dataset};
+
+/// Rows of a table of scores.
+const SCORES: usize = 8;
+
+#[derive(Args)]
+pub(crate) struct PilotArgs {
+    /// Looks at this recording of complete traces instead of solving anything
+    #[arg(long, value_name = "RECORDING", conflicts_with_all = ["run", "traces", "problems"])]
+    replay: Option<PathBuf>,
+    /// How many problems are solved, evenly over the set (many sets are sorted by difficulty)
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    problems: usize,
+    /// Complete traces that are recorded of each problem
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    traces: usize,
+    /// Keeps the recording in this folder; the same command goes on where it stopped
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// Traces a problem that the whole set is to be solved with, at most
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    budget: usize,
+    /// Share of the problems that a strategy may lose of those that plain majority solves
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, allow_negative_numbers = true)]
+    margin: f64,
+    /// Random draws of each problem's traces
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    draws: usize,
+    #[command(flatten)]
+    set: SetArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    prompt: PromptArgs,
+    #[command(flatten)]
+    answers: AnswerArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    batch: BatchArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+pub(crate) fn run(args: PilotArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let golds = args.set.golds(printer)?;
+    let (budget, margin, draws, seed) = (args.budget, args.margin, args.draws, args.sampling.seed);
+    let mut whole = golds.problems.len();
+    let (place, solved, set, answers) = match &args.replay {
+        Some(recording) => (Place::Named(recording.clone()), None, args.set, args.answers),
+        None => {
+            let place = match &args.run {
+                Some(dir) => Place::Named(dir.clone()),
+                None => Place::temporary()?,
+            };
+            let (status, took, set, answers) = record(args, place.path(), printer)?;
+            if status == ExitStatus::Interrupted {
+                return Ok(status);
+            }
+            (place, took, set, answers)
+        }
+    };
+    let options = PoolOptions {
+        windows: WINDOWS.to_vec(),
+        ..PoolOptions::default()
+    };
+    if !place.path().exists() {
+        bail!(
+            "--replay {} does not exist; give a run folder or a .jsonl file of traces",
+            place.path().display()
+        );
+    }
+    let pool = std::sync::Arc::new(Pool::open(place.path(), &options)?);
+    for warning in pool.warnings() {
+        printer.warn(&format!("{}: {warning}", place.path().display()));
+    }
+    let (reader, reread, _) = reader(&answers, golds.task.as_ref(), &pool)?;
+    let recorded = Recorded::new(pool.clone(), std::sync::Arc::new(reader), reread);
+    let problems = set.select(&pool)?;
+    if whole == 0 {
+        whole = problems.len();
+    }
+    let tokens: u64 = problems
+        .iter()
+        .filter_map(|p| pool.traces(p).ok())
+        .flatten()
+        .map(|r| r.tokens as u64)
+        .sum();
+    let options = PilotOptions {
+        whole,
+        budget,
+        margin,
+        speed: solved.map(|took| tokens as f64 / took.as_secs_f64().max(1e-9)),
+        draws,
+        seed,
+    };
+    let pilot = pilot(&recorded, &problems, &golds.by_id, &options)?;
+    drop(place);
+    if printer.json() {
+        printer.object(&pilot)?;
+    } else {
+        print(&pilot, printer)?;
+    }
+    Ok(ExitStatus::Done)
+}
+
+/// Where the recording is. A temporary one is removed in the end.
+enum Place {
+    Named(PathBuf),
+    Temporary(PathBuf),
+}
+
+impl Place {
+    fn temporary() -> anyhow::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("tts-pilot-{}", std::process::id()));
+        if dir.exists() {
+            bail!("{} is there already; remove it, or name a folder with --run", dir.display());
+        }
+        Ok(Self::Temporary(dir))
+    }
+    fn path(&self) -> &Path {
+        match self {
+            Self::Named(path) | Self::Temporary(path) => path,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Self::Temporary(dir) = self {
+            let _ = std::fs::remove_dir_all(dir);
+        }
+    }
+}
+
+/// Records complete traces of a few problems; also how long that took, unless some were there before.
+fn record(args: PilotArgs, dir: &Path, printer: &Printer) -> anyhow::Result<(ExitStatus, Option<Duration>, SetArgs, AnswerArgs)> {
+    let Some(name) = args.set.data.clone() else {
+        bail!("a pilot needs problems: give --data FILE|TASK, or --replay RECORDING");
+    };
+    let (set, _) = dataset(&name, &args.set.field, printer)?;
+    let ids = match &args.set.ids {
+        Some(ids) => ids.clone(),
+        None => {
+            let all = args.set.limit.unwrap_or(usize::MAX).min(set.problems.len());
+            let wanted = args.problems.min(all);
+            if wanted == 0 {
+                bail!("--problems 0 and --limit 0 leave nothing to solve: they must be at least 1");
+            }
+            (0..wanted).map(|i| set.problems[i * all / wanted].id.clone()).collect()
+        }
+    };
+    let before = dir.join("traces.jsonl").exists();
+    let set = SetArgs {
+        ids: Some(ids.clone()),
+        limit: None,
+        ..args.set
+    };
+    let solve = SolveArgs::recording(
+        (name, ids, set.field.clone()),
+        args.traces,
+        dir.to_owned(),
+        (args.limits, args.prompt, args.answers, args.sampling, args.batch, args.model),
+    );
+    let (status, took) = solve::solved(&solve, &printer.muted())?;
+    Ok((status, took.filter(|_| !before), set, solve.answers))
+}
+
+fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
+    printer.line(&printer.bold(&format!(
+        "{}, {} complete traces{}; {} with right and wrong traces",
+        plural(pilot.problems as u64, "problem"),
+        count(pilot.traces as u64),
+        pilot.right.map_or_else(String::new, |r| format!(", {} right", percent(r))),
+        count(pilot.mixed as u64)
+    )))?;
+    if !pilot.scores.is_empty() {
+        let mut table = Builder::default();
+        table.push_record(["score", "window", "AUROC", "95 %", "problems", "knows"]);
+        for s in pilot.scores.iter().take(SCORES) {
+            table.push_record([
+                s.score.to_owned(),
+                s.window.map_or_else(|| "-".to_owned(), |w| w.to_string()),
+                format!("{:.2}", s.auroc.mean),
+                s.auroc
+                    .interval
+                    .map_or_else(|| "-".to_owned(), |i| format!("{:.2} to {:.2}", i.low, i.high)),
+                count(s.auroc.problems as u64),
+                if s.knows { "yes" } else { "unproven" }.to_owned(),
+            ]);
+        }
+        printer.line("")?;
+        printer.line(report_table(table, 1).trim_end())?;
+    }
+    let mut table = Builder::default();
+    table.push_record([
+        "strategy",
+        "slots",
+        "window",
+        "accuracy",
+        "against majority",
+        "may lose",
+        "tokens",
+        "of majority's",
+        "steps",
+    ]);
+    for t in &pilot.trials {
+        table.push_record([
+            t.strategy.clone(),
+            count(t.slots as u64),
+            t.window.map_or_else(|| "own".to_owned(), |w| w.to_string()),
+            t.accuracy.map_or_else(|| "-".to_owned(), |a| format!("{:.1} %", a * 100.0)),
+            t.difference.map_or_else(|| "-".to_owned(), |d| format!("{:+.1}", d * 100.0)),
+            t.may_lose.map_or_else(|| "-".to_owned(), percent),
+            count(t.tokens as u64),
+            format!("{:.2}", t.share),
+            count(t.ticks as u64),
+        ]);
+    }
+    printer.line("")?;
+    printer.line(report_table(table, 1).trim_end())?;
+    printer.line("")?;
+    let (word, rest) = match &pilot.verdict {
+        Verdict::Enough => ("use", String::new()),
+        Verdict::NotEnough { why, problems_needed } => {
+            let more = match problems_needed {
+                Some(n) => format!("; about {} like these would do, if it goes on so", plural(*n, "problem")),
+                None => String::new(),
+            };
+            ("not enough evidence; the best guess is", format!("\n{why}{more}"))
+        }
+    };
+    printer.line(&format!("{}  {}{rest}", printer.bold(word), printer.bold(&named(&pilot.advice))))?;
+    let range = |i: Option<tts::evals::stats::Interval>| {
+        i.map_or_else(String::new, |i| format!(" ({} to {})", count(i.low as u64), count(i.high as u64)))
+    };
+    let time = pilot
+        .seconds
+        .map_or_else(String::new, |s| format!(", about {} at the speed just measured", seconds(s)));
+    printer.line(&format!(
+        "the whole set: {} at {} traces at most, {} tokens{}{time}",
+        plural(pilot.whole as u64, "problem"),
+        count(pilot.budget as u64),
+        count(pilot.tokens as u64),
+        range(pilot.tokens_interval)
+    ))?;
+    for note in &pilot.notes {
+        printer.note(note);
+    }
+    Ok(())
+}
+
+/// The flags that choose it.
+fn named(trial: &Trial) -> String {
+    let window = trial.window.map_or_else(String::new, |w| format!(" --window {w}"));
+    format!("--strategy {} --slots {}{window}", trial.strategy, trial.slots)
+}

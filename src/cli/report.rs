@@ -1,0 +1,145 @@
+//! `tts report`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::Args;
+use tabled::builder::Builder;
+use tts::report::{Report, ReportOptions, Table, TableKind, Theme};
+
+use super::ExitStatus;
+use super::printer::Printer;
+use super::solve::report_table;
+use super::task::dataset;
+
+#[derive(Args)]
+pub(crate) struct ReportArgs {
+    /// A run folder, a .jsonl file of traces, or a sweep's folder
+    #[arg(value_name = "RUN|SWEEP")]
+    path: PathBuf,
+    /// Writes one page with everything in it, for a browser
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Writes every plot as SVG and PNG into this folder
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+    /// Whether PNG files are light or dark (SVG files are both)
+    #[arg(long, value_name = "light|dark", default_value = "light", hide_default_value = true, requires = "plots", value_parser = theme)]
+    theme: Theme,
+    /// The problem whose traces are shown over time [default: the one that shows most]
+    #[arg(long, value_name = "ID")]
+    problem: Option<String>,
+    /// The set of problems that was recorded, for its right answers: a file, or a task of `tts list tasks`
+    #[arg(long, value_name = "FILE|TASK")]
+    data: Option<String>,
+    /// Which field of the set is what: question=NAME, answer=NAME or id=NAME
+    #[arg(long, value_name = "ROLE=NAME", requires = "data")]
+    field: Vec<String>,
+    /// Prints Markdown
+    #[arg(long, conflicts_with_all = ["csv", "json"])]
+    markdown: bool,
+    /// Prints a table as CSV: strategies, comparisons, scores, pass-at-k, problems or traces
+    #[arg(long, value_name = "TABLE", num_args = 0..=1, default_missing_value = "strategies", conflicts_with = "json", value_parser = table)]
+    csv: Option<TableKind>,
+}
+
+fn theme(name: &str) -> Result<Theme, String> {
+    match name {
+        "light" => Ok(Theme::Light),
+        "dark" => Ok(Theme::Dark),
+        _ => Err("it is light or dark".to_owned()),
+    }
+}
+
+fn table(name: &str) -> Result<TableKind, String> {
+    let known = TableKind::ALL;
+    known
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, kind)| *kind)
+        .ok_or_else(|| format!("it is one of {}", known.map(|k| k.0).join(", ")))
+}
+
+pub(crate) fn run(args: &ReportArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let gold = match &args.data {
+        Some(name) => {
+            let (set, _) = dataset(name, &args.field, printer)?;
+            set.problems.into_iter().filter_map(|p| Some((p.id, p.answer?))).collect()
+        }
+        None => BTreeMap::new(),
+    };
+    let options = ReportOptions {
+        problem: args.problem.clone(),
+        gold,
+    };
+    let report = Report::open(&args.path, &options)?;
+    if let Some(file) = &args.html {
+        write(file, report.html().as_bytes())?;
+        printer.note(&format!("wrote {}", file.display()));
+    }
+    if let Some(dir) = &args.plots {
+        plots(&report, dir, args.theme, printer)?;
+    }
+    if printer.json() {
+        printer.object(&report)?;
+    } else if args.markdown {
+        printer.line(report.markdown().trim_end())?;
+    } else if let Some(kind) = args.csv {
+        printer.line(report.csv(kind).trim_end())?;
+    } else if args.html.is_none() && args.plots.is_none() {
+        read(&report, printer)?;
+    }
+    Ok(ExitStatus::Done)
+}
+
+fn plots(report: &Report, dir: &Path, theme: Theme, printer: &Printer) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir).map_err(|e| anyhow!("--plots {} cannot be made: {e}", dir.display()))?;
+    let plots = report.plots();
+    for plot in &plots {
+        write(&dir.join(format!("{}.svg", plot.name)), plot.svg().as_bytes())?;
+        match plot.png(theme) {
+            Some(png) => write(&dir.join(format!("{}.png", plot.name)), &png)?,
+            None => printer.warn(&format!("{} is too large for a PNG file; its SVG file is there", plot.name)),
+        }
+    }
+    printer.note(&format!("wrote {} plots to {}", plots.len(), dir.display()));
+    Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(path, bytes).map_err(|e| anyhow!("{} cannot be written: {e}", path.display()))
+}
+
+/// Tables for a terminal.
+fn read(report: &Report, printer: &Printer) -> anyhow::Result<()> {
+    report.warnings.iter().for_each(|w| printer.warn(w));
+    printer.line(&printer.bold(&report.headline()))?;
+    for table in report.tables() {
+        printer.line("")?;
+        printer.line(&printer.bold(table.title))?;
+        printer.line(drawn(&table).trim_end())?;
+        if let Some(note) = &table.note {
+            printer.line(note)?;
+        }
+    }
+    printer.line("")?;
+    for note in &report.notes {
+        printer.line(note)?;
+    }
+    printer.line("")?;
+    for group in &report.about {
+        let facts: Vec<String> = group.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        printer.line(&format!("{}: {}", printer.bold(&group.title), facts.join(" · ")))?;
+    }
+    Ok(())
+}
+
+fn drawn(table: &Table) -> String {
+    let mut builder = Builder::default();
+    builder.push_record(&table.columns);
+    for row in &table.rows {
+        builder.push_record(row);
+    }
+    report_table(builder, table.texts)
+}

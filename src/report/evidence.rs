@@ -1,0 +1,399 @@
+//! What a run folder or a sweep's folder holds, read into one form: problems with their traces, and decisions over them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tts_evals::answer::{AnswerKind, ReadAnswer, RuleReader};
+use tts_evals::task::Task;
+use tts_strategies::windows::auto_window;
+use tts_strategies::{Finish, TraceScores};
+
+use super::ReportError;
+use super::escape::one_line;
+use super::results::Basis;
+use crate::backend::Recorded;
+use crate::run::{self, Manifest, PoolOptions, PoolProblem, Status};
+use crate::solve::{Books, TraceRecord, is_natural};
+use crate::sweep::{Decided, Header, Line, Pool, Results};
+
+/// A trace without its tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct Traced {
+    pub(crate) finish: Finish,
+    pub(crate) tokens: u64,
+    /// the answer and the key of its class; for traces that ended by themselves alone
+    pub(crate) answer: Option<(String, String)>,
+    /// nothing without a gold answer; a trace that was cut off is wrong
+    pub(crate) right: Option<bool>,
+    pub(crate) scores: TraceScores,
+}
+
+/// A problem's recorded traces.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traces {
+    /// ended by themselves, or cut off by the token limit or for looping; by ascending index
+    pub(crate) complete: Vec<Traced>,
+    /// stopped, cancelled, failed
+    pub(crate) incomplete: u64,
+}
+
+/// Everything that a report is made from.
+pub(crate) struct Evidence {
+    pub(crate) kind: &'static str,
+    pub(crate) path: PathBuf,
+    /// of the sweep, or of the run folder's decisions
+    pub(crate) header: Option<Header>,
+    pub(crate) recorded: Option<Recorded>,
+    /// how answers are compared
+    pub(crate) answers: Value,
+    pub(crate) pools: Vec<Pool>,
+    /// by problem, in the order of `pools`; nothing where the recording is not at hand
+    pub(crate) traces: Option<Vec<Traces>>,
+    pub(crate) decided: Vec<(Basis, Decided)>,
+    /// the settings of the run's decisions, by the name that their arms have
+    pub(crate) decisions: Vec<(String, Value)>,
+    /// where a run's decisions stand in `decided`
+    places: BTreeMap<(String, String, usize, Option<usize>), usize>,
+    /// of a run's decisions, in their order: the winner's share of the deciding vote, and whether it was right
+    pub(crate) winners: Vec<Option<(f64, bool)>>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Evidence {
+    pub(crate) fn open(path: &Path, gold: &BTreeMap<String, String>) -> Result<Self, ReportError> {
+        match Results::read(path)? {
+            Some(results) if gold.is_empty() => Self::of_sweep(path, results),
+            Some(_) => Err(ReportError::Graded(path.to_owned())),
+            None => Self::of_run(path, gold),
+        }
+    }
+
+    fn of_run(path: &Path, golds: &BTreeMap<String, String>) -> Result<Self, ReportError> {
+        let manifest = manifest(path);
+        let answers = manifest.as_ref().map_or(Value::Null, |m| m.decisions["answers"].clone());
+        let fixed = manifest.as_ref().and_then(|m| window(&m.decisions["strategy"]));
+        let recorded = recorded(path, &answers, fixed)?;
+        let reader = reader(&answers);
+        let mut evidence = Self {
+            kind: "run",
+            path: path.to_owned(),
+            header: None,
+            recorded: None,
+            answers,
+            pools: Vec::new(),
+            traces: None,
+            decided: Vec::new(),
+            decisions: Vec::new(),
+            places: BTreeMap::new(),
+            winners: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let mut unread = 0;
+        let mut traces = Vec::new();
+        for problem in recorded.pool().problems() {
+            let lines = match recorded.pool().decided() {
+                Some(decided) => decided.every_decided(&problem.id)?,
+                None => Vec::new(),
+            };
+            let graded = || lines.iter().rev().find_map(|l| Some(l["gold"].as_str()?.to_owned()));
+            let given = golds.get(&problem.id).cloned();
+            let gold = given.clone().or_else(|| problem.gold.clone()).or_else(graded);
+            let (pool, of_problem) = gather(&recorded, problem, gold.as_deref(), fixed)?;
+            for line in &lines {
+                match decision(&problem.id, line, (gold.as_deref(), given.is_some()), &reader) {
+                    Some(decided) => evidence.add_decision(decided, line),
+                    None => unread += 1,
+                }
+            }
+            evidence.pools.push(pool);
+            traces.push(of_problem);
+        }
+        evidence.traces = Some(traces);
+        if unread > 0 {
+            evidence.warnings.push(format!(
+                "{unread}: lines of problems.jsonl without tokens, traces or ticks were passed over"
+            ));
+        }
+        if let Some(manifest) = manifest.filter(|m| m.status != Status::Finished) {
+            let how = if manifest.status == Status::Started {
+                "running, or it was killed"
+            } else {
+                "interrupted"
+            };
+            evidence
+                .warnings
+                .push(format!("the run is not finished ({how}): this is about what it has so far"));
+        }
+        evidence.warnings.extend_from_slice(recorded.pool().warnings());
+        evidence.recorded = Some(recorded);
+        Ok(evidence)
+    }
+
+    /// Keeps a decision under a name; decisions with other settings have other names. Of two with the same settings the later counts.
+    fn add_decision(&mut self, mut decided: Decided, line: &Value) {
+        let settings = &line["decisions"];
+        let known = self.decisions.iter().position(|(_, known)| known == settings);
+        let name = match known {
+            Some(i) => self.decisions[i].0.clone(),
+            None => {
+                let same = self
+                    .decisions
+                    .iter()
+                    .filter(|(_, s)| s["strategy"]["name"] == settings["strategy"]["name"] && s["strategy"] != settings["strategy"])
+                    .count();
+                let name = if same > 0 {
+                    format!("{} ({})", decided.strategy, same + 1)
+                } else {
+                    decided.strategy.clone()
+                };
+                self.decisions.push((name.clone(), settings.clone()));
+                name
+            }
+        };
+        decided.strategy = name;
+        let key = (decided.problem_id.clone(), decided.strategy.clone(), decided.budget, decided.slots);
+        let right = decided.correct.as_ref().and_then(|c| c.first()).map(|c| *c == 1);
+        let weights: Vec<f64> = line["ballots"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|b| b["weight"].as_f64())
+            .collect();
+        let (most, all) = (weights.iter().copied().fold(0.0, f64::max), weights.iter().sum::<f64>());
+        let winner = right
+            .filter(|_| all > 0.0 && all.is_finite())
+            .map(|right| ((most / all).clamp(0.0, 1.0), right));
+        match self.places.get(&key) {
+            Some(&at) => {
+                self.decided[at].1 = decided;
+                self.winners[at] = winner;
+            }
+            None => {
+                self.places.insert(key, self.decided.len());
+                self.decided.push((Basis::Live, decided));
+                self.winners.push(winner);
+            }
+        }
+    }
+
+    fn of_sweep(path: &Path, results: Results) -> Result<Self, ReportError> {
+        let Results {
+            header,
+            lines,
+            passed_over,
+        } = results;
+        let mut warnings: Vec<String> = header.notes.iter().map(|note| one_line(note)).collect();
+        if passed_over > 0 {
+            warnings.push(format!(
+                "{passed_over}: lines of sweep.jsonl that are unfinished or not a sweep\u{2019}s were passed over"
+            ));
+        }
+        let (pools, decided) = in_order(lines, &header, &mut warnings);
+        if header.status != Status::Finished {
+            warnings.push("the sweep is not finished: this is about what it has so far".to_owned());
+        }
+        let place = header.recording.path.as_ref().map_or_else(|| path.to_owned(), PathBuf::from);
+        let fixed = header.strategies.iter().find_map(window);
+        let recorded = match recorded(&place, &header.answers, fixed) {
+            Ok(recorded) => Some(recorded),
+            Err(e) => {
+                warnings.push(format!(
+                    "the recording is not at hand, so scores, votes and single traces are left out ({e})"
+                ));
+                None
+            }
+        };
+        let mut traces = None;
+        if let Some(recorded) = &recorded {
+            let mut all = Vec::new();
+            for pool in &pools {
+                let problem = recorded.pool().problems().iter().find(|p| p.id == pool.problem_id);
+                all.push(match problem {
+                    Some(problem) => gather(recorded, problem, pool.gold.as_deref(), fixed)?.1,
+                    None => Traces::default(),
+                });
+            }
+            traces = Some(all);
+            warnings.extend_from_slice(recorded.pool().warnings());
+        }
+        Ok(Self {
+            kind: "sweep",
+            path: path.to_owned(),
+            answers: header.answers.clone(),
+            header: Some(header),
+            recorded,
+            pools,
+            traces,
+            decided: decided.into_iter().map(|d| (Basis::Replayed, d)).collect(),
+            decisions: Vec::new(),
+            places: BTreeMap::new(),
+            winners: Vec::new(),
+            warnings,
+        })
+    }
+
+    /// What compares answers.
+    pub(crate) fn reader(&self) -> RuleReader {
+        reader(&self.answers)
+    }
+}
+
+/// The lines of a sweep, by strategy, slots, budget and problem in the order of the header.
+fn in_order(lines: Vec<Line>, header: &Header, warnings: &mut Vec<String>) -> (Vec<Pool>, Vec<Decided>) {
+    let (mut pools, mut decided, mut unequal) = (Vec::new(), Vec::new(), 0);
+    for line in lines {
+        match line {
+            Line::Pool(pool) => pools.push(pool),
+            Line::Decided(d) => {
+                let n = d.tokens.len();
+                if n == 0 || d.ticks.len() != n || d.launched.len() != n || d.correct.as_ref().is_some_and(|c| c.len() != n) {
+                    unequal += 1;
+                } else {
+                    decided.push(*d);
+                }
+            }
+        }
+    }
+    if unequal > 0 {
+        warnings.push(format!(
+            "{unequal}: lines of sweep.jsonl whose arrays are empty or differ in length were passed over"
+        ));
+    }
+    let missing = header
+        .problems
+        .iter()
+        .filter(|id| !pools.iter().any(|p: &Pool| p.problem_id == **id))
+        .count();
+    if missing > 0 {
+        warnings.push(format!("{missing} of {} problems are not decided yet", header.problems.len()));
+    }
+    let place: BTreeMap<&str, usize> = header.problems.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
+    let at = |id: &str| place.get(id).copied().unwrap_or(usize::MAX);
+    pools.sort_by_key(|p| at(&p.problem_id));
+    let strategy = |name: &str| header.strategies.iter().position(|s| s["name"] == name).unwrap_or(usize::MAX);
+    decided.sort_by_key(|d| {
+        (
+            strategy(&d.strategy),
+            d.slots.map_or(usize::MAX, |s| s),
+            d.budget,
+            at(&d.problem_id),
+        )
+    });
+    (pools, decided)
+}
+
+/// What compares answers, as a manifest or a header names it.
+pub(crate) fn reader(answers: &Value) -> RuleReader {
+    let kind: Option<AnswerKind> = serde_json::from_value(answers["kind"].clone()).ok();
+    let task = answers["task"].as_str().and_then(|name| Task::named(name).ok()?.reader().ok());
+    let mut reader = task.unwrap_or_else(|| RuleReader::new(kind.unwrap_or_default()));
+    if let Some(kind) = kind {
+        reader.kind = kind;
+    }
+    reader
+}
+
+/// The manifest beside a recording, if it has one that can be read.
+fn manifest(path: &Path) -> Option<Manifest> {
+    Manifest::read(path).ok().flatten()
+}
+
+/// The group size that a preset fixes.
+fn window(strategy: &Value) -> Option<usize> {
+    strategy["settings"]["window"].as_u64().map(|w| w as usize).filter(|w| *w > 0)
+}
+
+/// Opens a recording for decisions over it.
+pub(crate) fn recorded(path: &Path, answers: &Value, window: Option<usize>) -> Result<Recorded, ReportError> {
+    let options = PoolOptions {
+        windows: window.into_iter().collect(),
+        ..PoolOptions::default()
+    };
+    let pool = run::Pool::open(path, &options)?;
+    Ok(Recorded::new(Arc::new(pool), Arc::new(reader(answers)), false))
+}
+
+/// A problem's traces without their tokens, each graded, with the scores of the fixed window, else of the automatic one.
+pub(crate) fn gather(
+    recorded: &Recorded,
+    problem: &PoolProblem,
+    gold: Option<&str>,
+    window: Option<usize>,
+) -> Result<(Pool, Traces), ReportError> {
+    let reader = recorded.reader();
+    let mut verdicts: BTreeMap<String, bool> = BTreeMap::new();
+    let mut traces = Traces::default();
+    let records = recorded.traces(problem)?;
+    let lengths: Vec<usize> = records.iter().filter(|r| is_natural(r.finish)).map(|r| r.tokens).collect();
+    let window = window.or_else(|| auto_window(&lengths));
+    for record in records {
+        if !is_natural(record.finish) {
+            traces.incomplete += 1;
+            continue;
+        }
+        let answer = answer(&record);
+        let right = gold.map(|gold| {
+            answer
+                .as_ref()
+                .is_some_and(|(answer, _)| *verdicts.entry(answer.clone()).or_insert_with(|| reader.grade(answer, gold).equal))
+        });
+        traces.complete.push(Traced {
+            finish: record.finish,
+            tokens: record.tokens as u64,
+            answer,
+            right,
+            scores: record.measured.as_ref().map_or(record.scores, |m| TraceScores {
+                self_certainty: record.scores.self_certainty.or(m.self_certainty),
+                ..m.scores(window)
+            }),
+        });
+    }
+    let complete = &traces.complete;
+    let pool = Pool {
+        problem_id: problem.id.clone(),
+        gold: gold.map(str::to_owned),
+        traces: complete.len() as u64,
+        answered: complete.iter().filter(|t| t.answer.is_some()).count() as u64,
+        right: gold.map(|_| complete.iter().filter(|t| t.right == Some(true)).count() as u64),
+        tokens: complete.iter().map(|t| t.tokens).sum(),
+    };
+    Ok((pool, traces))
+}
+
+/// The answer of a trace that ended by itself, and its class.
+fn answer(record: &TraceRecord) -> Option<(String, String)> {
+    if record.finish != Finish::Stop {
+        return None;
+    }
+    Some((record.answer.clone()?, record.answer_key.clone()?))
+}
+
+/// A line of problems.jsonl as a decision over one draw; graded `anew` where another gold answer was given.
+fn decision(id: &str, line: &Value, (gold, anew): (Option<&str>, bool), reader: &RuleReader) -> Option<Decided> {
+    let books = |field: &str| serde_json::from_value::<Books>(line[field].clone()).ok();
+    let decisions = &line["decisions"];
+    let strategy = line["strategy"].as_str().or_else(|| decisions["strategy"]["name"].as_str())?;
+    let launched = line["traces"]["launched"].as_u64()?;
+    let budget = decisions["traces"].as_u64().unwrap_or(launched) as usize;
+    let answer = line["answer"].as_str();
+    let known = line["correct"].as_bool().filter(|_| !anew);
+    let right = known.or_else(|| gold.map(|gold| answer.is_some_and(|answer| reader.grade(answer, gold).equal)));
+    Some(Decided {
+        problem_id: id.to_owned(),
+        strategy: strategy.to_owned(),
+        budget,
+        slots: line["slots"].as_u64().map(|s| s as usize),
+        traces: budget,
+        correct: right.map(|right| vec![u8::from(right)]),
+        tokens: vec![line["tokens"]["generated"].as_u64()?],
+        ticks: vec![line["ticks"].as_u64()?],
+        launched: vec![launched],
+        answered: u64::from(answer.is_some()),
+        token_fates: books("tokens")?,
+        trace_fates: books("traces")?,
+        pools: line["pool"].as_str().map(|p| (p.to_owned(), 1)).into_iter().collect(),
+        short: 0,
+    })
+}

@@ -1,0 +1,107 @@
+//! Reports: what a run or a sweep found, as tables, Markdown, CSV, JSON, plots and one page. They read what [`crate::run`] and [`crate::sweep`] wrote
+//! and nothing else, and the same folder always gives the same report.
+
+mod about;
+mod escape;
+mod evidence;
+mod figures;
+mod page;
+mod plot;
+mod results;
+mod summary;
+mod tables;
+mod timeline;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use plot::{Plot, Theme};
+pub use results::{
+    Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Facts, Fates, PassAt, ProblemRow, ReliabilityFacts, Report, SCHEMA, ScoreFacts,
+    Winner,
+};
+pub use tables::{Table, TableKind};
+pub use timeline::{Lane, Timeline};
+
+use crate::backend::RunError;
+use crate::run::RunFolderError;
+use crate::sweep::SweepError;
+use evidence::Evidence;
+
+/// What a report is to be about, beside what stands in the folder.
+#[derive(Clone, Debug, Default)]
+pub struct ReportOptions {
+    /// The problem whose traces are shown over time; without it that is the one that shows most.
+    pub problem: Option<String>,
+    /// Right answers by problem, over those of the recording.
+    pub gold: BTreeMap<String, String>,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// No run folder.
+    #[error(transparent)]
+    Run(#[from] RunFolderError),
+    /// A sweep that cannot be read.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+    /// A recording that cannot be decided over.
+    #[error(transparent)]
+    Recorded(#[from] RunError),
+    /// Right answers for a sweep.
+    #[error("{} is a sweep, which was graded when it was made: give the right answers to `tts sweep`, or report on the recording", .0.display())]
+    Graded(PathBuf),
+    /// A problem that is not there.
+    #[error("{} has no problem `{problem}`", path.display())]
+    NoSuchProblem {
+        /// The folder.
+        path: PathBuf,
+        /// What was asked for.
+        problem: String,
+    },
+}
+
+impl Report {
+    /// Reads a run folder, a .jsonl file of traces, or a sweep's folder.
+    ///
+    /// # Errors
+    /// When nothing is recorded there, a file cannot be read or is of a newer layout, or there is no such problem.
+    pub fn open(path: &Path, options: &ReportOptions) -> Result<Self, ReportError> {
+        let mut evidence = Evidence::open(path, &options.gold)?;
+        let mut warnings = std::mem::take(&mut evidence.warnings);
+        let counts = summary::counts(&evidence);
+        let whole = summary::is_whole(&evidence);
+        if evidence.header.is_none() && whole {
+            let counted = summary::counted(&evidence);
+            evidence.decided.extend(counted.into_iter().map(|d| (Basis::Counted, d)));
+        }
+        let arms = summary::arms(&evidence.decided, &mut warnings);
+        let timeline = timeline::timeline(&evidence, options.problem.as_deref(), &mut warnings)?;
+        about::warn(&evidence, &counts, whole, &arms, &mut warnings);
+        Ok(Self {
+            schema: SCHEMA,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            kind: evidence.kind,
+            path: path.display().to_string(),
+            about: about::about(&evidence),
+            counts,
+            pass_at: if whole { summary::pass_at(&evidence.pools) } else { Vec::new() },
+            average: summary::average(&evidence.pools).filter(|_| whole),
+            comparisons: summary::comparisons(&evidence.decided, &arms),
+            curves: summary::curve_facts(&arms),
+            scores: evidence
+                .traces
+                .as_ref()
+                .map(|t| summary::scores(&evidence.pools, t))
+                .unwrap_or_default(),
+            reliability: summary::reliable(&evidence),
+            problems: summary::problems(&evidence, &arms),
+            timeline,
+            notes: about::notes(&counts, &arms),
+            warnings,
+            arms,
+        })
+    }
+}

@@ -1,0 +1,547 @@
+//! From evidence to numbers: what is averaged over what, and how sure it is.
+
+use std::collections::BTreeMap;
+
+use tts_evals::answer::ReadAnswer;
+use tts_evals::stats::{
+    Curve, Point, Resamples, avg_at_n, compare, histogram, mean_pass_at_k, pareto, reliability, right_by_rank, spread, wilson,
+    within_problem_auroc,
+};
+use tts_strategies::{ClassId, Finish, Statistic, Tally};
+
+use super::evidence::{Evidence, Traces};
+use super::results::{Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Fates, PassAt, ProblemRow, ReliabilityFacts, ScoreFacts, Winner};
+use crate::solve::Books;
+use crate::sweep::{Decided, Pool};
+
+/// Confidence level of every interval.
+pub(crate) const LEVEL: f64 = 0.95;
+/// Seed of every bootstrap: the same folder gives the same report.
+const SEED: u64 = 0;
+/// Draws from a pool where this report counts votes itself.
+const DRAWS: usize = 64;
+/// Bootstrap draws over problems.
+const BOOTSTRAP: usize = 2000;
+/// Bins of a histogram, of a reliability diagram, and of a diagram by rank.
+const BINS: (usize, usize, usize) = (24, 10, 8);
+/// Name of the series that this report counts itself.
+pub(crate) const COUNTED: &str = "majority, counted";
+
+/// The trace scores that a report looks at.
+pub(crate) const SCORES: [(&str, Statistic); 6] = [
+    ("lowest group", Statistic::LowestGroup),
+    ("bottom tenth", Statistic::Bottom),
+    ("tail", Statistic::Tail),
+    ("mean", Statistic::Mean),
+    ("sequence log-probability", Statistic::SequenceLogprob),
+    ("self-certainty", Statistic::SelfCertainty),
+];
+
+pub(crate) fn counts(evidence: &Evidence) -> Counts {
+    let pools = &evidence.pools;
+    let sum = |of: fn(&Pool) -> u64| pools.iter().map(of).sum();
+    Counts {
+        problems: pools.len(),
+        graded: pools.iter().filter(|p| p.gold.is_some()).count(),
+        empty: pools.iter().filter(|p| p.traces == 0).count(),
+        traces: sum(|p| p.traces),
+        answered: sum(|p| p.answered),
+        right: sum(|p| p.right.unwrap_or(0)),
+        incomplete: evidence.traces.iter().flatten().map(|t| t.incomplete).sum(),
+        tokens: sum(|p| p.tokens),
+        resamples: evidence.decided.iter().map(|(_, d)| d.tokens.len()).max().unwrap_or(1),
+    }
+}
+
+/// Whether the recorded traces are all that were launched, so that they speak for the model and not for what a strategy kept of them.
+pub(crate) fn is_whole(evidence: &Evidence) -> bool {
+    evidence.traces.iter().flatten().all(|t| t.incomplete == 0)
+}
+
+/// Powers of two up to the largest pool, and that itself.
+fn budgets(pools: &[Pool]) -> Vec<usize> {
+    let most = pools.iter().map(|p| p.traces as usize).max().unwrap_or(0);
+    let mut budgets: Vec<usize> = (0..usize::BITS).map(|i| 1usize << i).take_while(|b| *b < most).collect();
+    if most > 0 {
+        budgets.push(most);
+    }
+    budgets
+}
+
+/// Plain majority over k of the recorded traces, for every budget: what a run folder says about fewer traces without another run.
+pub(crate) fn counted(evidence: &Evidence) -> Vec<Decided> {
+    let budgets = budgets(&evidence.pools);
+    let reader = evidence.reader();
+    let mut all = Vec::new();
+    for (stream, (pool, traces)) in evidence.pools.iter().zip(evidence.traces.iter().flatten()).enumerate() {
+        let complete = &traces.complete;
+        if complete.is_empty() {
+            continue;
+        }
+        let mut keys: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut right = Vec::new();
+        let classes: Vec<Option<ClassId>> = complete
+            .iter()
+            .map(|t| {
+                let (answer, key) = t.answer.as_ref()?;
+                let next = keys.len() as u32;
+                let class = *keys.entry(key).or_insert(next);
+                if class == next {
+                    right.push(pool.gold.as_ref().is_some_and(|gold| reader.grade(answer, gold).equal));
+                }
+                Some(ClassId(class))
+            })
+            .collect();
+        let draws = Resamples {
+            n: complete.len(),
+            k: complete.len(),
+            count: DRAWS,
+            seed: SEED,
+            stream: stream as u64,
+        };
+        let orders: Vec<Vec<usize>> = draws.subsets().collect();
+        for &budget in &budgets {
+            let k = budget.min(complete.len());
+            let mut decided = Decided {
+                problem_id: pool.problem_id.clone(),
+                strategy: COUNTED.to_owned(),
+                budget,
+                slots: None,
+                traces: k,
+                correct: pool.gold.as_ref().map(|_| Vec::new()),
+                tokens: Vec::new(),
+                ticks: Vec::new(),
+                launched: Vec::new(),
+                answered: 0,
+                token_fates: Books::default(),
+                trace_fates: Books::default(),
+                pools: BTreeMap::new(),
+                short: 0,
+            };
+            for order in &orders {
+                let drawn = &order[..k];
+                let ballots = drawn.iter().enumerate().filter_map(|(i, t)| Some((i as u32, classes[*t]?, 1.0)));
+                let winner = Tally::count(ballots).map(|tally| tally.winner().class);
+                decided.answered += u64::from(winner.is_some());
+                if let Some(correct) = &mut decided.correct {
+                    correct.push(u8::from(winner.is_some_and(|class| right[class.0 as usize])));
+                }
+                let lengths = || drawn.iter().map(|t| complete[*t].tokens);
+                decided.tokens.push(lengths().sum());
+                decided.ticks.push(lengths().max().unwrap_or(0));
+                decided.launched.push(k as u64);
+                for trace in drawn.iter().map(|t| &complete[*t]) {
+                    let whole = trace.finish == Finish::Stop;
+                    let (t, n) = (&mut decided.token_fates, &mut decided.trace_fates);
+                    let (t, n) = if whole {
+                        (&mut t.finished, &mut n.finished)
+                    } else {
+                        (&mut t.truncated, &mut n.truncated)
+                    };
+                    *t += trace.tokens;
+                    *n += 1;
+                }
+            }
+            all.push(decided);
+        }
+    }
+    all
+}
+
+/// Name of a series: the strategy, and its slots where that is no matter of course.
+fn series(d: &Decided, several_slots: bool) -> String {
+    match d.slots.filter(|_| several_slots) {
+        Some(slots) => format!("{}, {slots} slots", d.strategy),
+        None => d.strategy.clone(),
+    }
+}
+
+/// The decisions of one arm, one a problem.
+struct Group<'a> {
+    basis: Basis,
+    series: String,
+    decided: Vec<&'a Decided>,
+}
+
+/// Decisions by series and budget, in the order in which they came.
+fn groups(decided: &[(Basis, Decided)]) -> Vec<Group<'_>> {
+    let mut slots: Vec<_> = decided.iter().filter(|(b, _)| *b != Basis::Counted).map(|(_, d)| d.slots).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    let mut places: BTreeMap<(Basis, &str, Option<usize>, usize), usize> = BTreeMap::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for (basis, d) in decided {
+        let at = *places.entry((*basis, &d.strategy, d.slots, d.budget)).or_insert(groups.len());
+        if at == groups.len() {
+            groups.push(Group {
+                basis: *basis,
+                series: series(d, slots.len() > 1),
+                decided: Vec::new(),
+            });
+        }
+        groups[at].decided.push(d);
+    }
+    groups
+}
+
+/// Every strategy at every budget; arms whose problems were not resampled equally often are left out and said.
+pub(crate) fn arms(decided: &[(Basis, Decided)], warnings: &mut Vec<String>) -> Vec<Arm> {
+    let mut arms: Vec<Arm> = Vec::new();
+    let groups = groups(decided);
+    for group in &groups {
+        let first = group.decided[0];
+        if group.decided.iter().any(|d| d.tokens.len() != first.tokens.len()) {
+            warnings.push(format!(
+                "{} with {} traces is left out: its problems were not all resampled equally often",
+                group.series, first.budget
+            ));
+            continue;
+        }
+        arms.push(arm(group));
+    }
+    let points: Vec<Option<Point>> = arms.iter().map(point).collect();
+    let on_front = pareto(&points.iter().flatten().copied().collect::<Vec<_>>());
+    let mut front = on_front.into_iter();
+    for (arm, point) in arms.iter_mut().zip(&points) {
+        arm.pareto = point.is_some() && front.next().unwrap_or(false);
+    }
+    let tokens: Vec<Option<f64>> = arms.iter().map(|arm| baseline(&arms, arm).map(|b| b.tokens)).collect();
+    for (arm, tokens) in arms.iter_mut().zip(tokens) {
+        arm.saved = tokens.filter(|t| *t > 0.0).map(|t| 1.0 - arm.tokens / t);
+    }
+    arms
+}
+
+/// Accuracy against tokens; `None` for an arm without one or the other.
+pub(crate) fn point(arm: &Arm) -> Option<Point> {
+    let accuracy = arm.accuracy?.mean;
+    (arm.tokens > 0.0).then_some(Point {
+        tokens: arm.tokens,
+        accuracy,
+    })
+}
+
+/// Plain majority with the same budget, over the same problems: what an arm is measured against. Majority itself has none.
+fn baseline<'a>(arms: &'a [Arm], arm: &Arm) -> Option<&'a Arm> {
+    let plain = |a: &&Arm| (a.strategy == "majority" || a.basis == Basis::Counted) && a.budget == arm.budget && a.problems == arm.problems;
+    if arm.strategy == "majority" || arm.basis == Basis::Counted {
+        return None;
+    }
+    let same_slots = arms.iter().filter(plain).find(|a| a.slots == arm.slots && a.basis == arm.basis);
+    same_slots.or_else(|| arms.iter().find(plain))
+}
+
+fn arm(group: &Group<'_>) -> Arm {
+    let (decided, n) = (&group.decided, group.decided.len() as f64);
+    let first = decided[0];
+    let resamples = first.tokens.len();
+    let draws = resamples as f64;
+    let numbers =
+        |of: fn(&Decided) -> &Vec<u64>| -> Vec<Vec<f64>> { decided.iter().map(|d| of(d).iter().map(|x| *x as f64).collect()).collect() };
+    let mean = |of: fn(&Decided) -> &Vec<u64>| numbers(of).iter().flatten().sum::<f64>() / (n * draws);
+    let correct: Vec<Vec<f64>> = decided
+        .iter()
+        .filter_map(|d| Some(d.correct.as_ref()?.iter().map(|c| f64::from(*c)).collect()))
+        .collect();
+    let right: f64 = correct.iter().flatten().sum();
+    let accuracy = spread(&correct, LEVEL, SEED).ok().map(|s| {
+        let single = resamples == 1;
+        // problems that are all alike resample to themselves, which says nothing of others
+        let alike = s.problems.is_some_and(|i| i.low == i.high);
+        let solved = (right / resamples as f64).round() as u64;
+        Accuracy {
+            mean: s.mean,
+            problems: if single || alike {
+                wilson(solved, correct.len() as u64, LEVEL).ok()
+            } else {
+                s.problems
+            },
+            method: if single || alike { "wilson" } else { "bootstrap" },
+            traces: (!single).then_some(s.traces),
+        }
+    });
+    let fates = |of: fn(&Decided) -> &Books| {
+        let sum = |field: fn(&Books) -> u64| decided.iter().map(|d| field(of(d)) as f64).sum::<f64>() / (n * draws);
+        Fates {
+            warmup: sum(|b| b.warmup),
+            finished: sum(|b| b.finished),
+            stopped: sum(|b| b.stopped),
+            cancelled: sum(|b| b.cancelled),
+            truncated: sum(|b| b.truncated),
+            failed: sum(|b| b.failed),
+        }
+    };
+    // tokens are counted over the graded problems, as the right answers are
+    let graded_tokens: f64 = decided
+        .iter()
+        .filter(|d| d.correct.is_some())
+        .flat_map(|d| &d.tokens)
+        .map(|t| *t as f64)
+        .sum();
+    Arm {
+        series: group.series.clone(),
+        strategy: first.strategy.clone(),
+        slots: first.slots,
+        budget: first.budget,
+        capped: decided.iter().filter(|d| d.traces < d.budget).count(),
+        basis: group.basis,
+        problems: decided.len(),
+        graded: correct.len(),
+        resamples,
+        accuracy,
+        answered: decided.iter().map(|d| d.answered as f64).sum::<f64>() / (n * draws),
+        tokens: mean(|d| &d.tokens),
+        tokens_problems: spread(&numbers(|d| &d.tokens), LEVEL, SEED).ok().and_then(|s| s.problems),
+        token_fates: fates(|d| &d.token_fates),
+        trace_fates: fates(|d| &d.trace_fates),
+        launched: mean(|d| &d.launched),
+        ticks: mean(|d| &d.ticks),
+        tokens_per_right: (right > 0.0).then(|| graded_tokens / right),
+        saved: None,
+        pareto: false,
+        short: decided.iter().map(|d| d.short).sum(),
+    }
+}
+
+/// pass@k for the budgets, as far as every graded problem has k traces.
+pub(crate) fn pass_at(pools: &[Pool]) -> Vec<PassAt> {
+    let graded: Vec<&Pool> = pools.iter().filter(|p| p.right.is_some()).collect();
+    let counts: Vec<(u64, u64)> = graded.iter().map(|p| (p.traces, p.right.unwrap_or(0))).collect();
+    let each: Vec<f64> = graded
+        .iter()
+        .filter(|p| p.traces > 0)
+        .map(|p| p.tokens as f64 / p.traces as f64)
+        .collect();
+    let mean = each.iter().sum::<f64>() / each.len().max(1) as f64;
+    budgets(pools)
+        .into_iter()
+        .filter_map(|k| {
+            Some(PassAt {
+                k: k as u64,
+                pass: mean_pass_at_k(&counts, k as u64)?,
+                tokens: k as f64 * mean,
+            })
+        })
+        .collect()
+}
+
+/// The mean over traces: pass@1 with its standard error clustered by problem.
+pub(crate) fn average(pools: &[Pool]) -> Option<tts_evals::stats::AvgAtN> {
+    let scores: Vec<Vec<f64>> = pools
+        .iter()
+        .filter_map(|p| {
+            let right = p.right?.min(p.traces);
+            Some((0..p.traces).map(|i| if i < right { 1.0 } else { 0.0 }).collect())
+        })
+        .collect();
+    avg_at_n(&scores).ok()
+}
+
+/// Each series at its largest budget against plain majority with the same budget, else against the first series.
+pub(crate) fn comparisons(decided: &[(Basis, Decided)], arms: &[Arm]) -> Vec<Compared> {
+    let groups = groups(decided);
+    let find = |arm: &Arm| {
+        groups
+            .iter()
+            .find(|g| g.basis == arm.basis && g.series == arm.series && g.decided[0].budget == arm.budget)
+    };
+    let mut all = Vec::new();
+    let first = largest(arms).into_iter().find(|a| a.accuracy.is_some());
+    for arm in largest(arms) {
+        let other = baseline(arms, arm)
+            .or_else(|| first.filter(|f| f.series != arm.series && arm.strategy != "majority" && arm.basis != Basis::Counted));
+        let Some((other, (a, b))) = other.and_then(|other| Some((other, (find(arm)?, find(other)?)))) else {
+            continue;
+        };
+        let of: BTreeMap<&str, &Decided> = b.decided.iter().map(|d| (d.problem_id.as_str(), *d)).collect();
+        let pairs: Vec<(&Decided, &Decided)> = a
+            .decided
+            .iter()
+            .filter_map(|d| Some((*d, *of.get(d.problem_id.as_str())?)))
+            .filter(|(a, b)| a.correct.is_some() && b.correct.is_some())
+            .collect();
+        let right = |d: &Decided| -> Vec<bool> { d.correct.iter().flatten().map(|c| *c == 1).collect() };
+        let (x, y): (Vec<_>, Vec<_>) = pairs.iter().map(|(a, b)| (right(a), right(b))).unzip();
+        let Ok(c) = compare(&x, &y, LEVEL, SEED) else { continue };
+        let tokens = |of: fn(&(&Decided, &Decided)) -> f64| pairs.iter().map(of).sum::<f64>();
+        let (ta, tb) = (
+            tokens(|p| p.0.tokens.iter().sum::<u64>() as f64),
+            tokens(|p| p.1.tokens.iter().sum::<u64>() as f64),
+        );
+        all.push(Compared {
+            a: format!("{}@{}", arm.series, arm.budget),
+            b: format!("{}@{}", other.series, other.budget),
+            problems: pairs.len(),
+            difference: c.difference.mean,
+            problems_interval: c.difference.problems,
+            traces_interval: (arm.resamples > 1).then_some(c.difference.traces),
+            only_a: c.only_a,
+            only_b: c.only_b,
+            p: c.p,
+            tokens: if tb > 0.0 { ta / tb } else { f64::NAN },
+        });
+    }
+    all
+}
+
+/// Each series at its largest budget.
+pub(crate) fn largest(arms: &[Arm]) -> Vec<&Arm> {
+    let mut largest: Vec<&Arm> = Vec::new();
+    for arm in arms {
+        match largest.iter_mut().find(|a| a.series == arm.series && a.basis == arm.basis) {
+            Some(known) if known.budget < arm.budget => *known = arm,
+            Some(_) => {}
+            None => largest.push(arm),
+        }
+    }
+    largest
+}
+
+/// The arms of each series that has an accuracy, by budget.
+pub(crate) fn curves(arms: &[Arm]) -> Vec<(&str, Vec<&Arm>)> {
+    let mut curves: Vec<(&str, Vec<&Arm>)> = Vec::new();
+    for arm in arms.iter().filter(|a| point(a).is_some()) {
+        match curves.iter_mut().find(|(series, _)| *series == arm.series) {
+            Some((_, arms)) => arms.push(arm),
+            None => curves.push((&arm.series, vec![arm])),
+        }
+    }
+    for (_, arms) in &mut curves {
+        arms.sort_by_key(|a| a.budget);
+    }
+    curves
+}
+
+pub(crate) fn curve_facts(arms: &[Arm]) -> Vec<CurveFacts> {
+    let curves: Vec<(String, bool, Curve)> = curves(arms)
+        .into_iter()
+        .filter(|(_, arms)| arms.len() > 1)
+        .filter_map(|(series, arms)| {
+            let points: Vec<Point> = arms.iter().filter_map(|a| point(a)).collect();
+            let plain = arms[0].strategy == "majority" || arms[0].basis == Basis::Counted;
+            Some((series.to_owned(), plain, Curve::new(&points).ok()?))
+        })
+        .collect();
+    let shared = Curve::shared(&curves.iter().map(|c| c.2.clone()).collect::<Vec<_>>()).filter(|_| curves.len() > 1);
+    let majority = curves.iter().find(|c| c.1).map(|c| &c.2);
+    curves
+        .iter()
+        .map(|(series, plain, curve)| CurveFacts {
+            series: series.clone(),
+            area: shared.and_then(|range| curve.area(range)),
+            saving: majority.filter(|_| !plain).and_then(|m| curve.saving_against(m)),
+        })
+        .collect()
+}
+
+/// What each score knows about its trace. All complete traces count, those that were cut off as wrong.
+pub(crate) fn scores(pools: &[Pool], traces: &[Traces]) -> Vec<ScoreFacts> {
+    SCORES
+        .into_iter()
+        .filter_map(|(name, statistic)| {
+            let by_problem: Vec<Vec<(f64, bool)>> = pools
+                .iter()
+                .zip(traces)
+                .filter(|(pool, _)| pool.gold.is_some())
+                .map(|(_, t)| {
+                    t.complete
+                        .iter()
+                        .filter_map(|t| Some((t.scores.get(statistic).filter(|s| s.is_finite())?, t.right?)))
+                        .collect()
+                })
+                .collect();
+            let all: Vec<(f64, bool)> = by_problem.iter().flatten().copied().collect();
+            (!all.is_empty()).then(|| ScoreFacts {
+                score: name,
+                traces: all.len(),
+                auroc: within_problem_auroc(&by_problem, BOOTSTRAP, LEVEL, SEED).ok(),
+                histogram: histogram(&all, BINS.0).ok(),
+                by_rank: right_by_rank(&all, BINS.2, LEVEL).unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// The answer with most votes among all complete traces, its votes, and its share of them.
+fn majority(traces: &Traces) -> Option<(usize, usize, f64)> {
+    let mut keys: BTreeMap<&str, (u32, usize)> = BTreeMap::new();
+    let mut ballots = Vec::new();
+    for (i, trace) in traces.complete.iter().enumerate() {
+        if let Some((_, key)) = &trace.answer {
+            let next = keys.len() as u32;
+            let class = keys.entry(key).or_insert((next, i)).0;
+            ballots.push((i as u32, ClassId(class), 1.0));
+        }
+    }
+    let tally = Tally::count(ballots)?;
+    let winner = tally.winner();
+    let (_, &(_, first)) = keys.iter().find(|(_, (class, _))| *class == winner.class.0)?;
+    Some((first, tally.ballots[0].traces, winner.share))
+}
+
+/// Winners by share: of the deciding votes of a run, else of plain majority over all complete traces.
+pub(crate) fn reliable(evidence: &Evidence) -> Option<ReliabilityFacts> {
+    let decided: Vec<(f64, bool)> = evidence.winners.iter().flatten().copied().collect();
+    let (of, winners) = if decided.is_empty() {
+        let of_pools = evidence
+            .traces
+            .iter()
+            .flatten()
+            .zip(&evidence.pools)
+            .filter(|(_, p)| p.gold.is_some());
+        let winners = of_pools.filter_map(|(traces, _)| {
+            let (first, _, share) = majority(traces)?;
+            Some((share, traces.complete[first].right?))
+        });
+        ("plain majority over all complete traces of a problem", winners.collect())
+    } else {
+        ("the vote that decided, as weighted by the strategy", decided)
+    };
+    let diagram = reliability(&winners, BINS.1, LEVEL).ok()?;
+    Some(ReliabilityFacts {
+        of: of.to_owned(),
+        diagram,
+    })
+}
+
+pub(crate) fn problems(evidence: &Evidence, arms: &[Arm]) -> Vec<ProblemRow> {
+    let groups = groups(&evidence.decided);
+    let shown: Vec<(&str, BTreeMap<&str, &Decided>)> = largest(arms)
+        .into_iter()
+        .filter_map(|arm| {
+            let group = groups
+                .iter()
+                .find(|g| g.basis == arm.basis && g.series == arm.series && g.decided[0].budget == arm.budget)?;
+            Some((
+                arm.series.as_str(),
+                group.decided.iter().map(|d| (d.problem_id.as_str(), *d)).collect(),
+            ))
+        })
+        .collect();
+    let row = |(i, pool): (usize, &Pool)| {
+        let traces = evidence.traces.as_ref().map(|t| &t[i]);
+        let share = |d: &Decided| {
+            d.correct
+                .as_ref()
+                .map(|c| c.iter().map(|c| f64::from(*c)).sum::<f64>() / c.len() as f64)
+        };
+        ProblemRow {
+            id: pool.problem_id.clone(),
+            gold: pool.gold.clone(),
+            traces: pool.traces,
+            answered: pool.answered,
+            right: pool.right,
+            majority: traces.and_then(|t| {
+                let (first, votes, _) = majority(t)?;
+                let answer = t.complete[first].answer.as_ref()?.0.clone();
+                Some(Winner { answer, votes })
+            }),
+            decided: shown
+                .iter()
+                .map(|(series, of)| ((*series).to_owned(), of.get(pool.problem_id.as_str()).and_then(|d| share(d))))
+                .collect(),
+            mean_tokens: (pool.traces > 0).then(|| pool.tokens as f64 / pool.traces as f64),
+        }
+    };
+    evidence.pools.iter().enumerate().map(row).collect()
+}

@@ -1,0 +1,344 @@
+//! One problem's traces over time: decided once more over the record, to see when each began, when it ended, and why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+use tts_evals::answer::ReadAnswer;
+use tts_strategies::windows::{GroupWindow, auto_window};
+use tts_strategies::{Fate, Preset, TraceId};
+
+use super::ReportError;
+use super::evidence::Evidence;
+use crate::backend::Recorded;
+use crate::run::{PoolProblem, outside};
+use crate::solve::{Bounds, Decode, Outside, Phase, Problem, Rules, Setup, Token, TraceRecord};
+
+/// Points of a trace's line that are kept: of each stretch the lowest, so that no dip is lost.
+const POINTS: usize = 160;
+
+/// One problem's traces over time.
+#[derive(Clone, Debug, Serialize)]
+pub struct Timeline {
+    /// The problem.
+    pub problem: String,
+    /// The strategy that decided.
+    pub strategy: String,
+    /// Traces that might be launched.
+    pub budget: usize,
+    /// Traces in flight at once.
+    pub slots: usize,
+    /// Tokens in a group.
+    pub window: Option<usize>,
+    /// The bar below which a trace stops.
+    pub threshold: Option<f64>,
+    /// When the bar was set.
+    pub bar_tick: Option<u64>,
+    /// Ticks in all.
+    pub ticks: u64,
+    /// The answer.
+    pub answer: Option<String>,
+    /// Whether it is right.
+    pub correct: Option<bool>,
+    /// The traces by index.
+    pub lanes: Vec<Lane>,
+    /// What a reader must know about this picture.
+    pub notes: Vec<String>,
+}
+
+/// A trace.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lane {
+    /// Its index.
+    pub trace: TraceId,
+    /// The tick before its first token.
+    pub from: u64,
+    /// The tick of its last token.
+    pub to: u64,
+    /// Its tokens.
+    pub tokens: u64,
+    /// The book that its tokens are in.
+    pub fate: Fate,
+    /// Its answer.
+    pub answer: Option<String>,
+    /// Whether that is right; `None` for traces that were stopped or cancelled, and without a gold answer.
+    pub right: Option<bool>,
+    /// Its lowest group as far as it ran.
+    pub lowest: Option<f64>,
+    /// Group confidence: (index of the group's last token, mean), thinned out.
+    pub groups: Vec<(u32, f32)>,
+}
+
+/// How a problem is decided for the picture.
+struct Plan {
+    preset: Preset,
+    budget: usize,
+    slots: usize,
+    max_total_tokens: Option<u64>,
+    scripted: Vec<Outside>,
+    expected: Option<u64>,
+}
+
+/// Texts are in the record; a trace that this run cuts shorter needs none.
+struct NoText;
+
+impl Decode for NoText {
+    fn decode(&self, _: &[u32]) -> String {
+        String::new()
+    }
+}
+
+/// The picture of a problem, or of the one that shows most; `None` where no trace is recorded.
+pub(crate) fn timeline(evidence: &Evidence, wanted: Option<&str>, warnings: &mut Vec<String>) -> Result<Option<Timeline>, ReportError> {
+    let Some(recorded) = &evidence.recorded else { return Ok(None) };
+    let Some(at) = choose(evidence, wanted)? else { return Ok(None) };
+    let pool = &evidence.pools[at];
+    let Some(problem) = recorded.pool().problems().iter().find(|p| p.id == pool.problem_id) else {
+        return Ok(None);
+    };
+    let Some(plan) = plan(evidence, recorded, problem)? else {
+        warnings.push("no strategy that this version knows decided here, so no problem's traces are drawn over time".to_owned());
+        return Ok(None);
+    };
+    let records = recorded.with_tokens(problem, &recorded.traces(problem)?)?;
+    if records.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(decide(evidence, plan, &pool.problem_id, pool.gold.as_deref(), records)))
+}
+
+/// Index of the problem.
+fn choose(evidence: &Evidence, wanted: Option<&str>) -> Result<Option<usize>, ReportError> {
+    if let Some(id) = wanted {
+        let at = evidence.pools.iter().position(|p| p.problem_id == id);
+        return at.map(Some).ok_or_else(|| ReportError::NoSuchProblem {
+            path: evidence.path.clone(),
+            problem: id.to_owned(),
+        });
+    }
+    // something stopped, then as many right as wrong traces
+    let stopping = evidence.decided.iter().filter(|(_, d)| d.trace_fates.stopped > 0);
+    let stopped: BTreeSet<&str> = stopping.map(|(_, d)| d.problem_id.as_str()).collect();
+    let telling = |i: &usize| {
+        let pool = &evidence.pools[*i];
+        let stops = stopped.contains(pool.problem_id.as_str());
+        let right = pool.right.unwrap_or(0);
+        (
+            stops,
+            right.min(pool.traces.saturating_sub(right)),
+            pool.traces,
+            std::cmp::Reverse(*i),
+        )
+    };
+    Ok((0..evidence.pools.len()).max_by_key(telling))
+}
+
+/// A preset as it stands in a manifest or a header.
+fn preset(value: &Value) -> Option<Preset> {
+    let name = value["name"].as_str()?;
+    let file = serde_json::json!({ "kind": value["kind"], "description": value["description"], "settings": value["settings"] });
+    let text = toml::to_string(&file).ok()?;
+    Preset::from_toml(&text, name).ok().map(|preset| Preset {
+        name: name.to_owned(),
+        ..preset
+    })
+}
+
+fn plan(evidence: &Evidence, recorded: &Recorded, problem: &PoolProblem) -> Result<Option<Plan>, ReportError> {
+    if let Some(header) = &evidence.header {
+        let most = header.budgets.iter().copied().max().unwrap_or(1).max(1);
+        let budget = most.min(problem.traces.max(1));
+        let presets: Vec<Preset> = header.strategies.iter().filter_map(preset).collect();
+        let watches = presets
+            .iter()
+            .position(|p| matches!(p.settings, tts_strategies::Settings::DeepconfOnline(_)))
+            .unwrap_or(0);
+        let slots = header.slots.first().copied().flatten().unwrap_or(64).clamp(1, budget);
+        return Ok(presets.into_iter().nth(watches).map(|preset| Plan {
+            preset,
+            budget,
+            slots,
+            max_total_tokens: None,
+            scripted: Vec::new(),
+            expected: None,
+        }));
+    }
+    let lines = match recorded.pool().decided() {
+        Some(decided) => decided.every_decided(&problem.id)?,
+        None => Vec::new(),
+    };
+    // the newest in which a bar was set, else the newest
+    let line = lines.iter().rev().find(|l| l["threshold"].is_number()).or(lines.last());
+    let Some(line) = line else {
+        let budget = problem.traces.max(1);
+        return Ok(Preset::named("majority").ok().map(|preset| Plan {
+            preset,
+            budget,
+            slots: budget.min(64),
+            max_total_tokens: None,
+            scripted: Vec::new(),
+            expected: None,
+        }));
+    };
+    let decisions = &line["decisions"];
+    let number = |value: &Value| value.as_u64().map(|n| n as usize).filter(|n| *n > 0);
+    let budget = number(&decisions["traces"]).unwrap_or_else(|| problem.traces.max(1));
+    Ok(preset(&decisions["strategy"]).map(|preset| Plan {
+        preset,
+        budget,
+        slots: number(&line["slots"]).unwrap_or(64).clamp(1, budget),
+        max_total_tokens: decisions["max_total_tokens"].as_u64(),
+        scripted: outside(line),
+        expected: line["tokens"]["generated"].as_u64(),
+    }))
+}
+
+fn decide(evidence: &Evidence, plan: Plan, id: &str, gold: Option<&str>, records: Vec<Arc<TraceRecord>>) -> Timeline {
+    let reader = evidence.reader();
+    let lengths: Vec<usize> = records.iter().map(|r| r.tokens).collect();
+    let max_tokens = lengths.iter().copied().max().unwrap_or(1).max(1);
+    let name = plan.preset.name.clone();
+    let mut problem = Problem::new(Setup {
+        id: id.to_owned(),
+        strategy: plan.preset.build(),
+        reader: Arc::new(evidence.reader()),
+        decode: Arc::new(NoText),
+        rules: Arc::new(Rules {
+            max_tokens,
+            ..Rules::default()
+        }),
+        bounds: Bounds {
+            traces: plan.budget,
+            slots: plan.slots,
+            max_total_tokens: plan.max_total_tokens,
+        },
+        recorded: records,
+        scripted: plan.scripted,
+    });
+    let (mut from, mut ended, mut missing, mut bar_tick) = (BTreeMap::new(), Vec::new(), 0usize, None);
+    while !problem.is_over() {
+        for row in problem.live() {
+            from.entry(row.trace()).or_insert(problem.ticks());
+        }
+        problem.tick(|_, _| {
+            missing += 1;
+            Token::Broken
+        });
+        if bar_tick.is_none() && problem.bar().0.is_some() {
+            bar_tick = Some(problem.ticks());
+        }
+        ended.extend(problem.take_ended().into_iter().map(|r| (problem.ticks(), r)));
+    }
+    ended.extend(problem.take_ended().into_iter().map(|r| (problem.ticks(), r)));
+    let (threshold, window) = problem.bar();
+    let all: Vec<TraceRecord> = ended.iter().map(|(_, r)| r.clone()).collect();
+    let decided = problem.decide(&all);
+    drop(all);
+    let threshold = threshold.or(decided.decision.threshold);
+    let window = window.or(decided.decision.window).or_else(|| auto_window(&lengths));
+    ended.sort_by_key(|(_, r)| r.trace);
+    let lanes: Vec<Lane> = ended
+        .into_iter()
+        .filter(|(_, r)| r.tokens > 0 || from.contains_key(&r.trace))
+        .map(|(to, record)| {
+            let fate = record.finish.fate(record.phase == Phase::Warmup);
+            let complete = matches!(fate, Fate::Warmup | Fate::Finished | Fate::Truncated);
+            let right = gold
+                .filter(|_| complete)
+                .map(|gold| fate != Fate::Truncated && record.answer.as_ref().is_some_and(|answer| reader.grade(answer, gold).equal));
+            let (groups, lowest) = thinned(&record.arrays.confidence, window.unwrap_or(1));
+            Lane {
+                trace: record.trace,
+                from: from.get(&record.trace).copied().unwrap_or(to),
+                to,
+                tokens: record.tokens as u64,
+                fate,
+                answer: record.answer,
+                right,
+                lowest,
+                groups,
+            }
+        })
+        .collect();
+    let mut notes = Vec::new();
+    if missing > 0 {
+        notes.push(format!(
+            "{missing}: traces whose record ends before the strategy is through with them count as failed here"
+        ));
+    }
+    if let Some(expected) = plan.expected.filter(|e| *e != decided.tokens.total()) {
+        notes.push(format!(
+            "the record gives {} tokens where the run spent {expected}: the picture is not the run's own, to the last tick",
+            decided.tokens.total()
+        ));
+    }
+    Timeline {
+        problem: id.to_owned(),
+        strategy: name,
+        budget: plan.budget,
+        slots: plan.slots,
+        window,
+        threshold,
+        bar_tick,
+        ticks: decided.ticks,
+        correct: gold.map(|gold| decided.answer.as_ref().is_some_and(|answer| reader.grade(answer, gold).equal)),
+        answer: decided.answer,
+        lanes,
+        notes,
+    }
+}
+
+/// The group means of a trace, thinned out, and the lowest of all.
+fn thinned(confidence: &[f32], window: usize) -> (Vec<(u32, f32)>, Option<f64>) {
+    let mut groups = GroupWindow::new(window);
+    let stretch = confidence.len().div_ceil(POINTS).max(1);
+    let mut points: Vec<(u32, f32)> = Vec::new();
+    let mut lowest: Option<f64> = None;
+    for (i, c) in confidence.iter().enumerate() {
+        let Some(mean) = groups.push(*c) else { continue };
+        lowest = Some(lowest.map_or(mean, |l: f64| l.min(mean)));
+        let point = (i as u32, mean as f32);
+        match points.last_mut() {
+            Some(last) if last.0 as usize / stretch == i / stretch => {
+                if point.1 < last.1 {
+                    *last = point;
+                }
+            }
+            _ => points.push(point),
+        }
+    }
+    (points, lowest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinning_keeps_every_dip() {
+        let mut confidence = vec![10.0f32; 10_000];
+        confidence[5003] = 1.0;
+        let (points, lowest) = thinned(&confidence, 1);
+        assert!(points.len() <= POINTS + 1, "{}", points.len());
+        assert!(points.contains(&(5003, 1.0)));
+        assert_eq!(lowest, Some(1.0));
+        assert!(points.windows(2).all(|w| w[0].0 < w[1].0));
+        assert_eq!(thinned(&[], 4), (vec![], None));
+        assert_eq!(thinned(&[1.0, 2.0], 4), (vec![], None), "no window is full");
+        let (points, lowest) = thinned(&[f32::NAN, 3.0], 1);
+        assert_eq!((points, lowest), (vec![(1, 3.0)], Some(3.0)));
+    }
+
+    #[test]
+    fn a_preset_comes_back_from_a_manifest() {
+        for name in tts_strategies::names() {
+            let shipped = Preset::named(name).expect("shipped");
+            assert_eq!(preset(&serde_json::to_value(&shipped).expect("plain data")), Some(shipped));
+        }
+        assert_eq!(
+            preset(&serde_json::json!({ "name": "x", "kind": "unheard-of", "settings": {} })),
+            None
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! `tts report` and `tts pilot`.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::{path, ran, refused};
+
+#[test]
+fn a_report_in_every_form() {
+    let run = path("report/run");
+    let plain = ran(&["report", &run]).out;
+    for part in [
+        "Strategies",
+        "deepconf-low",
+        "Tokens a problem, by fate",
+        "AUROC",
+        "pass@12",
+        "keep_top",
+        "prompter",
+    ] {
+        assert!(plain.contains(part), "{part}");
+    }
+    assert!(ran(&["report", &run, "--markdown"]).out.starts_with("# run "));
+    let csv = ran(&["report", &run, "--csv"]).out;
+    assert!(csv.starts_with("series,strategy,slots,budget,accuracy.mean,"), "{csv}");
+    assert_eq!(ran(&["report", &run, "--csv", "problems"]).out.lines().count(), 7);
+    let objects = ran(&["report", &run, "--json"]).objects();
+    assert_eq!((objects.len(), objects[0]["counts"]["problems"].as_u64()), (1, Some(6)));
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let ran = ran(&[
+        "report",
+        &run,
+        "--html",
+        &at("page.html"),
+        "--plots",
+        &at("plots"),
+        "--problem",
+        objects[0]["problems"][0]["id"].as_str().unwrap(),
+    ]);
+    assert_eq!(ran.out, "", "files were asked for");
+    assert!(fs::read_to_string(at("page.html")).unwrap().starts_with("<!doctype html>"));
+    let plots: Vec<_> = fs::read_dir(at("plots"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for name in ["accuracy-tokens.svg", "accuracy-tokens.png", "traces-confidence.svg", "fates.png"] {
+        assert!(plots.iter().any(|p| p == name), "{name}: {plots:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_reported_is_refused() {
+    let run = path("report/run");
+    refused(&["report", "no/such/folder"], &["no/such/folder", "run folder"]);
+    refused(&["report", &run, "--problem", "nobody"], &["nobody"]);
+    refused(
+        &["report", &run, "--html", "/no/such/folder/page.html"],
+        &["page.html", "cannot be written"],
+    );
+    refused(&["pilot"], &["--data"]);
+    refused(&["pilot", "--replay", "no/such/folder"], &["no/such/folder"]);
+    refused(&["pilot", "--replay", &run, "--margin", "2"], &["--margin"]);
+}
+
+#[test]
+fn a_pilot_live_and_over_its_own_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("run").to_str().unwrap().to_owned();
+    let live = ran(&[
+        "pilot",
+        "--data",
+        "heldout",
+        "--problems",
+        "3",
+        "--traces",
+        "4",
+        "--budget",
+        "4",
+        "--max-tokens",
+        "120",
+        "--run",
+        &dir,
+        "--json",
+    ]);
+    let live = live.objects().remove(0);
+    assert_eq!(
+        (live["problems"].as_u64(), live["traces"].as_u64(), live["whole"].as_u64()),
+        (Some(3), Some(12), Some(600))
+    );
+    assert!(live["seconds"].as_f64().unwrap() > 0.0);
+    let again = ran(&["pilot", "--replay", &dir, "--data", "heldout", "--budget", "4", "--json"])
+        .objects()
+        .remove(0);
+    let settled = |mut v: Value| {
+        v.as_object_mut().unwrap().remove("seconds");
+        v
+    };
+    assert_eq!(
+        settled(live),
+        settled(again),
+        "deciding over the recording gives what the live pilot gave"
+    );
+    let words = ran(&["pilot", "--replay", &dir, "--budget", "4"]).out;
+    for part in ["adaptive-consistency", "--slots", "the whole set", "evidence"] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+}
