@@ -581,7 +581,12 @@ impl Problem {
         let mut extractions = std::collections::BTreeMap::new();
         for record in by_trace.iter().filter(|r| is_natural(r.finish)) {
             *extractions
-                .entry(record.extraction.clone().unwrap_or_else(|| if record.answer.is_some() { "given" } else { "none" }.to_owned()))
+                .entry(
+                    record
+                        .extraction
+                        .clone()
+                        .unwrap_or_else(|| if record.answer.is_some() { "given" } else { "none" }.to_owned()),
+                )
                 .or_insert(0) += 1;
         }
         Decided {
