@@ -3,6 +3,7 @@
 //! The front door is [`Runner`]: open a model ([`Loaded`]), choose [`Settings`], solve. `examples/` shows it in a dozen lines.
 
 pub mod backend;
+pub mod bench;
 pub mod engine;
 mod error;
 pub mod hub;

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tts_strategies::{
-    Decision, Finish, Limits, Needs, Next, Outside, PoolKind, Preset, Step, Strategy, Tally, TokenScalars, TraceId, TraceOutcome, TraceScores, VoteKind, Voter,
-    Watching,
+    Decision, Finish, Limits, Needs, Next, Outside, PoolKind, Preset, Step, Strategy, Tally, TokenScalars, TraceId, TraceOutcome,
+    TraceScores, VoteKind, Voter, Watching,
 };
 
 use process::Process;
@@ -47,9 +47,21 @@ pub struct PolicyError {
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Said<'a> {
-    Hello { protocol: u32 },
-    Begin { traces: usize, slots: usize, max_tokens: usize },
-    Finished { trace: TraceId, finish: Finish, tokens: usize, class: Option<u32>, scores: &'a TraceScores },
+    Hello {
+        protocol: u32,
+    },
+    Begin {
+        traces: usize,
+        slots: usize,
+        max_tokens: usize,
+    },
+    Finished {
+        trace: TraceId,
+        finish: Finish,
+        tokens: usize,
+        class: Option<u32>,
+        scores: &'a TraceScores,
+    },
     Decide,
 }
 
@@ -134,8 +146,13 @@ impl Policy {
         let answer = process.ask(line).map_err(|what| self.failed(what))?;
         serde_json::from_str(&answer).map_err(|e| {
             let shown: String = answer.chars().take(120).collect();
-            let event = serde_json::to_value(said).ok().and_then(|v| v["event"].as_str().map(str::to_owned)).unwrap_or_default();
-            self.failed(format!("answered `{shown}` to the event {event}, which is not what is expected there: {e}"))
+            let event = serde_json::to_value(said)
+                .ok()
+                .and_then(|v| v["event"].as_str().map(str::to_owned))
+                .unwrap_or_default();
+            self.failed(format!(
+                "answered `{shown}` to the event {event}, which is not what is expected there: {e}"
+            ))
         })
     }
 }
@@ -182,7 +199,11 @@ pub fn preset_within(command: &str, patience: Duration) -> Result<Preset, Policy
             Arc::new(move |name| Box::new(Exec::new(name, policy.clone())))
         },
     };
-    Ok(Preset::outside(format!("exec:{}", outside.command), "decided by a command", outside))
+    Ok(Preset::outside(
+        format!("exec:{}", outside.command),
+        "decided by a command",
+        outside,
+    ))
 }
 
 /// Digest of the files among the words of a command.
@@ -255,8 +276,10 @@ impl Exec {
                 self.complain(format!("lets trace {trace} vote, which has not ended with an answer"));
                 return None;
             };
-            if !(weight >= 0.0 && weight.is_finite()) || !seen.insert(trace) {
-                self.complain(format!("gives trace {trace} the weight {weight}: each trace votes once, with a weight of at least 0"));
+            if !(weight >= 0.0 && weight.is_finite() && seen.insert(trace)) {
+                self.complain(format!(
+                    "gives trace {trace} the weight {weight}: each trace votes once, with a weight of at least 0"
+                ));
                 return None;
             }
             counted.push((trace, self.voters[at].class, weight));
@@ -283,7 +306,10 @@ impl Strategy for Exec {
             max_tokens: limits.max_tokens,
         };
         match self.ask(&said) {
-            Some(Move { launch: Some(n), done: false }) if n > 0 => n.min(limits.traces),
+            Some(Move {
+                launch: Some(n),
+                done: false,
+            }) if n > 0 => n.min(limits.traces),
             Some(_) => {
                 self.complain("must answer the event begin with {\"launch\": N}, at least 1");
                 limits.traces.min(1)
@@ -293,12 +319,20 @@ impl Strategy for Exec {
     }
 
     fn watching(&self, _: TraceId) -> Watching {
-        if self.failure.borrow().is_some() { Watching::EveryToken } else { Watching::Nothing }
+        if self.failure.borrow().is_some() {
+            Watching::EveryToken
+        } else {
+            Watching::Nothing
+        }
     }
 
     fn observe(&mut self, _: TraceId, _: &TokenScalars) -> Step {
         // After a failure no token more than need be.
-        if self.failure.borrow().is_some() { Step::Stop } else { Step::Continue }
+        if self.failure.borrow().is_some() {
+            Step::Stop
+        } else {
+            Step::Continue
+        }
     }
 
     fn finished(&mut self, o: &TraceOutcome<'_>) -> Next {
@@ -310,7 +344,14 @@ impl Strategy for Exec {
         let class = o.class.filter(|_| counts);
         if let Some(class) = class {
             let at = self.voters.partition_point(|v| v.trace < o.trace);
-            self.voters.insert(at, Voter { trace: o.trace, class, scores });
+            self.voters.insert(
+                at,
+                Voter {
+                    trace: o.trace,
+                    class,
+                    scores,
+                },
+            );
         }
         let said = Said::Finished {
             trace: o.trace,
@@ -321,7 +362,10 @@ impl Strategy for Exec {
         };
         match self.ask(&said) {
             Some(Move { launch: None, done: false }) => Next::Wait,
-            Some(Move { launch: Some(n), done: false }) => Next::Launch(n),
+            Some(Move {
+                launch: Some(n),
+                done: false,
+            }) => Next::Launch(n),
             Some(Move { launch: None, done: true }) => {
                 self.done = true;
                 Next::Done

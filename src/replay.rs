@@ -56,7 +56,9 @@ impl Replay {
         };
         for (flag, number) in [("traces", settings.traces), ("slots", settings.slots)] {
             if number == Some(0) {
-                return Err(Error::Setting(format!("--{flag} 0 leaves nothing to decide over: it must be at least 1")));
+                return Err(Error::Setting(format!(
+                    "--{flag} 0 leaves nothing to decide over: it must be at least 1"
+                )));
             }
         }
         Ok(Self {
@@ -96,7 +98,11 @@ impl Replay {
                 && is("slots", Some(slots as u64))
                 && (max_total_tokens.is_none() || is("max_total_tokens", max_total_tokens))
         };
-        let line = self.recorded.pool().decided().and_then(|d| d.newest(&problem.id, same).ok().flatten());
+        let line = self
+            .recorded
+            .pool()
+            .decided()
+            .and_then(|d| d.newest(&problem.id, same).ok().flatten());
         let Some(line) = line else {
             let bounds = Bounds {
                 traces,
@@ -125,10 +131,14 @@ impl Replay {
     pub fn solve(&self, problem: &PoolProblem) -> Result<Solved, Error> {
         let (bounds, scripted) = self.bounds(problem);
         let mut records = self.recorded.traces(problem)?;
-        let mut replayed = self.recorded.decide(&problem.id, &records, self.strategy.build(), &bounds, &scripted)?;
+        let mut replayed = self
+            .recorded
+            .decide(&problem.id, &records, self.strategy.build(), &bounds, &scripted)?;
         if replayed.problem.blind() > 0 {
             records = self.recorded.with_tokens(problem, &records)?;
-            replayed = self.recorded.decide(&problem.id, &records, self.strategy.build(), &bounds, &scripted)?;
+            replayed = self
+                .recorded
+                .decide(&problem.id, &records, self.strategy.build(), &bounds, &scripted)?;
         }
         let mut outcome = self.recorded.outcome(problem, replayed)?;
         self.say_what_is_missing(problem, &mut outcome);
@@ -142,6 +152,14 @@ impl Replay {
         };
         let reader = self.recorded.reader();
         Ok(Solved::of(outcome, about, |answer, gold| reader.grade(answer, gold).equal))
+    }
+
+    /// The texts of a problem's recorded traces, where they were recorded.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn texts(&self, problem: &PoolProblem) -> Result<Vec<Option<String>>, Error> {
+        Ok(self.recorded.texts(problem)?)
     }
 
     fn say_what_is_missing(&self, problem: &PoolProblem, outcome: &mut Outcome) {
@@ -167,11 +185,7 @@ pub(crate) fn gold(given: &BTreeMap<String, String>, pool: &Pool, problem: &Pool
         let line = pool.decided()?.last_decided(&problem.id).ok().flatten()?;
         line["gold"].as_str().map(str::to_owned)
     };
-    given
-        .get(&problem.id)
-        .cloned()
-        .or_else(|| problem.gold.clone())
-        .or_else(graded)
+    given.get(&problem.id).cloned().or_else(|| problem.gold.clone()).or_else(graded)
 }
 
 /// A preset as it stands in manifests, without its words.

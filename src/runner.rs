@@ -66,6 +66,8 @@ pub struct Watch {
     pub events: Option<broadcast::Sender<Event>>,
     /// Where ended traces go as they end.
     pub records: Option<RecordSink>,
+    /// How often traces in flight go there too.
+    pub checkpoint: Option<Duration>,
     /// Traces of an earlier run of the same settings.
     pub recorded: Vec<Arc<TraceRecord>>,
     /// What came from outside then.
@@ -256,6 +258,7 @@ impl Runner {
         let Watch {
             events,
             records,
+            checkpoint,
             recorded,
             scripted,
             interrupt,
@@ -271,6 +274,7 @@ impl Runner {
             interrupt,
             events,
             records,
+            checkpoint,
         };
         let outcome = engine.run(job).await?;
         Ok(Solved::new(self, problem, outcome, engine.plan()))

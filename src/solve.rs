@@ -22,8 +22,8 @@ use tts_strategies::{Decision, Fate, Finish, Limits, Next, Step, Strategy, Trace
 
 use crate::engine::sampler::Drawn;
 use answers::Classes;
-pub(crate) use record::{Digest, how_found};
 pub use record::{Arrays, Phase, TraceRecord};
+pub(crate) use record::{Digest, how_found};
 pub(crate) use row::is_natural;
 pub use row::{Row, Rules};
 
@@ -328,6 +328,12 @@ impl Problem {
         std::mem::take(&mut self.ended)
     }
 
+    /// The traces in flight as they are, for those that are beyond their record: a run that is killed goes on from there.
+    pub fn snapshot(&self) -> impl Iterator<Item = TraceRecord> + '_ {
+        let of = |row: &Row| row.snapshot(&self.id, self.strategy.is_warmup(row.trace()));
+        self.rows.iter().filter_map(of)
+    }
+
     /// From the next tick on, `slots` traces are in flight at once. Rows beyond them wait.
     pub fn set_slots(&mut self, slots: usize) {
         self.bounds.slots = slots.max(1);
@@ -357,7 +363,7 @@ impl Problem {
         for i in 0..live {
             let row = &self.rows[i];
             let token = row.recorded_next().unwrap_or_else(|| next(i, row));
-            self.rows[i].push(token);
+            self.rows[i].push(token, &self.rules);
         }
         self.live_tokens += self.rows[..live].iter().filter(|r| !r.is_broken()).count() as u64;
         let mut done = false;
@@ -413,7 +419,11 @@ impl Problem {
             Watching::Nothing => return Step::Continue,
             Watching::Below { window, bar } => {
                 if let Some(crossing) = row.crossing(window, bar) {
-                    return if crossing == Some(row.tokens()) { Step::Stop } else { Step::Continue };
+                    return if crossing == Some(row.tokens()) {
+                        Step::Stop
+                    } else {
+                        Step::Continue
+                    };
                 }
             }
             _ => {}
@@ -421,7 +431,7 @@ impl Problem {
         self.blind += u64::from(row.is_blind());
         let mut step = Step::Continue;
         let trace = row.trace();
-        for scalars in row.to_show() {
+        for scalars in row.unseen() {
             step = self.strategy.observe(trace, &scalars);
         }
         step
@@ -571,7 +581,12 @@ impl Problem {
         let mut extractions = std::collections::BTreeMap::new();
         for record in by_trace.iter().filter(|r| is_natural(r.finish)) {
             *extractions
-                .entry(record.extraction.clone().unwrap_or_else(|| "none".to_owned()))
+                .entry(
+                    record
+                        .extraction
+                        .clone()
+                        .unwrap_or_else(|| if record.answer.is_some() { "given" } else { "none" }.to_owned()),
+                )
                 .or_insert(0) += 1;
         }
         Decided {

@@ -5,13 +5,19 @@ use crate::data::Fields;
 use serde::Deserialize;
 
 /// The tasks that come with the crate, as (name, TOML).
-const BUNDLED: [(&str, &str); 6] = [
+const BUNDLED: [(&str, &str); 12] = [
     ("heldout", include_str!("../tasks/heldout.toml")),
     ("aime24", include_str!("../tasks/aime24.toml")),
     ("aime25", include_str!("../tasks/aime25.toml")),
     ("aime26", include_str!("../tasks/aime26.toml")),
+    ("hmmt25", include_str!("../tasks/hmmt25.toml")),
+    ("hmmt26", include_str!("../tasks/hmmt26.toml")),
+    ("brumo25", include_str!("../tasks/brumo25.toml")),
+    ("amo-bench", include_str!("../tasks/amo-bench.toml")),
     ("math500", include_str!("../tasks/math500.toml")),
     ("gsm8k", include_str!("../tasks/gsm8k.toml")),
+    ("gpqa-diamond", include_str!("../tasks/gpqa-diamond.toml")),
+    ("mmlu-pro", include_str!("../tasks/mmlu-pro.toml")),
 ];
 
 /// A task: everything about a problem set but the problems.
@@ -79,10 +85,25 @@ pub struct TaskData {
     pub hub: Option<String>,
     /// The file in it.
     pub file: Option<String>,
-    /// SHA-256 of that file, in hexadecimal, where it is known for certain.
+    /// SHA-256 of that file, in hexadecimal, where it is known for certain; another file is refused.
     pub sha256: Option<String>,
+    /// SHA-256 of the set's answers ([`Dataset::answers_digest`](crate::data::Dataset::answers_digest)): the same for every
+    /// faithful copy, so that a corrupt or another one is noticed.
+    pub answers: Option<String>,
+    /// Only the problems whose field has one of these values.
+    pub keep: Option<Keep>,
     /// Names of its fields, where they are not the usual ones.
     pub fields: Fields,
+}
+
+/// Which problems of a set are kept.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// The field that decides.
+    pub field: String,
+    /// Its values in the problems kept.
+    pub values: Vec<String>,
 }
 
 /// A task that cannot be used.

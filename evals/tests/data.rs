@@ -86,3 +86,121 @@ fn selecting() {
     let unknown = data.select(&["z".to_owned()], None).expect_err("unknown").to_string();
     assert!(unknown.contains("the id z") && unknown.contains("a, b, c"));
 }
+
+const SNAPPY: &[u8] = include_bytes!("fixtures/snappy.parquet");
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_gives_the_rows_that_were_written() {
+    let set = load(SNAPPY, "set.parquet", &Fields::default()).expect("a readable set");
+    let read: Vec<_> = set
+        .problems
+        .iter()
+        .map(|p| (p.id.as_str(), p.problem.as_str(), p.answer.as_deref()))
+        .collect();
+    assert_eq!(
+        read,
+        [
+            ("60", "What is $1+1$?", Some("2")),
+            ("61", "What is \\frac12 + 1?", Some("\\frac{3}{2}")),
+            ("62", "Zwei Fünftel?", Some("0.4")),
+            ("63", "None?", None),
+        ]
+    );
+    let first = &set.problems[0].extra;
+    assert_eq!(first["score"], 1.5);
+    assert_eq!(first["tags"], serde_json::json!(["a", "b"]));
+    assert_eq!(first["meta"], serde_json::json!({"year": 2024, "easy": true}));
+    assert_eq!(set.problems[2].extra["score"], serde_json::Value::Null);
+    assert!(set.warnings.is_empty());
+    // Uncompressed and without dictionaries; gzip, two row groups, pages of the second version.
+    for other in [
+        &include_bytes!("fixtures/plain.parquet")[..],
+        &include_bytes!("fixtures/gzip-groups.parquet")[..],
+    ] {
+        assert_eq!(
+            load(other, "set.parquet", &Fields::default()).expect("a readable set").problems,
+            set.problems
+        );
+    }
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_that_cannot_be_read_gets_a_sentence() {
+    let zstd = error(include_bytes!("fixtures/zstd.parquet"));
+    assert!(zstd.starts_with("set.jsonl, ") && zstd.contains("compressed by zstd"), "{zstd}");
+    assert!(error(b"PAR1....").contains("set.jsonl, the parquet file: not readable"));
+    // Cut anywhere, or with a byte changed anywhere: a set or a sentence, never a panic.
+    for at in 4..SNAPPY.len() {
+        let _ = load(&SNAPPY[..at], "cut", &Fields::default());
+        for flip in [0x01, 0x80, 0xff] {
+            let mut damaged = SNAPPY.to_vec();
+            damaged[at] ^= flip;
+            let _ = load(&damaged, "damaged", &Fields::default());
+        }
+    }
+}
+
+#[test]
+fn choices_are_written_under_the_question() {
+    let task = tts_evals::task::Task::named("gpqa-diamond").expect("a task");
+    let csv = "Record ID,Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3\n\
+        r1,Which?,right,wrong 1,wrong 2,wrong 3\nr2,Which?,right,wrong 1,wrong 2,wrong 3\nr3,Which?,right,wrong 1,wrong 2,wrong 3\n";
+    let set = load(csv.as_bytes(), "set.csv", &task.data.fields).expect("a readable set");
+    let mut orders = std::collections::BTreeSet::new();
+    for p in &set.problems {
+        let letter = p.answer.as_deref().expect("a letter");
+        assert!(p.problem.starts_with("Which?\n\nA) "), "{}", p.problem);
+        assert!(p.problem.contains(&format!("{letter}) right")), "{} {letter}", p.problem);
+        assert_eq!(p.problem.lines().count(), 6);
+        orders.insert(p.problem.clone());
+    }
+    assert!(orders.len() > 1, "each problem has an order of its own");
+    assert_eq!(
+        set,
+        load(csv.as_bytes(), "set.csv", &task.data.fields).expect("a readable set"),
+        "the same every time"
+    );
+    let missing = load(
+        b"Record ID,Question,Correct Answer\nr1,Which?,right\n",
+        "set.csv",
+        &task.data.fields,
+    );
+    assert!(
+        missing
+            .expect_err("no options")
+            .to_string()
+            .contains("\"Incorrect Answer 1\" holds no option")
+    );
+
+    let task = tts_evals::task::Task::named("mmlu-pro").expect("a task");
+    let line = br#"{"question_id": 1, "question": "Which?", "options": ["red", "green"], "answer": "B"}"#;
+    let set = load(line, "set.jsonl", &task.data.fields).expect("a readable set");
+    assert_eq!(set.problems[0].problem, "Which?\n\nA) red\nB) green");
+    assert_eq!(set.problems[0].answer.as_deref(), Some("B"));
+    let odd = br#"{"question_id": 1, "question": "Which?", "options": "red", "answer": "B"}"#;
+    assert!(
+        load(odd, "set.jsonl", &task.data.fields)
+            .expect_err("no list")
+            .to_string()
+            .contains("must be a list")
+    );
+}
+
+#[test]
+fn copies_of_a_set_have_the_same_answers() {
+    use tts_evals::answer::AnswerKind::{Integer, Math};
+    let a = set("{\"id\": 1, \"question\": \"a\", \"answer\": \"025\"}\n{\"id\": 2, \"question\": \"b\", \"answer\": 7.0}");
+    let b = set("{\"id\": 9, \"question\": \"B\", \"answer\": \"7\"}\n{\"id\": 8, \"question\": \"A\", \"answer\": \"$25$\"}");
+    assert_eq!(a.answers_digest(Integer), b.answers_digest(Integer));
+    assert_ne!(a.digest, b.digest);
+    let c = set("{\"question\": \"a\", \"answer\": \"26\"}\n{\"question\": \"b\", \"answer\": 7}");
+    assert_ne!(a.answers_digest(Integer), c.answers_digest(Integer));
+    let mut kept = set(
+        "{\"question\": \"a\", \"answer\": \"1\", \"type\": \"number\"}\n{\"question\": \"b\", \"answer\": \"1\", \"type\": \"essay\"}",
+    );
+    kept.keep("type", &["number".to_owned()]);
+    assert_eq!(kept.problems.len(), 1);
+    assert_eq!(kept.answers_digest(Math), kept.answers_digest(Math));
+}

@@ -126,3 +126,24 @@ fn sets() {
         }
     }
 }
+
+/// The digest that a task knows is that of the public copy.
+#[test]
+#[ignore = "needs TTS_FACTS"]
+fn answers_of_tasks() {
+    let folder = std::env::var("TTS_FACTS").expect("TTS_FACTS names the folder of the fact files");
+    for (task, file) in [
+        ("aime24", "aime2024.jsonl"),
+        ("aime25", "aime2025.jsonl"),
+        ("math500", "math500.jsonl"),
+        ("gsm8k", "gsm8k_test.jsonl"),
+    ] {
+        let task = tts_evals::task::Task::named(task).expect("a task");
+        let bytes = std::fs::read(format!("{folder}/{file}")).expect("the file is readable");
+        let digest = load(&bytes, file, &Fields::default())
+            .expect("a problem set")
+            .answers_digest(task.grade.kind);
+        println!("{} {digest}", task.name);
+        assert_eq!(task.data.answers, Some(digest), "{}", task.name);
+    }
+}

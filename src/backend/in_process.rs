@@ -126,6 +126,7 @@ impl Backend for InProcess {
             interrupt,
             events,
             records,
+            checkpoint,
         } = job;
         let (reply, outcome) = oneshot::channel();
         let control = Arc::new(Control::default());
@@ -140,6 +141,7 @@ impl Backend for InProcess {
             control: control.clone(),
             events,
             records,
+            checkpoint,
             reply: Box::new(move |result| {
                 let _ = reply.send(result);
             }),

@@ -173,6 +173,8 @@ pub struct Job {
     pub events: Option<broadcast::Sender<Event>>,
     /// Where ended traces go.
     pub records: Option<crate::engine::scheduler::RecordSink>,
+    /// How often traces in flight go there too, so that a killed run goes on in the middle of them.
+    pub checkpoint: Option<std::time::Duration>,
 }
 
 /// Refuses a strategy that reads what the backend does not offer, before a token is spent.

@@ -279,6 +279,19 @@ impl Recorded {
         })
     }
 
+    /// The texts of a problem's traces, one at a time where the recording is ours.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn texts(&self, problem: &PoolProblem) -> Result<Vec<Option<String>>, RunError> {
+        let mut texts = Vec::new();
+        match self.pool.recording().map_err(unreadable)? {
+            Some(recording) => recording.each(&problem.id, |record| texts.push(record.text)).map_err(unreadable)?,
+            None => texts.extend(self.pool.whole(problem).map_err(unreadable)?.iter().map(|r| r.text.clone())),
+        }
+        Ok(texts)
+    }
+
     /// Tokens of a problem's prompt, where a decision over the recording names them.
     fn prompt_tokens(&self, id: &str) -> usize {
         let line = self.pool.decided().and_then(|d| d.last_decided(id).ok().flatten());

@@ -61,6 +61,15 @@ pub(crate) struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// How everything is held.
+    pub(crate) fn formats(&self) -> Formats {
+        Formats {
+            weights: self.dtype,
+            kv: self.kv_dtype,
+            state: self.state_dtype,
+        }
+    }
+
     /// Opens the model, with progress where it must be fetched.
     pub(crate) fn open(&self, printer: &Printer) -> anyhow::Result<Loaded> {
         if self.threads == Some(0) {
@@ -75,11 +84,7 @@ impl ModelArgs {
         });
         let options = LoadOptions {
             model: self.model.clone(),
-            formats: Formats {
-                weights: self.dtype,
-                kv: self.kv_dtype,
-                state: self.state_dtype,
-            },
+            formats: self.formats(),
             tied_logit_scale: self.tied_logit_scale,
             chat_template: chat_template.transpose()?,
             hub: None,

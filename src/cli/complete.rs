@@ -157,6 +157,7 @@ async fn continue_all(runner: &Runner, prompt: &Prepared, prompter: Option<Arc<P
         interrupt: interrupt.clone(),
         events: None,
         records: None,
+        checkpoint: None,
     };
     let mut records = engine.run(job).await?.records;
     records.sort_by_key(|r| r.trace);

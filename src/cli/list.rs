@@ -42,10 +42,10 @@ const PUBLISHED: [(&str, &str); 8] = [
 ];
 
 pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let (columns, rows): (&[&str], _) = match args.what {
+    let (columns, rows): (&[&'static str], _) = match args.what {
         What::Models => (&["name", "parameters", "where"], models()?),
         What::Tasks => (&["name", "problems", "data", "description"], tasks()?),
-        What::Strategies => (&["name", "kind", "description"], strategies()?),
+        What::Strategies => (&["name", "what it does", "settings"], strategies()?),
     };
     if printer.json() {
         for row in &rows {
@@ -62,14 +62,24 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
     let cell = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
+        // settings, one a line
+        Value::Object(settings) => settings
+            .iter()
+            .map(|(name, value)| format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+            .collect::<Vec<_>>()
+            .join("\n"),
         other => other.to_string(),
     };
     let mut table = Builder::default();
     table.push_record(columns.iter().copied());
     for row in &rows {
-        table.push_record(columns.iter().map(|c| cell(&row[*c])));
+        let field = |column: &'static str| if column == "what it does" { "description" } else { column };
+        table.push_record(columns.iter().map(|c| cell(&row[field(c)])));
     }
     printer.line(report_table(table, columns.len()).trim_end())?;
+    if matches!(args.what, What::Strategies) {
+        printer.note("a file with other settings is a strategy too (--strategy my.toml), and so is a program of yours in any language (--strategy exec:./policy.py)");
+    }
     Ok(ExitStatus::Done)
 }
 

@@ -1,6 +1,7 @@
 //! The command line: arguments in, a library call, a printer out. One file a subcommand.
 
 mod args;
+mod bench;
 mod complete;
 mod completions;
 mod config_file;
@@ -15,6 +16,7 @@ mod pilot;
 mod printer;
 mod replay;
 mod report;
+mod samples;
 mod score;
 mod solve;
 mod sweep;
@@ -56,6 +58,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Compares answers with gold answers, line by line
     Grade(grade::GradeArgs),
+    /// Measures decode and prefill speed and memory by batch size
+    Bench(Box<bench::BenchArgs>),
     /// Looks at a few problems and says which strategy suits this model, and what the whole set would cost
     Pilot(Box<pilot::PilotArgs>),
     /// Shows what a run or a sweep found: tables, plots, a page
@@ -137,6 +141,7 @@ fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Complete(args) => complete::run(&args, printer),
         Command::Generate(args) => generate::run(&args, printer),
         Command::Grade(args) => grade::run(&args, printer),
+        Command::Bench(args) => bench::run(&args, printer),
         Command::Pilot(args) => pilot::run(*args, printer),
         Command::Report(args) => report::run(&args, printer),
         Command::List(args) => list::run(&args, printer),

@@ -91,6 +91,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err(wrong()) } else { Ok(duration) }
 }
 
+/// A number of minutes above 0.
+pub(crate) fn parse_minutes(text: &str) -> Result<Duration, String> {
+    let minutes = text.trim().parse::<f64>().ok().filter(|m| *m > 0.0);
+    minutes
+        .and_then(|m| Duration::try_from_secs_f64(m * 60.0).ok())
+        .ok_or_else(|| format!("`{text}` is no number of minutes above 0"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -63,7 +63,7 @@ pub(crate) struct PilotArgs {
 pub(crate) fn run(args: PilotArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let golds = args.set.golds(printer)?;
     let (budget, margin, draws, seed) = (args.budget, args.margin, args.draws, args.sampling.seed);
-    let mut whole = golds.whole;
+    let mut whole = golds.problems.len();
     let (place, solved, set, answers) = match &args.replay {
         Some(recording) => (Place::Named(recording.clone()), None, args.set, args.answers),
         None => {

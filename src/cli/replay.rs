@@ -8,12 +8,14 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 use serde_json::json;
 use tts::evals::answer::RuleReader;
+use tts::evals::data::Problem;
 use tts::evals::task::Task;
 use tts::replay::{Replay, ReplaySettings};
 use tts::run::{Pool, PoolOptions, PoolProblem};
 use tts::strategies::{Limits, Preset};
 
 use super::printer::Printer;
+use super::samples::Samples;
 use super::solve::{Report, StrategyArgs, Summary};
 use super::task::{self, AnswerArgs};
 use super::{ExitStatus, nearest};
@@ -32,6 +34,12 @@ pub(crate) struct ReplayArgs {
     /// Tokens of a problem after which the vote so far decides
     #[arg(long, value_name = "N")]
     max_total_tokens: Option<u64>,
+    /// Takes confidence over the K most likely ids instead of 20; the recording must hold them (--record-top-k)
+    #[arg(long, value_name = "K")]
+    confidence_k: Option<usize>,
+    /// Also writes each problem with all its texts and the answer decided on as a line in the shape of lm-evaluation-harness's samples
+    #[arg(long, value_name = "FILE")]
+    samples: Option<PathBuf>,
     #[command(flatten)]
     strategy: StrategyArgs,
     #[command(flatten)]
@@ -64,8 +72,8 @@ pub(super) struct Golds {
     pub(super) by_id: BTreeMap<String, String>,
     pub(super) digest: Option<String>,
     pub(super) task: Option<Task>,
-    /// how many problems the set has
-    pub(super) whole: usize,
+    /// The problems themselves.
+    pub(super) problems: Vec<Problem>,
 }
 
 impl SetArgs {
@@ -73,10 +81,14 @@ impl SetArgs {
         let Some(name) = &self.data else { return Ok(Golds::default()) };
         let (set, task) = task::dataset(name, &self.field, printer)?;
         Ok(Golds {
-            whole: set.problems.len(),
-            by_id: set.problems.into_iter().filter_map(|p| Some((p.id, p.answer?))).collect(),
+            by_id: set
+                .problems
+                .iter()
+                .filter_map(|p| Some((p.id.clone(), p.answer.clone()?)))
+                .collect(),
             digest: Some(set.digest),
             task,
+            problems: set.problems,
         })
     }
 
@@ -86,7 +98,8 @@ impl SetArgs {
         if let Some(ids) = &self.ids {
             for id in ids {
                 if !problems.iter().any(|p| p.id == *id) {
-                    let tip = nearest(id, problems.iter().map(|p| p.id.as_str())).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+                    let tip =
+                        nearest(id, problems.iter().map(|p| p.id.as_str())).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
                     bail!("--ids: {} holds no problem `{id}`{tip}", pool.path().display());
                 }
             }
@@ -116,17 +129,27 @@ pub(super) fn fixed_windows(presets: &[Preset]) -> Vec<usize> {
 }
 
 /// Opens a recording and says what is wrong with it.
-pub(super) fn open(path: &Path, presets: &[Preset], printer: &Printer) -> anyhow::Result<Arc<Pool>> {
+pub(super) fn open(path: &Path, presets: &[Preset], confidence_k: Option<usize>, printer: &Printer) -> anyhow::Result<Arc<Pool>> {
     if !path.exists() {
         bail!("{} does not exist; give a run folder or a .jsonl file of traces", path.display());
     }
     let options = PoolOptions {
         windows: fixed_windows(presets),
+        confidence_k,
         ..PoolOptions::default()
     };
     let pool = Pool::open(path, &options)?;
     for warning in pool.warnings() {
         printer.warn(&format!("{}: {warning}", path.display()));
+    }
+    if let Some(k) = confidence_k {
+        let without: usize = pool.problems().iter().map(|p| p.traces - p.confident).sum();
+        if without > 0 {
+            bail!(
+                "--confidence-k {k}: {without} traces of {} were recorded without the log-probabilities of {k} ids for each token (--record-top-k)",
+                path.display()
+            );
+        }
     }
     if pool.problems().iter().all(|p| p.traces == 0) {
         bail!("{} holds no traces", path.display());
@@ -153,12 +176,14 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let golds = args.set.golds(printer)?;
     // the strategy's windows are wanted before the recording is opened, and the recording's strategy only after that
     let named = args.strategy.named()?;
-    let pool = open(&args.run, &named.iter().cloned().collect::<Vec<_>>(), printer)?;
+    let pool = open(&args.run, &named.iter().cloned().collect::<Vec<_>>(), args.confidence_k, printer)?;
     let (reader, reread, _) = reader(&args.answers, golds.task.as_ref(), &pool)?;
     let strategy = match named {
         Some(preset) => Some(preset),
         None => tts::replay::recorded_strategy(&pool)?.map(|p| args.strategy.over(p)).transpose()?,
     };
+    let asked: BTreeMap<String, Problem> = golds.problems.into_iter().map(|p| (p.id.clone(), p)).collect();
+    let mut samples = args.samples.as_deref().map(Samples::create).transpose()?;
     let settings = ReplaySettings {
         strategy,
         traces: args.traces,
@@ -178,12 +203,19 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
         let solved = replay.solve(problem).map_err(|e| anyhow!("problem `{}`: {e}", problem.id))?;
         let mut result = solved.to_json();
         result["machine"] = json!({ "recording": args.run.display().to_string() });
+        if let Some(samples) = &mut samples {
+            let texts = replay.texts(problem)?;
+            samples.write(&solved, asked.get(&problem.id), &texts)?;
+        }
         let report = Report {
             result,
             full_tokens: solved.estimated_full_tokens(args.traces.unwrap_or(problem.traces)),
         };
         report.print(of_set, args.traces.unwrap_or(problem.traces), printer)?;
         summary.add(&report);
+    }
+    if let Some(samples) = samples {
+        samples.close()?;
     }
     if of_set {
         summary.print(printer);

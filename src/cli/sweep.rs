@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use clap::Args;
@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use tabled::builder::Builder;
 use tokio::sync::broadcast;
 use tts::backend::Recorded;
-use tts::evals::data::Problem;
 use tts::run::{Pool, PoolProblem, Status};
 use tts::runner::{Reader, default_threads};
 use tts::strategies::Preset;
@@ -34,7 +33,12 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "max_batch"])]
     replay: Option<PathBuf>,
     /// Strategies of `tts list strategies`, or preset files
-    #[arg(long, value_delimiter = ',', value_name = "A,B", default_value = "majority,deepconf-low,deepconf-high,adaptive-consistency")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "A,B",
+        default_value = "majority,deepconf-low,deepconf-high,adaptive-consistency"
+    )]
     strategies: Vec<String>,
     /// Budgets: traces that may be launched for a problem
     #[arg(long, value_delimiter = ',', value_name = "N,N", default_value = "1,2,4,8,16,32,64")]
@@ -51,6 +55,15 @@ pub(crate) struct SweepArgs {
     /// Where results (and the recording, where one is made) go [default: the folder of --replay, else sweep-NAME]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
+    /// Also records the log-probabilities of the K most likely ids of every token, so that confidence over fewer than 20 can be replayed
+    #[arg(long, value_name = "K", conflicts_with = "replay")]
+    record_top_k: Option<usize>,
+    /// Takes confidence over the K most likely ids instead of 20; the recording must hold them (--record-top-k)
+    #[arg(long, value_name = "K")]
+    confidence_k: Option<usize>,
+    /// While traces are generated, also records those in flight, every so many minutes
+    #[arg(long, value_name = "MINUTES", conflicts_with = "replay", value_parser = number::parse_minutes)]
+    checkpoint: Option<Duration>,
     #[command(flatten)]
     set: SetArgs,
     #[command(flatten)]
@@ -104,7 +117,10 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
     for name in &args.strategies {
         let preset = preset(name)?;
         if strategies.iter().any(|s| s.name == preset.name) {
-            bail!("--strategies names `{}` twice; a copy with other settings needs a file of another name", preset.name);
+            bail!(
+                "--strategies names `{}` twice; a copy with other settings needs a file of another name",
+                preset.name
+            );
         }
         strategies.push(preset);
     }
@@ -138,7 +154,7 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
             (dir.clone(), dir)
         }
     };
-    let pool = open(&path, &strategies, printer)?;
+    let pool = open(&path, &strategies, args.confidence_k, printer)?;
     let (reader, reread, described) = reader(&args.answers, golds.task.as_ref(), &pool)?;
     let plan = Plan {
         strategies,
@@ -151,7 +167,18 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let problems = args.set.select(&pool)?;
     let notes = notes(&pool, &plan, &problems);
     notes.iter().for_each(|note| printer.warn(note));
-    let header = header(&pool, &plan, &problems, (path != dir).then_some(path.as_path()), golds.digest, described);
+    let mut header = header(
+        &pool,
+        &plan,
+        &problems,
+        (path != dir).then_some(path.as_path()),
+        golds.digest,
+        described,
+    );
+    if let Some(k) = args.confidence_k {
+        // another reading of the same traces
+        header.recording.digest = format!("{} over {k} ids", header.recording.digest);
+    }
     let mut folder = Folder::open(&dir, header)?;
     let recorded = Recorded::new(pool.clone(), Arc::new(reader), reread);
     let stopped = decide(&recorded, &plan, &problems, &mut folder, args.model.threads, printer)?;
@@ -210,7 +237,11 @@ fn header(pool: &Pool, plan: &Plan, problems: &[&PoolProblem], path: Option<&Pat
         },
         traces: pool.manifest().map(|m| m.traces.clone()),
         data: data.or_else(|| pool.manifest()?.data.clone()),
-        strategies: plan.strategies.iter().map(|s| serde_json::to_value(s).unwrap_or_default()).collect(),
+        strategies: plan
+            .strategies
+            .iter()
+            .map(|s| serde_json::to_value(s).unwrap_or_default())
+            .collect(),
         budgets: plan.budgets.clone(),
         slots: plan.slots.clone(),
         resamples: plan.resamples,
@@ -245,15 +276,31 @@ fn decide(
     });
     printer.set_bar(bar.clone());
     let (started, mut at_first) = (Instant::now(), None);
-    let result = sweep::run(recorded, plan, problems, folder, threads.unwrap_or_else(default_threads), &stop, |done| {
-        let first = *at_first.get_or_insert(done);
-        if let Some(bar) = &bar {
-            let left = problems.len() - done;
-            let each = started.elapsed().as_secs_f64() / (done - first).max(1) as f64;
-            let time = if done > first { format!(" · {} left", seconds(each * left as f64)) } else { String::new() };
-            bar.set_message(format!("{}/{} problems decided{time}", count(done as u64), count(problems.len() as u64)));
-        }
-    });
+    let result = sweep::run(
+        recorded,
+        plan,
+        problems,
+        folder,
+        threads.unwrap_or_else(default_threads),
+        &stop,
+        |done| {
+            let first = *at_first.get_or_insert(done);
+            if let Some(bar) = &bar {
+                let left = problems.len() - done;
+                let each = started.elapsed().as_secs_f64() / (done - first).max(1) as f64;
+                let time = if done > first {
+                    format!(" · {} left", seconds(each * left as f64))
+                } else {
+                    String::new()
+                };
+                bar.set_message(format!(
+                    "{}/{} problems decided{time}",
+                    count(done as u64),
+                    count(problems.len() as u64)
+                ));
+            }
+        },
+    );
     printer.set_bar(None);
     if let Some(bar) = bar {
         bar.finish_and_clear();
@@ -270,11 +317,10 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
     let name = args.set.data.as_deref().unwrap_or_default();
     let (set, own_task) = task::dataset(name, &args.set.field, printer)?;
     set.warnings.iter().for_each(|w| printer.warn(w));
-    let mut problems = set.select(args.set.ids.as_deref().unwrap_or_default(), args.set.limit)?;
+    let problems = set.select(args.set.ids.as_deref().unwrap_or_default(), args.set.limit)?;
     if problems.is_empty() {
         bail!("--limit 0 leaves nothing to sweep: it must be at least 1");
     }
-    problems.iter_mut().for_each(|p: &mut Problem| p.extra.clear());
     let task = args.answers.task()?.or(own_task);
     let reader = args.answers.reader(task.as_ref())?;
     let answers = args.answers.describe(task.as_ref(), &reader);
@@ -283,6 +329,7 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
         traces,
         max_batch: args.max_batch.0,
         memory: args.memory,
+        record_top_k: args.record_top_k.unwrap_or(0),
         ..Settings::default()
     };
     let mut settings = of_traces(settings, &args.limits, &args.prompt, &args.sampling, &args.model)?;
@@ -297,7 +344,15 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
     let plan = runner.plan(longest, max_tokens);
     let cost = Cost::new(&runner, &prepared, &plan);
     printer.note(&cost.sentence());
-    let recorder = Recorder::open(Some(dir), &runner, &prepared, Some(set.digest.clone()), answers, printer)?;
+    let recorder = Recorder::open(
+        Some(dir),
+        &runner,
+        &prepared,
+        Some(set.digest.clone()),
+        answers,
+        args.checkpoint,
+        printer,
+    )?;
     runner.start(plan)?;
     let interrupted = interrupt::runtime()?.block_on(async {
         let interrupt = interrupt::token();
@@ -334,10 +389,10 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
     });
     recorder.close(matches!(interrupted, Ok(false)))?;
     let golds = Golds {
-        by_id: problems.into_iter().filter_map(|p| Some((p.id, p.answer?))).collect(),
+        by_id: problems.iter().filter_map(|p| Some((p.id.clone(), p.answer.clone()?))).collect(),
         digest: Some(set.digest),
         task,
-        ..Golds::default()
+        problems,
     };
     Ok((golds, interrupted?))
 }
@@ -359,7 +414,15 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
     let mut table = Builder::default();
     let mut head = vec!["strategy", "traces"];
     head.extend(slots.then_some("slots"));
-    head.extend(["right", "other problems", "other traces", "tokens", "of majority", "against it", "span"]);
+    head.extend([
+        "right",
+        "other problems",
+        "other traces",
+        "tokens",
+        "of majority",
+        "against it",
+        "span",
+    ]);
     table.push_record(head);
     for row in &rows {
         table.push_record(cells(row, slots));
@@ -373,7 +436,11 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
         "right: mean over problems and resamples, with the 95 % intervals that other problems and other draws of the traces might have given; against \
          majority at the same budget and over the same draws: difference in points with its interval over problems; span: tokens one after the other",
     );
-    printer.note(&format!("{} in {}", plural(rows.len() as u64, "row"), dir.join("sweep.jsonl").display()));
+    printer.note(&format!(
+        "{} in {}",
+        plural(rows.len() as u64, "row"),
+        dir.join("sweep.jsonl").display()
+    ));
     Ok(())
 }
 
@@ -391,7 +458,9 @@ fn cells(row: &Row, slots: bool) -> Vec<String> {
     cells.push(of(row.of_majority.map(percent)));
     cells.push(of(row.against_majority.map(|c| {
         let d = c.difference;
-        let over = d.problems.map_or_else(String::new, |i| format!(" [{:+.1} {:+.1}]", 100.0 * i.low, 100.0 * i.high));
+        let over = d
+            .problems
+            .map_or_else(String::new, |i| format!(" [{:+.1} {:+.1}]", 100.0 * i.low, 100.0 * i.high));
         format!("{:+.1}{over}", 100.0 * d.mean)
     })));
     cells.push(count(row.ticks.round() as u64));

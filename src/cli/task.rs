@@ -5,7 +5,10 @@ use std::path::Path;
 
 use anyhow::{anyhow, bail};
 use clap::Args;
-use tts::evals::answer::{AnswerKind, ExtractRules, RuleReader, compile_pattern};
+use serde::de::DeserializeOwned;
+use tts::evals::answer::{
+    AnswerKind, BracketRule, DecimalRule, EqualOptions, ExtractRules, ListOrder, PercentRule, RuleReader, UnitRule, compile_pattern,
+};
 use tts::evals::data::{self, Dataset, Fields};
 use tts::evals::task::Task;
 use tts::hub::{self, DEFAULT_REVISION, HubOptions, Repo, RepoKind};
@@ -26,6 +29,60 @@ pub(crate) struct AnswerArgs {
     /// Takes the answer by a regular expression: its group `answer`, else its first group
     #[arg(long, value_name = "REGEX")]
     answer_pattern: Option<String>,
+    #[command(flatten)]
+    equality: EqualityArgs,
+}
+
+/// Choices that graders disagree about.
+#[derive(Args, Clone, PartialEq)]
+struct EqualityArgs {
+    /// Whether 10% is 0.1 alone (exact), or also accepted for 10 (lenient) [default: exact]
+    #[arg(long, value_name = "exact|lenient", value_parser = word::<PercentRule>)]
+    percent: Option<PercentRule>,
+    /// Whether the order of a list without brackets matters [default: free]
+    #[arg(long, value_name = "free|strict", value_parser = word::<ListOrder>)]
+    list_order: Option<ListOrder>,
+    /// Whether 13 digits or more may stand for an exact value that they round (full), or never (exact) [default: full]
+    #[arg(long, value_name = "full|exact", value_parser = word::<DecimalRule>)]
+    decimals: Option<DecimalRule>,
+    /// Whether 10m is ten times m (strict), or also accepted for 10 (lenient) [default: strict]
+    #[arg(long, value_name = "strict|lenient", value_parser = word::<UnitRule>)]
+    units: Option<UnitRule>,
+    /// Whether it matters which ends belong to an interval [default: strict]
+    #[arg(long, value_name = "strict|lenient", value_parser = word::<BracketRule>)]
+    brackets: Option<BracketRule>,
+    /// Accepts a number that differs from the gold number by at most this share of it
+    #[arg(long, value_name = "SHARE")]
+    tolerance: Option<f64>,
+}
+
+impl EqualityArgs {
+    const NONE: Self = Self {
+        percent: None,
+        list_order: None,
+        decimals: None,
+        units: None,
+        brackets: None,
+        tolerance: None,
+    };
+
+    fn over(&self, options: &mut EqualOptions) -> anyhow::Result<()> {
+        if let Some(share) = self.tolerance.filter(|share| !(*share >= 0.0 && *share < 1.0)) {
+            bail!("--tolerance {share} is no share: it must be at least 0 and below 1 (0.01 is 1 %)");
+        }
+        options.percent = self.percent.unwrap_or(options.percent);
+        options.list_order = self.list_order.unwrap_or(options.list_order);
+        options.decimals = self.decimals.unwrap_or(options.decimals);
+        options.units = self.units.unwrap_or(options.units);
+        options.brackets = self.brackets.unwrap_or(options.brackets);
+        options.tolerance = self.tolerance.or(options.tolerance);
+        Ok(())
+    }
+}
+
+/// One of the words that a setting knows.
+fn word<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(serde_json::Value::from(name)).map_err(|e| e.to_string())
 }
 
 impl AnswerArgs {
@@ -46,6 +103,7 @@ impl AnswerArgs {
         if let Some(pattern) = &self.answer_pattern {
             reader.rules = ExtractRules::pattern(compile_pattern(pattern)?);
         }
+        self.equality.over(&mut reader.options)?;
         Ok(reader)
     }
 }
@@ -53,7 +111,7 @@ impl AnswerArgs {
 impl AnswerArgs {
     /// Whether anything was asked for.
     pub(crate) fn any(&self) -> bool {
-        self.task.is_some() || self.answer_kind.is_some() || self.answer_pattern.is_some()
+        self.task.is_some() || self.answer_kind.is_some() || self.answer_pattern.is_some() || self.equality != EqualityArgs::NONE
     }
 
     /// The reader of a recording whose `answers` [`Self::describe`] wrote.
@@ -66,12 +124,19 @@ impl AnswerArgs {
         if let Ok(kind) = serde_json::from_value(answers["kind"].clone()) {
             reader.kind = kind;
         }
+        if let Ok(options) = serde_json::from_value(answers["options"].clone()) {
+            reader.options = options;
+        }
         Ok(reader)
     }
 
     /// What the answers depend on, for the record.
     pub(crate) fn describe(&self, task: Option<&Task>, reader: &RuleReader) -> serde_json::Value {
-        serde_json::json!({ "task": task.map(|t| &t.name), "kind": reader.kind, "pattern": self.answer_pattern })
+        let mut about = serde_json::json!({ "task": task.map(|t| &t.name), "kind": reader.kind, "pattern": self.answer_pattern });
+        if reader.options != EqualOptions::default() {
+            about["options"] = serde_json::json!(reader.options);
+        }
+        about
     }
 }
 
@@ -137,11 +202,11 @@ pub(crate) fn dataset(name: &str, fields: &[String], printer: &Printer) -> anyho
         );
     }
     if looks_like_path(name) {
-        bail!("--data {name} does not exist; give a JSONL, JSON or CSV file, or a task of `tts list tasks`");
+        bail!("--data {name} does not exist; give a JSONL, JSON, CSV or parquet file, or a task of `tts list tasks`");
     }
     let task = Task::named(of)?;
     let fields = with_fields(task.data.fields.clone())?;
-    let set = match (&task.data.bundled, &task.data.hub, &task.data.file) {
+    let mut set = match (&task.data.bundled, &task.data.hub, &task.data.file) {
         (Some(set), _, _) => {
             let set = if of == name { set } else { name };
             let lines = bundled(set).ok_or_else(|| anyhow!("task {name}: this program holds no problem set `{set}`"))?;
@@ -160,6 +225,25 @@ pub(crate) fn dataset(name: &str, fields: &[String], printer: &Printer) -> anyho
         }
         _ => bail!("task {name} does not say where its problems are"),
     };
+    if let Some(wanted) = task.data.sha256.as_ref().filter(|wanted| **wanted != set.digest) {
+        bail!(
+            "task {name}: {} is not the file that the task names (its sha256 is {}, not {wanted}); give it with --data FILE --task {name} to use it all the same",
+            set.name,
+            set.digest
+        );
+    }
+    if let Some(keep) = &task.data.keep {
+        set.keep(&keep.field, &keep.values);
+    }
+    if of == name
+        && let Some(wanted) = &task.data.answers
+        && *wanted != set.answers_digest(task.grade.kind)
+    {
+        printer.warn(&format!(
+            "task {name}: the answers in {} are not those that the task knows; it is a damaged copy or another set",
+            set.name
+        ));
+    }
     if let Some(count) = task.count.filter(|n| *n != set.problems.len()) {
         printer.warn(&format!(
             "task {name} has {count} problems, but {} holds {}",

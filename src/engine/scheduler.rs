@@ -10,7 +10,7 @@ use tts_strategies::TraceId;
 
 use super::memory::Plan;
 use super::sampler::{Sampling, Stream};
-use super::session::{Lane, Manner, Prefix, Session, Turn};
+use super::session::{Lane, Manner, Prefix, Session, Turn, emptied};
 use crate::backend::{Event, Outcome, RunError, Snapshot};
 use crate::solve::{Bounds, Cut, Problem, Setup, Token, TraceRecord};
 
@@ -51,6 +51,8 @@ pub struct Ticket {
     pub events: Option<broadcast::Sender<Event>>,
     /// Ended traces.
     pub records: Option<RecordSink>,
+    /// How often traces in flight go there too, as they are.
+    pub checkpoint: Option<Duration>,
     /// The outcome.
     pub reply: Reply,
 }
@@ -67,6 +69,8 @@ struct Running {
     bounds: Bounds,
     wanted_slots: usize,
     told: Instant,
+    /// when traces in flight were last written
+    kept: Instant,
     notices: BTreeSet<String>,
     peak_rows: usize,
 }
@@ -80,6 +84,7 @@ struct Hand {
     control: Arc<Control>,
     events: Option<broadcast::Sender<Event>>,
     records: Option<RecordSink>,
+    checkpoint: Option<Duration>,
     reply: Option<Reply>,
 }
 
@@ -99,6 +104,9 @@ pub struct Scheduler {
     plan: Plan,
     waiting: VecDeque<Ticket>,
     running: Vec<Running>,
+    /// memory of a step's turns, and of what came of them
+    turns: Vec<Turn<'static>>,
+    results: Vec<Token>,
 }
 
 impl Scheduler {
@@ -109,6 +117,8 @@ impl Scheduler {
             plan,
             waiting: VecDeque::new(),
             running: Vec::new(),
+            turns: Vec::new(),
+            results: Vec::new(),
         }
     }
     /// Queues a problem.
@@ -200,6 +210,7 @@ impl Scheduler {
             control,
             events,
             records,
+            checkpoint,
             reply,
         } = ticket;
         let prefix = match self.session.prefill(&prompt) {
@@ -218,6 +229,7 @@ impl Scheduler {
             control,
             events,
             records,
+            checkpoint,
             reply: Some(reply),
         };
         let bounds = setup.bounds.clone();
@@ -238,6 +250,7 @@ impl Scheduler {
             bounds,
             wanted_slots: wanted,
             told: Instant::now(),
+            kept: Instant::now(),
             notices: BTreeSet::new(),
             peak_rows: 0,
         };
@@ -370,40 +383,25 @@ impl Scheduler {
             }
             r.peak_rows = r.peak_rows.max(r.lanes.len());
         }
-        let mut turns = Vec::new();
-        let mut owners = Vec::new();
-        for (owner, r) in self
-            .running
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, r)| !r.aside && !r.problem.is_over())
-        {
-            let rows = r.problem.live();
+        let mut turns = emptied(std::mem::take(&mut self.turns));
+        for r in self.running.iter_mut().filter(|r| !r.aside && !r.problem.is_over()) {
             let mut lanes = r.lanes.iter_mut().peekable();
-            for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.is_live()) {
+            for row in r.problem.live().iter().filter(|row| row.is_live()) {
                 while lanes.peek().is_some_and(|(trace, _)| **trace < row.trace()) {
                     lanes.next();
                 }
                 let (_, lane) = lanes.next().expect("every live row has a lane");
                 turns.push(Turn::new(lane, row.forced()));
-                owners.push((owner, i));
             }
         }
         self.session.step(&mut turns);
-        let results: Vec<Token> = turns.iter().map(|t| t.result.map_or(Token::Broken, Token::Drawn)).collect();
-        drop(turns);
-        let mut at = 0;
-        for (owner, r) in self
-            .running
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, r)| !r.aside && !r.problem.is_over())
-        {
-            r.problem.tick(|i, _| {
-                debug_assert_eq!(owners[at], (owner, i));
-                at += 1;
-                results[at - 1]
-            });
+        let results = &mut self.results;
+        results.clear();
+        results.extend(turns.iter().map(|t| t.result.map_or(Token::Broken, Token::Drawn)));
+        self.turns = emptied(turns);
+        let mut results = results.iter();
+        for r in self.running.iter_mut().filter(|r| !r.aside && !r.problem.is_over()) {
+            r.problem.tick(|_, _| *results.next().expect("one for every live row"));
         }
     }
 
@@ -412,7 +410,7 @@ impl Scheduler {
         let mut i = 0;
         while i < self.running.len() {
             let r = &mut self.running[i];
-            let failed = r.collect();
+            let failed = r.collect().or_else(|| r.checkpoint());
             if failed.is_none() && !r.problem.is_over() {
                 r.progress();
                 i += 1;
@@ -488,6 +486,20 @@ impl Running {
             self.records.push(record);
         }
         None
+    }
+
+    /// Writes the traces in flight, if it is time.
+    fn checkpoint(&mut self) -> Option<RunError> {
+        let every = self.ticket.checkpoint?;
+        if self.problem.is_over() || self.kept.elapsed() < every {
+            return None;
+        }
+        self.kept = Instant::now();
+        let sink = self.ticket.records.as_mut()?;
+        self.problem
+            .snapshot()
+            .find_map(|record| sink(&record).err())
+            .map(RunError::Journal)
     }
 
     fn progress(&mut self) {

@@ -82,6 +82,11 @@ impl Lane {
         &mut self.manner
     }
 
+    /// Pretends that the lane read `tokens` more tokens, for measurements of speed at a long private context.
+    pub(crate) fn stretch(&mut self, tokens: usize) {
+        self.sequence.stretch(tokens);
+    }
+
     fn note(&mut self, id: u32) {
         self.seen.entry(id).or_default().generated += 1;
     }
@@ -115,6 +120,15 @@ pub struct Session {
     space: Workspace,
     samplers: Vec<Mutex<sampler::Scratch>>,
     positions: u64,
+    /// memory of a step's feeds, and of the rows that they have
+    feeds: Vec<Feed<'static>>,
+    rows: Vec<Option<usize>>,
+}
+
+/// The memory of a list whose items are gone, for items that borrow something else: collecting in place keeps it.
+pub(super) fn emptied<A, B>(mut list: Vec<A>) -> Vec<B> {
+    list.clear();
+    list.into_iter().filter_map(|_| None).collect()
 }
 
 impl Session {
@@ -129,6 +143,8 @@ impl Session {
             space,
             samplers,
             positions: 0,
+            feeds: Vec::new(),
+            rows: Vec::new(),
         }
     }
 
@@ -154,15 +170,8 @@ impl Session {
         let chunks = ids.len().div_ceil(PREFILL_CHUNK);
         for (i, chunk) in ids.chunks(PREFILL_CHUNK).enumerate() {
             let want = if want_last && i + 1 == chunks { Want::Last } else { Want::Nothing };
-            self.model.forward(
-                &mut self.pool,
-                &mut self.space,
-                &mut [Feed {
-                    sequence,
-                    tokens: chunk,
-                    want,
-                }],
-            );
+            self.model
+                .forward(&mut self.pool, &mut self.space, &mut [Feed::new(sequence, chunk, want)]);
             self.positions += chunk.len() as u64;
         }
         (want_last && chunks > 0).then(|| self.space.logits().row(0).to_vec())
@@ -214,24 +223,21 @@ impl Session {
     /// One token for every turn's lane.
     pub fn step(&mut self, turns: &mut [Turn<'_>]) {
         // lanes that have drawn nothing start from the prompt's logits
-        let mut feeds = Vec::with_capacity(turns.len());
-        let mut rows = Vec::with_capacity(turns.len());
+        let mut feeds = emptied(std::mem::take(&mut self.feeds));
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.clear();
         for turn in turns.iter_mut() {
             let lane = &mut *turn.lane;
             rows.push(lane.pending.is_some().then_some(feeds.len()));
             if let Some(pending) = &lane.pending {
-                feeds.push(Feed {
-                    sequence: &mut lane.sequence,
-                    tokens: std::slice::from_ref(pending),
-                    want: Want::Last,
-                });
+                feeds.push(Feed::new(&mut lane.sequence, std::slice::from_ref(pending), Want::Last));
             }
         }
         if !feeds.is_empty() {
             self.model.forward(&mut self.pool, &mut self.space, &mut feeds);
             self.positions += feeds.len() as u64;
         }
-        drop(feeds);
+        self.feeds = emptied(feeds);
         let (logits, samplers, tier) = (self.space.logits(), &self.samplers, self.pool.tier());
         self.pool.for_each(turns, |i, turn, thread| {
             let lane = &mut *turn.lane;
@@ -252,21 +258,15 @@ impl Session {
                 lane.note(drawn.id);
             }
         });
+        self.rows = rows;
     }
 
     /// Raw logits `[ids, vocab]` of every position of `ids`, handed out chunk by chunk as (first position, rows).
     pub fn score(&mut self, ids: &[u32], mut each: impl FnMut(usize, &[f32])) {
         let mut sequence = self.model.sequence();
         for (i, chunk) in ids.chunks(PREFILL_CHUNK).enumerate() {
-            self.model.forward(
-                &mut self.pool,
-                &mut self.space,
-                &mut [Feed {
-                    sequence: &mut sequence,
-                    tokens: chunk,
-                    want: Want::All,
-                }],
-            );
+            self.model
+                .forward(&mut self.pool, &mut self.space, &mut [Feed::new(&mut sequence, chunk, Want::All)]);
             self.positions += chunk.len() as u64;
             for r in 0..chunk.len() {
                 each(i * PREFILL_CHUNK + r, self.space.logits().row(r));

@@ -2,12 +2,13 @@
 //!
 //! Source of the arithmetic: transformers' `modeling_falcon_h1.py`; every multiplier of the configuration is a factor of a product's epilogue.
 
+use super::Feed;
 use super::config::Config;
 use super::error::ModelError;
 use super::kernels::Pool;
 use super::kernels::buf::{Buf, Rows, padded};
 use super::kernels::gemm::{self, Job};
-use super::kernels::mixer::{self, Activations, Params, Segment};
+use super::kernels::mixer::{self, Activations, Params};
 use super::kernels::norm::{self, Gate};
 use super::linear::{Linear, WeightFormat};
 use super::state::Shape;
@@ -106,10 +107,7 @@ impl Work {
     pub(crate) fn logits(&mut self, pool: &mut Pool, norm: &Buf, eps: f32, head: &Linear, wanted: &[usize], logits: &mut Rows) {
         for (to, from) in wanted.iter().enumerate() {
             // rows only move up, so none is overwritten before it is read
-            if to != *from {
-                let row = self.h.row(*from).to_vec();
-                self.h.row_mut(to).copy_from_slice(&row);
-            }
+            self.h.copy_row(*from, to);
         }
         self.h.resize(wanted.len());
         self.normed.resize(wanted.len());
@@ -239,7 +237,7 @@ impl Block {
     }
 
     /// Runs the block over the residual stream in `work.h`.
-    pub(crate) fn forward(&self, pool: &mut Pool, shape: &Shape, layer: usize, eps: f32, work: &mut Work, segments: &mut [Segment<'_>]) {
+    pub(crate) fn forward(&self, pool: &mut Pool, shape: &Shape, layer: usize, eps: f32, work: &mut Work, feeds: &mut [Feed<'_>]) {
         let w = work;
         norm::rms(pool, &w.h, &self.input_norm, eps, &mut w.normed);
         gemm::products(
@@ -262,7 +260,7 @@ impl Block {
             y: &mut w.y,
             attended: &mut w.attended,
         };
-        mixer::mix(pool, &mut w.mixers, shape, layer, &self.params, act, segments);
+        mixer::mix(pool, &mut w.mixers, shape, layer, &self.params, act, feeds);
         gemm::products(
             pool,
             &mut w.products,

@@ -21,7 +21,7 @@ pub use state::{BLOCK, CacheFormat, Sequence, Shape};
 use block::{Block, Work};
 use kernels::Pool;
 use kernels::buf::Buf;
-use kernels::mixer::{MAX_SSM_HEAD_DIM, Segment};
+use kernels::mixer::MAX_SSM_HEAD_DIM;
 use weights::Checkpoint;
 
 /// The weights of a model, packed for this machine.
@@ -56,6 +56,20 @@ pub struct Feed<'a> {
     pub tokens: &'a [u32],
     /// Positions whose logits are wanted.
     pub want: Want,
+    /// its first row in the batch
+    row: usize,
+}
+
+impl<'a> Feed<'a> {
+    /// `tokens` for `sequence`.
+    pub fn new(sequence: &'a mut Sequence, tokens: &'a [u32], want: Want) -> Self {
+        Self {
+            sequence,
+            tokens,
+            want,
+            row: 0,
+        }
+    }
 }
 
 /// Scratch memory of forward passes, and their logits.
@@ -178,7 +192,6 @@ impl Model {
         let Workspace { work, logits, wanted } = space;
         work.resize(rows);
         wanted.clear();
-        let mut segments = Vec::with_capacity(feeds.len());
         let mut row = 0;
         for feed in feeds.iter_mut() {
             let len = feed.tokens.len();
@@ -193,22 +206,16 @@ impl Model {
                 Want::Last => wanted.extend((row + len).checked_sub(1).filter(|_| len > 0)),
                 Want::All => wanted.extend(row..row + len),
             }
-            if len > 0 {
-                segments.push(Segment {
-                    sequence: &mut *feed.sequence,
-                    row,
-                    len,
-                });
-            }
+            feed.row = row;
             row += len;
         }
         observe(0, &work.h);
         for (layer, block) in self.blocks.iter().enumerate() {
-            block.forward(pool, &self.shape, layer, self.config.norm_eps, work, &mut segments);
+            block.forward(pool, &self.shape, layer, self.config.norm_eps, work, feeds);
             observe(layer + 1, &work.h);
         }
-        for segment in &mut segments {
-            segment.sequence.len += segment.len;
+        for feed in feeds.iter_mut() {
+            feed.sequence.len += feed.tokens.len();
         }
         if wanted.is_empty() {
             logits.resize(0);

@@ -80,7 +80,12 @@ impl Process {
     pub(super) fn ask(&mut self, mut line: String) -> Result<String, String> {
         match self.answers.try_recv() {
             Err(TryRecvError::Empty) => {}
-            Ok(Ok(line)) => return Err(format!("wrote `{}`, for which nothing had asked", line.trim().chars().take(120).collect::<String>())),
+            Ok(Ok(line)) => {
+                return Err(format!(
+                    "wrote `{}`, for which nothing had asked",
+                    line.trim().chars().take(120).collect::<String>()
+                ));
+            }
             Ok(Err(what)) => return Err(what),
             Err(TryRecvError::Disconnected) => return Err(self.obituary()),
         }
@@ -90,7 +95,11 @@ impl Process {
         }
         match self.answers.recv_timeout(self.patience) {
             Ok(answer) => answer,
-            Err(RecvTimeoutError::Timeout) => Err(format!("did not answer within {} seconds{}", self.patience.as_secs_f64(), self.last_words())),
+            Err(RecvTimeoutError::Timeout) => Err(format!(
+                "did not answer within {} seconds{}",
+                self.patience.as_secs_f64(),
+                self.last_words()
+            )),
             Err(RecvTimeoutError::Disconnected) => Err(self.obituary()),
         }
     }

@@ -252,7 +252,7 @@ fn in_order(lines: Vec<Line>, header: &Header, warnings: &mut Vec<String>) -> (V
                 if n == 0 || d.ticks.len() != n || d.launched.len() != n || d.correct.as_ref().is_some_and(|c| c.len() != n) {
                     unequal += 1;
                 } else {
-                    decided.push(d);
+                    decided.push(*d);
                 }
             }
         }

@@ -97,7 +97,9 @@ pub(super) fn read(path: &Path, warnings: &mut Warnings) -> Result<Vec<Foreign>,
 }
 
 fn problem(value: Value, place: &str, warnings: &mut Warnings) -> Result<Foreign, Trouble> {
-    let Value::Object(mut object) = value else { return Err(Trouble::NotJson) };
+    let Value::Object(mut object) = value else {
+        return Err(Trouble::NotJson);
+    };
     let id = NAMES.iter().find_map(|name| word(object.get(*name)?)).ok_or(Trouble::NoName)?;
     let gold = GOLDS.iter().find_map(|name| word(object.get(*name)?)).filter(|g| !g.is_empty());
     let mut records = if is_pool(&object) {
@@ -124,7 +126,9 @@ fn list(object: &mut Map<String, Value>, name: &str) -> Option<Vec<Value>> {
 
 fn pool(object: &mut Map<String, Value>) -> Result<Vec<TraceRecord>, Trouble> {
     let answers = list(object, "answers").unwrap_or_default();
-    let lengths = list(object, "lengths").or_else(|| list(object, "tokens")).ok_or(Trouble::NoTokens)?;
+    let lengths = list(object, "lengths")
+        .or_else(|| list(object, "tokens"))
+        .ok_or(Trouble::NoTokens)?;
     if answers.len() != lengths.len() {
         return Err(Trouble::Pool);
     }
@@ -148,7 +152,10 @@ fn dump(object: &mut Map<String, Value>, place: &str, warnings: &mut Warnings) -
         .and_then(whole)
         .map(|w| w as usize);
     // the package keeps all of them beside the two parts
-    let parts: &[&str] = if object.get("all_traces").is_some_and(|all| all.as_array().is_some_and(|a| !a.is_empty())) {
+    let parts: &[&str] = if object
+        .get("all_traces")
+        .is_some_and(|all| all.as_array().is_some_and(|a| !a.is_empty()))
+    {
         &["all_traces"]
     } else {
         &DUMPED[..3]
@@ -175,7 +182,10 @@ fn dumped(trace: &mut Map<String, Value>, window: Option<usize>, mut warn: impl 
     let groups = list(trace, "group_confs").unwrap_or_default();
     let known = [ids.len(), confs.len()].into_iter().find(|n| *n > 0);
     let tokens = count(trace.get("num_tokens")).or(known).ok_or(Trouble::NoTokens)?;
-    let stopped = trace.get("stop_reason").or_else(|| trace.get("finish_reason")).and_then(Value::as_str);
+    let stopped = trace
+        .get("stop_reason")
+        .or_else(|| trace.get("finish_reason"))
+        .and_then(Value::as_str);
     let finish = match stopped {
         None | Some("stop" | "eos" | "eos_token") => Finish::Stop,
         Some("length" | "max_tokens") => Finish::Length,
@@ -193,7 +203,12 @@ fn dumped(trace: &mut Map<String, Value>, window: Option<usize>, mut warn: impl 
             None => warn(Trouble::BadIds),
         }
     }
-    let numbers = |values: &[Value]| values.iter().map(|v| v.as_f64().filter(|x| x.is_finite())).collect::<Option<Vec<f64>>>();
+    let numbers = |values: &[Value]| {
+        values
+            .iter()
+            .map(|v| v.as_f64().filter(|x| x.is_finite()))
+            .collect::<Option<Vec<f64>>>()
+    };
     if !confs.is_empty() {
         match numbers(&confs) {
             Some(confs) if confs.len() == tokens => record.arrays.confidence = confs.iter().map(|c| *c as f32).collect(),

@@ -461,7 +461,9 @@ impl Recording {
     /// # Errors
     /// When the file cannot be read.
     pub fn decided_with(&self, problem_id: &str, decisions: &Value) -> Result<Option<Value>, RunFolderError> {
-        self.newest(problem_id, |value| value.get("decisions").is_some_and(|d| same(d, decisions)) && !interrupted(value))
+        self.newest(problem_id, |value| {
+            value.get("decisions").is_some_and(|d| same(d, decisions)) && !interrupted(value)
+        })
     }
 
     /// The problem's newest line of problems.jsonl that fits.

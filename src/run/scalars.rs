@@ -231,7 +231,11 @@ mod tests {
         assert_eq!(kept[0].measured.as_ref().map(|m| m.windows.len()), Some(2));
         assert_eq!(kept[3].measured.as_deref(), Some(&Measured::default()));
         let bytes = encode(&kept);
-        let back: Vec<_> = decode(&bytes, "p").expect("a block").iter().map(|r| TraceRecord::clone(r)).collect();
+        let back: Vec<_> = decode(&bytes, "p")
+            .expect("a block")
+            .iter()
+            .map(|r| TraceRecord::clone(r))
+            .collect();
         assert_eq!(back, kept);
         assert!(bytes.len() < 1200, "{}", bytes.len());
         for cut in 0..bytes.len() {

@@ -55,7 +55,9 @@ impl Plan {
 
     /// The orders in which the `n` traces of a problem are taken.
     fn orders(&self, id: &str, n: usize) -> Vec<Vec<usize>> {
-        let Some(count) = self.resamples else { return vec![(0..n).collect()] };
+        let Some(count) = self.resamples else {
+            return vec![(0..n).collect()];
+        };
         let name = blake3::hash(id.as_bytes());
         let stream = u64::from_le_bytes(name.as_bytes()[..8].try_into().expect("eight bytes"));
         Resamples {
@@ -112,7 +114,7 @@ pub(super) fn problem(
         if traces == complete.len() {
             known.insert(same, line.clone());
         }
-        lines.push(Line::Decided(line));
+        lines.push(Line::Decided(Box::new(line)));
     }
     Ok(lines)
 }

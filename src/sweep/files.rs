@@ -60,7 +60,7 @@ pub enum Line {
     /// A problem's recorded traces.
     Pool(Pool),
     /// What a strategy made of them.
-    Decided(Decided),
+    Decided(Box<Decided>),
 }
 
 /// A problem's recorded traces.

@@ -86,7 +86,11 @@ impl Results {
             });
         }
         let Lines { lines, passed_over, .. } = lines(&dir.join(LINES))?;
-        Ok(Some(Self { header, lines, passed_over }))
+        Ok(Some(Self {
+            header,
+            lines,
+            passed_over,
+        }))
     }
 }
 
@@ -264,7 +268,11 @@ fn admit(before: &Header, now: &Header, dir: &Path) -> Result<(), SweepError> {
         let same_name = before.strategies.iter().find(|s| s["name"] == strategy["name"]);
         if let Some(old) = same_name.filter(|old| settings(old) != settings(strategy)) {
             let name = strategy["name"].as_str().unwrap_or_default();
-            differ(&format!("strategy {name}"), old["settings"].to_string(), strategy["settings"].to_string());
+            differ(
+                &format!("strategy {name}"),
+                old["settings"].to_string(),
+                strategy["settings"].to_string(),
+            );
         }
     }
     if what.is_empty() {

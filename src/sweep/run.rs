@@ -20,7 +20,7 @@ pub enum RunError {
         /// Its name.
         problem: String,
         /// Why not.
-        source: Error,
+        source: Box<Error>,
     },
     /// Results could not be written.
     #[error(transparent)]
@@ -48,7 +48,11 @@ pub fn run(
     let held: Vec<_> = open
         .iter()
         .map(|p| {
-            let cells: Vec<_> = plan.cells().map(|(_, cell)| cell).filter(|cell| folder.has(&p.id, Some(cell))).collect();
+            let cells: Vec<_> = plan
+                .cells()
+                .map(|(_, cell)| cell)
+                .filter(|cell| folder.has(&p.id, Some(cell)))
+                .collect();
             (cells, folder.has(&p.id, None))
         })
         .collect();
@@ -86,7 +90,7 @@ pub fn run(
                     stop.store(true, Ordering::Relaxed);
                     failed.get_or_insert(RunError::Problem {
                         problem: open[i].id.clone(),
-                        source,
+                        source: Box::new(source),
                     });
                 }
             }

@@ -65,7 +65,10 @@ pub fn summary(lines: &[Line]) -> Result<(Vec<Row>, BTreeMap<usize, f64>), Stats
         rows.push(row(strategy, *slots, *budget, lines, majority.map(Vec::as_slice))?);
     }
     rows.sort_by_key(|r| (order.iter().position(|s| *s == r.strategy), r.slots, r.budget));
-    let passes = budgets.into_iter().filter_map(|k| Some((k, mean_pass_at_k(&pools, k as u64)?))).collect();
+    let passes = budgets
+        .into_iter()
+        .filter_map(|k| Some((k, mean_pass_at_k(&pools, k as u64)?)))
+        .collect();
     Ok((rows, passes))
 }
 
@@ -82,10 +85,17 @@ fn each(lines: &[&Decided], of: fn(&Decided) -> &[u64]) -> f64 {
 fn row(strategy: &str, slots: Option<usize>, budget: usize, lines: &[&Decided], majority: Option<&[&Decided]>) -> Result<Row, StatsError> {
     let scores = |d: &&Decided| Some(d.correct.as_ref()?.iter().map(|c| f64::from(*c)).collect::<Vec<_>>());
     let graded: Vec<_> = lines.iter().filter_map(scores).collect();
-    let accuracy = if graded.is_empty() { None } else { Some(spread(&graded, LEVEL, 0)?) };
+    let accuracy = if graded.is_empty() {
+        None
+    } else {
+        Some(spread(&graded, LEVEL, 0)?)
+    };
     let tokens = each(lines, |d| &d.tokens);
     let by_problem: BTreeMap<&str, &Decided> = majority.unwrap_or_default().iter().map(|d| (d.problem_id.as_str(), *d)).collect();
-    let pairs: Vec<_> = lines.iter().filter_map(|d| Some((*d, *by_problem.get(d.problem_id.as_str())?))).collect();
+    let pairs: Vec<_> = lines
+        .iter()
+        .filter_map(|d| Some((*d, *by_problem.get(d.problem_id.as_str())?)))
+        .collect();
     let rights = |d: &Decided| Some(d.correct.as_ref()?.iter().map(|c| *c == 1).collect::<Vec<bool>>());
     let (ours, theirs): (Vec<_>, Vec<_>) = pairs.iter().filter_map(|(a, b)| Some((rights(a)?, rights(b)?))).unzip();
     let full = mean(pairs.iter().map(|(_, b)| mean(b.tokens.iter().map(|n| *n as f64))));
@@ -100,6 +110,10 @@ fn row(strategy: &str, slots: Option<usize>, budget: usize, lines: &[&Decided], 
         tokens_per_right: accuracy.filter(|a| a.mean > 0.0).map(|a| tokens / a.mean),
         accuracy,
         of_majority: (pairs.len() == lines.len() && full > 0.0).then(|| tokens / full),
-        against_majority: if ours.is_empty() { None } else { Some(compare(&ours, &theirs, LEVEL, 0)?) },
+        against_majority: if ours.is_empty() {
+            None
+        } else {
+            Some(compare(&ours, &theirs, LEVEL, 0)?)
+        },
     })
 }

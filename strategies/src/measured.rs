@@ -127,6 +127,10 @@ mod tests {
         let measured = Measured::new(&[4.0, 5.0], &[], None, &[2]);
         assert_eq!(measured.first_below(3, 9.0), None);
         assert_eq!(measured.scores(Some(3)), TraceScores::new(&[4.0, 5.0], &[], None, None));
-        assert_eq!(Measured::new(&[], &[], None, &[2]).first_below(2, 9.0), Some(None), "no confidence, no bar to fall below");
+        assert_eq!(
+            Measured::new(&[], &[], None, &[2]).first_below(2, 9.0),
+            Some(None),
+            "no confidence, no bar to fall below"
+        );
     }
 }

@@ -30,6 +30,9 @@ impl PartialEq for Outside {
 
 impl fmt::Debug for Outside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outside").field("command", &self.command).field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("Outside")
+            .field("command", &self.command)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
     }
 }

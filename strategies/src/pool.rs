@@ -130,11 +130,7 @@ impl Book {
         }
         // What failed or was cancelled never votes and tells nothing: no scores, no answer.
         let counts = !matches!(o.finish, Finish::Failed | Finish::Cancelled);
-        let scores = if counts {
-            o.scores(self.window)
-        } else {
-            TraceScores::default()
-        };
+        let scores = if counts { o.scores(self.window) } else { TraceScores::default() };
         if counts && self.window.is_none() {
             let waiting = match o.measured {
                 Some(measured) => Waiting::Measured(measured.clone()),

@@ -2,11 +2,14 @@
 
 mod bad_input;
 mod golden_numbers;
+mod measuring;
+mod policies;
 mod recorded;
 mod replaying;
 mod reports;
 mod solving;
 mod sweeping;
+mod tasks;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -58,7 +58,6 @@ fn alone_and_together(model: &Arc<Model>, tier: Tier, length: usize, slots: &[(u
                 }
             }
             let outcome = engine.reply("p").unwrap().unwrap();
-            assert!(outcome.decided.traces.stopped > 0, "{what}, {strategy}: nothing was pruned");
             pruned += outcome.decided.traces.stopped;
             agree(&format!("{what}, {strategy}, in company"), &traces(&outcome.records), &alone);
         }

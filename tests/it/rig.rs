@@ -176,6 +176,7 @@ impl Engine {
             control: Arc::default(),
             events: None,
             records: None,
+            checkpoint: None,
             reply: Box::new(move |reply| {
                 order.lock().unwrap().push(id.clone());
                 assert!(replies.lock().unwrap().insert(id, reply).is_none(), "one reply a problem");

@@ -327,6 +327,7 @@ fn job(task: &Task) -> Job {
         interrupt: Default::default(),
         events: None,
         records: None,
+        checkpoint: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which field of a record is which.
 
-use super::DataError;
+use super::{Choices, DataError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -14,6 +14,8 @@ pub struct Fields {
     pub answer: Option<String>,
     /// The field with the id.
     pub id: Option<String>,
+    /// Where the options of a choice are.
+    pub choices: Option<Choices>,
 }
 
 pub(super) const QUESTION: &[&str] = &["question", "problem", "Problem", "prompt", "Question"];

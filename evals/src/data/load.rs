@@ -4,6 +4,7 @@ use super::fields::{self, ANSWER, Fields, ID, QUESTION, SOLUTION};
 use super::{DataError, Dataset, Problem};
 use crate::answer::{ExtractRules, ExtractionPath, extract};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Reads a problem set from a file's bytes. The format is known by the content: a JSON array, JSON lines, CSV with a
@@ -56,9 +57,13 @@ pub fn load(bytes: &[u8], name: &str, fields: &Fields) -> Result<Dataset, DataEr
     Ok(Dataset {
         name: name.to_owned(),
         problems,
-        digest: blake3::hash(bytes).to_hex().to_string(),
+        digest: sha256(bytes),
         warnings,
     })
+}
+
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn decode<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str, DataError> {
@@ -235,6 +240,13 @@ fn problem(mut record: Map<String, Value>, place: &str, file: &str, fields: &Fie
     if id.is_empty() {
         return Err(record_error(file, place, "the id is empty"));
     }
+    let (problem, answer) = match &fields.choices {
+        Some(choices) => {
+            let (problem, letter) = choices.ask(&record, &problem, &id, file, place)?;
+            (problem, letter.or(answer))
+        }
+        None => (problem, answer),
+    };
     for field in &used {
         record.remove(field);
     }

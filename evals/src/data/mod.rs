@@ -1,13 +1,16 @@
 //! Problem sets from JSONL, JSON, CSV or parquet.
 
+mod choices;
 mod fields;
 mod load;
 #[cfg(feature = "parquet")]
 mod parquet;
 
+pub use choices::Choices;
 pub use fields::Fields;
 pub use load::load;
 
+use crate::answer::{AnswerKind, canonical};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -31,7 +34,7 @@ pub struct Dataset {
     pub name: String,
     /// The problems in the file's order, ids unique.
     pub problems: Vec<Problem>,
-    /// BLAKE3 of the file's bytes, in hexadecimal: two reports with the same digest used the same set.
+    /// SHA-256 of the file's bytes, in hexadecimal, as `sha256sum` prints it: two reports with the same digest used the same set.
     pub digest: String,
     /// What looks wrong but does not prevent use, such as control characters from a lost backslash.
     pub warnings: Vec<String>,
@@ -120,6 +123,30 @@ pub enum DataError {
 }
 
 impl Dataset {
+    /// Keeps the problems whose field has one of these values; the others cannot be graded, for instance.
+    pub fn keep(&mut self, field: &str, values: &[String]) {
+        let is_kept = |p: &Problem| {
+            p.extra
+                .get(field)
+                .and_then(fields::text)
+                .is_some_and(|value| values.contains(&value))
+        };
+        self.problems.retain(is_kept);
+    }
+
+    /// SHA-256 of the gold answers, sorted, one a line: the same for every copy of a set, whatever its format and its order.
+    /// Integers count by their value (`025` is 25), other answers as they are written.
+    pub fn answers_digest(&self, kind: AnswerKind) -> String {
+        let written = |answer: &str| match kind {
+            AnswerKind::Integer => canonical(answer, kind),
+            _ => answer.to_owned(),
+        };
+        let answers = self.problems.iter().filter_map(|p| p.answer.as_deref());
+        let mut keys: Vec<String> = answers.map(written).collect();
+        keys.sort();
+        load::sha256(keys.join("\n").as_bytes())
+    }
+
     /// The problems with these ids, in the order asked for (all, in the file's order, when there are none), and of
     /// these no more than `limit`.
     ///

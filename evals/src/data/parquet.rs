@@ -7,25 +7,32 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::{Map, Number, Value};
+use std::panic::catch_unwind;
 
 /// The rows of a parquet file, each as a JSON object.
 pub(super) fn rows(bytes: &[u8], name: &str) -> Result<Vec<Record>, DataError> {
+    // The reader takes some damage for an error of its own and panics.
+    catch_unwind(|| read(bytes, name)).unwrap_or_else(|_| Err(record_error(name, WHOLE, "not readable: it is damaged")))
+}
+
+const WHOLE: &str = "the parquet file";
+
+fn read(bytes: &[u8], name: &str) -> Result<Vec<Record>, DataError> {
     let unreadable = |place: &str, e: ParquetError| {
-        let reason = match e {
-            ParquetError::NYI(what) => format!("not readable: {what} (compression by snappy, gzip or none can be read)"),
-            other => format!("not readable: {other}"),
+        let reason = match e.to_string().rsplit_once("Disabled feature at compile time: ") {
+            Some((_, codec)) => format!("compressed by {codec}, which cannot be read here: save it with snappy, gzip or no compression"),
+            None => format!("not readable: {e}"),
         };
         record_error(name, place, reason)
     };
-    let whole = "the parquet file";
-    let reader = SerializedFileReader::new(Bytes::copy_from_slice(bytes)).map_err(|e| unreadable(whole, e))?;
+    let reader = SerializedFileReader::new(Bytes::copy_from_slice(bytes)).map_err(|e| unreadable(WHOLE, e))?;
     let said = reader.metadata().file_metadata().num_rows();
     // A row takes up space somewhere; a file that claims more rows than it could hold is damaged.
     if said < 0 || said as u64 > 64 * bytes.len() as u64 {
-        return Err(record_error(name, whole, format!("not readable: it claims to hold {said} rows")));
+        return Err(record_error(name, WHOLE, format!("not readable: it claims to hold {said} rows")));
     }
     let mut records = Vec::new();
-    for (i, row) in reader.get_row_iter(None).map_err(|e| unreadable(whole, e))?.enumerate() {
+    for (i, row) in reader.get_row_iter(None).map_err(|e| unreadable(WHOLE, e))?.enumerate() {
         let place = format!("row {}", i + 1);
         let row = row.map_err(|e| unreadable(&place, e))?;
         let record: Map<String, Value> = row.get_column_iter().map(|(key, field)| (key.clone(), json(field))).collect();

@@ -60,7 +60,7 @@ pub(crate) fn solved(args: &SolveArgs, printer: &Printer) -> anyhow::Result<(Exi
         return Ok((dry_run(&runner, &prepared, &cost, printer)?, None));
     }
     printer.note(&cost.sentence());
-    let recorder = Recorder::open(args.run.as_deref(), &runner, &prepared, digest, answers, printer)?;
+    let recorder = Recorder::open(args.run.as_deref(), &runner, &prepared, digest, answers, args.checkpoint, printer)?;
     runner.start(plan)?;
     let before = Instant::now();
     let status = interrupt::runtime()?.block_on(solve_all(&runner, &prepared, cost.side_by_side, recorder, printer))?;

@@ -1,6 +1,7 @@
 //! `--run DIR`: what is recorded, and what need not be done again.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tts::run::{Manifest, RunFolder, Status, without_answers};
@@ -10,19 +11,29 @@ use tts::{Runner, Solved, Watch};
 use crate::cli::printer::Printer;
 
 /// A run folder, if there is to be one.
-pub(crate) struct Recorder(Option<RunFolder>);
+pub(crate) struct Recorder {
+    folder: Option<RunFolder>,
+    /// how often traces in flight are recorded too
+    checkpoint: Option<Duration>,
+}
 
 impl Recorder {
-    /// Opens the folder. `answers` says how answers are read and compared.
+    /// Opens the folder. `answers` says how answers are read and compared; traces in flight are recorded every `checkpoint`.
     pub(crate) fn open(
         dir: Option<&Path>,
         runner: &Runner,
         prepared: &[Prepared],
         data: Option<String>,
         answers: Value,
+        checkpoint: Option<Duration>,
         printer: &Printer,
     ) -> anyhow::Result<Self> {
-        let Some(dir) = dir else { return Ok(Self(None)) };
+        let Some(dir) = dir else {
+            return Ok(Self {
+                folder: None,
+                checkpoint: None,
+            });
+        };
         let folder = RunFolder::open(dir, manifest(runner, prepared, data, answers)?)?;
         for p in prepared {
             folder.claim(&p.id, &p.prompt.ids)?;
@@ -34,12 +45,15 @@ impl Recorder {
         if recorded > 0 {
             printer.note(&format!("going on with {}, which holds {recorded} traces of this", dir.display()));
         }
-        Ok(Self(Some(folder)))
+        Ok(Self {
+            folder: Some(folder),
+            checkpoint,
+        })
     }
 
     /// The result of a problem that was decided before, with the same settings.
     pub(crate) fn decided(&self, problem: &Prepared) -> anyhow::Result<Option<Value>> {
-        let Some(folder) = &self.0 else { return Ok(None) };
+        let Some(folder) = &self.folder else { return Ok(None) };
         let mut value = folder.decided(&problem.id)?;
         if let Some(Value::Object(object)) = &mut value {
             object.remove("decisions");
@@ -49,17 +63,18 @@ impl Recorder {
 
     /// Gives a watcher what is recorded, and somewhere to record to.
     pub(crate) fn watch(&self, problem: &Prepared, mut watch: Watch) -> anyhow::Result<Watch> {
-        if let Some(folder) = &self.0 {
+        if let Some(folder) = &self.folder {
             // answers are read anew: this run may read them in another way than the last
             watch.recorded = without_answers(folder.recorded(&problem.id)?);
             watch.records = Some(folder.sink(&problem.id));
+            watch.checkpoint = self.checkpoint;
         }
         Ok(watch)
     }
 
     /// Keeps a result.
     pub(crate) fn keep(&self, solved: &Solved) -> anyhow::Result<()> {
-        match &self.0 {
+        match &self.folder {
             Some(folder) => Ok(folder.write_decided(&solved.to_json(), &solved.decided)?),
             None => Ok(()),
         }
@@ -67,7 +82,7 @@ impl Recorder {
 
     /// Says how the run ended.
     pub(crate) fn close(self, finished: bool) -> anyhow::Result<()> {
-        match self.0 {
+        match self.folder {
             Some(folder) => Ok(folder.close(if finished { Status::Finished } else { Status::Interrupted })?),
             None => Ok(()),
         }

@@ -157,6 +157,11 @@ impl Rows {
         assert!(i < self.rows);
         &mut self.buf[i * self.stride..][..self.width]
     }
+    /// Copies row `from` over row `to`.
+    pub(crate) fn copy_row(&mut self, from: usize, to: usize) {
+        assert!(from < self.rows && to < self.rows);
+        self.buf.copy_within(from * self.stride..(from + 1) * self.stride, to * self.stride);
+    }
     pub(crate) fn as_ptr(&self) -> *const f32 {
         self.buf.raw()
     }

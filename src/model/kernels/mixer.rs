@@ -1,21 +1,15 @@
 //! The token-mixing half of a block: convolution and state update of the Mamba branch, decode attention of the attention branch.
 //!
-//! One position is one row of arithmetic, in prefill as in decode: a segment is a run of consecutive positions of one sequence, and its rows
-//! are computed exactly as if they came one at a time.
+//! One position is one row of arithmetic, in prefill as in decode: a feed is a run of consecutive positions of one sequence, and its rows are
+//! computed exactly as if they came one at a time.
 
 use super::attention::{self, RowView};
 use super::buf::{Buf, Rows, Shared, padded};
 use super::norm::{self, Gate};
 use super::pool::Pool;
 use super::simd::{Simd, Tier, tiers};
-use crate::model::state::{BLOCK, CacheFormat, Sequence, Shape};
-
-/// Consecutive positions of one sequence in a batch: rows `row..row + len`, the first at the sequence's current length.
-pub(crate) struct Segment<'a> {
-    pub(crate) sequence: &'a mut Sequence,
-    pub(crate) row: usize,
-    pub(crate) len: usize,
-}
+use crate::model::Feed;
+use crate::model::state::{BLOCK, CacheFormat, Shape};
 
 /// The small parameters of one layer's mixers.
 pub(crate) struct Params {
@@ -61,7 +55,7 @@ pub(crate) struct Scratch {
 // SAFETY: the pointers in `views` are only used inside `mix`, which fills them first
 unsafe impl Send for Scratch {}
 
-/// Runs both mixers of layer `layer` over all segments.
+/// Runs both mixers of layer `layer` over all feeds.
 pub(crate) fn mix(
     pool: &mut Pool,
     scratch: &mut Scratch,
@@ -69,7 +63,7 @@ pub(crate) fn mix(
     layer: usize,
     params: &Params,
     act: Activations<'_>,
-    segments: &mut [Segment<'_>],
+    feeds: &mut [Feed<'_>],
 ) {
     let Activations {
         u,
@@ -87,17 +81,17 @@ pub(crate) fn mix(
         .attention
         .resize_with(pool.threads(), || attention::Scratch::new(shape, q.width()));
 
-    // convolution, rotation and the new keys and values: a segment at a time, because positions follow each other
+    // convolution, rotation and the new keys and values: a feed at a time, because positions follow each other
     let (qp, kp, cp) = (Shared(q.as_mut_ptr()), Shared(k.as_mut_ptr()), Shared(xbc.as_mut_ptr()));
     let (q_stride, k_stride, c_stride) = (q.stride(), k.stride(), xbc.stride());
     let (q_heads, head_dim) = (q.width() / shape.head_dim, shape.head_dim);
-    pool.for_each(segments, |_, segment, _| {
-        for i in 0..segment.len {
-            let (row, position) = (segment.row + i, segment.sequence.len + i);
-            // SAFETY: rows of a segment belong to its task; strides cover the widths
+    pool.for_each(feeds, |_, feed, _| {
+        for i in 0..feed.tokens.len() {
+            let (row, position) = (feed.row + i, feed.sequence.len + i);
+            // SAFETY: rows of a feed belong to its task; strides cover the widths
             unsafe {
                 let slots = shape.taps - 1;
-                let window = segment.sequence.window.raw().add(layer * shape.window_layer_len());
+                let window = feed.sequence.window.raw().add(layer * shape.window_layer_len());
                 let input = u.row(row)[y.width()..].as_ptr();
                 conv_row(
                     tier,
@@ -121,7 +115,7 @@ pub(crate) fn mix(
                 attention::append(
                     shape,
                     layer,
-                    &mut segment.sequence.kv[position / BLOCK],
+                    &mut feed.sequence.kv[position / BLOCK],
                     position % BLOCK,
                     keys,
                     v.row(row),
@@ -132,38 +126,38 @@ pub(crate) fn mix(
 
     // state updates and attention, independent of each other, in one phase
     scratch.views.clear();
-    for segment in segments.iter() {
-        for i in 0..segment.len {
+    for feed in feeds.iter() {
+        for i in 0..feed.tokens.len() {
             scratch.views.push(RowView {
-                blocks: segment.sequence.kv.as_ptr(),
-                len: segment.sequence.len + i + 1,
+                blocks: feed.sequence.kv.as_ptr(),
+                len: feed.sequence.len + i + 1,
             });
         }
     }
     let heads = shape.ssm_heads;
-    let parts = if segments.len() >= 2 * pool.threads() {
+    let parts = if feeds.len() >= 2 * pool.threads() {
         1
     } else {
         heads.min(4 * pool.threads())
     };
     let per_part = heads.div_ceil(parts);
-    let ssm_tasks = segments.len() * parts;
+    let ssm_tasks = feeds.len() * parts;
     let row_groups = rows.div_ceil(attention::GROUP);
-    let base = Shared(segments.as_mut_ptr());
+    let base = Shared(feeds.as_mut_ptr());
     let (yp, y_stride, ap) = (Shared(y.as_mut_ptr()), y.stride(), Shared(attended.as_mut_ptr()));
     let attention_scratch = Shared(scratch.attention.as_mut_ptr());
     let views = &scratch.views;
     let dt_start = u.width() - heads;
     pool.run(ssm_tasks + row_groups * shape.kv_heads, |task, thread| {
         if task < ssm_tasks {
-            // SAFETY: tasks of one segment touch disjoint heads of its state and of its rows of y; nothing else of the segment changes here
+            // SAFETY: tasks of one feed touch disjoint heads of its state and of its rows of y; nothing else of the feed changes here
             unsafe {
-                let segment = &*base.at(task / parts);
-                let state = segment.sequence.ssm.raw().add(layer * shape.ssm_layer_len());
-                // a head's state stays in the cache for all positions of the segment
+                let feed = &*base.at(task / parts);
+                let state = feed.sequence.ssm.raw().add(layer * shape.ssm_layer_len());
+                // a head's state stays in the cache for all positions of the feed
                 for head in (task % parts) * per_part..heads.min((task % parts + 1) * per_part) {
                     let state = state.add(head * shape.ssm_head_len());
-                    for row in segment.row..segment.row + segment.len {
+                    for row in feed.row..feed.row + feed.tokens.len() {
                         let dt = u.row(row)[dt_start + head];
                         let xbc = &*std::ptr::slice_from_raw_parts(cp.at(row * c_stride), shape.channels);
                         update(tier, shape, params, state, xbc, dt, head, yp.at(row * y_stride));

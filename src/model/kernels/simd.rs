@@ -92,6 +92,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn load_bf16_pairs(p: *const u32) -> (Self::V, Self::V);
     /// what [`Self::load_bf16_pairs`] reads, each rounded to nearest even; not for NaN
     unsafe fn store_bf16_pairs(p: *mut u32, a: Self::V, b: Self::V);
+    /// rounded to the nearest integers, which must be within -128..=127
+    unsafe fn store_i8(p: *mut i8, v: Self::V);
     unsafe fn load_u8(p: *const u8) -> Self::V;
     unsafe fn load_i8(p: *const u8) -> Self::V;
     unsafe fn load_f16(p: *const u16) -> Self::V;
@@ -141,6 +143,18 @@ pub(crate) trait Simd: Copy {
     }
 }
 
+/// Asks for a cache line that will be read soon; any address will do.
+#[inline(always)]
+pub(crate) fn prefetch(p: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch does not fault
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
@@ -186,6 +200,11 @@ impl Simd for Portable {
             *pair = rounded(a[i]) | rounded(b[i]) << 16;
         }
         unsafe { p.cast::<[u32; P]>().write_unaligned(pairs) }
+    }
+    #[inline(always)]
+    unsafe fn store_i8(p: *mut i8, v: Self::V) {
+        let v = unsafe { Self::round(v) }.map(|x| x as i8);
+        unsafe { p.cast::<[i8; P]>().write_unaligned(v) }
     }
     #[inline(always)]
     unsafe fn load_u8(p: *const u8) -> Self::V {
@@ -312,6 +331,14 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn store_i8(p: *mut i8, v: Self::V) {
+            unsafe {
+                let words = _mm256_cvtps_epi32(v);
+                let halves = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+                _mm_storel_epi64(p.cast(), _mm_packs_epi16(halves, halves));
+            }
+        }
+        #[inline(always)]
         unsafe fn load_u8(p: *const u8) -> Self::V {
             unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()))) }
         }
@@ -422,6 +449,10 @@ mod x86 {
                 let pairs = _mm512_or_si512(_mm512_srli_epi32::<16>(rounded(a)), high);
                 _mm512_storeu_si512(p.cast(), pairs);
             }
+        }
+        #[inline(always)]
+        unsafe fn store_i8(p: *mut i8, v: Self::V) {
+            unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v))) }
         }
         #[inline(always)]
         unsafe fn load_u8(p: *const u8) -> Self::V {

@@ -128,3 +128,112 @@ fn a_killed_run_goes_on_and_ends_as_if_it_had_not_been() {
     let settle = |objects: Vec<Value>| objects.into_iter().map(settled).collect::<Vec<_>>();
     assert_eq!(settle(on.objects()), settle(whole.objects()));
 }
+
+/// Numbers that look random and are always the same.
+fn drawn(n: usize, below: u64) -> Vec<u64> {
+    let mut x = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x % below
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+#[test]
+fn a_recording_killed_at_twenty_points_equals_one_that_was_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let base = [
+        "solve",
+        "--data",
+        "heldout",
+        "--limit",
+        "4",
+        "--traces",
+        "24",
+        "--slots",
+        "5",
+        "--max-tokens",
+        "150",
+        "--consensus",
+        "off",
+        "--threads",
+        "1",
+        "--json",
+    ];
+    let whole = ran(&[&base[..], &["--run", &dir("whole")]].concat());
+    let size = |name: &str| fs::metadata(format!("{}/traces.jsonl", dir(name))).map_or(0, |m| m.len());
+    let mut points = drawn(20, size("whole"));
+    points.sort_unstable();
+    // traces in flight are kept too, at every turn, so the process is killed in the middle of traces as well as between them
+    let killed = dir("killed");
+    let recorded = [&base[..], &["--run", &killed, "--checkpoint", "0.000001"]].concat();
+    for (i, point) in points.into_iter().enumerate() {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_tts"))
+            .args(if i % 2 == 0 {
+                &recorded[..]
+            } else {
+                &recorded[..recorded.len() - 2]
+            })
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let patience = Instant::now();
+        while size("killed") <= point && child.try_wait().unwrap().is_none() && patience.elapsed() < Duration::from_secs(120) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let on = ran(&recorded);
+    let settle = |objects: Vec<Value>| objects.into_iter().map(settled).collect::<Vec<_>>();
+    assert_eq!(settle(on.objects()), settle(whole.objects()));
+    let ended = |name: &str| {
+        let text = fs::read_to_string(format!("{}/traces.jsonl", dir(name))).unwrap();
+        let lines = text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+        let mut ended: Vec<_> = lines
+            .filter(|l| l["finish"] == "stop" || l["finish"] == "length")
+            .map(|l| {
+                (
+                    l["problem_id"].to_string(),
+                    l["trace"].as_u64(),
+                    l["tokens"].as_u64(),
+                    l["text"].to_string(),
+                    l["scores"].to_string(),
+                )
+            })
+            .collect();
+        ended.sort();
+        ended
+    };
+    assert_eq!(ended("killed"), ended("whole"), "every trace ended once, as it would have");
+    let replayed = |name: &str| settle(ran(&["replay", &dir(name), "--json"]).objects());
+    assert_eq!(replayed("killed"), replayed("whole"));
+}
+
+#[test]
+fn traces_in_flight_are_kept_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("run").to_str().unwrap().to_owned();
+    refused(&["solve", GCD, "--checkpoint", "0", "--run", &dir], &["--checkpoint"]);
+    let without = super::Ran::of(&mut super::tts(&["solve", GCD, "--checkpoint", "5"]));
+    assert!(without.code == 2 && without.err.contains("--run"), "{}", without.err);
+    ran(&[
+        "solve",
+        GCD,
+        "--traces",
+        "3",
+        "--max-tokens",
+        "40",
+        "--checkpoint",
+        "0.000001",
+        "--run",
+        &dir,
+    ]);
+    let text = fs::read_to_string(format!("{dir}/traces.jsonl")).unwrap();
+    let in_flight = text.lines().filter(|l| l.contains("\"finish\":\"cancelled\"")).count();
+    assert!(in_flight > 3, "{text}");
+}

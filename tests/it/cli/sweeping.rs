@@ -40,7 +40,11 @@ fn a_sweep_records_once_and_decides_over_it_and_goes_on_with_both() {
     let dir = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let live = dir("live");
     let first = ran(&[&["sweep"][..], &SET, &SWEPT, &["--run", &live, "--json"]].concat());
-    assert_eq!(first.objects().len(), 3 * 2 * 2 + 2, "a row for each cell, and pass@k for each budget");
+    assert_eq!(
+        first.objects().len(),
+        3 * 2 * 2 + 2,
+        "a row for each cell, and pass@k for each budget"
+    );
     let all = lines(&live);
     assert_eq!(all.len(), 4 * (1 + 12));
     for line in all.iter().filter(|l| l["kind"] == "decided") {
@@ -59,7 +63,12 @@ fn a_sweep_records_once_and_decides_over_it_and_goes_on_with_both() {
     assert_eq!(fs::read(Path::new(&live).join("sweep.jsonl")).unwrap(), before);
     // over the recording, elsewhere, on one thread: the same lines
     let replayed = dir("replayed");
-    let args = [&["sweep", "--replay", &live][..], &SWEPT[..8], &["--run", &replayed, "--threads", "1", "--json"]].concat();
+    let args = [
+        &["sweep", "--replay", &live][..],
+        &SWEPT[..8],
+        &["--run", &replayed, "--threads", "1", "--json"],
+    ]
+    .concat();
     let over = ran(&args);
     assert_eq!((over.out, sorted(&replayed)), (first.out, sorted(&live)));
     // cut at any place and gone on with: the same lines
@@ -70,12 +79,43 @@ fn a_sweep_records_once_and_decides_over_it_and_goes_on_with_both() {
         assert_eq!(sorted(&replayed), sorted(&live), "cut at {share} tenths");
     }
     // other settings are refused, another strategy goes on
-    refused(&["sweep", "--replay", &live, "--resamples", "6", "--run", &replayed], &["--resamples was 5 and is now 6"]);
-    refused(&["sweep", "--replay", &live, "--resamples", "5", "--resample-seed", "1", "--run", &replayed], &["--resample-seed"]);
-    ran(&["sweep", "--replay", &live, "--resamples", "5", "--strategies", "esc", "--traces", "20", "--run", &replayed]);
+    refused(
+        &["sweep", "--replay", &live, "--resamples", "6", "--run", &replayed],
+        &["--resamples was 5 and is now 6"],
+    );
+    refused(
+        &[
+            "sweep",
+            "--replay",
+            &live,
+            "--resamples",
+            "5",
+            "--resample-seed",
+            "1",
+            "--run",
+            &replayed,
+        ],
+        &["--resample-seed"],
+    );
+    ran(&[
+        "sweep",
+        "--replay",
+        &live,
+        "--resamples",
+        "5",
+        "--strategies",
+        "esc",
+        "--traces",
+        "20",
+        "--run",
+        &replayed,
+    ]);
     assert_eq!(lines(&replayed).len(), all.len() + 4);
     let header: Value = serde_json::from_slice(&fs::read(Path::new(&replayed).join("sweep.json")).unwrap()).unwrap();
-    assert_eq!((&header["status"], header["strategies"].as_array().unwrap().len()), (&json!("finished"), 4));
+    assert_eq!(
+        (&header["status"], header["strategies"].as_array().unwrap().len()),
+        (&json!("finished"), 4)
+    );
 }
 
 #[test]
@@ -83,16 +123,47 @@ fn one_draw_in_recorded_order_is_a_replay() {
     let folder = tempfile::tempdir().unwrap();
     let dir = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let live = dir("live");
-    ran(&[&["solve"][..], &SET, &["--traces", "24", "--strategy", "majority", "--run", &live, "--json"]].concat());
+    ran(&[
+        &["solve"][..],
+        &SET,
+        &["--traces", "24", "--strategy", "majority", "--run", &live, "--json"],
+    ]
+    .concat());
     for strategy in ["majority", "deepconf-low", "deepconf-high", "borda"] {
-        let args = ["sweep", "--replay", &live, "--resamples", "recorded", "--strategies", strategy, "--traces", "12,24,99", "--slots", "5"];
+        let args = [
+            "sweep",
+            "--replay",
+            &live,
+            "--resamples",
+            "recorded",
+            "--strategies",
+            strategy,
+            "--traces",
+            "12,24,99",
+            "--slots",
+            "5",
+        ];
         let swept = ran(&[&args[..], &["--run", &dir(strategy), "--json"]].concat());
         assert!(swept.err.contains("fewer than 99"), "{}", swept.err);
         let lines = lines(&dir(strategy));
         for (budget, traces) in [(12, "12"), (24, "24"), (99, "24")] {
-            let replayed = ran(&["replay", &live, "--strategy", strategy, "--traces", traces, "--slots", "5", "--json"]).objects();
+            let replayed = ran(&[
+                "replay",
+                &live,
+                "--strategy",
+                strategy,
+                "--traces",
+                traces,
+                "--slots",
+                "5",
+                "--json",
+            ])
+            .objects();
             for one in replayed.into_iter().map(settled) {
-                let line = lines.iter().find(|l| l["budget"] == budget && l["problem_id"] == one["problem_id"]).unwrap();
+                let line = lines
+                    .iter()
+                    .find(|l| l["budget"] == budget && l["problem_id"] == one["problem_id"])
+                    .unwrap();
                 assert_eq!(line["tokens"][0], one["tokens"]["generated"], "{strategy} at {budget}");
                 assert_eq!(line["ticks"][0], one["ticks"]);
                 assert_eq!(line["correct"][0] == 1, one["correct"] == true);
@@ -114,20 +185,50 @@ fn what_cannot_be_swept_is_said() {
     let lines = "{\"problem\": 1, \"answers\": [\"1\", \"1\", \"2\"], \"lengths\": [4, 5, 6]}\n";
     let file = write(&folder, "pool.jsonl", lines);
     let run = folder.path().join("out").to_str().unwrap().to_owned();
-    refused(&["sweep", "--replay", &file, "--strategies", "deepconf-low", "--run", &run], &["deepconf-low", "confidences"]);
-    let swept = ran(&["sweep", "--replay", &file, "--strategies", "majority", "--traces", "2", "--run", &run, "--json"]);
+    refused(
+        &["sweep", "--replay", &file, "--strategies", "deepconf-low", "--run", &run],
+        &["deepconf-low", "confidences"],
+    );
+    let swept = ran(&[
+        "sweep",
+        "--replay",
+        &file,
+        "--strategies",
+        "majority",
+        "--traces",
+        "2",
+        "--run",
+        &run,
+        "--json",
+    ]);
     assert!(swept.err.contains("without a right answer"), "{}", swept.err);
     assert_eq!(swept.objects()[0]["accuracy"], Value::Null);
     let set = write(&folder, "set.jsonl", "{\"id\": \"1\", \"problem\": \"?\", \"answer\": \"1\"}\n");
-    refused(&["sweep", "--replay", &file, "--strategies", "majority", "--data", &set, "--run", &run], &["--data"]);
+    refused(
+        &[
+            "sweep",
+            "--replay",
+            &file,
+            "--strategies",
+            "majority",
+            "--data",
+            &set,
+            "--run",
+            &run,
+        ],
+        &["--data"],
+    );
 }
 
 /// A dump as the reference code's offline runs leave them; the groups of its online runs are made from it.
 fn dump(traces: usize, window: Option<usize>) -> Value {
     let trace = |i: usize| {
         let n = 30 + (i * 13) % 40;
-        let confs: Vec<f64> = (0..n).map(|t| 8.0 + ((t * (i + 3)) % 17) as f64 / 4.0 - if i % 3 == 0 && t > 20 { 3.0 } else { 0.0 }).collect();
-        let mut trace = json!({"stop_reason": "stop", "num_tokens": n, "extracted_answer": if i % 3 == 0 { "12" } else { "\\frac{1}{2}" }});
+        let confs: Vec<f64> = (0..n)
+            .map(|t| 8.0 + ((t * (i + 3)) % 17) as f64 / 4.0 - if i.is_multiple_of(3) && t > 20 { 3.0 } else { 0.0 })
+            .collect();
+        let mut trace =
+            json!({"stop_reason": "stop", "num_tokens": n, "extracted_answer": if i.is_multiple_of(3) { "12" } else { "\\frac{1}{2}" }});
         match window {
             None => trace["confs"] = json!(confs),
             Some(w) => trace["group_confs"] = confs.windows(w).map(|g| g.iter().sum::<f64>() / w as f64).collect(),
@@ -143,7 +244,19 @@ fn dump(traces: usize, window: Option<usize>) -> Value {
 #[test]
 fn dumps_of_the_reference_code_are_replayed() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = ["--strategy", "deepconf-high", "--warmup", "8", "--window", "16", "--slots", "6", "--json"];
+    let settings = [
+        "--strategy",
+        "deepconf-low",
+        "--consensus",
+        "off",
+        "--warmup",
+        "8",
+        "--window",
+        "16",
+        "--slots",
+        "6",
+        "--json",
+    ];
     let replayed = |name: &str, text: String| {
         let file = write(&folder, name, &text);
         ran(&[&["replay", &file][..], &settings].concat()).objects().remove(0)
@@ -163,7 +276,17 @@ fn dumps_of_the_reference_code_are_replayed() {
     // and of another window they say nothing
     let file = write(&folder, "again.json", &dump(40, Some(16)).to_string());
     refused(
-        &["replay", &file, "--strategy", "deepconf-high", "--warmup", "8", "--window", "20", "--json"],
+        &[
+            "replay",
+            &file,
+            "--strategy",
+            "deepconf-high",
+            "--warmup",
+            "8",
+            "--window",
+            "20",
+            "--json",
+        ],
         &["confidence of every token"],
     );
     // torn and strange traces are counted

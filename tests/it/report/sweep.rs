@@ -83,7 +83,7 @@ fn folder(status: Status) -> tempfile::TempDir {
         }));
         for strategy in ["deepconf-low", "majority"] {
             for budget in [64, 8, 1] {
-                put(&Line::Decided(decided(strategy, budget, p)));
+                put(&Line::Decided(Box::new(decided(strategy, budget, p))));
             }
         }
     }
@@ -160,10 +160,15 @@ fn a_sweep_that_is_not_finished_or_damaged_is_said() {
         .unwrap();
     let mut later = decided("majority", 64, 0);
     later.correct = Some(vec![0; RESAMPLES]);
-    writeln!(file, "{}", serde_json::to_string(&Line::Decided(later)).unwrap()).unwrap();
+    writeln!(file, "{}", serde_json::to_string(&Line::Decided(Box::new(later))).unwrap()).unwrap();
     let mut unequal = decided("majority", 64, 9);
     unequal.tokens.pop();
-    writeln!(file, "{}\nnonsense", serde_json::to_string(&Line::Decided(unequal)).unwrap()).unwrap();
+    writeln!(
+        file,
+        "{}\nnonsense",
+        serde_json::to_string(&Line::Decided(Box::new(unequal))).unwrap()
+    )
+    .unwrap();
     write!(file, "{{\"kind\": \"dec").unwrap();
     let report = Report::open(folder.path(), &ReportOptions::default()).unwrap();
     let said = |part: &str| assert!(report.warnings.iter().any(|w| w.contains(part)), "{part}: {:?}", report.warnings);

@@ -3,9 +3,9 @@
 use super::Input;
 use crate::model::kernels::buf::Buf;
 
-/// k-pairs that are multiplied at a time: a panel slice of 32 KiB stays in the first-level cache.
+/// k-pairs that are multiplied at a time: a panel slice of 16 KiB stays in the first-level cache, beside the input.
 #[cfg(target_arch = "x86_64")]
-const DEPTH: usize = 256;
+const DEPTH: usize = 128;
 
 /// The tile of `x` and panel `panel` of `[.., k]` weights in pairs. Only on the tier that has the instruction.
 #[cfg(target_arch = "x86_64")]
@@ -30,7 +30,11 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::Input;
+    use crate::model::kernels::simd::prefetch;
     use crate::model::packing::WIDTH;
+
+    /// Words of four bytes by which weights are asked for before they are read.
+    const AHEAD: usize = 512;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     pub(super) unsafe fn inner(x: Input<u32>, start: usize, w: *const f32, depth: usize, tile: *mut f32, first: bool) {
@@ -40,8 +44,9 @@ mod x86 {
             unsafe {
                 let (a, c) = (x.data.add(r * x.stride + start), tile.add(r * WIDTH));
                 r += match x.count - r {
-                    12.. => micro::<12>(a, x.stride, w, depth, c, first),
-                    8..12 => micro::<8>(a, x.stride, w, depth, c, first),
+                    // two of eight rather than twelve and four
+                    12.. if x.count - r != 16 => micro::<12>(a, x.stride, w, depth, c, first),
+                    8.. => micro::<8>(a, x.stride, w, depth, c, first),
                     4..8 => micro::<4>(a, x.stride, w, depth, c, first),
                     2..4 => micro::<2>(a, x.stride, w, depth, c, first),
                     _ => micro::<1>(a, x.stride, w, depth, c, first),
@@ -65,6 +70,8 @@ mod x86 {
             for p in 0..depth {
                 let pair = |at: *const f32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(at.cast()));
                 let (w0, w1) = (pair(w.add(p * WIDTH)), pair(w.add(p * WIDTH + 16)));
+                prefetch(w.wrapping_add(p * WIDTH + AHEAD).cast());
+                prefetch(w.wrapping_add(p * WIDTH + AHEAD + 16).cast());
                 for (m, acc) in acc.iter_mut().enumerate() {
                     let x = _mm512_set1_epi32(*a.add(m * stride + p) as i32);
                     let x = std::mem::transmute::<__m512i, __m512bh>(x);

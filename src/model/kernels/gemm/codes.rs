@@ -5,9 +5,12 @@
 use super::Input;
 use super::rounded::{GROUP, Row};
 use crate::model::kernels::buf::Buf;
-use crate::model::kernels::simd::{Portable, Simd, Tier};
+use crate::model::kernels::simd::{Portable, Simd, Tier, prefetch};
 use crate::model::packing::{Codebook, WIDTH};
 use crate::model::weights::codes::Scales;
+
+/// Bytes by which codes are asked for before they are read: two groups.
+const AHEAD: usize = 2048;
 
 /// Integer operations beside the vectors of a tier. As with [`Simd`], all of it is unsafe for want of the instructions.
 trait Dots: Copy {
@@ -20,8 +23,9 @@ trait Dots: Copy {
     unsafe fn load(p: *const u8) -> Self::I;
     unsafe fn low_nibbles(codes: Self::I) -> Self::I;
     unsafe fn high_nibbles(codes: Self::I) -> Self::I;
-    /// `acc + codes . x` in every lane: four unsigned codes and the same four signed integers. `WIDE` where codes may exceed 127.
-    unsafe fn dot<const WIDE: bool>(acc: Self::I, codes: Self::I, x: u32) -> Self::I;
+    /// `acc + codes . x` in every lane of two vectors: four unsigned codes and the four signed integers at `x`. `WIDE` where codes may
+    /// exceed 127.
+    unsafe fn dots<const WIDE: bool>(acc: [Self::I; 2], codes: [Self::I; 2], x: *const u32) -> [Self::I; 2];
     unsafe fn float(x: Self::I) -> <Self::S as Simd>::V;
 }
 
@@ -63,8 +67,9 @@ unsafe fn rows<D: Dots>(x: Input<u32>, k: usize, book: &Codebook, data: *const u
             };
             let tile = tile.add(r * WIDTH);
             r += match left {
-                12.. => columns::<D, 12>(part, k, book, data, tile),
-                8..12 => columns::<D, 8>(part, k, book, data, tile),
+                // two of eight rather than twelve and four
+                12.. if x.count - r != 16 => columns::<D, 12>(part, k, book, data, tile),
+                8.. => columns::<D, 8>(part, k, book, data, tile),
                 4..8 => columns::<D, 4>(part, k, book, data, tile),
                 2..4 => columns::<D, 2>(part, k, book, data, tile),
                 _ => columns::<D, 1>(part, k, book, data, tile),
@@ -149,12 +154,14 @@ unsafe fn micro<D: Dots, const M: usize, const NIBBLES: bool, const WIDE: bool, 
                         dots::<D, M, WIDE>(&mut acc, low, values.add(step), x.stride);
                         let high = [D::high_nibbles(a), D::high_nibbles(b)];
                         dots::<D, M, WIDE>(&mut acc, high, values.add(step + 1), x.stride);
+                        ahead::<D>(codes);
                         codes = codes.add(line);
                     }
                 } else {
                     for step in 0..steps {
                         let w = [D::load(codes), D::load(codes.add(lanes * 4))];
                         dots::<D, M, WIDE>(&mut acc, w, values.add(step), x.stride);
+                        ahead::<D>(codes);
                         codes = codes.add(line);
                     }
                 }
@@ -186,20 +193,22 @@ unsafe fn micro<D: Dots, const M: usize, const NIBBLES: bool, const WIDE: bool, 
     }
 }
 
+/// Asks for the codes that will be read soon.
+#[inline(always)]
+unsafe fn ahead<D: Dots>(codes: *const u8) {
+    for line in (0..2 * D::S::LANES * 4).step_by(64) {
+        prefetch(codes.wrapping_add(AHEAD + line));
+    }
+}
+
 /// One step of `M` rows, whose four integers lie at `x`, `stride` words apart.
 #[inline(always)]
 unsafe fn dots<D: Dots, const M: usize, const WIDE: bool>(acc: &mut [[D::I; 2]; M], w: [D::I; 2], x: *const u32, stride: usize) {
     for (m, acc) in acc.iter_mut().enumerate() {
-        // SAFETY: the caller's rows
-        let x = unsafe { *x.add(m * stride) };
-        // without this the compiler loads all rows' integers first and has no registers left for sums
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: no instruction
+        // SAFETY: the caller's rows and tier
         unsafe {
-            std::arch::asm!("", options(nostack, preserves_flags));
+            *acc = D::dots::<WIDE>(*acc, w, x.add(m * stride));
         }
-        // SAFETY: the caller's tier
-        unsafe { *acc = [D::dot::<WIDE>(acc[0], w[0], x), D::dot::<WIDE>(acc[1], w[1], x)] };
     }
 }
 
@@ -258,10 +267,11 @@ impl Dots for Plain {
         codes.map(|c| c >> 4 & 0x0f0f_0f0f)
     }
     #[inline(always)]
-    unsafe fn dot<const WIDE: bool>(mut acc: Self::I, codes: Self::I, x: u32) -> Self::I {
+    unsafe fn dots<const WIDE: bool>(mut acc: [Self::I; 2], codes: [Self::I; 2], x: *const u32) -> [Self::I; 2] {
+        let x = unsafe { *x };
         for byte in 0..4 {
             let x = i32::from((x >> (8 * byte)) as i8);
-            for (acc, codes) in acc.iter_mut().zip(codes) {
+            for (acc, codes) in acc.as_flattened_mut().iter_mut().zip(codes.as_flattened()) {
                 *acc += (codes >> (8 * byte) & 255) * x;
             }
         }
@@ -307,6 +317,30 @@ mod x86 {
         unsafe { rows::<Narrow>(x, k, book, data, tile) }
     }
 
+    /// In one piece: from intrinsics the compiler loads all rows' integers first, and has no registers left for sums.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    unsafe fn dpbusd([mut a, mut b]: [__m512i; 2], codes: [__m512i; 2], x: *const u32) -> [__m512i; 2] {
+        let four: __m512i;
+        // SAFETY: the pointer is the caller's, and only read
+        unsafe {
+            std::arch::asm!(
+                "vpbroadcastd {four}, dword ptr [{x}]",
+                "vpdpbusd {a}, {codes_a}, {four}",
+                "vpdpbusd {b}, {codes_b}, {four}",
+                four = out(zmm_reg) four,
+                a = inout(zmm_reg) a,
+                b = inout(zmm_reg) b,
+                codes_a = in(zmm_reg) codes[0],
+                codes_b = in(zmm_reg) codes[1],
+                x = in(reg) x,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        let _ = four;
+        [a, b]
+    }
+
     impl Dots for Vnni {
         type S = Avx512;
         type I = __m512i;
@@ -328,8 +362,8 @@ mod x86 {
             unsafe { _mm512_and_si512(_mm512_srli_epi16::<4>(codes), _mm512_set1_epi8(15)) }
         }
         #[inline(always)]
-        unsafe fn dot<const WIDE: bool>(acc: Self::I, codes: Self::I, x: u32) -> Self::I {
-            unsafe { _mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(x as i32)) }
+        unsafe fn dots<const WIDE: bool>(acc: [Self::I; 2], codes: [Self::I; 2], x: *const u32) -> [Self::I; 2] {
+            unsafe { dpbusd(acc, codes, x) }
         }
         #[inline(always)]
         unsafe fn float(x: Self::I) -> __m512 {
@@ -358,19 +392,25 @@ mod x86 {
             unsafe { Vnni::high_nibbles(codes) }
         }
         #[inline(always)]
-        unsafe fn dot<const WIDE: bool>(acc: Self::I, codes: Self::I, x: u32) -> Self::I {
+        unsafe fn dots<const WIDE: bool>(acc: [Self::I; 2], codes: [Self::I; 2], x: *const u32) -> [Self::I; 2] {
             unsafe {
-                let x = _mm512_set1_epi32(x as i32);
+                let x = _mm512_set1_epi32(*x as i32);
                 if !WIDE {
-                    let pairs = _mm512_maddubs_epi16(codes, x);
-                    return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+                    let one = |acc, codes| {
+                        let pairs = _mm512_maddubs_epi16(codes, x);
+                        _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+                    };
+                    return [one(acc[0], codes[0]), one(acc[1], codes[1])];
                 }
                 // the sum of two products of wide codes does not fit 16 bits: even and odd bytes apart
-                let (even, odd) = (_mm512_and_si512(codes, _mm512_set1_epi16(255)), _mm512_srli_epi16::<8>(codes));
                 let x_even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x));
                 let x_odd = _mm512_srai_epi16::<8>(x);
-                let sum = _mm512_add_epi32(_mm512_madd_epi16(even, x_even), _mm512_madd_epi16(odd, x_odd));
-                _mm512_add_epi32(acc, sum)
+                let one = |acc, codes| {
+                    let (even, odd) = (_mm512_and_si512(codes, _mm512_set1_epi16(255)), _mm512_srli_epi16::<8>(codes));
+                    let sum = _mm512_add_epi32(_mm512_madd_epi16(even, x_even), _mm512_madd_epi16(odd, x_odd));
+                    _mm512_add_epi32(acc, sum)
+                };
+                [one(acc[0], codes[0]), one(acc[1], codes[1])]
             }
         }
         #[inline(always)]
@@ -400,19 +440,25 @@ mod x86 {
             unsafe { _mm256_and_si256(_mm256_srli_epi16::<4>(codes), _mm256_set1_epi8(15)) }
         }
         #[inline(always)]
-        unsafe fn dot<const WIDE: bool>(acc: Self::I, codes: Self::I, x: u32) -> Self::I {
+        unsafe fn dots<const WIDE: bool>(acc: [Self::I; 2], codes: [Self::I; 2], x: *const u32) -> [Self::I; 2] {
             unsafe {
-                let x = _mm256_set1_epi32(x as i32);
+                let x = _mm256_set1_epi32(*x as i32);
                 if !WIDE {
-                    let pairs = _mm256_maddubs_epi16(codes, x);
-                    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+                    let one = |acc, codes| {
+                        let pairs = _mm256_maddubs_epi16(codes, x);
+                        _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+                    };
+                    return [one(acc[0], codes[0]), one(acc[1], codes[1])];
                 }
-                // as above
-                let (even, odd) = (_mm256_and_si256(codes, _mm256_set1_epi16(255)), _mm256_srli_epi16::<8>(codes));
+                // the sum of two products of wide codes does not fit 16 bits: even and odd bytes apart
                 let x_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
                 let x_odd = _mm256_srai_epi16::<8>(x);
-                let sum = _mm256_add_epi32(_mm256_madd_epi16(even, x_even), _mm256_madd_epi16(odd, x_odd));
-                _mm256_add_epi32(acc, sum)
+                let one = |acc, codes| {
+                    let (even, odd) = (_mm256_and_si256(codes, _mm256_set1_epi16(255)), _mm256_srli_epi16::<8>(codes));
+                    let sum = _mm256_add_epi32(_mm256_madd_epi16(even, x_even), _mm256_madd_epi16(odd, x_odd));
+                    _mm256_add_epi32(acc, sum)
+                };
+                [one(acc[0], codes[0]), one(acc[1], codes[1])]
             }
         }
         #[inline(always)]

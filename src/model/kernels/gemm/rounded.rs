@@ -146,19 +146,34 @@ unsafe fn to_int8_body<S: Simd>(x: &[f32], out: *mut f32) {
     let (groups, _) = x.as_chunks::<GROUP>();
     let row = Row::new(x.len());
     for (g, group) in groups.iter().enumerate() {
-        let (mut largest, mut poison) = (0f32, 0f32);
-        for v in group {
-            largest = if v.abs() > largest { v.abs() } else { largest };
-            // NaN where an element is NaN or infinite, else 0
-            poison += v * 0.0;
+        let (mut largest, mut poison) = (unsafe { S::splat(0.0) }, unsafe { S::splat(0.0) });
+        for i in (0..GROUP).step_by(S::LANES) {
+            unsafe {
+                let v = S::load(group.as_ptr().add(i));
+                let zero = S::mul(v, S::splat(0.0));
+                largest = S::max(S::max(v, S::sub(zero, v)), largest);
+                // NaN where an element is NaN or infinite, else 0
+                poison = S::add(poison, zero);
+            }
         }
+        let (largest, poison) = unsafe { (S::hmax(largest), S::sum(poison)) };
         let scale = largest / 127.0;
-        let inverse = if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
+        let inverse = if scale > f32::MIN_POSITIVE && scale.is_finite() {
+            1.0 / scale
+        } else {
+            0.0
+        };
         let scale = scale + poison;
         let mut integers = [0i8; GROUP];
-        for (q, v) in integers.iter_mut().zip(group) {
-            // adding and taking away 1.5 * 2^23 rounds to the nearest even integer; `as` saturates and sends NaN to 0
-            *q = ((v * inverse + 12_582_912.0) - 12_582_912.0) as i8;
+        if scale.is_finite() {
+            for i in (0..GROUP).step_by(S::LANES) {
+                unsafe {
+                    S::store_i8(
+                        integers.as_mut_ptr().add(i),
+                        S::mul(S::load(group.as_ptr().add(i)), S::splat(inverse)),
+                    )
+                };
+            }
         }
         let (mut low, mut high) = (0i32, 0i32);
         for i in 0..GROUP / 2 {

@@ -1,0 +1,264 @@
+//! `tts bench`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::bail;
+use clap::Args;
+use serde::Serialize;
+use tabled::builder::Builder;
+use tts::bench::limits::{self, Limits};
+use tts::bench::{self, Figures, Workload};
+use tts::engine::memory;
+use tts::engine::sampler::Sampling;
+use tts::engine::session::Session;
+use tts::model::weights::Checkpoint;
+use tts::model::{Config, Formats, Model, WeightFormat};
+use tts::runner::{default_threads, default_tier};
+
+use super::args::ModelArgs;
+use super::number::{bytes, count, plural};
+use super::printer::Printer;
+use super::solve::report_table;
+use super::{ExitStatus, nearest};
+
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// Random weights of a published model's shape instead of a model, as falcon-h1-0.5b or tiny-90m
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    shape: Option<String>,
+    /// Layers of the shape, where fewer than the published model has are enough
+    #[arg(long, value_name = "N", requires = "shape")]
+    layers: Option<usize>,
+    /// Traces at a time; a line is printed for each
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,8,64")]
+    batch: Vec<usize>,
+    /// Tokens of the prompt, which all traces share
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    prompt: usize,
+    /// Tokens of its own that every trace has behind it before decoding is timed (made up, not read)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    context: usize,
+    /// Tokens that each trace generates
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    tokens: usize,
+    /// Times that everything is done; medians are printed
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    repeat: usize,
+    /// Also measures what the machine itself can do, and the share of it that was reached; about ten seconds
+    #[arg(long)]
+    limits: bool,
+    /// Divides the logits; 0 takes the likeliest token
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
+    temperature: f64,
+    /// Draws from the likeliest tokens that hold this share of the probability
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
+    top_p: f64,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// A line of `--json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    model: &'a str,
+    dtype: &'a str,
+    kv_dtype: &'a str,
+    state_dtype: &'a str,
+    layers: usize,
+    tier: &'a str,
+    threads: usize,
+    #[serde(flatten)]
+    figures: Figures,
+    repeat: usize,
+    load_seconds: f64,
+    weight_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ceiling_tokens_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
+}
+
+pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let threads = args.model.threads.unwrap_or_else(default_threads);
+    let tier = args.model.tier.unwrap_or_else(default_tier);
+    let before = Instant::now();
+    let (name, model) = open(args, printer)?;
+    let load_seconds = before.elapsed().as_secs_f64();
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_p: args.top_p,
+        ..Sampling::default()
+    };
+    let workload = |batch: usize| Workload {
+        batch,
+        prompt: args.prompt,
+        context: args.context,
+        tokens: args.tokens,
+        repeat: args.repeat,
+        sampling: sampling.clone(),
+    };
+    // all are checked before any takes its time
+    for batch in &args.batch {
+        bench::check(&model, &workload(*batch), threads)?;
+    }
+    let limits = args.limits.then(|| limits::measure(threads));
+    let formats = model.formats();
+    let dtype = formats.first().map_or("", |(name, _)| *name);
+    if !printer.json() {
+        let what = format!(
+            "{name}, {}, {} of {dtype} weights; {}, {tier}; prompt of {}, {} each{}",
+            plural(model.config().layers as u64, "layer"),
+            bytes(model.bytes() as u64),
+            plural(threads as u64, "thread"),
+            args.prompt,
+            plural(args.tokens as u64, "token"),
+            if args.context == 0 {
+                String::new()
+            } else {
+                format!(" after {} of its own", count(args.context as u64))
+            }
+        );
+        printer.note(&what);
+    }
+    let mut session = Session::new(model.clone(), threads, tier);
+    let mut lines = Vec::new();
+    for batch in &args.batch {
+        let work = workload(*batch);
+        let figures = bench::measure(&mut session, &work)?;
+        let least = limits.and_then(|l| l.least_seconds(&bench::demand(&model, &work), dtype, tier));
+        let line = Line {
+            model: &name,
+            dtype,
+            kv_dtype: model.shape().kv.name(),
+            state_dtype: model.shape().state.name(),
+            layers: model.config().layers,
+            tier: tier.name(),
+            threads,
+            figures,
+            repeat: args.repeat,
+            load_seconds,
+            weight_bytes: model.bytes(),
+            ceiling_tokens_per_second: least.map(|s| *batch as f64 / s),
+            limits,
+        };
+        if printer.json() {
+            printer.object(&line)?;
+        }
+        lines.push(line);
+    }
+    if !printer.json() {
+        if let Some(limits) = &limits {
+            printer.line(&limits_text(limits))?;
+        }
+        printer.line(table(&lines).trim_end())?;
+    }
+    Ok(ExitStatus::Done)
+}
+
+/// The model with the name that is printed.
+fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Model>)> {
+    let Some(shape) = &args.shape else {
+        let loaded = args.model.open(printer)?;
+        return Ok((loaded.name.clone(), loaded.model));
+    };
+    if args.model.threads == Some(0) {
+        bail!("--threads 0 leaves nothing to run on: it must be at least 1");
+    }
+    let Some(mut config) = Config::named(shape) else {
+        let near = nearest(shape, Config::names().iter().copied()).unwrap_or_default();
+        bail!(
+            "--shape {shape} is not known; did you mean `{near}`? The shapes are {}",
+            Config::names().join(", ")
+        );
+    };
+    if let Some(layers) = args.layers {
+        if !(1..=config.layers).contains(&layers) {
+            bail!("--layers is {layers}; {shape} has 1 to {} to measure", config.layers);
+        }
+        config.layers = layers;
+    }
+    let formats = args.model.formats();
+    let (dtype, bits) = match formats.weights {
+        WeightFormat::Auto | WeightFormat::Bf16 => ("bf16", 16.0),
+        WeightFormat::F32 => ("f32", 32.0),
+        // blocks of 32 with a 16-bit scale
+        WeightFormat::Q8_0 => ("q8_0", 8.5),
+        WeightFormat::Q4_0 => ("q4_0", 4.5),
+    };
+    let (weights, free) = ((config.parameters() as f64 * bits / 8.0) as u64, memory::available());
+    if weights > free {
+        bail!(
+            "--shape {shape} takes {} as {dtype} and {} are free: --layers would leave some of it out",
+            bytes(weights),
+            bytes(free)
+        );
+    }
+    let random = Checkpoint::random(&config, dtype, 0)?;
+    let held = Formats {
+        weights: WeightFormat::Auto,
+        ..formats
+    };
+    Ok((shape.clone(), Arc::new(Model::load(&random, held)?)))
+}
+
+fn limits_text(l: &Limits) -> String {
+    let other = |name: &str, rate: Option<f64>| rate.map_or_else(String::new, |r| format!(", {name} {r:.0}"));
+    format!(
+        "this machine: memory {:.1} GB/s read, {:.1} updated in place; products, 10⁹ a second: f32 {:.0}{}{}{}{}",
+        l.read,
+        l.update,
+        l.f32,
+        other("f32 of AVX2", l.f32_avx2),
+        other("bf16", l.bf16),
+        other("8-bit", l.int8),
+        other("8-bit of AVX2", l.int8_avx2)
+    )
+}
+
+fn table(lines: &[Line<'_>]) -> String {
+    let mut table = Builder::default();
+    let ceiling = lines.iter().any(|l| l.ceiling_tokens_per_second.is_some());
+    let mut head = vec![
+        "traces",
+        "tok/s",
+        "ms a step",
+        "prefill tok/s",
+        "first token",
+        "peak memory",
+        "a trace",
+    ];
+    if ceiling {
+        head.push("of the ceiling");
+    }
+    table.push_record(head);
+    for line in lines {
+        let f = &line.figures;
+        let mut row = vec![
+            count(f.batch as u64),
+            digits(f.decode_tokens_per_second),
+            digits(f.step_ms),
+            digits(f.prefill_tokens_per_second),
+            format!("{} ms", digits(f.first_token_ms)),
+            f.peak_rss_bytes.map_or_else(|| "not told".to_owned(), bytes),
+            bytes(f.bytes_per_trace),
+        ];
+        if ceiling {
+            row.push(line.ceiling_tokens_per_second.map_or_else(
+                || "not known".to_owned(),
+                |c| format!("{:.0} % of {}", 100.0 * f.decode_tokens_per_second / c, digits(c)),
+            ));
+        }
+        table.push_record(row);
+    }
+    report_table(table, 1)
+}
+
+/// Three digits that matter, or all before the point.
+fn digits(value: f64) -> String {
+    match value {
+        v if v >= 100.0 => count(v.round() as u64),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v => format!("{v:.2}"),
+    }
+}
