@@ -363,7 +363,7 @@ impl Problem {
         for i in 0..live {
             let row = &self.rows[i];
             let token = row.recorded_next().unwrap_or_else(|| next(i, row));
-            self.rows[i].push(token);
+            self.rows[i].push(token, &self.rules);
         }
         self.live_tokens += self.rows[..live].iter().filter(|r| !r.is_broken()).count() as u64;
         let mut done = false;
@@ -581,7 +581,12 @@ impl Problem {
         let mut extractions = std::collections::BTreeMap::new();
         for record in by_trace.iter().filter(|r| is_natural(r.finish)) {
             *extractions
-                .entry(record.extraction.clone().unwrap_or_else(|| "none".to_owned()))
+                .entry(
+                    record
+                        .extraction
+                        .clone()
+                        .unwrap_or_else(|| if record.answer.is_some() { "given" } else { "none" }.to_owned()),
+                )
                 .or_insert(0) += 1;
         }
         Decided {

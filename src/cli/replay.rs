@@ -34,6 +34,9 @@ pub(crate) struct ReplayArgs {
     /// Tokens of a problem after which the vote so far decides
     #[arg(long, value_name = "N")]
     max_total_tokens: Option<u64>,
+    /// Takes confidence over the K most likely ids instead of 20; the recording must hold them (--record-top-k)
+    #[arg(long, value_name = "K")]
+    confidence_k: Option<usize>,
     /// Also writes each problem with all its texts and the answer decided on as a line in the shape of lm-evaluation-harness's samples
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
@@ -126,17 +129,27 @@ pub(super) fn fixed_windows(presets: &[Preset]) -> Vec<usize> {
 }
 
 /// Opens a recording and says what is wrong with it.
-pub(super) fn open(path: &Path, presets: &[Preset], printer: &Printer) -> anyhow::Result<Arc<Pool>> {
+pub(super) fn open(path: &Path, presets: &[Preset], confidence_k: Option<usize>, printer: &Printer) -> anyhow::Result<Arc<Pool>> {
     if !path.exists() {
         bail!("{} does not exist; give a run folder or a .jsonl file of traces", path.display());
     }
     let options = PoolOptions {
         windows: fixed_windows(presets),
+        confidence_k,
         ..PoolOptions::default()
     };
     let pool = Pool::open(path, &options)?;
     for warning in pool.warnings() {
         printer.warn(&format!("{}: {warning}", path.display()));
+    }
+    if let Some(k) = confidence_k {
+        let without: usize = pool.problems().iter().map(|p| p.traces - p.confident).sum();
+        if without > 0 {
+            bail!(
+                "--confidence-k {k}: {without} traces of {} were recorded without the log-probabilities of {k} ids for each token (--record-top-k)",
+                path.display()
+            );
+        }
     }
     if pool.problems().iter().all(|p| p.traces == 0) {
         bail!("{} holds no traces", path.display());
@@ -163,7 +176,7 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let golds = args.set.golds(printer)?;
     // the strategy's windows are wanted before the recording is opened, and the recording's strategy only after that
     let named = args.strategy.named()?;
-    let pool = open(&args.run, &named.iter().cloned().collect::<Vec<_>>(), printer)?;
+    let pool = open(&args.run, &named.iter().cloned().collect::<Vec<_>>(), args.confidence_k, printer)?;
     let (reader, reread, _) = reader(&args.answers, golds.task.as_ref(), &pool)?;
     let strategy = match named {
         Some(preset) => Some(preset),

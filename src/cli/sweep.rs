@@ -55,6 +55,12 @@ pub(crate) struct SweepArgs {
     /// Where results (and the recording, where one is made) go [default: the folder of --replay, else sweep-NAME]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
+    /// Also records the log-probabilities of the K most likely ids of every token, so that confidence over fewer than 20 can be replayed
+    #[arg(long, value_name = "K", conflicts_with = "replay")]
+    record_top_k: Option<usize>,
+    /// Takes confidence over the K most likely ids instead of 20; the recording must hold them (--record-top-k)
+    #[arg(long, value_name = "K")]
+    confidence_k: Option<usize>,
     /// While traces are generated, also records those in flight, every so many minutes
     #[arg(long, value_name = "MINUTES", conflicts_with = "replay", value_parser = number::parse_minutes)]
     checkpoint: Option<Duration>,
@@ -148,7 +154,7 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
             (dir.clone(), dir)
         }
     };
-    let pool = open(&path, &strategies, printer)?;
+    let pool = open(&path, &strategies, args.confidence_k, printer)?;
     let (reader, reread, described) = reader(&args.answers, golds.task.as_ref(), &pool)?;
     let plan = Plan {
         strategies,
@@ -161,7 +167,7 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let problems = args.set.select(&pool)?;
     let notes = notes(&pool, &plan, &problems);
     notes.iter().for_each(|note| printer.warn(note));
-    let header = header(
+    let mut header = header(
         &pool,
         &plan,
         &problems,
@@ -169,6 +175,10 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
         golds.digest,
         described,
     );
+    if let Some(k) = args.confidence_k {
+        // another reading of the same traces
+        header.recording.digest = format!("{} over {k} ids", header.recording.digest);
+    }
     let mut folder = Folder::open(&dir, header)?;
     let recorded = Recorded::new(pool.clone(), Arc::new(reader), reread);
     let stopped = decide(&recorded, &plan, &problems, &mut folder, args.model.threads, printer)?;
@@ -319,6 +329,7 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
         traces,
         max_batch: args.max_batch.0,
         memory: args.memory,
+        record_top_k: args.record_top_k.unwrap_or(0),
         ..Settings::default()
     };
     let mut settings = of_traces(settings, &args.limits, &args.prompt, &args.sampling, &args.model)?;

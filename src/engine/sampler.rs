@@ -7,6 +7,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::model::kernels::Tier;
+pub use crate::model::kernels::sample::TOP;
 use crate::model::kernels::sample::{Scan, WEIGHTS, scan, weights};
 
 /// How tokens are drawn. The order is the usual one: penalties, temperature, top-k, top-p, min-p.
@@ -128,6 +129,8 @@ pub struct Drawn {
     pub entropy: f32,
     /// Self-certainty of the raw distribution, in nats.
     pub self_certainty: f32,
+    /// Log-probabilities of the most likely ids under the raw distribution, largest first, in nats; -inf where fewer ids have one.
+    pub top: [f32; TOP],
 }
 
 /// The logits are not numbers: NaN, +inf, or all -inf.
@@ -184,6 +187,13 @@ pub fn draw(tier: Tier, logits: &[f32], how: &Draw<'_>, scratch: &mut Scratch) -
         confidence: seen.confidence(),
         entropy: seen.entropy(),
         self_certainty: seen.self_certainty(),
+        top: std::array::from_fn(|i| {
+            if i < seen.kept {
+                seen.logprob(seen.top[i].0)
+            } else {
+                f32::NEG_INFINITY
+            }
+        }),
     })
 }
 

@@ -7,6 +7,8 @@ use super::results::{Arm, Report};
 use super::summary::curves;
 use super::tables::Table;
 
+/// Rows beyond which a table scrolls in itself.
+const TALL: usize = 18;
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
@@ -172,9 +174,10 @@ impl Page {
 
     fn table(&mut self, table: &Table, filtered: bool) {
         let mut out = format!(
-            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table{1}><caption>{0}</caption><thead><tr>",
+            "<div class=\"scroll{2}\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table{1}><caption>{0}</caption><thead><tr>",
             markup(table.title),
-            if filtered { " id=\"list\"" } else { "" }
+            if filtered { " id=\"list\"" } else { "" },
+            if table.rows.len() > TALL { " tall" } else { "" }
         );
         let class = |i: usize| if i < table.texts { "" } else { " class=\"n\"" };
         for (i, column) in table.columns.iter().enumerate() {

@@ -1,41 +1,25 @@
 //! From evidence to numbers: what is averaged over what, and how sure it is.
 
+mod calibration;
+mod counted;
+
 use std::collections::BTreeMap;
 
-use tts_evals::answer::ReadAnswer;
-use tts_evals::stats::{
-    Curve, Point, Resamples, avg_at_n, compare, histogram, mean_pass_at_k, pareto, reliability, right_by_rank, spread, wilson,
-    within_problem_auroc,
-};
-use tts_strategies::{ClassId, Finish, Statistic, Tally};
+use tts_evals::stats::{Curve, Point, avg_at_n, compare, mean_pass_at_k, pareto, spread, wilson};
 
-use super::evidence::{Evidence, Traces};
-use super::results::{Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Fates, PassAt, ProblemRow, ReliabilityFacts, ScoreFacts, Winner};
+use super::evidence::Evidence;
+use super::results::{Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Fates, PassAt, ProblemRow, Winner};
 use crate::solve::Books;
 use crate::sweep::{Decided, Pool};
+use calibration::majority;
+pub(crate) use calibration::{reliable, scores};
+use counted::budgets;
+pub(crate) use counted::{COUNTED, counted};
 
 /// Confidence level of every interval.
 pub(crate) const LEVEL: f64 = 0.95;
 /// Seed of every bootstrap: the same folder gives the same report.
 const SEED: u64 = 0;
-/// Draws from a pool where this report counts votes itself.
-const DRAWS: usize = 64;
-/// Bootstrap draws over problems.
-const BOOTSTRAP: usize = 2000;
-/// Bins of a histogram, of a reliability diagram, and of a diagram by rank.
-const BINS: (usize, usize, usize) = (24, 10, 8);
-/// Name of the series that this report counts itself.
-pub(crate) const COUNTED: &str = "majority, counted";
-
-/// The trace scores that a report looks at.
-pub(crate) const SCORES: [(&str, Statistic); 6] = [
-    ("lowest group", Statistic::LowestGroup),
-    ("bottom tenth", Statistic::Bottom),
-    ("tail", Statistic::Tail),
-    ("mean", Statistic::Mean),
-    ("sequence log-probability", Statistic::SequenceLogprob),
-    ("self-certainty", Statistic::SelfCertainty),
-];
 
 pub(crate) fn counts(evidence: &Evidence) -> Counts {
     let pools = &evidence.pools;
@@ -56,96 +40,6 @@ pub(crate) fn counts(evidence: &Evidence) -> Counts {
 /// Whether the recorded traces are all that were launched, so that they speak for the model and not for what a strategy kept of them.
 pub(crate) fn is_whole(evidence: &Evidence) -> bool {
     evidence.traces.iter().flatten().all(|t| t.incomplete == 0)
-}
-
-/// Powers of two up to the largest pool, and that itself.
-fn budgets(pools: &[Pool]) -> Vec<usize> {
-    let most = pools.iter().map(|p| p.traces as usize).max().unwrap_or(0);
-    let mut budgets: Vec<usize> = (0..usize::BITS).map(|i| 1usize << i).take_while(|b| *b < most).collect();
-    if most > 0 {
-        budgets.push(most);
-    }
-    budgets
-}
-
-/// Plain majority over k of the recorded traces, for every budget: what a run folder says about fewer traces without another run.
-pub(crate) fn counted(evidence: &Evidence) -> Vec<Decided> {
-    let budgets = budgets(&evidence.pools);
-    let reader = evidence.reader();
-    let mut all = Vec::new();
-    for (stream, (pool, traces)) in evidence.pools.iter().zip(evidence.traces.iter().flatten()).enumerate() {
-        let complete = &traces.complete;
-        if complete.is_empty() {
-            continue;
-        }
-        let mut keys: BTreeMap<&str, u32> = BTreeMap::new();
-        let mut right = Vec::new();
-        let classes: Vec<Option<ClassId>> = complete
-            .iter()
-            .map(|t| {
-                let (answer, key) = t.answer.as_ref()?;
-                let next = keys.len() as u32;
-                let class = *keys.entry(key).or_insert(next);
-                if class == next {
-                    right.push(pool.gold.as_ref().is_some_and(|gold| reader.grade(answer, gold).equal));
-                }
-                Some(ClassId(class))
-            })
-            .collect();
-        let draws = Resamples {
-            n: complete.len(),
-            k: complete.len(),
-            count: DRAWS,
-            seed: SEED,
-            stream: stream as u64,
-        };
-        let orders: Vec<Vec<usize>> = draws.subsets().collect();
-        for &budget in &budgets {
-            let k = budget.min(complete.len());
-            let mut decided = Decided {
-                problem_id: pool.problem_id.clone(),
-                strategy: COUNTED.to_owned(),
-                budget,
-                slots: None,
-                traces: k,
-                correct: pool.gold.as_ref().map(|_| Vec::new()),
-                tokens: Vec::new(),
-                ticks: Vec::new(),
-                launched: Vec::new(),
-                answered: 0,
-                token_fates: Books::default(),
-                trace_fates: Books::default(),
-                pools: BTreeMap::new(),
-                short: 0,
-            };
-            for order in &orders {
-                let drawn = &order[..k];
-                let ballots = drawn.iter().enumerate().filter_map(|(i, t)| Some((i as u32, classes[*t]?, 1.0)));
-                let winner = Tally::count(ballots).map(|tally| tally.winner().class);
-                decided.answered += u64::from(winner.is_some());
-                if let Some(correct) = &mut decided.correct {
-                    correct.push(u8::from(winner.is_some_and(|class| right[class.0 as usize])));
-                }
-                let lengths = || drawn.iter().map(|t| complete[*t].tokens);
-                decided.tokens.push(lengths().sum());
-                decided.ticks.push(lengths().max().unwrap_or(0));
-                decided.launched.push(k as u64);
-                for trace in drawn.iter().map(|t| &complete[*t]) {
-                    let whole = trace.finish == Finish::Stop;
-                    let (t, n) = (&mut decided.token_fates, &mut decided.trace_fates);
-                    let (t, n) = if whole {
-                        (&mut t.finished, &mut n.finished)
-                    } else {
-                        (&mut t.truncated, &mut n.truncated)
-                    };
-                    *t += trace.tokens;
-                    *n += 1;
-                }
-            }
-            all.push(decided);
-        }
-    }
-    all
 }
 
 /// Name of a series: the strategy, and its slots where that is no matter of course.
@@ -432,76 +326,6 @@ pub(crate) fn curve_facts(arms: &[Arm]) -> Vec<CurveFacts> {
             saving: majority.filter(|_| !plain).and_then(|m| curve.saving_against(m)),
         })
         .collect()
-}
-
-/// What each score knows about its trace. All complete traces count, those that were cut off as wrong.
-pub(crate) fn scores(pools: &[Pool], traces: &[Traces]) -> Vec<ScoreFacts> {
-    SCORES
-        .into_iter()
-        .filter_map(|(name, statistic)| {
-            let by_problem: Vec<Vec<(f64, bool)>> = pools
-                .iter()
-                .zip(traces)
-                .filter(|(pool, _)| pool.gold.is_some())
-                .map(|(_, t)| {
-                    t.complete
-                        .iter()
-                        .filter_map(|t| Some((t.scores.get(statistic).filter(|s| s.is_finite())?, t.right?)))
-                        .collect()
-                })
-                .collect();
-            let all: Vec<(f64, bool)> = by_problem.iter().flatten().copied().collect();
-            (!all.is_empty()).then(|| ScoreFacts {
-                score: name,
-                traces: all.len(),
-                auroc: within_problem_auroc(&by_problem, BOOTSTRAP, LEVEL, SEED).ok(),
-                histogram: histogram(&all, BINS.0).ok(),
-                by_rank: right_by_rank(&all, BINS.2, LEVEL).unwrap_or_default(),
-            })
-        })
-        .collect()
-}
-
-/// The answer with most votes among all complete traces, its votes, and its share of them.
-fn majority(traces: &Traces) -> Option<(usize, usize, f64)> {
-    let mut keys: BTreeMap<&str, (u32, usize)> = BTreeMap::new();
-    let mut ballots = Vec::new();
-    for (i, trace) in traces.complete.iter().enumerate() {
-        if let Some((_, key)) = &trace.answer {
-            let next = keys.len() as u32;
-            let class = keys.entry(key).or_insert((next, i)).0;
-            ballots.push((i as u32, ClassId(class), 1.0));
-        }
-    }
-    let tally = Tally::count(ballots)?;
-    let winner = tally.winner();
-    let (_, &(_, first)) = keys.iter().find(|(_, (class, _))| *class == winner.class.0)?;
-    Some((first, tally.ballots[0].traces, winner.share))
-}
-
-/// Winners by share: of the deciding votes of a run, else of plain majority over all complete traces.
-pub(crate) fn reliable(evidence: &Evidence) -> Option<ReliabilityFacts> {
-    let decided: Vec<(f64, bool)> = evidence.winners.iter().flatten().copied().collect();
-    let (of, winners) = if decided.is_empty() {
-        let of_pools = evidence
-            .traces
-            .iter()
-            .flatten()
-            .zip(&evidence.pools)
-            .filter(|(_, p)| p.gold.is_some());
-        let winners = of_pools.filter_map(|(traces, _)| {
-            let (first, _, share) = majority(traces)?;
-            Some((share, traces.complete[first].right?))
-        });
-        ("plain majority over all complete traces of a problem", winners.collect())
-    } else {
-        ("the vote that decided, as weighted by the strategy", decided)
-    };
-    let diagram = reliability(&winners, BINS.1, LEVEL).ok()?;
-    Some(ReliabilityFacts {
-        of: of.to_owned(),
-        diagram,
-    })
 }
 
 pub(crate) fn problems(evidence: &Evidence, arms: &[Arm]) -> Vec<ProblemRow> {

@@ -8,16 +8,20 @@ use serde_json::Value;
 use tts_strategies::{Finish, TraceId, TraceScores};
 
 use super::warnings::Trouble;
+use crate::engine::sampler::TOP;
 use crate::solve::{Arrays, Phase, TraceRecord};
 
-/// Bytes of one token in tokens.bin: id, log-probability, confidence.
-pub(super) const TOKEN_BYTES: u64 = 12;
+/// Bytes of one token in tokens.bin: id, log-probability, confidence. The log-probabilities of the most likely ids come on top.
+const TOKEN_BYTES: u64 = 12;
 
 /// Where a trace's arrays are in tokens.bin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Span {
     pub(super) offset: u64,
     pub(super) n: u64,
+    /// Log-probabilities of the most likely ids that are kept of each token.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) top_k: u64,
     /// First 8 bytes of the blake3 of the bytes, in hex; recordings made elsewhere have none.
     pub(super) check: Option<String>,
 }
@@ -25,16 +29,23 @@ pub(super) struct Span {
 impl Span {
     fn of(value: &Value) -> Option<Self> {
         let (offset, n) = (value.get("offset")?.as_u64()?, value.get("n")?.as_u64()?);
-        offset.checked_add(n.checked_mul(TOKEN_BYTES)?)?;
+        let top_k = value.get("top_k").map_or(Some(0), Value::as_u64).filter(|k| *k <= TOP as u64)?;
+        offset.checked_add(n.checked_mul(TOKEN_BYTES + 4 * top_k)?)?;
         Some(Self {
             offset,
             n,
+            top_k,
             check: value.get("check").and_then(Value::as_str).map(str::to_owned),
         })
     }
     pub(super) fn end(&self) -> u64 {
-        self.offset + self.n * TOKEN_BYTES
+        self.offset + self.n * (TOKEN_BYTES + 4 * self.top_k)
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 pub(super) fn checksum(bytes: &[u8]) -> String {
@@ -69,6 +80,7 @@ pub(super) fn encode(record: &TraceRecord, offset: u64, seed: Option<&Value>, pr
     let (n, a) = (record.tokens, &record.arrays);
     let held = [a.token_ids.len(), a.logprobs.len(), a.confidence.len()];
     let mut bytes = Vec::new();
+    let top_k = a.top_k();
     if n > 0 && held.contains(&n) {
         // an array that was not measured is all ones, which is NaN: so the layout is the same for every trace
         let mut put =
@@ -76,10 +88,12 @@ pub(super) fn encode(record: &TraceRecord, offset: u64, seed: Option<&Value>, pr
         put(held[0], &|i| a.token_ids[i].to_le_bytes());
         put(held[1], &|i| a.logprobs[i].to_le_bytes());
         put(held[2], &|i| a.confidence[i].to_le_bytes());
+        a.top[..n * top_k].iter().for_each(|p| bytes.extend(p.to_le_bytes()));
     }
     let arrays = (!bytes.is_empty()).then(|| Span {
         offset,
         n: n as u64,
+        top_k: top_k as u64,
         check: Some(checksum(&bytes)),
     });
     let written = Written {
@@ -216,6 +230,10 @@ pub(super) fn decode(line: &[u8], arrays: Option<&[u8]>, mut warn: impl FnMut(Tr
             }
             held.logprobs = numbers(part(1).map(f32::from_le_bytes).collect(), &mut warn);
             held.confidence = numbers(part(2).map(f32::from_le_bytes).collect(), &mut warn);
+            held.top = bytes[12 * n..]
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect();
         }
     } else {
         let mut inline = |array: Option<Vec<Option<f64>>>| match array {
@@ -371,6 +389,7 @@ mod tests {
                 token_ids: vec![0, 7, u32::MAX - 1],
                 logprobs: vec![-0.1, f32::MIN_POSITIVE, -1e30],
                 confidence: vec![16.9, f32::INFINITY, 0.0],
+                top: vec![-0.5, -1.0, -0.25, f32::NEG_INFINITY, -1e-9, -40.0],
             },
             measured: None,
             scores: TraceScores {
@@ -383,13 +402,13 @@ mod tests {
             fresh: false,
         };
         let (bytes, line) = encode(&record, 24, Some(&Value::from(u64::MAX)), Some("ab"));
-        assert_eq!(bytes.len(), 36);
+        assert_eq!(bytes.len(), 60);
         assert_eq!(bytes[4..8], 7u32.to_le_bytes());
         assert_eq!(bytes[12..16], (-0.1f32).to_le_bytes());
         assert_eq!(bytes[24..28], 16.9f32.to_le_bytes());
         assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
         let head = Head::read(&line).expect("a head");
-        assert_eq!(head.span.as_ref().map(|s| (s.offset, s.end())), Some((24, 60)));
+        assert_eq!(head.span.as_ref().map(|s| (s.offset, s.end())), Some((24, 84)));
         assert_eq!(decode(&line, Some(&bytes), |t| panic!("{t:?}")).expect("read"), record);
         let mut torn = bytes.clone();
         torn[20] ^= 1;
@@ -436,7 +455,7 @@ mod tests {
                 len: 2,
                 token_ids: vec![5, 6],
                 confidence: vec![1.5, 2.0],
-                logprobs: vec![]
+                ..Arrays::default()
             }
         );
         assert_eq!(warned, [Trouble::Lengths]);

@@ -15,7 +15,8 @@
 //!
 //! `arrays` is `{"offset", "n", "check"}`: at byte `offset` of tokens.bin stand n token ids (u32), then n log-probabilities (f32), then n confidences
 //! (f32), all little-endian; an array that was not measured is NaN throughout (ids: 2^32 - 1). `check` is the beginning of the blake3 of these 12 n
-//! bytes. With Python:
+//! bytes. Where the most likely ids were kept (`--record-top-k`), `arrays` has `top_k`, and n times top_k log-probabilities (f32), largest first, follow the
+//! confidences; -inf where fewer ids have one. With Python:
 //!
 //! ```python
 //! import json, numpy as np
@@ -26,6 +27,7 @@
 //!         ids = np.fromfile("run/tokens.bin", "<u4", n, offset=at)
 //!         logprobs = np.fromfile("run/tokens.bin", "<f4", n, offset=at + 4 * n)
 //!         confidence = np.fromfile("run/tokens.bin", "<f4", n, offset=at + 8 * n)
+//!         top = np.fromfile("run/tokens.bin", "<f4", n * a.get("top_k", 0), offset=at + 12 * n).reshape(n, -1)
 //! ```
 //!
 //! Recordings made elsewhere may hold the arrays in the line (`token_ids`, `logprobs`, `confidence`); `{"problem_id", "trace", "answer", "tokens"}` is

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
+use tts_strategies::TraceScores;
 use tts_strategies::windows::auto_window;
 
 use super::error::RunFolderError;
@@ -26,6 +27,8 @@ const MAGIC: &[u8; 12] = b"tts-scalars1";
 pub struct PoolOptions {
     /// Group sizes that will be asked for beside the automatic ones.
     pub windows: Vec<usize>,
+    /// Takes the confidences over so many of the most likely ids, instead of 20, from what was kept of them; no cache holds these.
+    pub confidence_k: Option<usize>,
     /// Bytes of traces from which on a cache is written.
     pub cache_from: u64,
 }
@@ -34,6 +37,7 @@ impl Default for PoolOptions {
     fn default() -> Self {
         Self {
             windows: Vec::new(),
+            confidence_k: None,
             cache_from: 16 << 20,
         }
     }
@@ -85,6 +89,7 @@ pub struct Pool {
     blocks: Blocks,
     /// what was decided over it, and its manifest
     decided: Option<Recording>,
+    confidence_k: Option<usize>,
     /// texts and tokens: opened when they are first asked for
     whole: OnceLock<Recording>,
     /// recordings made elsewhere are held as they are
@@ -106,12 +111,14 @@ impl Pool {
         }
         let decided = Recording::of_problems(path)?;
         let cache = cache_of(path);
-        if let Some((head, blocks)) = read_cache(&cache, &files, &options.windows) {
+        let cached = || read_cache(&cache, &files, &options.windows).filter(|_| options.confidence_k.is_none());
+        if let Some((head, blocks)) = cached() {
             return Ok(Self {
                 path: path.to_owned(),
                 head,
                 blocks,
                 decided: Some(decided),
+                confidence_k: None,
                 whole: OnceLock::new(),
                 foreign: BTreeMap::new(),
             });
@@ -125,6 +132,7 @@ impl Pool {
             let lengths = recording.lengths(&id);
             let windows = windows(&lengths, &options.windows);
             recording.each(&id, |record| {
+                let record = with_confidence(record, options.confidence_k);
                 builder.saw(&record);
                 records.push(scalars::lean(record, &windows));
             })?;
@@ -135,6 +143,7 @@ impl Pool {
         let (head, blocks) = builder.finish(made_from, digest, warnings);
         let size: u64 = head.made_from.iter().map(|(size, _)| size).sum();
         if size >= options.cache_from
+            && options.confidence_k.is_none()
             && let Err(error) = write_cache(&cache, &head, &blocks)
         {
             tracing::info!(%error, "no cache of the recording");
@@ -146,6 +155,7 @@ impl Pool {
             head,
             blocks: Blocks::Memory(blocks),
             decided: Some(decided),
+            confidence_k: options.confidence_k,
             whole,
             foreign: BTreeMap::new(),
         })
@@ -178,6 +188,7 @@ impl Pool {
             head,
             blocks: Blocks::Memory(blocks),
             decided: None,
+            confidence_k: None,
             whole: OnceLock::new(),
             foreign: held,
         })
@@ -260,11 +271,29 @@ impl Pool {
     /// When they cannot be read.
     pub fn whole(&self, problem: &PoolProblem) -> Result<Vec<Arc<TraceRecord>>, RunFolderError> {
         match (self.recording()?, self.foreign.get(&problem.id)) {
-            (Some(recording), _) => recording.recorded(&problem.id),
+            (Some(recording), _) => {
+                let mut records = Vec::new();
+                recording.each(&problem.id, |record| {
+                    records.push(Arc::new(with_confidence(record, self.confidence_k)))
+                })?;
+                Ok(records)
+            }
             (None, Some(records)) => Ok(records.clone()),
             (None, None) => self.traces(problem),
         }
     }
+}
+
+/// The record with its confidences taken over `k` ids; without any where too few were kept.
+fn with_confidence(mut record: TraceRecord, k: Option<usize>) -> TraceRecord {
+    if let Some(k) = k {
+        record.arrays.confidence = record.arrays.confidence_of(k).unwrap_or_default();
+        record.scores = TraceScores {
+            self_certainty: record.scores.self_certainty,
+            ..TraceScores::default()
+        };
+    }
+    record
 }
 
 /// The group sizes that an automatic window may come to for traces of these lengths, and those asked for.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tts_strategies::Preset;
 
 use super::{default_strategy, default_threads, default_tier};
-use crate::engine::sampler::Sampling;
+use crate::engine::sampler::{Sampling, TOP};
 use crate::error::Error;
 use crate::loaded::Loaded;
 use crate::model::kernels::Tier;
@@ -66,6 +66,8 @@ pub struct Settings {
     pub loop_stop: bool,
     /// Generated tokens at which the end of thinking is forced.
     pub thinking_budget: Option<usize>,
+    /// Log-probabilities of the most likely ids that are kept of each token, so that confidence over other numbers of ids can be replayed.
+    pub record_top_k: usize,
     /// Generated tokens of a problem after which the vote so far decides.
     pub max_total_tokens: Option<u64>,
     /// Time after which the votes so far decide.
@@ -94,6 +96,7 @@ impl Default for Settings {
             ignore_eos: false,
             loop_stop: true,
             thinking_budget: None,
+            record_top_k: 0,
             max_total_tokens: None,
             time_limit: None,
             system: None,
@@ -134,6 +137,12 @@ pub(super) fn resolve(loaded: &Loaded, s: &Settings) -> Result<Resolved, Error> 
     at_least_one("max-batch", s.max_batch)?;
     at_least_one("threads", s.threads)?;
     at_least_one("max-tokens", s.max_tokens)?;
+    if s.record_top_k > TOP {
+        return Err(Error::Setting(format!(
+            "--record-top-k {} is more than the {TOP} most likely ids that are looked for",
+            s.record_top_k
+        )));
+    }
     if s.traces > u32::MAX as usize {
         return Err(Error::Setting(format!("--traces {} is more than {} traces", s.traces, u32::MAX)));
     }
@@ -171,6 +180,7 @@ pub(super) fn resolve(loaded: &Loaded, s: &Settings) -> Result<Resolved, Error> 
             loop_stop: s.loop_stop,
             thinking_budget: s.thinking_budget,
             think_end,
+            record_top_k: s.record_top_k,
         },
         slots: s.slots.unwrap_or(DEFAULT_SLOTS).min(s.traces),
         max_tokens: s.max_tokens.or(recommended).unwrap_or(DEFAULT_MAX_TOKENS),

@@ -36,10 +36,18 @@ pub struct Arrays {
     pub logprobs: Vec<f32>,
     /// Confidence of the distribution each was drawn from, nats.
     pub confidence: Vec<f32>,
+    /// Log-probabilities of the most likely ids of each, `[len, top_k]`, largest first; empty where they were not asked for.
+    pub top: Vec<f32>,
 }
 
 impl Arrays {
-    pub(super) fn push(&mut self, token: &Drawn) {
+    pub(super) fn push(&mut self, token: &Drawn, top_k: usize) {
+        // a trace that was taken up without them has none
+        if self.top.len() == self.len * top_k {
+            self.top.extend(&token.top[..top_k]);
+        } else {
+            self.top.clear();
+        }
         self.len += 1;
         if token.id != u32::MAX {
             self.token_ids.push(token.id);
@@ -59,7 +67,23 @@ impl Arrays {
             token_ids: self.token_ids.get(..n).unwrap_or_default().to_vec(),
             logprobs: self.logprobs.get(..n).unwrap_or_default().to_vec(),
             confidence: self.confidence.get(..n).unwrap_or_default().to_vec(),
+            top: self.top.get(..n * self.top_k()).unwrap_or_default().to_vec(),
         }
+    }
+
+    /// How many log-probabilities stand in `top` for each token.
+    pub fn top_k(&self) -> usize {
+        self.top.len().checked_div(self.len).unwrap_or(0)
+    }
+
+    /// The confidences with the `k` most likely ids instead of 20, where as many were recorded.
+    pub fn confidence_of(&self, k: usize) -> Option<Vec<f32>> {
+        let held = self.top_k();
+        let of = |row: &[f32]| {
+            let finite = || row[..k].iter().filter(|p| p.is_finite()).map(|p| f64::from(*p));
+            (-finite().sum::<f64>() / finite().count().max(1) as f64) as f32
+        };
+        (k > 0 && k <= held).then(|| self.top.chunks_exact(held).map(of).collect())
     }
 }
 

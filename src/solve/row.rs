@@ -11,7 +11,7 @@ use tts_strategies::{Finish, Measured, TokenScalars, TraceId, TraceScores};
 
 use super::record::{Arrays, Phase, TraceRecord};
 use super::{Decode, Token};
-use crate::engine::sampler::Drawn;
+use crate::engine::sampler::{Drawn, TOP};
 
 /// When a trace ends by itself, and what it is forced to say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct Rules {
     /// Ids that end thinking, forced at the budget.
     #[serde(default)]
     pub think_end: Vec<u32>,
+    /// Log-probabilities of the most likely ids that are kept of each token.
+    #[serde(default)]
+    pub record_top_k: usize,
 }
 
 /// A loop is one exact cycle, at least this often,
@@ -179,6 +182,7 @@ impl Row {
             confidence: a.confidence.get(i).copied().unwrap_or(f32::NAN),
             entropy: f32::NAN,
             self_certainty: f32::NAN,
+            top: [f32::NAN; TOP],
         }))
     }
 
@@ -188,7 +192,7 @@ impl Row {
         (is_natural(record.finish) && self.at >= record.tokens).then_some(record.finish)
     }
 
-    pub(super) fn push(&mut self, token: Token) {
+    pub(super) fn push(&mut self, token: Token, rules: &Rules) {
         match token {
             Token::Drawn(drawn) => {
                 let recorded = self.recorded_left() > 0;
@@ -196,7 +200,7 @@ impl Row {
                 if !recorded {
                     let before = || self.record.as_ref().map_or_else(Arrays::default, |r| r.arrays.clone());
                     let own = self.own.take().unwrap_or_else(before);
-                    self.own.insert(own).push(&drawn);
+                    self.own.insert(own).push(&drawn, rules.record_top_k);
                 }
                 self.self_certainty = match &self.record {
                     // within a record the sum is known at its end alone

@@ -1,4 +1,4 @@
-//! Recorded answer pools of real models, swept in the order of their files; ignored unless asked for, since the pools are no part of the repository:
+//! Pools: the cache of a large recording, and recorded answers of real models, swept in the order of their files; ignored unless asked for, since the pools are no part of the repository:
 //! `TTS_FACTS=<folder> cargo test --test it pools -- --ignored`. An independent script made the golden values.
 
 use std::path::Path;
@@ -11,6 +11,76 @@ use tts::evals::answer::{AnswerKind, RuleReader};
 use tts::run::{Pool, PoolOptions};
 use tts::strategies::{Overrides, Preset};
 use tts::sweep::{Folder, Header, Line, Plan, Results, SCHEMA, Source, run};
+
+/// Two problems with confidences in the lines.
+fn recording(folder: &Path, traces: usize) -> std::path::PathBuf {
+    let line = |i: usize| {
+        let n = 20 + i % 50;
+        let confidence: Vec<f64> = (0..n).map(|t| 9.0 + ((t * (i + 2)) % 13) as f64 / 3.0).collect();
+        serde_json::json!({
+            "problem_id": if i.is_multiple_of(2) { "a" } else { "b" }, "trace": i / 2, "tokens": n, "answer": (i % 3).to_string(),
+            "confidence": confidence, "gold": "1",
+        })
+        .to_string()
+    };
+    let path = folder.join("traces.jsonl");
+    std::fs::write(&path, (0..traces).map(|i| line(i) + "\n").collect::<String>()).expect("written");
+    path
+}
+
+#[test]
+fn a_cache_says_what_the_recording_says_and_gives_way_to_it() {
+    let home = tempfile::tempdir().expect("a folder");
+    let path = recording(home.path(), 60);
+    let cache = home.path().join("traces.jsonl.scalars");
+    let open = |windows: &[usize], cache_from| {
+        let options = PoolOptions {
+            windows: windows.to_vec(),
+            cache_from,
+            ..PoolOptions::default()
+        };
+        Pool::open(&path, &options).expect("a pool")
+    };
+    let all = |pool: &Pool| {
+        let problems = pool.problems().to_vec();
+        let traces: Vec<_> = problems.iter().map(|p| pool.traces(p).expect("traces")).collect();
+        (problems, traces, pool.digest().to_owned())
+    };
+    let plain = all(&open(&[8], u64::MAX));
+    assert!(!cache.exists(), "small recordings need none");
+    assert_eq!(
+        (plain.0.len(), plain.0[0].traces, plain.0[0].confident, plain.0[0].gold.as_deref()),
+        (2, 30, 30, Some("1"))
+    );
+    assert_eq!(all(&open(&[8], 0)), plain);
+    let written = std::fs::metadata(&cache).expect("a cache").modified().expect("a time");
+    assert_eq!(all(&open(&[8], 0)), plain);
+    assert_eq!(all(&open(&[], 0)), plain, "what it holds beyond what is asked for does no harm");
+    assert_eq!(
+        std::fs::metadata(&cache).expect("a cache").modified().expect("a time"),
+        written,
+        "it was read"
+    );
+    let more = all(&open(&[8, 12], 0));
+    assert_eq!(
+        more.1[0][0].measured.as_ref().map(|m| m.windows.len()),
+        plain.1[0][0].measured.as_ref().map(|m| m.windows.len() + 1)
+    );
+    // a longer recording, a damaged and a strange cache
+    recording(home.path(), 70);
+    assert_eq!(all(&open(&[8], 0)).0[0].traces, 35);
+    let bytes = std::fs::read(&cache).expect("a cache");
+    for damaged in [&b"tts"[..], &bytes[..bytes.len() / 3], &[0; 64]] {
+        std::fs::write(&cache, damaged).expect("written");
+        assert_eq!(all(&open(&[8], 0)).0[1].traces, 35);
+    }
+    let mut flipped = std::fs::read(&cache).expect("a cache");
+    *flipped.last_mut().expect("bytes") ^= 1;
+    std::fs::write(&cache, &flipped).expect("written");
+    let pool = open(&[8], 0);
+    let error = pool.traces(&pool.problems()[1]).expect_err("altered").to_string();
+    assert!(error.contains("delete it") && error.contains("traces.jsonl.scalars"), "{error}");
+}
 
 #[test]
 #[ignore = "needs TTS_FACTS"]

@@ -304,6 +304,7 @@ fn books_hold_what_is_in_flight() {
                 confidence: (id % 11) as f32,
                 entropy: 1.0,
                 self_certainty: 1.0,
+                top: [-1.0; 20],
             })
         });
         let (ended, live): (Books, u64) = problem.tokens();

@@ -39,6 +39,9 @@ pub(crate) struct SolveArgs {
     /// Records every trace in this folder as it ends; the same command goes on where it stopped
     #[arg(long, value_name = "DIR")]
     pub(super) run: Option<PathBuf>,
+    /// Also records the log-probabilities of the K most likely ids of every token, so that confidence over fewer than 20 can be replayed
+    #[arg(long, value_name = "K", requires = "run")]
+    pub(super) record_top_k: Option<usize>,
     /// Also records traces in flight, every so many minutes, so that a killed run goes on in the middle of them
     #[arg(long, value_name = "MINUTES", requires = "run", value_parser = number::parse_minutes)]
     pub(super) checkpoint: Option<Duration>,
@@ -197,6 +200,7 @@ impl SolveArgs {
             memory: self.batch.memory,
             max_total_tokens: self.limits.max_total_tokens,
             time_limit: self.limits.time_limit,
+            record_top_k: self.record_top_k.unwrap_or(0),
             ..Settings::default()
         };
         of_traces(settings, &self.limits, &self.prompt, &self.sampling, &self.model)

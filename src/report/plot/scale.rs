@@ -96,10 +96,12 @@ impl Scale {
         for decade in first..=last {
             for digit in 1..10 {
                 let value = f64::from(digit) * 10f64.powi(decade);
-                if !(from..=to).contains(&value.log10()) || (every > 1 && digit > 1) {
+                // over many decades there is no room between them
+                let passed_over = (to - from > 4.0 && digit > 1) || decade.rem_euclid(every) != 0;
+                if !(from..=to).contains(&value.log10()) || passed_over {
                     continue;
                 }
-                let named = digits.contains(&digit) && decade.rem_euclid(every) == 0;
+                let named = digits.contains(&digit);
                 ticks.push(Tick {
                     value,
                     label: if named { short(value) } else { String::new() },

@@ -119,13 +119,13 @@ pub(crate) enum Dash {
     Solid,
     Dashed,
     Dotted,
-    Alternating,
+    Mixed,
 }
 
 impl Dash {
     /// Of the n-th series.
     pub(crate) fn of(series: usize) -> Self {
-        [Self::Solid, Self::Dashed, Self::Alternating, Self::Dotted][(series / 2) % 4]
+        [Self::Solid, Self::Dashed, Self::Mixed, Self::Dotted][(series / 2) % 4]
     }
     /// Lengths of strokes and gaps.
     pub(crate) fn lengths(self) -> &'static [f32] {
@@ -133,7 +133,7 @@ impl Dash {
             Self::Solid => &[],
             Self::Dashed => &[7.0, 4.0],
             Self::Dotted => &[1.5, 3.5],
-            Self::Alternating => &[8.0, 3.0, 2.0, 3.0],
+            Self::Mixed => &[8.0, 3.0, 2.0, 3.0],
         }
     }
 }

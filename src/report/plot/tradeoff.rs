@@ -9,7 +9,7 @@ use crate::report::figures::{between, count, percent};
 use crate::report::results::{Accuracy, Arm, Basis, PassAt};
 use crate::report::summary::curves;
 
-/// Series beyond which wide bands would hide each other.
+/// Series beyond which bands would hide each other.
 const WIDE: usize = 4;
 
 /// What is on the horizontal axis.
@@ -39,7 +39,7 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
         Against::Traces => ("Accuracy against traces", "traces a problem, at most"),
     };
     let all = || curves.iter().flat_map(|(_, arms)| arms.iter());
-    let spread = |a: &Arm| a.accuracy.and_then(|x| if curves.len() <= WIDE { x.problems } else { x.traces });
+    let spread = |a: &Arm| a.accuracy.and_then(|x| x.problems.filter(|_| curves.len() <= WIDE));
     let values = all().flat_map(|a| {
         let mean = a.accuracy.map(|x| x.mean);
         mean.into_iter().chain(spread(a).into_iter().flat_map(|b| [b.low, b.high]))
@@ -70,8 +70,7 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
     let bands = match (wide, narrow) {
         (true, true) => "wide bands: 95% over other problems; narrow bands: over other draws of traces for these problems",
         (true, false) => "bands: 95% over other problems",
-        (false, true) => "bands: 95% over other draws of traces for these problems; the wider ones over other problems are in the table",
-        (false, false) => "95% over other problems is in the table",
+        (false, _) => "too many for bands: 95% over other problems and over other traces are in the table",
     };
     let description = format!(
         "{}; {bands}{}",
@@ -99,8 +98,8 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
     for (i, (_, arms)) in curves.iter().enumerate() {
         if wide {
             band(&mut frame, i, arms, against, |a| a.problems, 0.1);
+            band(&mut frame, i, arms, against, |a| a.traces, 0.18);
         }
-        band(&mut frame, i, arms, against, |a| a.traces, 0.18);
     }
     if !ceiling.is_empty() {
         let points: Vec<_> = ceiling

@@ -244,3 +244,71 @@ fn samples_have_the_harness_s_shape() {
     }
     refused(&["replay", &path("run"), "--samples", &path("no/such/place.jsonl")], &["--samples"]);
 }
+
+#[test]
+fn confidence_over_other_numbers_of_ids_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let base = [
+        "solve",
+        GCD,
+        "--traces",
+        "32",
+        "--slots",
+        "6",
+        "--max-tokens",
+        "100",
+        "--strategy",
+        "majority",
+        "--json",
+    ];
+    let plain = ran(&[&base[..], &["--run", &path("plain")]].concat()).objects().remove(0);
+    let kept = ran(&[&base[..], &["--run", &path("kept"), "--record-top-k", "20"]].concat())
+        .objects()
+        .remove(0);
+    assert_eq!(settled(kept), settled(plain), "what is kept changes nothing");
+    let replayed = |more: &[&str]| {
+        let kept = path("kept");
+        let args = [
+            &["replay", &kept, "--strategy", "deepconf-high", "--warmup", "8", "--json"][..],
+            more,
+        ]
+        .concat();
+        ran(&args).objects().remove(0)
+    };
+    let (all, twenty, five) = (
+        replayed(&[]),
+        replayed(&["--confidence-k", "20"]),
+        replayed(&["--confidence-k", "5"]),
+    );
+    let bar = |o: &Value| o["threshold"].as_f64().unwrap();
+    assert!((bar(&all) - bar(&twenty)).abs() < 1e-5, "{} {}", bar(&all), bar(&twenty));
+    assert_eq!((&all["answer"], &all["traces"]), (&twenty["answer"], &twenty["traces"]));
+    // the mean over fewer and likelier ids is less negative
+    assert!(bar(&five) < bar(&twenty), "{} {}", bar(&five), bar(&twenty));
+    // the same from the files, the slow way
+    let bytes = std::fs::read(path("kept/tokens.bin")).unwrap();
+    let lines = std::fs::read_to_string(path("kept/traces.jsonl")).unwrap();
+    let line: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    let (at, n) = (
+        line["arrays"]["offset"].as_u64().unwrap() as usize,
+        line["arrays"]["n"].as_u64().unwrap() as usize,
+    );
+    assert_eq!(line["arrays"]["top_k"], 20);
+    let float = |i: usize| f32::from_le_bytes(bytes[i..i + 4].try_into().unwrap());
+    for t in 0..n {
+        let top: Vec<f32> = (0..20).map(|k| float(at + 12 * n + 4 * (20 * t + k))).collect();
+        let confidence = -top.iter().map(|p| f64::from(*p)).sum::<f64>() / 20.0;
+        assert!((confidence - f64::from(float(at + 8 * n + 4 * t))).abs() < 1e-5);
+        assert!(top.windows(2).all(|w| w[0] >= w[1]) && top[0] <= 0.0);
+    }
+    refused(
+        &["replay", &path("plain"), "--confidence-k", "5"],
+        &["--confidence-k 5", "--record-top-k"],
+    );
+    refused(&["replay", &path("kept"), "--confidence-k", "21"], &["--confidence-k 21"]);
+    refused(
+        &["solve", GCD, "--record-top-k", "21", "--run", &path("more")],
+        &["--record-top-k 21", "20"],
+    );
+}

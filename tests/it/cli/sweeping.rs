@@ -227,7 +227,8 @@ fn dump(traces: usize, window: Option<usize>) -> Value {
         let confs: Vec<f64> = (0..n)
             .map(|t| 8.0 + ((t * (i + 3)) % 17) as f64 / 4.0 - if i.is_multiple_of(3) && t > 20 { 3.0 } else { 0.0 })
             .collect();
-        let mut trace = json!({"stop_reason": "stop", "num_tokens": n, "extracted_answer": if i.is_multiple_of(3) { "12" } else { "\\frac{1}{2}" }});
+        let mut trace =
+            json!({"stop_reason": "stop", "num_tokens": n, "extracted_answer": if i.is_multiple_of(3) { "12" } else { "\\frac{1}{2}" }});
         match window {
             None => trace["confs"] = json!(confs),
             Some(w) => trace["group_confs"] = confs.windows(w).map(|g| g.iter().sum::<f64>() / w as f64).collect(),
@@ -245,7 +246,9 @@ fn dumps_of_the_reference_code_are_replayed() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [
         "--strategy",
-        "deepconf-high",
+        "deepconf-low",
+        "--consensus",
+        "off",
         "--warmup",
         "8",
         "--window",

@@ -130,8 +130,18 @@ fn line() -> impl Strategy<Value = Value> {
     )
 }
 
+/// Fewer cases than elsewhere, unless a number was asked for.
+fn drawing_takes_time() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig {
+        cases: if asked { config.cases } else { 24 },
+        ..config
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(drawing_takes_time())]
     #[test]
     fn any_recording_makes_a_report(lines in prop::collection::vec(line(), 1..40)) {
         let report = of(&lines);

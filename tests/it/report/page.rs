@@ -111,14 +111,14 @@ fn one_file_with_everything_in_it() {
     assert_eq!(html, open(&run_fixture()).html());
 }
 
-/// In a real browser, where there is one (else nothing is tried): the script runs, marks can be walked through by keyboard, tables sort and
-/// filter.
+/// In a real browser, where there is one: the script runs, marks can be walked through by keyboard, tables sort and filter.
 #[test]
 fn the_page_is_alive_in_a_browser() {
     let Some(browser) = ["chromium", "chromium-browser", "google-chrome"]
         .into_iter()
         .find(|b| Command::new(b).arg("--version").output().is_ok_and(|o| o.status.success()))
     else {
+        // the page is not tried in a browser where there is none
         return;
     };
     let folder = tempfile::tempdir().unwrap();

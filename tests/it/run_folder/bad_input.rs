@@ -16,6 +16,7 @@ fn record(problem: &str, trace: u32, n: usize) -> TraceRecord {
         token_ids: vec![7; n],
         logprobs: vec![-0.5; n],
         confidence: vec![9.0; n],
+        ..Arrays::default()
     };
     TraceRecord {
         problem_id: problem.into(),

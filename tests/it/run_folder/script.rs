@@ -92,6 +92,7 @@ impl Job {
             confidence: 12.0 + float(20) - doubt,
             entropy: float(30),
             self_certainty: float(40),
+            top: std::array::from_fn(|i| -float(10) - i as f32),
         }
     }
 }

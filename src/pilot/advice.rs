@@ -1,0 +1,86 @@
+//! What to use, and whether that is more than a guess.
+
+use tts_evals::stats::{WithinAuroc, clopper_pearson};
+
+use super::scores::LOWEST;
+use super::trials::lost;
+use super::{LEVEL, MIXED, ScoreTrial, Trial, Verdict};
+
+/// Problems beyond which counting how many more would do is of no use.
+const MOST: u64 = 100_000;
+
+/// The cheapest that loses no more than the margin on these problems, of those whose grounds hold; plain majority otherwise.
+pub(super) fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> &Trial {
+    let plain = trials
+        .iter()
+        .find(|t| t.strategy == "majority")
+        .expect("plain majority is always tried");
+    let holds = |t: &&Trial| {
+        let loses = t.difference.is_some_and(|d| -d <= margin);
+        loses && (confidence_knows || !t.reads_confidence)
+    };
+    trials.iter().find(holds).unwrap_or(plain)
+}
+
+pub(super) fn verdict(advice: &Trial, scores: &[ScoreTrial], graded: usize, mixed: usize, problems: usize, margin: f64) -> Verdict {
+    let not_enough = |why: String, problems_needed| Verdict::NotEnough { why, problems_needed };
+    if graded == 0 {
+        return not_enough(
+            "no gold answer is known, so nothing can be said about what a strategy loses; name the problem set".to_owned(),
+            None,
+        );
+    }
+    let percent = |x: f64| format!("{:.0}%", x * 100.0);
+    let n = graded as u64;
+    if advice.strategy == "majority" {
+        // it is the fallback: say what would have been needed for another advice
+        let lowest = scores.iter().find(|s| s.score == LOWEST).or(scores.first());
+        return match lowest {
+            Some(s) if s.knows => not_enough(
+                "every cheaper strategy lost more than the margin on these problems".to_owned(),
+                None,
+            ),
+            Some(s) => {
+                let needed = needed_for_auroc(&s.auroc, mixed, problems);
+                not_enough(
+                    format!("{mixed} of {problems} problems have right and wrong traces, too few to say that confidence tells them apart"),
+                    needed,
+                )
+            }
+            None => not_enough(
+                format!("{mixed} of {problems} problems have right and wrong traces: what a score knows can be seen on no others"),
+                None,
+            ),
+        };
+    }
+    let (Some(lost_mean), Some(may_lose)) = (advice.lost, advice.may_lose) else {
+        return not_enough("nothing is known about what it loses".to_owned(), None);
+    };
+    if may_lose <= margin {
+        return Verdict::Enough;
+    }
+    let rate = lost_mean / n as f64;
+    let needed = (1..).map(|i| n + i * 5).take_while(|n| *n <= MOST).find(|n| {
+        let lost = lost(rate * *n as f64);
+        clopper_pearson(lost, *n, LEVEL).is_ok_and(|i| i.high <= margin)
+    });
+    not_enough(
+        format!(
+            "it lost {lost_mean:.1} of {graded} problems that plain majority solves, and on others that may be as many as {} of them, more than the {} that are allowed",
+            percent(may_lose),
+            percent(margin)
+        ),
+        needed,
+    )
+}
+
+/// Problems that would narrow the interval of an AUROC until it leaves chance out, if they are like these.
+fn needed_for_auroc(auroc: &WithinAuroc, mixed: usize, problems: usize) -> Option<u64> {
+    let (sd, above) = (auroc.sd?, auroc.mean - 0.5);
+    if above <= 0.0 || mixed == 0 {
+        return None;
+    }
+    let wanted = (1.96 * sd / above).powi(2).max(MIXED as f64) * problems as f64 / mixed as f64;
+    let needed = wanted.ceil() as u64;
+    (needed <= MOST).then_some(needed.max(problems as u64 + 1))
+}
