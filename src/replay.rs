@@ -130,16 +130,10 @@ impl Replay {
     /// When its traces cannot be read or lack what the strategy cannot do without.
     pub fn solve(&self, problem: &PoolProblem) -> Result<Solved, Error> {
         let (bounds, scripted) = self.bounds(problem);
-        let mut records = self.recorded.traces(problem)?;
-        let mut replayed = self
+        let records = self.recorded.traces(problem)?;
+        let replayed = self
             .recorded
-            .decide(&problem.id, &records, self.strategy.build(), &bounds, &scripted)?;
-        if replayed.problem.blind() > 0 {
-            records = self.recorded.with_tokens(problem, &records)?;
-            replayed = self
-                .recorded
-                .decide(&problem.id, &records, self.strategy.build(), &bounds, &scripted)?;
-        }
+            .decide_all(problem, &records, self.strategy.build(), &bounds, &scripted)?;
         let mut outcome = self.recorded.outcome(problem, replayed)?;
         self.say_what_is_missing(problem, &mut outcome);
         let of = |name: &str| self.recorded.pool().manifest().and_then(|m| m.traces.get(name));

@@ -557,6 +557,11 @@ impl Problem {
         }
     }
 
+    /// The strategy that decides.
+    pub fn strategy(&self) -> &dyn Strategy {
+        self.strategy.as_ref()
+    }
+
     /// Gives the strategy back, to begin another problem with.
     pub fn into_strategy(self) -> Box<dyn Strategy> {
         self.strategy

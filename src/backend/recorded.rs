@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tts_evals::answer::ReadAnswer;
-use tts_strategies::{Needs, Strategy, TraceId};
+use tts_strategies::{Measured, Needs, Strategy, TraceId};
 
 use super::{Backend, Event, Job, Outcome, RunError, check_needs};
 use crate::run::{Pool, PoolProblem, RunFolderError};
-use crate::solve::{Bounds, Decode, Digest, Outside, Problem, Rules, Setup, TraceRecord, after_thinking, how_found, replay};
+use crate::solve::{Bounds, Decode, Digest, Outside, Problem, Rules, Setup, TraceRecord, after_thinking, how_found, is_natural, replay};
 
 /// A recording to decide over.
 pub struct Recorded {
@@ -36,6 +36,8 @@ pub struct Replayed {
     pub short: BTreeSet<TraceId>,
     /// Whether the budget was cut to the number of recorded traces.
     pub capped: bool,
+    /// Traces of which the strategy asked for what the recorded statistics do not say: where there are any, the decision does not stand.
+    pub blind: u64,
 }
 
 /// There are no ids to decode: what has a text has it already.
@@ -167,7 +169,28 @@ impl Recorded {
         Ok(records.iter().zip(&whole).map(put).collect())
     }
 
-    /// Decides over traces of [`Recorded::traces`], or over some of them, numbered from 0. Where the result is [`Problem::blind`] it does not stand,
+    /// Decides over all of a problem's traces, as [`Recorded::traces`] gave them, by their tokens where their statistics do not do.
+    ///
+    /// # Errors
+    /// When no trace has what the strategy cannot do without.
+    pub fn decide_all(
+        &self,
+        problem: &PoolProblem,
+        records: &[Arc<TraceRecord>],
+        strategy: Box<dyn Strategy>,
+        bounds: &Bounds,
+        scripted: &[Outside],
+    ) -> Result<Replayed, RunError> {
+        let replayed = self.decide(&problem.id, records, strategy, bounds, scripted)?;
+        if replayed.blind == 0 {
+            return Ok(replayed);
+        }
+        let whole = self.with_tokens(problem, records)?;
+        self.decide(&problem.id, &whole, replayed.problem.into_strategy(), bounds, scripted)?
+            .sighted()
+    }
+
+    /// Decides over traces of [`Recorded::traces`], or over some of them, numbered from 0. Where the result is [`Replayed::blind`] it does not stand,
     /// and the traces are needed [`Recorded::with_tokens`].
     ///
     /// # Errors
@@ -199,12 +222,14 @@ impl Recorded {
             let (problem, records) = replay(setup, |trace| {
                 short.insert(trace);
             });
+            let blind = problem.blind() + unmeasured(&problem, &records);
             Replayed {
                 problem,
                 records,
                 bounds,
                 short,
                 capped,
+                blind,
             }
         };
         let all = run(strategy, bounds.clone(), false);
@@ -228,6 +253,7 @@ impl Recorded {
             bounds,
             short,
             capped,
+            ..
         } = replayed;
         let mut decided = at_end.decide(&records);
         failed(&at_end)?;
@@ -299,6 +325,33 @@ impl Recorded {
     }
 }
 
+impl Replayed {
+    /// The decision, unless it does not stand.
+    ///
+    /// # Errors
+    /// When the recording does not say what the strategy asked for.
+    pub fn sighted(self) -> Result<Self, RunError> {
+        if self.blind == 0 {
+            return Ok(self);
+        }
+        let window = self.problem.bar().1.map_or_else(String::new, |w| format!(" (groups of {w})"));
+        Err(RunError::Needs {
+            strategy: self.problem.strategy().name().to_owned(),
+            what: format!("the confidence of every token{window}"),
+        })
+    }
+}
+
+/// Ended traces with statistics of confidences, but not for the group size that the strategy reads.
+fn unmeasured(problem: &Problem, records: &[TraceRecord]) -> u64 {
+    let Some(window) = problem.bar().1.filter(|_| problem.strategy().needs().confidence) else {
+        return 0;
+    };
+    let lacks = |m: &Measured| (m.mean.is_some() || !m.windows.is_empty()) && m.windows.iter().all(|w| w.window != window);
+    let ended = records.iter().filter(|r| is_natural(r.finish));
+    ended.filter(|r| r.measured.as_deref().is_some_and(lacks)).count() as u64
+}
+
 /// The scalars that any of the traces has.
 fn offered(records: &[Arc<TraceRecord>]) -> Needs {
     let any = |has: &dyn Fn(&TraceRecord) -> bool| records.iter().any(|r| has(r));
@@ -338,18 +391,14 @@ impl Backend for Recorded {
     /// Prompt, sampling and seed are the recording's; a replay is over before it could be interrupted.
     async fn run(&self, job: Job) -> Result<Outcome, RunError> {
         let problem = self.problem(&job.setup.id)?;
-        let mut records = self.traces(problem)?;
+        let records = self.traces(problem)?;
         let Setup {
             strategy,
             bounds,
             scripted,
             ..
         } = job.setup;
-        let mut replayed = self.decide(&problem.id, &records, strategy, &bounds, &scripted)?;
-        if replayed.problem.blind() > 0 {
-            records = self.with_tokens(problem, &records)?;
-            replayed = self.decide(&problem.id, &records, replayed.problem.into_strategy(), &bounds, &scripted)?;
-        }
+        let replayed = self.decide_all(problem, &records, strategy, &bounds, &scripted)?;
         let outcome = self.outcome(problem, replayed)?;
         if let Some(events) = &job.events {
             let answer = outcome.decided.answer.clone();

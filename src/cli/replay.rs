@@ -12,7 +12,7 @@ use tts::evals::data::Problem;
 use tts::evals::task::Task;
 use tts::replay::{Replay, ReplaySettings};
 use tts::run::{Pool, PoolOptions, PoolProblem};
-use tts::strategies::{Limits, Preset};
+use tts::strategies::Preset;
 
 use super::printer::Printer;
 use super::samples::Samples;
@@ -116,16 +116,8 @@ impl SetArgs {
 
 /// The group sizes that presets fix.
 pub(super) fn fixed_windows(presets: &[Preset]) -> Vec<usize> {
-    let fixed = |preset: &Preset| {
-        let mut strategy = preset.build();
-        strategy.begin(&Limits {
-            traces: 1,
-            slots: 1,
-            max_tokens: 1,
-        });
-        strategy.window()
-    };
-    presets.iter().filter_map(fixed).collect::<BTreeSet<_>>().into_iter().collect()
+    let fixed = presets.iter().filter_map(|preset| preset.build().window());
+    fixed.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Opens a recording and says what is wrong with it.

@@ -235,9 +235,9 @@ fn decide(
     for i in 0..orders.orders.len() {
         let go = |records: &[Arc<TraceRecord>]| recorded.decide(&orders.of.id, &records[..traces], preset.build(), &bounds, &[]);
         let mut replayed = go(&orders.lean[i])?;
-        if replayed.problem.blind() > 0 {
+        if replayed.blind > 0 {
             let whole = orders.with_tokens(i)?;
-            replayed = recorded.decide(&orders.of.id, &whole[..traces], preset.build(), &bounds, &[])?;
+            replayed = go(&whole)?.sighted()?;
         }
         let Replayed {
             problem, records, short, ..

@@ -175,6 +175,7 @@ impl SolveArgs {
             traces,
             dry_run: false,
             run: Some(run),
+            record_top_k: None,
             checkpoint: None,
             strategy,
             limits,
