@@ -410,7 +410,8 @@ fn read_cache(path: &Path, files: &Files, windows: &[usize]) -> Option<(Head, Bl
     let mut head = vec![0; len as usize];
     file.read_exact(&mut head).ok()?;
     let head: Head = serde_json::from_slice(&head).ok()?;
-    let fits = head.made_from == made_from(files) && windows.iter().all(|w| head.windows.contains(w));
+    let whole = 20 + len + head.problems.iter().map(|p| p.len).sum::<u64>() == file.metadata().ok()?.len();
+    let fits = whole && head.made_from == made_from(files) && windows.iter().all(|w| head.windows.contains(w));
     fits.then(|| (head, Blocks::Cache(Mutex::new(file), 20 + len)))
 }
 

@@ -53,9 +53,15 @@ pub fn summary(lines: &[Line]) -> Result<(Vec<Row>, BTreeMap<usize, f64>), Stats
                 budgets.insert(d.budget);
                 cells.entry((d.strategy.clone(), d.slots, d.budget)).or_default().push(d);
             }
-            Line::Pool(p) => pools.extend(p.right.map(|right| (p.traces, right))),
+            Line::Pool(p) => pools.extend(p.right.map(|right| (&p.problem_id, (p.traces, right)))),
         }
     }
+    // lines stand in the order in which threads came to them; sums and resamples over problems must not depend on that
+    cells
+        .values_mut()
+        .for_each(|lines| lines.sort_by(|a, b| a.problem_id.cmp(&b.problem_id)));
+    pools.sort_unstable();
+    let pools: Vec<_> = pools.into_iter().map(|(_, pool)| pool).collect();
     let mut rows = Vec::new();
     for ((strategy, slots, budget), lines) in &cells {
         let majority = ["majority"].into_iter().filter(|m| m != strategy).find_map(|m| {
