@@ -161,16 +161,15 @@ fn once(session: &mut Session, work: &Workload) -> Result<Times, BrokenLogits> {
     let start = Instant::now();
     let prefix = session.prefill(&ids)?;
     let prefill = start.elapsed().as_secs_f64();
-    let mut lanes: Vec<Lane> = (0..work.batch)
-        .map(|i| {
-            let manner = Manner {
-                sampling: sampling.clone(),
-                held: Arc::new([]),
-                stream: Stream::new(0, "bench", i as u32),
-            };
-            session.lane(&prefix, &[], manner)
-        })
-        .collect();
+    let wanted = (0..work.batch).map(|i| {
+        let manner = Manner {
+            sampling: sampling.clone(),
+            held: Arc::new([]),
+            stream: Stream::new(0, "bench", i as u32),
+        };
+        (&[][..], manner)
+    });
+    let mut lanes = session.lanes(&prefix, wanted);
     step(session, &mut lanes)?;
     let first = start.elapsed().as_secs_f64();
     for lane in &mut lanes {

@@ -363,24 +363,18 @@ impl Scheduler {
     fn step(&mut self) {
         // lanes for rows that have none: new traces, rows whose record ended, rows brought back
         for r in self.running.iter_mut().filter(|r| !r.aside && !r.problem.is_over()) {
-            let missing: Vec<_> = r
-                .problem
-                .live()
-                .iter()
-                .filter(|row| row.is_live() && !r.lanes.contains_key(&row.trace()))
-                .map(|row| row.trace())
-                .collect();
-            for trace in missing {
-                let row = r.problem.live().iter().find(|row| row.trace() == trace).expect("just listed");
-                let stream = Stream::new(r.ticket.seed, r.problem.id(), trace);
+            let missing = || r.problem.live().iter().filter(|row| row.is_live() && !r.lanes.contains_key(&row.trace()));
+            let traces: Vec<_> = missing().map(|row| row.trace()).collect();
+            let wanted = missing().map(|row| {
                 let manner = Manner {
                     sampling: r.ticket.sampling.clone(),
                     held: r.ticket.held.clone(),
-                    stream,
+                    stream: Stream::new(r.ticket.seed, r.problem.id(), row.trace()),
                 };
-                let lane = self.session.lane(&r.prefix, row.ids(), manner);
-                r.lanes.insert(trace, lane);
-            }
+                (row.ids(), manner)
+            });
+            let lanes = self.session.lanes(&r.prefix, wanted);
+            r.lanes.extend(traces.into_iter().zip(lanes));
             r.peak_rows = r.peak_rows.max(r.lanes.len());
         }
         let mut turns = emptied(std::mem::take(&mut self.turns));

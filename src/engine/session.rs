@@ -198,7 +198,23 @@ impl Session {
     /// A lane after the prompt and `ids`, which it had drawn before. Reading them again gives the state bit for bit, because a position is the
     /// same arithmetic in a chunk as alone.
     pub fn lane(&mut self, prefix: &Arc<Prefix>, ids: &[u32], manner: Manner) -> Lane {
-        let mut sequence = prefix.sequence.fork();
+        self.go_on(prefix, prefix.sequence.fork(), ids, manner)
+    }
+
+    /// [`Self::lane`] for each of `wanted`; the copies of the state are made on all threads.
+    pub fn lanes<'i>(&mut self, prefix: &Arc<Prefix>, wanted: impl IntoIterator<Item = (&'i [u32], Manner)>) -> Vec<Lane> {
+        let wanted: Vec<_> = wanted.into_iter().collect();
+        let mut forks: Vec<Option<Sequence>> = wanted.iter().map(|_| None).collect();
+        self.pool.for_each(&mut forks, |_, fork, _| *fork = Some(prefix.sequence.fork()));
+        forks
+            .into_iter()
+            .flatten()
+            .zip(wanted)
+            .map(|(sequence, (ids, manner))| self.go_on(prefix, sequence, ids, manner))
+            .collect()
+    }
+
+    fn go_on(&mut self, prefix: &Arc<Prefix>, mut sequence: Sequence, ids: &[u32], manner: Manner) -> Lane {
         if let Some((_, read)) = ids.split_last() {
             self.read(&mut sequence, read, false);
         }
