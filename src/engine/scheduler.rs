@@ -363,7 +363,12 @@ impl Scheduler {
     fn step(&mut self) {
         // lanes for rows that have none: new traces, rows whose record ended, rows brought back
         for r in self.running.iter_mut().filter(|r| !r.aside && !r.problem.is_over()) {
-            let missing = || r.problem.live().iter().filter(|row| row.is_live() && !r.lanes.contains_key(&row.trace()));
+            let missing = || {
+                r.problem
+                    .live()
+                    .iter()
+                    .filter(|row| row.is_live() && !r.lanes.contains_key(&row.trace()))
+            };
             let traces: Vec<_> = missing().map(|row| row.trace()).collect();
             let wanted = missing().map(|row| {
                 let manner = Manner {
