@@ -34,6 +34,19 @@ fn stored(dtype: Dtype, n: usize, k: usize) -> Vec<u8> {
     bytes
 }
 
+/// Such rows, and what they are packed to in their own format.
+fn weights(dtype: Dtype, n: usize, k: usize) -> (Vec<u8>, Linear) {
+    let bytes = stored(dtype, n, k);
+    let raw = RawTensor {
+        name: String::new(),
+        dtype,
+        shape: vec![n, k],
+        bytes: &bytes,
+    };
+    let packed = Linear::pack(&raw, WeightFormat::Auto);
+    (bytes, packed)
+}
+
 fn rows(count: usize, k: usize) -> Rows {
     let mut x = Rows::zeroed(count, k);
     for r in 0..count {
@@ -76,14 +89,7 @@ fn rounded_input(kind: Option<Kind>, row: &[f32]) -> Vec<f64> {
 fn every_format_multiplies_its_own_weights_on_every_tier() {
     for dtype in Dtype::ALL {
         let (n, k) = (70, if dtype.is_quantized() { 768 } else { 701 });
-        let bytes = stored(dtype, n, k);
-        let raw = RawTensor {
-            name: String::new(),
-            dtype,
-            shape: vec![n, k],
-            bytes: &bytes,
-        };
-        let w = Linear::pack(&raw, WeightFormat::Auto);
+        let (bytes, w) = weights(dtype, n, k);
         let x = rows(15, k);
         for tier in Tier::available() {
             let out = product(tier, 2, &x, &w);
@@ -109,14 +115,7 @@ fn every_format_multiplies_its_own_weights_on_every_tier() {
 fn a_row_is_the_same_in_every_batch() {
     for dtype in Dtype::ALL {
         let (n, k) = (100, 768);
-        let bytes = stored(dtype, n, k);
-        let raw = RawTensor {
-            name: String::new(),
-            dtype,
-            shape: vec![n, k],
-            bytes: &bytes,
-        };
-        let w = Linear::pack(&raw, WeightFormat::Auto);
+        let (_, w) = weights(dtype, n, k);
         let all = rows(131, k);
         for tier in Tier::available() {
             let whole = product(tier, 1, &all, &w);
@@ -140,14 +139,7 @@ fn a_row_is_the_same_in_every_batch() {
 fn quantised_products_do_not_depend_on_the_width_of_vectors() {
     let fused: Vec<_> = Tier::available().into_iter().filter(|t| *t != Tier::Portable).collect();
     for dtype in Dtype::ALL.into_iter().filter(|d| d.is_quantized()) {
-        let bytes = stored(dtype, 40, 512);
-        let raw = RawTensor {
-            name: String::new(),
-            dtype,
-            shape: vec![40, 512],
-            bytes: &bytes,
-        };
-        let w = Linear::pack(&raw, WeightFormat::Auto);
+        let (_, w) = weights(dtype, 40, 512);
         let x = rows(9, 512);
         for tier in &fused {
             let (a, b) = (product(fused[0], 1, &x, &w), product(*tier, 1, &x, &w));
@@ -159,14 +151,7 @@ fn quantised_products_do_not_depend_on_the_width_of_vectors() {
 #[test]
 fn what_is_not_a_number_stays_so() {
     for dtype in [Dtype::BF16, Dtype::Q8_0, Dtype::Q4K] {
-        let bytes = stored(dtype, 32, 512);
-        let raw = RawTensor {
-            name: String::new(),
-            dtype,
-            shape: vec![32, 512],
-            bytes: &bytes,
-        };
-        let w = Linear::pack(&raw, WeightFormat::Auto);
+        let (_, w) = weights(dtype, 32, 512);
         for tier in Tier::available() {
             for bad in [f32::NAN, f32::from_bits(0x7f80_0001), f32::INFINITY] {
                 let mut x = rows(2, 512);
