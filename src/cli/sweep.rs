@@ -61,7 +61,7 @@ pub(crate) struct SweepArgs {
     /// Takes confidence over the K most likely ids instead of 20; the recording must hold them (--record-top-k)
     #[arg(long, value_name = "K")]
     confidence_k: Option<usize>,
-    /// While traces are generated, also records those in flight, every so many minutes; a killed run reads them again and goes on in the middle of them
+    /// While traces are generated, also records those in flight, every so many minutes, tokens and states; a killed run goes on in the middle of them
     #[arg(long, value_name = "MINUTES", conflicts_with = "replay", value_parser = number::parse_minutes)]
     checkpoint: Option<Duration>,
     #[command(flatten)]

@@ -1,13 +1,13 @@
 //! Memory is asked for before it is needed: what does not fit waits, is set aside and comes back bit for bit, or goes on with fewer slots.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tts::engine::memory::Plan;
 use tts::model::Model;
 use tts::model::kernels::Tier;
 use tts::solve::{Arrays, Outside};
 
-use crate::rig::{Engine, Task, agree, check, gqa, prompt, roomy, stops, traces, verdict};
+use crate::rig::{Engine, Task, agree, check, gqa, prompt, recording, roomy, stops, traces, verdict};
 
 /// A problem whose traces all reach `tokens`.
 fn long(id: &str, strategy: &str, tokens: usize) -> Task {
@@ -183,12 +183,9 @@ fn ended_traces_are_let_go_once_they_are_kept() {
     for strategy in ["majority", "deepconf-low"] {
         let task = Task::new("p", strategy);
         let whole = Engine::roomy(&model).run(&task);
-        let (kept, mut engine) = (Arc::new(Mutex::new(Vec::new())), Engine::roomy(&model));
-        let (mut ticket, sink) = (engine.ticket(&task), kept.clone());
-        ticket.records = Some(Box::new(move |record| {
-            sink.lock().unwrap().push(record.clone());
-            Ok(())
-        }));
+        let mut engine = Engine::roomy(&model);
+        let mut ticket = engine.ticket(&task);
+        let kept = recording(&mut ticket);
         engine.scheduler.submit(ticket);
         engine.finish(|_| ());
         let lean = engine.reply("p").unwrap().unwrap();

@@ -1,8 +1,8 @@
 //! A decision is a function of the traces and the strategy's settings; every token is counted once; live equals replay.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use tts::model::kernels::Tier;
 use tts::solve::{self, Books, Cut, Setup, Token, TraceRecord};
 use tts_strategies::Finish;
 
-use crate::rig::{Engine, Task, check, gqa, preset, prompt, roomy, stops, traces, verdict};
+use crate::rig::{Engine, Task, check, gqa, preset, prompt, recording, roomy, stops, traces, verdict};
 
 /// A problem that is in the way of others, different every time.
 fn bystander(i: usize) -> Task {
@@ -150,22 +150,18 @@ fn states_of_traces_in_flight_are_taken_up() {
         task.prompt = prompt(length, 0);
         let whole = Engine::roomy(&model).run(&task);
         let folder = tempfile::tempdir().unwrap();
-        let with = |recorded: Vec<Arc<TraceRecord>>, kept: Arc<Mutex<Vec<TraceRecord>>>, states: bool| {
+        let with = |recorded: Vec<Arc<TraceRecord>>, states: bool| {
             let mut engine = Engine::roomy(&model);
             let mut ticket = engine.ticket(&task);
             ticket.setup.recorded = recorded;
-            ticket.records = Some(Box::new(move |record| {
-                kept.lock().unwrap().push(record.clone());
-                Ok(())
-            }));
+            let kept = recording(&mut ticket);
             let dir = folder.path().join("states");
             let every = Duration::ZERO;
             ticket.checkpoint = states.then_some(Snapshots { every, dir });
             engine.scheduler.submit(ticket);
-            engine
+            (engine, kept)
         };
-        let kept = Arc::default();
-        let mut killed = with(Vec::new(), Arc::clone(&kept), true);
+        let (mut killed, kept) = with(Vec::new(), true);
         (0..turns).for_each(|_| killed.scheduler.turn());
         drop(killed);
         let mut newest: BTreeMap<u32, TraceRecord> = BTreeMap::new();
@@ -177,7 +173,7 @@ fn states_of_traces_in_flight_are_taken_up() {
         let again: u64 = in_flight().map(|r| r.tokens as u64 - 1).sum();
         let recorded: Vec<_> = newest.values().cloned().map(Arc::new).collect();
         let read = |states| {
-            let mut engine = with(recorded.clone(), Arc::default(), states);
+            let (mut engine, _) = with(recorded.clone(), states);
             engine.finish(|_| ());
             let outcome = engine.reply("p").unwrap().unwrap();
             assert_eq!(verdict(&outcome.decided), verdict(&whole.decided), "{length}, {turns}: {states}");
