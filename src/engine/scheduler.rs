@@ -11,6 +11,7 @@ use tts_strategies::TraceId;
 use super::memory::Plan;
 use super::sampler::{Sampling, Stream};
 use super::session::{Lane, Manner, Prefix, Session, Turn, emptied};
+use super::snapshots::Snapshots;
 use crate::backend::{Event, Outcome, RunError, Snapshot};
 use crate::solve::{Bounds, Cut, Problem, Setup, Token, TraceRecord};
 
@@ -51,8 +52,8 @@ pub struct Ticket {
     pub events: Option<broadcast::Sender<Event>>,
     /// Ended traces.
     pub records: Option<RecordSink>,
-    /// How often traces in flight go there too, as they are.
-    pub checkpoint: Option<Duration>,
+    /// Traces in flight go there too, as they are, and their states to files.
+    pub checkpoint: Option<Snapshots>,
     /// The outcome.
     pub reply: Reply,
 }
@@ -84,7 +85,7 @@ struct Hand {
     control: Arc<Control>,
     events: Option<broadcast::Sender<Event>>,
     records: Option<RecordSink>,
-    checkpoint: Option<Duration>,
+    checkpoint: Option<Snapshots>,
     reply: Option<Reply>,
 }
 
@@ -370,13 +371,19 @@ impl Scheduler {
                     .filter(|row| row.is_live() && !r.lanes.contains_key(&row.trace()))
             };
             let traces: Vec<_> = missing().map(|row| row.trace()).collect();
+            let shape = self.session.model().shape().clone();
             let wanted = missing().map(|row| {
                 let manner = Manner {
                     sampling: r.ticket.sampling.clone(),
                     held: r.ticket.held.clone(),
                     stream: Stream::new(r.ticket.seed, r.problem.id(), row.trace()),
                 };
-                (row.ids(), manner)
+                // the last id is the next that is read
+                let kept = row.ids().split_last().and_then(|(_, read)| {
+                    let snapshots = r.ticket.checkpoint.as_ref()?;
+                    snapshots.load(r.problem.id(), row.trace(), &r.prefix, read, &shape)
+                });
+                (row.ids(), manner, kept)
             });
             let lanes = self.session.lanes(&r.prefix, wanted);
             r.lanes.extend(traces.into_iter().zip(lanes));
@@ -467,8 +474,11 @@ impl Running {
     /// Moves ended traces to the records and the journal.
     fn collect(&mut self) -> Option<RunError> {
         let ended = self.problem.take_ended();
-        for record in ended {
+        for mut record in ended {
             self.lanes.remove(&record.trace);
+            if let Some(snapshots) = &self.ticket.checkpoint {
+                snapshots.forget(self.problem.id(), record.trace);
+            }
             self.ticket.tell(|| Event::TraceEnded {
                 problem: record.problem_id.clone(),
                 trace: record.trace,
@@ -476,11 +486,13 @@ impl Running {
                 tokens: record.tokens,
                 answer: record.answer.clone(),
             });
-            if record.fresh
-                && let Some(sink) = &mut self.ticket.records
-                && let Err(error) = sink(&record)
-            {
-                return Some(RunError::Journal(error));
+            if let Some(sink) = &mut self.ticket.records {
+                if record.fresh
+                    && let Err(error) = sink(&record)
+                {
+                    return Some(RunError::Journal(error));
+                }
+                record.let_go();
             }
             self.records.push(record);
         }
@@ -489,16 +501,27 @@ impl Running {
 
     /// Writes the traces in flight, if it is time.
     fn checkpoint(&mut self) -> Option<RunError> {
-        let every = self.ticket.checkpoint?;
-        if self.problem.is_over() || self.kept.elapsed() < every {
+        let snapshots = self.ticket.checkpoint.as_ref()?;
+        if self.problem.is_over() || self.kept.elapsed() < snapshots.every {
             return None;
         }
-        self.kept = Instant::now();
         let sink = self.ticket.records.as_mut()?;
-        self.problem
-            .snapshot()
-            .find_map(|record| sink(&record).err())
-            .map(RunError::Journal)
+        for record in self.problem.snapshot() {
+            let trace = record.trace;
+            let state = |()| {
+                let Some(lane) = self.lanes.get(&trace) else { return Ok(()) };
+                let read = lane.read(&record.arrays.token_ids);
+                let saved = snapshots.save(self.problem.id(), trace, &self.prefix, read, lane.sequence());
+                saved.map_err(|e| format!("{}: {e}", snapshots.dir.display()))
+            };
+            // the tokens first: a state is of no use without them
+            if let Err(error) = sink(&record).and_then(state) {
+                return Some(RunError::Journal(error));
+            }
+        }
+        // the time between two is that of work
+        self.kept = Instant::now();
+        None
     }
 
     fn progress(&mut self) {
