@@ -30,11 +30,12 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::Input;
-    use crate::model::kernels::simd::prefetch;
+    use crate::model::kernels::simd::{prefetch, prefetch_far};
     use crate::model::packing::WIDTH;
 
-    /// Words of four bytes by which weights are asked for before they are read.
-    const AHEAD: usize = 512;
+    /// Words of four bytes by which weights are asked for before they are read: by few rows, which wait for memory, and by many.
+    const FAR: usize = 1024;
+    const NEAR: usize = 512;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     pub(super) unsafe fn inner(x: Input<u32>, start: usize, w: *const f32, depth: usize, tile: *mut f32, first: bool) {
@@ -70,8 +71,13 @@ mod x86 {
             for p in 0..depth {
                 let pair = |at: *const f32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(at.cast()));
                 let (w0, w1) = (pair(w.add(p * WIDTH)), pair(w.add(p * WIDTH + 16)));
-                prefetch(w.wrapping_add(p * WIDTH + AHEAD).cast());
-                prefetch(w.wrapping_add(p * WIDTH + AHEAD + 16).cast());
+                for half in [0, 16] {
+                    if M <= 2 {
+                        prefetch_far(w.wrapping_add(p * WIDTH + FAR + half).cast());
+                    } else {
+                        prefetch(w.wrapping_add(p * WIDTH + NEAR + half).cast());
+                    }
+                }
                 for (m, acc) in acc.iter_mut().enumerate() {
                     let x = _mm512_set1_epi32(*a.add(m * stride + p) as i32);
                     let x = std::mem::transmute::<__m512i, __m512bh>(x);
