@@ -26,6 +26,8 @@ mod prompts;
 mod reply;
 mod routes;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

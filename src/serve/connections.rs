@@ -108,7 +108,10 @@ impl Timed {
         let patience = self.patience;
         let until = self.until.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
         match until.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(()) => {
+                self.until = None;
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Pending => Poll::Pending,
         }
     }
@@ -135,5 +138,27 @@ impl AsyncWrite for Timed {
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.timed(cx, |stream, cx| stream.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut reader = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut writer = Timed::new(stream, Duration::from_millis(50));
+        // far more than sockets hold
+        let much = vec![0; 64 << 20];
+        assert_eq!(writer.write_all(&much).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        // what is read makes room: then it is a reader again
+        let mut part = vec![0; 8 << 20];
+        let (read, written) = tokio::join!(reader.read_exact(&mut part), writer.write_all(&much[..1 << 20]));
+        assert!(read.is_ok() && written.is_ok());
     }
 }

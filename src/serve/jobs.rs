@@ -194,7 +194,6 @@ impl Jobs {
             let began = Instant::now();
             jobs.metrics.begin(runs as u64);
             let finished = jobs.run(&asked, endpoint, &events, &controls).await;
-            jobs.metrics.end(runs as u64, began.elapsed());
             if let Some(name) = name {
                 let mut named = jobs.named();
                 // a request that was given up may have a successor of the same name
@@ -203,6 +202,7 @@ impl Jobs {
                 }
             }
             drop(place);
+            jobs.metrics.end(runs as u64, began.elapsed());
             let _ = send.send(Some(finished));
         });
         Ok(live)
