@@ -12,7 +12,7 @@ import json
 import subprocess
 import time
 
-QUESTION = "Find the greatest common divisor of 437 and 161."
+QUESTION = "Let a_1 = 3 and a_{n+1} = 5 a_n + 7 mod 23. Find a_20."
 
 
 async def ask(address, body):

@@ -10,7 +10,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-PROBLEM = "Find the remainder when 7^53 is divided by 23."
+PROBLEM = "Let a_1 = 3 and a_{n+1} = 5 a_n + 7 mod 23. Find a_20."
 
 
 def expect(what, right):
@@ -21,7 +21,7 @@ def expect(what, right):
 def main():
     url, picture = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None
     options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1180,1120", "--hide-scrollbars"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1180,1230", "--hide-scrollbars"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options)

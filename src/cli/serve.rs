@@ -22,8 +22,10 @@ use super::{ExitStatus, interrupt};
 const KEY: &str = "TTS_API_KEY";
 
 #[derive(Args)]
-#[command(after_help = "API keys come from the variable TTS_API_KEY, or from the file of --api-key-file, one a line. \
-    --max-tokens, --max-total-tokens and --time-limit are for each request, and none exceeds them.")]
+#[command(
+    after_help = "API keys come from the variable TTS_API_KEY, or from the file of --api-key-file, one a line. \
+    --max-tokens, --max-total-tokens and --time-limit are for each request, and none exceeds them."
+)]
 pub(crate) struct ServeArgs {
     /// Address to listen on; one that other machines can reach needs an API key
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = host)]
@@ -164,7 +166,10 @@ impl ServeArgs {
         for (flag, n) in numbers {
             // as many as a semaphore counts
             if n == 0 || n > u32::MAX as usize >> 3 {
-                bail!("--{flag} {n} is out of range: it must be at least 1 and at most {}", count(u64::from(u32::MAX >> 3)));
+                bail!(
+                    "--{flag} {n} is out of range: it must be at least 1 and at most {}",
+                    count(u64::from(u32::MAX >> 3))
+                );
             }
         }
         if self.max_choices > self.max_requests {

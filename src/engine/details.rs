@@ -103,7 +103,10 @@ mod tests {
                 assert!(tokens > from && tokens <= to);
                 let slow = &c[tokens.saturating_sub(window)..tokens];
                 let slow = slow.iter().sum::<f32>() / slow.len() as f32;
-                assert!((mean - slow).abs() < 1e-4, "{from}..{to}, window {window}: {mean} at {tokens}, not {slow}");
+                assert!(
+                    (mean - slow).abs() < 1e-4,
+                    "{from}..{to}, window {window}: {mean} at {tokens}, not {slow}"
+                );
             }
         }
         assert!(points(&c, 100, 8).is_empty());

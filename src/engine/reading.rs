@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::session::{PREFILL_CHUNK, Session};
+use super::session::{Each, PREFILL_CHUNK, Session};
 use crate::model::{Model, Sequence};
 
 /// For each token that was asked about, the likeliest ids at its place with their log-probabilities in nats, likeliest first.
@@ -66,7 +66,7 @@ impl Reading {
         };
         if !chunk.is_empty() {
             let wanted = at + chunk.len() >= *from;
-            session.read_chunk(&mut self.sequence, chunk, wanted.then_some(&mut each as &mut dyn FnMut(usize, &[f32])));
+            session.read_chunk(&mut self.sequence, chunk, wanted.then_some(&mut each as Each<'_>));
         }
         self.at += chunk.len();
         if self.at < end && !broken {

@@ -46,6 +46,9 @@ pub struct Manner {
     pub stream: Stream,
 }
 
+/// Takes the index of a token in its chunk and the logits `[vocab]` after it.
+pub(super) type Each<'a> = &'a mut dyn FnMut(usize, &[f32]);
+
 /// One live trace.
 pub struct Lane {
     prefix: Arc<Prefix>,
@@ -278,7 +281,7 @@ impl Session {
     }
 
     /// Reads at most [`PREFILL_CHUNK`] tokens into a sequence; with `each` the logits after every one of them are handed out.
-    pub(super) fn read_chunk(&mut self, sequence: &mut Sequence, chunk: &[u32], each: Option<&mut dyn FnMut(usize, &[f32])>) {
+    pub(super) fn read_chunk(&mut self, sequence: &mut Sequence, chunk: &[u32], each: Option<Each<'_>>) {
         let want = if each.is_some() { Want::All } else { Want::Nothing };
         self.model
             .forward(&mut self.pool, &mut self.space, &mut [Feed::new(sequence, chunk, want)]);

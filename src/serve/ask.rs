@@ -181,7 +181,11 @@ pub(super) fn asked(mut fields: Fields, endpoint: Endpoint, house: &House) -> Re
     for name in BOOKKEEPING {
         f.take(name);
     }
-    let variables = if endpoint == Endpoint::Chat { variables(f)? } else { BTreeMap::new() };
+    let variables = if endpoint == Endpoint::Chat {
+        variables(f)?
+    } else {
+        BTreeMap::new()
+    };
     let instruction = if endpoint == Endpoint::Chat { f.text("instruction")? } else { None };
     let runner = house.runner(settings)?;
     let prompts = match endpoint {
@@ -241,7 +245,9 @@ fn settings(f: &mut Fields, max_tokens: Option<usize>, model: &str, house: &Hous
     let named = by_name(model, &house.name)?;
     let mut strategy = named.strategy.unwrap_or_else(|| base.strategy.clone());
     if let Some(name) = f.text("strategy")? {
-        strategy = Preset::named(&name).map_err(|e| ApiError::invalid(Some("strategy"), e.to_string()))?;
+        // it is compared with every known name, and shown
+        let short: String = name.chars().take(40).collect();
+        strategy = Preset::named(&short).map_err(|e| ApiError::invalid(Some("strategy"), e.to_string()))?;
     }
     let given = overrides(f)?;
     if given != Overrides::default() {
@@ -251,10 +257,11 @@ fn settings(f: &mut Fields, max_tokens: Option<usize>, model: &str, house: &Hous
     let traces = match (f.count("traces", 1..=most)?, named.traces) {
         (Some(traces), _) => traces,
         (None, Some(traces)) if traces > most => {
-            return Err(
-                ApiError::refused(StatusCode::NOT_FOUND, format!("this server runs at most {most} traces, not {traces}"))
-                    .with_code("model_not_found"),
-            );
+            return Err(ApiError::refused(
+                StatusCode::NOT_FOUND,
+                format!("this server runs at most {most} traces, not {traces}"),
+            )
+            .with_code("model_not_found"));
         }
         (None, named) => named.unwrap_or(base.traces),
     };
@@ -327,16 +334,21 @@ fn seed(f: &mut Fields) -> Result<Option<u64>, ApiError> {
     };
     // a negative seed is one more number
     let seed = value.as_u64().or_else(|| value.as_i64().map(i64::cast_unsigned));
-    seed.map(Some)
-        .ok_or_else(|| ApiError::invalid(Some("seed"), format!("`seed` must be a whole number of 64 bits; {} was given", kind(&value))))
+    seed.map(Some).ok_or_else(|| {
+        ApiError::invalid(
+            Some("seed"),
+            format!("`seed` must be a whole number of 64 bits; {} was given", kind(&value)),
+        )
+    })
 }
 
 fn stops(f: &mut Fields) -> Result<Vec<String>, ApiError> {
     let stops = match f.take("stop") {
         None => return Ok(Vec::new()),
         Some(Value::String(stop)) => vec![stop],
-        Some(other) => serde_json::from_value(other)
-            .map_err(|_| ApiError::invalid(Some("stop"), "`stop` must be a string or an array of strings"))?,
+        Some(other) => {
+            serde_json::from_value(other).map_err(|_| ApiError::invalid(Some("stop"), "`stop` must be a string or an array of strings"))?
+        }
     };
     let fit = |stop: &String| !stop.is_empty() && stop.len() <= STOP_BYTES;
     if stops.len() > STOPS || !stops.iter().all(fit) {

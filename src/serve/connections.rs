@@ -99,7 +99,11 @@ impl Timed {
         }
     }
 
-    fn timed<T>(&mut self, cx: &mut Context<'_>, write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn timed<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         let written = write(Pin::new(&mut self.stream), cx);
         if written.is_ready() {
             self.until = None;

@@ -9,6 +9,16 @@ use crate::backend::RunError;
 use crate::error::Error;
 use crate::prompt::PromptError;
 
+/// Fields whose ranges are checked further in, by the sentence that says so.
+const SAMPLING: [&str; 6] = [
+    "temperature",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+];
+
 /// Why a request has no answer.
 #[derive(Clone, Debug)]
 pub(super) struct ApiError {
@@ -112,9 +122,10 @@ impl From<RunError> for ApiError {
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Prompt(PromptError::TemplateRefused { message, .. }) => {
-                Self::invalid(Some("messages"), format!("the model's chat template refuses these messages: {message}"))
-            }
+            Error::Prompt(PromptError::TemplateRefused { message, .. }) => Self::invalid(
+                Some("messages"),
+                format!("the model's chat template refuses these messages: {message}"),
+            ),
             Error::Prompt(PromptError::TemplateFailed { .. } | PromptError::EmptyPrompt { .. }) => {
                 Self::invalid(Some("messages"), "the model's chat template cannot be filled with these messages")
             }
@@ -124,7 +135,11 @@ impl From<Error> for ApiError {
                 None,
                 "the model has no tokenizer or no chat template: ask /v1/completions, with token ids",
             ),
-            Error::Setting(message) => Self::invalid(None, message),
+            Error::Setting(message) => {
+                let start = message.replace(['-', ' '], "_");
+                let param = SAMPLING.into_iter().find(|name| start.starts_with(name));
+                Self::invalid(param, message)
+            }
             Error::Preset(error) => Self::invalid(None, error.to_string()),
             Error::Run(error) => error.into(),
             other => {

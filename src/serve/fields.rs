@@ -21,7 +21,10 @@ impl Fields {
         let text = std::str::from_utf8(body).map_err(|_| ApiError::invalid(None, "the body is not UTF-8"))?;
         match serde_json::from_str(text) {
             Ok(Value::Object(left)) => Ok(Self { left, known: Vec::new() }),
-            Ok(other) => Err(ApiError::invalid(None, format!("the body must be a JSON object, not {}", kind(&other)))),
+            Ok(other) => Err(ApiError::invalid(
+                None,
+                format!("the body must be a JSON object, not {}", kind(&other)),
+            )),
             Err(error) => Err(ApiError::invalid(None, format!("the body is not valid JSON: {error}"))),
         }
     }

@@ -17,7 +17,10 @@ impl Keys {
     /// # Errors
     /// A sentence where a key is too short to be one or cannot stand in a header.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
         lines
             .map(|key| {
                 if key.len() < 16 {
@@ -79,7 +82,10 @@ impl Gate {
         {
             let own = origin.to_str().ok().and_then(|o| o.split_once("://")).map(|(_, site)| site);
             if own.is_none() || own != host {
-                return Err(ApiError::refused(StatusCode::FORBIDDEN, "pages of other sites may not ask this server"));
+                return Err(ApiError::refused(
+                    StatusCode::FORBIDDEN,
+                    "pages of other sites may not ask this server",
+                ));
             }
         }
         if open || self.keys.is_empty() {
@@ -90,7 +96,11 @@ impl Gate {
             Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => key.trim_ascii(),
             _ => return Err(ApiError::unauthorized()),
         };
-        if self.keys.open(key) { Ok(()) } else { Err(ApiError::unauthorized()) }
+        if self.keys.open(key) {
+            Ok(())
+        } else {
+            Err(ApiError::unauthorized())
+        }
     }
 }
 
@@ -122,10 +132,26 @@ mod tests {
             keys: Keys::default(),
             address: "127.0.0.1:8080".parse().unwrap(),
         };
-        for host in ["localhost", "localhost:8080", "LocalHost:1", "127.0.0.1:8080", "127.9.9.9", "[::1]:80", "[::1]"] {
+        for host in [
+            "localhost",
+            "localhost:8080",
+            "LocalHost:1",
+            "127.0.0.1:8080",
+            "127.9.9.9",
+            "[::1]:80",
+            "[::1]",
+        ] {
             assert_eq!(ask(&gate, Method::POST, &[("host", host)], false), 200, "{host}");
         }
-        for host in ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "[::1", "10.0.0.1", "::2"] {
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:80",
+            "[::1",
+            "10.0.0.1",
+            "::2",
+        ] {
             assert_eq!(ask(&gate, Method::GET, &[("host", host)], true), 403, "{host}");
         }
         assert_eq!(ask(&gate, Method::GET, &[], true), 403);
@@ -141,7 +167,14 @@ mod tests {
         };
         let from = |origin| ask(&gate, Method::POST, &[("host", "localhost:8080"), ("origin", origin)], false);
         assert_eq!(from("http://localhost:8080"), 200);
-        for origin in ["null", "", "https://evil.example", "http://localhost", "http://localhost:8081", "localhost:8080"] {
+        for origin in [
+            "null",
+            "",
+            "https://evil.example",
+            "http://localhost",
+            "http://localhost:8081",
+            "localhost:8080",
+        ] {
             assert_eq!(from(origin), 403, "{origin}");
         }
     }
@@ -157,7 +190,15 @@ mod tests {
         let with = |value| ask(&gate, Method::POST, &[("host", "any.example"), ("authorization", value)], false);
         assert_eq!(with("Bearer sixteen-letters-1"), 200);
         assert_eq!(with("bearer another-sixteen-letters"), 200);
-        for wrong in ["", "Bearer", "Bearer ", "Bearer sixteen-letters-", "Bearer sixteen-letters-12", "Basic sixteen-letters-1", "sixteen-letters-1"] {
+        for wrong in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer sixteen-letters-",
+            "Bearer sixteen-letters-12",
+            "Basic sixteen-letters-1",
+            "sixteen-letters-1",
+        ] {
             assert_eq!(with(wrong), 401, "{wrong}");
         }
         assert_eq!(ask(&gate, Method::GET, &[("host", "any.example")], true), 200);

@@ -76,12 +76,15 @@ pub(super) struct Key {
     pub(super) asked: [u8; 32],
 }
 
+/// Requests by name, each with what it asks.
+type Named = HashMap<[u8; 32], (Weak<Live>, [u8; 32])>;
+
 /// All requests that run.
 pub(super) struct Jobs {
     house: Arc<House>,
     metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
-    named: Mutex<HashMap<[u8; 32], (Weak<Live>, [u8; 32])>>,
+    named: Mutex<Named>,
     draining: AtomicBool,
     /// cut what still runs: the time for draining is over
     hurry: CancellationToken,
@@ -133,13 +136,16 @@ impl Jobs {
         )
     }
 
-    fn named(&self) -> MutexGuard<'_, HashMap<[u8; 32], (Weak<Live>, [u8; 32])>> {
+    fn named(&self) -> MutexGuard<'_, Named> {
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The request of this name, if it runs.
     pub(super) fn join(&self, key: &Key) -> Result<Option<Arc<Live>>, ApiError> {
-        let found = self.named().get(&key.name).and_then(|(live, asked)| Some((live.upgrade()?, *asked)));
+        let found = self
+            .named()
+            .get(&key.name)
+            .and_then(|(live, asked)| Some((live.upgrade()?, *asked)));
         match found {
             Some((_, asked)) if asked != key.asked => Err(ApiError::refused(
                 axum::http::StatusCode::UNPROCESSABLE_ENTITY,
@@ -182,7 +188,9 @@ impl Jobs {
         if let Some(key) = key {
             let mut named = self.named();
             // another of the same name was quicker
-            if let Some((quicker, same)) = named.get(&key.name).and_then(|(l, asked)| Some((l.upgrade()?, *asked == key.asked)))
+            if let Some((quicker, same)) = named
+                .get(&key.name)
+                .and_then(|(l, asked)| Some((l.upgrade()?, *asked == key.asked)))
                 && same
             {
                 return Ok(quicker);
@@ -197,7 +205,10 @@ impl Jobs {
             if let Some(name) = name {
                 let mut named = jobs.named();
                 // a request that was given up may have a successor of the same name
-                if named.get(&name).is_some_and(|(live, _)| live.upgrade().is_none_or(|l| l.done.same_channel(&send.subscribe()))) {
+                if named
+                    .get(&name)
+                    .is_some_and(|(live, _)| live.upgrade().is_none_or(|l| l.done.same_channel(&send.subscribe())))
+                {
                     named.remove(&name);
                 }
             }

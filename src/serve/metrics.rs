@@ -47,8 +47,12 @@ struct Seconds {
 impl Metrics {
     pub(super) fn new() -> Self {
         let mut hasher = blake3::Hasher::new();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        hasher.update(&now.as_nanos().to_le_bytes()).update(&std::process::id().to_le_bytes());
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        hasher
+            .update(&now.as_nanos().to_le_bytes())
+            .update(&std::process::id().to_le_bytes());
         Self {
             started: Instant::now(),
             key: *hasher.finalize().as_bytes(),
@@ -167,9 +171,24 @@ impl Metrics {
             let sums = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
             family("tokens_total", "counter", "Generated tokens by fate.", &fates(&sums.tokens));
             family("traces_total", "counter", "Ended traces by fate.", &fates(&sums.traces));
-            family("prompt_tokens_total", "counter", "Tokens of prompts.", &one(sums.prompt.to_string()));
-            family("problems_total", "counter", "Runs of the engine that ended.", &one(sums.problems.to_string()));
-            family("answers_total", "counter", "Those that had an answer.", &one(sums.answers.to_string()));
+            family(
+                "prompt_tokens_total",
+                "counter",
+                "Tokens of prompts.",
+                &one(sums.prompt.to_string()),
+            );
+            family(
+                "problems_total",
+                "counter",
+                "Runs of the engine that ended.",
+                &one(sums.problems.to_string()),
+            );
+            family(
+                "answers_total",
+                "counter",
+                "Those that had an answer.",
+                &one(sums.answers.to_string()),
+            );
         }
         {
             let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);

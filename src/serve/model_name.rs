@@ -15,9 +15,8 @@ pub(super) struct ByName {
 /// Reads a model's name; `served` is the one that this server has.
 pub(super) fn by_name(asked: &str, served: &str) -> Result<ByName, ApiError> {
     let shown: String = asked.chars().take(200).collect();
-    let unknown = |why: String| {
-        ApiError::refused(StatusCode::NOT_FOUND, format!("there is no model `{shown}`: {why}")).with_code("model_not_found")
-    };
+    let unknown =
+        |why: String| ApiError::refused(StatusCode::NOT_FOUND, format!("there is no model `{shown}`: {why}")).with_code("model_not_found");
     let same = asked.get(..served.len()).is_some_and(|start| start.eq_ignore_ascii_case(served));
     let rest = asked.get(served.len()..).filter(|_| same);
     match rest.map(|rest| (rest, rest.strip_prefix('@'))) {

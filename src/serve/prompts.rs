@@ -11,7 +11,6 @@ use crate::error::Error;
 use crate::prompt::{DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn};
 use crate::runner::{Prepared, Runner, problem_id};
 
-
 /// Roles, and the names that templates have for them.
 const ROLES: [(&str, &str); 6] = [
     ("system", "system"),
@@ -69,7 +68,9 @@ pub(super) fn chat(
     let last = messages.last_mut().expect("at least one");
     let problem = last.content.clone();
     if last.role == "user" {
-        let instruction = instruction.or(settings.instruction.as_deref()).unwrap_or_else(|| prompter.instruction());
+        let instruction = instruction
+            .or(settings.instruction.as_deref())
+            .unwrap_or_else(|| prompter.instruction());
         let template = settings.prompt_template.as_deref().unwrap_or(DEFAULT_PROMPT_TEMPLATE);
         last.content = user_turn(template, &last.content, instruction).map_err(Error::from)?;
     }
@@ -93,10 +94,7 @@ fn read(message: Value) -> Result<Message, String> {
         _ => return Err("must have a `role`".to_owned()),
     };
     let Some((_, role)) = ROLES.iter().find(|r| r.0 == role) else {
-        return Err(format!(
-            "has a `role` that is none of {}",
-            ROLES.map(|r| r.0).join(", ")
-        ));
+        return Err(format!("has a `role` that is none of {}", ROLES.map(|r| r.0).join(", ")));
     };
     let content = match message.remove("content") {
         // an assistant that called a tool said nothing

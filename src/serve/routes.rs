@@ -120,7 +120,11 @@ async fn gate(State(front): Shared, request: Request, next: Next) -> Response {
 }
 
 async fn nowhere() -> ApiError {
-    ApiError::refused(StatusCode::NOT_FOUND, "there is nothing here; /v1/chat/completions answers questions").with_code("not_found")
+    ApiError::refused(
+        StatusCode::NOT_FOUND,
+        "there is nothing here; /v1/chat/completions answers questions",
+    )
+    .with_code("not_found")
 }
 
 async fn not_so() -> ApiError {
@@ -129,13 +133,21 @@ async fn not_so() -> ApiError {
 
 async fn health(State(front): Shared) -> Response {
     let draining = front.jobs.is_draining();
-    let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let status = if draining {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
     let word = if draining { "draining" } else { "ok" };
     (status, Json(json!({ "status": word, "running": front.metrics.running() }))).into_response()
 }
 
 async fn metrics(State(front): Shared) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], front.metrics.text()).into_response()
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        front.metrics.text(),
+    )
+        .into_response()
 }
 
 fn entry(front: &Front, id: &str) -> serde_json::Value {
@@ -145,7 +157,10 @@ fn entry(front: &Front, id: &str) -> serde_json::Value {
 async fn models(State(front): Shared) -> Response {
     let name = &front.house.name;
     let with_strategy = tts_strategies::names().map(|strategy| format!("{name}@{strategy}"));
-    let data: Vec<_> = std::iter::once(name.clone()).chain(with_strategy).map(|id| entry(&front, &id)).collect();
+    let data: Vec<_> = std::iter::once(name.clone())
+        .chain(with_strategy)
+        .map(|id| entry(&front, &id))
+        .collect();
     Json(json!({ "object": "list", "data": data })).into_response()
 }
 
@@ -223,7 +238,9 @@ async fn read(front: &Front, headers: &HeaderMap, body: Body) -> Result<(Bytes, 
         )
         .with_code("body_too_large")
     };
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse::<usize>().ok());
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|n| n.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|n| n > limits.body) {
         return Err(too_large());
     }

@@ -39,7 +39,9 @@ pub(super) fn stream(live: Arc<Live>, manner: Manner, fingerprint: Arc<str>) -> 
         send,
     };
     tokio::spawn(teller.tell());
-    let body = Body::from_stream(futures::stream::poll_fn(move |cx| parts.poll_recv(cx).map(|p| p.map(Ok::<_, Infallible>))));
+    let body = Body::from_stream(futures::stream::poll_fn(move |cx| {
+        parts.poll_recv(cx).map(|p| p.map(Ok::<_, Infallible>))
+    }));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-cache"),
@@ -87,8 +89,10 @@ impl Teller {
             });
             events.push(Box::pin(next.map(move |event| (index, event))));
             if chat {
-                self.part(json!({ "index": index, "delta": { "role": "assistant", "content": "" }, "logprobs": null, "finish_reason": null }))
-                    .await?;
+                self.part(
+                    json!({ "index": index, "delta": { "role": "assistant", "content": "" }, "logprobs": null, "finish_reason": null }),
+                )
+                .await?;
             }
         }
         let finished = self.live.finished();

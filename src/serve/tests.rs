@@ -19,12 +19,62 @@ use crate::runner::Settings;
 
 /// Every field that is known, and some that are not.
 const FIELDS: &[&str] = &[
-    "model", "messages", "prompt", "stream", "stream_options", "progress", "n", "stop", "seed", "temperature", "top_p", "top_k", "min_p",
-    "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs", "top_logprobs", "logit_bias", "max_tokens",
-    "max_completion_tokens", "max_total_tokens", "time_limit", "thinking_budget", "ignore_eos", "loop_stop", "strategy", "traces", "slots",
-    "warmup", "window", "keep_top", "consensus", "min_votes", "vote", "statistic", "certainty", "agree", "first", "power", "bayes_factor",
-    "unknown", "count_truncated", "instruction", "chat_template_kwargs", "reasoning_effort", "echo", "best_of", "suffix", "response_format",
-    "tools", "tool_choice", "user", "metadata", "nonsense", "",
+    "model",
+    "messages",
+    "prompt",
+    "stream",
+    "stream_options",
+    "progress",
+    "n",
+    "stop",
+    "seed",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_total_tokens",
+    "time_limit",
+    "thinking_budget",
+    "ignore_eos",
+    "loop_stop",
+    "strategy",
+    "traces",
+    "slots",
+    "warmup",
+    "window",
+    "keep_top",
+    "consensus",
+    "min_votes",
+    "vote",
+    "statistic",
+    "certainty",
+    "agree",
+    "first",
+    "power",
+    "bayes_factor",
+    "unknown",
+    "count_truncated",
+    "instruction",
+    "chat_template_kwargs",
+    "reasoning_effort",
+    "echo",
+    "best_of",
+    "suffix",
+    "response_format",
+    "tools",
+    "tool_choice",
+    "user",
+    "metadata",
+    "nonsense",
+    "",
 ];
 
 static HOUSE: LazyLock<House> = LazyLock::new(|| {
@@ -84,13 +134,27 @@ fn number() -> impl Strategy<Value = Value> {
     ]
 }
 
+/// Words that mean something somewhere.
+const WORDS: &[&str] = &[
+    "off",
+    "auto",
+    "majority",
+    "deepconf-low",
+    "user",
+    "text",
+    "bundled",
+    "bundled@esc-8",
+    "min-weighted",
+    "\u{0}",
+    "",
+];
+
 fn value() -> impl Strategy<Value = Value> {
-    let words = ["off", "auto", "majority", "deepconf-low", "user", "text", "bundled", "bundled@esc-8", "min-weighted", "\u{0}", ""];
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         number(),
-        prop::sample::select(&words[..]).prop_map(Value::from),
+        prop::sample::select(WORDS).prop_map(Value::from),
         any::<String>().prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 24, 5, |inner| {

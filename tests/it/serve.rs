@@ -6,8 +6,8 @@ mod openai;
 mod page;
 mod process;
 mod refused;
-mod sharing;
 mod shapes;
+mod sharing;
 mod streams;
 
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ use tts::serve::{Keys, Limits, Options, Server};
 use tts::strategies::Preset;
 use tts::{LoadOptions, Loaded, Settings};
 
-const GCD: &str = "Find the greatest common divisor of 437 and 161.";
+const PROBLEM: &str = "Let a_1 = 3 and a_{n+1} = 5 a_n + 7 mod 23. Find a_20.";
 /// Longer than any reply takes; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -60,7 +60,11 @@ impl Running {
             },
         };
         change(&mut options);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap();
         let server = runtime.block_on(Server::bind(loaded, settings, None, options)).unwrap();
         let (address, stop) = (server.address(), CancellationToken::new());
@@ -108,7 +112,9 @@ impl Running {
     /// A number of `/metrics`, summed over its labels.
     fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").text();
-        let lines = text.lines().filter(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        let lines = text
+            .lines()
+            .filter(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
         lines.map(|l| l.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
     }
 
@@ -152,7 +158,7 @@ fn send(stream: &mut TcpStream, path: &str, headers: &[(&str, &str)], body: &[u8
 }
 
 fn chat(fields: Value) -> Value {
-    let mut body = json!({ "model": "bundled", "messages": [{ "role": "user", "content": GCD }] });
+    let mut body = json!({ "model": "bundled", "messages": [{ "role": "user", "content": PROBLEM }] });
     for (name, value) in fields.as_object().unwrap() {
         body[name] = value.clone();
     }
@@ -181,7 +187,10 @@ impl Reply {
     }
 
     fn parse(all: &[u8]) -> Self {
-        let end = all.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(all)));
+        let end = all
+            .windows(4)
+            .position(|w| w == b"\r\n\r\n")
+            .unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(all)));
         let head = std::str::from_utf8(&all[..end]).unwrap();
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();

@@ -299,7 +299,7 @@ function plot() {
     for (const t of all) {
       if (fate(t) !== kind) continue;
       seen.add(kind);
-      g.globalAlpha = kind === "live" || kind === "stopped" ? 1 : alpha;
+      g.globalAlpha = kind === "live" ? 1 : kind === "stopped" ? 0.75 * alpha : alpha;
       g.lineWidth = kind === "live" ? 1.6 : 1.1;
       g.beginPath();
       t.points.forEach((p, i) => (i ? g.lineTo(x(p[0]), y(p[1])) : g.moveTo(x(p[0]), y(p[1]))));

@@ -19,12 +19,20 @@ fn rest(stream: &mut TcpStream) -> Vec<u8> {
 
 #[test]
 fn keys_open_the_server() {
-    let server = Running::with(few(), |o| o.keys = Keys::parse("correct-horse-battery\nstaple-staple-staple").unwrap());
+    let server = Running::with(few(), |o| {
+        o.keys = Keys::parse("correct-horse-battery\nstaple-staple-staple").unwrap()
+    });
     let ask = |key: &str| server.post_with("/v1/chat/completions", &[("authorization", key)], &chat(json!({})));
     for right in ["Bearer correct-horse-battery", "bearer staple-staple-staple"] {
         ask(right).ok();
     }
-    for wrong in ["Bearer correct-horse-batter", "Bearer correct-horse-battery2", "Basic correct-horse-battery", "", "Bearer "] {
+    for wrong in [
+        "Bearer correct-horse-batter",
+        "Bearer correct-horse-battery2",
+        "Basic correct-horse-battery",
+        "",
+        "Bearer ",
+    ] {
         let refused = ask(wrong);
         let (message, _) = refused.refusal(401);
         assert!(!message.contains("horse"), "{message}");
@@ -51,8 +59,15 @@ fn other_machines_need_a_key() {
         limits: Limits::default(),
     };
     let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap();
-    let refused = runtime.block_on(Server::bind(loaded, few(), None, options)).err().unwrap().to_string();
-    assert!(refused.contains("there is no API key") && refused.contains("--api-key-file"), "{refused}");
+    let refused = runtime
+        .block_on(Server::bind(loaded, few(), None, options))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        refused.contains("there is no API key") && refused.contains("--api-key-file"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -61,9 +76,17 @@ fn pages_of_other_sites_are_not_answered() {
     let body = chat(json!({})).to_string();
     let ask = |host: &str, origin: &str| {
         let mut stream = server.connect();
-        let origin = if origin.is_empty() { String::new() } else { format!("origin: {origin}\r\n") };
+        let origin = if origin.is_empty() {
+            String::new()
+        } else {
+            format!("origin: {origin}\r\n")
+        };
         let length = body.len();
-        write!(stream, "POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\n{origin}connection: close\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+        write!(
+            stream,
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\n{origin}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
         Reply::read(stream)
     };
     let address = server.address.to_string();
@@ -74,7 +97,11 @@ fn pages_of_other_sites_are_not_answered() {
     ask("rebound.evil.example", "").refusal(403);
     ask("rebound.evil.example", "http://rebound.evil.example").refusal(403);
     let reply = ask(&address, "");
-    assert!(reply.headers.iter().all(|h| !h.0.starts_with("access-control")), "{:?}", reply.headers);
+    assert!(
+        reply.headers.iter().all(|h| !h.0.starts_with("access-control")),
+        "{:?}",
+        reply.headers
+    );
     assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
 }
 
@@ -82,11 +109,19 @@ fn pages_of_other_sites_are_not_answered() {
 fn who_is_silent_is_left() {
     let server = Running::with(few(), |o| o.limits.patience = Duration::from_millis(300));
     // nothing, half a head, and a head whose end never comes
-    for head in ["", "POST /v1/chat/comp", "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx: "] {
+    for head in [
+        "",
+        "POST /v1/chat/comp",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx: ",
+    ] {
         let mut stream = server.connect();
         stream.write_all(head.as_bytes()).unwrap();
         let answered = rest(&mut stream);
-        assert!(answered.is_empty() || Reply::parse(&answered).status == 408, "{}", String::from_utf8_lossy(&answered));
+        assert!(
+            answered.is_empty() || Reply::parse(&answered).status == 408,
+            "{}",
+            String::from_utf8_lossy(&answered)
+        );
     }
     let mut stream = server.connect();
     stream
@@ -162,7 +197,9 @@ fn a_thousand_connections_leave_the_others_alone() {
 /// A reply where the server has a place for one more connection.
 fn connect_and_ask(server: &Running) -> Option<Reply> {
     let mut stream = connect(server.address);
-    stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
+    stream
+        .write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .ok()?;
     let all = rest(&mut stream);
     (!all.is_empty()).then(|| Reply::parse(&all)).filter(|r| r.status == 200)
 }

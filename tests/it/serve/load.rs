@@ -13,13 +13,9 @@ fn hundreds_of_requests_at_once_are_all_answered() {
     let clients = 200;
     let ask = |i: usize| {
         // some stream, some ask for something else
-        let fields = json!({ "traces": 2, "max_tokens": 60, "seed": i % 20, "stream": i % 3 == 0 });
+        let fields = json!({ "traces": 2, "max_tokens": 60, "seed": i % 20, "stream": i.is_multiple_of(3) });
         let reply = server.chat(fields);
-        if i % 3 == 0 {
-            reply.events().pop().unwrap()
-        } else {
-            reply.ok()
-        }
+        if i.is_multiple_of(3) { reply.events().pop().unwrap() } else { reply.ok() }
     };
     let replies: Vec<_> = thread::scope(|scope| {
         let ask = &ask;

@@ -11,7 +11,10 @@ fn the_official_client_works() {
     if !there.is_ok_and(|o| o.status.success()) {
         // printed by `cargo test -- --nocapture`
         let mut err = std::io::stderr();
-        let _ = std::io::Write::write_all(&mut err, b"not run: python3 has no module openai (pip install openai; PYTHON names another python)\n");
+        let _ = std::io::Write::write_all(
+            &mut err,
+            b"not run: python3 has no module openai (pip install openai; PYTHON names another python)\n",
+        );
         return;
     }
     let server = Running::start();

@@ -48,7 +48,12 @@ fn the_page_knows_what_the_stream_says() {
     let said: BTreeSet<&str> = events.iter().filter_map(|e| e["tts"]["event"].as_str()).collect();
     assert!(said.is_subset(&known), "{said:?} and {known:?}");
     // what the page reads of each kind is there
-    let one = |kind: &str| &events.iter().find(|e| e["tts"]["event"] == kind).unwrap_or_else(|| panic!("{kind}: {said:?}"))["tts"];
+    let one = |kind: &str| {
+        &events
+            .iter()
+            .find(|e| e["tts"]["event"] == kind)
+            .unwrap_or_else(|| panic!("{kind}: {said:?}"))["tts"]
+    };
     let has = |object: &Value, fields: &[&str]| {
         for field in fields {
             assert!(object.get(field).is_some(), "{field}: {object}");
@@ -60,10 +65,28 @@ fn the_page_knows_what_the_stream_says() {
     has(&one("traces")["traces"][0], &["trace", "warmup", "points"]);
     has(one("ended"), &["trace", "finish", "tokens", "answer"]);
     let last = events.last().unwrap();
-    has(&last["tts"], &["threshold", "window", "ballots", "tokens", "pool", "answer", "winner", "strategy", "seconds"]);
+    has(
+        &last["tts"],
+        &[
+            "threshold",
+            "window",
+            "ballots",
+            "tokens",
+            "pool",
+            "answer",
+            "winner",
+            "strategy",
+            "seconds",
+        ],
+    );
     has(&last["tts"]["ballots"][0], &["answer", "weight", "traces"]);
     has(&last["tts_traces"][0][0], &["trace", "finish", "tokens", "answer"]);
-    let fates: BTreeSet<&str> = last["tts_traces"][0].as_array().unwrap().iter().map(|t| t["finish"].as_str().unwrap()).collect();
+    let fates: BTreeSet<&str> = last["tts_traces"][0]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["finish"].as_str().unwrap())
+        .collect();
     for finish in fates.iter().filter(|f| **f != "stop") {
         assert!(page.contains(&format!("{finish}: \"")), "the page has a colour for {finish}");
     }

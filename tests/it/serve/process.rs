@@ -24,7 +24,12 @@ fn command(args: &[&str]) -> Command {
 
 impl Program {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.args(["--port", "0"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .args(["--port", "0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("http://").unwrap_or_else(|| panic!("{line}"));
@@ -67,7 +72,8 @@ impl Program {
 fn a_server_that_is_stopped_finishes_what_it_began() {
     for signal in ["-TERM", "-INT"] {
         let program = Program::start(&mut command(&["--threads", "2", "--strategy", "majority"]));
-        let mut running = program.begin(json!({ "traces": 64, "slots": 16, "ignore_eos": true, "loop_stop": false, "max_tokens": 500, "stream": true }));
+        let mut running =
+            program.begin(json!({ "traces": 64, "slots": 16, "ignore_eos": true, "loop_stop": false, "max_tokens": 500, "stream": true }));
         let mut seen = read_until(&mut running, "traces at most");
         let mut kept = connect(program.address);
         program.signal(signal);
@@ -87,7 +93,16 @@ fn a_server_that_is_stopped_finishes_what_it_began() {
 #[cfg(unix)]
 #[test]
 fn a_server_in_a_hurry_decides_with_what_there_is() {
-    let program = Program::start(&mut command(&["--threads", "2", "--drain", "200ms", "--traces", "512", "--strategy", "majority"]));
+    let program = Program::start(&mut command(&[
+        "--threads",
+        "2",
+        "--drain",
+        "200ms",
+        "--traces",
+        "512",
+        "--strategy",
+        "majority",
+    ]));
     let mut running = program.begin(json!({ "slots": 8, "ignore_eos": true, "loop_stop": false }));
     let mut watching = program.begin(json!({ "slots": 8, "ignore_eos": true, "loop_stop": false, "stream": true }));
     read_until(&mut watching, "traces ended");
@@ -110,7 +125,12 @@ fn keys_stay_out_of_what_it_prints() {
     for (sent, status) in [(key, 200), ("a-key-that-is-not-right", 401)] {
         let mut stream = connect(address);
         let bearer = format!("Bearer {sent}");
-        send(&mut stream, "/v1/chat/completions", &[("authorization", &bearer)], chat(json!({ "traces": 1 })).to_string().as_bytes());
+        send(
+            &mut stream,
+            "/v1/chat/completions",
+            &[("authorization", &bearer)],
+            chat(json!({ "traces": 1 })).to_string().as_bytes(),
+        );
         assert_eq!(Reply::read(stream).status, status);
     }
     let mut program = program;
@@ -133,7 +153,10 @@ fn a_server_that_cannot_be_is_refused() {
         (&["--host", "example.org"], "it is an IP address"),
         (&["--api-key-file", empty], "holds no API key"),
         (&["--api-key-file", "/no/such/file"], "--api-key-file /no/such/file cannot be read"),
-        (&["--traces", "600", "--max-traces", "512"], "--traces 600 is more than --max-traces 512"),
+        (
+            &["--traces", "600", "--max-traces", "512"],
+            "--traces 600 is more than --max-traces 512",
+        ),
         (&["--max-requests", "0"], "--max-requests 0 is out of range"),
         (&["--max-choices", "9", "--max-requests", "8"], "--max-choices 9 could never run"),
         (&["--served-name", "a@b"], "--served-name"),
@@ -147,5 +170,8 @@ fn a_server_that_cannot_be_is_refused() {
     }
     let refused = command(&[]).env("TTS_API_KEY", "short").output().unwrap();
     let err = String::from_utf8(refused.stderr).unwrap();
-    assert!(err.contains("TTS_API_KEY: an API key must have at least 16 characters") && !err.contains("short"), "{err}");
+    assert!(
+        err.contains("TTS_API_KEY: an API key must have at least 16 characters") && !err.contains("short"),
+        "{err}"
+    );
 }

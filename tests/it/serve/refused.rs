@@ -19,7 +19,10 @@ fn a_wrong_field_is_named() {
         (json!({ "messages": [{ "role": "user" }] }), "messages"),
         (json!({ "messages": [{ "role": "user", "content": 5 }] }), "messages"),
         (json!({ "messages": [{ "role": "user", "content": "  " }] }), "messages"),
-        (json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }] }), "messages"),
+        (
+            json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }] }),
+            "messages",
+        ),
         (json!({ "temperature": "hot" }), "temperature"),
         (json!({ "n": 0 }), "n"),
         (json!({ "n": 17 }), "n"),
@@ -51,7 +54,10 @@ fn a_wrong_field_is_named() {
         (json!({ "stop": (0..17).map(|i| i.to_string()).collect::<Vec<_>>() }), "stop"),
         (json!({ "stream": "yes" }), "stream"),
         (json!({ "stream_options": { "include_usage": true } }), "stream_options"),
-        (json!({ "stream": true, "stream_options": { "include_usage": 1 } }), "stream_options"),
+        (
+            json!({ "stream": true, "stream_options": { "include_usage": 1 } }),
+            "stream_options",
+        ),
         (json!({ "progress": "loud" }), "progress"),
         (json!({ "logprobs": 5 }), "logprobs"),
         (json!({ "top_logprobs": 5 }), "top_logprobs"),
@@ -70,31 +76,35 @@ fn a_wrong_field_is_named() {
         assert_eq!(named, param, "{fields}: {message}");
         assert!(message.contains(param) || message.len() > 20, "{fields}: {message}");
     }
-    for fields in [
-        json!({ "temperature": -1 }),
-        json!({ "temperature": 1e300 }),
-        json!({ "top_p": 0 }),
-        json!({ "top_p": 2 }),
-        json!({ "min_p": 2 }),
-        json!({ "frequency_penalty": 1000 }),
-        json!({ "strategy": "majority", "warmup": 5 }),
-        json!({ "strategy": "deepconf-low", "keep_top": 7 }),
-        json!({ "thinking_budget": 5 }),
+    for (fields, param) in [
+        (json!({ "temperature": -1 }), json!("temperature")),
+        (json!({ "temperature": 1e300 }), json!("temperature")),
+        (json!({ "top_p": 0 }), json!("top_p")),
+        (json!({ "top_p": 2 }), json!("top_p")),
+        (json!({ "min_p": 2 }), json!("min_p")),
+        (json!({ "frequency_penalty": 1000 }), json!("frequency_penalty")),
+        (json!({ "repetition_penalty": 0 }), json!("repetition_penalty")),
+        (json!({ "strategy": "majority", "warmup": 5 }), json!(null)),
+        (json!({ "strategy": "deepconf-low", "keep_top": 7 }), json!(null)),
     ] {
-        let reply = server.chat(fields.clone());
-        // this model ends its thinking with a token of its own, so a budget for it is no mistake
-        if reply.status != 200 || fields.get("thinking_budget").is_none() {
-            reply.refusal(400);
-        }
+        assert_eq!(server.chat(fields.clone()).refusal(400).1, param, "{fields}");
     }
     let (message, _) = server.chat(json!({ "tracse": 5 })).refusal(400);
     assert_eq!(message, "there is no field `tracse` in this request; did you mean `traces`?");
-    for model in ["gpt-4o", "bundled@", "bundled@exec:sh", "bundled@majority-513", "/etc/passwd", "../bundled", ""] {
+    for model in [
+        "gpt-4o",
+        "bundled@",
+        "bundled@exec:sh",
+        "bundled@majority-513",
+        "/etc/passwd",
+        "../bundled",
+        "",
+    ] {
         let (message, _) = server.chat(json!({ "model": model })).refusal(404);
         assert!(!message.contains("No such file"), "{message}");
     }
     assert!(!std::path::Path::new("/tmp/tts-was-here").exists());
-    assert!(server.metric("tts_problems_total") <= 1.0, "a refused request costs nothing");
+    assert_eq!(server.metric("tts_problems_total"), 0.0, "a refused request costs nothing");
 }
 
 #[test]
@@ -155,7 +165,15 @@ fn a_body_that_is_no_request() {
     }
     server.get("/v1/chat/completions").refusal(405);
     server.post("/v1/models", &json!({})).refusal(405);
-    for path in ["/v1", "/v2/models", "/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/index.html", "//", "/v1/embeddings"] {
+    for path in [
+        "/v1",
+        "/v2/models",
+        "/../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/index.html",
+        "//",
+        "/v1/embeddings",
+    ] {
         let (message, _) = server.get(path).refusal(404);
         assert!(!message.contains("passwd"), "{message}");
     }
@@ -169,11 +187,19 @@ fn a_body_may_not_be_large() {
     send(&mut stream, "/v1/chat/completions", &[], &long.as_bytes()[..50_000]);
     drop(stream);
     let mut declared = server.connect();
-    write!(declared, "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 5000000000\r\n\r\n").unwrap();
+    write!(
+        declared,
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 5000000000\r\n\r\n"
+    )
+    .unwrap();
     Reply::read(declared).refusal(413);
     // without a length it is read as far as the limit
     let mut chunked = server.connect();
-    write!(chunked, "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    write!(
+        chunked,
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    .unwrap();
     for part in long.as_bytes().chunks(50_000) {
         // the server may close before all is written
         if write!(chunked, "{:x}\r\n", part.len()).is_err() || chunked.write_all(part).is_err() || chunked.write_all(b"\r\n").is_err() {

@@ -94,9 +94,13 @@ fn one_name_is_one_request() {
     assert_eq!(joined["tts"]["digest"], events.last().unwrap()["tts"]["digest"]);
     assert_eq!(server.metric("tts_problems_total"), 1.0);
     // it is over: the name is free
-    let again = server.post_with("/v1/chat/completions", &named, &super::chat(json!({ "seed": 9 }))).ok();
+    let again = server
+        .post_with("/v1/chat/completions", &named, &super::chat(json!({ "seed": 9 })))
+        .ok();
     assert_ne!(again["id"], joined["id"]);
-    server.post_with("/v1/chat/completions", &[("idempotency-key", "")], &super::chat(json!({}))).refusal(400);
+    server
+        .post_with("/v1/chat/completions", &[("idempotency-key", "")], &super::chat(json!({})))
+        .refusal(400);
 }
 
 #[test]

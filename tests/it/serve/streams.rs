@@ -32,16 +32,22 @@ fn a_stream_ends_with_what_the_whole_reply_is() {
         assert_eq!(deltas(&events, "content"), message["content"].as_str().unwrap());
         let reasoning = deltas(&events, "reasoning_content");
         assert!(reasoning.ends_with(message["reasoning_content"].as_str().unwrap()), "{reasoning}");
-        assert_eq!(reasoning.contains("[majority: 20 traces at most, 20 at a time]"), progress == "text", "{reasoning}");
-        let [.., last, usage] = &events[..] else {
-            panic!("{events:?}")
-        };
+        assert_eq!(
+            reasoning.contains("[majority: 20 traces at most, 20 at a time]"),
+            progress == "text",
+            "{reasoning}"
+        );
+        let [.., last, usage] = &events[..] else { panic!("{events:?}") };
         assert_eq!(last["choices"][0]["finish_reason"], "stop");
         assert_eq!(last["tts"]["digest"], tts["digest"]);
         assert_eq!((&last["usage"], &usage["choices"]), (&Value::Null, &json!([])));
         assert_eq!(usage["usage"], whole["usage"]);
         let early = &events[..events.len() - 2];
-        assert!(early.iter().all(|e| e["choices"].as_array().unwrap().iter().all(|c| c["finish_reason"].is_null())));
+        assert!(
+            early
+                .iter()
+                .all(|e| e["choices"].as_array().unwrap().iter().all(|c| c["finish_reason"].is_null()))
+        );
     }
     let plain = server.chat(json!({ "stream": true })).events();
     assert!(plain.iter().all(|e| e.get("usage").is_none()));
@@ -65,7 +71,11 @@ fn a_watcher_sees_every_trace() {
                 for trace in tts["traces"].as_array().unwrap() {
                     let id = trace["trace"].as_u64().unwrap();
                     assert_eq!(trace["warmup"], id < 8);
-                    let more = trace["points"].as_array().unwrap().iter().map(|p| (p[0].as_u64().unwrap(), p[1].as_f64().unwrap()));
+                    let more = trace["points"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|p| (p[0].as_u64().unwrap(), p[1].as_f64().unwrap()));
                     points.entry(id).or_default().extend(more);
                 }
             }
@@ -81,14 +91,25 @@ fn a_watcher_sees_every_trace() {
         let id = trace["trace"].as_u64().unwrap();
         let (way, end) = (&points[&id], &ended[&id]);
         assert!(way.is_sorted_by(|a, b| a.0 < b.0), "{way:?}");
-        assert_eq!(way.last().unwrap().0, trace["tokens"].as_u64().unwrap(), "the way ends where the trace does");
-        assert!(way.iter().all(|p| p.1 >= 20f64.ln() - 1e-3), "no mean is below the least confidence there is: {way:?}");
+        assert_eq!(
+            way.last().unwrap().0,
+            trace["tokens"].as_u64().unwrap(),
+            "the way ends where the trace does"
+        );
+        assert!(
+            way.iter().all(|p| p.1 >= 20f64.ln() - 1e-3),
+            "no mean is below the least confidence there is: {way:?}"
+        );
         for field in ["finish", "tokens", "answer"] {
             assert_eq!(end[field], trace[field], "trace {id}");
         }
         if trace["finish"] == "low_confidence" {
             let bar = last["tts"]["threshold"].as_f64().unwrap();
-            assert!(way.last().unwrap().1 < bar, "trace {id} was stopped at {:?}, above {bar}", way.last());
+            assert!(
+                way.last().unwrap().1 < bar,
+                "trace {id} was stopped at {:?}, above {bar}",
+                way.last()
+            );
         }
     }
     assert!(listed.iter().any(|t| t["finish"] == "low_confidence"), "{listed:?}");
