@@ -8,13 +8,13 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 use serde_json::json;
 use tts::Settings;
-use tts::runner::{Reader, default_strategy};
+use tts::runner::Reader;
 use tts::serve::{Keys, Limits, Options, Server};
 
 use super::args::{BatchArgs, ModelArgs, SamplingArgs};
 use super::number::{self, count, plural};
 use super::printer::Printer;
-use super::solve::{LimitArgs, PromptArgs, StrategyArgs, of_traces};
+use super::solve::{LimitArgs, PromptArgs, StrategyArgs, of_problems, of_traces};
 use super::task::AnswerArgs;
 use super::{ExitStatus, interrupt};
 
@@ -138,20 +138,7 @@ pub(crate) fn run(args: &ServeArgs, printer: &Printer) -> anyhow::Result<ExitSta
 
 impl ServeArgs {
     fn settings(&self) -> anyhow::Result<Settings> {
-        let strategy = match self.strategy.named()? {
-            Some(preset) => preset,
-            None => self.strategy.over(default_strategy())?,
-        };
-        let settings = Settings {
-            strategy,
-            traces: self.traces,
-            slots: self.batch.slots,
-            max_batch: self.batch.max_batch.0,
-            memory: self.batch.memory,
-            max_total_tokens: self.limits.max_total_tokens,
-            time_limit: self.limits.time_limit,
-            ..Settings::default()
-        };
+        let settings = of_problems(&self.strategy, self.traces, &self.batch, &self.limits)?;
         of_traces(settings, &self.limits, &self.prompt, &self.sampling, &self.model)
     }
 

@@ -15,7 +15,11 @@ fn hundreds_of_requests_at_once_are_all_answered() {
         // some stream, some ask for something else
         let fields = json!({ "traces": 2, "max_tokens": 60, "seed": i % 20, "stream": i.is_multiple_of(3) });
         let reply = server.chat(fields);
-        if i.is_multiple_of(3) { reply.events().pop().unwrap() } else { reply.ok() }
+        if i.is_multiple_of(3) {
+            reply.events().pop().unwrap()
+        } else {
+            reply.ok()
+        }
     };
     let replies: Vec<_> = thread::scope(|scope| {
         let ask = &ask;

@@ -1,6 +1,7 @@
 //! `tts serve` as a program: how it starts, and how it ends.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
@@ -11,6 +12,7 @@ use super::{Reply, chat, connect, read_until, send};
 struct Program {
     child: Child,
     address: SocketAddr,
+    log: File,
 }
 
 fn command(args: &[&str]) -> Command {
@@ -24,17 +26,19 @@ fn command(args: &[&str]) -> Command {
 
 impl Program {
     fn start(command: &mut Command) -> Self {
+        // a pipe that nobody reads would stop it
+        let log = tempfile::tempfile().unwrap();
         let mut child = command
             .args(["--port", "0"])
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log.try_clone().unwrap())
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("http://").unwrap_or_else(|| panic!("{line}"));
         let address = address.parse().unwrap();
-        Self { child, address }
+        Self { child, address, log }
     }
 
     #[cfg(unix)]
@@ -47,7 +51,8 @@ impl Program {
     fn ended(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         let mut err = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        self.log.rewind().unwrap();
+        self.log.read_to_string(&mut err).unwrap();
         (code, err)
     }
 }
