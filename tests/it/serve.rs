@@ -37,7 +37,7 @@ fn few() -> Settings {
     Settings {
         strategy: Preset::named("majority").unwrap(),
         traces: 4,
-        threads: Some(2),
+        threads: Some(1),
         max_tokens: Some(400),
         memory: Some(256 << 20),
         ..Settings::default()

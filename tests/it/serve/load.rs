@@ -13,7 +13,7 @@ fn hundreds_of_requests_at_once_are_all_answered() {
     let clients = 200;
     let ask = |i: usize| {
         // some stream, some ask for something else
-        let fields = json!({ "traces": 2, "max_tokens": 60, "seed": i % 20, "stream": i.is_multiple_of(3) });
+        let fields = json!({ "traces": 2, "max_tokens": 24, "seed": i % 20, "stream": i.is_multiple_of(3) });
         let reply = server.chat(fields);
         if i.is_multiple_of(3) {
             reply.events().pop().unwrap()

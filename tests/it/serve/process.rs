@@ -76,15 +76,15 @@ impl Program {
 #[test]
 fn a_server_that_is_stopped_finishes_what_it_began() {
     for signal in ["-TERM", "-INT"] {
-        let program = Program::start(&mut command(&["--threads", "2", "--strategy", "majority"]));
+        let program = Program::start(&mut command(&["--threads", "1", "--strategy", "majority", "--drain", "10m"]));
         let mut running =
-            program.begin(json!({ "traces": 64, "slots": 16, "ignore_eos": true, "loop_stop": false, "max_tokens": 500, "stream": true }));
+            program.begin(json!({ "traces": 16, "slots": 8, "ignore_eos": true, "loop_stop": false, "max_tokens": 300, "stream": true }));
         let mut seen = read_until(&mut running, "traces at most");
         let mut kept = connect(program.address);
         program.signal(signal);
         running.read_to_end(&mut seen).unwrap();
         let events = Reply::parse(&seen).events();
-        assert_eq!(events.last().unwrap()["tts"]["traces"]["truncated"], 64, "no trace was cut short");
+        assert_eq!(events.last().unwrap()["tts"]["traces"]["truncated"], 16, "no trace was cut short");
         // a connection that is open but idle is closed, or told that it comes too late
         let _ = kept.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let mut late = Vec::new();

@@ -11,13 +11,13 @@ use super::{Reply, Running, endless, few, hang_up, read_until};
 #[test]
 fn an_answer_does_not_depend_on_who_else_asks() {
     let server = Running::start();
-    let alone: Vec<Value> = (0..6).map(|seed| server.chat(json!({ "seed": seed, "traces": 8 })).ok()).collect();
+    let alone: Vec<Value> = (0..6).map(|seed| server.chat(json!({ "seed": seed, "traces": 3 })).ok()).collect();
     let digest = |reply: &Value| reply["tts"]["digest"].clone();
     thread::scope(|scope| {
         let together: Vec<_> = (0..6)
             .map(|seed| {
                 let server = &server;
-                scope.spawn(move || server.chat(json!({ "seed": seed, "traces": 8 })).ok())
+                scope.spawn(move || server.chat(json!({ "seed": seed, "traces": 3 })).ok())
             })
             .collect();
         for (together, alone) in together.into_iter().zip(&alone) {
@@ -75,7 +75,7 @@ fn one_name_is_one_request() {
     let server = Running::start();
     let named = [("idempotency-key", "order-66")];
     // long enough for the others to come while it runs
-    let fields = json!({ "traces": 512, "slots": 8, "ignore_eos": true, "loop_stop": false, "max_total_tokens": 60_000 });
+    let fields = json!({ "traces": 512, "slots": 8, "ignore_eos": true, "loop_stop": false, "max_total_tokens": 30_000 });
     let mut streamed = fields.clone();
     streamed["stream"] = json!(true);
     let mut first = server.begin(streamed.clone(), &named);
@@ -107,7 +107,7 @@ fn one_name_is_one_request() {
 fn a_reader_that_is_late_loses_progress_and_not_the_answer() {
     let server = Running::start();
     let fields = json!({
-        "traces": 512, "slots": 64, "ignore_eos": true, "loop_stop": false, "max_total_tokens": 80_000, "stream": true, "progress": "traces",
+        "traces": 512, "slots": 64, "ignore_eos": true, "loop_stop": false, "max_total_tokens": 20_000, "stream": true, "progress": "traces",
     });
     let late = server.begin(fields, &[]);
     server.until("tts_problems_total", 1.0);
