@@ -183,6 +183,9 @@ fn damaged_requests_harm_nobody() {
     for _ in 0..400 {
         let mut bytes = whole.clone().into_bytes();
         for _ in 0..=below(4) {
+            if bytes.is_empty() {
+                break;
+            }
             let at = below(bytes.len());
             match below(4) {
                 0 => bytes[at] = below(256) as u8,
