@@ -16,6 +16,7 @@ pub mod replay;
 pub mod report;
 pub mod run;
 pub mod runner;
+pub mod serve;
 pub mod solve;
 pub mod sweep;
 

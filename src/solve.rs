@@ -404,6 +404,9 @@ impl Problem {
             return Some(Finish::Failed);
         }
         let step = self.watch(row);
+        if row.stops_by_text(&self.rules, self.decode.as_ref()) {
+            return Some(Finish::Stop);
+        }
         if let Some(finish) = row.ends(&self.rules) {
             return Some(finish);
         }
@@ -515,7 +518,7 @@ impl Problem {
         if finish == Finish::Failed {
             self.failures += 1;
         }
-        let mut record = row.into_record(&self.id, finish, warmup, self.decode.as_ref(), self.reader.as_ref());
+        let mut record = row.into_record(&self.id, finish, warmup, &self.rules, self.decode.as_ref(), self.reader.as_ref());
         // a recording made elsewhere may hold scores and no arrays
         let a = &record.arrays;
         if let Some(measured) = &record.measured {
@@ -555,6 +558,12 @@ impl Problem {
             }
             self.scripted.pop_front();
         }
+    }
+
+    /// The vote as it would be decided now, heaviest answer first: answer, weight, traces.
+    pub fn ballots(&self) -> Vec<(String, f64, usize)> {
+        let of = |b: &tts_strategies::Ballot| (self.classes.text(b.class).to_owned(), b.weight, b.traces);
+        self.strategy.decide().ballots.iter().map(of).collect()
     }
 
     /// The strategy that decides.

@@ -10,6 +10,7 @@ use tts_strategies::Needs;
 
 use super::{Backend, Job, Outcome, RunError, check_needs};
 use crate::engine::memory::Plan;
+use crate::engine::reading::{Likeliest, ToRead};
 use crate::engine::scheduler::{Control, Scheduler, Ticket};
 use crate::engine::session::Session;
 use crate::model::Model;
@@ -28,6 +29,7 @@ pub struct InProcessOptions {
 
 enum Command {
     Run(Box<Ticket>),
+    Read(ToRead),
     Stop,
 }
 
@@ -67,6 +69,76 @@ impl InProcess {
     pub fn plan(&self) -> Plan {
         self.plan
     }
+
+    fn send(&self, command: Command) -> Result<(), RunError> {
+        self.commands.lock().map_err(|_| gone())?.send(command).map_err(|_| gone())
+    }
+
+    /// The `k` likeliest ids before each token of `ids` from index `from` (at least 1) on, with their log-probabilities under the raw
+    /// distribution. The text is read a chunk a step beside what else is running; dropping the future ends that.
+    ///
+    /// # Errors
+    /// When the engine is gone, or the logits are not numbers.
+    pub async fn likeliest(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Likeliest, RunError> {
+        let (reply, found) = oneshot::channel();
+        self.send(Command::Read(ToRead { ids, from, k, reply }))?;
+        found
+            .await
+            .map_err(|_| gone())?
+            .ok_or_else(|| RunError::Engine("the model's logits are not numbers (NaN or infinite)".to_owned()))
+    }
+
+    /// [`Backend::run`] with the caller's own hand on the problem.
+    ///
+    /// # Errors
+    /// As [`Backend::run`].
+    pub async fn run_controlled(&self, job: Job, control: Arc<Control>) -> Result<Outcome, RunError> {
+        check_needs(job.setup.strategy.as_ref(), self.offers())?;
+        let Job {
+            setup,
+            prompt,
+            sampling,
+            seed,
+            held,
+            deadline,
+            interrupt,
+            events,
+            records,
+            checkpoint,
+        } = job;
+        let (reply, outcome) = oneshot::channel();
+        let guard = Guard(control.clone());
+        let ticket = Ticket {
+            setup,
+            prompt,
+            sampling,
+            seed,
+            held,
+            deadline,
+            control: control.clone(),
+            events,
+            records,
+            checkpoint,
+            reply: Box::new(move |result| {
+                let _ = reply.send(result);
+            }),
+        };
+        self.send(Command::Run(Box::new(ticket)))?;
+        let mut outcome = std::pin::pin!(outcome);
+        let result = tokio::select! {
+            result = &mut outcome => result,
+            () = interrupt.cancelled() => {
+                control.interrupted.store(true, Ordering::Relaxed);
+                outcome.await
+            }
+        };
+        drop(guard);
+        result.map_err(|_| gone())?
+    }
+}
+
+fn gone() -> RunError {
+    RunError::Engine("its thread ended".to_owned())
 }
 
 fn serve(mut scheduler: Scheduler, inbox: &mpsc::Receiver<Command>) {
@@ -78,6 +150,7 @@ fn serve(mut scheduler: Scheduler, inbox: &mpsc::Receiver<Command>) {
         };
         match command {
             Ok(Command::Run(ticket)) => scheduler.submit(*ticket),
+            Ok(Command::Read(text)) => scheduler.read(text),
             Ok(Command::Stop) | Err(mpsc::TryRecvError::Disconnected) => return,
             Err(mpsc::TryRecvError::Empty) => scheduler.turn(),
         }
@@ -111,52 +184,6 @@ impl Backend for InProcess {
     }
 
     async fn run(&self, job: Job) -> Result<Outcome, RunError> {
-        check_needs(job.setup.strategy.as_ref(), self.offers())?;
-        let Job {
-            setup,
-            prompt,
-            sampling,
-            seed,
-            held,
-            deadline,
-            interrupt,
-            events,
-            records,
-            checkpoint,
-        } = job;
-        let (reply, outcome) = oneshot::channel();
-        let control = Arc::new(Control::default());
-        let guard = Guard(control.clone());
-        let ticket = Ticket {
-            setup,
-            prompt,
-            sampling,
-            seed,
-            held,
-            deadline,
-            control: control.clone(),
-            events,
-            records,
-            checkpoint,
-            reply: Box::new(move |result| {
-                let _ = reply.send(result);
-            }),
-        };
-        let gone = || RunError::Engine("its thread ended".to_owned());
-        self.commands
-            .lock()
-            .map_err(|_| gone())?
-            .send(Command::Run(Box::new(ticket)))
-            .map_err(|_| gone())?;
-        let mut outcome = std::pin::pin!(outcome);
-        let result = tokio::select! {
-            result = &mut outcome => result,
-            () = interrupt.cancelled() => {
-                control.interrupted.store(true, Ordering::Relaxed);
-                outcome.await
-            }
-        };
-        drop(guard);
-        result.map_err(|_| gone())?
+        self.run_controlled(job, Arc::default()).await
     }
 }

@@ -40,6 +40,8 @@ pub enum Event {
         /// Its answer.
         answer: Option<String>,
     },
+    /// The confidences of every trace, where a caller asked for them.
+    Details(Details),
     /// Something the user should know.
     Notice {
         /// Problem.
@@ -79,6 +81,30 @@ pub struct Snapshot {
     pub threshold: Option<f64>,
     /// The window, once known.
     pub window: Option<usize>,
+}
+
+/// What became of a problem's traces since the last time.
+#[derive(Clone, Debug)]
+pub struct Details {
+    /// Problem.
+    pub problem: String,
+    /// Tokens that the confidences are means of.
+    pub window: usize,
+    /// Traces that had new tokens, by index.
+    pub traces: Vec<Points>,
+    /// The vote as it would be decided now, heaviest answer first: answer, weight, traces. `None` where no trace ended since the last time.
+    pub ballots: Option<Vec<(String, f64, usize)>>,
+}
+
+/// The way of one trace since the last time.
+#[derive(Clone, Debug)]
+pub struct Points {
+    /// Trace.
+    pub trace: TraceId,
+    /// Whether it belongs to the warm-up.
+    pub warmup: bool,
+    /// (tokens, mean confidence of the last `window` of them), a handful.
+    pub points: Vec<(usize, f32)>,
 }
 
 /// What a run came to.

@@ -18,6 +18,7 @@ mod replay;
 mod report;
 mod samples;
 mod score;
+mod serve;
 mod solve;
 mod sweep;
 mod task;
@@ -64,6 +65,8 @@ enum Command {
     Pilot(Box<pilot::PilotArgs>),
     /// Shows what a run or a sweep found: tables, plots, a page
     Report(report::ReportArgs),
+    /// Answers over HTTP as an OpenAI-compatible endpoint, with a page that shows the traces as they run
+    Serve(Box<serve::ServeArgs>),
     /// Lists the models, tasks or strategies that are known
     List(list::ListArgs),
     /// Says what this machine has and what a model takes
@@ -144,6 +147,7 @@ fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Bench(args) => bench::run(&args, printer),
         Command::Pilot(args) => pilot::run(*args, printer),
         Command::Report(args) => report::run(&args, printer),
+        Command::Serve(args) => serve::run(&args, printer),
         Command::List(args) => list::run(&args, printer),
         Command::Doctor(args) => doctor::run(&args, printer),
         Command::Completions(args) => completions::run(&args, printer),

@@ -1,11 +1,10 @@
 //! `tts score`.
 
-use std::cmp::Ordering;
-
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use tabled::builder::Builder;
+use tts::engine::reading::largest;
 use tts::engine::session::Session;
 use tts::model::kernels::Tier;
 use tts::model::kernels::sample::scan;
@@ -135,32 +134,5 @@ fn score(session: &mut Session, tier: Tier, ids: Vec<u32>, top_k: usize, window:
             bail!("the model's logits after token {i} are not numbers (NaN or infinite); the weights are damaged or the dtype overflows")
         }
         None => Ok(scored),
-    }
-}
-
-/// The ids of the `k` largest logits, largest first, of equal ones the lowest id first.
-fn largest(row: &[f32], k: usize) -> Vec<u32> {
-    let order = |a: &u32, b: &u32| -> Ordering { row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b)) };
-    let mut ids: Vec<u32> = (0..row.len() as u32).collect();
-    let k = k.min(ids.len());
-    if k == 0 {
-        return Vec::new();
-    }
-    if k < ids.len() {
-        ids.select_nth_unstable_by(k - 1, order);
-        ids.truncate(k);
-    }
-    ids.sort_unstable_by(order);
-    ids
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_largest_come_first_and_ties_by_id() {
-        let row = [0.5, 2.0, f32::NEG_INFINITY, 2.0, -1.0];
-        assert_eq!(super::largest(&row, 3), [1, 3, 0]);
-        assert_eq!(super::largest(&row, 9), [1, 3, 0, 4, 2]);
-        assert!(super::largest(&row, 0).is_empty());
     }
 }

@@ -1,6 +1,8 @@
 //! The batched engine: sessions of lanes, the scheduler that runs problems on them, and the sampler.
 
+mod details;
 pub mod memory;
+pub mod reading;
 pub mod sampler;
 pub mod scheduler;
 pub mod session;

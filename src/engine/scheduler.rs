@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 use tts_strategies::TraceId;
 
+use super::details::Shown;
 use super::memory::Plan;
+use super::reading::{Reading, ToRead};
 use super::sampler::{Sampling, Stream};
 use super::session::{Lane, Manner, Prefix, Session, Turn, emptied};
 use super::snapshots::Snapshots;
@@ -25,6 +27,8 @@ pub struct Control {
     pub cancelled: AtomicBool,
     /// Decide now with the votes there are.
     pub interrupted: AtomicBool,
+    /// Tell watchers the confidences of every trace as well ([`Event::Details`]).
+    pub details: AtomicBool,
 }
 
 /// Where ended traces go as they end. An error ends the problem.
@@ -74,6 +78,7 @@ struct Running {
     kept: Instant,
     notices: BTreeSet<String>,
     peak_rows: usize,
+    details: Shown,
 }
 
 /// The parts of a ticket that live as long as the problem.
@@ -90,10 +95,12 @@ struct Hand {
 }
 
 impl Hand {
+    fn has_watchers(&self) -> bool {
+        self.events.as_ref().is_some_and(|events| events.receiver_count() > 0)
+    }
+
     fn tell(&self, event: impl FnOnce() -> Event) {
-        if let Some(events) = &self.events
-            && events.receiver_count() > 0
-        {
+        if let Some(events) = self.events.as_ref().filter(|_| self.has_watchers()) {
             let _ = events.send(event());
         }
     }
@@ -105,6 +112,9 @@ pub struct Scheduler {
     plan: Plan,
     waiting: VecDeque<Ticket>,
     running: Vec<Running>,
+    /// texts to read, one at a time and one chunk a turn
+    to_read: VecDeque<ToRead>,
+    reading: Option<Reading>,
     /// memory of a step's turns, and of what came of them
     turns: Vec<Turn<'static>>,
     results: Vec<Token>,
@@ -118,6 +128,8 @@ impl Scheduler {
             plan,
             waiting: VecDeque::new(),
             running: Vec::new(),
+            to_read: VecDeque::new(),
+            reading: None,
             turns: Vec::new(),
             results: Vec::new(),
         }
@@ -126,9 +138,13 @@ impl Scheduler {
     pub fn submit(&mut self, ticket: Ticket) {
         self.waiting.push_back(ticket);
     }
+    /// Queues a text whose tokens' likeliest alternatives are asked for.
+    pub fn read(&mut self, text: ToRead) {
+        self.to_read.push_back(text);
+    }
     /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty()
+        self.waiting.is_empty() && self.running.is_empty() && self.to_read.is_empty() && self.reading.is_none()
     }
     /// The session.
     pub fn session(&mut self) -> &mut Session {
@@ -146,6 +162,15 @@ impl Scheduler {
         self.make_room();
         self.step();
         self.close();
+        self.read_on();
+    }
+
+    /// One more chunk of the text that is being read.
+    fn read_on(&mut self) {
+        self.reading = match self.reading.take() {
+            Some(reading) => reading.go_on(&mut self.session),
+            None => self.to_read.pop_front().map(|text| Reading::new(text, self.session.model())),
+        };
     }
 
     /// Cancellations, interrupts and deadlines.
@@ -254,6 +279,7 @@ impl Scheduler {
             kept: Instant::now(),
             notices: BTreeSet::new(),
             peak_rows: 0,
+            details: Shown::default(),
         };
         if slots < wanted {
             let per = self.session.model().shape().sequence_bytes(self.plan.expected_tokens, prompt.len()) as f64 / f64::from(1 << 20);
@@ -267,7 +293,9 @@ impl Scheduler {
 
     /// Bytes that prompts and lanes hold.
     fn used(&self) -> u64 {
-        self.running.iter().map(|r| self.held(r)).sum()
+        let shape = self.session.model().shape();
+        let reading = self.reading.as_ref().map_or(0, |r| shape.sequence_bytes(r.tokens(), 0) as u64);
+        self.running.iter().map(|r| self.held(r)).sum::<u64>() + reading
     }
 
     fn held(&self, r: &Running) -> u64 {
@@ -479,6 +507,10 @@ impl Running {
             if let Some(snapshots) = &self.ticket.checkpoint {
                 snapshots.forget(self.problem.id(), record.trace);
             }
+            if self.wants_details() {
+                let last = self.details.ended(&record, &self.problem);
+                self.ticket.tell(|| Event::Details(last));
+            }
             self.ticket.tell(|| Event::TraceEnded {
                 problem: record.problem_id.clone(),
                 trace: record.trace,
@@ -546,5 +578,13 @@ impl Running {
                 window,
             })
         });
+        if self.wants_details() {
+            let now = self.details.now(&self.problem);
+            self.ticket.tell(|| Event::Details(now));
+        }
+    }
+
+    fn wants_details(&self) -> bool {
+        self.ticket.control.details.load(Ordering::Relaxed) && self.ticket.has_watchers()
     }
 }

@@ -46,6 +46,9 @@ pub struct Manner {
     pub stream: Stream,
 }
 
+/// Takes the index of a token in its chunk and the logits `[vocab]` after it.
+pub(super) type Each<'a> = &'a mut dyn FnMut(usize, &[f32]);
+
 /// One live trace.
 pub struct Lane {
     prefix: Arc<Prefix>,
@@ -287,16 +290,25 @@ impl Session {
         self.rows = rows;
     }
 
+    /// Reads at most [`PREFILL_CHUNK`] tokens into a sequence; with `each` the logits after every one of them are handed out.
+    pub(super) fn read_chunk(&mut self, sequence: &mut Sequence, chunk: &[u32], each: Option<Each<'_>>) {
+        let want = if each.is_some() { Want::All } else { Want::Nothing };
+        self.model
+            .forward(&mut self.pool, &mut self.space, &mut [Feed::new(sequence, chunk, want)]);
+        self.positions += chunk.len() as u64;
+        if let Some(each) = each {
+            for r in 0..chunk.len() {
+                each(r, self.space.logits().row(r));
+            }
+        }
+    }
+
     /// Raw logits `[ids, vocab]` of every position of `ids`, handed out chunk by chunk as (first position, rows).
     pub fn score(&mut self, ids: &[u32], mut each: impl FnMut(usize, &[f32])) {
         let mut sequence = self.model.sequence();
         for (i, chunk) in ids.chunks(PREFILL_CHUNK).enumerate() {
-            self.model
-                .forward(&mut self.pool, &mut self.space, &mut [Feed::new(&mut sequence, chunk, Want::All)]);
-            self.positions += chunk.len() as u64;
-            for r in 0..chunk.len() {
-                each(i * PREFILL_CHUNK + r, self.space.logits().row(r));
-            }
+            let mut of_chunk = |r: usize, row: &[f32]| each(i * PREFILL_CHUNK + r, row);
+            self.read_chunk(&mut sequence, chunk, Some(&mut of_chunk));
         }
     }
 }

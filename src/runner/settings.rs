@@ -181,6 +181,7 @@ pub(super) fn resolve(loaded: &Loaded, s: &Settings) -> Result<Resolved, Error> 
             thinking_budget: s.thinking_budget,
             think_end,
             record_top_k: s.record_top_k,
+            ..Rules::default()
         },
         slots: s.slots.unwrap_or(DEFAULT_SLOTS).min(s.traces),
         max_tokens: s.max_tokens.or(recommended).unwrap_or(DEFAULT_MAX_TOKENS),

@@ -34,7 +34,17 @@ pub struct Rules {
     /// Log-probabilities of the most likely ids that are kept of each token.
     #[serde(default)]
     pub record_top_k: usize,
+    /// Texts that end a trace which writes them outside of its thinking; they are not part of its text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop_texts: Vec<String>,
+    /// Whether a trace begins inside its thinking: needed for `stop_texts` alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub starts_in_thinking: bool,
 }
+
+/// What opens and ends thinking in a text.
+const THINK_START: &str = "<think>";
+const THINK_END: &str = "</think>";
 
 /// A loop is one exact cycle, at least this often,
 const LOOP_REPEATS: usize = 8;
@@ -56,6 +66,10 @@ pub struct Row {
     broken: bool,
     forced: VecDeque<u32>,
     thinking_over: bool,
+    /// whether the newest token belongs to the thinking, where stop texts are looked for
+    in_thinking: Option<bool>,
+    /// whether a stop text ended it
+    wrote_stop: bool,
     /// tokens that the strategy was shown
     shown: usize,
     /// where the record first falls below a bar, for the window and bar last asked about
@@ -74,6 +88,8 @@ impl Row {
             broken: false,
             forced: VecDeque::new(),
             thinking_over: false,
+            in_thinking: None,
+            wrote_stop: false,
             shown: 0,
             crossing: None,
             started: Instant::now(),
@@ -101,7 +117,8 @@ impl Row {
     pub fn ids(&self) -> &[u32] {
         so_far(&self.arrays().token_ids, self.at)
     }
-    pub(super) fn confidences(&self) -> &[f32] {
+    /// Confidences so far; empty where a record holds none.
+    pub(crate) fn confidences(&self) -> &[f32] {
         so_far(&self.arrays().confidence, self.at)
     }
     /// The token that the next draw is forced to.
@@ -231,6 +248,27 @@ impl Row {
         }
     }
 
+    /// Whether the newest token completes a stop text.
+    pub(super) fn stops_by_text(&mut self, rules: &Rules, decode: &dyn Decode) -> bool {
+        let Some(longest) = rules.stop_texts.iter().map(String::len).max() else {
+            return false;
+        };
+        // a token is a byte at least, special ones aside
+        let ids = self.ids();
+        let tail = &ids[ids.len().saturating_sub(longest.max(THINK_END.len()) + 4)..];
+        let tail = decode.decode(tail);
+        let (opens, closes) = (tail.rfind(THINK_START), tail.rfind(THINK_END));
+        let thinking = if opens.is_some() || closes.is_some() {
+            opens > closes
+        } else {
+            self.in_thinking.unwrap_or(rules.starts_in_thinking)
+        };
+        self.in_thinking = Some(thinking);
+        let said = closes.map_or(&tail[..], |at| &tail[at..]);
+        self.wrote_stop = !thinking && rules.stop_texts.iter().any(|stop| said.contains(stop.as_str()));
+        self.wrote_stop
+    }
+
     /// Whether the trace ends with its newest token.
     pub(super) fn ends(&mut self, rules: &Rules) -> Option<Finish> {
         if let Some(finish) = self.recorded_end() {
@@ -290,6 +328,7 @@ impl Row {
         problem: &str,
         finish: Finish,
         warmup: bool,
+        rules: &Rules,
         decode: &dyn Decode,
         reader: &dyn ReadAnswer,
     ) -> TraceRecord {
@@ -310,6 +349,7 @@ impl Row {
             return same;
         }
         let sum = self.self_certainty.filter(|_| tokens > 0);
+        let by_id = finish == Finish::Stop && !self.wrote_stop;
         let arrays = match self.own {
             Some(own) => own,
             None => self.record.as_ref().map_or_else(Arrays::default, |r| r.arrays.first(tokens)),
@@ -335,8 +375,11 @@ impl Row {
         };
         if record.arrays.token_ids.len() == tokens {
             let ids = &record.arrays.token_ids;
-            let end = if finish == Finish::Stop { tokens - 1 } else { tokens };
-            let text = decode.decode(&ids[..end]);
+            let end = if by_id { tokens - 1 } else { tokens };
+            let mut text = decode.decode(&ids[..end]);
+            if self.wrote_stop {
+                text.truncate(before_stop(&text, &rules.stop_texts));
+            }
             record.read(text, reader);
         }
         record
@@ -351,6 +394,13 @@ pub(crate) fn is_natural(finish: Finish) -> bool {
 /// The first `n` of an array that may be shorter, which is then one that is not known.
 fn so_far<T>(array: &[T], n: usize) -> &[T] {
     array.get(..n).unwrap_or_default()
+}
+
+/// The length of a text before the first stop text after its thinking.
+fn before_stop(text: &str, stops: &[String]) -> usize {
+    let from = text.rfind(THINK_END).map_or(0, |at| at + THINK_END.len());
+    let first = stops.iter().filter_map(|stop| text[from..].find(stop.as_str())).min();
+    first.map_or(text.len(), |at| from + at)
 }
 
 /// Whether the ids end in one exact cycle of any length, often and long enough.

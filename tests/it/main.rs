@@ -13,6 +13,7 @@ mod run_folder;
 mod runner;
 mod sampler;
 mod scheduler;
+mod serve;
 
 use std::path::{Path, PathBuf};
 

@@ -189,23 +189,29 @@ impl SolveArgs {
 
     /// The settings that the flags mean.
     pub(super) fn settings(&self) -> anyhow::Result<Settings> {
-        let strategy = match self.strategy.named()? {
-            Some(preset) => preset,
-            None => self.strategy.over(default_strategy())?,
-        };
         let settings = Settings {
-            strategy,
-            traces: self.traces,
-            slots: self.batch.slots,
-            max_batch: self.batch.max_batch.0,
-            memory: self.batch.memory,
-            max_total_tokens: self.limits.max_total_tokens,
-            time_limit: self.limits.time_limit,
             record_top_k: self.record_top_k.unwrap_or(0),
-            ..Settings::default()
+            ..of_problems(&self.strategy, self.traces, &self.batch, &self.limits)?
         };
         of_traces(settings, &self.limits, &self.prompt, &self.sampling, &self.model)
     }
+}
+
+/// Settings of how problems are decided, and in what batch.
+pub(crate) fn of_problems(strategy: &StrategyArgs, traces: usize, batch: &BatchArgs, limits: &LimitArgs) -> anyhow::Result<Settings> {
+    Ok(Settings {
+        strategy: match strategy.named()? {
+            Some(preset) => preset,
+            None => strategy.over(default_strategy())?,
+        },
+        traces,
+        slots: batch.slots,
+        max_batch: batch.max_batch.0,
+        memory: batch.memory,
+        max_total_tokens: limits.max_total_tokens,
+        time_limit: limits.time_limit,
+        ..Settings::default()
+    })
 }
 
 /// Settings with everything that a trace is a function of.

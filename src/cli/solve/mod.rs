@@ -22,7 +22,7 @@ use tts::{Error, Runner, Watch};
 
 use super::printer::Printer;
 use super::{ExitStatus, interrupt, nearest, number, task};
-pub(crate) use args::{LimitArgs, PromptArgs, SolveArgs, StrategyArgs, of_traces, preset};
+pub(crate) use args::{LimitArgs, PromptArgs, SolveArgs, StrategyArgs, of_problems, of_traces, preset};
 pub(crate) use board::Board;
 pub(crate) use recording::Recorder;
 pub(crate) use report::drawn as report_table;

@@ -1,0 +1,215 @@
+//! `tts serve`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use clap::Args;
+use serde_json::json;
+use tts::Settings;
+use tts::runner::Reader;
+use tts::serve::{Keys, Limits, Options, Server};
+
+use super::args::{BatchArgs, ModelArgs, SamplingArgs};
+use super::number::{self, count, plural};
+use super::printer::Printer;
+use super::solve::{LimitArgs, PromptArgs, StrategyArgs, of_problems, of_traces};
+use super::task::AnswerArgs;
+use super::{ExitStatus, interrupt};
+
+/// The variable that holds API keys. There is no flag for them: other users of the machine can read a command line.
+const KEY: &str = "TTS_API_KEY";
+
+#[derive(Args)]
+#[command(
+    after_help = "API keys come from the variable TTS_API_KEY, or from the file of --api-key-file, one a line. \
+    --max-tokens, --max-total-tokens and --time-limit are for each request, and none exceeds them."
+)]
+pub(crate) struct ServeArgs {
+    /// Address to listen on; one that other machines can reach needs an API key
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = host)]
+    host: IpAddr,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    port: u16,
+    /// The model's name in requests [default: the last part of --model]
+    #[arg(long, value_name = "NAME")]
+    served_name: Option<String>,
+    /// API keys that open the server, one a line
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Traces for each choice, unless the request says otherwise
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    traces: usize,
+    /// Traces that a request may ask for [default: 512, or --traces where that is more]
+    #[arg(long, value_name = "N")]
+    max_traces: Option<usize>,
+    /// Choices that a request may ask for
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    max_choices: usize,
+    /// Tokens of a prompt [default: the model's context]
+    #[arg(long, value_name = "N")]
+    max_prompt: Option<usize>,
+    /// Bytes of a request
+    #[arg(long, value_name = "BYTES", default_value = "1MiB", value_parser = number::parse_bytes)]
+    max_body: u64,
+    /// Choices that run or wait for a place in the batch; beyond these a request is told to come again
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_requests: usize,
+    /// Open connections; more are closed at once
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    max_connections: usize,
+    /// Time in which a request must arrive, and a client must take something of what is written to it
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = number::parse_duration)]
+    patience: Duration,
+    /// Time that running requests have to end when the server is stopped; then the votes so far decide
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = number::parse_duration)]
+    drain: Duration,
+    #[command(flatten)]
+    strategy: StrategyArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    prompt: PromptArgs,
+    #[command(flatten)]
+    answers: AnswerArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    batch: BatchArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+fn host(text: &str) -> Result<IpAddr, String> {
+    if text == "localhost" {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    text.parse()
+        .map_err(|_| "it is an IP address, as 127.0.0.1, 0.0.0.0 or ::1, or localhost".to_owned())
+}
+
+pub(crate) fn run(args: &ServeArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let settings = args.settings()?;
+    let limits = args.limits()?;
+    let keys = args.keys()?;
+    let task = args.answers.task()?;
+    let reader = if args.answers.any() {
+        Some(Reader::Rules(args.answers.reader(task.as_ref())?))
+    } else {
+        None
+    };
+    let options = Options {
+        address: SocketAddr::new(args.host, args.port),
+        name: args.name()?,
+        keys,
+        limits,
+    };
+    let (name, strategy, guarded) = (options.name.clone(), settings.strategy.name.clone(), !options.keys.is_empty());
+    let loaded = args.model.open(printer)?;
+    interrupt::runtime()?.block_on(async {
+        let stop = interrupt::stop();
+        let server = Server::bind(loaded, settings, reader, options).await?;
+        let url = format!("http://{}", server.address());
+        if printer.json() {
+            printer.object(&json!({ "url": url, "model": name, "strategy": strategy, "traces": args.traces }))?;
+        } else {
+            printer.line(&url)?;
+        }
+        printer.flush()?;
+        printer.note(&format!(
+            "{name} with {strategy}, {} for each answer; {}. The page is at {url}/, OpenAI's interface at {url}/v1. Ctrl-C lets running requests end",
+            plural(args.traces as u64, "trace"),
+            if guarded { "an API key is needed" } else { "no API key is needed" },
+        ));
+        let stopped = stop.clone();
+        let note = async {
+            stopped.cancelled().await;
+            printer.note(&format!(
+                "stopping: running requests have {} to end; once more leaves at once",
+                number::seconds(args.drain.as_secs_f64())
+            ));
+        };
+        tokio::join!(server.run(stop), note);
+        Ok(ExitStatus::Done)
+    })
+}
+
+impl ServeArgs {
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let settings = of_problems(&self.strategy, self.traces, &self.batch, &self.limits)?;
+        of_traces(settings, &self.limits, &self.prompt, &self.sampling, &self.model)
+    }
+
+    fn limits(&self) -> anyhow::Result<Limits> {
+        let numbers = [
+            ("max-traces", self.max_traces.unwrap_or(1)),
+            ("max-choices", self.max_choices),
+            ("max-prompt", self.max_prompt.unwrap_or(1)),
+            ("max-requests", self.max_requests),
+            ("max-connections", self.max_connections),
+        ];
+        for (flag, n) in numbers {
+            // as many as a semaphore counts
+            if n == 0 || n > u32::MAX as usize >> 3 {
+                bail!(
+                    "--{flag} {n} is out of range: it must be at least 1 and at most {}",
+                    count(u64::from(u32::MAX >> 3))
+                );
+            }
+        }
+        if self.max_choices > self.max_requests {
+            bail!(
+                "--max-choices {} could never run with --max-requests {}: it must be at most that",
+                self.max_choices,
+                self.max_requests
+            );
+        }
+        Ok(Limits {
+            body: usize::try_from(self.max_body).unwrap_or(usize::MAX),
+            prompt: self.max_prompt.unwrap_or(usize::MAX),
+            traces: self.max_traces.unwrap_or(self.traces.max(Limits::default().traces)),
+            choices: self.max_choices,
+            requests: self.max_requests,
+            connections: self.max_connections,
+            patience: self.patience,
+            drain: self.drain,
+        })
+    }
+
+    fn keys(&self) -> anyhow::Result<Keys> {
+        let (text, from) = match (&self.api_key_file, std::env::var(KEY)) {
+            (Some(file), _) => {
+                let read = std::fs::read_to_string(file).map_err(|e| anyhow!("--api-key-file {} cannot be read: {e}", file.display()))?;
+                (read, format!("--api-key-file {}", file.display()))
+            }
+            (None, Ok(key)) => (key, KEY.to_owned()),
+            (None, Err(std::env::VarError::NotPresent)) => return Ok(Keys::default()),
+            (None, Err(_)) => bail!("{KEY} is not text"),
+        };
+        let keys = Keys::parse(&text).map_err(|what| anyhow!("{from}: {what}"))?;
+        // who names keys wants a closed door
+        if keys.is_empty() {
+            bail!("{from} holds no API key; write one a line, or leave it out");
+        }
+        Ok(keys)
+    }
+
+    /// What clients call the model. Where it lies on this machine is none of their business.
+    fn name(&self) -> anyhow::Result<String> {
+        let name = match &self.served_name {
+            Some(name) => name.clone(),
+            None => {
+                let model = self.model.model.as_deref().unwrap_or(tts::BUNDLED);
+                let last = Path::new(model).file_name().map_or(model.into(), |n| n.to_string_lossy());
+                let last = last.rsplit_once(':').map_or(&*last, |(_, file)| file);
+                last.strip_suffix(".gguf").unwrap_or(last).to_owned()
+            }
+        };
+        if name.is_empty() || name.contains('@') || name.chars().any(char::is_control) {
+            bail!("--served-name {name:?} is no name for a model: it must not be empty and have no @ in it");
+        }
+        Ok(name)
+    }
+}

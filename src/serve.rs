@@ -1,0 +1,154 @@
+//! `tts` as a server: OpenAI's interface, answers that were voted on.
+//!
+//! How a request travels:
+//! 1. [`connections`] accepts it: so many connections, each with a limit on its silence, both ways.
+//! 2. [`gate`] looks at its key, its host and its origin.
+//! 3. [`routes`] reads its body, up to a limit, and [`ask`] makes settings and prompts of it. Whatever is not understood is refused: a field that
+//!    is misspelt would otherwise change nothing.
+//! 4. [`jobs`] gives it a place, or says when to come again. A request of the same name that runs is joined.
+//! 5. The engine runs it in the one batch that all requests share, so an answer depends on nothing but what was asked.
+//! 6. [`choice`] takes the best trace's text; [`stream`] shows how things stand until then.
+//! 7. When the last client that waits for it is gone, its traces end with the engine's next step.
+
+mod ask;
+mod choice;
+mod connections;
+mod error;
+mod fields;
+mod gate;
+mod house;
+mod jobs;
+mod logprobs;
+mod metrics;
+mod model_name;
+mod page;
+mod prompts;
+mod reply;
+mod routes;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+pub use gate::Keys;
+
+use crate::error::Error;
+use crate::loaded::Loaded;
+use crate::runner::{Reader, Settings};
+
+/// Time for clients to take what was decided in a hurry.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How a server is reached, by whom, and how much it takes on.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it listens; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// The model's name to the outside.
+    pub name: String,
+    /// The keys that open it. An address beyond this machine needs one.
+    pub keys: Keys,
+    /// How much it takes on.
+    pub limits: Limits,
+}
+
+/// How much a server takes on. What its settings name besides (`max_tokens`, `max_total_tokens`, `time_limit`) no request exceeds.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a request's body.
+    pub body: usize,
+    /// Tokens of a prompt.
+    pub prompt: usize,
+    /// Traces of a choice.
+    pub traces: usize,
+    /// Choices of a request.
+    pub choices: usize,
+    /// Choices that run or wait, of all requests.
+    pub requests: usize,
+    /// Open connections.
+    pub connections: usize,
+    /// Time in which a request's head, then its body, must arrive, and in which a client must take something of what is written.
+    pub patience: Duration,
+    /// Time for running requests to end when the server is stopped; then they are decided with the votes there are.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 1 << 20,
+            prompt: usize::MAX,
+            traces: 512,
+            choices: 16,
+            requests: 256,
+            connections: 512,
+            patience: Duration::from_secs(30),
+            drain: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A server that listens.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    front: Arc<routes::Front>,
+}
+
+impl Server {
+    /// Starts the engine and listens.
+    ///
+    /// # Errors
+    /// Settings that cannot be, an address beyond this machine without a key, an address that is taken.
+    pub async fn bind(loaded: Loaded, settings: Settings, reader: Option<Reader>, options: Options) -> Result<Self, Error> {
+        if !options.address.ip().is_loopback() && options.keys.is_empty() {
+            return Err(Error::Setting(format!(
+                "{} can be reached from other machines, and there is no API key: set TTS_API_KEY or --api-key-file, or listen on 127.0.0.1",
+                options.address
+            )));
+        }
+        if settings.traces > options.limits.traces {
+            return Err(Error::Setting(format!(
+                "--traces {} is more than --max-traces {} allows",
+                settings.traces, options.limits.traces
+            )));
+        }
+        let failed = |error: std::io::Error| Error::Setting(format!("{} cannot be listened on: {error}", options.address));
+        let listener = TcpListener::bind(options.address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let front = Arc::new(routes::Front::open(loaded, settings, reader, &options, address)?);
+        Ok(Self { listener, address, front })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop` is cancelled, then lets what runs come to its end.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { listener, front, .. } = self;
+        let limits = front.house.limits.clone();
+        let draining = {
+            let (front, stop) = (front.clone(), stop.clone());
+            async move {
+                stop.cancelled().await;
+                front.jobs.drain();
+            }
+        };
+        let router = routes::router(front.clone());
+        let (open, ()) = tokio::join!(connections::serve(listener, router, &limits, &front.metrics, &stop), draining);
+        tokio::pin!(open);
+        if timeout(limits.drain, &mut open).await.is_err() {
+            front.jobs.hurry();
+            let _ = timeout(LAST_WORDS, open).await;
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Refusals, in the shape that clients of OpenAI's interface expect.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::backend::RunError;
+use crate::error::Error;
+use crate::prompt::PromptError;
+
+/// Fields whose ranges are checked further in, by the sentence that says so.
+const SAMPLING: [&str; 6] = [
+    "temperature",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+];
+
+/// Why a request has no answer.
+#[derive(Clone, Debug)]
+pub(super) struct ApiError {
+    pub(super) status: StatusCode,
+    kind: &'static str,
+    code: Option<&'static str>,
+    param: Option<String>,
+    message: String,
+    retry_after: Option<u64>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            code: None,
+            param: None,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// The request is wrong; `param` is the field that is.
+    pub(super) fn invalid(param: Option<&str>, message: impl Into<String>) -> Self {
+        Self {
+            param: param.map(str::to_owned),
+            ..Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
+        }
+    }
+
+    /// [`Self::invalid`] with another status.
+    pub(super) fn refused(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::new(status, "invalid_request_error", message)
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "authentication_error",
+            "this server needs an API key: send `Authorization: Bearer KEY`",
+        )
+        .with_code("invalid_api_key")
+    }
+
+    /// Too much is asked at once.
+    pub(super) fn busy(message: impl Into<String>, retry_after: u64) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message).with_code("queue_full")
+        }
+    }
+
+    /// The server cannot do it now.
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
+        }
+    }
+
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
+    }
+
+    pub(super) fn with_code(self, code: &'static str) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
+    /// The body, and the data of an event in a stream that has begun.
+    pub(super) fn body(&self) -> Value {
+        json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<RunError> for ApiError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::NotStarted(_) => Self::unavailable("the request waited for a place in the batch until its time was over"),
+            other => Self::internal(other.to_string()),
+        }
+    }
+}
+
+/// A setting or a prompt that cannot be. Names of files stay here.
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Prompt(PromptError::TemplateRefused { message, .. }) => Self::invalid(
+                Some("messages"),
+                format!("the model's chat template refuses these messages: {message}"),
+            ),
+            Error::Prompt(PromptError::TemplateFailed { .. } | PromptError::EmptyPrompt { .. }) => {
+                Self::invalid(Some("messages"), "the model's chat template cannot be filled with these messages")
+            }
+            Error::Prompt(PromptError::Encode { .. }) => Self::invalid(None, "the prompt cannot be encoded by the model's tokenizer"),
+            Error::Prompt(PromptError::EmptyProblem) => Self::invalid(Some("messages"), "the last message is empty"),
+            Error::Prompt(PromptError::NoTokenizer { .. } | PromptError::NoTemplate { .. }) => Self::invalid(
+                None,
+                "the model has no tokenizer or no chat template: ask /v1/completions, with token ids",
+            ),
+            Error::Setting(message) => {
+                let start = message.replace(['-', ' '], "_");
+                let param = SAMPLING.into_iter().find(|name| start.starts_with(name));
+                Self::invalid(param, message)
+            }
+            Error::Preset(error) => Self::invalid(None, error.to_string()),
+            Error::Run(error) => error.into(),
+            other => {
+                tracing::error!(%other, "a request failed");
+                Self::internal("the server cannot answer; its log says why")
+            }
+        }
+    }
+}

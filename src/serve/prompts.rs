@@ -1,0 +1,192 @@
+//! The prompts of a request: messages through the model's chat template, or texts and token ids as they are.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::fields::{Fields, kind};
+use crate::error::Error;
+use crate::prompt::{DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn};
+use crate::runner::{Prepared, Runner, problem_id};
+
+/// Roles, and the names that templates have for them.
+const ROLES: [(&str, &str); 6] = [
+    ("system", "system"),
+    ("developer", "system"),
+    ("user", "user"),
+    ("assistant", "assistant"),
+    ("tool", "tool"),
+    ("function", "tool"),
+];
+
+/// A message's content: a text, or parts of one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+struct Part {
+    #[serde(rename = "type")]
+    kind: String,
+    text: Option<String>,
+}
+
+/// The prompt of `messages`. The instruction that the model is asked with goes behind the last turn of the user.
+pub(super) fn chat(
+    f: &mut Fields,
+    runner: &Runner,
+    wanted: Option<usize>,
+    instruction: Option<&str>,
+    variables: &BTreeMap<String, Value>,
+) -> Result<Prepared, ApiError> {
+    let wrong = |what: String| ApiError::invalid(Some("messages"), what);
+    let given = match f.take("messages") {
+        Some(Value::Array(given)) if !given.is_empty() => given,
+        Some(Value::Array(_)) | None => return Err(wrong("`messages` must hold at least one message".to_owned())),
+        Some(other) => return Err(wrong(format!("`messages` must be an array; {} was given", kind(&other)))),
+    };
+    let mut messages = given
+        .into_iter()
+        .enumerate()
+        .map(|(i, message)| read(message).map_err(|what| wrong(format!("messages[{i}] {what}"))))
+        .collect::<Result<Vec<_>, _>>()?;
+    let settings = runner.settings();
+    // as `tts solve` names a problem: the same question is the same problem, and draws the same numbers
+    let id = match &messages[..] {
+        [only] if only.role == "user" => problem_id(&only.content),
+        _ => {
+            let turns: Vec<[&str; 2]> = messages.iter().map(|m| [&*m.role, &*m.content]).collect();
+            problem_id(&Value::from_iter(turns.iter().map(|t| t.to_vec())).to_string())
+        }
+    };
+    let prompter = runner.loaded().prompter()?;
+    let last = messages.last_mut().expect("at least one");
+    let problem = last.content.clone();
+    if last.role == "user" {
+        let instruction = instruction
+            .or(settings.instruction.as_deref())
+            .unwrap_or_else(|| prompter.instruction());
+        let template = settings.prompt_template.as_deref().unwrap_or(DEFAULT_PROMPT_TEMPLATE);
+        last.content = user_turn(template, &last.content, instruction).map_err(Error::from)?;
+    }
+    if let Some(system) = settings.system.as_ref().filter(|_| messages[0].role != "system") {
+        messages.insert(0, Message::system(system));
+    }
+    let options = RenderOptions {
+        variables: variables.clone(),
+        ..RenderOptions::default()
+    };
+    let prompt = prompter.render(&messages, &options).map_err(Error::from)?;
+    prepared(runner, wanted, id, problem, prompt)
+}
+
+fn read(message: Value) -> Result<Message, String> {
+    let Value::Object(mut message) = message else {
+        return Err(format!("must be an object; {} was given", kind(&message)));
+    };
+    let role = match message.remove("role") {
+        Some(Value::String(role)) => role,
+        _ => return Err("must have a `role`".to_owned()),
+    };
+    let Some((_, role)) = ROLES.iter().find(|r| r.0 == role) else {
+        return Err(format!("has a `role` that is none of {}", ROLES.map(|r| r.0).join(", ")));
+    };
+    let content = match message.remove("content") {
+        // an assistant that called a tool said nothing
+        None | Some(Value::Null) if *role == "assistant" => String::new(),
+        None | Some(Value::Null) => return Err("must have a `content`".to_owned()),
+        Some(content) => match serde_json::from_value(content) {
+            Ok(Content::Text(text)) => text,
+            Ok(Content::Parts(parts)) => parts
+                .into_iter()
+                .map(|part| part.text.filter(|_| part.kind == "text"))
+                .collect::<Option<Vec<_>>>()
+                .ok_or("has a part that is not text, and the model reads text alone")?
+                .concat(),
+            Err(_) => return Err("has a `content` that is neither a string nor an array of parts".to_owned()),
+        },
+    };
+    Ok(Message::new(*role, content))
+}
+
+/// A prompt of a completion as it is given.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Raw {
+    Text(String),
+    Ids(Vec<u32>),
+    Texts(Vec<String>),
+    Many(Vec<Vec<u32>>),
+}
+
+/// The prompts of `prompt`: a text, token ids, or an array of either.
+pub(super) fn raw(f: &mut Fields, runner: &Runner, wanted: Option<usize>, most: usize) -> Result<Vec<Prepared>, ApiError> {
+    let wrong = |what: &str| ApiError::invalid(Some("prompt"), what);
+    let shapes = "a string, an array of token ids, or an array of either";
+    let raw = f
+        .of::<Raw>("prompt", shapes)?
+        .ok_or_else(|| wrong("`prompt` is missing: the text to go on from"))?;
+    let prompter = || runner.loaded().prompter();
+    let encode = |text: String| -> Result<Vec<u32>, ApiError> { Ok(prompter()?.encode_raw(&text).map_err(Error::from)?) };
+    let count = match &raw {
+        Raw::Text(_) | Raw::Ids(_) => 1,
+        Raw::Texts(texts) => texts.len(),
+        Raw::Many(many) => many.len(),
+    };
+    if count == 0 || count > most {
+        return Err(wrong(&format!("`prompt` must hold 1 to {most} prompts")));
+    }
+    let all = match raw {
+        Raw::Text(text) => vec![encode(text)?],
+        Raw::Ids(ids) => vec![ids],
+        Raw::Texts(texts) => texts.into_iter().map(encode).collect::<Result<_, _>>()?,
+        Raw::Many(many) => many,
+    };
+    let vocab = runner.loaded().model.config().vocab;
+    all.into_iter()
+        .map(|ids| {
+            if ids.is_empty() {
+                return Err(wrong("`prompt` is empty: there is nothing to go on from"));
+            }
+            if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+                return Err(wrong(&format!("`prompt` has the token id {id}; the model's ids are below {vocab}")));
+            }
+            // as `tts complete` names it
+            let id = problem_id(&ids.iter().map(u32::to_string).collect::<Vec<_>>().join(","));
+            let text = prompter().map(|p| p.decode(&ids, false)).unwrap_or_default();
+            let rendered = Rendered {
+                text: text.clone(),
+                ids,
+                ends_in_think: false,
+            };
+            prepared(runner, wanted, id, text, rendered)
+        })
+        .collect()
+}
+
+/// `wanted` is the token limit that the request names: unlike the server's own it is not quietly lowered.
+fn prepared(runner: &Runner, wanted: Option<usize>, id: String, problem: String, prompt: Rendered) -> Result<Prepared, ApiError> {
+    let context = runner.loaded().model.config().max_positions;
+    let taken = prompt.ids.len();
+    let left = context.saturating_sub(taken);
+    if left == 0 || wanted.is_some_and(|wanted| wanted > left) {
+        let wanted = wanted.map_or_else(String::new, |w| format!(" and {w} more are to be generated"));
+        return Err(ApiError::invalid(
+            Some("max_tokens"),
+            format!("the model's context is {context} tokens, the prompt has {taken}{wanted}: that does not fit"),
+        )
+        .with_code("context_length_exceeded"));
+    }
+    Ok(Prepared {
+        id,
+        problem,
+        gold: None,
+        prompt,
+        max_tokens: runner.resolved().max_tokens.min(left),
+    })
+}

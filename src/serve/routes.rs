@@ -1,0 +1,268 @@
+//! What is asked where.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures::StreamExt;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::ask::{self, Endpoint, OF_MANNER};
+use super::error::ApiError;
+use super::fields::Fields;
+use super::gate::Gate;
+use super::house::House;
+use super::jobs::{Jobs, Key};
+use super::metrics::Metrics;
+use super::model_name::by_name;
+use super::{Options, page, reply, stream};
+use crate::error::Error;
+use crate::loaded::Loaded;
+use crate::runner::{Reader, Settings};
+
+/// Bytes of a body that every connection may hold; only so many requests at a time may hold more.
+const SMALL: usize = 64 << 10;
+const LARGE: usize = 16;
+/// Longest name of a request.
+const KEY: usize = 256;
+
+/// Everything that routes use.
+pub(super) struct Front {
+    pub(super) house: Arc<House>,
+    pub(super) jobs: Arc<Jobs>,
+    pub(super) metrics: Arc<Metrics>,
+    gate: Gate,
+    large: Arc<Semaphore>,
+    fingerprint: Arc<str>,
+    started: u64,
+}
+
+impl Front {
+    pub(super) fn open(
+        loaded: Loaded,
+        settings: Settings,
+        reader: Option<Reader>,
+        options: &Options,
+        address: SocketAddr,
+    ) -> Result<Self, Error> {
+        let fingerprint = format!("fp_{}", loaded.digest.get(..16).unwrap_or_default());
+        let house = Arc::new(House::open(loaded, settings, reader, options)?);
+        let metrics = Arc::new(Metrics::new());
+        Ok(Self {
+            jobs: Arc::new(Jobs::new(house.clone(), metrics.clone())),
+            house,
+            metrics,
+            gate: Gate {
+                keys: options.keys.clone(),
+                address,
+            },
+            large: Arc::new(Semaphore::new(LARGE)),
+            fingerprint: fingerprint.into(),
+            started: std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |d| d.as_secs()),
+        })
+    }
+}
+
+type Shared = State<Arc<Front>>;
+
+/// All routes, behind the gate.
+pub(super) fn router(front: Arc<Front>) -> Router {
+    Router::new()
+        .route("/", get(page::page))
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*name}", get(model))
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(completion))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(not_so)
+        .layer(middleware::from_fn_with_state(front.clone(), gate))
+        .with_state(front)
+}
+
+/// The name that a route is counted under.
+fn label(path: &str) -> &'static str {
+    match path {
+        "/" => "/",
+        "/health" => "/health",
+        "/metrics" => "/metrics",
+        "/v1/chat/completions" => "/v1/chat/completions",
+        "/v1/completions" => "/v1/completions",
+        path if path.starts_with("/v1/models") => "/v1/models",
+        _ => "other",
+    }
+}
+
+async fn gate(State(front): Shared, request: Request, next: Next) -> Response {
+    let route = label(request.uri().path());
+    let open = matches!(route, "/" | "/health");
+    let checked = front.gate.check(request.method(), request.uri(), request.headers(), open);
+    let mut response = match checked {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    front.metrics.answered(route, response.status().as_u16());
+    response
+}
+
+async fn nowhere() -> ApiError {
+    ApiError::refused(
+        StatusCode::NOT_FOUND,
+        "there is nothing here; /v1/chat/completions answers questions",
+    )
+    .with_code("not_found")
+}
+
+async fn not_so() -> ApiError {
+    ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, "this is not asked with that method").with_code("method_not_allowed")
+}
+
+async fn health(State(front): Shared) -> Response {
+    let draining = front.jobs.is_draining();
+    let status = if draining {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    let word = if draining { "draining" } else { "ok" };
+    (status, Json(json!({ "status": word, "running": front.metrics.running() }))).into_response()
+}
+
+async fn metrics(State(front): Shared) -> Response {
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        front.metrics.text(),
+    )
+        .into_response()
+}
+
+fn entry(front: &Front, id: &str) -> serde_json::Value {
+    json!({ "id": id, "object": "model", "created": front.started, "owned_by": "tts" })
+}
+
+async fn models(State(front): Shared) -> Response {
+    let name = &front.house.name;
+    let with_strategy = tts_strategies::names().map(|strategy| format!("{name}@{strategy}"));
+    let data: Vec<_> = std::iter::once(name.clone())
+        .chain(with_strategy)
+        .map(|id| entry(&front, &id))
+        .collect();
+    Json(json!({ "object": "list", "data": data })).into_response()
+}
+
+async fn model(State(front): Shared, Path(name): Path<String>) -> Response {
+    match by_name(&name, &front.house.name) {
+        Ok(_) => Json(entry(&front, &name)).into_response(),
+        Err(unknown) => unknown.into_response(),
+    }
+}
+
+async fn chat(State(front): Shared, request: Request) -> Result<Response, ApiError> {
+    answer(&front, request, Endpoint::Chat).await
+}
+
+async fn completion(State(front): Shared, request: Request) -> Result<Response, ApiError> {
+    answer(&front, request, Endpoint::Completion).await
+}
+
+async fn answer(front: &Arc<Front>, request: Request, endpoint: Endpoint) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let key = key(&parts.headers)?;
+    // what runs already has its place
+    if key.is_none() {
+        front.jobs.check_room()?;
+    }
+    let (body, _large) = read(front, &parts.headers, body).await?;
+    let mut fields = Fields::read(&body)?;
+    drop(body);
+    let key = key.map(|name| Key {
+        name,
+        asked: *blake3::keyed_hash(&fields.digest(&OF_MANNER), &[endpoint as u8]).as_bytes(),
+    });
+    let manner = ask::manner(&mut fields, endpoint)?;
+    let joined = key.as_ref().map(|key| front.jobs.join(key)).transpose()?.flatten();
+    let live = match joined {
+        Some(live) => live,
+        None => {
+            // a long prompt takes a while to encode
+            let house = front.house.clone();
+            let asked = tokio::task::spawn_blocking(move || ask::asked(fields, endpoint, &house))
+                .await
+                .map_err(|_| ApiError::internal("the request could not be read"))??;
+            front.jobs.start(asked, endpoint, key)?
+        }
+    };
+    if manner.stream {
+        return Ok(stream::stream(live, manner, front.fingerprint.clone()));
+    }
+    let choices = live.finished().await?;
+    Ok(Json(reply::whole(&live, &front.fingerprint, &choices)).into_response())
+}
+
+/// The name of a request, of the client that has this key.
+fn key(headers: &HeaderMap) -> Result<Option<[u8; 32]>, ApiError> {
+    let Some(name) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    if name.is_empty() || name.len() > KEY {
+        return Err(ApiError::invalid(None, format!("Idempotency-Key must have 1 to {KEY} characters")));
+    }
+    let mut hasher = blake3::Hasher::new();
+    for part in [Some(name), headers.get(header::AUTHORIZATION)].into_iter().flatten() {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+    Ok(Some(*hasher.finalize().as_bytes()))
+}
+
+/// Reads a body. What is large is read by few requests at a time, so that many of them take no more memory than that.
+async fn read(front: &Front, headers: &HeaderMap, body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
+    let limits = &front.house.limits;
+    let too_large = || {
+        ApiError::refused(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is more than {} bytes, which is as much as this server takes", limits.body),
+        )
+        .with_code("body_too_large")
+    };
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|n| n.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|n| n > limits.body) {
+        return Err(too_large());
+    }
+    let mut large = None;
+    let mut read = Vec::new();
+    let mut parts = body.into_data_stream();
+    let all = async {
+        while let Some(part) = parts.next().await {
+            let part = part.map_err(|_| ApiError::invalid(None, "the body ended before it was whole"))?;
+            if read.len() + part.len() > limits.body {
+                return Err(too_large());
+            }
+            if large.is_none() && read.len() + part.len() > SMALL {
+                let busy = |_| ApiError::busy("too many large requests at once", 1);
+                large = Some(front.large.clone().try_acquire_owned().map_err(busy)?);
+            }
+            read.extend_from_slice(&part);
+        }
+        Ok(())
+    };
+    timeout(limits.patience, all)
+        .await
+        .map_err(|_| ApiError::refused(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))??;
+    Ok((read.into(), large))
+}

@@ -1,0 +1,301 @@
+//! Replies as they come: server-sent events.
+//!
+//! While traces run a stream shows how things stand (`progress`): as lines of `reasoning_content`, or as objects under `tts`. The answer comes at
+//! the end, in one piece: it is the vote that makes it. A client that is slow misses progress and nothing else.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures::future::poll_fn;
+use futures::stream::{SelectAll, StreamExt, unfold};
+use serde_json::{Map, Value, json};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::ask::{Endpoint, Manner, Progress};
+use super::choice::Choice;
+use super::jobs::Live;
+use super::reply;
+use crate::backend::{Details, Event, Snapshot};
+
+/// Silence after which a comment says that the server lives.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Parts that may wait for a slow client.
+const PARTS: usize = 8;
+
+/// The stream of a request.
+pub(super) fn stream(live: Arc<Live>, manner: Manner, fingerprint: Arc<str>) -> Response {
+    let (send, mut parts) = mpsc::channel::<Bytes>(PARTS);
+    let teller = Teller {
+        head: reply::head(&live, &fingerprint, true),
+        live,
+        manner,
+        send,
+    };
+    tokio::spawn(teller.tell());
+    let body = Body::from_stream(futures::stream::poll_fn(move |cx| {
+        parts.poll_recv(cx).map(|p| p.map(Ok::<_, Infallible>))
+    }));
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache"),
+        // proxies that collect a reply before they pass it on would hide the progress
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, body).into_response()
+}
+
+/// The client is gone.
+struct Gone;
+
+struct Teller {
+    live: Arc<Live>,
+    manner: Manner,
+    head: Map<String, Value>,
+    send: mpsc::Sender<Bytes>,
+}
+
+impl Teller {
+    async fn tell(self) {
+        // the request is given up as soon as nobody is left: `live` goes with this
+        let gone = self.send.clone();
+        tokio::select! {
+            () = gone.closed() => {}
+            _ = self.tell_all() => {}
+        }
+    }
+
+    async fn tell_all(&self) -> Result<(), Gone> {
+        let chat = self.manner.endpoint == Endpoint::Chat;
+        let mut said: Vec<Said> = Vec::new();
+        let details = self.manner.progress == Progress::Traces;
+        let mut events = SelectAll::new();
+        for (index, receiver) in self.live.watch(details).into_iter().enumerate() {
+            said.push(Said::default());
+            let next = unfold(receiver, |mut receiver| async move {
+                loop {
+                    match receiver.recv().await {
+                        Ok(event) => return Some((event, receiver)),
+                        Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Closed) => return None,
+                    }
+                }
+            });
+            events.push(Box::pin(next.map(move |event| (index, event))));
+            if chat {
+                self.part(
+                    json!({ "index": index, "delta": { "role": "assistant", "content": "" }, "logprobs": null, "finish_reason": null }),
+                )
+                .await?;
+            }
+        }
+        let finished = self.live.finished();
+        tokio::pin!(finished);
+        let mut quiet = Instant::now() + SILENCE;
+        let finished = loop {
+            let next = poll_fn(|cx| match events.poll_next_unpin(cx) {
+                // all runs are over: the reply is about to come
+                Poll::Ready(None) => Poll::Pending,
+                other => other,
+            });
+            tokio::select! {
+                biased;
+                event = next => {
+                    if let Some((index, event)) = event
+                        && self.progress(index, event, &mut said[index]).await?
+                    {
+                        quiet = Instant::now() + SILENCE;
+                    }
+                }
+                // after what happened on the way to it
+                finished = &mut finished => break finished,
+                () = sleep_until(quiet) => {
+                    self.raw(": working\n\n".to_owned()).await?;
+                    quiet = Instant::now() + SILENCE;
+                }
+            }
+        };
+        match finished {
+            Ok(choices) => self.answer(&choices).await,
+            Err(error) => self.raw(format!("data: {}\n\n", error.body())).await,
+        }
+    }
+
+    /// How a choice's traces stand; whether anything was said.
+    async fn progress(&self, index: usize, event: Event, said: &mut Said) -> Result<bool, Gone> {
+        let part = match self.manner.progress {
+            Progress::Off => None,
+            Progress::Text if self.manner.endpoint == Endpoint::Completion => None,
+            Progress::Text => said
+                .line(&event, &self.live)
+                .map(|line| json!({ "index": index, "delta": { "reasoning_content": line }, "logprobs": null, "finish_reason": null })),
+            Progress::Traces => {
+                let Some(mut tts) = object(event, &self.live) else {
+                    return Ok(false);
+                };
+                tts["choice"] = json!(index);
+                let mut chunk = self.chunk(Vec::new());
+                chunk.insert("tts".to_owned(), tts);
+                self.send(chunk).await?;
+                return Ok(true);
+            }
+        };
+        match part {
+            Some(part) => self.part(part).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    async fn answer(&self, choices: &[Choice]) -> Result<(), Gone> {
+        for (index, choice) in choices.iter().enumerate() {
+            let part = match self.manner.endpoint {
+                Endpoint::Chat => {
+                    if let Some(reasoning) = &choice.reasoning {
+                        self.part(json!({
+                            "index": index, "delta": { "reasoning_content": reasoning }, "logprobs": null, "finish_reason": null,
+                        }))
+                        .await?;
+                    }
+                    json!({ "index": index, "delta": { "content": choice.content }, "logprobs": choice.logprobs, "finish_reason": null })
+                }
+                Endpoint::Completion => json!({
+                    "index": index, "text": choice.content, "logprobs": choice.logprobs, "finish_reason": null,
+                }),
+            };
+            self.part(part).await?;
+        }
+        let ends = choices.iter().enumerate().map(|(index, choice)| match self.manner.endpoint {
+            Endpoint::Chat => json!({ "index": index, "delta": {}, "logprobs": null, "finish_reason": choice.finish_reason }),
+            Endpoint::Completion => json!({ "index": index, "text": "", "logprobs": null, "finish_reason": choice.finish_reason }),
+        });
+        let mut last = self.chunk(ends.collect());
+        last.insert("tts".to_owned(), reply::extras(choices));
+        if self.manner.progress == Progress::Traces {
+            let traces: Vec<&Value> = choices.iter().map(|c| &c.traces).collect();
+            last.insert("tts_traces".to_owned(), json!(traces));
+        }
+        self.send(last).await?;
+        if self.manner.include_usage {
+            let mut chunk = self.chunk(Vec::new());
+            chunk.insert("usage".to_owned(), reply::usage(&self.live, choices));
+            self.send(chunk).await?;
+        }
+        self.raw("data: [DONE]\n\n".to_owned()).await
+    }
+
+    fn chunk(&self, choices: Vec<Value>) -> Map<String, Value> {
+        let mut chunk = self.head.clone();
+        chunk.insert("choices".to_owned(), choices.into());
+        if self.manner.include_usage {
+            chunk.insert("usage".to_owned(), Value::Null);
+        }
+        chunk
+    }
+
+    async fn part(&self, choice: Value) -> Result<(), Gone> {
+        self.send(self.chunk(vec![choice])).await
+    }
+
+    async fn send(&self, chunk: Map<String, Value>) -> Result<(), Gone> {
+        self.raw(format!("data: {}\n\n", Value::Object(chunk))).await
+    }
+
+    async fn raw(&self, text: String) -> Result<(), Gone> {
+        self.send.send(text.into()).await.map_err(|_| Gone)
+    }
+}
+
+/// What was said of a choice already: a line comes when there is something new.
+#[derive(Default)]
+struct Said {
+    ended: u64,
+    leading: Option<String>,
+    bar: bool,
+}
+
+impl Said {
+    fn line(&mut self, event: &Event, live: &Live) -> Option<String> {
+        match event {
+            Event::Started { slots, .. } => Some(format!(
+                "[{}: {} {} at most, {slots} at a time]\n",
+                live.strategy,
+                live.traces,
+                if live.traces == 1 { "trace" } else { "traces" },
+            )),
+            Event::Progress(now) => {
+                let ended = now.traces.total();
+                let leading = now.leading.as_ref().map(|l| l.0.clone());
+                let bar = now.threshold.is_some();
+                if (ended, &leading, bar) == (self.ended, &self.leading, self.bar) {
+                    return None;
+                }
+                (self.ended, self.leading, self.bar) = (ended, leading, bar);
+                let mut line = format!(
+                    "[{ended} of {} traces ended, {} tokens",
+                    now.budget,
+                    now.tokens.total() + now.live_tokens
+                );
+                if let Some(bar) = now.threshold {
+                    line.push_str(&format!("; bar {bar:.2}"));
+                }
+                if let Some((answer, share)) = &now.leading {
+                    let answer: String = answer.chars().take(80).collect();
+                    line.push_str(&format!("; leading: {answer} ({:.0} %)", share * 100.0));
+                }
+                Some(line + "]\n")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// An event as an object for those who draw it.
+fn object(event: Event, live: &Live) -> Option<Value> {
+    Some(match event {
+        Event::Started { slots, prompt_tokens, .. } => json!({
+            "event": "started", "strategy": live.strategy, "budget": live.traces, "slots": slots, "prompt_tokens": prompt_tokens,
+        }),
+        Event::Progress(now) => snapshot(&now),
+        Event::Details(Details {
+            window, traces, ballots, ..
+        }) => json!({
+            "event": "traces",
+            "window": window,
+            "traces": traces.iter().map(|t| json!({ "trace": t.trace, "warmup": t.warmup, "points": t.points })).collect::<Vec<_>>(),
+            "ballots": ballots.map(|all| {
+                all.iter().map(|(answer, weight, n)| json!({ "answer": answer, "weight": weight, "traces": n })).collect::<Vec<_>>()
+            }),
+        }),
+        Event::TraceEnded {
+            trace,
+            finish,
+            tokens,
+            answer,
+            ..
+        } => json!({ "event": "ended", "trace": trace, "finish": finish, "tokens": tokens, "answer": answer }),
+        Event::Notice { text, .. } => json!({ "event": "notice", "text": text }),
+        Event::Decided { answer, .. } => json!({ "event": "decided", "answer": answer }),
+    })
+}
+
+fn snapshot(now: &Snapshot) -> Value {
+    json!({
+        "event": "progress",
+        "live": now.live,
+        "budget": now.budget,
+        "traces": now.traces,
+        "tokens": now.tokens,
+        "live_tokens": now.live_tokens,
+        "generated": now.tokens.total() + now.live_tokens,
+        "ticks": now.ticks,
+        "leading": now.leading.as_ref().map(|(answer, share)| json!({ "answer": answer, "share": share })),
+        "threshold": now.threshold,
+        "window": now.window,
+    })
+}

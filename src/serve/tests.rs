@@ -1,0 +1,249 @@
+//! Whatever is sent, the parsers answer: with settings, or with a refusal that is the client's fault.
+
+use std::sync::LazyLock;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use serde_json::{Map, Number, Value, json};
+
+use super::ask::{Asked, Endpoint, asked, manner};
+use super::error::ApiError;
+use super::fields::Fields;
+use super::gate::{Gate, Keys};
+use super::house::House;
+use super::model_name::by_name;
+use super::{Limits, Options};
+use crate::loaded::{LoadOptions, Loaded};
+use crate::runner::Settings;
+
+/// Every field that is known, and some that are not.
+const FIELDS: &[&str] = &[
+    "model",
+    "messages",
+    "prompt",
+    "stream",
+    "stream_options",
+    "progress",
+    "n",
+    "stop",
+    "seed",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_total_tokens",
+    "time_limit",
+    "thinking_budget",
+    "ignore_eos",
+    "loop_stop",
+    "strategy",
+    "traces",
+    "slots",
+    "warmup",
+    "window",
+    "keep_top",
+    "consensus",
+    "min_votes",
+    "vote",
+    "statistic",
+    "certainty",
+    "agree",
+    "first",
+    "power",
+    "bayes_factor",
+    "unknown",
+    "count_truncated",
+    "instruction",
+    "chat_template_kwargs",
+    "reasoning_effort",
+    "echo",
+    "best_of",
+    "suffix",
+    "response_format",
+    "tools",
+    "tool_choice",
+    "user",
+    "metadata",
+    "nonsense",
+    "",
+];
+
+static HOUSE: LazyLock<House> = LazyLock::new(|| {
+    let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap();
+    let options = Options {
+        address: "127.0.0.1:0".parse().unwrap(),
+        name: "bundled".to_owned(),
+        keys: Keys::default(),
+        limits: Limits::default(),
+    };
+    let settings = Settings {
+        threads: Some(1),
+        memory: Some(64 << 20),
+        ..Settings::default()
+    };
+    House::open(loaded, settings, None, &options).unwrap()
+});
+
+/// As a route reads a body.
+fn read(body: &[u8], endpoint: Endpoint) -> Result<Asked, ApiError> {
+    let mut fields = Fields::read(body)?;
+    fields.digest(&["stream"]);
+    manner(&mut fields, endpoint)?;
+    asked(fields, endpoint, &HOUSE)
+}
+
+/// A request that was read is one that can run; one that was not says why.
+fn sound(read: Result<Asked, ApiError>) -> Result<(), TestCaseError> {
+    match read {
+        Ok(asked) => {
+            prop_assert!((1..=HOUSE.limits.choices).contains(&asked.runs()));
+            prop_assert!((1..=HOUSE.limits.traces).contains(&asked.runner.settings().traces));
+            let context = HOUSE.loaded.model.config().max_positions;
+            for prompt in &asked.prompts {
+                prop_assert!(!prompt.prompt.ids.is_empty() && prompt.max_tokens > 0);
+                prop_assert!(prompt.prompt.ids.len() + prompt.max_tokens <= context);
+                prop_assert!(asked.runner.setup(prompt, Vec::new(), Vec::new()).is_ok());
+            }
+        }
+        Err(error) => {
+            prop_assert!(error.status.is_client_error(), "{error:?}");
+            let body = error.body();
+            let message = body["error"]["message"].as_str().unwrap();
+            prop_assert!(!message.is_empty() && message.len() < 2000, "{message}");
+        }
+    }
+    Ok(())
+}
+
+fn number() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        (-3i64..40).prop_map(Value::from),
+        (-3.0..3.0).prop_map(|x: f64| json!(x)),
+        any::<f64>().prop_map(|x| Number::from_f64(x).map_or(Value::Null, Value::Number)),
+    ]
+}
+
+/// Words that mean something somewhere.
+const WORDS: &[&str] = &[
+    "off",
+    "auto",
+    "majority",
+    "deepconf-low",
+    "user",
+    "text",
+    "bundled",
+    "bundled@esc-8",
+    "min-weighted",
+    "\u{0}",
+    "",
+];
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        number(),
+        prop::sample::select(WORDS).prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 5, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..5).prop_map(Value::from),
+            btree_map(any::<String>(), inner.clone(), 0..4).prop_map(|m| Value::Object(Map::from_iter(m))),
+            (any::<String>(), inner).prop_map(|(role, content)| json!({ "role": role, "type": "text", "content": content, "text": "1" })),
+        ]
+    })
+}
+
+fn request() -> impl Strategy<Value = Value> {
+    let fields = vec((prop::sample::select(FIELDS), value()), 0..4);
+    (any::<bool>(), fields).prop_map(|(chat, fields)| {
+        let mut request = if chat {
+            json!({ "messages": [{ "role": "user", "content": "1 + 1" }] })
+        } else {
+            json!({ "prompt": "1 + 1" })
+        };
+        for (name, value) in fields {
+            request[name] = value;
+        }
+        request
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_answered(bytes in vec(any::<u8>(), 0..200)) {
+        sound(read(&bytes, Endpoint::Chat))?;
+        sound(read(&bytes, Endpoint::Completion))?;
+    }
+
+    #[test]
+    fn any_object_is_answered(request in request()) {
+        let body = request.to_string();
+        sound(read(body.as_bytes(), Endpoint::Chat))?;
+        sound(read(body.as_bytes(), Endpoint::Completion))?;
+    }
+
+    #[test]
+    fn a_request_that_is_damaged_is_answered(request in request(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
+        let mut body = request.to_string().into_bytes();
+        let at = at.index(body.len());
+        body[at] = byte;
+        if cut {
+            body.truncate(at);
+        }
+        sound(read(&body, Endpoint::Chat))?;
+        sound(read(&body, Endpoint::Completion))?;
+    }
+
+    #[test]
+    fn any_text_is_a_prompt_or_refused(text in any::<String>(), role in prop::sample::select(&["system", "user", "assistant", "tool"][..])) {
+        let request = json!({ "messages": [{ "role": "user", "content": "1" }, { "role": role, "content": text }] });
+        sound(read(request.to_string().as_bytes(), Endpoint::Chat))?;
+        sound(read(json!({ "prompt": text }).to_string().as_bytes(), Endpoint::Completion))?;
+    }
+
+    #[test]
+    fn any_model_name_is_known_or_not(name in any::<String>(), rest in "[a-z0-9@-]{0,24}") {
+        for name in [name.clone(), format!("bundled{name}"), format!("bundled@{rest}")] {
+            if let Err(error) = by_name(&name, "bundled") {
+                prop_assert_eq!(error.status.as_u16(), 404);
+            }
+        }
+    }
+
+    #[test]
+    fn any_headers_pass_the_gate_or_do_not(values in vec(vec(any::<u8>(), 0..40), 3), keyed in any::<bool>(), get in any::<bool>()) {
+        let mut headers = HeaderMap::new();
+        for (name, bytes) in ["host", "origin", "authorization"].into_iter().zip(&values) {
+            if let Ok(value) = HeaderValue::from_bytes(bytes) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        let keys = if keyed { Keys::parse("a-key-of-some-length").unwrap() } else { Keys::default() };
+        let gate = Gate { keys, address: "127.0.0.1:1".parse().unwrap() };
+        let method = if get { Method::GET } else { Method::POST };
+        // no name of this machine and no key is made of such bytes
+        prop_assert!(gate.check(&method, &Uri::from_static("/"), &headers, false).is_err());
+    }
+}
+
+#[test]
+fn a_digest_is_of_what_is_asked() {
+    let digest = |text: &str| Fields::read(text.as_bytes()).unwrap().digest(&["stream"]);
+    let one = digest("{\"a\": 1, \"b\": [2, 3.0]}");
+    assert_eq!(one, digest("{ \"b\":[2,3.0], \"stream\": true, \"a\":1, \"c\": null }"));
+    assert_ne!(one, digest("{\"a\": 2, \"b\": [2, 3.0]}"));
+    assert_ne!(one, digest("{\"a\": 1}"));
+}
