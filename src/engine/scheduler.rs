@@ -11,11 +11,8 @@ use tts_strategies::TraceId;
 use super::memory::Plan;
 use super::sampler::{Sampling, Stream};
 use super::session::{Lane, Manner, Prefix, Session, Turn, emptied};
-use crate::backend::{Event, Outcome, RunError, Snapshot};
+use crate::backend::{Desk, Event, Outcome, Ran, RunError};
 use crate::solve::{Bounds, Cut, Problem, Setup, Token, TraceRecord};
-
-/// Time between two progress events of a problem.
-const PROGRESS: Duration = Duration::from_millis(100);
 
 /// What a caller may do to a running problem.
 #[derive(Default, Debug)]
@@ -64,15 +61,11 @@ struct Running {
     lanes: BTreeMap<TraceId, Lane>,
     /// set aside: its lanes are gone until there is memory for them
     aside: bool,
-    records: Vec<TraceRecord>,
     slots: usize,
     bounds: Bounds,
     wanted_slots: usize,
-    told: Instant,
-    /// when traces in flight were last written
-    kept: Instant,
-    notices: BTreeSet<String>,
     peak_rows: usize,
+    desk: Desk,
 }
 
 /// The parts of a ticket that live as long as the problem.
@@ -82,20 +75,7 @@ struct Hand {
     held: Arc<[u32]>,
     deadline: Option<Instant>,
     control: Arc<Control>,
-    events: Option<broadcast::Sender<Event>>,
-    records: Option<RecordSink>,
-    checkpoint: Option<Duration>,
     reply: Option<Reply>,
-}
-
-impl Hand {
-    fn tell(&self, event: impl FnOnce() -> Event) {
-        if let Some(events) = &self.events
-            && events.receiver_count() > 0
-        {
-            let _ = events.send(event());
-        }
-    }
 }
 
 /// Runs any number of problems in one batch.
@@ -227,14 +207,12 @@ impl Scheduler {
             held: held.into(),
             deadline,
             control,
-            events,
-            records,
-            checkpoint,
             reply: Some(reply),
         };
+        let desk = Desk::new(events, records, checkpoint);
         let bounds = setup.bounds.clone();
         let problem = Problem::new(setup);
-        hand.tell(|| Event::Started {
+        desk.tell(|| Event::Started {
             problem: problem.id().to_owned(),
             slots,
             prompt_tokens: prompt.len(),
@@ -245,14 +223,11 @@ impl Scheduler {
             prefix,
             lanes: BTreeMap::new(),
             aside: false,
-            records: Vec::new(),
             slots,
             bounds,
             wanted_slots: wanted,
-            told: Instant::now(),
-            kept: Instant::now(),
-            notices: BTreeSet::new(),
             peak_rows: 0,
+            desk,
         };
         if slots < wanted {
             let per = self.session.model().shape().sequence_bytes(self.plan.expected_tokens, prompt.len()) as f64 / f64::from(1 << 20);
@@ -409,119 +384,30 @@ impl Scheduler {
         let mut i = 0;
         while i < self.running.len() {
             let r = &mut self.running[i];
-            let failed = r.collect().or_else(|| r.checkpoint());
-            if failed.is_none() && !r.problem.is_over() {
-                r.progress();
+            let lanes = &mut r.lanes;
+            let kept = r.desk.keep(&mut r.problem, |record| {
+                lanes.remove(&record.trace);
+            });
+            if kept.is_ok() && !r.problem.is_over() {
+                r.desk.progress(&r.problem);
                 i += 1;
                 continue;
             }
             let mut r = self.running.remove(i);
             let reply = r.ticket.reply.take().expect("replied once");
-            if let Some(error) = failed {
-                reply(Err(error));
-                continue;
-            }
-            if let Some(reason) = r.problem.failure() {
-                let problem = r.problem.id().to_owned();
-                reply(Err(RunError::Strategy { problem, reason }));
-                continue;
-            }
-            if r.problem.all_failed() {
-                reply(Err(RunError::AllFailed(r.problem.id().to_owned())));
-                continue;
-            }
-            let decided = r.problem.decide(&r.records);
-            if let Some(reason) = r.problem.failure() {
-                let problem = r.problem.id().to_owned();
-                reply(Err(RunError::Strategy { problem, reason }));
-                continue;
-            }
-            r.ticket.tell(|| Event::Decided {
-                problem: r.problem.id().to_owned(),
-                answer: decided.answer.clone(),
-            });
-            reply(Ok(Outcome {
-                problem_id: r.problem.id().to_owned(),
-                decided,
-                records: r.records,
+            let ran = Ran {
                 prompt_tokens: r.prefix.ids().len(),
                 bounds: r.bounds,
                 slots_wanted: r.wanted_slots,
                 peak_rows: r.peak_rows,
-                notices: r.notices.into_iter().collect(),
-            }));
+            };
+            reply(kept.and_then(|()| r.desk.close(&r.problem, ran)));
         }
     }
 }
 
 impl Running {
     fn notice(&mut self, text: String) {
-        if self.notices.insert(text.clone()) {
-            self.ticket.tell(|| Event::Notice {
-                problem: self.problem.id().to_owned(),
-                text,
-            });
-        }
-    }
-
-    /// Moves ended traces to the records and the journal.
-    fn collect(&mut self) -> Option<RunError> {
-        let ended = self.problem.take_ended();
-        for record in ended {
-            self.lanes.remove(&record.trace);
-            self.ticket.tell(|| Event::TraceEnded {
-                problem: record.problem_id.clone(),
-                trace: record.trace,
-                finish: record.finish,
-                tokens: record.tokens,
-                answer: record.answer.clone(),
-            });
-            if record.fresh
-                && let Some(sink) = &mut self.ticket.records
-                && let Err(error) = sink(&record)
-            {
-                return Some(RunError::Journal(error));
-            }
-            self.records.push(record);
-        }
-        None
-    }
-
-    /// Writes the traces in flight, if it is time.
-    fn checkpoint(&mut self) -> Option<RunError> {
-        let every = self.ticket.checkpoint?;
-        if self.problem.is_over() || self.kept.elapsed() < every {
-            return None;
-        }
-        self.kept = Instant::now();
-        let sink = self.ticket.records.as_mut()?;
-        self.problem
-            .snapshot()
-            .find_map(|record| sink(&record).err())
-            .map(RunError::Journal)
-    }
-
-    fn progress(&mut self) {
-        if self.told.elapsed() < PROGRESS {
-            return;
-        }
-        self.told = Instant::now();
-        let p = &self.problem;
-        self.ticket.tell(|| {
-            let (tokens, live_tokens) = p.tokens();
-            let (threshold, window) = p.bar();
-            Event::Progress(Snapshot {
-                problem: p.id().to_owned(),
-                live: p.live().len(),
-                traces: p.traces(),
-                budget: p.bounds().traces,
-                tokens,
-                live_tokens,
-                ticks: p.ticks(),
-                leading: p.leading().map(|(a, s)| (a.to_owned(), s)),
-                threshold,
-                window,
-            })
-        });
+        self.desk.notice(self.problem.id(), text);
     }
 }

@@ -10,8 +10,9 @@
 //!
 //! A line of traces.jsonl is a JSON object: `problem_id`, `trace` (index within the problem, from 0), `seed`, `prompt` (digest), `phase` (warmup |
 //! main), `finish` (stop | length | loop | low_confidence | cancelled | failed), `tokens`, `text`, `answer`, `answer_key` (class of the answer),
-//! `extraction`, `arrays`, `scores` (of the run's window), `self_certainty_sum`, `seconds`. Of several lines for one trace the one with the most tokens
-//! counts: a trace that was cut short and went on later has two.
+//! `extraction`, `arrays`, `scores` (of the run's window), `self_certainty_sum`, `seconds`, and `unseen` (tokens that a remote engine generated beyond `tokens`
+//! and that no decision saw). Of several lines for one trace the one that ended by itself counts, else the one with the most tokens: a trace that was cut
+//! short and went on later has two. Lines stand in the order in which traces ended.
 //!
 //! `arrays` is `{"offset", "n", "check"}`: at byte `offset` of tokens.bin stand n token ids (u32), then n log-probabilities (f32), then n confidences
 //! (f32), all little-endian; an array that was not measured is NaN throughout (ids: 2^32 - 1). `check` is the beginning of the blake3 of these 12 n

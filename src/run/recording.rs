@@ -112,8 +112,8 @@ impl Index {
             let entries = known.traces.entry(trace).or_default();
             two_ends = ended && entries.iter().any(|e| e.ended);
             entries.push(Entry { place, tokens, ended });
-            // the best first: more tokens, then an end of its own, then the newest
-            entries.sort_by_key(|e| std::cmp::Reverse((e.tokens, e.ended, e.place.at)));
+            // the best first: an end of its own, then more tokens (a remote engine may have begun a cut trace anew), then the newest
+            entries.sort_by_key(|e| std::cmp::Reverse((e.ended, e.tokens, e.place.at)));
         }
         if two_ends {
             self.warnings.add(Trouble::TwoEnds, || format!("problem `{}`", head.problem_id));

@@ -1,0 +1,157 @@
+//! What every source of traces does with a running problem beside running it: tell its watchers, keep what ended, and close the books.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use tokio::sync::broadcast;
+
+use super::{Event, Outcome, RunError, Snapshot};
+use crate::engine::scheduler::RecordSink;
+use crate::solve::{Bounds, Problem, TraceRecord};
+
+/// Time between two progress events of a problem.
+const PROGRESS: Duration = Duration::from_millis(100);
+
+/// The watchers of one running problem, and its records.
+pub(crate) struct Desk {
+    events: Option<broadcast::Sender<Event>>,
+    sink: Option<RecordSink>,
+    checkpoint: Option<Duration>,
+    records: Vec<TraceRecord>,
+    told: Instant,
+    /// when traces in flight were last written
+    kept: Instant,
+    notices: BTreeSet<String>,
+}
+
+/// How a problem was run.
+pub(crate) struct Ran {
+    pub(crate) prompt_tokens: usize,
+    pub(crate) bounds: Bounds,
+    pub(crate) slots_wanted: usize,
+    pub(crate) peak_rows: usize,
+}
+
+impl Desk {
+    pub(crate) fn new(events: Option<broadcast::Sender<Event>>, sink: Option<RecordSink>, checkpoint: Option<Duration>) -> Self {
+        Self {
+            events,
+            sink,
+            checkpoint,
+            records: Vec::new(),
+            told: Instant::now(),
+            kept: Instant::now(),
+            notices: BTreeSet::new(),
+        }
+    }
+
+    /// Sends an event, if anybody listens.
+    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(events) = &self.events
+            && events.receiver_count() > 0
+        {
+            let _ = events.send(event());
+        }
+    }
+
+    /// A sentence for the user, once.
+    pub(crate) fn notice(&mut self, problem: &str, text: String) {
+        if self.notices.insert(text.clone()) {
+            self.tell(|| Event::Notice {
+                problem: problem.to_owned(),
+                text,
+            });
+        }
+    }
+
+    /// Moves ended traces to the records and the journal, and writes those in flight if it is time.
+    pub(crate) fn keep(&mut self, problem: &mut Problem, mut ended: impl FnMut(&TraceRecord)) -> Result<(), RunError> {
+        for record in problem.take_ended() {
+            ended(&record);
+            self.tell(|| Event::TraceEnded {
+                problem: record.problem_id.clone(),
+                trace: record.trace,
+                finish: record.finish,
+                tokens: record.tokens,
+                answer: record.answer.clone(),
+            });
+            if record.fresh
+                && let Some(sink) = &mut self.sink
+            {
+                sink(&record).map_err(RunError::Journal)?;
+            }
+            self.records.push(record);
+        }
+        let due = |every| !problem.is_over() && self.kept.elapsed() >= every;
+        if self.checkpoint.is_some_and(due) {
+            self.kept = Instant::now();
+            if let Some(sink) = &mut self.sink {
+                problem
+                    .snapshot()
+                    .try_for_each(|record| sink(&record))
+                    .map_err(RunError::Journal)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells how things stand, if it is time.
+    pub(crate) fn progress(&mut self, p: &Problem) {
+        if self.told.elapsed() < PROGRESS {
+            return;
+        }
+        self.told = Instant::now();
+        self.tell(|| {
+            let (tokens, live_tokens) = p.tokens();
+            let (threshold, window) = p.bar();
+            Event::Progress(Snapshot {
+                problem: p.id().to_owned(),
+                live: p.live().len(),
+                traces: p.traces(),
+                budget: p.bounds().traces,
+                tokens,
+                live_tokens,
+                ticks: p.ticks(),
+                leading: p.leading().map(|(a, s)| (a.to_owned(), s)),
+                threshold,
+                window,
+            })
+        });
+    }
+
+    /// The outcome of a problem that is over.
+    pub(crate) fn close(self, problem: &Problem, ran: Ran) -> Result<Outcome, RunError> {
+        let id = || problem.id().to_owned();
+        let failed = || {
+            problem.failure().map(|reason| RunError::Strategy {
+                problem: id(),
+                reason,
+            })
+        };
+        if let Some(error) = failed() {
+            return Err(error);
+        }
+        if problem.all_failed() {
+            return Err(RunError::AllFailed(id()));
+        }
+        let decided = problem.decide(&self.records);
+        // to decide may be what fails
+        if let Some(error) = failed() {
+            return Err(error);
+        }
+        self.tell(|| Event::Decided {
+            problem: id(),
+            answer: decided.answer.clone(),
+        });
+        Ok(Outcome {
+            problem_id: id(),
+            decided,
+            records: self.records,
+            prompt_tokens: ran.prompt_tokens,
+            bounds: ran.bounds,
+            slots_wanted: ran.slots_wanted,
+            peak_rows: ran.peak_rows,
+            notices: self.notices.into_iter().collect(),
+        })
+    }
+}
