@@ -144,7 +144,8 @@ impl Remote {
             addresses.push((text.trim_end_matches('/').to_owned(), base));
         }
         let direct = addresses.iter().all(|(_, base)| is_loopback(base));
-        let caller = Caller::new(options.key.clone(), options.patience, direct).map_err(setting)?;
+        let plain = addresses.iter().all(|(_, base)| base.scheme() == "http");
+        let caller = Caller::new(options.key.clone(), options.patience, direct, plain).map_err(setting)?;
         let ask = |(name, base): &(String, Url)| {
             let (caller, name, base) = (&caller, name.clone(), base.clone());
             async move {

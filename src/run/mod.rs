@@ -169,13 +169,16 @@ impl RunFolder {
         self.journal.sink(problem_id)
     }
 
-    /// The problem's recorded traces, those just handed to its sink included.
+    /// The problem's recorded traces, those just handed to its sink included, in the order in which they ended.
     ///
     /// # Errors
     /// When the journal has failed or the files cannot be read.
     pub fn recorded(&self, problem_id: &str) -> Result<Vec<Arc<TraceRecord>>, RunFolderError> {
         self.journal.flush()?;
-        self.recording.recorded(problem_id)
+        let mut records = self.recording.recorded(problem_id)?;
+        let ended = self.recording.arrivals(problem_id);
+        records.sort_by_key(|r| ended.get(&r.trace).copied());
+        Ok(records)
     }
 
     /// The problem's line of problems.jsonl if it was decided with this run's settings, to its end: nothing is left to do for it.

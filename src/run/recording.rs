@@ -366,6 +366,14 @@ impl Recording {
         Ok(records)
     }
 
+    /// Where in the order of lines each of the problem's traces ended.
+    pub(super) fn arrivals(&self, problem_id: &str) -> BTreeMap<TraceId, u64> {
+        let index = self.lock();
+        let known = index.problems.get(problem_id).map(|k| &k.traces);
+        let best = |(trace, entries): (&TraceId, &Vec<Entry>)| Some((*trace, entries.first()?.place.at));
+        known.into_iter().flatten().filter_map(best).collect()
+    }
+
     /// The same one by one, so that they need not be held together.
     ///
     /// # Errors

@@ -17,8 +17,9 @@ const BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// An engine that asks for more is not waited for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
-/// Bytes of an error's body that are read.
-const ERROR_BODY: usize = 64 << 10;
+/// Bytes of an answer that is no stream, and of an error's.
+const ANSWER: usize = 16 << 20;
+const ERROR: usize = 64 << 10;
 
 /// Why a request came to nothing.
 #[derive(Debug)]
@@ -38,8 +39,8 @@ pub(super) struct Caller {
 
 impl Caller {
     /// # Errors
-    /// When the key is no header, or no TLS can be set up.
-    pub(super) fn new(key: Option<Key>, patience: Patience, direct: bool) -> Result<Self, String> {
+    /// When the key is no header, or no TLS can be set up. Addresses that are all on this machine are spoken to `direct`ly, and ones without TLS are `plain`.
+    pub(super) fn new(key: Option<Key>, patience: Patience, direct: bool, plain: bool) -> Result<Self, String> {
         // refused where another part of the program has set one: any will do
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
@@ -58,6 +59,10 @@ impl Caller {
         if direct {
             builder = builder.no_proxy();
         }
+        if plain {
+            // a machine without certificates has no need of them then
+            builder = builder.tls_certs_only([]);
+        }
         let client = builder.build().map_err(|e| format!("no HTTP client can be set up: {e}"))?;
         Ok(Self { client, key, patience })
     }
@@ -71,16 +76,13 @@ impl Caller {
     }
 
     pub(super) async fn get(&self, url: &Url) -> Result<Value, Trouble> {
-        let response = self.answered(self.client.get(url.clone()).send(), self.patience.connect * 3).await?;
-        let read = tokio::time::timeout(self.patience.connect * 3, response.json());
-        match read.await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(e)) => Err(self.again(&e)),
-            Err(_) => Err(Trouble::Again {
-                why: "it did not finish its answer in time".to_owned(),
-                after: None,
-            }),
-        }
+        let patience = self.patience.connect * 3;
+        let response = self.answered(self.client.get(url.clone()).send(), patience).await?;
+        let bytes = body(response, ANSWER, patience).await;
+        serde_json::from_slice(&bytes).map_err(|_| Trouble::Again {
+            why: "it answered with no JSON".to_owned(),
+            after: None,
+        })
     }
 
     /// Sends a request; the answer's body is still to be read.
@@ -140,14 +142,21 @@ impl Caller {
     }
 }
 
-async fn error_body(mut response: Response) -> String {
+/// The beginning of a body, as far as it comes in time.
+async fn body(mut response: Response, most: usize, patience: Duration) -> Vec<u8> {
+    let due = Instant::now() + patience;
     let mut bytes = Vec::new();
-    while let Ok(Ok(Some(part))) = tokio::time::timeout(Duration::from_secs(5), response.chunk()).await {
+    while let Ok(Ok(Some(part))) = tokio::time::timeout_at(due.into(), response.chunk()).await {
         bytes.extend_from_slice(&part);
-        if bytes.len() > ERROR_BODY {
+        if bytes.len() > most {
             break;
         }
     }
+    bytes
+}
+
+async fn error_body(response: Response) -> String {
+    let bytes = body(response, ERROR, Duration::from_secs(5)).await;
     match serde_json::from_slice(&bytes) {
         Ok(value) => message(&value),
         Err(_) => short(&String::from_utf8_lossy(&bytes)),
