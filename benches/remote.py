@@ -54,7 +54,7 @@ class Engine:
 
     def __init__(self, name, command, port, log, env=None):
         self.name, self.url, self.log = name, f"http://127.0.0.1:{port}/v1", log
-        self.process = subprocess.Popen(command, stdout=open(log, "w"), stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **(env or {})})
+        self.process = subprocess.Popen(command, stdout=open(log, "w"), stderr=subprocess.STDOUT, process_group=0, env={**os.environ, **(env or {})})
 
     def wait(self, seconds):
         deadline = time.time() + seconds

@@ -86,10 +86,7 @@ impl Desk {
         if self.checkpoint.is_some_and(due) {
             self.kept = Instant::now();
             if let Some(sink) = &mut self.sink {
-                problem
-                    .snapshot()
-                    .try_for_each(|record| sink(&record))
-                    .map_err(RunError::Journal)?;
+                problem.snapshot().try_for_each(|record| sink(&record)).map_err(RunError::Journal)?;
             }
         }
         Ok(())
@@ -122,12 +119,7 @@ impl Desk {
     /// The outcome of a problem that is over.
     pub(crate) fn close(self, problem: &Problem, ran: Ran) -> Result<Outcome, RunError> {
         let id = || problem.id().to_owned();
-        let failed = || {
-            problem.failure().map(|reason| RunError::Strategy {
-                problem: id(),
-                reason,
-            })
-        };
+        let failed = || problem.failure().map(|reason| RunError::Strategy { problem: id(), reason });
         if let Some(error) = failed() {
             return Err(error);
         }

@@ -29,9 +29,9 @@ use super::{Backend, Job, Outcome, RunError, check_needs};
 use crate::engine::sampler::{Sampling, TOP};
 use crate::error::Error;
 use crate::runner::SamplingChoice;
+pub use fleet::Tally;
 use fleet::{Caller, Fleet, below};
 use probe::{Found, Scalars};
-pub use fleet::Tally;
 pub use wire::{Asking, Prompt};
 
 /// How long an engine is waited for.
@@ -130,10 +130,15 @@ impl Remote {
     pub async fn connect(options: &RemoteOptions, asking: &Asking) -> Result<Self, Error> {
         let setting = |text: String| Error::Setting(text);
         if options.in_flight == 0 {
-            return Err(setting("--backend-in-flight 0 leaves nothing to run: it must be at least 1".to_owned()));
+            return Err(setting(
+                "--backend-in-flight 0 leaves nothing to run: it must be at least 1".to_owned(),
+            ));
         }
         if !(1..=TOP).contains(&options.confidence_k) {
-            return Err(setting(format!("--confidence-k is {}; it must be between 1 and {TOP}", options.confidence_k)));
+            return Err(setting(format!(
+                "--confidence-k is {}; it must be between 1 and {TOP}",
+                options.confidence_k
+            )));
         }
         let mut addresses = Vec::new();
         for text in &options.backends {
@@ -272,6 +277,7 @@ impl Backend for Remote {
             prompt: Prompt::Ids(std::mem::take(&mut job.prompt)),
             sampling: all_of(&job.sampling),
             recommended: SamplingChoice::default(),
+            settled: true,
             max_tokens: Some(job.setup.rules.max_tokens),
             ignore_eos: job.setup.rules.ignore_eos,
         };
@@ -301,7 +307,9 @@ fn address(text: &str) -> Result<Url, String> {
         return Err(wrong("is no http or https address"));
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("holds more than host and path; a key goes into the variable TTS_BACKEND_API_KEY"));
+        return Err(wrong(
+            "holds more than host and path; a key goes into the variable TTS_BACKEND_API_KEY",
+        ));
     }
     // the path that all of them have
     Ok(match url.path() {
@@ -319,7 +327,10 @@ fn shown(text: &str) -> &str {
 fn is_loopback(url: &Url) -> bool {
     match url.host_str().unwrap_or_default() {
         "localhost" => true,
-        host => host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        host => host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback()),
     }
 }
 
@@ -330,9 +341,20 @@ mod tests {
     #[test]
     fn addresses_are_checked_and_hold_no_secret() {
         assert_eq!(address("http://127.0.0.1:8000").unwrap().as_str(), "http://127.0.0.1:8000/v1");
-        assert_eq!(address("https://example.com/api/v1/").unwrap().as_str(), "https://example.com/api/v1/");
+        assert_eq!(
+            address("https://example.com/api/v1/").unwrap().as_str(),
+            "https://example.com/api/v1/"
+        );
         assert_eq!(below(&address("http://h/v1/").unwrap(), "models").as_str(), "http://h/v1/models");
-        for wrong in ["127.0.0.1:8000", "ftp://x/v1", "http://", "", "http://me:secret@h/v1", "http://h/v1?key=secret", "http://h/#secret"] {
+        for wrong in [
+            "127.0.0.1:8000",
+            "ftp://x/v1",
+            "http://",
+            "",
+            "http://me:secret@h/v1",
+            "http://h/v1?key=secret",
+            "http://h/#secret",
+        ] {
             let error = address(wrong).expect_err(wrong);
             assert!(error.contains("--backend") && !error.contains("secret"), "{error}");
         }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use tts::model::kernels::Tier;
-use tts::model::{CacheFormat, Formats, WeightFormat};
 use tts::backend::RemoteOptions;
 use tts::backend::remote::{Key, Patience};
+use tts::model::kernels::Tier;
+use tts::model::{CacheFormat, Formats, WeightFormat};
 use tts::prompt::Prompter;
 use tts::runner::{Api, SamplingChoice};
 use tts::{LoadOptions, Loaded, prompter_of};

@@ -39,7 +39,9 @@ pub(super) fn find(name: &str, stores: &[PathBuf]) -> Result<PathBuf, HubError> 
         [host, ref rest @ ..] => (host, rest.join("/")),
         [] => unreachable!("a split gives at least one part"),
     };
-    let manifests = stores.iter().flat_map(|store| candidates(host, &rest, tag).map(move |m| (store, store.join(m))));
+    let manifests = stores
+        .iter()
+        .flat_map(|store| candidates(host, &rest, tag).map(move |m| (store, store.join(m))));
     let Some((store, place)) = manifests.into_iter().find(|(_, place)| place.is_file()) else {
         let places: Vec<_> = stores.iter().map(|s| s.display().to_string()).collect();
         return Err(missing(format!(
@@ -50,14 +52,26 @@ pub(super) fn find(name: &str, stores: &[PathBuf]) -> Result<PathBuf, HubError> 
     let mut manifest = read(&place).map_err(missing)?;
     // the same model for several programs: the file as it was pulled comes first
     if let Some(children) = manifest["manifests"].as_array() {
-        let digest = ["ggml", "llamacpp"].iter().find_map(|runner| children.iter().find(|c| c["runner"] == *runner)?["digest"].as_str());
+        let digest = ["ggml", "llamacpp"]
+            .iter()
+            .find_map(|runner| children.iter().find(|c| c["runner"] == *runner)?["digest"].as_str());
         let digest = digest.ok_or_else(|| missing(format!("{} names no GGUF file", place.display())))?;
         manifest = read(&blob(store, digest).map_err(missing)?).map_err(missing)?;
     }
-    let layers = manifest["layers"].as_array().ok_or_else(|| missing(format!("{} is no manifest", place.display())))?;
-    let weights: Vec<_> = layers.iter().filter(|l| l["mediaType"] == WEIGHTS).filter_map(|l| l["digest"].as_str()).collect();
+    let layers = manifest["layers"]
+        .as_array()
+        .ok_or_else(|| missing(format!("{} is no manifest", place.display())))?;
+    let weights: Vec<_> = layers
+        .iter()
+        .filter(|l| l["mediaType"] == WEIGHTS)
+        .filter_map(|l| l["digest"].as_str())
+        .collect();
     let [digest] = weights[..] else {
-        return Err(missing(format!("{} names {} layers of weights, not one", place.display(), weights.len())));
+        return Err(missing(format!(
+            "{} names {} layers of weights, not one",
+            place.display(),
+            weights.len()
+        )));
     };
     blob(store, digest).map_err(missing)
 }
@@ -79,12 +93,17 @@ fn read(place: &Path) -> Result<Value, String> {
 
 /// The file that a digest names.
 fn blob(store: &Path, digest: &str) -> Result<PathBuf, String> {
-    let hex = digest.strip_prefix("sha256:").filter(|h| h.len() == 64 && h.bytes().all(|b| b.is_ascii_hexdigit()));
+    let hex = digest
+        .strip_prefix("sha256:")
+        .filter(|h| h.len() == 64 && h.bytes().all(|b| b.is_ascii_hexdigit()));
     let hex = hex.ok_or("its manifest names a file by what is no digest")?;
     let file = store.join("blobs").join(format!("sha256-{hex}"));
     match file.is_file() {
         true => Ok(file),
-        false => Err(format!("{} is not there, though its manifest is; `ollama pull` fetches it", file.display())),
+        false => Err(format!(
+            "{} is not there, though its manifest is; `ollama pull` fetches it",
+            file.display()
+        )),
     }
 }
 
@@ -94,8 +113,12 @@ pub(super) fn stores(variable: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> 
     if let Some(folder) = set("OLLAMA_MODELS") {
         return vec![folder.into()];
     }
-    let home = set("HOME").or_else(|| set("USERPROFILE")).map(|home| Path::new(&home).join(".ollama/models"));
-    home.into_iter().chain([PathBuf::from("/usr/share/ollama/.ollama/models")]).collect()
+    let home = set("HOME")
+        .or_else(|| set("USERPROFILE"))
+        .map(|home| Path::new(&home).join(".ollama/models"));
+    home.into_iter()
+        .chain([PathBuf::from("/usr/share/ollama/.ollama/models")])
+        .collect()
 }
 
 #[cfg(test)]

@@ -136,8 +136,7 @@ impl RemoteRunner {
                 problem.id
             )));
         }
-        let recommended = self.prompter.as_ref().and_then(|p| p.generation().max_new_tokens);
-        let max_tokens = self.settings.max_tokens.or(recommended).unwrap_or(DEFAULT_MAX_TOKENS).min(room);
+        let max_tokens = self.max_tokens().min(room);
         Ok(Prepared {
             id: match problem.id.is_empty() {
                 true => problem_id(&problem.problem),
@@ -148,6 +147,11 @@ impl RemoteRunner {
             prompt,
             max_tokens,
         })
+    }
+
+    /// Token limit of a trace, if the context has room for it.
+    fn max_tokens(&self) -> usize {
+        asked_tokens(&self.settings, self.prompter.as_deref()).unwrap_or(DEFAULT_MAX_TOKENS)
     }
 
     fn setup(&self, problem: &Prepared, watch: &mut Watch) -> Setup {
@@ -238,7 +242,7 @@ impl RemoteRunner {
             "sampling": s.sampling,
             "recommended": self.recommended,
             "seed": s.seed,
-            "max_tokens": s.max_tokens,
+            "max_tokens": self.max_tokens(),
             "ignore_eos": s.ignore_eos,
             "loop_stop": s.loop_stop,
         })
@@ -255,6 +259,11 @@ impl Solver for RemoteRunner {
     }
 }
 
+/// The token limit that an engine is told.
+fn asked_tokens(settings: &Settings, prompter: Option<&Prompter>) -> Option<usize> {
+    settings.max_tokens.or_else(|| prompter?.generation().max_new_tokens)
+}
+
 /// What is asked after a problem where the user does not say.
 fn instruction(prompter: Option<&Prompter>) -> &str {
     prompter.map_or(DEFAULT_INSTRUCTION, Prompter::instruction)
@@ -263,7 +272,10 @@ fn instruction(prompter: Option<&Prompter>) -> &str {
 /// The conversation of a problem.
 fn messages(problem: &Problem, settings: &Settings, prompter: Option<&Prompter>) -> Result<Vec<Message>, Error> {
     if problem.problem.trim().is_empty() {
-        return Err(Error::Setting(format!("problem `{}` is empty: there is nothing to solve", problem.id)));
+        return Err(Error::Setting(format!(
+            "problem `{}` is empty: there is nothing to solve",
+            problem.id
+        )));
     }
     let instruction = settings.instruction.as_deref().unwrap_or_else(|| instruction(prompter));
     let template = settings.prompt_template.as_deref().unwrap_or(DEFAULT_PROMPT_TEMPLATE);
@@ -289,7 +301,8 @@ fn asking(
         prompt,
         sampling: settings.sampling,
         recommended,
-        max_tokens: settings.max_tokens.or_else(|| prompter?.generation().max_new_tokens),
+        settled: prompter.is_some(),
+        max_tokens: asked_tokens(settings, prompter),
         ignore_eos: settings.ignore_eos,
     })
 }

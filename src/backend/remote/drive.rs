@@ -54,7 +54,12 @@ pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<u
     let bounds = setup.bounds.clone();
     let mut desk = Desk::new(events, records, checkpoint);
     // an engine cannot be asked to go on in the middle of a trace with the random numbers that it had
-    let cut: u64 = setup.recorded.iter().filter(|r| r.finish == Finish::Cancelled).map(|r| r.tokens as u64).sum();
+    let cut: u64 = setup
+        .recorded
+        .iter()
+        .filter(|r| r.finish == Finish::Cancelled)
+        .map(|r| r.tokens as u64)
+        .sum();
     setup.recorded.retain(|r| r.finish != Finish::Cancelled);
     if cut > 0 {
         let text = format!("traces that were in flight when the run ended begin anew: {cut} tokens of them are generated again");
@@ -187,7 +192,10 @@ impl Drive {
         if self.problem.all_failed() {
             return Err(RunError::Remote {
                 problem: self.problem.id().to_owned(),
-                reason: format!("every trace failed; the last: {}", self.broken.unwrap_or_else(|| "as recorded".to_owned())),
+                reason: format!(
+                    "every trace failed; the last: {}",
+                    self.broken.unwrap_or_else(|| "as recorded".to_owned())
+                ),
             });
         }
         let ran = Ran {

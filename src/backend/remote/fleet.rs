@@ -87,7 +87,11 @@ impl Caller {
 
     /// Sends a request; the answer's body is still to be read.
     pub(super) async fn post(&self, url: &Url, body: &Value) -> Result<Response, Trouble> {
-        let request = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body.to_string());
+        let request = self
+            .client
+            .post(url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .body(body.to_string());
         self.answered(request.send(), self.patience.first_token).await
     }
 
@@ -384,7 +388,16 @@ mod tests {
 
     #[test]
     fn statuses_that_pass_are_tried_again() {
-        for (status, again) in [(429, true), (500, true), (503, true), (408, true), (400, false), (401, false), (404, false), (501, false)] {
+        for (status, again) in [
+            (429, true),
+            (500, true),
+            (503, true),
+            (408, true),
+            (400, false),
+            (401, false),
+            (404, false),
+            (501, false),
+        ] {
             assert_eq!(may_pass(StatusCode::from_u16(status).unwrap()), again, "{status}");
         }
     }

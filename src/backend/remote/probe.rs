@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::fleet::{Caller, Endpoint, Trouble, below};
 use super::sse::Events;
-use super::wire::{Asking, Engine, Fields, Piece, Reasoning, body, piece, short};
+use super::wire::{Asking, Engine, Fields, Piece, Reasoning, Wrong, body, piece, short};
 use crate::runner::SamplingChoice;
 
 /// A processed distribution's log-probabilities lie this many times as far apart at half the temperature; it would be 2 for all of them, and 1 for raw ones.
@@ -46,19 +46,8 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// A sentence that begins with what is wrong; the caller names the address.
-pub(super) async fn ask(
-    caller: &Caller,
-    name: &str,
-    base: &Url,
-    model: Option<&str>,
-    asking: &Asking,
-    k: usize,
-) -> Result<Found, String> {
-    let Listed {
-        model,
-        engine,
-        context,
-    } = listed(caller, base, model).await?;
+pub(super) async fn ask(caller: &Caller, name: &str, base: &Url, model: Option<&str>, asking: &Asking, k: usize) -> Result<Found, String> {
+    let Listed { model, engine, context } = listed(caller, base, model).await?;
     let mut asking = asking.clone();
     asking.max_tokens = Some(1);
     let mut fields = Fields {
@@ -78,7 +67,8 @@ pub(super) async fn ask(
             match one_token(caller, &url, &body).await {
                 Ok(piece) => break piece,
                 Err(Trouble::Refused { status: 400 | 422, why }) => {
-                    fields = without(fields, &why, k).ok_or_else(|| format!("it refuses the request: {why}{}", of_request(&asking, &why)))?;
+                    fields =
+                        without(fields, &why, k).ok_or_else(|| format!("it refuses the request: {why}{}", of_request(&asking, &why)))?;
                 }
                 Err(Trouble::Refused { status: 401 | 403, why }) => return Err(forbidden(&why)),
                 Err(Trouble::Refused { why, .. } | Trouble::Again { why, .. }) => return Err(why),
@@ -92,7 +82,7 @@ pub(super) async fn ask(
         }
     }
     let scalars = scalars(&tops, k);
-    if scalars == Scalars::None {
+    if matches!(scalars, Scalars::None | Scalars::Processed) {
         fields.logprobs = None;
     }
     let wants = |r: &SamplingChoice| r.top_k.is_some() || r.min_p.is_some() || r.repetition_penalty.is_some();
@@ -119,7 +109,10 @@ async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Lis
         Ok(list) => list,
         Err(Trouble::Refused { status: 401 | 403, why }) => return Err(forbidden(&why)),
         // some engines have no list
-        Err(Trouble::Refused { status: 404 | 405 | 501, why }) => match wanted {
+        Err(Trouble::Refused {
+            status: 404 | 405 | 501,
+            why,
+        }) => match wanted {
             Some(model) => {
                 return Ok(Listed {
                     model: model.to_owned(),
@@ -127,13 +120,25 @@ async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Lis
                     context: None,
                 });
             }
-            None => return Err(format!("it has no list of models ({why}); name one with --backend-model, or end the address in /v1")),
+            None => {
+                return Err(format!(
+                    "it has no list of models ({why}); name one with --backend-model, or end the address in /v1"
+                ));
+            }
         },
         Err(Trouble::Refused { why, .. } | Trouble::Again { why, .. }) => return Err(why),
     };
     let models = list["data"].as_array().map(Vec::as_slice).unwrap_or_default();
     let id = |m: &Value| m["id"].as_str().map(str::to_owned);
-    let names = || models.iter().filter_map(id).map(|n| short(&n)).take(20).collect::<Vec<_>>().join(", ");
+    let names = || {
+        models
+            .iter()
+            .filter_map(id)
+            .map(|n| short(&n))
+            .take(20)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let found = match (wanted, models) {
         (Some(wanted), _) => models
             .iter()
@@ -276,12 +281,15 @@ async fn one_token(caller: &Caller, url: &Url, body: &Value) -> Result<Piece, Tr
         take(&rest);
     }
     match wrong {
-        Some(why) => Err(again(why)),
+        Some(Wrong { why, refused: true }) => Err(Trouble::Refused {
+            status: 400,
+            why: caller.redacted(why),
+        }),
+        Some(Wrong { why, .. }) => Err(again(why)),
         None if all.is_empty() => Err(again("it answered with no token".to_owned())),
         None => Ok(all),
     }
 }
-
 
 impl Scalars {
     /// What is missing for confidence over `k` tokens, and what would change it.
@@ -302,7 +310,9 @@ impl Scalars {
                     Engine::Vllm => format!("start it with --max-logprobs {k}, or "),
                     _ => String::new(),
                 };
-                format!("gives {n} log-probabilities where confidence is taken over {k}; {option}take it over fewer with --confidence-k {n}")
+                format!(
+                    "gives {n} log-probabilities where confidence is taken over {k}; {option}take it over fewer with --confidence-k {n}"
+                )
             }
             Self::Processed => format!(
                 "gives log-probabilities after temperature and filters, from which confidence cannot be had{}",

@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn events_are_what_the_standard_says() {
-        let text = "\u{feff}: hello\ndata: one\n\ndata:two\r\ndata:  three\r\n\r\nevent: x\rid: 7\rdata\r\rretry: 5\n\ndatax: no\ndata: [DONE]";
+        let text =
+            "\u{feff}: hello\ndata: one\n\ndata:two\r\ndata:  three\r\n\r\nevent: x\rid: 7\rdata\r\rretry: 5\n\ndatax: no\ndata: [DONE]";
         assert_eq!(
             events([text.as_bytes()]),
             [b"one".to_vec(), b"two\n three".to_vec(), b"".to_vec(), b"[DONE]".to_vec()]

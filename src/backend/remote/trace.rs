@@ -8,7 +8,7 @@ use tts_strategies::Finish;
 
 use super::fleet::{Fleet, Place, Trouble, backoff, jitter};
 use super::sse::Events;
-use super::wire::{Asking, Piece, Prompt, Reasoning, body, piece};
+use super::wire::{Asking, Piece, Prompt, Reasoning, Wrong, body, piece};
 
 /// What may still come after the engine said how a trace ended, its count of tokens, is waited for this long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -69,7 +69,7 @@ impl Stream {
                 open.place.did_well();
             }
             let name = open.place.endpoint().name.clone();
-            let Some(why) = trouble else {
+            let Some(Wrong { why, refused }) = trouble else {
                 if piece.is_empty() {
                     continue;
                 }
@@ -85,6 +85,9 @@ impl Stream {
                 piece.end = Some(Finish::Failed);
                 let broken = Some(format!("{name}: {why}"));
                 return Ok(News { piece, broken });
+            }
+            if refused {
+                return Err(format!("{name} refuses a request ({why})"));
             }
             self.wait(&name, &why).await?;
         }
@@ -137,7 +140,7 @@ impl Stream {
 
 impl Open {
     /// The next piece with anything in it, and what went wrong after it.
-    async fn read(&mut self, fleet: &Fleet, k: Option<usize>) -> (Piece, Option<String>) {
+    async fn read(&mut self, fleet: &Fleet, k: Option<usize>) -> (Piece, Option<Wrong>) {
         loop {
             let bytes = match tokio::time::timeout_at(self.due.into(), self.response.chunk()).await {
                 Ok(Ok(Some(bytes))) => bytes,
@@ -160,10 +163,14 @@ impl Open {
                 continue;
             }
             if trouble.is_some() {
-                return (piece, trouble.map(|why| fleet.caller.redacted(why)));
+                let redacted = |wrong: Wrong| Wrong {
+                    why: fleet.caller.redacted(wrong.why),
+                    ..wrong
+                };
+                return (piece, trouble.map(redacted));
             }
             if done && piece.end.is_none() {
-                return (piece, Some("it ended a trace without saying why".to_owned()));
+                return (piece, Some(Wrong::new("it ended a trace without saying why".to_owned())));
             }
             if piece.end.is_some() && !done {
                 self.due = Instant::now() + LAST_WORDS;
@@ -180,7 +187,7 @@ impl Open {
     }
 
     /// The stream is over: what was left in it, and why that is not an end, unless it is.
-    fn over(&mut self, k: Option<usize>, why: String) -> (Piece, Option<String>) {
+    fn over(&mut self, k: Option<usize>, why: String) -> (Piece, Option<Wrong>) {
         let rest = std::mem::take(&mut self.events).finish();
         let mut piece_left = self.last.take().unwrap_or_default();
         if let Some(data) = rest.filter(|data| data != b"[DONE]")
@@ -188,12 +195,12 @@ impl Open {
         {
             piece_left.join(more);
         }
-        let broken = piece_left.end.is_none().then_some(why);
+        let broken = piece_left.end.is_none().then(|| Wrong::new(why));
         (piece_left, broken)
     }
 
     /// Everything in some bytes, whether the stream is done with them, and what is wrong with it.
-    fn parse(&mut self, bytes: &[u8], k: Option<usize>) -> (Piece, bool, Option<String>) {
+    fn parse(&mut self, bytes: &[u8], k: Option<usize>) -> (Piece, bool, Option<Wrong>) {
         let (mut all, mut done, mut trouble) = (Piece::default(), false, None);
         let reasoning = &mut self.reasoning;
         let pushed = self.events.push(bytes, |data| {
@@ -206,11 +213,11 @@ impl Open {
             }
             match piece(data, k, reasoning) {
                 Ok(next) => all.join(next),
-                Err(why) => trouble = Some(why),
+                Err(wrong) => trouble = Some(wrong),
             }
         });
         if pushed.is_err() {
-            trouble = Some("it sent an event without an end".to_owned());
+            trouble = Some(Wrong::new("it sent an event without an end".to_owned()));
         }
         (all, done, trouble)
     }

@@ -46,6 +46,8 @@ pub struct Asking {
     pub sampling: SamplingChoice,
     /// What the model recommends for what is not set; sent as far as the engine takes it.
     pub recommended: SamplingChoice,
+    /// Whether what is set in neither is off, rather than as the engine likes it.
+    pub settled: bool,
     /// Tokens at which the engine cuts a trace off; its own limit where `None`.
     pub max_tokens: Option<usize>,
     /// Whether the end of the text is passed over.
@@ -90,7 +92,11 @@ pub(super) fn body(model: &str, asking: &Asking, seed: u32, fields: &Fields, eng
     let (s, r) = (&asking.sampling, &asking.recommended);
     let extra = |value: Option<f64>| value.filter(|_| fields.recommended);
     // llama.cpp alone calls it otherwise, and passes over what it does not know
-    let repetition = if engine == Engine::LlamaCpp { "repeat_penalty" } else { "repetition_penalty" };
+    let repetition = if engine == Engine::LlamaCpp {
+        "repeat_penalty"
+    } else {
+        "repetition_penalty"
+    };
     let floats = [
         ("temperature", s.temperature.or(r.temperature)),
         ("top_p", s.top_p.or(r.top_p)),
@@ -104,7 +110,12 @@ pub(super) fn body(model: &str, asking: &Asking, seed: u32, fields: &Fields, eng
             put(name, json!(value));
         }
     }
-    if let Some(k) = s.top_k.or(r.top_k.filter(|_| fields.recommended)) {
+    // llama.cpp filters unless it is told not to; others are off until they are told
+    let off = asking.settled && engine == Engine::LlamaCpp;
+    if off && s.min_p.or(r.min_p).is_none() {
+        put("min_p", json!(0.0));
+    }
+    if let Some(k) = s.top_k.or(r.top_k.filter(|_| fields.recommended)).or(off.then_some(0)) {
         put("top_k", json!(k));
     }
     match fields.logprobs {
@@ -276,12 +287,30 @@ impl Reasoning {
     }
 }
 
+/// Why an event is none.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    /// A sentence.
+    pub(super) why: String,
+    /// The engine refuses the request: some say so within a stream that began well.
+    pub(super) refused: bool,
+}
+
+impl Wrong {
+    pub(super) fn new(why: String) -> Self {
+        Self { why, refused: false }
+    }
+}
+
 /// Reads an event's data. Confidence is over the `k` most likely tokens, where that many came; without log-probabilities (`k` of `None`) a token is an id or,
 /// failing that, a piece of text.
-pub(super) fn piece(data: &[u8], k: Option<usize>, reasoning: &mut Reasoning) -> Result<Piece, String> {
-    let chunk: Chunk = serde_json::from_slice(data).map_err(|e| format!("it sent what is no JSON of a completion ({e})"))?;
+pub(super) fn piece(data: &[u8], k: Option<usize>, reasoning: &mut Reasoning) -> Result<Piece, Wrong> {
+    let chunk: Chunk = serde_json::from_slice(data).map_err(|e| Wrong::new(format!("it sent what is no JSON of a completion ({e})")))?;
     if let Some(error) = chunk.error {
-        return Err(format!("it reported an error: {}", message(&error)));
+        return Err(Wrong {
+            why: format!("it reported an error: {}", message(&error)),
+            refused: matches!(error["code"].as_u64(), Some(400 | 401 | 403 | 404 | 413 | 422)),
+        });
     }
     let mut piece = Piece::default();
     if let Some(usage) = chunk.usage {
@@ -311,7 +340,7 @@ pub(super) fn piece(data: &[u8], k: Option<usize>, reasoning: &mut Reasoning) ->
         None => None,
         Some("length") => Some(Finish::Length),
         Some("stop" | "eos" | "tool_calls" | "function_call") => Some(Finish::Stop),
-        Some(other) => return Err(format!("it ended a trace with `{other}`")),
+        Some(other) => return Err(Wrong::new(format!("it ended a trace with `{other}`"))),
     };
     Ok(piece)
 }
@@ -393,8 +422,17 @@ fn id(token: &str) -> Option<u32> {
 
 /// The sentence in an error object, whatever its shape.
 pub(super) fn message(error: &Value) -> String {
-    let found = [&error["error"]["message"], &error["message"], &error["error"], &error["detail"], error];
-    let text = found.into_iter().find_map(Value::as_str).map_or_else(|| error.to_string(), str::to_owned);
+    let found = [
+        &error["error"]["message"],
+        &error["message"],
+        &error["error"],
+        &error["detail"],
+        error,
+    ];
+    let text = found
+        .into_iter()
+        .find_map(Value::as_str)
+        .map_or_else(|| error.to_string(), str::to_owned);
     short(&text)
 }
 
@@ -440,7 +478,10 @@ mod tests {
             "usage": {"completion_tokens": 9, "prompt_tokens": 4}});
         let got = read(&plain, Some(2));
         let ids: Vec<_> = got.tokens.iter().map(|t| t.id).collect();
-        assert_eq!((ids, got.end, got.reported, got.prompt_tokens), (vec![5, 6], Some(Finish::Stop), Some(9), Some(4)));
+        assert_eq!(
+            (ids, got.end, got.reported, got.prompt_tokens),
+            (vec![5, 6], Some(Finish::Stop), Some(9), Some(4))
+        );
         assert!((got.tokens[0].confidence - 1.125).abs() < 1e-6);
         assert!(got.tokens[1].confidence.is_nan() && got.tokens[1].logprob.is_nan());
         // without log-probabilities: ids, else one token for a piece of text, none for none
@@ -453,7 +494,13 @@ mod tests {
     fn reasoning_stands_between_its_marks() {
         let mut reasoning = Reasoning::default();
         let mut out = String::new();
-        for delta in [json!({"role": "assistant", "content": ""}), json!({"reasoning_content": "so "}), json!({"reasoning": "it is"}), json!({"content": "7"}), json!({"content": "."})] {
+        for delta in [
+            json!({"role": "assistant", "content": ""}),
+            json!({"reasoning_content": "so "}),
+            json!({"reasoning": "it is"}),
+            json!({"content": "7"}),
+            json!({"content": "."}),
+        ] {
             let data = json!({"choices": [{"delta": delta}]}).to_string();
             out.push_str(&piece(data.as_bytes(), None, &mut reasoning).expect("a piece").text);
         }
@@ -462,7 +509,10 @@ mod tests {
 
     #[test]
     fn errors_are_sentences() {
-        let error = |data: &str| piece(data.as_bytes(), None, &mut Reasoning::default()).expect_err("refused");
+        let wrong = |data: &str| piece(data.as_bytes(), None, &mut Reasoning::default()).expect_err("refused");
+        let error = |data: &str| wrong(data).why;
+        assert!(wrong("{\"error\": {\"message\": \"logprobs of 21\", \"code\": 400}}").refused);
+        assert!(!wrong("{\"error\": {\"message\": \"no memory\", \"code\": 500}}").refused);
         assert!(error("{\"error\": {\"message\": \"out of memory\"}}").contains("out of memory"));
         assert!(error("{\"choices\": 7}").contains("no JSON of a completion"));
         assert!(error("{\"choices\": [{\"finish_reason\": \"content_filter\"}]}").contains("content_filter"));

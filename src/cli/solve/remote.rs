@@ -44,11 +44,7 @@ impl Elsewhere {
         let prepared = problems.iter().map(|p| runner.prepare(p)).collect::<Result<Vec<_>, _>>()?;
         runner.remote().notices().for_each(|notice| printer.warn(&notice));
         printer.note(&sentence(&runner, prepared.len()));
-        Ok(Self {
-            runner,
-            prepared,
-            runtime,
-        })
+        Ok(Self { runner, prepared, runtime })
     }
 
     /// Problems that are solved at a time: as many as keep the engines busy.
@@ -64,11 +60,7 @@ impl Elsewhere {
         answers: Value,
         printer: &Printer,
     ) -> anyhow::Result<(ExitStatus, Option<Duration>)> {
-        let Self {
-            runner,
-            prepared,
-            runtime,
-        } = &self;
+        let Self { runner, prepared, runtime } = &self;
         if args.dry_run {
             for p in prepared {
                 if printer.json() {
@@ -99,7 +91,11 @@ fn sentence(runner: &RemoteRunner, problems: usize) -> String {
         .flatten()
         .map(|e| {
             let version = e["version"].as_str().map_or_else(String::new, |v| format!(" {v}"));
-            format!("{}{version} at {}", e["engine"].as_str().unwrap_or_default(), e["url"].as_str().unwrap_or_default())
+            format!(
+                "{}{version} at {}",
+                e["engine"].as_str().unwrap_or_default(),
+                e["url"].as_str().unwrap_or_default()
+            )
         })
         .collect();
     let confidence = match runner.remote().confidence_k() {

@@ -31,21 +31,34 @@ async fn every_trace_is_asked_once_and_comes_as_it_was_sent() {
         let like = |t: &&Trace| {
             t.words.concat() == *record.text.as_ref().unwrap()
                 && t.confidence.len() == record.tokens
-                && t.confidence.iter().zip(&record.arrays.confidence).all(|(a, b)| (a - f64::from(*b)).abs() < 1e-5)
+                && t.confidence
+                    .iter()
+                    .zip(&record.arrays.confidence)
+                    .all(|(a, b)| (a - f64::from(*b)).abs() < 1e-5)
         };
         assert!(model.values().any(|t| like(&t)), "{record:?}");
         assert_eq!(record.arrays.token_ids[2], 102);
     }
     for asked in server.traces() {
         let b = &asked.body;
-        assert_eq!((&b["stream"], &b["logprobs"], &b["top_logprobs"]), (&json!(true), &json!(true), &json!(21)));
+        assert_eq!(
+            (&b["stream"], &b["logprobs"], &b["top_logprobs"]),
+            (&json!(true), &json!(true), &json!(21))
+        );
         assert_eq!((&b["max_tokens"], &b["model"]), (&json!(100), &json!("m")));
         assert!(b.get("temperature").is_none(), "what is not set is left to the engine");
         assert!(b["messages"][0]["content"].as_str().unwrap().contains("3 + 4"));
     }
     // the same seed asks for the same traces
     let again = Server::new(|r| well(r, 1)).await;
-    solve(&again, Settings { seed: 5, ..settings("majority", 12) }).await;
+    solve(
+        &again,
+        Settings {
+            seed: 5,
+            ..settings("majority", 12)
+        },
+    )
+    .await;
     assert!(model_of(&again).keys().eq(model.keys()));
 }
 
@@ -64,7 +77,13 @@ async fn a_trace_that_loses_confidence_has_its_stream_closed() {
     .await;
     let solved = solve(&server, settings("deepconf-high", 40)).await;
     let stopped = ended(&solved, Finish::LowConfidence);
-    let endless = || server.traces().into_iter().skip(6).filter(|a| a.body["seed"].as_u64().unwrap().is_multiple_of(4));
+    let endless = || {
+        server
+            .traces()
+            .into_iter()
+            .skip(6)
+            .filter(|a| a.body["seed"].as_u64().unwrap().is_multiple_of(4))
+    };
     assert!(endless().count() >= 3 && stopped.len() >= endless().count());
     for record in &stopped {
         let c = &record.arrays.confidence;
@@ -139,11 +158,11 @@ async fn a_stream_without_an_end_is_cut_off_at_the_limit() {
 }
 
 #[tokio::test]
-async fn a_consensus_cancels_what_is_in_flight() {
+async fn a_decision_cancels_what_is_in_flight() {
     let server = Server::new(|r| well(r, 1)).await;
-    let solved = solve(&server, settings("esc", 30)).await;
-    let unanimous = solved.records.iter().filter(|r| r.finish == Finish::Cancelled).count();
-    assert_eq!(solved.traces.fates.cancelled, unanimous as u64);
+    let solved = solve(&server, settings("short-m-at-k", 30)).await;
+    let voted = solved.traces.fates.finished;
+    assert!(voted < 30 && solved.traces.fates.cancelled == 30 - voted, "{:?}", solved.traces);
     assert_eq!(solved.answer.as_deref(), Some("7"));
     // a limit on all tokens cancels too, and names itself
     let limited = Settings {
@@ -201,10 +220,15 @@ async fn the_plain_endpoint_is_asked_for_ids_so_that_no_two_tokens_fall_together
         let n = r.body["logprobs"].as_u64().unwrap();
         let top: serde_json::Map<_, _> = (0..n).map(|i| (format!("token_id:{i}"), json!(-0.5 - i as f64))).collect();
         let word = |text: &str, id: u32, end: Option<&str>| {
-            event(&json!({"choices": [{"index": 0, "text": text, "token_ids": [id], "finish_reason": end, "logprobs": {
-                "tokens": [format!("token_id:{id}")], "token_logprobs": [-0.5], "top_logprobs": [top]}}]}))
+            event(
+                &json!({"choices": [{"index": 0, "text": text, "token_ids": [id], "finish_reason": end, "logprobs": {
+                "tokens": [format!("token_id:{id}")], "token_logprobs": [-0.5], "top_logprobs": [top]}}]}),
+            )
         };
-        let mut steps = vec![head(), Step::Send(word("\\boxed{7}", 0, (r.body["max_tokens"] == 1).then_some("length")))];
+        let mut steps = vec![
+            head(),
+            Step::Send(word("\\boxed{7}", 0, (r.body["max_tokens"] == 1).then_some("length"))),
+        ];
         if r.body["max_tokens"] != 1 {
             steps.push(Step::Send(word("", 3, Some("stop"))));
         }
@@ -212,15 +236,26 @@ async fn the_plain_endpoint_is_asked_for_ids_so_that_no_two_tokens_fall_together
         steps
     })
     .await;
-    let runner = RemoteRunner::connect(&options(&[server.url()]), Api::Completions, settings("deepconf-low", 8), None, &problem())
-        .await
-        .unwrap();
+    let runner = RemoteRunner::connect(
+        &options(&[server.url()]),
+        Api::Completions,
+        settings("deepconf-low", 8),
+        None,
+        &problem(),
+    )
+    .await
+    .unwrap();
     let solved = solve_with(&runner).await.unwrap();
     check(&solved, 8);
     assert_eq!(solved.answer.as_deref(), Some("7"));
     assert!(solved.records.iter().all(|r| r.arrays.token_ids == [0, 3]));
     let mean = (0..20).map(|i| 0.5 + f64::from(i)).sum::<f64>() / 20.0;
-    assert!(solved.records.iter().all(|r| (f64::from(r.arrays.confidence[0]) - mean).abs() < 1e-5));
+    assert!(
+        solved
+            .records
+            .iter()
+            .all(|r| (f64::from(r.arrays.confidence[0]) - mean).abs() < 1e-5)
+    );
 }
 
 #[tokio::test]
@@ -243,7 +278,10 @@ async fn reasoning_in_a_field_of_its_own_is_thinking() {
     let solved = solve(&server, settings("majority", 2)).await;
     assert_eq!(solved.answer.as_deref(), Some("7"));
     assert_eq!(solved.solution.as_deref(), Some("It is \\boxed{7}."));
-    assert_eq!(solved.records[0].text.as_deref(), Some("<think>is it \\boxed{5}?</think>It is \\boxed{7}."));
+    assert_eq!(
+        solved.records[0].text.as_deref(),
+        Some("<think>is it \\boxed{5}?</think>It is \\boxed{7}.")
+    );
 }
 
 proptest! {

@@ -29,9 +29,20 @@ async fn solve(server: &Server, run_folder: &Path, extra: &[&str]) -> Result<Vec
     let set = run_folder.with_extension("jsonl");
     std::fs::write(&set, "{\"id\": \"a\", \"question\": \"What is 3 + 4?\", \"answer\": \"7\"}\n{\"id\": \"b\", \"question\": \"And 4 + 3?\", \"answer\": \"7\"}\n").unwrap();
     let (url, set, folder) = (server.url(), set.display().to_string(), run_folder.display().to_string());
-    let mut args: Vec<String> = ["solve", "--backend", &url, "--data", &set, "--run", &folder, "--json", "--max-tokens", "100"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut args: Vec<String> = [
+        "solve",
+        "--backend",
+        &url,
+        "--data",
+        &set,
+        "--run",
+        &folder,
+        "--json",
+        "--max-tokens",
+        "100",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     args.extend(extra.iter().map(|e| (*e).to_owned()));
     let (code, out, err) = tokio::task::spawn_blocking(move || run(&args.iter().map(String::as_str).collect::<Vec<_>>(), true))
         .await
@@ -45,7 +56,10 @@ async fn solve(server: &Server, run_folder: &Path, extra: &[&str]) -> Result<Vec
 
 /// Every byte of a folder's files.
 fn everything(folder: &Path) -> Vec<u8> {
-    std::fs::read_dir(folder).unwrap().flat_map(|e| std::fs::read(e.unwrap().path()).unwrap()).collect()
+    std::fs::read_dir(folder)
+        .unwrap()
+        .flat_map(|e| std::fs::read(e.unwrap().path()).unwrap())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,14 +71,25 @@ async fn a_run_is_recorded_goes_on_and_is_replayed() {
     let first = solve(&server, &folder, &few).await.unwrap();
     assert_eq!(first.len(), 2);
     for line in &first {
-        assert_eq!((&line["answer"], &line["correct"], &line["model"]), (&"7".into(), &true.into(), &"m".into()));
+        assert_eq!(
+            (&line["answer"], &line["correct"], &line["model"]),
+            (&"7".into(), &true.into(), &"m".into())
+        );
         assert_eq!(line["machine"]["backends"][0]["url"], server.url());
     }
     assert_eq!(server.traces().len(), 12);
     let manifest = Manifest::read(&folder).unwrap().unwrap();
-    assert_eq!((&manifest.traces["source"], &manifest.traces["backend_model"]), (&"remote".into(), &"m".into()));
+    assert_eq!(
+        (&manifest.traces["source"], &manifest.traces["backend_model"]),
+        (&"remote".into(), &"m".into())
+    );
     assert_eq!(manifest.traces["confidence_k"], 20);
-    assert!(server.asked().iter().all(|a| a.authorization.as_deref() == Some(&format!("Bearer {SECRET}"))));
+    assert!(
+        server
+            .asked()
+            .iter()
+            .all(|a| a.authorization.as_deref() == Some(&format!("Bearer {SECRET}")))
+    );
     assert!(!everything(&folder).windows(SECRET.len()).any(|w| w == SECRET.as_bytes()));
 
     // decided before: nothing is asked again, and another address is no other run
@@ -75,7 +100,12 @@ async fn a_run_is_recorded_goes_on_and_is_replayed() {
     let more = solve(&other, &folder, &["--strategy", "majority", "--traces", "9"]).await.unwrap();
     assert_eq!(other.traces().len(), 6);
     assert_eq!(more[0]["traces"]["finished"], 9);
-    let sum = |line: &Value| ["warmup", "finished", "stopped", "cancelled", "truncated", "failed"].map(|f| line["tokens"][f].as_u64().unwrap()).iter().sum::<u64>();
+    let sum = |line: &Value| {
+        ["warmup", "finished", "stopped", "cancelled", "truncated", "failed"]
+            .map(|f| line["tokens"][f].as_u64().unwrap())
+            .iter()
+            .sum::<u64>()
+    };
     assert!(more.iter().all(|l| sum(l) == l["tokens"]["generated"].as_u64().unwrap()));
     // another model is another run
     let another = Server::new(|r| if r.path.ends_with("/models") { models("n") } else { well(r, 1) }).await;
@@ -87,7 +117,11 @@ async fn a_run_is_recorded_goes_on_and_is_replayed() {
     assert_eq!(code, 0, "{err}");
     let again: Vec<Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(again[0]["tokens"]["generated"], more[0]["tokens"]["generated"]);
-    assert!(again[0]["warnings"].to_string().contains("order in which they came"), "{}", again[0]["warnings"]);
+    assert!(
+        again[0]["warnings"].to_string().contains("order in which they came"),
+        "{}",
+        again[0]["warnings"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,12 +139,26 @@ async fn a_run_that_was_cut_off_goes_on_and_counts_every_token_once() {
         _ => well(r, 1),
     })
     .await;
-    let slow = ["--strategy", "majority", "--traces", "10", "--slots", "1", "--backend-retries", "1", "--limit", "1"];
+    let slow = [
+        "--strategy",
+        "majority",
+        "--traces",
+        "10",
+        "--slots",
+        "1",
+        "--backend-retries",
+        "1",
+        "--limit",
+        "1",
+    ];
     let error = solve(&server, &folder, &slow).await.unwrap_err();
     assert!(error.contains("500") && error.contains(&server.url()), "{error}");
     let lines = std::fs::read_to_string(folder.join("traces.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), 8, "what had ended is there");
-    let spent: u64 = lines.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["tokens"].as_u64().unwrap()).sum();
+    let spent: u64 = lines
+        .lines()
+        .map(|l| serde_json::from_str::<Value>(l).unwrap()["tokens"].as_u64().unwrap())
+        .sum();
 
     let back = Server::new(|r| well(r, 1)).await;
     let result = solve(&back, &folder, &slow).await.unwrap().remove(0);
@@ -123,7 +171,14 @@ async fn a_run_that_was_cut_off_goes_on_and_counts_every_token_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_an_engine_repeats_is_not_shown() {
-    let server = Server::new(|_| plain("401 Unauthorized", "", &format!("{{\"error\": {{\"message\": \"Incorrect API key provided: {SECRET}\"}}}}"))).await;
+    let server = Server::new(|_| {
+        plain(
+            "401 Unauthorized",
+            "",
+            &format!("{{\"error\": {{\"message\": \"Incorrect API key provided: {SECRET}\"}}}}"),
+        )
+    })
+    .await;
     let dir = tempfile::tempdir().unwrap();
     let error = solve(&server, &dir.path().join("run"), &[]).await.unwrap_err();
     assert!(error.contains("[key]") && error.contains("TTS_BACKEND_API_KEY"), "{error}");
@@ -171,7 +226,10 @@ fn flags_that_mean_nothing_there_are_refused() {
     assert!(code == 2 && err.contains("--dtype"), "{err}");
     let (code, _, err) = run(&["solve", "--backend-model", "m", "1+1"], false);
     assert!(code == 2 && err.contains("--backend"), "{err}");
-    let (code, _, err) = run(&["solve", "--backend", "http://127.0.0.1:1/v1", "--model", "org/name", "1+1"], false);
+    let (code, _, err) = run(
+        &["solve", "--backend", "http://127.0.0.1:1/v1", "--model", "org/name", "1+1"],
+        false,
+    );
     assert!(code == 2 && err.contains("--backend-model"), "{err}");
     let (code, _, err) = run(&["solve", "--backend", "nonsense", "1+1"], false);
     assert!(code == 2 && err.contains("`nonsense`"), "{err}");

@@ -22,16 +22,29 @@ fn spoilt(request: &Request<'_>, events: usize, wrong: &[Step]) -> Vec<Step> {
 #[tokio::test]
 async fn a_stream_that_breaks_fails_its_trace_and_the_next_takes_its_place() {
     let wrongs: [(&str, Vec<Step>); 5] = [
-        ("cut", vec![Step::Wait(Duration::from_millis(300)), Step::Cut]),
+        ("cut", vec![]),
         ("ended", vec![]),
-        ("no json", vec![Step::Send(b"data: {\"choices\": [\n\n".to_vec()), Step::Wait(Duration::from_secs(60))]),
+        (
+            "no json",
+            vec![
+                Step::Send(b"data: {\"choices\": [\n\n".to_vec()),
+                Step::Wait(Duration::from_secs(60)),
+            ],
+        ),
         ("error", vec![Step::Send(event(&json!({"error": {"message": "out of blocks"}})))]),
         ("done without a reason", vec![Step::Send(done())]),
     ];
     for (name, wrong) in wrongs {
         let server = Server::new(move |r| match question(r, 1.0) {
             // the second and the fifth request go wrong after the role and ten tokens
-            None if matches!(r.nth, 1 | 4) => spoilt(r, 11, &wrong),
+            None if matches!(r.nth, 1 | 4) => {
+                let mut steps = spoilt(r, 11, &wrong);
+                if name == "cut" {
+                    // more was announced
+                    steps[0] = Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n".to_vec());
+                }
+                steps
+            }
             _ => well(r, 1),
         })
         .await;
@@ -41,7 +54,11 @@ async fn a_stream_that_breaks_fails_its_trace_and_the_next_takes_its_place() {
         };
         let solved = solve(&server, one).await;
         let failed = ended(&solved, Finish::Failed);
-        assert_eq!(failed.iter().map(|r| (r.trace, r.tokens)).collect::<Vec<_>>(), [(1, 10), (4, 10)], "{name}");
+        assert_eq!(
+            failed.iter().map(|r| (r.trace, r.tokens)).collect::<Vec<_>>(),
+            [(1, 10), (4, 10)],
+            "{name}"
+        );
         assert!(failed.iter().all(|r| r.arrays.confidence.len() == 10), "{name}");
         assert_eq!((solved.traces.launched, solved.traces.fates.finished), (8, 6), "{name}");
         assert_eq!(solved.tokens.fates.failed, 20, "{name}");
@@ -59,7 +76,15 @@ async fn requests_that_brought_nothing_are_sent_again_for_the_same_trace() {
         ("500", plain("500 Internal Server Error", "", "{\"error\": \"no\"}")),
         ("503", plain("503 Service Unavailable", "retry-after: 0\r\n", "")),
         ("cut before the head", vec![Step::Cut]),
-        ("cut before a token", vec![head(), Step::Send(b": keep-alive\n\n".to_vec()), Step::Wait(Duration::from_millis(100)), Step::Cut]),
+        (
+            "cut before a token",
+            vec![
+                head(),
+                Step::Send(b": keep-alive\n\n".to_vec()),
+                Step::Wait(Duration::from_millis(100)),
+                Step::Cut,
+            ],
+        ),
         ("no json", vec![head(), Step::Send(b"data: <html>\n\n".to_vec())]),
     ];
     for (name, wrong) in wrongs {
@@ -76,7 +101,10 @@ async fn requests_that_brought_nothing_are_sent_again_for_the_same_trace() {
         assert_eq!((solved.traces.fates.finished, solved.traces.fates.failed), (4, 0), "{name}");
         let seeds: Vec<_> = server.traces().iter().map(|a| a.body["seed"].as_u64().unwrap()).collect();
         assert_eq!(seeds.len(), 6, "{name}");
-        assert!(seeds[0] == seeds[1] && seeds[3] == seeds[4], "{name}: the same trace is asked for again");
+        assert!(
+            seeds[0] == seeds[1] && seeds[3] == seeds[4],
+            "{name}: the same trace is asked for again"
+        );
         let sent: usize = [0, 2, 3, 5].iter().map(|i| Trace::of(seeds[*i]).words.len()).sum();
         assert_eq!(solved.tokens.generated, sent as u64, "{name}");
     }
@@ -85,7 +113,11 @@ async fn requests_that_brought_nothing_are_sent_again_for_the_same_trace() {
 #[tokio::test]
 async fn retry_after_is_honoured() {
     let server = Server::new(|r| match question(r, 1.0) {
-        None if r.nth == 0 => plain("429 Too Many Requests", "retry-after: 2\r\n", "{\"error\": {\"message\": \"slow down\"}}"),
+        None if r.nth == 0 => plain(
+            "429 Too Many Requests",
+            "retry-after: 2\r\n",
+            "{\"error\": {\"message\": \"slow down\"}}",
+        ),
         _ => well(r, 1),
     })
     .await;
@@ -101,7 +133,7 @@ async fn an_engine_that_falls_silent_is_given_up() {
         // comments keep a connection alive and are no tokens
         None if r.nth == 0 => {
             let mut steps = spoilt(r, 6, &[]);
-            for _ in 0..40 {
+            for _ in 0..300 {
                 steps.extend([Step::Wait(Duration::from_millis(100)), Step::Send(b": still here\n\n".to_vec())]);
             }
             steps
@@ -112,8 +144,8 @@ async fn an_engine_that_falls_silent_is_given_up() {
     .await;
     let options = RemoteOptions {
         patience: Patience {
-            first_token: Duration::from_secs(3),
-            idle: Duration::from_secs(1),
+            first_token: Duration::from_secs(8),
+            idle: Duration::from_secs(4),
             ..options(&[]).patience
         },
         ..options(&[server.url()])
@@ -131,10 +163,14 @@ async fn an_engine_that_falls_silent_is_given_up() {
 
 #[tokio::test]
 async fn an_engine_that_always_fails_ends_the_run_in_a_sentence() {
-    let server = Server::new(|r| question(r, 1.0).unwrap_or_else(|| plain("500 Internal Server Error", "", "{\"message\": \"no memory\"}"))).await;
+    let server =
+        Server::new(|r| question(r, 1.0).unwrap_or_else(|| plain("500 Internal Server Error", "", "{\"message\": \"no memory\"}"))).await;
     let runner = connect(&[server.url()], settings("majority", 4)).await.unwrap();
     let error = solve_with(&runner).await.unwrap_err().to_string();
-    assert!(error.contains(&server.url()) && error.contains("no memory") && error.contains("4 times"), "{error}");
+    assert!(
+        error.contains(&server.url()) && error.contains("no memory") && error.contains("4 times"),
+        "{error}"
+    );
     // one that breaks every stream has no votes to count
     let server = Server::new(|r| match question(r, 1.0) {
         None => spoilt(r, 4, &[]),
@@ -143,9 +179,13 @@ async fn an_engine_that_always_fails_ends_the_run_in_a_sentence() {
     .await;
     let runner = connect(&[server.url()], settings("majority", 4)).await.unwrap();
     let error = solve_with(&runner).await.unwrap_err().to_string();
-    assert!(error.contains("every trace failed") && error.contains("ended a stream without a word"), "{error}");
+    assert!(
+        error.contains("every trace failed") && error.contains("ended a stream without a word"),
+        "{error}"
+    );
     // a request that is refused is not sent again
-    let server = Server::new(|r| question(r, 1.0).unwrap_or_else(|| plain("400 Bad Request", "", "{\"error\": {\"message\": \"too long\"}}"))).await;
+    let server =
+        Server::new(|r| question(r, 1.0).unwrap_or_else(|| plain("400 Bad Request", "", "{\"error\": {\"message\": \"too long\"}}"))).await;
     let runner = connect(&[server.url()], settings("majority", 1)).await.unwrap();
     let error = solve_with(&runner).await.unwrap_err().to_string();
     assert!(error.contains("refuses a request") && error.contains("too long"), "{error}");

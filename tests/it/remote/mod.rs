@@ -103,8 +103,17 @@ fn check(solved: &Solved, slots: usize) {
         *count.entry(fate.to_owned()).or_default() += 1;
         *tokens.entry(fate.to_owned()).or_default() += record.tokens as u64 + record.unseen;
         unseen += record.unseen;
-        for array in [record.arrays.confidence.len(), record.arrays.logprobs.len(), record.arrays.token_ids.len()] {
-            assert!(array == 0 || array == record.tokens, "trace {}: {array} of {}", record.trace, record.tokens);
+        for array in [
+            record.arrays.confidence.len(),
+            record.arrays.logprobs.len(),
+            record.arrays.token_ids.len(),
+        ] {
+            assert!(
+                array == 0 || array == record.tokens,
+                "trace {}: {array} of {}",
+                record.trace,
+                record.tokens
+            );
         }
     }
     let books = serde_json::to_value(solved.traces.fates).unwrap();

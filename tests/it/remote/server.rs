@@ -193,9 +193,8 @@ async fn say(mut stream: TcpStream, steps: Vec<Step>) -> bool {
                 return false;
             }
             Step::Forever(bytes) => loop {
-                tokio::select! {
-                    sent = stream.write_all(&bytes) => if sent.is_err() { return true },
-                    _ = stream.read(&mut probe) => return true,
+                if stream.write_all(&bytes).await.is_err() {
+                    return true;
                 }
                 tokio::time::sleep(Duration::from_millis(1)).await;
             },
@@ -323,7 +322,10 @@ pub(super) fn question(request: &Request<'_>, raw: f64) -> Option<Vec<Step>> {
     token.finish = "length";
     let mut chunks = token.chunks(request.body, 1);
     for chunk in &mut chunks {
-        if let Some(list) = chunk.pointer_mut("/choices/0/logprobs/content/0/top_logprobs").and_then(Value::as_array_mut) {
+        if let Some(list) = chunk
+            .pointer_mut("/choices/0/logprobs/content/0/top_logprobs")
+            .and_then(Value::as_array_mut)
+        {
             for top in list {
                 top["logprob"] = json!(top["logprob"].as_f64().unwrap() * scale);
             }

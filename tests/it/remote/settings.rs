@@ -16,12 +16,17 @@ async fn refused(server: &Server, settings: Settings) -> String {
 }
 
 /// The engine, giving at most `n` log-probabilities.
-fn giving(n: usize) -> impl Fn(&Request<'_>) -> Vec<Step> + Send + Sync + 'static {
+fn giving(n: usize, in_stream: bool) -> impl Fn(&Request<'_>) -> Vec<Step> + Send + Sync + 'static {
     move |r| {
         let asked = r.body["top_logprobs"].as_u64().unwrap_or(0) as usize;
         if r.body["logprobs"] == true && asked > n {
             let text = format!("Requested sample logprobs of {asked}, which is greater than max allowed: {n}");
-            return plain("400 Bad Request", "", &json!({"error": {"message": text}}).to_string());
+            let error = json!({"error": {"message": text, "code": 400}});
+            // as vLLM does: the head is sent before the request is looked at
+            return match in_stream {
+                true => vec![head(), Step::Send(event(&error)), Step::Send(done())],
+                false => plain("400 Bad Request", "", &error.to_string()),
+            };
         }
         well(r, 1)
     }
@@ -29,24 +34,42 @@ fn giving(n: usize) -> impl Fn(&Request<'_>) -> Vec<Step> + Send + Sync + 'stati
 
 #[tokio::test]
 async fn too_few_log_probabilities_are_named_with_what_would_help() {
-    let server = Server::new(giving(5)).await;
+    let server = Server::new(giving(5, false)).await;
     let error = refused(&server, settings("deepconf-low", 8)).await;
-    for part in ["deepconf-low", &server.url(), "5 log-probabilities", "--max-logprobs 20", "--confidence-k 5"] {
+    for part in [
+        "deepconf-low",
+        &server.url(),
+        "5 log-probabilities",
+        "--max-logprobs 20",
+        "--confidence-k 5",
+    ] {
         assert!(error.contains(part), "{part}: {error}");
     }
     // others work, and confidence over five is to be had
     let solved = solve(&server, settings("majority", 3)).await;
     assert_eq!(solved.traces.fates.finished, 3);
-    assert!(solved.records.iter().all(|r| r.arrays.confidence.is_empty() && r.arrays.logprobs.len() == r.tokens));
+    assert!(
+        solved
+            .records
+            .iter()
+            .all(|r| r.arrays.confidence.is_empty() && r.arrays.logprobs.len() == r.tokens)
+    );
     let five = RemoteOptions {
         confidence_k: 5,
         ..options(&[server.url()])
     };
-    let runner = RemoteRunner::connect(&five, Api::Chat, settings("deepconf-low", 8), None, &problem()).await.unwrap();
+    let runner = RemoteRunner::connect(&five, Api::Chat, settings("deepconf-low", 8), None, &problem())
+        .await
+        .unwrap();
     let solved = solve_with(&runner).await.unwrap();
     check(&solved, 8);
     assert!(solved.records.iter().all(|r| r.arrays.confidence.len() == r.tokens));
     assert_eq!(runner.traces()["confidence_k"], 5);
+    // an engine that refuses within a stream, and gives as many as are needed
+    let server = Server::new(giving(20, true)).await;
+    let solved = solve(&server, settings("deepconf-low", 8)).await;
+    assert!(solved.records.iter().all(|r| r.arrays.confidence.len() == r.tokens));
+    assert!(server.traces().iter().all(|a| a.body["top_logprobs"] == 20));
 }
 
 #[tokio::test]
@@ -67,8 +90,9 @@ async fn processed_log_probabilities_are_told_from_raw_ones() {
 async fn an_engine_without_log_probabilities_still_solves() {
     // neither those nor ids: a token for every piece of text, and the engine's own count at the end
     let server = Server::new(|r| {
-        if ["logprobs", "return_token_ids"].iter().any(|f| r.body.get(f).is_some()) {
-            return plain("422 Unprocessable Entity", "", "{\"detail\": \"extra inputs are not permitted\"}");
+        if let Some(field) = ["logprobs", "return_token_ids"].iter().find(|f| r.body.get(**f).is_some()) {
+            let text = format!("{field}: extra inputs are not permitted");
+            return plain("422 Unprocessable Entity", "", &json!({"detail": text}).to_string());
         }
         well(r, 3)
     })
@@ -80,7 +104,11 @@ async fn an_engine_without_log_probabilities_still_solves() {
     assert!(solved.tokens.unseen > 0 && solved.tokens.generated <= all as u64);
     assert_eq!(solved.answer.as_deref(), Some("7"));
     let asked = server.traces();
-    assert!(asked.iter().all(|a| a.body.get("return_token_ids").is_none() && a.body["seed"].is_u64()));
+    assert!(
+        asked
+            .iter()
+            .all(|a| a.body.get("return_token_ids").is_none() && a.body["seed"].is_u64())
+    );
 }
 
 #[tokio::test]
@@ -101,11 +129,21 @@ async fn what_the_user_asked_for_is_sent_or_refused() {
     solve(&server, chosen.clone()).await;
     for asked in server.traces() {
         let b = &asked.body;
-        assert_eq!((&b["temperature"], &b["top_p"], &b["top_k"], &b["min_p"]), (&json!(0.6), &json!(0.9), &json!(7), &json!(0.01)));
-        assert_eq!((&b["repetition_penalty"], &b["messages"][0]["content"]), (&json!(1.1), &json!("Be brief.")));
+        assert_eq!(
+            (&b["temperature"], &b["top_p"], &b["top_k"], &b["min_p"]),
+            (&json!(0.6), &json!(0.9), &json!(7), &json!(0.01))
+        );
+        assert_eq!(
+            (&b["repetition_penalty"], &b["messages"][0]["content"]),
+            (&json!(1.1), &json!("Be brief."))
+        );
     }
     let strict = Server::new(|r| match r.body.get("top_k") {
-        Some(_) => plain("400 Bad Request", "", "{\"error\": {\"message\": \"Unrecognized request argument supplied: top_k\"}}"),
+        Some(_) => plain(
+            "400 Bad Request",
+            "",
+            "{\"error\": {\"message\": \"Unrecognized request argument supplied: top_k\"}}",
+        ),
         None => well(r, 1),
     })
     .await;
@@ -115,7 +153,8 @@ async fn what_the_user_asked_for_is_sent_or_refused() {
         thinking_budget: Some(10),
         ..settings("majority", 2)
     };
-    assert!(refused(&server, forced).await.contains("--thinking-budget"));
+    let unasked = Server::new(|r| well(r, 1)).await;
+    assert!(refused(&unasked, forced).await.contains("--thinking-budget"));
 }
 
 #[tokio::test]
@@ -131,10 +170,15 @@ async fn models_are_found_or_asked_for_by_name() {
         model: Some(name.to_owned()),
         ..options(&[server.url()])
     };
-    let runner = RemoteRunner::connect(&named("b"), Api::Chat, settings("majority", 1), None, &problem()).await.unwrap();
+    let runner = RemoteRunner::connect(&named("b"), Api::Chat, settings("majority", 1), None, &problem())
+        .await
+        .unwrap();
     solve_with(&runner).await.unwrap();
     assert_eq!(server.traces()[0].body["model"], "b");
-    let error = RemoteRunner::connect(&named("c"), Api::Chat, settings("majority", 1), None, &problem()).await.err().unwrap();
+    let error = RemoteRunner::connect(&named("c"), Api::Chat, settings("majority", 1), None, &problem())
+        .await
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("no model `c`; it has a, b"), "{error}");
     // an engine without a list
     let bare = Server::new(|r| match r.path.ends_with("/models") {

@@ -18,7 +18,9 @@ async fn traces_go_where_there_is_room_and_never_more_than_allowed() {
         in_flight: 3,
         ..options(&servers.each_ref().map(Server::url))
     };
-    let runner = RemoteRunner::connect(&options, Api::Chat, settings("majority", 40), None, &problem()).await.unwrap();
+    let runner = RemoteRunner::connect(&options, Api::Chat, settings("majority", 40), None, &problem())
+        .await
+        .unwrap();
     let solved = solve_with(&runner).await.unwrap();
     check(&solved, 40);
     assert_eq!(solved.traces.fates.finished, 40);
@@ -50,7 +52,9 @@ async fn an_engine_that_dies_costs_its_traces_and_nothing_else() {
         in_flight: 4,
         ..options(&[dying.url(), other.url()])
     };
-    let runner = RemoteRunner::connect(&options, Api::Chat, settings("majority", 30), None, &problem()).await.unwrap();
+    let runner = RemoteRunner::connect(&options, Api::Chat, settings("majority", 30), None, &problem())
+        .await
+        .unwrap();
     let kill = async {
         begun.notified().await;
         // until the other one has done everything that it can
@@ -64,7 +68,11 @@ async fn an_engine_that_dies_costs_its_traces_and_nothing_else() {
     assert_eq!(failed.len(), 4);
     assert!(failed.iter().all(|r| r.tokens == 7), "what came before it died is counted");
     assert_eq!(solved.traces.fates.finished, 26);
-    let sent: usize = other.traces().iter().map(|a| Trace::of(a.body["seed"].as_u64().unwrap()).words.len()).sum();
+    let sent: usize = other
+        .traces()
+        .iter()
+        .map(|a| Trace::of(a.body["seed"].as_u64().unwrap()).words.len())
+        .sum();
     assert_eq!(solved.tokens.generated, sent as u64 + 28);
     assert_eq!(solved.answer.as_deref(), Some("7"));
 }
@@ -78,12 +86,29 @@ async fn an_engine_that_is_not_there_is_left_out_and_several_models_are_not_mixe
     until(|| std::net::TcpStream::connect(gone.address).is_err(), "the port is closed").await;
     let runner = connect(&urls, settings("majority", 3)).await.unwrap();
     let notices: Vec<_> = runner.remote().notices().collect();
-    assert!(notices[0].contains(&gone.url()) && notices[0].contains("cannot be reached"), "{notices:?}");
+    assert!(
+        notices[0].contains(&gone.url()) && notices[0].contains("cannot be reached"),
+        "{notices:?}"
+    );
     assert_eq!(solve_with(&runner).await.unwrap().traces.fates.finished, 3);
     let error = connect(&[gone.url()], settings("majority", 3)).await.err().unwrap().to_string();
     assert!(error.contains(&gone.url()) && error.contains("cannot be reached"), "{error}");
 
-    let other = Server::new(|r| if r.path.ends_with("/models") { models("another") } else { well(r, 1) }).await;
-    let error = connect(&[here.url(), other.url()], settings("majority", 3)).await.err().unwrap().to_string();
-    assert!(error.contains("`m`") && error.contains("`another`") && error.contains("--backend-model"), "{error}");
+    let other = Server::new(|r| {
+        if r.path.ends_with("/models") {
+            models("another")
+        } else {
+            well(r, 1)
+        }
+    })
+    .await;
+    let error = connect(&[here.url(), other.url()], settings("majority", 3))
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("`m`") && error.contains("`another`") && error.contains("--backend-model"),
+        "{error}"
+    );
 }
