@@ -107,17 +107,18 @@ class Bench:
         self.engines.append(Engine(name, command, port, self.work / f"{name}-{port}.log", env))
         return self.engines[-1]
 
-    def vllm(self, port, extra=()):
+    def vllm(self, port, cores="0-1"):
         command = [self.args.vllm, "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.folder), "--served-model-name", "bundled", "--dtype", "float32",
-                   "--host", "127.0.0.1", "--port", str(port), "--max-logprobs", "21", *extra]
-        env = {"VLLM_CPU_OMP_THREADS_BIND": "0-1", "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+                   "--host", "127.0.0.1", "--port", str(port), "--max-logprobs", "21"]
+        env = {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
         return self.start("vllm", command, port, env)
 
     def gguf(self):
         path = self.work / "gguf" / "bundled-f32.gguf"
         path.parent.mkdir()
-        # the scale of a tied model's logits is not in the file
-        shutil.copy(MODEL / "config.json", path.parent)
+        # the scale of a tied model's logits is not in the file, and a tokenizer without merges is none to tts
+        for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "tts.json"]:
+            shutil.copy(MODEL / name, path.parent)
         subprocess.run([self.args.vllm, "-c", CONVERT, self.args.llama_source, str(self.folder), str(path), "f32"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return path
 
@@ -195,21 +196,27 @@ class Bench:
     def run(self):
         here = ["--model", str(self.folder), "--dtype", "f32"]
         head = "| greedy, tts `--dtype f32` beside | same ids | end sent too | tokens compared | largest difference of a confidence |\n|---|---|---|---|---|"
-        if self.args.vllm:
-            engines = [self.vllm(port) for port in (self.args.port, self.args.port + 1)]
+        parts = self.args.only.split(",")
+        if self.args.vllm and set(parts) & {"greedy", "strategies"}:
+            engine = self.vllm(self.args.port).wait(300)
+            there = ["--backend", engine.url, "--model", str(self.folder)]
+            if "greedy" in parts:
+                print(head)
+                self.greedy("vLLM f32, chat", here, there)
+                self.greedy("vLLM f32, completions", here, [*there, "--backend-api", "completions"])
+            if "strategies" in parts:
+                print(f"\n| {self.args.limit} problems, {self.args.traces} traces | in process | tokens | time | vLLM | tokens | time |\n|---|---|---|---|---|---|---|")
+                self.strategies(here, there)
+            engine.kill()
+        if self.args.vllm and "killed" in parts:
+            # threads of two servers on the same cores would wait for each other
+            engines = [self.vllm(self.args.port + i, str(i)) for i in range(2)]
             for engine in engines:
                 engine.wait(300)
-            there = ["--backend", engines[0].url, "--model", str(self.folder)]
-            print(head)
-            self.greedy("vLLM f32, chat", here, there)
-            self.greedy("vLLM f32, completions", here, [*there, "--backend-api", "completions"])
-            print(f"\n| {self.args.limit} problems, {self.args.traces} traces | in process | tokens | time | vLLM | tokens | time |\n|---|---|---|---|---|---|---|")
-            self.strategies(here, there)
             print("\n| two vLLM servers | traces | broken | sent again |\n|---|---|---|---|")
             self.killed(engines)
-            for engine in engines:
-                engine.kill()
-        if self.args.vllm and self.args.llama and self.args.llama_source:
+            engines[0].kill()
+        if self.args.vllm and self.args.llama and self.args.llama_source and "llama" in parts:
             print("\n" + head)
             path = self.gguf()
             for i, (name, file, words) in enumerate([("f32", path, ["--dtype", "f32"]), ("Q8_0", self.quantised(path), [])]):
@@ -232,7 +239,10 @@ def main():
     parser.add_argument("--limit", type=int, default=60, help="problems of the others")
     parser.add_argument("--traces", type=int, default=16)
     parser.add_argument("--port", type=int, default=18200)
+    parser.add_argument("--only", default="greedy,strategies,killed,llama", help="parts, of greedy,strategies,killed,llama")
     args = parser.parse_args()
+    # engines are ended however this ends
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="tts-remote-") as work:
         bench = Bench(args, Path(work))
         try:

@@ -385,6 +385,7 @@ mod tests {
             phase: Phase::Warmup,
             finish: Finish::LowConfidence,
             tokens: 3,
+            unseen: 3,
             text: Some("a\u{0}b\r\n\u{1F600}".into()),
             answer: Some("042".into()),
             answer_key: Some("42".into()),
