@@ -221,7 +221,7 @@ class Bench:
             path = self.gguf()
             for i, (name, file, words) in enumerate([("f32", path, ["--dtype", "f32"]), ("Q8_0", self.quantised(path), [])]):
                 server = Path(self.args.llama) / "bin" / "llama-server"
-                command = [server, "-m", str(file), "--host", "127.0.0.1", "--port", str(self.args.port + 2 + i), "-np", "16", "-c", "32768", "-t", "2", "-ctk", "f32", "-ctv", "f32", "--alias", "bundled"]
+                command = [server, "-m", str(file), "--host", "127.0.0.1", "--port", str(self.args.port + 2 + i), "-np", "16", "-c", "32768", "-t", "2", "-ctk", "f32", "-ctv", "f32", "-fa", "off", "--alias", "bundled"]
                 engine = self.start("llama", [str(c) for c in command], self.args.port + 2 + i).wait(120)
                 there = ["--backend", engine.url, "--model", str(self.folder)]
                 self.greedy(f"llama-server {name}, chat", ["--model", str(file), *words], there)
