@@ -113,6 +113,12 @@ class Bench:
         env = {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
         return self.start("vllm", command, port, env)
 
+    def llama(self, file, port, threads=2):
+        # flash attention rounds to 16 bits
+        exact = ["-ctk", "f32", "-ctv", "f32", "-fa", "off"]
+        command = [Path(self.args.llama) / "bin" / "llama-server", "-m", file, "--host", "127.0.0.1", "--port", port, "-np", 16, "-c", 32768, "-t", threads, *exact, "--alias", "bundled"]
+        return self.start("llama", [str(c) for c in command], port)
+
     def gguf(self):
         path = self.work / "gguf" / "bundled-f32.gguf"
         path.parent.mkdir()
@@ -212,21 +218,25 @@ class Bench:
             # threads of two servers on the same cores would wait for each other
             engines = [self.vllm(self.args.port + i, str(i)) for i in range(2)]
             for engine in engines:
-                engine.wait(300)
+                engine.wait(600)
             print("\n| two vLLM servers | traces | broken | sent again |\n|---|---|---|---|")
             self.killed(engines)
             engines[0].kill()
-        if self.args.vllm and self.args.llama and self.args.llama_source and "llama" in parts:
-            print("\n" + head)
+        if self.args.vllm and self.args.llama and self.args.llama_source and set(parts) & {"llama", "llama-killed"}:
             path = self.gguf()
-            for i, (name, file, words) in enumerate([("f32", path, ["--dtype", "f32"]), ("Q8_0", self.quantised(path), [])]):
-                server = Path(self.args.llama) / "bin" / "llama-server"
-                command = [server, "-m", str(file), "--host", "127.0.0.1", "--port", str(self.args.port + 2 + i), "-np", "16", "-c", "32768", "-t", "2", "-ctk", "f32", "-ctv", "f32", "-fa", "off", "--alias", "bundled"]
-                engine = self.start("llama", [str(c) for c in command], self.args.port + 2 + i).wait(120)
-                there = ["--backend", engine.url, "--model", str(self.folder)]
-                self.greedy(f"llama-server {name}, chat", ["--model", str(file), *words], there)
-                self.greedy(f"llama-server {name}, completions", ["--model", str(file), *words], [*there, "--backend-api", "completions"])
-                engine.kill()
+            if "llama" in parts:
+                print("\n" + head)
+                for name, file, words in [("f32", path, ["--dtype", "f32"]), ("Q8_0", self.quantised(path), [])]:
+                    engine = self.llama(file, self.args.port + 2).wait(120)
+                    there = ["--backend", engine.url, "--model", str(self.folder)]
+                    self.greedy(f"llama-server {name}, chat", ["--model", str(file), *words], there)
+                    self.greedy(f"llama-server {name}, completions", ["--model", str(file), *words], [*there, "--backend-api", "completions"])
+                    engine.kill()
+            if "llama-killed" in parts:
+                engines = [self.llama(path, self.args.port + 3 + i, 1).wait(120) for i in range(2)]
+                print("\n| two llama-servers | traces | broken | sent again |\n|---|---|---|---|")
+                self.killed(engines)
+                engines[0].kill()
 
 
 def main():
@@ -239,7 +249,7 @@ def main():
     parser.add_argument("--limit", type=int, default=60, help="problems of the others")
     parser.add_argument("--traces", type=int, default=16)
     parser.add_argument("--port", type=int, default=18200)
-    parser.add_argument("--only", default="greedy,strategies,killed,llama", help="parts, of greedy,strategies,killed,llama")
+    parser.add_argument("--only", default="greedy,strategies,killed,llama,llama-killed", help="some of these parts")
     args = parser.parse_args()
     # engines are ended however this ends
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

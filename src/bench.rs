@@ -167,7 +167,7 @@ fn once(session: &mut Session, work: &Workload) -> Result<Times, BrokenLogits> {
             held: Arc::new([]),
             stream: Stream::new(0, "bench", i as u32),
         };
-        (&[][..], manner)
+        (&[][..], manner, None)
     });
     let mut lanes = session.lanes(&prefix, wanted);
     step(session, &mut lanes)?;

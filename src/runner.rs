@@ -21,6 +21,7 @@ use crate::backend::{Backend, Event, InProcess, InProcessOptions, Job};
 use crate::engine::memory::Plan;
 use crate::engine::sampler::Sampling;
 use crate::engine::scheduler::RecordSink;
+use crate::engine::snapshots::Snapshots;
 use crate::error::Error;
 use crate::loaded::Loaded;
 use crate::model::kernels::Tier;
@@ -110,8 +111,8 @@ pub struct Watch {
     pub events: Option<broadcast::Sender<Event>>,
     /// Where ended traces go as they end.
     pub records: Option<RecordSink>,
-    /// How often traces in flight go there too.
-    pub checkpoint: Option<Duration>,
+    /// Traces in flight go there too, and their states to files.
+    pub checkpoint: Option<Snapshots>,
     /// Traces of an earlier run of the same settings.
     pub recorded: Vec<Arc<TraceRecord>>,
     /// What came from outside then.

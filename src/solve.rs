@@ -145,7 +145,7 @@ pub struct Problem {
     bounds: Bounds,
     /// ascending trace index; the first `slots` of them are live
     rows: Vec<Row>,
-    /// records by trace index, for rows that were generated before
+    /// records by trace index, for rows that were generated before and are not launched yet
     recorded: std::collections::BTreeMap<TraceId, Arc<TraceRecord>>,
     next_trace: TraceId,
     slots_at_first: usize,
@@ -189,7 +189,7 @@ pub struct Decided {
     pub unseen: u64,
     /// Text after the end of thinking of the winning trace.
     pub solution: Option<String>,
-    /// blake3 of every trace's token ids, in trace order; `None` where the record holds none.
+    /// blake3 over every trace's index, length and blake3 of its token ids, in trace order; `None` where the record holds none.
     pub digest: Option<String>,
     /// Ticks that the problem took: the length of its critical path in tokens.
     pub ticks: u64,
@@ -551,7 +551,7 @@ impl Problem {
         while self.rows.len() < self.bounds.slots && (self.next_trace as usize) < self.target {
             let trace = self.next_trace;
             self.rows
-                .push(Row::new(trace, &self.rules, self.recorded.get(&trace).cloned(), self.ticks));
+                .push(Row::new(trace, &self.rules, self.recorded.remove(&trace), self.ticks));
             self.next_trace += 1;
         }
         if self.rows.is_empty() {

@@ -42,6 +42,7 @@ pub use decide::Plan;
 pub use files::{Decided, Header, Line, Pool, Source};
 pub use folder::{Folder, Results, SweepError};
 pub use run::{RunError, run};
+pub(crate) use summary::{LEVEL, SEED, against, each, paired, rights, share_of_tokens, tokens_per_right};
 pub use summary::{Row, summary};
 
 /// The layout that this version writes.

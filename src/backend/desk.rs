@@ -16,7 +16,6 @@ const PROGRESS: Duration = Duration::from_millis(100);
 pub(crate) struct Desk {
     events: Option<broadcast::Sender<Event>>,
     sink: Option<RecordSink>,
-    checkpoint: Option<Duration>,
     records: Vec<TraceRecord>,
     told: Instant,
     /// when traces in flight were last written
@@ -33,11 +32,10 @@ pub(crate) struct Ran {
 }
 
 impl Desk {
-    pub(crate) fn new(events: Option<broadcast::Sender<Event>>, sink: Option<RecordSink>, checkpoint: Option<Duration>) -> Self {
+    pub(crate) fn new(events: Option<broadcast::Sender<Event>>, sink: Option<RecordSink>) -> Self {
         Self {
             events,
             sink,
-            checkpoint,
             records: Vec::new(),
             told: Instant::now(),
             kept: Instant::now(),
@@ -64,10 +62,10 @@ impl Desk {
         }
     }
 
-    /// Moves ended traces to the records and the journal, and writes those in flight if it is time.
-    pub(crate) fn keep(&mut self, problem: &mut Problem, mut ended: impl FnMut(&TraceRecord)) -> Result<(), RunError> {
-        for record in problem.take_ended() {
-            ended(&record);
+    /// Moves ended traces to the records and the journal; `ended` is given the problem's name and each of them.
+    pub(crate) fn keep(&mut self, problem: &mut Problem, mut ended: impl FnMut(&str, &TraceRecord)) -> Result<(), RunError> {
+        for mut record in problem.take_ended() {
+            ended(problem.id(), &record);
             self.tell(|| Event::TraceEnded {
                 problem: record.problem_id.clone(),
                 trace: record.trace,
@@ -75,20 +73,36 @@ impl Desk {
                 tokens: record.tokens,
                 answer: record.answer.clone(),
             });
-            if record.fresh
-                && let Some(sink) = &mut self.sink
-            {
-                sink(&record).map_err(RunError::Journal)?;
+            if let Some(sink) = &mut self.sink {
+                if record.fresh {
+                    sink(&record).map_err(RunError::Journal)?;
+                }
+                record.let_go();
             }
             self.records.push(record);
         }
-        let due = |every| !problem.is_over() && self.kept.elapsed() >= every;
-        if self.checkpoint.is_some_and(due) {
-            self.kept = Instant::now();
-            if let Some(sink) = &mut self.sink {
-                problem.snapshot().try_for_each(|record| sink(&record)).map_err(RunError::Journal)?;
-            }
+        Ok(())
+    }
+
+    /// Writes the traces in flight, if so much time has passed; `state` keeps what else there is of each.
+    pub(crate) fn checkpoint(
+        &mut self,
+        problem: &Problem,
+        every: Duration,
+        mut state: impl FnMut(&str, &TraceRecord) -> Result<(), String>,
+    ) -> Result<(), RunError> {
+        if problem.is_over() || self.kept.elapsed() < every {
+            return Ok(());
         }
+        let Some(sink) = &mut self.sink else { return Ok(()) };
+        for record in problem.snapshot() {
+            // the tokens first: a state is of no use without them
+            sink(&record)
+                .and_then(|()| state(problem.id(), &record))
+                .map_err(RunError::Journal)?;
+        }
+        // the time between two is that of work
+        self.kept = Instant::now();
         Ok(())
     }
 

@@ -107,11 +107,7 @@ impl Drop for Guard {
 #[async_trait]
 impl Backend for InProcess {
     fn offers(&self) -> Needs {
-        Needs {
-            confidence: true,
-            logprob: true,
-            self_certainty: true,
-        }
+        Needs::ALL
     }
 
     async fn run(&self, job: Job) -> Result<Outcome, RunError> {

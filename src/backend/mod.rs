@@ -92,7 +92,7 @@ pub struct Outcome {
     pub problem_id: String,
     /// The decision.
     pub decided: Decided,
-    /// Every trace, in order of ending.
+    /// Every trace, in order of ending; without arrays where these went to a sink.
     pub records: Vec<TraceRecord>,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
@@ -183,10 +183,10 @@ pub struct Job {
     pub interrupt: tokio_util::sync::CancellationToken,
     /// Progress.
     pub events: Option<broadcast::Sender<Event>>,
-    /// Where ended traces go.
+    /// Where ended traces go; their arrays and texts are not held here from then on.
     pub records: Option<crate::engine::scheduler::RecordSink>,
-    /// How often traces in flight go there too, so that a killed run goes on in the middle of them.
-    pub checkpoint: Option<std::time::Duration>,
+    /// Traces in flight go there too, and their states to files, so that a killed run goes on in the middle of them.
+    pub checkpoint: Option<crate::engine::snapshots::Snapshots>,
 }
 
 /// Refuses a strategy that reads what the backend does not offer, before a token is spent.

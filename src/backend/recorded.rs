@@ -286,7 +286,7 @@ impl Recorded {
             let mut solution = None;
             let mut take = |record: &TraceRecord| {
                 if let (Some(digest), Some(tokens)) = (&mut digest, read.get(&number)) {
-                    digest.add(number, &record.arrays.token_ids[..*tokens]);
+                    digest.add(number, *tokens, &Digest::of(&record.arrays.token_ids[..*tokens]));
                 }
                 if winner == Some(number) {
                     solution = record.text.as_deref().map(|text| after_thinking(text).to_owned());
@@ -388,11 +388,7 @@ fn unreadable(error: RunFolderError) -> RunError {
 #[async_trait]
 impl Backend for Recorded {
     fn offers(&self) -> Needs {
-        Needs {
-            confidence: true,
-            logprob: true,
-            self_certainty: true,
-        }
+        Needs::ALL
     }
 
     /// Prompt, sampling and seed are the recording's; a replay is over before it could be interrupted.

@@ -44,7 +44,7 @@ const PUBLISHED: [(&str, &str); 8] = [
 pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let (columns, rows): (&[&'static str], _) = match args.what {
         What::Models => (&["name", "parameters", "where"], models()?),
-        What::Tasks => (&["name", "problems", "data", "description"], tasks()?),
+        What::Tasks => (&["name", "problems", "data", "checked", "description"], tasks()?),
         What::Strategies => (&["name", "what it does", "settings"], strategies()?),
     };
     if printer.json() {
@@ -118,7 +118,14 @@ fn tasks() -> anyhow::Result<Vec<Value>> {
         .map(|name| {
             let task = Task::named(name)?;
             let data = task.data.hub.or(task.data.file).unwrap_or_else(|| "in the program".to_owned());
-            Ok(json!({"name": task.name, "problems": task.count, "data": data, "description": task.description}))
+            // a copy is noticed that is not what it was; where no task says what that is, the hub's own sums must do
+            let checked = match (&task.data.bundled, &task.data.sha256, &task.data.answers) {
+                (Some(_), ..) => "is the program's",
+                (_, Some(_), _) => "file",
+                (_, _, Some(_)) => "answers",
+                _ => "download",
+            };
+            Ok(json!({"name": task.name, "problems": task.count, "data": data, "checked": checked, "description": task.description}))
         })
         .collect()
 }

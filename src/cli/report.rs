@@ -1,12 +1,12 @@
 //! `tts report`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::Args;
 use tabled::builder::Builder;
-use tts::report::{Report, ReportOptions, Table, TableKind, Theme};
+use tts::report::{PLOTS, RESULTS, Report, ReportOptions, Table, TableKind, Theme};
 
 use super::ExitStatus;
 use super::printer::Printer;
@@ -18,14 +18,14 @@ pub(crate) struct ReportArgs {
     /// A run folder, a .jsonl file of traces, or a sweep's folder
     #[arg(value_name = "RUN|SWEEP")]
     path: PathBuf,
-    /// Writes one page with everything in it, for a browser
+    /// Writes one page with everything in it, for a browser: also every problem's traces, as far as 16 MiB go
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Writes every plot as SVG and PNG into this folder
+    /// Where every plot is written as SVG and PNG [default: plots/ in the folder, where results.json is written too]
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
     /// Whether PNG files are light or dark (SVG files are both)
-    #[arg(long, value_name = "light|dark", default_value = "light", hide_default_value = true, requires = "plots", value_parser = theme)]
+    #[arg(long, value_name = "light|dark", default_value = "light", hide_default_value = true, value_parser = theme)]
     theme: Theme,
     /// The problem whose traces are shown over time [default: the one that shows most]
     #[arg(long, value_name = "ID")]
@@ -71,15 +71,29 @@ pub(crate) fn run(args: &ReportArgs, printer: &Printer) -> anyhow::Result<ExitSt
     };
     let options = ReportOptions {
         problem: args.problem.clone(),
+        every_problem: args.html.is_some(),
         gold,
     };
     let report = Report::open(&args.path, &options)?;
     if let Some(file) = &args.html {
-        write(file, report.html().as_bytes())?;
+        std::fs::write(file, report.html()).map_err(|e| anyhow!("{} cannot be written: {e}", file.display()))?;
         printer.note(&format!("wrote {}", file.display()));
     }
     if let Some(dir) = &args.plots {
-        plots(&report, dir, args.theme, printer)?;
+        for name in report.write_plots(dir, args.theme)? {
+            printer.warn(&format!("{name} is too large for a PNG file; its SVG file is there"));
+        }
+        printer.note(&format!("wrote {} plots to {}", report.plots().len(), dir.display()));
+    }
+    if args.path.is_dir() {
+        let kept = report.write_results(&args.path.join(RESULTS)).and_then(|()| match args.plots {
+            Some(_) => Ok(()),
+            None => report.write_plots(&args.path.join(PLOTS), args.theme).map(drop),
+        });
+        // a folder that only may be read can be reported on
+        if let Err(error) = kept {
+            printer.warn(&error.to_string());
+        }
     }
     if printer.json() {
         printer.object(&report)?;
@@ -91,24 +105,6 @@ pub(crate) fn run(args: &ReportArgs, printer: &Printer) -> anyhow::Result<ExitSt
         read(&report, printer)?;
     }
     Ok(ExitStatus::Done)
-}
-
-fn plots(report: &Report, dir: &Path, theme: Theme, printer: &Printer) -> anyhow::Result<()> {
-    std::fs::create_dir_all(dir).map_err(|e| anyhow!("--plots {} cannot be made: {e}", dir.display()))?;
-    let plots = report.plots();
-    for plot in &plots {
-        write(&dir.join(format!("{}.svg", plot.name)), plot.svg().as_bytes())?;
-        match plot.png(theme) {
-            Some(png) => write(&dir.join(format!("{}.png", plot.name)), &png)?,
-            None => printer.warn(&format!("{} is too large for a PNG file; its SVG file is there", plot.name)),
-        }
-    }
-    printer.note(&format!("wrote {} plots to {}", plots.len(), dir.display()));
-    Ok(())
-}
-
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    std::fs::write(path, bytes).map_err(|e| anyhow!("{} cannot be written: {e}", path.display()))
 }
 
 /// Tables for a terminal.

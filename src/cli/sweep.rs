@@ -64,7 +64,7 @@ pub(crate) struct SweepArgs {
     /// Takes confidence over the K most likely ids instead of 20; the recording must hold them (--record-top-k)
     #[arg(long, value_name = "K")]
     confidence_k: Option<usize>,
-    /// While traces are generated, also records those in flight, every so many minutes
+    /// While traces are generated, also records those in flight, every so many minutes, tokens and states; a killed run goes on in the middle of them
     #[arg(long, value_name = "MINUTES", conflicts_with = "replay", value_parser = number::parse_minutes)]
     checkpoint: Option<Duration>,
     #[command(flatten)]
@@ -206,7 +206,7 @@ fn notes(pool: &Pool, plan: &Plan, problems: &[&PoolProblem]) -> Vec<String> {
     if fewest < most {
         let few = problems.iter().filter(|p| p.complete < most).count();
         notes.push(format!(
-            "{} of {} hold fewer than {most} complete traces (the fewest {fewest}): there the budget is what they hold",
+            "in {} of {} there are fewer than {most} complete traces (the fewest {fewest}): the budget is then what there is",
             count(few as u64),
             plural(problems.len() as u64, "problem")
         ));
@@ -214,7 +214,7 @@ fn notes(pool: &Pool, plan: &Plan, problems: &[&PoolProblem]) -> Vec<String> {
     let cut: usize = problems.iter().map(|p| p.traces - p.complete).sum();
     if cut > 0 {
         notes.push(format!(
-            "{} that the recorded run itself had stopped or cancelled are left out: what they would have said is not known",
+            "left out: {} that the recorded run itself had stopped or cancelled; what they would have said is not known",
             plural(cut as u64, "trace")
         ));
     }
@@ -453,9 +453,10 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
          majority at the same budget and over the same draws: difference in points with its interval over problems; span: tokens one after the other",
     );
     printer.note(&format!(
-        "{} in {}",
+        "{} in {}; tts report {} draws them",
         plural(rows.len() as u64, "row"),
-        dir.join("sweep.jsonl").display()
+        dir.join("sweep.jsonl").display(),
+        dir.display()
     ));
     Ok(())
 }

@@ -4,3 +4,4 @@ pub mod memory;
 pub mod sampler;
 pub mod scheduler;
 pub mod session;
+pub mod snapshots;

@@ -1,5 +1,6 @@
 //! Draws a token from raw logits, and reads the confidence of the distribution it was drawn from.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use rand_chacha::ChaCha12Rng;
@@ -160,11 +161,14 @@ pub struct Seen {
     pub prompt: bool,
 }
 
+/// Weight and id.
+type Candidate = (f32, u32);
+
 /// Scratch of one thread's draws.
 #[derive(Default)]
 pub struct Scratch {
     logits: Vec<f32>,
-    candidates: Vec<(f32, u32)>,
+    candidates: Vec<Candidate>,
     block_sums: Vec<f64>,
 }
 
@@ -229,7 +233,7 @@ fn pick(tier: Tier, raw: &[f32], seen: &Scan, how: &Draw<'_>, scratch: &mut Scra
     choose(tier, logits, &changed, how, candidates, block_sums)
 }
 
-fn choose(tier: Tier, z: &[f32], scan: &Scan, how: &Draw<'_>, candidates: &mut Vec<(f32, u32)>, block_sums: &mut Vec<f64>) -> Option<u32> {
+fn choose(tier: Tier, z: &[f32], scan: &Scan, how: &Draw<'_>, candidates: &mut Vec<Candidate>, block_sums: &mut Vec<f64>) -> Option<u32> {
     let s = how.sampling;
     let (max, best) = (scan.max, scan.top[0].1);
     if s.temperature == 0.0 {
@@ -282,35 +286,51 @@ fn choose(tier: Tier, z: &[f32], scan: &Scan, how: &Draw<'_>, candidates: &mut V
         }
     }
     // by logit, because rounding may give two logits one weight
-    let logit = |c: &(f32, u32)| z[c.1 as usize] + 0.0;
-    candidates.sort_unstable_by(|a, b| logit(b).total_cmp(&logit(a)).then(a.1.cmp(&b.1)));
-    candidates.truncate(top_k);
+    let logit = |c: &Candidate| z[c.1 as usize] + 0.0;
+    let rank = |a: &Candidate, b: &Candidate| logit(b).total_cmp(&logit(a)).then(a.1.cmp(&b.1));
+    let mass = |c: &[Candidate]| c.iter().map(|(w, _)| f64::from(*w)).sum::<f64>();
+    if top_k < candidates.len() {
+        candidates.select_nth_unstable_by(top_k - 1, rank);
+        candidates.truncate(top_k);
+    }
     if s.top_p < 1.0 {
-        let pool = if top_k == usize::MAX {
-            total
-        } else {
-            candidates.iter().map(|(w, _)| f64::from(*w)).sum()
-        };
-        let mut sum = 0.0;
-        let keep = candidates.iter().position(|(w, _)| {
-            sum += f64::from(*w);
-            sum >= s.top_p * pool
-        });
-        candidates.truncate(keep.map_or(candidates.len(), |k| k + 1));
+        let pool = if top_k == usize::MAX { total } else { mass(candidates) };
+        let last = reach(candidates, rank, |sum| sum >= s.top_p * pool);
+        candidates.truncate(last + 1);
     }
     if s.min_p > 0.0 {
-        let bar = s.min_p * f64::from(candidates[0].0);
+        let most = candidates.iter().map(|(w, _)| *w).fold(0.0, f32::max);
+        let bar = s.min_p * f64::from(most);
         candidates.retain(|(w, _)| f64::from(*w) >= bar);
     }
-    let kept: f64 = candidates.iter().map(|(w, _)| f64::from(*w)).sum();
-    let mut left = how.uniform * kept;
-    for (w, id) in candidates.iter() {
-        left -= f64::from(*w);
-        if left < 0.0 {
-            return Some(*id);
+    let target = how.uniform * mass(candidates);
+    let at = reach(candidates, rank, |sum| sum > target);
+    let (weight, id) = candidates[at];
+    Some(if weight > 0.0 { id } else { best })
+}
+
+/// Moves to the front what comes before the candidate at which the running weight, in order of rank, has reached enough (the last one if it never
+/// does), and returns where that one then is. Linear in the number of candidates: a flat distribution has a hundred thousand of them.
+fn reach(candidates: &mut [Candidate], rank: impl Fn(&Candidate, &Candidate) -> Ordering, enough: impl Fn(f64) -> bool) -> usize {
+    let (mut from, mut to, mut before) = (0, candidates.len(), 0.0);
+    while to - from > 32 {
+        let middle = from + (to - from) / 2;
+        candidates[from..to].select_nth_unstable_by(middle - from, &rank);
+        let sum: f64 = candidates[from..middle].iter().map(|(w, _)| f64::from(*w)).sum();
+        if enough(before + sum) {
+            to = middle;
+        } else {
+            (from, before) = (middle, before + sum);
         }
     }
-    candidates.iter().rev().find(|(w, _)| *w > 0.0).map(|(_, id)| *id)
+    candidates[from..to].sort_unstable_by(&rank);
+    for (i, (w, _)) in candidates[from..to].iter().enumerate() {
+        before += f64::from(*w);
+        if enough(before) {
+            return from + i;
+        }
+    }
+    to - 1
 }
 
 /// The id at which the running sum of weights, in id order, passes `target`.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::broadcast;
 use tts_strategies::TraceId;
@@ -11,6 +11,7 @@ use tts_strategies::TraceId;
 use super::memory::Plan;
 use super::sampler::{Sampling, Stream};
 use super::session::{Lane, Manner, Prefix, Session, Turn, emptied};
+use super::snapshots::Snapshots;
 use crate::backend::{Desk, Event, Outcome, Ran, RunError};
 use crate::solve::{Bounds, Cut, Problem, Setup, Token, TraceRecord};
 
@@ -48,8 +49,8 @@ pub struct Ticket {
     pub events: Option<broadcast::Sender<Event>>,
     /// Ended traces.
     pub records: Option<RecordSink>,
-    /// How often traces in flight go there too, as they are.
-    pub checkpoint: Option<Duration>,
+    /// Traces in flight go there too, as they are, and their states to files.
+    pub checkpoint: Option<Snapshots>,
     /// The outcome.
     pub reply: Reply,
 }
@@ -75,6 +76,7 @@ struct Hand {
     held: Arc<[u32]>,
     deadline: Option<Instant>,
     control: Arc<Control>,
+    checkpoint: Option<Snapshots>,
     reply: Option<Reply>,
 }
 
@@ -207,9 +209,10 @@ impl Scheduler {
             held: held.into(),
             deadline,
             control,
+            checkpoint,
             reply: Some(reply),
         };
-        let desk = Desk::new(events, records, checkpoint);
+        let desk = Desk::new(events, records);
         let bounds = setup.bounds.clone();
         let problem = Problem::new(setup);
         desk.tell(|| Event::Started {
@@ -345,13 +348,19 @@ impl Scheduler {
                     .filter(|row| row.is_live() && !r.lanes.contains_key(&row.trace()))
             };
             let traces: Vec<_> = missing().map(|row| row.trace()).collect();
+            let shape = self.session.model().shape().clone();
             let wanted = missing().map(|row| {
                 let manner = Manner {
                     sampling: r.ticket.sampling.clone(),
                     held: r.ticket.held.clone(),
                     stream: Stream::new(r.ticket.seed, r.problem.id(), row.trace()),
                 };
-                (row.ids(), manner)
+                // the last id is the next that is read
+                let kept = row.ids().split_last().and_then(|(_, read)| {
+                    let snapshots = r.ticket.checkpoint.as_ref()?;
+                    snapshots.load(r.problem.id(), row.trace(), &r.prefix, read, &shape)
+                });
+                (row.ids(), manner, kept)
             });
             let lanes = self.session.lanes(&r.prefix, wanted);
             r.lanes.extend(traces.into_iter().zip(lanes));
@@ -384,10 +393,7 @@ impl Scheduler {
         let mut i = 0;
         while i < self.running.len() {
             let r = &mut self.running[i];
-            let lanes = &mut r.lanes;
-            let kept = r.desk.keep(&mut r.problem, |record| {
-                lanes.remove(&record.trace);
-            });
+            let kept = r.keep();
             if kept.is_ok() && !r.problem.is_over() {
                 r.desk.progress(&r.problem);
                 i += 1;
@@ -409,5 +415,23 @@ impl Scheduler {
 impl Running {
     fn notice(&mut self, text: String) {
         self.desk.notice(self.problem.id(), text);
+    }
+
+    /// Keeps what ended, and traces in flight with their states.
+    fn keep(&mut self) -> Result<(), RunError> {
+        let (snapshots, lanes, prefix) = (self.ticket.checkpoint.as_ref(), &mut self.lanes, &self.prefix);
+        self.desk.keep(&mut self.problem, |problem, record| {
+            lanes.remove(&record.trace);
+            if let Some(snapshots) = snapshots {
+                snapshots.forget(problem, record.trace);
+            }
+        })?;
+        let Some(snapshots) = snapshots else { return Ok(()) };
+        self.desk.checkpoint(&self.problem, snapshots.every, |problem, record| {
+            let Some(lane) = lanes.get(&record.trace) else { return Ok(()) };
+            let read = lane.read(&record.arrays.token_ids);
+            let saved = snapshots.save(problem, record.trace, prefix, read, lane.sequence());
+            saved.map_err(|e| format!("{}: {e}", snapshots.dir.display()))
+        })
     }
 }

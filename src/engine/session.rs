@@ -69,6 +69,10 @@ impl Lane {
             seen: self.seen.clone(),
         }
     }
+    /// The ids that the state has read after the prompt: all that were drawn but the last, of which `ids` is the list.
+    pub(super) fn read<'i>(&self, ids: &'i [u32]) -> &'i [u32] {
+        &ids[..self.sequence.len() - self.prefix.ids.len()]
+    }
     /// The lane's state.
     pub fn sequence(&self) -> &Sequence {
         &self.sequence
@@ -198,25 +202,31 @@ impl Session {
     /// A lane after the prompt and `ids`, which it had drawn before. Reading them again gives the state bit for bit, because a position is the
     /// same arithmetic in a chunk as alone.
     pub fn lane(&mut self, prefix: &Arc<Prefix>, ids: &[u32], manner: Manner) -> Lane {
-        self.go_on(prefix, prefix.sequence.fork(), ids, manner)
+        let sequence = prefix.sequence.fork();
+        self.go_on(prefix, sequence, ids, manner)
     }
 
-    /// [`Self::lane`] for each of `wanted`; the copies of the state are made on all threads.
-    pub fn lanes<'i>(&mut self, prefix: &Arc<Prefix>, wanted: impl IntoIterator<Item = (&'i [u32], Manner)>) -> Vec<Lane> {
-        let wanted: Vec<_> = wanted.into_iter().collect();
-        let mut forks: Vec<Option<Sequence>> = wanted.iter().map(|_| None).collect();
-        self.pool.for_each(&mut forks, |_, fork, _| *fork = Some(prefix.sequence.fork()));
-        forks
-            .into_iter()
-            .flatten()
-            .zip(wanted)
-            .map(|(sequence, (ids, manner))| self.go_on(prefix, sequence, ids, manner))
-            .collect()
+    /// [`Self::lane`] for each of `wanted`, or from a state that has read some of its ids; the copies of the prompt's state are made on all threads.
+    pub fn lanes<'i>(
+        &mut self,
+        prefix: &Arc<Prefix>,
+        wanted: impl IntoIterator<Item = (&'i [u32], Manner, Option<Sequence>)>,
+    ) -> Vec<Lane> {
+        let mut wanted: Vec<_> = wanted.into_iter().collect();
+        self.pool.for_each(&mut wanted, |_, (_, _, sequence), _| {
+            sequence.get_or_insert_with(|| prefix.sequence.fork());
+        });
+        let lane = |(ids, manner, sequence): (&[u32], Manner, Option<Sequence>)| {
+            let sequence = sequence.expect("put there if it was missing");
+            self.go_on(prefix, sequence, ids, manner)
+        };
+        wanted.into_iter().map(lane).collect()
     }
 
     fn go_on(&mut self, prefix: &Arc<Prefix>, mut sequence: Sequence, ids: &[u32], manner: Manner) -> Lane {
         if let Some((_, read)) = ids.split_last() {
-            self.read(&mut sequence, read, false);
+            let done = sequence.len() - prefix.ids.len();
+            self.read(&mut sequence, &read[done..], false);
         }
         let mut lane = Lane {
             prefix: prefix.clone(),

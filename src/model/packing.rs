@@ -21,7 +21,8 @@ pub(crate) enum Storage {
 
 /// Blocks of small integers with their scales. A block of a panel holds, each for [`WIDTH`] outputs: the f16 scale, the f16 minimum if the
 /// format has minima, the groups' scales and minima if they are integers, and the codes as `[group][step][WIDTH][4]`: four consecutive
-/// elements of every output. Codes of four bits share a byte with those of the next step, which has the high nibbles.
+/// elements of every output. Of codes below 8 bits the low nibbles come first, a byte for a step and the next (which has the high half), then
+/// all that is above them as `[WIDTH][4]`: byte i holds the bits of element i of every step, the first step's lowest.
 pub(crate) struct Codebook {
     pub(crate) dtype: Dtype,
     pub(crate) format: Format,
@@ -158,15 +159,27 @@ fn place(block: &Codes, format: &Format, lane: usize, out: &mut [u8]) {
             block.minima[g - format.groups()]
         };
     }
-    if format.bits == 8 {
-        for (step, four) in block.codes[..format.block].chunks_exact(4).enumerate() {
-            codes[(step * WIDTH + lane) * 4..][..4].copy_from_slice(four);
+    let groups = block.codes[..format.block].chunks_exact(format.group);
+    for (values, out) in groups.zip(codes.chunks_exact_mut(Codebook::group_bytes(format))) {
+        let at = |line: usize| (line * WIDTH + lane) * 4;
+        if format.bits == 8 {
+            for (step, four) in values.chunks_exact(4).enumerate() {
+                out[at(step)..][..4].copy_from_slice(four);
+            }
+            continue;
         }
-    } else {
-        for (pair, eight) in block.codes[..format.block].chunks_exact(8).enumerate() {
-            let place = &mut codes[(pair * WIDTH + lane) * 4..][..4];
-            for (i, byte) in place.iter_mut().enumerate() {
-                *byte = eight[i] | eight[4 + i] << 4;
+        for (pair, eight) in values.chunks_exact(8).enumerate() {
+            for (i, byte) in out[at(pair)..][..4].iter_mut().enumerate() {
+                *byte = (eight[i] & 15) | eight[4 + i] << 4;
+            }
+        }
+        let high = format.bits - 4;
+        if high > 0 {
+            let bits = &mut out[at(format.group / 8)..][..4];
+            for (step, four) in values.chunks_exact(4).enumerate() {
+                bits.iter_mut()
+                    .zip(four)
+                    .for_each(|(byte, code)| *byte |= (code >> 4) << (high * step));
             }
         }
     }
@@ -222,14 +235,27 @@ fn take(bytes: &[u8], format: &Format, lane: usize, block: &mut Codes) {
             block.minima[g - format.groups()] = line[lane];
         }
     }
-    if format.bits == 8 {
-        for (step, four) in block.codes[..format.block].chunks_exact_mut(4).enumerate() {
-            four.copy_from_slice(&codes[(step * WIDTH + lane) * 4..][..4]);
+    let groups = block.codes[..format.block].chunks_exact_mut(format.group);
+    for (values, bytes) in groups.zip(codes.chunks_exact(Codebook::group_bytes(format))) {
+        let at = |line: usize| &bytes[(line * WIDTH + lane) * 4..][..4];
+        if format.bits == 8 {
+            for (step, four) in values.chunks_exact_mut(4).enumerate() {
+                four.copy_from_slice(at(step));
+            }
+            continue;
         }
-    } else {
-        for (pair, eight) in block.codes[..format.block].chunks_exact_mut(8).enumerate() {
-            for (i, byte) in codes[(pair * WIDTH + lane) * 4..][..4].iter().enumerate() {
+        for (pair, eight) in values.chunks_exact_mut(8).enumerate() {
+            for (i, byte) in at(pair).iter().enumerate() {
                 (eight[i], eight[4 + i]) = (byte & 15, byte >> 4);
+            }
+        }
+        let high = format.bits - 4;
+        if high > 0 {
+            let bits = at(format.group / 8);
+            for (step, four) in values.chunks_exact_mut(4).enumerate() {
+                four.iter_mut()
+                    .zip(bits)
+                    .for_each(|(code, byte)| *code |= (byte >> (high * step) & ((1 << high) - 1)) << 4);
             }
         }
     }

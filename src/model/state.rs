@@ -169,6 +169,32 @@ impl Sequence {
         }
     }
 
+    /// What this sequence does not share with the prompt that it goes on from, as it lies in memory: states, windows, blocks.
+    pub(crate) fn own(&self, prompt: &Self) -> impl Iterator<Item = &[u8]> {
+        let states = [self.ssm.bytes(), self.window.bytes()];
+        states
+            .into_iter()
+            .chain(self.kv[prompt.len / BLOCK..].iter().map(|block| block.0.bytes()))
+    }
+
+    /// The sequence `tokens` tokens after this prompt whose [`Self::own`] parts `fill` gives, in the same order.
+    pub(crate) fn resumed(
+        &self,
+        shape: &Shape,
+        tokens: usize,
+        fill: &mut impl FnMut(&mut [u8]) -> std::io::Result<()>,
+    ) -> std::io::Result<Self> {
+        let mut sequence = self.fork();
+        sequence.reserve(shape, tokens);
+        sequence.len += tokens;
+        fill(sequence.ssm.bytes_mut())?;
+        fill(sequence.window.bytes_mut())?;
+        for block in &mut sequence.kv[self.len / BLOCK..] {
+            fill(Arc::get_mut(block).expect("a fork shares full blocks alone").0.bytes_mut())?;
+        }
+        Ok(sequence)
+    }
+
     /// Blocks of keys and values that must be allocated before `tokens` more tokens can be read.
     pub fn blocks_needed(&self, tokens: usize) -> usize {
         (self.len + tokens).div_ceil(BLOCK).saturating_sub(self.kv.len())

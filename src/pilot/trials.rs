@@ -29,11 +29,12 @@ fn candidates(budget: usize, confident: bool, window: Option<usize>) -> Vec<Cand
         window: None,
     }];
     for slots in slots {
-        all.push(Candidate {
-            preset: named("adaptive-consistency"),
+        // all that end a problem early and cost no accuracy by design; others are for `tts sweep`
+        all.extend(["adaptive-consistency", "best-of-infinity", "esc"].map(|name| Candidate {
+            preset: named(name),
             slots,
             window: None,
-        });
+        }));
         for name in ["deepconf-high", "deepconf-low"].into_iter().filter(|_| confident) {
             let preset = named(name);
             let fixed = window.and_then(|w| {

@@ -5,6 +5,7 @@ mod about;
 mod escape;
 mod evidence;
 mod figures;
+mod files;
 mod page;
 mod plot;
 mod results;
@@ -15,6 +16,7 @@ mod timeline;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use files::{PLOTS, RESULTS};
 pub use plot::{Plot, Theme};
 pub use results::{
     Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Facts, Fates, PassAt, ProblemRow, ReliabilityFacts, Report, SCHEMA, ScoreFacts,
@@ -33,6 +35,8 @@ use evidence::Evidence;
 pub struct ReportOptions {
     /// The problem whose traces are shown over time; without it that is the one that shows most.
     pub problem: Option<String>,
+    /// Whether [`Report::html`] is to show the traces of the other problems too, as far as they fit: every one of them is read and decided again.
+    pub every_problem: bool,
     /// Right answers by problem, over those of the recording.
     pub gold: BTreeMap<String, String>,
 }
@@ -53,6 +57,14 @@ pub enum ReportError {
     /// Right answers for a sweep.
     #[error("{} is a sweep, which was graded when it was made: give the right answers to `tts sweep`, or report on the recording", .0.display())]
     Graded(PathBuf),
+    /// A file that cannot be written.
+    #[error("{} cannot be written: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A problem that is not there.
     #[error("{} has no problem `{problem}`", path.display())]
     NoSuchProblem {
@@ -78,7 +90,7 @@ impl Report {
             evidence.decided.extend(counted.into_iter().map(|d| (Basis::Counted, d)));
         }
         let arms = summary::arms(&evidence.decided, &mut warnings);
-        let timeline = timeline::timeline(&evidence, options.problem.as_deref(), &mut warnings)?;
+        let (timeline, others) = timeline::timelines(&evidence, options.problem.as_deref(), options.every_problem, &mut warnings)?;
         about::warn(&evidence, &counts, whole, &arms, &mut warnings);
         Ok(Self {
             schema: SCHEMA,
@@ -99,6 +111,7 @@ impl Report {
             reliability: summary::reliable(&evidence),
             problems: summary::problems(&evidence, &arms),
             timeline,
+            others,
             notes: about::notes(&counts, &arms),
             warnings,
             arms,

@@ -1,11 +1,14 @@
 //! The report as one page: no file beside it, no network, light and dark, by mouse or by keyboard.
 
-use super::escape::markup;
+use tts_strategies::Fate;
+
+use super::escape::{clipped, markup};
 use super::figures::{count, percent};
-use super::plot::{Plot, Theme, classes, colours};
+use super::plot::{Plot, Theme, classes, colours, of_traces};
 use super::results::{Arm, Report};
 use super::summary::curves;
 use super::tables::Table;
+use super::timeline::{Lane, ROOM, Timeline};
 
 /// Rows beyond which a table scrolls in itself.
 const TALL: usize = 18;
@@ -46,10 +49,7 @@ impl Report {
         page.tables(self, &["Does a trace", "Does the winner"]);
         page.close();
         page.open("traces", "One problem, trace by trace");
-        if let Some(timeline) = &self.timeline {
-            page.paragraphs("note", &timeline.notes);
-        }
-        page.plots(&[find("traces-confidence"), find("traces-steps")]);
+        page.timelines(self);
         page.close();
         page.open("problems", "Every problem");
         if let Some(table) = self.of_problems() {
@@ -133,14 +133,44 @@ impl Page {
     }
 
     fn plots(&mut self, plots: &[Option<&Plot>]) {
-        for plot in plots.iter().flatten() {
-            let figure = format!(
-                "<figure id=\"plot-{}\">{}<figcaption>{}</figcaption></figure>\n",
-                plot.name,
-                plot.inline(),
-                markup(plot.description())
-            );
-            self.add(&figure);
+        plots.iter().flatten().for_each(|plot| self.add(&figure(plot)));
+    }
+
+    /// The traces of the problem that is shown at first, and those of others to be chosen.
+    fn timelines(&mut self, report: &Report) {
+        let Some(first) = &report.timeline else { return };
+        if !report.others.is_empty() {
+            // in the order of the problems, as far as they are here
+            let mut all: Vec<(usize, &Timeline)> = report.others.iter().chain([first]).map(|t| (place(report, t), t)).collect();
+            all.sort_by_key(|(place, _)| *place);
+            let option = |(place, t): &(usize, &Timeline)| {
+                let chosen = if t.problem == first.problem { " selected" } else { "" };
+                format!("<option{chosen} value=\"{place}\">{}</option>", markup(&said(t)))
+            };
+            let options: String = all.iter().map(option).collect();
+            self.add(&format!(
+                "<p class=\"filter\"><label>Problem <select id=\"problem\" autocomplete=\"off\">{options}</select></label></p>\n"
+            ));
+            let missing = report.problems.len() - all.len();
+            if missing > 0 {
+                self.paragraphs(
+                    "note",
+                    &[format!(
+                        "{} have no pictures here: those that show most have them, as far as {} MiB go, and tts report --problem ID draws any one.",
+                        super::figures::plural(missing as u64, "problem"),
+                        ROOM >> 20
+                    )],
+                );
+            }
+        }
+        self.add(&format!("<div id=\"one\">{}</div>\n", pictures(first)));
+        for other in &report.others {
+            // not read by a browser until it is chosen
+            self.add(&format!(
+                "<script type=\"text/plain\" data-problem=\"{}\">{}</script>\n",
+                place(report, other),
+                pictures(other)
+            ));
         }
     }
 
@@ -239,6 +269,47 @@ impl Page {
             body = self.body,
         )
     }
+}
+
+/// Where a problem stands among all.
+fn place(report: &Report, timeline: &Timeline) -> usize {
+    report.problems.iter().take_while(|p| p.id != timeline.problem).count()
+}
+
+fn figure(plot: &Plot) -> String {
+    format!(
+        "<figure id=\"plot-{}\">{}<figcaption>{}</figcaption></figure>\n",
+        plot.name,
+        plot.inline(),
+        markup(plot.description())
+    )
+}
+
+/// What a reader must know about a problem's traces, and their plots.
+fn pictures(timeline: &Timeline) -> String {
+    let note = |note: &String| format!("<p class=\"note\">{}</p>", markup(note));
+    let plots = of_traces(timeline);
+    timeline.notes.iter().map(note).chain(plots.iter().map(figure)).collect()
+}
+
+/// A problem, to be chosen from a list.
+fn said(timeline: &Timeline) -> String {
+    let count = |is: fn(&Lane) -> bool| timeline.lanes.iter().filter(|l| is(l)).count();
+    let (known, right) = (count(|l| l.right.is_some()), count(|l| l.right == Some(true)));
+    let mut said = clipped(&timeline.problem, 60);
+    if known > 0 {
+        said.push_str(&format!(" \u{b7} {right} of {known} complete traces right"));
+    }
+    match count(|l| l.fate == Fate::Stopped) {
+        0 => {}
+        stopped => said.push_str(&format!(" \u{b7} {stopped} stopped")),
+    }
+    match timeline.correct {
+        Some(true) => said.push_str(" \u{b7} solved"),
+        Some(false) => said.push_str(" \u{b7} not solved"),
+        None => {}
+    }
+    said
 }
 
 /// JSON that nothing in a page can be taken for but JSON: what stands in a script element ends at the first `</`, and marks that turn the direction of

@@ -41,6 +41,9 @@ pub struct Report {
     pub problems: Vec<ProblemRow>,
     /// One problem's traces over time.
     pub timeline: Option<Timeline>,
+    /// Those of the other problems, in less detail: for the page alone.
+    #[serde(skip)]
+    pub others: Vec<Timeline>,
     /// How to read the numbers.
     pub notes: Vec<String>,
     /// What is missing or was passed over, counted.

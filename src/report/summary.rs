@@ -5,21 +5,17 @@ mod counted;
 
 use std::collections::BTreeMap;
 
-use tts_evals::stats::{Curve, Point, avg_at_n, compare, mean_pass_at_k, pareto, spread, wilson};
+use tts_evals::stats::{Curve, Point, avg_at_n, mean_pass_at_k, pareto, spread, wilson};
 
 use super::evidence::Evidence;
 use super::results::{Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Fates, PassAt, ProblemRow, Winner};
 use crate::solve::Books;
-use crate::sweep::{Decided, Pool};
+use crate::sweep::{self, Decided, Pool};
+pub(crate) use crate::sweep::{LEVEL, SEED};
 use calibration::majority;
 pub(crate) use calibration::{reliable, scores};
 use counted::budgets;
 pub(crate) use counted::{COUNTED, counted};
-
-/// Confidence level of every interval.
-pub(crate) const LEVEL: f64 = 0.95;
-/// Seed of every bootstrap: the same folder gives the same report.
-const SEED: u64 = 0;
 
 pub(crate) fn counts(evidence: &Evidence) -> Counts {
     let pools = &evidence.pools;
@@ -130,13 +126,8 @@ fn arm(group: &Group<'_>) -> Arm {
     let first = decided[0];
     let resamples = first.tokens.len();
     let draws = resamples as f64;
-    let numbers =
-        |of: fn(&Decided) -> &Vec<u64>| -> Vec<Vec<f64>> { decided.iter().map(|d| of(d).iter().map(|x| *x as f64).collect()).collect() };
-    let mean = |of: fn(&Decided) -> &Vec<u64>| numbers(of).iter().flatten().sum::<f64>() / (n * draws);
-    let correct: Vec<Vec<f64>> = decided
-        .iter()
-        .filter_map(|d| Some(d.correct.as_ref()?.iter().map(|c| f64::from(*c)).collect()))
-        .collect();
+    let tokens: Vec<Vec<f64>> = decided.iter().map(|d| d.tokens.iter().map(|x| *x as f64).collect()).collect();
+    let correct = sweep::rights(decided);
     let right: f64 = correct.iter().flatten().sum();
     let accuracy = spread(&correct, LEVEL, SEED).ok().map(|s| {
         let single = resamples == 1;
@@ -165,13 +156,6 @@ fn arm(group: &Group<'_>) -> Arm {
             failed: sum(|b| b.failed),
         }
     };
-    // tokens are counted over the graded problems, as the right answers are
-    let graded_tokens: f64 = decided
-        .iter()
-        .filter(|d| d.correct.is_some())
-        .flat_map(|d| &d.tokens)
-        .map(|t| *t as f64)
-        .sum();
     Arm {
         series: group.series.clone(),
         strategy: first.strategy.clone(),
@@ -184,13 +168,13 @@ fn arm(group: &Group<'_>) -> Arm {
         resamples,
         accuracy,
         answered: decided.iter().map(|d| d.answered as f64).sum::<f64>() / (n * draws),
-        tokens: mean(|d| &d.tokens),
-        tokens_problems: spread(&numbers(|d| &d.tokens), LEVEL, SEED).ok().and_then(|s| s.problems),
+        tokens: sweep::each(decided, |d| &d.tokens),
+        tokens_problems: spread(&tokens, LEVEL, SEED).ok().and_then(|s| s.problems),
         token_fates: fates(|d| &d.token_fates),
         trace_fates: fates(|d| &d.trace_fates),
-        launched: mean(|d| &d.launched),
-        ticks: mean(|d| &d.ticks),
-        tokens_per_right: (right > 0.0).then(|| graded_tokens / right),
+        launched: sweep::each(decided, |d| &d.launched),
+        ticks: sweep::each(decided, |d| &d.ticks),
+        tokens_per_right: sweep::tokens_per_right(decided),
         saved: None,
         pareto: false,
         short: decided.iter().map(|d| d.short).sum(),
@@ -247,21 +231,9 @@ pub(crate) fn comparisons(decided: &[(Basis, Decided)], arms: &[Arm]) -> Vec<Com
         let Some((other, (a, b))) = other.and_then(|other| Some((other, (find(arm)?, find(other)?)))) else {
             continue;
         };
-        let of: BTreeMap<&str, &Decided> = b.decided.iter().map(|d| (d.problem_id.as_str(), *d)).collect();
-        let pairs: Vec<(&Decided, &Decided)> = a
-            .decided
-            .iter()
-            .filter_map(|d| Some((*d, *of.get(d.problem_id.as_str())?)))
-            .filter(|(a, b)| a.correct.is_some() && b.correct.is_some())
-            .collect();
-        let right = |d: &Decided| -> Vec<bool> { d.correct.iter().flatten().map(|c| *c == 1).collect() };
-        let (x, y): (Vec<_>, Vec<_>) = pairs.iter().map(|(a, b)| (right(a), right(b))).unzip();
-        let Ok(c) = compare(&x, &y, LEVEL, SEED) else { continue };
-        let tokens = |of: fn(&(&Decided, &Decided)) -> f64| pairs.iter().map(of).sum::<f64>();
-        let (ta, tb) = (
-            tokens(|p| p.0.tokens.iter().sum::<u64>() as f64),
-            tokens(|p| p.1.tokens.iter().sum::<u64>() as f64),
-        );
+        let mut pairs = sweep::paired(&a.decided, &b.decided);
+        pairs.retain(|(a, b)| a.correct.is_some() && b.correct.is_some());
+        let Some(Ok(c)) = sweep::against(&pairs) else { continue };
         all.push(Compared {
             a: format!("{}@{}", arm.series, arm.budget),
             b: format!("{}@{}", other.series, other.budget),
@@ -272,7 +244,7 @@ pub(crate) fn comparisons(decided: &[(Basis, Decided)], arms: &[Arm]) -> Vec<Com
             only_a: c.only_a,
             only_b: c.only_b,
             p: c.p,
-            tokens: if tb > 0.0 { ta / tb } else { f64::NAN },
+            tokens: sweep::share_of_tokens(&pairs).unwrap_or(f64::NAN),
         });
     }
     all

@@ -17,6 +17,13 @@ use crate::solve::{Bounds, Decode, Outside, Phase, Problem, Rules, Setup, Token,
 
 /// Points of a trace's line that are kept: of each stretch the lowest, so that no dip is lost.
 const POINTS: usize = 160;
+/// The same for the problems beside the one that is shown at first: as many as there is room for, in bytes of the page, but not fewer than
+const FEWEST_POINTS: usize = 8;
+/// within about so many bytes for all of them,
+pub(crate) const ROOM: usize = 16 << 20;
+/// at about so many bytes a point, and for a trace without its points
+const POINT_BYTES: usize = 12;
+const TRACE_BYTES: usize = 560;
 
 /// One problem's traces over time.
 #[derive(Clone, Debug, Serialize)]
@@ -89,34 +96,72 @@ impl Decode for NoText {
     }
 }
 
-/// The picture of a problem, or of the one that shows most; `None` where no trace is recorded.
-pub(crate) fn timeline(evidence: &Evidence, wanted: Option<&str>, warnings: &mut Vec<String>) -> Result<Option<Timeline>, ReportError> {
-    let Some(recorded) = &evidence.recorded else { return Ok(None) };
-    let Some(at) = choose(evidence, wanted)? else { return Ok(None) };
+/// The picture of the problem that is asked for, or of the one that shows most, and with `every` those of the others, as far as they fit into
+/// [`ROOM`], in the order of the problems. Nothing where no trace is recorded.
+pub(crate) fn timelines(
+    evidence: &Evidence,
+    wanted: Option<&str>,
+    every: bool,
+    warnings: &mut Vec<String>,
+) -> Result<(Option<Timeline>, Vec<Timeline>), ReportError> {
+    let order = order(evidence, wanted)?;
+    let (Some(recorded), Some((first, rest))) = (&evidence.recorded, order.split_first()) else {
+        return Ok((None, Vec::new()));
+    };
+    let first = match picture(evidence, recorded, *first, POINTS)? {
+        Picture::Drawn(timeline) => timeline,
+        Picture::Empty => return Ok((None, Vec::new())),
+        Picture::Unknown => {
+            warnings.push("no strategy that this version knows decided here, so no problem's traces are drawn over time".to_owned());
+            return Ok((None, Vec::new()));
+        }
+    };
+    let recorded_of = |at: &usize| evidence.pools[*at].traces + evidence.traces.as_ref().map_or(0, |t| t[*at].incomplete);
+    let all: u64 = rest.iter().map(recorded_of).sum();
+    let each = (ROOM / (all as usize).max(1)).saturating_sub(TRACE_BYTES) / POINT_BYTES;
+    let points = each.clamp(FEWEST_POINTS, POINTS);
+    let mut left = ROOM;
+    let mut others = Vec::new();
+    for at in rest.iter().filter(|_| every) {
+        let bytes = recorded_of(at) as usize * (TRACE_BYTES + points * POINT_BYTES);
+        if bytes > left {
+            break;
+        }
+        if let Picture::Drawn(timeline) = picture(evidence, recorded, *at, points)? {
+            left -= bytes;
+            others.push((*at, timeline));
+        }
+    }
+    others.sort_by_key(|(at, _)| *at);
+    Ok((Some(first), others.into_iter().map(|(_, timeline)| timeline).collect()))
+}
+
+enum Picture {
+    Drawn(Timeline),
+    /// no trace is recorded
+    Empty,
+    /// nobody knows how it was decided
+    Unknown,
+}
+
+fn picture(evidence: &Evidence, recorded: &Recorded, at: usize, points: usize) -> Result<Picture, ReportError> {
     let pool = &evidence.pools[at];
     let Some(problem) = recorded.pool().problems().iter().find(|p| p.id == pool.problem_id) else {
-        return Ok(None);
+        return Ok(Picture::Empty);
     };
     let Some(plan) = plan(evidence, recorded, problem)? else {
-        warnings.push("no strategy that this version knows decided here, so no problem's traces are drawn over time".to_owned());
-        return Ok(None);
+        return Ok(Picture::Unknown);
     };
     let records = recorded.with_tokens(problem, &recorded.traces(problem)?)?;
     if records.is_empty() {
-        return Ok(None);
+        return Ok(Picture::Empty);
     }
-    Ok(Some(decide(evidence, plan, &pool.problem_id, pool.gold.as_deref(), records)))
+    let gold = pool.gold.as_deref();
+    Ok(Picture::Drawn(decide(evidence, plan, &pool.problem_id, gold, records, points)))
 }
 
-/// Index of the problem.
-fn choose(evidence: &Evidence, wanted: Option<&str>) -> Result<Option<usize>, ReportError> {
-    if let Some(id) = wanted {
-        let at = evidence.pools.iter().position(|p| p.problem_id == id);
-        return at.map(Some).ok_or_else(|| ReportError::NoSuchProblem {
-            path: evidence.path.clone(),
-            problem: id.to_owned(),
-        });
-    }
+/// Indices of the problems: the one that is asked for first, then those that show most.
+fn order(evidence: &Evidence, wanted: Option<&str>) -> Result<Vec<usize>, ReportError> {
     // something stopped, then as many right as wrong traces
     let stopping = evidence.decided.iter().filter(|(_, d)| d.trace_fates.stopped > 0);
     let stopped: BTreeSet<&str> = stopping.map(|(_, d)| d.problem_id.as_str()).collect();
@@ -131,7 +176,18 @@ fn choose(evidence: &Evidence, wanted: Option<&str>) -> Result<Option<usize>, Re
             std::cmp::Reverse(*i),
         )
     };
-    Ok((0..evidence.pools.len()).max_by_key(telling))
+    let mut order: Vec<usize> = (0..evidence.pools.len()).collect();
+    order.sort_by_cached_key(|i| std::cmp::Reverse(telling(i)));
+    if let Some(id) = wanted {
+        let Some(at) = order.iter().position(|i| evidence.pools[*i].problem_id == id) else {
+            return Err(ReportError::NoSuchProblem {
+                path: evidence.path.clone(),
+                problem: id.to_owned(),
+            });
+        };
+        order[..=at].rotate_right(1);
+    }
+    Ok(order)
 }
 
 /// A preset as it stands in a manifest or a header.
@@ -194,7 +250,7 @@ fn plan(evidence: &Evidence, recorded: &Recorded, problem: &PoolProblem) -> Resu
     }))
 }
 
-fn decide(evidence: &Evidence, plan: Plan, id: &str, gold: Option<&str>, records: Vec<Arc<TraceRecord>>) -> Timeline {
+fn decide(evidence: &Evidence, plan: Plan, id: &str, gold: Option<&str>, records: Vec<Arc<TraceRecord>>, points: usize) -> Timeline {
     let reader = evidence.reader();
     let lengths: Vec<usize> = records.iter().map(|r| r.tokens).collect();
     let max_tokens = lengths.iter().copied().max().unwrap_or(1).max(1);
@@ -247,7 +303,7 @@ fn decide(evidence: &Evidence, plan: Plan, id: &str, gold: Option<&str>, records
             let right = gold
                 .filter(|_| complete)
                 .map(|gold| fate != Fate::Truncated && record.answer.as_ref().is_some_and(|answer| reader.grade(answer, gold).equal));
-            let (groups, lowest) = thinned(&record.arrays.confidence, window.unwrap_or(1));
+            let (groups, lowest) = thinned(&record.arrays.confidence, window.unwrap_or(1), points);
             Lane {
                 trace: record.trace,
                 from: from.get(&record.trace).copied().unwrap_or(to),
@@ -289,10 +345,10 @@ fn decide(evidence: &Evidence, plan: Plan, id: &str, gold: Option<&str>, records
     }
 }
 
-/// The group means of a trace, thinned out, and the lowest of all.
-fn thinned(confidence: &[f32], window: usize) -> (Vec<(u32, f32)>, Option<f64>) {
+/// The group means of a trace, thinned out to about so many `points`, and the lowest of all.
+fn thinned(confidence: &[f32], window: usize, points: usize) -> (Vec<(u32, f32)>, Option<f64>) {
     let mut groups = GroupWindow::new(window);
-    let stretch = confidence.len().div_ceil(POINTS).max(1);
+    let stretch = confidence.len().div_ceil(points).max(1);
     let mut points: Vec<(u32, f32)> = Vec::new();
     let mut lowest: Option<f64> = None;
     for (i, c) in confidence.iter().enumerate() {
@@ -319,14 +375,14 @@ mod tests {
     fn thinning_keeps_every_dip() {
         let mut confidence = vec![10.0f32; 10_000];
         confidence[5003] = 1.0;
-        let (points, lowest) = thinned(&confidence, 1);
+        let (points, lowest) = thinned(&confidence, 1, POINTS);
         assert!(points.len() <= POINTS + 1, "{}", points.len());
         assert!(points.contains(&(5003, 1.0)));
         assert_eq!(lowest, Some(1.0));
         assert!(points.windows(2).all(|w| w[0].0 < w[1].0));
-        assert_eq!(thinned(&[], 4), (vec![], None));
-        assert_eq!(thinned(&[1.0, 2.0], 4), (vec![], None), "no window is full");
-        let (points, lowest) = thinned(&[f32::NAN, 3.0], 1);
+        assert_eq!(thinned(&[], 4, POINTS), (vec![], None));
+        assert_eq!(thinned(&[1.0, 2.0], 4, POINTS), (vec![], None), "no window is full");
+        let (points, lowest) = thinned(&[f32::NAN, 3.0], 1, POINTS);
         assert_eq!((points, lowest), (vec![(1, 3.0)], Some(3.0)));
     }
 

@@ -67,6 +67,14 @@ pub enum RunFolderError {
     /// Nothing to read.
     #[error("{} is no recording: a run folder with traces.jsonl, or a .jsonl file of traces, is needed", .0.display())]
     NoRecording(PathBuf),
+    /// Nothing that can be read is of use.
+    #[error("{} holds no problem that can be decided over: {}", path.display(), why.join("; "))]
+    NothingUsable {
+        /// The file.
+        path: PathBuf,
+        /// What was passed over, counted.
+        why: Vec<String>,
+    },
     /// The journal's thread could not write.
     #[error("the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes on from there")]
     Journal(String),

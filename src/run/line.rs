@@ -278,6 +278,7 @@ pub(super) fn decode(line: &[u8], arrays: Option<&[u8]>, mut warn: impl FnMut(Tr
         self_certainty_sum: raw.self_certainty_sum.as_ref().and_then(Value::as_f64),
         seconds: raw.seconds.as_ref().and_then(Value::as_f64).unwrap_or(0.0),
         fresh: false,
+        ids: None,
     })
 }
 
@@ -406,6 +407,7 @@ mod tests {
             self_certainty_sum: Some(0.1 + 0.2),
             seconds: 0.25,
             fresh: false,
+            ids: None,
         };
         let (bytes, line) = encode(&record, 24, Some(&Value::from(u64::MAX)), Some("ab"));
         assert_eq!(bytes.len(), 60);

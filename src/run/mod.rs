@@ -6,6 +6,8 @@
 //! tokens.bin       the traces' arrays
 //! problems.jsonl   one line a decided problem
 //! run.lock         held by the process that writes
+//! states           states of traces in flight, where they were asked for; may be deleted at any time
+//! results.json     what the report made of these (`plots` too), and can make again
 //! ```
 //!
 //! A line of traces.jsonl is a JSON object: `problem_id`, `trace` (index within the problem, from 0), `seed`, `prompt` (digest), `phase` (warmup |
@@ -75,6 +77,9 @@ pub(crate) use lock::Lock as FolderLock;
 pub(crate) use manifest::replace as replace_file;
 use recording::{Files, Place, Scan, scan};
 
+/// The folder of states.
+const STATES: &str = "states";
+
 /// A run folder that is being written.
 ///
 /// To go on with a problem, give [`RunFolder::recorded`] to `Setup::recorded` and [`RunFolder::sink`] to the backend: recorded tokens are read, only what
@@ -141,6 +146,11 @@ impl RunFolder {
     /// What is recorded so far.
     pub fn recording(&self) -> &Recording {
         &self.recording
+    }
+
+    /// Where states of traces in flight may be kept. They go when the run is finished.
+    pub fn states(&self) -> PathBuf {
+        self.dir.join(STATES)
     }
 
     /// Says which prompt a problem has. Its traces are recorded with the prompt's digest.
@@ -232,6 +242,10 @@ impl RunFolder {
         }
         let written = self.journal.close();
         self.manifest.status = if written.is_ok() { status } else { Status::Interrupted };
+        if self.manifest.status == Status::Finished {
+            // none may ever have been kept
+            let _ = std::fs::remove_dir_all(self.states());
+        }
         let manifest = if self.dir.join(MANIFEST).exists() {
             self.manifest.write(&self.dir)
         } else {

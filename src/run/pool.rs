@@ -179,10 +179,15 @@ impl Pool {
                 held.insert(id, records.into_iter().map(Arc::new).collect());
             }
         }
-        let (head, blocks) = builder.finish(Vec::new(), digest(path)?, warnings.sentences());
-        if head.problems.is_empty() {
-            return Err(RunFolderError::NoRecording(path.to_owned()));
+        if builder.problems.is_empty() {
+            let (path, why) = (path.to_owned(), warnings.sentences());
+            return Err(if why.is_empty() {
+                RunFolderError::NoRecording(path)
+            } else {
+                RunFolderError::NothingUsable { path, why }
+            });
         }
+        let (head, blocks) = builder.finish(Vec::new(), digest(path)?, warnings.sentences());
         Ok(Self {
             path: path.to_owned(),
             head,

@@ -146,7 +146,7 @@ pub struct Solved {
     pub solution: Option<String>,
     /// That trace.
     pub solution_trace: Option<u32>,
-    /// blake3 of every trace's token ids in order.
+    /// blake3 over every trace's index, length and blake3 of its token ids, in order.
     pub digest: Option<String>,
     /// Traces that may be launched, and in flight at once.
     pub slots: usize,
@@ -166,7 +166,7 @@ pub struct Solved {
     pub seconds: f64,
     /// Machine; nothing for a replay, which has none.
     pub machine: Option<Machine>,
-    /// Every trace, in order of ending.
+    /// Every trace, in order of ending; without arrays where these went to a sink.
     #[serde(skip)]
     pub records: Vec<TraceRecord>,
     /// The decision as it was made: what a run folder keeps.

@@ -123,6 +123,8 @@ pub struct TraceRecord {
     pub seconds: f64,
     /// Whether it holds tokens that no earlier record of the trace held.
     pub fresh: bool,
+    /// Digest of the token ids, where these were let go.
+    pub ids: Option<blake3::Hash>,
 }
 
 impl Default for TraceRecord {
@@ -144,6 +146,7 @@ impl Default for TraceRecord {
             self_certainty_sum: None,
             seconds: 0.0,
             fresh: true,
+            ids: None,
         }
     }
 }
@@ -159,6 +162,22 @@ impl TraceRecord {
     }
 }
 
+impl TraceRecord {
+    /// Lets go of what a journal keeps: the arrays, of which the ids' digest stays, and the text, of which the solution stays. A problem can be decided
+    /// without them.
+    pub(crate) fn let_go(&mut self) {
+        self.ids = self.ids_digest();
+        self.arrays = Arrays::default();
+        self.text = self.text.take().map(|text| super::after_thinking(&text).to_owned());
+    }
+
+    /// Digest of the token ids; `None` where the record has none.
+    fn ids_digest(&self) -> Option<blake3::Hash> {
+        let whole = self.arrays.token_ids.len() == self.tokens;
+        self.ids.or_else(|| whole.then(|| Digest::of(&self.arrays.token_ids)))
+    }
+}
+
 /// How an answer was found, in words.
 pub(crate) fn how_found(found: &Extraction) -> String {
     if found.inside_thinking {
@@ -168,17 +187,23 @@ pub(crate) fn how_found(found: &Extraction) -> String {
     }
 }
 
-/// blake3 over every trace's index, length and token ids, in trace order.
+/// blake3 over every trace's index, length and blake3 of its token ids, in trace order.
 #[derive(Default)]
 pub(crate) struct Digest(blake3::Hasher);
 
 impl Digest {
-    pub(crate) fn add(&mut self, trace: TraceId, ids: &[u32]) {
-        self.0.update(&trace.to_le_bytes());
-        self.0.update(&(ids.len() as u64).to_le_bytes());
+    /// Of one trace's ids, each as four bytes, little-endian.
+    pub(crate) fn of(ids: &[u32]) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
         for id in ids {
-            self.0.update(&id.to_le_bytes());
+            hasher.update(&id.to_le_bytes());
         }
+        hasher.finalize()
+    }
+    pub(crate) fn add(&mut self, trace: TraceId, tokens: usize, ids: &blake3::Hash) {
+        self.0.update(&trace.to_le_bytes());
+        self.0.update(&(tokens as u64).to_le_bytes());
+        self.0.update(ids.as_bytes());
     }
     pub(crate) fn hex(&self) -> String {
         self.0.finalize().to_hex().to_string()
@@ -189,10 +214,7 @@ impl Digest {
 pub(super) fn digest(records: &[&TraceRecord]) -> Option<String> {
     let mut digest = Digest::default();
     for record in records {
-        if record.arrays.token_ids.len() != record.tokens {
-            return None;
-        }
-        digest.add(record.trace, &record.arrays.token_ids);
+        digest.add(record.trace, record.tokens, &record.ids_digest()?);
     }
     Some(digest.hex())
 }

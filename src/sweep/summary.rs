@@ -8,7 +8,9 @@ use tts_evals::stats::{Comparison, Spread, StatsError, compare, mean_pass_at_k, 
 use super::files::{Decided, Line};
 
 /// Level of all intervals.
-const LEVEL: f64 = 0.95;
+pub(crate) const LEVEL: f64 = 0.95;
+/// Seed of every bootstrap: the same lines give the same intervals.
+pub(crate) const SEED: u64 = 0;
 
 /// One strategy at one budget, over all problems.
 #[derive(Clone, Debug, Serialize)]
@@ -78,48 +80,66 @@ pub fn summary(lines: &[Line]) -> Result<(Vec<Row>, BTreeMap<usize, f64>), Stats
     Ok((rows, passes))
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (sum, n) = values.fold((0.0, 0usize), |(sum, n), x| (sum + x, n + 1));
-    sum / n.max(1) as f64
+/// Mean over problems of the mean over resamples.
+pub(crate) fn each(lines: &[&Decided], of: fn(&Decided) -> &[u64]) -> f64 {
+    let mean = |numbers: &[u64]| numbers.iter().map(|n| *n as f64).sum::<f64>() / numbers.len().max(1) as f64;
+    lines.iter().map(|d| mean(of(d))).sum::<f64>() / lines.len().max(1) as f64
 }
 
-/// Mean over problems of the mean over resamples.
-fn each(lines: &[&Decided], of: fn(&Decided) -> &[u64]) -> f64 {
-    mean(lines.iter().map(|d| mean(of(d).iter().map(|n| *n as f64))))
+/// 1 for each right answer and 0 for each wrong one, by graded problem and resample.
+pub(crate) fn rights(lines: &[&Decided]) -> Vec<Vec<f64>> {
+    let of = |d: &&Decided| Some(d.correct.as_ref()?.iter().map(|c| f64::from(*c)).collect());
+    lines.iter().filter_map(of).collect()
+}
+
+/// Tokens for each right answer, both counted over the graded problems.
+pub(crate) fn tokens_per_right(lines: &[&Decided]) -> Option<f64> {
+    let graded = || lines.iter().filter_map(|d| Some((d, d.correct.as_ref()?)));
+    let right: u64 = graded().flat_map(|(_, c)| c).map(|c| u64::from(*c)).sum();
+    let tokens: u64 = graded().flat_map(|(d, _)| &d.tokens).sum();
+    (right > 0).then(|| tokens as f64 / right as f64)
+}
+
+/// The decisions of two strategies over the same problems, side by side.
+pub(crate) fn paired<'a>(ours: &[&'a Decided], theirs: &[&'a Decided]) -> Vec<(&'a Decided, &'a Decided)> {
+    let by_problem: BTreeMap<&str, &Decided> = theirs.iter().map(|d| (d.problem_id.as_str(), *d)).collect();
+    let pair = |d: &&'a Decided| Some((*d, *by_problem.get(d.problem_id.as_str())?));
+    ours.iter().filter_map(pair).collect()
+}
+
+/// The first's tokens as a share of the second's.
+pub(crate) fn share_of_tokens(pairs: &[(&Decided, &Decided)]) -> Option<f64> {
+    let of = |d: &Decided| each(&[d], |d| &d.tokens);
+    let (ours, theirs): (f64, f64) = pairs.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + of(x), b + of(y)));
+    (theirs > 0.0).then(|| ours / theirs)
+}
+
+/// How often each of the two is right where the other is not; nothing where no pair is graded.
+pub(crate) fn against(pairs: &[(&Decided, &Decided)]) -> Option<Result<Comparison, StatsError>> {
+    let rights = |d: &Decided| Some(d.correct.as_ref()?.iter().map(|c| *c == 1).collect::<Vec<bool>>());
+    let (ours, theirs): (Vec<_>, Vec<_>) = pairs.iter().filter_map(|(a, b)| Some((rights(a)?, rights(b)?))).unzip();
+    (!ours.is_empty()).then(|| compare(&ours, &theirs, LEVEL, SEED))
 }
 
 fn row(strategy: &str, slots: Option<usize>, budget: usize, lines: &[&Decided], majority: Option<&[&Decided]>) -> Result<Row, StatsError> {
-    let scores = |d: &&Decided| Some(d.correct.as_ref()?.iter().map(|c| f64::from(*c)).collect::<Vec<_>>());
-    let graded: Vec<_> = lines.iter().filter_map(scores).collect();
+    let graded = rights(lines);
     let accuracy = if graded.is_empty() {
         None
     } else {
-        Some(spread(&graded, LEVEL, 0)?)
+        Some(spread(&graded, LEVEL, SEED)?)
     };
-    let tokens = each(lines, |d| &d.tokens);
-    let by_problem: BTreeMap<&str, &Decided> = majority.unwrap_or_default().iter().map(|d| (d.problem_id.as_str(), *d)).collect();
-    let pairs: Vec<_> = lines
-        .iter()
-        .filter_map(|d| Some((*d, *by_problem.get(d.problem_id.as_str())?)))
-        .collect();
-    let rights = |d: &Decided| Some(d.correct.as_ref()?.iter().map(|c| *c == 1).collect::<Vec<bool>>());
-    let (ours, theirs): (Vec<_>, Vec<_>) = pairs.iter().filter_map(|(a, b)| Some((rights(a)?, rights(b)?))).unzip();
-    let full = mean(pairs.iter().map(|(_, b)| mean(b.tokens.iter().map(|n| *n as f64))));
+    let pairs = paired(lines, majority.unwrap_or_default());
     Ok(Row {
         strategy: strategy.to_owned(),
         budget,
         slots,
         graded: graded.len(),
         problems: lines.len(),
-        tokens,
+        tokens: each(lines, |d| &d.tokens),
         ticks: each(lines, |d| &d.ticks),
-        tokens_per_right: accuracy.filter(|a| a.mean > 0.0).map(|a| tokens / a.mean),
+        tokens_per_right: tokens_per_right(lines),
         accuracy,
-        of_majority: (pairs.len() == lines.len() && full > 0.0).then(|| tokens / full),
-        against_majority: if ours.is_empty() {
-            None
-        } else {
-            Some(compare(&ours, &theirs, LEVEL, 0)?)
-        },
+        of_majority: share_of_tokens(&pairs).filter(|_| pairs.len() == lines.len()),
+        against_majority: against(&pairs).transpose()?,
     })
 }

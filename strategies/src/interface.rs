@@ -37,6 +37,15 @@ pub struct Needs {
     pub self_certainty: bool,
 }
 
+impl Needs {
+    /// Everything there is: what a backend offers that leaves nothing out.
+    pub const ALL: Self = Self {
+        confidence: true,
+        logprob: true,
+        self_certainty: true,
+    };
+}
+
 /// The bounds of one problem's run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tts::engine::memory::Plan;
 use tts::model::Model;
 use tts::model::kernels::Tier;
-use tts::solve::Outside;
+use tts::solve::{Arrays, Outside};
 
-use crate::rig::{Engine, Task, agree, check, gqa, prompt, roomy, stops, traces, verdict};
+use crate::rig::{Engine, Task, agree, check, gqa, prompt, recording, roomy, stops, traces, verdict};
 
 /// A problem whose traces all reach `tokens`.
 fn long(id: &str, strategy: &str, tokens: usize) -> Task {
@@ -174,6 +174,26 @@ fn plans_promise_no_more_than_there_is() {
         }
     }
     assert!(tts::engine::memory::available() > 1 << 20);
+}
+
+/// What a journal keeps is not held: the problem is decided as it would be with it.
+#[test]
+fn ended_traces_are_let_go_once_they_are_kept() {
+    let model = gqa();
+    for strategy in ["majority", "deepconf-low"] {
+        let task = Task::new("p", strategy);
+        let whole = Engine::roomy(&model).run(&task);
+        let mut engine = Engine::roomy(&model);
+        let mut ticket = engine.ticket(&task);
+        let kept = recording(&mut ticket);
+        engine.scheduler.submit(ticket);
+        engine.finish(|_| ());
+        let lean = engine.reply("p").unwrap().unwrap();
+        assert!(whole.decided.digest.is_some() && whole.decided.solution.is_some());
+        assert_eq!(verdict(&lean.decided), verdict(&whole.decided));
+        assert!(lean.records.iter().all(|r| r.arrays == Arrays::default()));
+        assert_eq!(traces(&kept.lock().unwrap()), traces(&whole.records));
+    }
 }
 
 /// Problems are admitted only where the traces that run already keep the room that they are expected to need.

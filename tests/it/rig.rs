@@ -213,6 +213,17 @@ impl Engine {
     }
 }
 
+/// What a problem's traces are recorded to from then on.
+pub(crate) fn recording(ticket: &mut Ticket) -> Arc<Mutex<Vec<TraceRecord>>> {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let sink = kept.clone();
+    ticket.records = Some(Box::new(move |record| {
+        sink.lock().unwrap().push(record.clone());
+        Ok(())
+    }));
+    kept
+}
+
 /// Rows for a batch, and memory without end.
 pub(crate) fn roomy(max_batch: usize) -> Plan {
     Plan {

@@ -1,15 +1,18 @@
 //! A decision is a function of the traces and the strategy's settings; every token is counted once; live equals replay.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tts::engine::sampler::Sampling;
+use tts::engine::snapshots::Snapshots;
 use tts::model::kernels::Tier;
-use tts::solve::{self, Books, Cut, Setup, Token};
+use tts::solve::{self, Books, Cut, Setup, Token, TraceRecord};
 use tts_strategies::Finish;
 
-use crate::rig::{Engine, Task, check, gqa, preset, prompt, roomy, stops, traces, verdict};
+use crate::rig::{Engine, Task, check, gqa, preset, prompt, recording, roomy, stops, traces, verdict};
 
 /// A problem that is in the way of others, different every time.
 fn bystander(i: usize) -> Task {
@@ -132,6 +135,72 @@ fn a_run_is_resumed_from_any_part_of_its_records() {
                 "{strategy}, {keep} kept: what is read"
             );
         }
+    }
+}
+
+/// A killed run goes on from the states of its traces in flight, bit for bit and without reading their tokens again; where a state is damaged or missing
+/// they are read.
+#[test]
+fn states_of_traces_in_flight_are_taken_up() {
+    let model = gqa();
+    let mut task = Task::new("p", "majority");
+    (task.rules.ignore_eos, task.rules.loop_stop, task.rules.max_tokens) = (true, false, 100);
+    task.bounds.traces = 12;
+    for (length, turns) in [(70, 1), (70, 41), (64, 70), (70, 150)] {
+        task.prompt = prompt(length, 0);
+        let whole = Engine::roomy(&model).run(&task);
+        let folder = tempfile::tempdir().unwrap();
+        let with = |recorded: Vec<Arc<TraceRecord>>, states: bool| {
+            let mut engine = Engine::roomy(&model);
+            let mut ticket = engine.ticket(&task);
+            ticket.setup.recorded = recorded;
+            let kept = recording(&mut ticket);
+            let dir = folder.path().join("states");
+            let every = Duration::ZERO;
+            ticket.checkpoint = states.then_some(Snapshots { every, dir });
+            engine.scheduler.submit(ticket);
+            (engine, kept)
+        };
+        let (mut killed, kept) = with(Vec::new(), true);
+        (0..turns).for_each(|_| killed.scheduler.turn());
+        drop(killed);
+        let mut newest: BTreeMap<u32, TraceRecord> = BTreeMap::new();
+        for record in kept.lock().unwrap().drain(..) {
+            newest.insert(record.trace, record);
+        }
+        let in_flight = || newest.values().filter(|r| r.finish == Finish::Cancelled);
+        assert_eq!(in_flight().count(), if turns < 100 { 8 } else { 4 });
+        let again: u64 = in_flight().map(|r| r.tokens as u64 - 1).sum();
+        let recorded: Vec<_> = newest.values().cloned().map(Arc::new).collect();
+        let read = |states| {
+            let (mut engine, _) = with(recorded.clone(), states);
+            engine.finish(|_| ());
+            let outcome = engine.reply("p").unwrap().unwrap();
+            assert_eq!(verdict(&outcome.decided), verdict(&whole.decided), "{length}, {turns}: {states}");
+            engine.scheduler.session().positions()
+        };
+        let without = read(false);
+        // one state is damaged: its tokens are read
+        let damaged = in_flight().next().unwrap();
+        let states: Vec<_> = std::fs::read_dir(folder.path().join("states"))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
+        assert_eq!(states.len(), in_flight().count());
+        let spoilt = states
+            .iter()
+            .find(|p| p.to_str().unwrap().ends_with(&format!("-{}", damaged.trace)))
+            .unwrap();
+        let mut bytes = std::fs::read(spoilt).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(spoilt, bytes).unwrap();
+        assert_eq!(read(true), without - again + damaged.tokens as u64 - 1, "{length}, {turns}");
+        assert_eq!(
+            std::fs::read_dir(folder.path().join("states")).unwrap().count(),
+            0,
+            "ended traces are forgotten"
+        );
     }
 }
 

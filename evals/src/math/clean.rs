@@ -12,7 +12,11 @@ macro_rules! pattern {
 
 /// What a Unicode character is written as in LaTeX.
 fn ascii(c: char) -> Option<&'static str> {
+    let digit = |n: u32| &"0123456789"[n as usize..=n as usize];
     Some(match c {
+        '０'..='９' => digit(c as u32 - '０' as u32),
+        // mathematical digits: five fonts, one after the other
+        '\u{1d7ce}'..='\u{1d7ff}' => digit((c as u32 - 0x1d7ce) % 10),
         '−' | '–' | '—' | '‐' | '‑' => "-",
         '×' | '⋅' | '·' | '∗' | '•' => "*",
         '÷' | '∕' | '⁄' => "/",

@@ -52,7 +52,7 @@ pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<u
         return Err(RunError::NotStarted(Cut::TimeLimit));
     }
     let bounds = setup.bounds.clone();
-    let mut desk = Desk::new(events, records, checkpoint);
+    let mut desk = Desk::new(events, records);
     // an engine cannot be asked to go on in the middle of a trace with the random numbers that it had
     let cut: u64 = setup
         .recorded
@@ -113,7 +113,10 @@ pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<u
                 }
             }
         }
-        drive.desk.keep(&mut drive.problem, |_| ())?;
+        drive.desk.keep(&mut drive.problem, |_, _| ())?;
+        if let Some(snapshots) = &checkpoint {
+            drive.desk.checkpoint(&drive.problem, snapshots.every, |_, _| Ok(()))?;
+        }
     }
     drive.close(bounds)
 }
@@ -127,7 +130,7 @@ impl Drive {
                 return Ok(());
             };
             self.problem.read_record(*next);
-            self.desk.keep(&mut self.problem, |_| ())?;
+            self.desk.keep(&mut self.problem, |_, _| ())?;
         }
     }
 

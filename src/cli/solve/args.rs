@@ -42,7 +42,7 @@ pub(crate) struct SolveArgs {
     /// Also records the log-probabilities of the K most likely ids of every token, so that confidence over fewer than 20 can be replayed
     #[arg(long, value_name = "K", requires = "run")]
     pub(super) record_top_k: Option<usize>,
-    /// Also records traces in flight, every so many minutes, so that a killed run goes on in the middle of them
+    /// Also records traces in flight, every so many minutes, tokens and states, so that a killed run goes on in the middle of them, bit for bit
     #[arg(long, value_name = "MINUTES", requires = "run", value_parser = number::parse_minutes)]
     pub(super) checkpoint: Option<Duration>,
     #[command(flatten)]

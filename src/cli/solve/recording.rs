@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tts::engine::snapshots::Snapshots;
 use tts::run::{Manifest, RunFolder, Status, without_answers};
 use tts::runner::{Prepared, RemoteRunner};
 use tts::{Runner, Settings, Solved, Watch};
@@ -70,7 +71,8 @@ impl Recorder {
             // answers are read anew: this run may read them in another way than the last
             watch.recorded = without_answers(folder.recorded(&problem.id)?);
             watch.records = Some(folder.sink(&problem.id));
-            watch.checkpoint = self.checkpoint;
+            let dir = folder.states();
+            watch.checkpoint = self.checkpoint.map(|every| Snapshots { every, dir });
         }
         Ok(watch)
     }

@@ -8,7 +8,7 @@ use super::{Dtype, f16_to_f32};
 /// What is constant in a quantised format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
-    /// Bits that a code needs, 4 or 8 as they are stored here.
+    /// Bits of a code: 4, 5, 6 or 8.
     pub(crate) bits: usize,
     /// The code of a weight of 0 (where there is no minimum).
     pub(crate) zero: i32,
@@ -41,11 +41,11 @@ impl Format {
             Dtype::Q8_0 => Self::simple(8, 128, false),
             Dtype::Q4_0 => Self::simple(4, 8, false),
             Dtype::Q4_1 => Self::simple(4, 0, true),
-            Dtype::Q5_0 => Self::simple(8, 16, false),
-            Dtype::Q5_1 => Self::simple(8, 0, true),
+            Dtype::Q5_0 => Self::simple(5, 16, false),
+            Dtype::Q5_1 => Self::simple(5, 0, true),
             Dtype::Q4K => Self::k(4, 0, 32, true, Scales::Unsigned),
-            Dtype::Q5K => Self::k(8, 0, 32, true, Scales::Unsigned),
-            Dtype::Q6K => Self::k(8, 32, 16, false, Scales::Signed),
+            Dtype::Q5K => Self::k(5, 0, 32, true, Scales::Unsigned),
+            Dtype::Q6K => Self::k(6, 32, 16, false, Scales::Signed),
         })
     }
 

@@ -30,9 +30,8 @@
       .map((m) => m.mark);
   }
 
-  for (const plot of document.querySelectorAll("svg.plot")) {
+  function enliven(plot) {
     // the page's own tips take the place of the browser's
-    for (const title of plot.querySelectorAll(".m > title")) title.remove();
     const heading = plot.querySelector(":scope > title");
     if (heading) heading.remove();
     let at = -1;
@@ -57,7 +56,21 @@
       show(ordered[at], box.right, box.top + box.height / 2, true);
     });
   }
+  document.querySelectorAll("svg.plot").forEach(enliven);
   addEventListener("scroll", hide, { passive: true });
+
+  // any problem's traces: their pictures wait as text
+  const chosen = document.getElementById("problem");
+  if (chosen) {
+    const one = document.getElementById("one");
+    const waiting = new Map([[chosen.value, one.innerHTML]]);
+    for (const text of document.querySelectorAll("script[data-problem]")) waiting.set(text.dataset.problem, text.textContent);
+    chosen.addEventListener("change", () => {
+      hide();
+      one.innerHTML = waiting.get(chosen.value);
+      one.querySelectorAll("svg.plot").forEach(enliven);
+    });
+  }
 
   // tables: a click on a column sorts by it
   const number = (text) => {

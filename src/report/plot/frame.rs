@@ -120,10 +120,7 @@ impl Frame {
             Sign::Series(i) => {
                 self.scene
                     .line((x, y), (x + 24.0, y), Paint::line(Ink::Series(i), 2.0).dashed(Dash::of(i)));
-                self.scene.draw(
-                    marker(i, (x + 12.0, y), 4.0),
-                    Paint::fill(Ink::Series(i)).outlined(Ink::Surface, 1.0),
-                );
+                self.scene.draw(marker(i, (x + 12.0, y), 4.0), Paint::marker(i, 1.0));
             }
             Sign::Dot(ink) => self.scene.draw(
                 Outline::Circle {

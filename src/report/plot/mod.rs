@@ -13,6 +13,7 @@ mod tradeoff;
 
 use super::results::Report;
 use super::summary::largest;
+use super::timeline::Timeline;
 pub use scene::Theme;
 use scene::{Ink, Scene};
 use tradeoff::Against;
@@ -87,13 +88,22 @@ impl Report {
             plots.push((format!("scores-{name}"), calibration::histogram(facts).map(|f| f.scene)));
             plots.push((format!("rank-{name}"), calibration::by_rank(facts).map(|f| f.scene)));
         }
-        if let Some(timeline) = &self.timeline {
-            plots.push(("traces-confidence".to_owned(), traces::confidence(timeline).map(|f| f.scene)));
-            plots.push(("traces-steps".to_owned(), traces::lanes(timeline).map(|f| f.scene)));
-        }
-        plots
-            .into_iter()
-            .filter_map(|(name, scene)| Some(Plot { name, scene: scene? }))
-            .collect()
+        let plots = plots.into_iter().filter_map(|(name, scene)| Some(Plot { name, scene: scene? }));
+        plots.chain(self.timeline.iter().flat_map(of_traces)).collect()
     }
+}
+
+/// The plots of one problem's traces.
+pub(super) fn of_traces(timeline: &Timeline) -> Vec<Plot> {
+    let plots = [
+        ("traces-confidence", traces::confidence(timeline)),
+        ("traces-steps", traces::lanes(timeline)),
+    ];
+    let plot = |(name, frame): (&str, Option<frame::Frame>)| {
+        Some(Plot {
+            name: name.to_owned(),
+            scene: frame?.scene,
+        })
+    };
+    plots.into_iter().filter_map(plot).collect()
 }

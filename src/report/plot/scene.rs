@@ -163,6 +163,15 @@ impl Paint {
             opacity: 1.0,
         }
     }
+    /// Of a series' markers: full for those that have a colour of their own, hollow for those that share it.
+    pub(crate) fn marker(series: usize, width: f64) -> Self {
+        let own = Ink::Series(series);
+        if (series / SERIES).is_multiple_of(2) {
+            Self::fill(own).outlined(Ink::Surface, width)
+        } else {
+            Self::fill(Ink::Surface).outlined(own, 1.5 * width)
+        }
+    }
     pub(crate) fn line(ink: Ink, width: f64) -> Self {
         Self {
             fill: None,

@@ -27,13 +27,15 @@ pub(crate) fn file(scene: &Scene) -> String {
         number(scene.width),
         number(scene.height),
         opening(scene),
-        body(scene)
+        body(scene, |tip| format!("><title>{tip}</title>"))
     )
 }
 
-/// A part of a page, whose style sheet colours the classes `f-*` (fills) and `k-*` (strokes). Shapes that have something to say are of the class `m`.
+/// A part of a page, whose style sheet colours the classes `f-*` (fills) and `k-*` (strokes). Shapes that have something to say are of the class `m`,
+/// and the page's script says it.
 pub(crate) fn inline(scene: &Scene) -> String {
-    format!("<svg class=\"plot\" tabindex=\"0\" {}{}</svg>\n", opening(scene), body(scene))
+    let tip = |tip: &str| format!(" data-tip=\"{}\">", tip.replace('\n', "&#10;"));
+    format!("<svg class=\"plot\" tabindex=\"0\" {}{}</svg>\n", opening(scene), body(scene, tip))
 }
 
 fn opening(scene: &Scene) -> String {
@@ -47,11 +49,12 @@ fn opening(scene: &Scene) -> String {
     )
 }
 
-fn body(scene: &Scene) -> String {
+/// What is drawn; `said` ends the tag of a shape that has something to say with that.
+fn body(scene: &Scene, said: impl Fn(&str) -> String) -> String {
     let mut out = String::new();
     for item in &scene.items {
         match item {
-            Item::Shape(shape) => draw(&mut out, shape),
+            Item::Shape(shape) => draw(&mut out, shape, &said),
             Item::Label(label) => write_label(&mut out, label),
         }
     }
@@ -66,14 +69,9 @@ fn number(x: f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-fn draw(out: &mut String, shape: &Shape) {
+fn draw(out: &mut String, shape: &Shape, said: impl Fn(&str) -> String) {
     if let Some(tip) = &shape.tip {
-        let tip = markup(tip);
-        let _ = write!(
-            out,
-            "<g class=\"m\" data-tip=\"{}\"><title>{tip}</title>",
-            tip.replace('\n', "&#10;")
-        );
+        let _ = write!(out, "<g class=\"m\"{}", said(&markup(tip)));
     }
     match &shape.outline {
         Outline::Line(points) => path(out, points, false),

@@ -180,11 +180,7 @@ fn line(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against) {
         );
     }
     for (point, arm) in points {
-        frame.scene.mark(
-            marker(i, point, 5.0),
-            Paint::fill(Ink::Series(i)).outlined(Ink::Surface, 1.2),
-            said(arm),
-        );
+        frame.scene.mark(marker(i, point, 5.0), Paint::marker(i, 1.2), said(arm));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Adaptive-Consistency: "Let's Sample Step by Step" (arXiv 2305.11860), section 3, the Beta criterion.
 
 use super::{Counts, whole_traces};
-use crate::interface::{Decision, Limits, Needs, Next, Strategy, TraceOutcome};
+use crate::interface::{Decision, Needs, Next, Strategy, TraceOutcome};
 use crate::pool::{Book, SETTLE_AFTER};
 use crate::settings::AdaptiveSettings;
 use crate::vote::VoteKind;
@@ -50,11 +50,6 @@ impl Strategy for AdaptiveConsistency {
 
     fn needs(&self) -> Needs {
         Needs::default()
-    }
-
-    fn begin(&mut self, limits: &Limits) -> usize {
-        *self = Self::new(std::mem::take(&mut self.name), self.settings);
-        limits.traces
     }
 
     fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {

@@ -2,7 +2,7 @@
 
 use super::adaptive_consistency::stays_ahead;
 use super::{Counts, whole_traces};
-use crate::interface::{Decision, Limits, Needs, Next, Strategy, TraceOutcome};
+use crate::interface::{Decision, Needs, Next, Strategy, TraceOutcome};
 use crate::pool::{Book, SETTLE_AFTER};
 use crate::settings::BestOfInfinitySettings;
 use crate::vote::VoteKind;
@@ -136,11 +136,6 @@ impl Strategy for BestOfInfinity {
 
     fn needs(&self) -> Needs {
         Needs::default()
-    }
-
-    fn begin(&mut self, limits: &Limits) -> usize {
-        *self = Self::new(std::mem::take(&mut self.name), self.settings);
-        limits.traces
     }
 
     fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {

@@ -1,7 +1,7 @@
 //! CGES: "Confidence-Guided Early Stopping for Efficient and Accurate Self-Consistency" (arXiv 2511.02603), algorithm 1.
 
 use super::whole_traces;
-use crate::interface::{ClassId, Decision, Limits, Needs, Next, Strategy, TraceOutcome};
+use crate::interface::{ClassId, Decision, Needs, Next, Strategy, TraceOutcome};
 use crate::pool::{Book, Rule, SETTLE_AFTER};
 use crate::settings::CgesSettings;
 use crate::vote::{Tally, Voter};
@@ -74,11 +74,6 @@ impl Strategy for Cges {
             logprob: true,
             ..Needs::default()
         }
-    }
-
-    fn begin(&mut self, limits: &Limits) -> usize {
-        *self = Self::new(std::mem::take(&mut self.name), self.settings);
-        limits.traces
     }
 
     fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {

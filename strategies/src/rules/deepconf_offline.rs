@@ -1,8 +1,8 @@
 //! Offline DeepConf: "Deep Think with Confidence" (arXiv 2508.15260), section 3.2, algorithm 1.
 
 use super::deepconf_online::keep_top_bar;
-use super::{needs_of, to_the_end};
-use crate::interface::{ClassId, Decision, Needs, PoolKind, Step, Strategy, TokenScalars, TraceId, Watching};
+use super::{needs_of, to_the_end, whole_traces};
+use crate::interface::{Decision, Needs, PoolKind, Strategy};
 use crate::pool::{Book, Filter, SETTLE_AFTER};
 use crate::settings::OfflineSettings;
 
@@ -34,11 +34,8 @@ impl Offline {
 }
 
 impl Strategy for Offline {
+    whole_traces!(leader = |offline| offline.settings.vote);
     to_the_end!();
-
-    fn name(&self) -> &str {
-        &self.name
-    }
 
     fn needs(&self) -> Needs {
         let (filter, vote) = (needs_of(Some(self.settings.statistic)), needs_of(self.settings.vote.statistic()));
@@ -49,26 +46,10 @@ impl Strategy for Offline {
         }
     }
 
-    fn watching(&self, _: TraceId) -> Watching {
-        Watching::Nothing
-    }
-
-    fn observe(&mut self, _: TraceId, _: &TokenScalars) -> Step {
-        Step::Continue
-    }
-
     fn decide(&self) -> Decision {
         let book = self.book.settled();
         let mut decision = book.decide(self.settings.vote, self.filter(&book), self.settings.min_votes, false);
         decision.warnings.extend(book.window_warning());
         decision
-    }
-
-    fn leading(&self) -> Option<(ClassId, f64)> {
-        self.book.leading(self.settings.vote, None)
-    }
-
-    fn window(&self) -> Option<usize> {
-        self.book.window()
     }
 }

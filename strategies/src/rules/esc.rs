@@ -1,7 +1,7 @@
 //! ESC: "Escape Sky-high Cost: Early-stopping Self-Consistency" (arXiv 2401.10480).
 
 use super::whole_traces;
-use crate::interface::{Decision, Limits, Needs, Next, PoolKind, Strategy, TraceId, TraceOutcome};
+use crate::interface::{Decision, Needs, Next, PoolKind, Strategy, TraceId, TraceOutcome};
 use crate::pool::{Book, Filter, SETTLE_AFTER};
 use crate::settings::EscSettings;
 use crate::vote::{Tally, VoteKind};
@@ -48,16 +48,15 @@ impl Esc {
 }
 
 impl Strategy for Esc {
-    whole_traces!();
+    whole_traces!(
+        first = |esc, limits| {
+            esc.budget = limits.traces;
+            esc.next_batch()
+        }
+    );
 
     fn needs(&self) -> Needs {
         Needs::default()
-    }
-
-    fn begin(&mut self, limits: &Limits) -> usize {
-        *self = Self::new(std::mem::take(&mut self.name), self.settings);
-        self.budget = limits.traces;
-        self.next_batch()
     }
 
     fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {

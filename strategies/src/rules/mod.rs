@@ -15,10 +15,25 @@ pub(crate) mod weighted;
 use crate::interface::{ClassId, Needs};
 use crate::scores::Statistic;
 
-/// What all strategies but online DeepConf share: a name, nothing stopped inside a trace, the book's window, and the majority so
-/// far as the leader.
+/// What all strategies but online DeepConf share: a name, all K traces launched at once (or as many as `first` says), nothing stopped inside a trace,
+/// the book's window, and the leader of the majority so far (or of the vote that `leader` names).
 macro_rules! whole_traces {
     () => {
+        whole_traces!(first = |_, limits| limits.traces);
+    };
+    (first = $first:expr) => {
+        whole_traces!($first, |_| $crate::vote::VoteKind::Majority);
+    };
+    (leader = $leader:expr) => {
+        whole_traces!(|_, limits| limits.traces, $leader);
+    };
+    ($first:expr, $leader:expr) => {
+        fn begin(&mut self, limits: &$crate::interface::Limits) -> usize {
+            *self = Self::new(std::mem::take(&mut self.name), self.settings);
+            let first: fn(&mut Self, &$crate::interface::Limits) -> usize = $first;
+            first(self, limits)
+        }
+
         fn name(&self) -> &str {
             &self.name
         }
@@ -32,7 +47,8 @@ macro_rules! whole_traces {
         }
 
         fn leading(&self) -> Option<($crate::interface::ClassId, f64)> {
-            self.book.leading($crate::vote::VoteKind::Majority, None)
+            let leader: fn(&Self) -> $crate::vote::VoteKind = $leader;
+            self.book.leading(leader(self), None)
         }
 
         fn window(&self) -> Option<usize> {
@@ -41,14 +57,9 @@ macro_rules! whole_traces {
     };
 }
 
-/// What strategies share that run all K traces to their end before they decide.
+/// What strategies share that run every launched trace to its end before they decide.
 macro_rules! to_the_end {
     () => {
-        fn begin(&mut self, limits: &$crate::interface::Limits) -> usize {
-            *self = Self::new(std::mem::take(&mut self.name), self.settings);
-            limits.traces
-        }
-
         fn finished(&mut self, outcome: &$crate::interface::TraceOutcome<'_>) -> $crate::interface::Next {
             self.book.enter(outcome);
             $crate::interface::Next::Wait

@@ -1,7 +1,7 @@
 //! short-m@k: "Don't Overthink it. Preferring Shorter Thinking Chains" (arXiv 2505.17813).
 
 use super::whole_traces;
-use crate::interface::{Decision, Finish, Limits, Needs, Next, Strategy, TraceId, TraceOutcome};
+use crate::interface::{Decision, Finish, Needs, Next, Strategy, TraceId, TraceOutcome};
 use crate::pool::{Book, Rule, SETTLE_AFTER};
 use crate::settings::ShortestSettings;
 use crate::vote::{Tally, Voter};
@@ -34,11 +34,6 @@ impl Strategy for ShortMAtK {
 
     fn needs(&self) -> Needs {
         Needs::default()
-    }
-
-    fn begin(&mut self, limits: &Limits) -> usize {
-        *self = Self::new(std::mem::take(&mut self.name), self.settings);
-        limits.traces
     }
 
     fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {

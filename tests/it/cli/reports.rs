@@ -1,14 +1,44 @@
 //! `tts report` and `tts pilot`.
 
 use std::fs;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{path, ran, refused};
+use super::{copy_of, path, ran, refused};
+
+/// A copy of the recorded run, to write into.
+fn recorded() -> (tempfile::TempDir, String) {
+    let copy = copy_of(&PathBuf::from(path("report/run")));
+    let run = copy.path().to_str().unwrap().to_owned();
+    (copy, run)
+}
+
+#[test]
+fn a_report_stands_in_its_folder_and_is_made_again() {
+    let (folder, run) = recorded();
+    let at = |name: &str| folder.path().join(name);
+    let object = ran(&["report", &run, "--json"]).objects().remove(0);
+    let kept = |name: &str| -> Value { serde_json::from_slice(&fs::read(at(name)).unwrap()).unwrap() };
+    assert_eq!(kept("results.json"), object);
+    let svg = fs::read(at("plots/accuracy-tokens.svg")).unwrap();
+    assert!(fs::metadata(at("plots/accuracy-tokens.png")).unwrap().len() > 1000);
+    fs::remove_dir_all(at("plots")).unwrap();
+    fs::write(at("results.json"), "what is this").unwrap();
+    ran(&["report", &run, "--quiet"]);
+    assert_eq!(
+        (kept("results.json"), fs::read(at("plots/accuracy-tokens.svg")).unwrap()),
+        (object, svg)
+    );
+    // nothing that is written there stands in the way of going on, and one that cannot be written is no error
+    fs::remove_file(at("results.json")).unwrap();
+    fs::create_dir(at("results.json")).unwrap();
+    assert!(ran(&["report", &run]).err.contains("results.json cannot be written"));
+}
 
 #[test]
 fn a_report_in_every_form() {
-    let run = path("report/run");
+    let (_copy, run) = recorded();
     let plain = ran(&["report", &run]).out;
     for part in [
         "Strategies",
@@ -52,7 +82,7 @@ fn a_report_in_every_form() {
 
 #[test]
 fn what_cannot_be_reported_is_refused() {
-    let run = path("report/run");
+    let (_copy, run) = recorded();
     refused(&["report", "no/such/folder"], &["no/such/folder", "run folder"]);
     refused(&["report", &run, "--problem", "nobody"], &["nobody"]);
     refused(

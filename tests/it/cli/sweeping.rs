@@ -173,6 +173,54 @@ fn one_draw_in_recorded_order_is_a_replay() {
     }
 }
 
+/// The disk fills up in the middle of a line: what was written stays, and the same command goes on.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_ends_a_sweep_and_the_same_command_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = |i: usize| {
+        let answers: Vec<_> = (0..12).map(|t| ((t * (i + 2)) % 3).to_string()).collect();
+        json!({"problem_id": format!("p{i}"), "gold": "1", "answers": answers, "lengths": (10..22).collect::<Vec<_>>()}).to_string() + "\n"
+    };
+    let file = write(&folder, "pool.jsonl", &(0..40).map(pool).collect::<String>());
+    let dir = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let args = |run: &str| {
+        let args = [
+            "sweep",
+            "--replay",
+            &file,
+            "--strategies",
+            "majority,esc",
+            "--traces",
+            "2,4,12",
+            "--threads",
+            "1",
+            "--run",
+            run,
+        ];
+        args.map(str::to_owned)
+    };
+    let (whole, full) = (dir("whole"), dir("full"));
+    let borrowed = |args: &[String]| ran(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    borrowed(&args(&whole));
+    let blocks = fs::metadata(Path::new(&whole).join("sweep.jsonl")).unwrap().len() / 512;
+    for share in [1, 2, 3] {
+        // a limit on a file's size says what a full disk says: part of a line is written, and then no more
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\"", &(blocks * share / 4).to_string()]);
+        limited.arg(env!("CARGO_BIN_EXE_tts")).args(args(&full));
+        let output = limited.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(2) && said.contains("sweep.jsonl") && said.contains("space on the disk"),
+            "{:?}: {said}",
+            output.status
+        );
+    }
+    borrowed(&args(&full));
+    assert_eq!(sorted(&full), sorted(&whole));
+}
+
 #[test]
 fn what_cannot_be_swept_is_said() {
     let folder = tempfile::tempdir().unwrap();
@@ -203,6 +251,15 @@ fn what_cannot_be_swept_is_said() {
     ]);
     assert!(swept.err.contains("without a right answer"), "{}", swept.err);
     assert_eq!(swept.objects()[0]["accuracy"], Value::Null);
+    let torn = write(
+        &folder,
+        "torn.jsonl",
+        "{\"problem\": 1, \"answers\": [\"1\", \"2\"], \"lengths\": [4]}\n",
+    );
+    refused(
+        &["sweep", "--replay", &torn, "--run", &run],
+        &["torn.jsonl", "no problem that can be decided over", "differ in number", "item 1"],
+    );
     let set = write(&folder, "set.jsonl", "{\"id\": \"1\", \"problem\": \"?\", \"answer\": \"1\"}\n");
     refused(
         &[

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use tts::report::{Report, ReportOptions, Timeline};
+
 use super::{open, run_fixture};
 
 /// Elements that have no end.
@@ -111,6 +113,47 @@ fn one_file_with_everything_in_it() {
     assert_eq!(html, open(&run_fixture()).html());
 }
 
+/// Every problem's traces wait in the page, in less detail, and only where that was asked for.
+#[test]
+fn any_problem_can_be_chosen() {
+    let every = ReportOptions {
+        every_problem: true,
+        ..ReportOptions::default()
+    };
+    let report = Report::open(&run_fixture(), &every).unwrap();
+    let html = report.html();
+    balanced(&html);
+    self_contained(&html);
+    assert_eq!(
+        (
+            report.others.len(),
+            html.matches("<option").count(),
+            html.matches("data-problem=").count()
+        ),
+        (5, 6, 5)
+    );
+    assert_eq!(html.matches(" selected").count(), 1);
+    for row in &report.problems {
+        let chosen = ReportOptions {
+            problem: Some(row.id.clone()),
+            ..ReportOptions::default()
+        };
+        let alone = Report::open(&run_fixture(), &chosen).unwrap().timeline.unwrap();
+        let here = report.others.iter().chain(&report.timeline).find(|t| t.problem == row.id).unwrap();
+        let fates = |t: &Timeline| {
+            t.lanes
+                .iter()
+                .map(|l| (l.trace, l.fate, l.from, l.to, l.tokens, l.right))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (fates(here), here.threshold, &here.answer),
+            (fates(&alone), alone.threshold, &alone.answer)
+        );
+    }
+    assert!(open(&run_fixture()).others.is_empty() && !open(&run_fixture()).html().contains("data-problem="));
+}
+
 /// In a real browser, where there is one: the script runs, marks can be walked through by keyboard, tables sort and filter.
 #[test]
 fn the_page_is_alive_in_a_browser() {
@@ -137,13 +180,28 @@ fn the_page_is_alive_in_a_browser() {
         const filter = document.getElementById('filter');
         filter.value = 'FIBO'; filter.dispatchEvent(new Event('input'));
         said.shown = document.getElementById('shown').textContent;
+        const chosen = document.getElementById('problem');
+        const title = () => document.querySelector('#plot-traces-steps svg').getAttribute('aria-label');
+        said.before = title();
+        chosen.selectedIndex = (chosen.selectedIndex + 1) % chosen.options.length;
+        chosen.dispatchEvent(new Event('change'));
+        said.after = title();
+        said.option = chosen.selectedOptions[0].textContent;
+        const other = document.querySelector('#plot-traces-steps svg');
+        other.dispatchEvent(new KeyboardEvent('keydown', { key: 'Home', bubbles: true, cancelable: true }));
+        said.lane = document.getElementById('tip').textContent;
         document.getElementById('theme').click();
         said.theme = document.documentElement.dataset.theme;
         said.requests = performance.getEntriesByType('resource').length;
         document.body.setAttribute('data-said', JSON.stringify(said));
     });</script></body>";
     let page = folder.path().join("page.html");
-    std::fs::write(&page, open(&run_fixture()).html().replace("</body>", probe)).unwrap();
+    let every = ReportOptions {
+        every_problem: true,
+        ..ReportOptions::default()
+    };
+    let report = Report::open(&run_fixture(), &every).unwrap();
+    std::fs::write(&page, report.html().replace("</body>", probe)).unwrap();
     let output = Command::new(browser)
         .args([
             "--headless",
@@ -169,4 +227,10 @@ fn the_page_is_alive_in_a_browser() {
     assert!(said["first"].as_str().unwrap().starts_with("fib"), "{said}");
     assert!(["light", "dark"].contains(&said["theme"].as_str().unwrap()));
     assert_eq!(said["requests"], 0);
+    let option = said["option"].as_str().unwrap();
+    assert!(
+        said["before"] != said["after"] && said["after"].as_str().unwrap().contains(option.split(' ').next().unwrap()),
+        "{said}"
+    );
+    assert!(said["lane"].as_str().unwrap().starts_with("trace "), "{said}");
 }

@@ -5,28 +5,48 @@
 use super::Input;
 use super::rounded::{GROUP, Row};
 use crate::model::kernels::buf::Buf;
-use crate::model::kernels::simd::{Portable, Simd, Tier, prefetch};
+use crate::model::kernels::simd::{Portable, Simd, Tier, prefetch, prefetch_far};
 use crate::model::packing::{Codebook, WIDTH};
 use crate::model::weights::codes::Scales;
 
-/// Bytes by which codes are asked for before they are read: two groups.
-const AHEAD: usize = 2048;
+/// Bytes by which codes are asked for before they are read. With few rows memory is what decides: the second-level cache can wait for more lines
+/// at once than the first.
+const NEAR: usize = 2048;
+const FAR: usize = 4096;
+
+/// Most rows that are few.
+const FEW: usize = 4;
 
 /// Integer operations beside the vectors of a tier. As with [`Simd`], all of it is unsafe for want of the instructions.
 trait Dots: Copy {
     type S: Simd;
     type I: Copy;
+    /// Sums of one row in two vectors.
+    type Acc: Copy;
     /// Most rows at a time.
     const ROWS: usize;
-    unsafe fn splat(x: i32) -> Self::I;
     /// Four codes of each lane's output.
     unsafe fn load(p: *const u8) -> Self::I;
     unsafe fn low_nibbles(codes: Self::I) -> Self::I;
     unsafe fn high_nibbles(codes: Self::I) -> Self::I;
-    /// `acc + codes . x` in every lane of two vectors: four unsigned codes and the four signed integers at `x`. `WIDE` where codes may
-    /// exceed 127.
-    unsafe fn dots<const WIDE: bool>(acc: [Self::I; 2], codes: [Self::I; 2], x: *const u32) -> [Self::I; 2];
+    /// Puts the lowest `BITS` bits of every byte of `above` on top of the nibbles, and moves the next ones there.
+    unsafe fn raise<const BITS: i32>(nibbles: Self::I, above: &mut Self::I) -> Self::I;
+    /// Sums that begin at `x`.
+    unsafe fn start(x: i32) -> Self::Acc;
+    /// Adds `codes . x` in every lane of two vectors: four unsigned codes below 64 and the four signed integers at `x`.
+    unsafe fn add(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32);
+    /// As [`Self::add`], for codes of all 8 bits.
+    unsafe fn add_wide(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32);
+    /// Makes room for as many additions as [`additions`] says.
+    unsafe fn fold(acc: &mut Self::Acc);
+    /// The sums, folded.
+    unsafe fn total(acc: Self::Acc) -> [Self::I; 2];
     unsafe fn float(x: Self::I) -> <Self::S as Simd>::V;
+}
+
+/// Additions of codes of so many bits whose sums fit 16 bits: two products each, of at most 127 and the code.
+const fn additions(bits: usize) -> usize {
+    32767 / (2 * 127 * ((1 << bits) - 1))
 }
 
 /// The tile of `x` and panel `panel` of `[.., k]` weights.
@@ -95,13 +115,13 @@ unsafe fn columns<D: Dots, const M: usize>(x: Input<u32>, k: usize, book: &Codeb
         };
         // SAFETY: the caller's pointers cover all columns
         unsafe {
-            match (format.bits, format.zero, format.minima, format.group) {
-                (4, _, false, _) => micro::<D, M, true, false, false, false>(part),
-                (4, _, true, _) => micro::<D, M, true, false, true, false>(part),
-                (_, 128, ..) => micro::<D, M, false, true, false, false>(part),
-                (_, _, false, GROUP) => micro::<D, M, false, false, false, false>(part),
-                (_, _, false, _) => micro::<D, M, false, false, false, true>(part),
-                (_, _, true, _) => micro::<D, M, false, false, true, false>(part),
+            match (format.bits, format.minima) {
+                (4, false) => micro::<D, M, 4, false>(part),
+                (4, true) => micro::<D, M, 4, true>(part),
+                (5, false) => micro::<D, M, 5, false>(part),
+                (5, true) => micro::<D, M, 5, true>(part),
+                (6, _) => micro::<D, M, 6, false>(part),
+                _ => micro::<D, M, 8, false>(part),
             }
         }
     }
@@ -119,50 +139,60 @@ struct Part<'a> {
     tile: *mut f32,
 }
 
-/// `M` rows. Integer sums of a group stay in registers, the f32 sums wait in the tile. `NIBBLES`: codes of four bits; `WIDE`: codes above 127;
-/// `MINIMA`: groups have minima; `HALVES`: they are half as long as the input's.
+/// `M` rows. Integer sums of a group stay in registers; the f32 sums do too where there is room for them, else they wait in the tile. Codes of
+/// 6 bits come in groups half as long as the input's, all others in groups as long. `MINIMA`: groups have minima.
 #[inline(always)]
-unsafe fn micro<D: Dots, const M: usize, const NIBBLES: bool, const WIDE: bool, const MINIMA: bool, const HALVES: bool>(part: Part<'_>) {
+unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(part: Part<'_>) {
     let Part { x, k, book, first, .. } = part;
     let format = &book.format;
     let (lanes, groups) = (<D::S as Simd>::LANES, format.groups());
     let (unit, header) = (Codebook::block_bytes(format), Codebook::header(format));
     let input_row = Row::new(k);
-    let steps = if HALVES { GROUP / 8 } else { GROUP / 4 };
+    let halves = BITS == 6;
+    let steps = if halves { GROUP / 8 } else { GROUP / 4 };
     let line = WIDTH * 4;
+    let few = M <= FEW;
     // SAFETY: every offset below lies in a row of x, in a block of the panel or in the tile
     unsafe {
+        let mut sums = [[D::S::splat(0.0); 2]; M];
         for b in 0..k / format.block {
             let block = part.data.add(b * unit);
             for g in 0..groups {
                 // the group's place among groups of the same length, and among the input's groups
                 let at = b * groups + g;
-                let input = if HALVES { at / 2 } else { at };
+                let input = if halves { at / 2 } else { at };
                 let mut codes = block.add(header + g * Codebook::group_bytes(format) + first * 4);
                 let values = x.data.add(input_row.integers + at * steps);
-                let mut acc = [[D::splat(0); 2]; M];
+                let mut acc = [D::start(0); M];
                 if !MINIMA {
-                    let sums = x.data.add(if HALVES { input_row.half_sums } else { input_row.sums } + at);
+                    let sums = x.data.add(if halves { input_row.half_sums } else { input_row.sums } + at);
                     for (m, acc) in acc.iter_mut().enumerate() {
-                        *acc = [D::splat((*sums.add(m * x.stride) as i32).wrapping_mul(format.zero)); 2];
+                        *acc = D::start((*sums.add(m * x.stride) as i32).wrapping_mul(format.zero));
                     }
                 }
-                if NIBBLES {
-                    for step in (0..steps).step_by(2) {
-                        let (a, b) = (D::load(codes), D::load(codes.add(lanes * 4)));
-                        let low = [D::low_nibbles(a), D::low_nibbles(b)];
-                        dots::<D, M, WIDE>(&mut acc, low, values.add(step), x.stride);
-                        let high = [D::high_nibbles(a), D::high_nibbles(b)];
-                        dots::<D, M, WIDE>(&mut acc, high, values.add(step + 1), x.stride);
-                        ahead::<D>(codes);
+                let load = |codes: *const u8| [D::load(codes), D::load(codes.add(lanes * 4))];
+                if BITS == 8 {
+                    for step in 0..steps {
+                        let w = load(codes);
+                        for (m, acc) in acc.iter_mut().enumerate() {
+                            D::add_wide(acc, w, values.add(step + m * x.stride));
+                        }
+                        ahead::<D, M>(codes, first);
                         codes = codes.add(line);
                     }
                 } else {
-                    for step in 0..steps {
-                        let w = [D::load(codes), D::load(codes.add(lanes * 4))];
-                        dots::<D, M, WIDE>(&mut acc, w, values.add(step), x.stride);
-                        ahead::<D>(codes);
+                    let mut above = load(if BITS > 4 { codes.add(steps / 2 * line) } else { codes });
+                    for step in (0..steps).step_by(2) {
+                        let both = load(codes);
+                        let low = raised::<D, BITS>(both.map(|c| D::low_nibbles(c)), &mut above);
+                        add::<D, M, BITS>(&mut acc, low, values, step, x.stride);
+                        let high = raised::<D, BITS>(both.map(|c| D::high_nibbles(c)), &mut above);
+                        add::<D, M, BITS>(&mut acc, high, values, step + 1, x.stride);
+                        ahead::<D, M>(codes, first);
                         codes = codes.add(line);
+                    }
+                    if BITS > 4 {
+                        ahead::<D, M>(codes, first);
                     }
                 }
                 let scale = [scale::<D::S>(book, block, g, first), scale::<D::S>(book, block, g, first + lanes)];
@@ -174,10 +204,11 @@ unsafe fn micro<D: Dots, const M: usize, const NIBBLES: bool, const WIDE: bool, 
                     ];
                 }
                 let (own, less) = (x.data.add(input).cast::<f32>(), x.data.add(input_row.minima + input).cast::<f32>());
-                for (m, acc) in acc.iter().enumerate() {
+                for (m, (acc, sums)) in acc.iter().zip(&mut sums).enumerate() {
+                    let acc = D::total(*acc);
                     let step = D::S::splat(*own.add(m * x.stride));
                     let at = part.tile.add(m * WIDTH + first);
-                    let mut v = [D::S::load(at), D::S::load(at.add(lanes))];
+                    let mut v = if few { *sums } else { [D::S::load(at), D::S::load(at.add(lanes))] };
                     v[0] = D::S::fma(D::float(acc[0]), D::S::mul(scale[0], step), v[0]);
                     v[1] = D::S::fma(D::float(acc[1]), D::S::mul(scale[1], step), v[1]);
                     if MINIMA {
@@ -185,29 +216,62 @@ unsafe fn micro<D: Dots, const M: usize, const NIBBLES: bool, const WIDE: bool, 
                         v[0] = D::S::fma(minimum[0], less, v[0]);
                         v[1] = D::S::fma(minimum[1], less, v[1]);
                     }
-                    D::S::store(at, v[0]);
-                    D::S::store(at.add(lanes), v[1]);
+                    if few {
+                        *sums = v;
+                    } else {
+                        D::S::store(at, v[0]);
+                        D::S::store(at.add(lanes), v[1]);
+                    }
                 }
+            }
+        }
+        if few {
+            for (m, sums) in sums.iter().enumerate() {
+                let at = part.tile.add(m * WIDTH + first);
+                D::S::store(at, sums[0]);
+                D::S::store(at.add(lanes), sums[1]);
             }
         }
     }
 }
 
-/// Asks for the codes that will be read soon.
+/// Nibbles of a step, with the bits that codes have above them.
 #[inline(always)]
-unsafe fn ahead<D: Dots>(codes: *const u8) {
-    for line in (0..2 * D::S::LANES * 4).step_by(64) {
-        prefetch(codes.wrapping_add(AHEAD + line));
+unsafe fn raised<D: Dots, const BITS: usize>(nibbles: [D::I; 2], above: &mut [D::I; 2]) -> [D::I; 2] {
+    // SAFETY: the caller's tier
+    unsafe {
+        match BITS {
+            5 => [D::raise::<1>(nibbles[0], &mut above[0]), D::raise::<1>(nibbles[1], &mut above[1])],
+            6 => [D::raise::<2>(nibbles[0], &mut above[0]), D::raise::<2>(nibbles[1], &mut above[1])],
+            _ => nibbles,
+        }
     }
 }
 
-/// One step of `M` rows, whose four integers lie at `x`, `stride` words apart.
+/// Asks for the codes that will be read soon. Few rows wait for memory: the first vectors of columns ask for those of all.
 #[inline(always)]
-unsafe fn dots<D: Dots, const M: usize, const WIDE: bool>(acc: &mut [[D::I; 2]; M], w: [D::I; 2], x: *const u32, stride: usize) {
+unsafe fn ahead<D: Dots, const M: usize>(codes: *const u8, first: usize) {
+    if M > 2 {
+        for line in (0..2 * D::S::LANES * 4).step_by(64) {
+            prefetch(codes.wrapping_add(NEAR + line));
+        }
+    } else if first == 0 {
+        for line in (0..WIDTH * 4).step_by(64) {
+            prefetch_far(codes.wrapping_add(FAR + line));
+        }
+    }
+}
+
+/// Step `step` of a group for `M` rows, whose four integers of the first step lie at `x`, `stride` words apart.
+#[inline(always)]
+unsafe fn add<D: Dots, const M: usize, const BITS: usize>(acc: &mut [D::Acc; M], w: [D::I; 2], x: *const u32, step: usize, stride: usize) {
     for (m, acc) in acc.iter_mut().enumerate() {
         // SAFETY: the caller's rows and tier
         unsafe {
-            *acc = D::dots::<WIDE>(*acc, w, x.add(m * stride));
+            D::add(acc, w, x.add(step + m * stride));
+            if (step + 1).is_multiple_of(additions(BITS)) {
+                D::fold(acc);
+            }
         }
     }
 }
@@ -249,11 +313,8 @@ struct Plain;
 impl Dots for Plain {
     type S = Portable;
     type I = [i32; 8];
+    type Acc = [[i32; 8]; 2];
     const ROWS: usize = 4;
-    #[inline(always)]
-    unsafe fn splat(x: i32) -> Self::I {
-        [x; 8]
-    }
     #[inline(always)]
     unsafe fn load(p: *const u8) -> Self::I {
         unsafe { p.cast::<Self::I>().read_unaligned() }
@@ -267,7 +328,18 @@ impl Dots for Plain {
         codes.map(|c| c >> 4 & 0x0f0f_0f0f)
     }
     #[inline(always)]
-    unsafe fn dots<const WIDE: bool>(mut acc: [Self::I; 2], codes: [Self::I; 2], x: *const u32) -> [Self::I; 2] {
+    unsafe fn raise<const BITS: i32>(nibbles: Self::I, above: &mut Self::I) -> Self::I {
+        let mask = ((1 << BITS) - 1) * 0x1010_1010;
+        let raised = std::array::from_fn(|i| nibbles[i] | (above[i] << 4 & mask));
+        *above = above.map(|a| a >> BITS);
+        raised
+    }
+    #[inline(always)]
+    unsafe fn start(x: i32) -> Self::Acc {
+        [[x; 8]; 2]
+    }
+    #[inline(always)]
+    unsafe fn add(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32) {
         let x = unsafe { *x };
         for byte in 0..4 {
             let x = i32::from((x >> (8 * byte)) as i8);
@@ -275,6 +347,15 @@ impl Dots for Plain {
                 *acc += (codes >> (8 * byte) & 255) * x;
             }
         }
+    }
+    #[inline(always)]
+    unsafe fn add_wide(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32) {
+        unsafe { Self::add(acc, codes, x) }
+    }
+    #[inline(always)]
+    unsafe fn fold(_: &mut Self::Acc) {}
+    #[inline(always)]
+    unsafe fn total(acc: Self::Acc) -> [Self::I; 2] {
         acc
     }
     #[inline(always)]
@@ -299,6 +380,13 @@ mod x86 {
     /// 256-bit vectors, products of 16-bit numbers.
     #[derive(Clone, Copy)]
     struct Narrow;
+
+    /// Sums, and what is still to be added to them in pairs of 16 bits.
+    #[derive(Clone, Copy)]
+    struct Pairs<I> {
+        sums: [I; 2],
+        pairs: [I; 2],
+    }
 
     pub(super) fn has_vnni() -> bool {
         is_x86_feature_detected!("avx512vnni")
@@ -344,11 +432,8 @@ mod x86 {
     impl Dots for Vnni {
         type S = Avx512;
         type I = __m512i;
+        type Acc = [__m512i; 2];
         const ROWS: usize = 12;
-        #[inline(always)]
-        unsafe fn splat(x: i32) -> Self::I {
-            unsafe { _mm512_set1_epi32(x) }
-        }
         #[inline(always)]
         unsafe fn load(p: *const u8) -> Self::I {
             unsafe { _mm512_loadu_si512(p.cast()) }
@@ -362,8 +447,31 @@ mod x86 {
             unsafe { _mm512_and_si512(_mm512_srli_epi16::<4>(codes), _mm512_set1_epi8(15)) }
         }
         #[inline(always)]
-        unsafe fn dots<const WIDE: bool>(acc: [Self::I; 2], codes: [Self::I; 2], x: *const u32) -> [Self::I; 2] {
-            unsafe { dpbusd(acc, codes, x) }
+        unsafe fn raise<const BITS: i32>(nibbles: Self::I, above: &mut Self::I) -> Self::I {
+            unsafe {
+                let mask = _mm512_set1_epi8(((1 << BITS) - 1) << 4);
+                let raised = _mm512_or_si512(nibbles, _mm512_and_si512(_mm512_slli_epi16::<4>(*above), mask));
+                *above = _mm512_srl_epi16(*above, _mm_cvtsi32_si128(BITS));
+                raised
+            }
+        }
+        #[inline(always)]
+        unsafe fn start(x: i32) -> Self::Acc {
+            unsafe { [_mm512_set1_epi32(x); 2] }
+        }
+        #[inline(always)]
+        unsafe fn add(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32) {
+            unsafe { *acc = dpbusd(*acc, codes, x) }
+        }
+        #[inline(always)]
+        unsafe fn add_wide(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32) {
+            unsafe { *acc = dpbusd(*acc, codes, x) }
+        }
+        #[inline(always)]
+        unsafe fn fold(_: &mut Self::Acc) {}
+        #[inline(always)]
+        unsafe fn total(acc: Self::Acc) -> [Self::I; 2] {
+            acc
         }
         #[inline(always)]
         unsafe fn float(x: Self::I) -> __m512 {
@@ -374,11 +482,8 @@ mod x86 {
     impl Dots for Wide {
         type S = Avx512;
         type I = __m512i;
+        type Acc = Pairs<__m512i>;
         const ROWS: usize = 8;
-        #[inline(always)]
-        unsafe fn splat(x: i32) -> Self::I {
-            unsafe { _mm512_set1_epi32(x) }
-        }
         #[inline(always)]
         unsafe fn load(p: *const u8) -> Self::I {
             unsafe { _mm512_loadu_si512(p.cast()) }
@@ -392,26 +497,53 @@ mod x86 {
             unsafe { Vnni::high_nibbles(codes) }
         }
         #[inline(always)]
-        unsafe fn dots<const WIDE: bool>(acc: [Self::I; 2], codes: [Self::I; 2], x: *const u32) -> [Self::I; 2] {
+        unsafe fn raise<const BITS: i32>(nibbles: Self::I, above: &mut Self::I) -> Self::I {
+            unsafe { Vnni::raise::<BITS>(nibbles, above) }
+        }
+        #[inline(always)]
+        unsafe fn start(x: i32) -> Self::Acc {
+            unsafe {
+                Pairs {
+                    sums: [_mm512_set1_epi32(x); 2],
+                    pairs: [_mm512_set1_epi32(0); 2],
+                }
+            }
+        }
+        #[inline(always)]
+        unsafe fn add(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32) {
             unsafe {
                 let x = _mm512_set1_epi32(*x as i32);
-                if !WIDE {
-                    let one = |acc, codes| {
-                        let pairs = _mm512_maddubs_epi16(codes, x);
-                        _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
-                    };
-                    return [one(acc[0], codes[0]), one(acc[1], codes[1])];
+                for (pairs, codes) in acc.pairs.iter_mut().zip(codes) {
+                    *pairs = _mm512_add_epi16(*pairs, _mm512_maddubs_epi16(codes, x));
                 }
-                // the sum of two products of wide codes does not fit 16 bits: even and odd bytes apart
+            }
+        }
+        #[inline(always)]
+        unsafe fn add_wide(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32) {
+            unsafe {
+                // the sum of two products does not fit 16 bits: even and odd bytes apart
+                let x = _mm512_set1_epi32(*x as i32);
                 let x_even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x));
                 let x_odd = _mm512_srai_epi16::<8>(x);
-                let one = |acc, codes| {
+                for (sums, codes) in acc.sums.iter_mut().zip(codes) {
                     let (even, odd) = (_mm512_and_si512(codes, _mm512_set1_epi16(255)), _mm512_srli_epi16::<8>(codes));
                     let sum = _mm512_add_epi32(_mm512_madd_epi16(even, x_even), _mm512_madd_epi16(odd, x_odd));
-                    _mm512_add_epi32(acc, sum)
-                };
-                [one(acc[0], codes[0]), one(acc[1], codes[1])]
+                    *sums = _mm512_add_epi32(*sums, sum);
+                }
             }
+        }
+        #[inline(always)]
+        unsafe fn fold(acc: &mut Self::Acc) {
+            unsafe {
+                for (sums, pairs) in acc.sums.iter_mut().zip(&mut acc.pairs) {
+                    *sums = _mm512_add_epi32(*sums, _mm512_madd_epi16(*pairs, _mm512_set1_epi16(1)));
+                    *pairs = _mm512_set1_epi32(0);
+                }
+            }
+        }
+        #[inline(always)]
+        unsafe fn total(acc: Self::Acc) -> [Self::I; 2] {
+            acc.sums
         }
         #[inline(always)]
         unsafe fn float(x: Self::I) -> __m512 {
@@ -422,11 +554,8 @@ mod x86 {
     impl Dots for Narrow {
         type S = Avx2;
         type I = __m256i;
+        type Acc = Pairs<__m256i>;
         const ROWS: usize = 4;
-        #[inline(always)]
-        unsafe fn splat(x: i32) -> Self::I {
-            unsafe { _mm256_set1_epi32(x) }
-        }
         #[inline(always)]
         unsafe fn load(p: *const u8) -> Self::I {
             unsafe { _mm256_loadu_si256(p.cast()) }
@@ -440,26 +569,58 @@ mod x86 {
             unsafe { _mm256_and_si256(_mm256_srli_epi16::<4>(codes), _mm256_set1_epi8(15)) }
         }
         #[inline(always)]
-        unsafe fn dots<const WIDE: bool>(acc: [Self::I; 2], codes: [Self::I; 2], x: *const u32) -> [Self::I; 2] {
+        unsafe fn raise<const BITS: i32>(nibbles: Self::I, above: &mut Self::I) -> Self::I {
+            unsafe {
+                let mask = _mm256_set1_epi8(((1 << BITS) - 1) << 4);
+                let raised = _mm256_or_si256(nibbles, _mm256_and_si256(_mm256_slli_epi16::<4>(*above), mask));
+                *above = _mm256_srl_epi16(*above, _mm_cvtsi32_si128(BITS));
+                raised
+            }
+        }
+        #[inline(always)]
+        unsafe fn start(x: i32) -> Self::Acc {
+            unsafe {
+                Pairs {
+                    sums: [_mm256_set1_epi32(x); 2],
+                    pairs: [_mm256_set1_epi32(0); 2],
+                }
+            }
+        }
+        #[inline(always)]
+        unsafe fn add(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32) {
             unsafe {
                 let x = _mm256_set1_epi32(*x as i32);
-                if !WIDE {
-                    let one = |acc, codes| {
-                        let pairs = _mm256_maddubs_epi16(codes, x);
-                        _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-                    };
-                    return [one(acc[0], codes[0]), one(acc[1], codes[1])];
+                for (pairs, codes) in acc.pairs.iter_mut().zip(codes) {
+                    *pairs = _mm256_add_epi16(*pairs, _mm256_maddubs_epi16(codes, x));
                 }
-                // the sum of two products of wide codes does not fit 16 bits: even and odd bytes apart
+            }
+        }
+        #[inline(always)]
+        unsafe fn add_wide(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32) {
+            unsafe {
+                // the sum of two products does not fit 16 bits: even and odd bytes apart
+                let x = _mm256_set1_epi32(*x as i32);
                 let x_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
                 let x_odd = _mm256_srai_epi16::<8>(x);
-                let one = |acc, codes| {
+                for (sums, codes) in acc.sums.iter_mut().zip(codes) {
                     let (even, odd) = (_mm256_and_si256(codes, _mm256_set1_epi16(255)), _mm256_srli_epi16::<8>(codes));
                     let sum = _mm256_add_epi32(_mm256_madd_epi16(even, x_even), _mm256_madd_epi16(odd, x_odd));
-                    _mm256_add_epi32(acc, sum)
-                };
-                [one(acc[0], codes[0]), one(acc[1], codes[1])]
+                    *sums = _mm256_add_epi32(*sums, sum);
+                }
             }
+        }
+        #[inline(always)]
+        unsafe fn fold(acc: &mut Self::Acc) {
+            unsafe {
+                for (sums, pairs) in acc.sums.iter_mut().zip(&mut acc.pairs) {
+                    *sums = _mm256_add_epi32(*sums, _mm256_madd_epi16(*pairs, _mm256_set1_epi16(1)));
+                    *pairs = _mm256_set1_epi32(0);
+                }
+            }
+        }
+        #[inline(always)]
+        unsafe fn total(acc: Self::Acc) -> [Self::I; 2] {
+            acc.sums
         }
         #[inline(always)]
         unsafe fn float(x: Self::I) -> __m256 {
