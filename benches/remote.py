@@ -186,12 +186,16 @@ class Bench:
         for line in process.stdout:
             lines.append(json.loads(line))
             if len(lines) == self.args.limit // 2:
+                # in the middle of the next traces
+                time.sleep(self.args.kill_after)
                 engines[1].kill()
                 note(f"killed {engines[1].url} after {len(lines)} problems")
         if process.wait() != 0:
             raise SystemExit(process.stderr.read())
         tallies = lines[-1]["machine"]["tallies"]
         for engine in engines:
+            if engine.url not in tallies:
+                raise SystemExit(f"{engine.url} did not answer the first questions in time and was left out; run this again on a quieter machine")
             t = tallies[engine.url]
             print(f"| {engine.url} | {t['traces']} | {t['broken']} | {t['retried']} |")
         total = lambda what, fate: sum(line[what][fate] for line in lines)
@@ -249,6 +253,7 @@ def main():
     parser.add_argument("--limit", type=int, default=60, help="problems of the others")
     parser.add_argument("--traces", type=int, default=16)
     parser.add_argument("--port", type=int, default=18200)
+    parser.add_argument("--kill-after", type=float, default=2.0, help="seconds into the next problem at which an engine is killed")
     parser.add_argument("--only", default="greedy,strategies,killed,llama,llama-killed", help="some of these parts")
     args = parser.parse_args()
     # engines are ended however this ends
