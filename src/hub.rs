@@ -10,6 +10,7 @@ mod client;
 mod download;
 mod error;
 mod model;
+mod ollama;
 mod options;
 mod repo;
 mod select;
@@ -39,6 +40,7 @@ pub fn resolve(source: &ModelSource, options: &HubOptions, progress: &mut dyn Fn
     match source {
         ModelSource::Bundled => Err(HubError::Bundled),
         ModelSource::Folder(path) | ModelSource::Gguf(path) => Ok(path.clone()),
+        ModelSource::Ollama(name) => ollama::find(name, &ollama::stores(|name| std::env::var(name).ok())),
         ModelSource::Hub { repo, file, revision } => {
             let repo = Repo::new(RepoKind::Model, repo, revision)?;
             model::resolve(&repo, file.as_deref(), options, progress)

@@ -21,7 +21,7 @@ pub mod solve;
 pub mod sweep;
 
 pub use error::Error;
-pub use loaded::{BUNDLED, LoadOptions, Loaded};
+pub use loaded::{BUNDLED, LoadOptions, Loaded, prompter_of};
 pub use runner::{Runner, Settings, Solved, Watch};
 pub use tts_evals as evals;
 pub use tts_strategies as strategies;

@@ -12,6 +12,12 @@ use crate::prompt::{GgufTokenizer, Parts, PromptError, Prompter};
 /// Name of the model that the binary carries.
 pub const BUNDLED: &str = "bundled";
 
+/// A text of the model that the binary carries.
+macro_rules! bundled {
+    ($file:literal) => {
+        include_str!(concat!("../data/bundled/", $file))
+    };
+}
 /// Which model to open, and how.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
@@ -99,23 +105,8 @@ impl Loaded {
 
     /// The model that the binary carries.
     fn bundled(formats: Formats) -> Result<Self, Error> {
-        macro_rules! text {
-            ($file:literal) => {
-                include_str!(concat!("../data/bundled/", $file))
-            };
-        }
-        let checkpoint = Checkpoint::from_bytes(text!("config.json"), include_bytes!("../data/bundled/model.safetensors"))?;
-        let prompter = Prompter::from_parts(&Parts {
-            origin: "the bundled model",
-            tokenizer_json: text!("tokenizer.json"),
-            tokenizer_config: Some(text!("tokenizer_config.json")),
-            special_tokens_map: None,
-            chat_template: Some(text!("chat_template.jinja")),
-            generation_config: Some(text!("generation_config.json")),
-            config: Some(text!("config.json")),
-            tts: Some(text!("tts.json")),
-        })?;
-        Self::assemble(&checkpoint, Some(prompter), formats, true)
+        let checkpoint = Checkpoint::from_bytes(bundled!("config.json"), include_bytes!("../data/bundled/model.safetensors"))?;
+        Self::assemble(&checkpoint, Some(bundled_prompter()?), formats, true)
     }
 
     fn assemble(checkpoint: &Checkpoint, prompter: Option<Prompter>, formats: Formats, bundled: bool) -> Result<Self, Error> {
@@ -130,6 +121,45 @@ impl Loaded {
             bundled,
         })
     }
+}
+
+fn bundled_prompter() -> Result<Prompter, PromptError> {
+    Prompter::from_parts(&Parts {
+        origin: "the bundled model",
+        tokenizer_json: bundled!("tokenizer.json"),
+        tokenizer_config: Some(bundled!("tokenizer_config.json")),
+        special_tokens_map: None,
+        chat_template: Some(bundled!("chat_template.jinja")),
+        generation_config: Some(bundled!("generation_config.json")),
+        config: Some(bundled!("config.json")),
+        tts: Some(bundled!("tts.json")),
+    })
+}
+
+/// The tokenizer and template of a model on this disk, without its weights: another engine holds those.
+///
+/// # Errors
+/// A model that is not on this disk, or has no tokenizer.
+pub fn prompter_of(model: &str, chat_template: Option<&(String, String)>) -> Result<Prompter, Error> {
+    let source = ModelSource::parse(model)?;
+    let mut prompter = match &source {
+        ModelSource::Bundled => bundled_prompter()?,
+        ModelSource::Folder(folder) => Prompter::from_folder(folder)?,
+        ModelSource::Gguf(_) | ModelSource::Ollama(_) => {
+            let file = hub::resolve(&source, &HubOptions::new(""), &mut |_| ())?;
+            Prompter::from_gguf(&gguf_tokenizer(&GgufMetadata::of_file(&file)?), &file)?
+        }
+        other => {
+            return Err(Error::Setting(format!(
+                "--model {other}: with --backend it names the folder or the .gguf file whose tokenizer and chat template are used, and it must be on this \
+                 disk; the name of the model at the engine is --backend-model"
+            )));
+        }
+    };
+    if let Some((text, origin)) = chat_template {
+        prompter.set_chat_template(text, origin)?;
+    }
+    Ok(prompter)
 }
 
 fn gguf_tokenizer(m: &GgufMetadata) -> GgufTokenizer {

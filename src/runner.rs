@@ -2,12 +2,14 @@
 //!
 //! This is the library's front door; the command line is a thin layer over it.
 
+mod remote;
 mod settings;
 mod solved;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tts_evals::answer::{AnswerKind, ReadAnswer, RuleReader};
@@ -26,9 +28,29 @@ use crate::model::kernels::Tier;
 use crate::prompt::{DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn};
 use crate::solve::{Bounds, Decode, Outside, Rules, Setup, TraceRecord};
 
+pub use remote::{Api, RemoteRunner};
 pub use settings::{Resolved, SamplingChoice, Settings};
 pub(crate) use solved::About;
 pub use solved::Solved;
+
+/// Solves prepared problems, wherever their traces come from.
+#[async_trait]
+pub trait Solver: Send + Sync {
+    /// What was asked for.
+    fn settings(&self) -> &Settings;
+    /// Solves one problem. Dropping the future cancels its traces.
+    async fn solve(&self, problem: &Prepared, watch: Watch) -> Result<Solved, Error>;
+}
+
+#[async_trait]
+impl Solver for Runner {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+    async fn solve(&self, problem: &Prepared, watch: Watch) -> Result<Solved, Error> {
+        Runner::solve(self, problem, watch).await
+    }
+}
 
 /// Where answers are taken from.
 #[derive(Clone)]
@@ -42,6 +64,28 @@ pub enum Reader {
 impl Default for Reader {
     fn default() -> Self {
         Self::Rules(RuleReader::new(AnswerKind::Math))
+    }
+}
+
+impl Reader {
+    /// The reader of texts that follow a prompt.
+    fn for_prompt(&self, prompt: &Rendered) -> Arc<dyn ReadAnswer> {
+        match self {
+            Self::Custom(reader) => reader.clone(),
+            Self::Rules(rules) => {
+                let mut rules = rules.clone();
+                rules.rules.starts_in_thinking = prompt.ends_in_think;
+                Arc::new(rules)
+            }
+        }
+    }
+
+    /// Whether an answer is right.
+    fn grade(&self, answer: &str, gold: &str) -> bool {
+        match self {
+            Self::Rules(reader) => reader.grade(answer, gold).equal,
+            Self::Custom(reader) => reader.grade(answer, gold).equal,
+        }
     }
 }
 
@@ -226,18 +270,10 @@ impl Runner {
 
     /// Strategy, rules, bounds and reader of a prepared problem.
     pub fn setup(&self, problem: &Prepared, recorded: Vec<Arc<TraceRecord>>, scripted: Vec<Outside>) -> Result<Setup, Error> {
-        let reader: Arc<dyn ReadAnswer> = match &self.reader {
-            Reader::Custom(reader) => reader.clone(),
-            Reader::Rules(rules) => {
-                let mut rules = rules.clone();
-                rules.rules.starts_in_thinking = problem.prompt.ends_in_think;
-                Arc::new(rules)
-            }
-        };
         Ok(Setup {
             id: problem.id.clone(),
             strategy: self.settings.strategy.build(),
-            reader,
+            reader: self.reader.for_prompt(&problem.prompt),
             decode: Arc::new(Detokenize(self.loaded.prompter()?.clone())),
             rules: Arc::new(self.rules(problem)),
             bounds: Bounds {
@@ -297,10 +333,7 @@ impl Runner {
 
     /// Whether an answer is right.
     pub fn grade(&self, answer: &str, gold: &str) -> bool {
-        match &self.reader {
-            Reader::Rules(reader) => reader.grade(answer, gold).equal,
-            Reader::Custom(reader) => reader.grade(answer, gold).equal,
-        }
+        self.reader.grade(answer, gold)
     }
 }
 

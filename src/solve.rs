@@ -3,13 +3,15 @@
 //! A [`Problem`] wraps a strategy with what every run needs: trace ids, slots, answers and their classes, token books, records. It owns the
 //! problem's clock: one tick is one token for each of its live rows. Where a row's next token comes from is not its business: from the engine
 //! (solving), from a record (replay), or first from the one and then from the other (resuming). All three go through [`Problem::tick`], so live
-//! and replayed runs cannot decide differently.
+//! and replayed runs cannot decide differently. An engine that answers in its own order has no common tick: what it sends comes through
+//! [`Problem::arrived`], by the same rules.
 //!
 //! The rules of a tick: all rows' tokens are booked first, then handled by ascending trace index; the end-of-text token is counted and observed;
 //! a stop id beats the length limit; a token that ends a trace and crosses the bar makes it finished; after `Done` the tick's other traces are
 //! cancelled, that token counted; a trace launched after tick t has its first token in tick t + 1.
 
 mod answers;
+mod arrival;
 mod record;
 mod row;
 
@@ -22,6 +24,7 @@ use tts_strategies::{Decision, Fate, Finish, Limits, Next, Step, Strategy, Trace
 
 use crate::engine::sampler::Drawn;
 use answers::Classes;
+pub use arrival::Arrived;
 pub use record::{Arrays, Phase, TraceRecord};
 pub(crate) use record::{Digest, how_found};
 pub(crate) use row::is_natural;
@@ -152,6 +155,8 @@ pub struct Problem {
     tokens: Books,
     traces: Books,
     live_tokens: u64,
+    /// generated tokens in the books that no decision saw
+    unseen: u64,
     ticks: u64,
     outside: Vec<Outside>,
     /// outside events of a recording, still to come
@@ -180,6 +185,8 @@ pub struct Decided {
     pub launched: u64,
     /// Generated tokens by fate.
     pub tokens: Books,
+    /// Of these, the tokens of [`TraceRecord::unseen`].
+    pub unseen: u64,
     /// Text after the end of thinking of the winning trace.
     pub solution: Option<String>,
     /// blake3 over every trace's index, length and blake3 of its token ids, in trace order; `None` where the record holds none.
@@ -261,6 +268,7 @@ impl Problem {
             tokens: Books::default(),
             traces: Books::default(),
             live_tokens: 0,
+            unseen: 0,
             ticks: 0,
             outside: Vec::new(),
             scripted: scripted.into(),
@@ -385,6 +393,11 @@ impl Problem {
             self.finish_all();
             return;
         }
+        self.go_on();
+    }
+
+    /// What follows every token: the limit on all of them, then free slots are taken, then what comes from outside.
+    fn go_on(&mut self) {
         let spent = self.tokens.total() + self.live_tokens;
         let scripted = matches!(self.scripted.front(), Some(Outside::Cut { tick, cut: Cut::MaxTotalTokens }) if *tick <= self.ticks);
         if scripted || self.bounds.max_total_tokens.is_some_and(|max| spent >= max) {
@@ -434,7 +447,7 @@ impl Problem {
         self.blind += u64::from(row.is_blind());
         let mut step = Step::Continue;
         let trace = row.trace();
-        for scalars in row.unseen() {
+        for scalars in row.unshown() {
             step = self.strategy.observe(trace, &scalars);
         }
         step
@@ -513,7 +526,8 @@ impl Problem {
         let fate = finish.fate(warmup);
         let tokens = row.tokens() as u64;
         self.live_tokens -= tokens;
-        self.tokens.add(fate, tokens);
+        self.unseen += row.unseen();
+        self.tokens.add(fate, tokens + row.unseen());
         self.traces.add(fate, 1);
         if finish == Finish::Failed {
             self.failures += 1;
@@ -539,7 +553,8 @@ impl Problem {
     fn fill_slots(&mut self) {
         while self.rows.len() < self.bounds.slots && (self.next_trace as usize) < self.target {
             let trace = self.next_trace;
-            self.rows.push(Row::new(trace, &self.rules, self.recorded.remove(&trace)));
+            self.rows
+                .push(Row::new(trace, &self.rules, self.recorded.remove(&trace), self.ticks));
             self.next_trace += 1;
         }
         if self.rows.is_empty() {
@@ -613,6 +628,7 @@ impl Problem {
             traces: self.traces,
             launched: u64::from(self.next_trace),
             tokens: self.tokens,
+            unseen: self.unseen,
             digest: record::digest(&by_trace),
             ticks: self.ticks,
             slots: self.slots_at_first,

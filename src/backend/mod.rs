@@ -1,14 +1,18 @@
 //! Where traces come from.
 
+mod desk;
 mod in_process;
 mod recorded;
+pub mod remote;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tts_strategies::{Finish, Needs, TraceId};
 
+pub(crate) use desk::{Desk, Ran};
 pub use in_process::{InProcess, InProcessOptions};
 pub use recorded::{Recorded, Replayed};
+pub use remote::{Remote, RemoteOptions};
 
 use crate::solve::{Books, Bounds, Cut, Decided, Problem, TraceRecord};
 
@@ -140,6 +144,14 @@ pub enum RunError {
     /// Every trace failed.
     #[error("problem `{0}`: every trace failed because its logits were not numbers (NaN or infinite)")]
     AllFailed(String),
+    /// Remote engines gave out.
+    #[error("problem `{problem}`: {reason}")]
+    Remote {
+        /// Problem.
+        problem: String,
+        /// Which address, and what happened there.
+        reason: String,
+    },
     /// The strategy could not go on.
     #[error("problem `{problem}`: {reason}")]
     Strategy {

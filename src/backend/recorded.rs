@@ -258,6 +258,13 @@ impl Recorded {
         let mut decided = at_end.decide(&records);
         failed(&at_end)?;
         let mut notices = Vec::new();
+        if self.pool.manifest().is_some_and(|m| m.traces["source"] == "remote") {
+            notices.push(
+                "recorded from remote engines, whose traces were decided over in the order in which they came; this decides in lockstep, so other tokens may \
+                 have been in flight at a stop"
+                    .to_owned(),
+            );
+        }
         if capped {
             notices.push(format!(
                 "the recording holds {} traces of this problem: that is the budget here",

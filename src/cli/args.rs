@@ -1,13 +1,17 @@
 //! Flags that several commands share.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
+use tts::backend::RemoteOptions;
+use tts::backend::remote::{Key, Patience};
 use tts::model::kernels::Tier;
 use tts::model::{CacheFormat, Formats, WeightFormat};
-use tts::runner::SamplingChoice;
-use tts::{LoadOptions, Loaded};
+use tts::prompt::Prompter;
+use tts::runner::{Api, SamplingChoice};
+use tts::{LoadOptions, Loaded, prompter_of};
 
 use super::downloads;
 use super::number;
@@ -31,7 +35,7 @@ pub(crate) struct GlobalArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
-    /// A folder, a .gguf file, org/name or org/name:file.gguf on the hub, or `bundled` [default: bundled]
+    /// A folder, a .gguf file, org/name or org/name:file.gguf on the hub, ollama:NAME, or `bundled` [default: bundled]
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// How weights are held: as in the file, or as f32, bf16, q8_0 or q4_0
@@ -78,15 +82,11 @@ impl ModelArgs {
         if let Some(scale) = self.tied_logit_scale.filter(|s| !(s.is_finite() && *s > 0.0)) {
             return Err(anyhow!("--tied-logit-scale is {scale}; it must be a number above 0"));
         }
-        let chat_template = self.chat_template.as_ref().map(|file| {
-            let text = std::fs::read_to_string(file).map_err(|e| anyhow!("--chat-template {} cannot be read: {e}", file.display()))?;
-            Ok::<_, anyhow::Error>((text, file.display().to_string()))
-        });
         let options = LoadOptions {
             model: self.model.clone(),
             formats: self.formats(),
             tied_logit_scale: self.tied_logit_scale,
-            chat_template: chat_template.transpose()?,
+            chat_template: self.template()?,
             hub: None,
         };
         let before = std::time::Instant::now();
@@ -98,6 +98,99 @@ impl ModelArgs {
             "opened"
         );
         Ok(loaded)
+    }
+
+    /// The text of `--chat-template`, and where it came from.
+    fn template(&self) -> anyhow::Result<Option<(String, String)>> {
+        let read = |file: &PathBuf| {
+            let text = std::fs::read_to_string(file).map_err(|e| anyhow!("--chat-template {} cannot be read: {e}", file.display()))?;
+            Ok((text, file.display().to_string()))
+        };
+        self.chat_template.as_ref().map(read).transpose()
+    }
+
+    /// Tokenizer and template alone, where a model is named: its weights are elsewhere.
+    pub(crate) fn prompter(&self) -> anyhow::Result<Option<Prompter>> {
+        match &self.model {
+            Some(model) => Ok(Some(prompter_of(model, self.template()?.as_ref())?)),
+            None if self.chat_template.is_some() => Err(anyhow!(
+                "--chat-template needs a tokenizer: name the model's folder with --model, or leave it out and the engine renders the prompt"
+            )),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Engines elsewhere that the traces come from.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Remote engines")]
+pub(crate) struct BackendArgs {
+    /// Takes traces from an OpenAI-compatible engine at this address, as http://127.0.0.1:8000/v1; may be given several times. --model then names the folder
+    /// of its tokenizer, if that is wanted. The API key is read from TTS_BACKEND_API_KEY or OPENAI_API_KEY
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        conflicts_with_all = ["dtype", "kv_dtype", "state_dtype", "tier", "tied_logit_scale", "max_batch", "memory"]
+    )]
+    backend: Vec<String>,
+    /// The model's name at the engine [default: the only one that it lists]
+    #[arg(long, value_name = "NAME", requires = "backend")]
+    backend_model: Option<String>,
+    /// chat: the engine renders the conversation; completions: the prompt is rendered here with --model's template, else sent as it is [default: chat]
+    #[arg(long, value_name = "chat|completions", requires = "backend", value_parser = api)]
+    backend_api: Option<Api>,
+    /// Requests in flight at each address [default: 64]
+    #[arg(long, value_name = "N", requires = "backend")]
+    backend_in_flight: Option<usize>,
+    /// Time for a connection [default: 10s]
+    #[arg(long, value_name = "TIME", requires = "backend", value_parser = number::parse_duration)]
+    backend_connect_timeout: Option<Duration>,
+    /// Time from a request to its first token, the engine's queue included [default: 10m]
+    #[arg(long, value_name = "TIME", requires = "backend", value_parser = number::parse_duration)]
+    backend_first_token_timeout: Option<Duration>,
+    /// Time from one token to the next [default: 2m]
+    #[arg(long, value_name = "TIME", requires = "backend", value_parser = number::parse_duration)]
+    backend_idle_timeout: Option<Duration>,
+    /// How often a request that brought no token is sent again [default: 8]
+    #[arg(long, value_name = "N", requires = "backend")]
+    backend_retries: Option<u32>,
+}
+
+impl BackendArgs {
+    /// Whether traces come from elsewhere.
+    pub(crate) fn is_remote(&self) -> bool {
+        !self.backend.is_empty()
+    }
+
+    pub(crate) fn api(&self) -> Api {
+        self.backend_api.unwrap_or_default()
+    }
+
+    /// The engines, with confidence over `k` tokens.
+    pub(crate) fn options(&self, k: Option<usize>) -> RemoteOptions {
+        let (default, patience) = (RemoteOptions::default(), Patience::default());
+        RemoteOptions {
+            backends: self.backend.clone(),
+            model: self.backend_model.clone(),
+            key: Key::from_env(),
+            in_flight: self.backend_in_flight.unwrap_or(default.in_flight),
+            confidence_k: k.unwrap_or(default.confidence_k),
+            patience: Patience {
+                connect: self.backend_connect_timeout.unwrap_or(patience.connect),
+                first_token: self.backend_first_token_timeout.unwrap_or(patience.first_token),
+                idle: self.backend_idle_timeout.unwrap_or(patience.idle),
+                retries: self.backend_retries.unwrap_or(patience.retries),
+            },
+        }
+    }
+}
+
+fn api(name: &str) -> Result<Api, String> {
+    match name {
+        "chat" => Ok(Api::Chat),
+        "completions" => Ok(Api::Completions),
+        _ => Err("it is chat or completions".to_owned()),
     }
 }
 

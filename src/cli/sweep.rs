@@ -14,23 +14,26 @@ use tabled::builder::Builder;
 use tokio::sync::broadcast;
 use tts::backend::Recorded;
 use tts::run::{Pool, PoolProblem, Status};
-use tts::runner::{Reader, default_threads};
+use tts::runner::{Prepared, Reader, Solver, default_threads};
 use tts::strategies::Preset;
 use tts::sweep::{self, Folder, Header, Plan, Results, Row, SCHEMA, Source};
 use tts::{Runner, Settings, Watch};
 
-use super::args::{MaxBatch, ModelArgs, SamplingArgs};
+use super::args::{BackendArgs, MaxBatch, ModelArgs, SamplingArgs};
 use super::number::{count, percent, plural, seconds};
 use super::printer::Printer;
 use super::replay::{Golds, SetArgs, open, reader};
-use super::solve::{Board, Cost, EVENTS, LimitArgs, PromptArgs, Recorder, of_traces, preset, report_table, say_what_is_taken};
+use super::solve::{
+    Board, Cost, EVENTS, Elsewhere, LimitArgs, PromptArgs, Recorder, manifest, of_traces, preset, remote_manifest, report_table,
+    say_what_is_taken,
+};
 use super::task::{self, AnswerArgs};
 use super::{ExitStatus, interrupt, number};
 
 #[derive(Args)]
 pub(crate) struct SweepArgs {
     /// Decides over this recording: a run folder, or a .jsonl file of traces. Without it the traces are generated and recorded first
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "max_batch"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "backend", "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "max_batch"])]
     replay: Option<PathBuf>,
     /// Strategies of `tts list strategies`, or preset files
     #[arg(
@@ -82,6 +85,8 @@ pub(crate) struct SweepArgs {
     memory: Option<u64>,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 #[derive(Clone, Copy)]
@@ -336,65 +341,76 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
     if settings.instruction.is_none() {
         settings.instruction = task.as_ref().map(|t| t.instruction.clone()).filter(|i| !i.is_empty());
     }
-    let runner = Runner::new(args.model.open(printer)?, settings)?.with_reader(Reader::Rules(reader));
-    let prepared = problems.iter().map(|p| runner.prepare(p)).collect::<Result<Vec<_>, _>>()?;
-    say_what_is_taken(&runner, &prepared, printer);
-    let longest = prepared.iter().map(|p| p.prompt.ids.len()).max().unwrap_or(1);
-    let max_tokens = prepared.iter().map(|p| p.max_tokens).max().unwrap_or(1);
-    let plan = runner.plan(longest, max_tokens);
-    let cost = Cost::new(&runner, &prepared, &plan);
-    printer.note(&cost.sentence());
-    let recorder = Recorder::open(
-        Some(dir),
-        &runner,
-        &prepared,
-        Some(set.digest.clone()),
-        answers,
-        args.checkpoint,
-        printer,
-    )?;
-    runner.start(plan)?;
-    let interrupted = interrupt::runtime()?.block_on(async {
-        let interrupt = interrupt::token();
-        let (events, watched) = broadcast::channel(EVENTS);
-        let board = Board::start(watched, prepared.len(), printer);
-        let one = |p| {
-            let watch = Watch {
-                events: Some(events.clone()),
-                interrupt: interrupt.clone(),
-                ..Watch::default()
-            };
-            let (recorder, runner) = (&recorder, &runner);
-            async move {
-                if recorder.decided(p)?.is_none() {
-                    let solved = runner.solve(p, recorder.watch(p, watch)?).await?;
-                    recorder.keep(&solved)?;
-                }
-                Ok::<_, anyhow::Error>(())
-            }
-        };
-        let mut results = futures::stream::iter(&prepared).map(one).buffered(cost.side_by_side.max(1));
-        let mut outcome = Ok(());
-        while let Some(result) = results.next().await {
-            if let Err(error) = result
-                && !interrupt.is_cancelled()
-            {
-                outcome = Err(error);
-                break;
-            }
-        }
-        drop(results);
-        board.finish(printer);
-        outcome.map(|()| interrupt.is_cancelled())
-    });
-    recorder.close(matches!(interrupted, Ok(false)))?;
+    let interrupted = if args.backend.is_remote() {
+        let elsewhere = Elsewhere::reach(&args.backend, &args.model, args.confidence_k, settings, &problems, reader, printer)?;
+        let manifest = remote_manifest(&elsewhere.runner, Some(set.digest.clone()), answers);
+        let recorder = Recorder::open(Some(dir), manifest, &elsewhere.prepared, args.checkpoint, printer)?;
+        let all = record_all(&elsewhere.runner, &elsewhere.prepared, elsewhere.side_by_side(), recorder, printer);
+        elsewhere.runtime.block_on(all)?
+    } else {
+        let runner = Runner::new(args.model.open(printer)?, settings)?.with_reader(Reader::Rules(reader));
+        let prepared = problems.iter().map(|p| runner.prepare(p)).collect::<Result<Vec<_>, _>>()?;
+        say_what_is_taken(&runner, &prepared, printer);
+        let longest = prepared.iter().map(|p| p.prompt.ids.len()).max().unwrap_or(1);
+        let max_tokens = prepared.iter().map(|p| p.max_tokens).max().unwrap_or(1);
+        let plan = runner.plan(longest, max_tokens);
+        let cost = Cost::new(&runner, &prepared, &plan);
+        printer.note(&cost.sentence());
+        let manifest = manifest(&runner, &prepared, Some(set.digest.clone()), answers)?;
+        let recorder = Recorder::open(Some(dir), manifest, &prepared, args.checkpoint, printer)?;
+        runner.start(plan)?;
+        interrupt::runtime()?.block_on(record_all(&runner, &prepared, cost.side_by_side, recorder, printer))?
+    };
     let golds = Golds {
         by_id: problems.iter().filter_map(|p| Some((p.id.clone(), p.answer.clone()?))).collect(),
         digest: Some(set.digest),
         task,
         problems,
     };
-    Ok((golds, interrupted?))
+    Ok((golds, interrupted))
+}
+
+/// Records every trace of every problem; true when Ctrl-C came before the end.
+async fn record_all(
+    solver: &dyn Solver,
+    prepared: &[Prepared],
+    side_by_side: usize,
+    recorder: Recorder,
+    printer: &Printer,
+) -> anyhow::Result<bool> {
+    let interrupt = interrupt::token();
+    let (events, watched) = broadcast::channel(EVENTS);
+    let board = Board::start(watched, prepared.len(), printer);
+    let one = |p| {
+        let watch = Watch {
+            events: Some(events.clone()),
+            interrupt: interrupt.clone(),
+            ..Watch::default()
+        };
+        let recorder = &recorder;
+        async move {
+            if recorder.decided(p)?.is_none() {
+                let solved = solver.solve(p, recorder.watch(p, watch)?).await?;
+                recorder.keep(&solved)?;
+            }
+            Ok::<_, anyhow::Error>(())
+        }
+    };
+    let mut results = futures::stream::iter(prepared).map(one).buffered(side_by_side.max(1));
+    let mut outcome = Ok(());
+    while let Some(result) = results.next().await {
+        if let Err(error) = result
+            && !interrupt.is_cancelled()
+        {
+            outcome = Err(error);
+            break;
+        }
+    }
+    drop(results);
+    board.finish(printer);
+    let interrupted = outcome.map(|()| interrupt.is_cancelled());
+    recorder.close(matches!(interrupted, Ok(false)))?;
+    interrupted
 }
 
 /// Prints what the folder holds.

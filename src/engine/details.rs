@@ -15,14 +15,14 @@ const POINTS: usize = 8;
 
 /// How much of each trace was told.
 #[derive(Default)]
-pub(super) struct Shown {
+pub(crate) struct Shown {
     tokens: BTreeMap<TraceId, usize>,
     ended: u64,
 }
 
 impl Shown {
     /// What is new in the traces in flight, and in the vote.
-    pub(super) fn now(&mut self, problem: &Problem) -> Details {
+    pub(crate) fn now(&mut self, problem: &Problem) -> Details {
         let window = window(problem);
         let mut traces = Vec::new();
         for row in problem.live() {
@@ -47,7 +47,7 @@ impl Shown {
     }
 
     /// The last stretch of a trace that ended.
-    pub(super) fn ended(&mut self, record: &TraceRecord, problem: &Problem) -> Details {
+    pub(crate) fn ended(&mut self, record: &TraceRecord, problem: &Problem) -> Details {
         let from = self.tokens.remove(&record.trace).unwrap_or(0);
         let window = window(problem);
         Details {

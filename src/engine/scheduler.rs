@@ -3,22 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::broadcast;
 use tts_strategies::TraceId;
 
-use super::details::Shown;
 use super::memory::Plan;
 use super::reading::{Reading, ToRead};
 use super::sampler::{Sampling, Stream};
 use super::session::{Lane, Manner, Prefix, Session, Turn, emptied};
 use super::snapshots::Snapshots;
-use crate::backend::{Event, Outcome, RunError, Snapshot};
+use crate::backend::{Desk, Event, Outcome, Ran, RunError};
 use crate::solve::{Bounds, Cut, Problem, Setup, Token, TraceRecord};
-
-/// Time between two progress events of a problem.
-const PROGRESS: Duration = Duration::from_millis(100);
 
 /// What a caller may do to a running problem.
 #[derive(Default, Debug)]
@@ -69,16 +65,11 @@ struct Running {
     lanes: BTreeMap<TraceId, Lane>,
     /// set aside: its lanes are gone until there is memory for them
     aside: bool,
-    records: Vec<TraceRecord>,
     slots: usize,
     bounds: Bounds,
     wanted_slots: usize,
-    told: Instant,
-    /// when traces in flight were last written
-    kept: Instant,
-    notices: BTreeSet<String>,
     peak_rows: usize,
-    details: Shown,
+    desk: Desk,
 }
 
 /// The parts of a ticket that live as long as the problem.
@@ -88,22 +79,8 @@ struct Hand {
     held: Arc<[u32]>,
     deadline: Option<Instant>,
     control: Arc<Control>,
-    events: Option<broadcast::Sender<Event>>,
-    records: Option<RecordSink>,
     checkpoint: Option<Snapshots>,
     reply: Option<Reply>,
-}
-
-impl Hand {
-    fn has_watchers(&self) -> bool {
-        self.events.as_ref().is_some_and(|events| events.receiver_count() > 0)
-    }
-
-    fn tell(&self, event: impl FnOnce() -> Event) {
-        if let Some(events) = self.events.as_ref().filter(|_| self.has_watchers()) {
-            let _ = events.send(event());
-        }
-    }
 }
 
 /// Runs any number of problems in one batch.
@@ -253,14 +230,13 @@ impl Scheduler {
             held: held.into(),
             deadline,
             control,
-            events,
-            records,
             checkpoint,
             reply: Some(reply),
         };
+        let desk = Desk::new(events, records).with_details(hand.control.clone());
         let bounds = setup.bounds.clone();
         let problem = Problem::new(setup);
-        hand.tell(|| Event::Started {
+        desk.tell(|| Event::Started {
             problem: problem.id().to_owned(),
             slots,
             prompt_tokens: prompt.len(),
@@ -271,15 +247,11 @@ impl Scheduler {
             prefix,
             lanes: BTreeMap::new(),
             aside: false,
-            records: Vec::new(),
             slots,
             bounds,
             wanted_slots: wanted,
-            told: Instant::now(),
-            kept: Instant::now(),
-            notices: BTreeSet::new(),
             peak_rows: 0,
-            details: Shown::default(),
+            desk,
         };
         if slots < wanted {
             let per = self.session.model().shape().sequence_bytes(self.plan.expected_tokens, prompt.len()) as f64 / f64::from(1 << 20);
@@ -444,147 +416,45 @@ impl Scheduler {
         let mut i = 0;
         while i < self.running.len() {
             let r = &mut self.running[i];
-            let failed = r.collect().or_else(|| r.checkpoint());
-            if failed.is_none() && !r.problem.is_over() {
-                r.progress();
+            let kept = r.keep();
+            if kept.is_ok() && !r.problem.is_over() {
+                r.desk.progress(&r.problem);
                 i += 1;
                 continue;
             }
             let mut r = self.running.remove(i);
             let reply = r.ticket.reply.take().expect("replied once");
-            if let Some(error) = failed {
-                reply(Err(error));
-                continue;
-            }
-            if let Some(reason) = r.problem.failure() {
-                let problem = r.problem.id().to_owned();
-                reply(Err(RunError::Strategy { problem, reason }));
-                continue;
-            }
-            if r.problem.all_failed() {
-                reply(Err(RunError::AllFailed(r.problem.id().to_owned())));
-                continue;
-            }
-            let decided = r.problem.decide(&r.records);
-            if let Some(reason) = r.problem.failure() {
-                let problem = r.problem.id().to_owned();
-                reply(Err(RunError::Strategy { problem, reason }));
-                continue;
-            }
-            r.ticket.tell(|| Event::Decided {
-                problem: r.problem.id().to_owned(),
-                answer: decided.answer.clone(),
-            });
-            reply(Ok(Outcome {
-                problem_id: r.problem.id().to_owned(),
-                decided,
-                records: r.records,
+            let ran = Ran {
                 prompt_tokens: r.prefix.ids().len(),
                 bounds: r.bounds,
                 slots_wanted: r.wanted_slots,
                 peak_rows: r.peak_rows,
-                notices: r.notices.into_iter().collect(),
-            }));
+            };
+            reply(kept.and_then(|()| r.desk.close(&r.problem, ran)));
         }
     }
 }
 
 impl Running {
     fn notice(&mut self, text: String) {
-        if self.notices.insert(text.clone()) {
-            self.ticket.tell(|| Event::Notice {
-                problem: self.problem.id().to_owned(),
-                text,
-            });
-        }
+        self.desk.notice(self.problem.id(), text);
     }
 
-    /// Moves ended traces to the records and the journal.
-    fn collect(&mut self) -> Option<RunError> {
-        let ended = self.problem.take_ended();
-        for mut record in ended {
-            self.lanes.remove(&record.trace);
-            if let Some(snapshots) = &self.ticket.checkpoint {
-                snapshots.forget(self.problem.id(), record.trace);
+    /// Keeps what ended, and traces in flight with their states.
+    fn keep(&mut self) -> Result<(), RunError> {
+        let (snapshots, lanes, prefix) = (self.ticket.checkpoint.as_ref(), &mut self.lanes, &self.prefix);
+        self.desk.keep(&mut self.problem, |problem, record| {
+            lanes.remove(&record.trace);
+            if let Some(snapshots) = snapshots {
+                snapshots.forget(problem, record.trace);
             }
-            if self.wants_details() {
-                let last = self.details.ended(&record, &self.problem);
-                self.ticket.tell(|| Event::Details(last));
-            }
-            self.ticket.tell(|| Event::TraceEnded {
-                problem: record.problem_id.clone(),
-                trace: record.trace,
-                finish: record.finish,
-                tokens: record.tokens,
-                answer: record.answer.clone(),
-            });
-            if let Some(sink) = &mut self.ticket.records {
-                if record.fresh
-                    && let Err(error) = sink(&record)
-                {
-                    return Some(RunError::Journal(error));
-                }
-                record.let_go();
-            }
-            self.records.push(record);
-        }
-        None
-    }
-
-    /// Writes the traces in flight, if it is time.
-    fn checkpoint(&mut self) -> Option<RunError> {
-        let snapshots = self.ticket.checkpoint.as_ref()?;
-        if self.problem.is_over() || self.kept.elapsed() < snapshots.every {
-            return None;
-        }
-        let sink = self.ticket.records.as_mut()?;
-        for record in self.problem.snapshot() {
-            let trace = record.trace;
-            let state = |()| {
-                let Some(lane) = self.lanes.get(&trace) else { return Ok(()) };
-                let read = lane.read(&record.arrays.token_ids);
-                let saved = snapshots.save(self.problem.id(), trace, &self.prefix, read, lane.sequence());
-                saved.map_err(|e| format!("{}: {e}", snapshots.dir.display()))
-            };
-            // the tokens first: a state is of no use without them
-            if let Err(error) = sink(&record).and_then(state) {
-                return Some(RunError::Journal(error));
-            }
-        }
-        // the time between two is that of work
-        self.kept = Instant::now();
-        None
-    }
-
-    fn progress(&mut self) {
-        if self.told.elapsed() < PROGRESS {
-            return;
-        }
-        self.told = Instant::now();
-        let p = &self.problem;
-        self.ticket.tell(|| {
-            let (tokens, live_tokens) = p.tokens();
-            let (threshold, window) = p.bar();
-            Event::Progress(Snapshot {
-                problem: p.id().to_owned(),
-                live: p.live().len(),
-                traces: p.traces(),
-                budget: p.bounds().traces,
-                tokens,
-                live_tokens,
-                ticks: p.ticks(),
-                leading: p.leading().map(|(a, s)| (a.to_owned(), s)),
-                threshold,
-                window,
-            })
-        });
-        if self.wants_details() {
-            let now = self.details.now(&self.problem);
-            self.ticket.tell(|| Event::Details(now));
-        }
-    }
-
-    fn wants_details(&self) -> bool {
-        self.ticket.control.details.load(Ordering::Relaxed) && self.ticket.has_watchers()
+        })?;
+        let Some(snapshots) = snapshots else { return Ok(()) };
+        self.desk.checkpoint(&self.problem, snapshots.every, |problem, record| {
+            let Some(lane) = lanes.get(&record.trace) else { return Ok(()) };
+            let read = lane.read(&record.arrays.token_ids);
+            let saved = snapshots.save(problem, record.trace, prefix, read, lane.sequence());
+            saved.map_err(|e| format!("{}: {e}", snapshots.dir.display()))
+        })
     }
 }

@@ -22,6 +22,14 @@ pub enum HubError {
         /// What was given.
         path: PathBuf,
     },
+    /// Ollama has no such model on this disk.
+    #[error("ollama:{name}: {reason}")]
+    NoOllamaModel {
+        /// Its name.
+        name: String,
+        /// What is missing.
+        reason: String,
+    },
     /// A file that is no GGUF file.
     #[error("{} is not a .gguf file; for a model in safetensors files give the folder that holds them", path.display())]
     NotGguf {

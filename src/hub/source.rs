@@ -14,6 +14,8 @@ pub enum ModelSource {
     Folder(PathBuf),
     /// A GGUF file.
     Gguf(PathBuf),
+    /// A model that Ollama keeps on this disk, by its name there.
+    Ollama(String),
     /// A repository on a Hugging Face hub.
     Hub {
         /// `org/name`.
@@ -30,7 +32,7 @@ pub const DEFAULT_REVISION: &str = "main";
 
 impl ModelSource {
     /// Understands `./folder`, `file.gguf`, `org/name`, `org/name:file.gguf`, `org/name:Q8_0`, `org/name@revision`,
-    /// `org/name@revision:file.gguf` and `bundled`. What exists on this disk wins.
+    /// `org/name@revision:file.gguf`, `ollama:name` and `bundled`. What exists on this disk wins.
     ///
     /// # Errors
     /// [`HubError::PathMissing`], [`HubError::NotGguf`], [`HubError::NotAModel`] and [`HubError::BadName`].
@@ -47,6 +49,9 @@ impl ModelSource {
         }
         if text == "bundled" {
             return Ok(Self::Bundled);
+        }
+        if let Some(name) = text.strip_prefix("ollama:") {
+            return Ok(Self::Ollama(name.to_owned()));
         }
         let (repository, file) = match text.split_once(':') {
             Some((repository, file)) => (repository, Some(file)),
@@ -86,6 +91,7 @@ impl fmt::Display for ModelSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bundled => f.write_str("bundled"),
+            Self::Ollama(name) => write!(f, "ollama:{name}"),
             Self::Folder(path) | Self::Gguf(path) => write!(f, "{}", path.display()),
             Self::Hub { repo, file, revision } => {
                 f.write_str(repo)?;
@@ -160,6 +166,7 @@ mod tests {
     fn names_are_understood_and_print_as_they_are_written() {
         let cases = [
             ("bundled", ModelSource::Bundled),
+            ("ollama:falcon:1b", ModelSource::Ollama("falcon:1b".to_owned())),
             ("tiiuae/Falcon-H1R-7B", hub("tiiuae/Falcon-H1R-7B", None, "main")),
             ("o/n:q/m-Q4_K_M.gguf", hub("o/n", Some("q/m-Q4_K_M.gguf"), "main")),
             ("o/n:Q8_0", hub("o/n", Some("Q8_0"), "main")),

@@ -63,6 +63,8 @@ struct Written<'a> {
     phase: Phase,
     finish: Finish,
     tokens: usize,
+    #[serde(skip_serializing_if = "is_zero")]
+    unseen: u64,
     text: Option<&'a str>,
     answer: Option<&'a str>,
     answer_key: Option<&'a str>,
@@ -104,6 +106,7 @@ pub(super) fn encode(record: &TraceRecord, offset: u64, seed: Option<&Value>, pr
         phase: record.phase,
         finish: record.finish,
         tokens: n,
+        unseen: record.unseen,
         text: record.text.as_deref(),
         answer: record.answer.as_deref(),
         answer_key: record.answer_key.as_deref(),
@@ -189,6 +192,7 @@ impl Head {
 #[derive(Deserialize)]
 struct RawTrace {
     phase: Option<Value>,
+    unseen: Option<Value>,
     text: Option<Value>,
     answer: Option<Value>,
     answer_key: Option<Value>,
@@ -263,6 +267,7 @@ pub(super) fn decode(line: &[u8], arrays: Option<&[u8]>, mut warn: impl FnMut(Tr
         phase: raw.phase.and_then(|p| serde_json::from_value(p).ok()).unwrap_or_default(),
         finish,
         tokens: n,
+        unseen: raw.unseen.as_ref().and_then(Value::as_u64).unwrap_or(0),
         text: string(raw.text),
         answer: raw.answer.as_ref().and_then(word),
         answer_key: string(raw.answer_key),
@@ -381,6 +386,7 @@ mod tests {
             phase: Phase::Warmup,
             finish: Finish::LowConfidence,
             tokens: 3,
+            unseen: 3,
             text: Some("a\u{0}b\r\n\u{1F600}".into()),
             answer: Some("042".into()),
             answer_key: Some("42".into()),

@@ -12,8 +12,9 @@
 //!
 //! A line of traces.jsonl is a JSON object: `problem_id`, `trace` (index within the problem, from 0), `seed`, `prompt` (digest), `phase` (warmup |
 //! main), `finish` (stop | length | loop | low_confidence | cancelled | failed), `tokens`, `text`, `answer`, `answer_key` (class of the answer),
-//! `extraction`, `arrays`, `scores` (of the run's window), `self_certainty_sum`, `seconds`. Of several lines for one trace the one with the most tokens
-//! counts: a trace that was cut short and went on later has two.
+//! `extraction`, `arrays`, `scores` (of the run's window), `self_certainty_sum`, `seconds`, and `unseen` (tokens that a remote engine generated beyond `tokens`
+//! and that no decision saw). Of several lines for one trace the one that ended by itself counts, else the one with the most tokens: a trace that was cut
+//! short and went on later has two. Lines stand in the order in which traces ended.
 //!
 //! `arrays` is `{"offset", "n", "check"}`: at byte `offset` of tokens.bin stand n token ids (u32), then n log-probabilities (f32), then n confidences
 //! (f32), all little-endian; an array that was not measured is NaN throughout (ids: 2^32 - 1). `check` is the beginning of the blake3 of these 12 n
@@ -178,13 +179,16 @@ impl RunFolder {
         self.journal.sink(problem_id)
     }
 
-    /// The problem's recorded traces, those just handed to its sink included.
+    /// The problem's recorded traces, those just handed to its sink included, in the order in which they ended.
     ///
     /// # Errors
     /// When the journal has failed or the files cannot be read.
     pub fn recorded(&self, problem_id: &str) -> Result<Vec<Arc<TraceRecord>>, RunFolderError> {
         self.journal.flush()?;
-        self.recording.recorded(problem_id)
+        let mut records = self.recording.recorded(problem_id)?;
+        let ended = self.recording.arrivals(problem_id);
+        records.sort_by_key(|r| ended.get(&r.trace).copied());
+        Ok(records)
     }
 
     /// The problem's line of problems.jsonl if it was decided with this run's settings, to its end: nothing is left to do for it.

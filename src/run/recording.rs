@@ -112,8 +112,8 @@ impl Index {
             let entries = known.traces.entry(trace).or_default();
             two_ends = ended && entries.iter().any(|e| e.ended);
             entries.push(Entry { place, tokens, ended });
-            // the best first: more tokens, then an end of its own, then the newest
-            entries.sort_by_key(|e| std::cmp::Reverse((e.tokens, e.ended, e.place.at)));
+            // the best first: an end of its own, then more tokens (a remote engine may have begun a cut trace anew), then the newest
+            entries.sort_by_key(|e| std::cmp::Reverse((e.ended, e.tokens, e.place.at)));
         }
         if two_ends {
             self.warnings.add(Trouble::TwoEnds, || format!("problem `{}`", head.problem_id));
@@ -364,6 +364,14 @@ impl Recording {
         let mut records = Vec::new();
         self.each(problem_id, |record| records.push(Arc::new(record)))?;
         Ok(records)
+    }
+
+    /// Where in the order of lines each of the problem's traces ended.
+    pub(super) fn arrivals(&self, problem_id: &str) -> BTreeMap<TraceId, u64> {
+        let index = self.lock();
+        let known = index.problems.get(problem_id).map(|k| &k.traces);
+        let best = |(trace, entries): (&TraceId, &Vec<Entry>)| Some((*trace, entries.first()?.place.at));
+        known.into_iter().flatten().filter_map(best).collect()
     }
 
     /// The same one by one, so that they need not be held together.

@@ -137,6 +137,7 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
             });
         }
         records.push(Arc::new(TraceRecord {
+            unseen: 0,
             problem_id: problem_id.to_owned(),
             trace,
             phase,

@@ -127,7 +127,8 @@ pub struct Resolved {
     pub unhonoured: Vec<String>,
 }
 
-pub(super) fn resolve(loaded: &Loaded, s: &Settings) -> Result<Resolved, Error> {
+/// Refuses settings out of their range, whatever the model.
+pub(super) fn check(s: &Settings) -> Result<(), Error> {
     let at_least_one = |name: &str, value: Option<usize>| match value {
         Some(0) => Err(Error::Setting(format!("--{name} 0 leaves nothing to run: it must be at least 1"))),
         _ => Ok(()),
@@ -151,6 +152,18 @@ pub(super) fn resolve(loaded: &Loaded, s: &Settings) -> Result<Resolved, Error> 
             "--max-total-tokens 0 leaves nothing to generate: it must be at least 1".to_owned(),
         ));
     }
+    sampling(&crate::prompt::GenerationConfig::default(), &s.sampling, &mut Vec::new())
+        .check()
+        .map_err(Error::Setting)
+}
+
+/// Traces of a problem in flight at once.
+pub(super) fn slots(s: &Settings) -> usize {
+    s.slots.unwrap_or(DEFAULT_SLOTS).min(s.traces)
+}
+
+pub(super) fn resolve(loaded: &Loaded, s: &Settings) -> Result<Resolved, Error> {
+    check(s)?;
     let mut taken = Vec::new();
     let (sampling, unhonoured, recommended) = match &loaded.prompter {
         Some(prompter) => {
@@ -183,7 +196,7 @@ pub(super) fn resolve(loaded: &Loaded, s: &Settings) -> Result<Resolved, Error> 
             record_top_k: s.record_top_k,
             ..Rules::default()
         },
-        slots: s.slots.unwrap_or(DEFAULT_SLOTS).min(s.traces),
+        slots: slots(s),
         max_tokens: s.max_tokens.or(recommended).unwrap_or(DEFAULT_MAX_TOKENS),
         threads: s.threads.unwrap_or_else(default_threads),
         tier: s.tier.unwrap_or_else(default_tier),
@@ -203,7 +216,7 @@ fn think_end(prompter: &crate::prompt::Prompter, s: &Settings) -> Result<Vec<u32
     })
 }
 
-fn sampling(g: &crate::prompt::GenerationConfig, choice: &SamplingChoice, taken: &mut Vec<String>) -> Sampling {
+pub(super) fn sampling(g: &crate::prompt::GenerationConfig, choice: &SamplingChoice, taken: &mut Vec<String>) -> Sampling {
     let mut pick = |name: &str, chosen: Option<f64>, recommended: Option<f64>, default: f64| {
         if let (None, Some(value)) = (chosen, recommended) {
             taken.push(format!("{name} {value}"));

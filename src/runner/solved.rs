@@ -52,11 +52,44 @@ pub struct TokenCounts {
     /// By fate; they sum to `generated`.
     #[serde(flatten)]
     pub fates: Books,
+    /// Of these, tokens of a remote engine that no decision saw: they came after their trace was stopped, or were reported and not sent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unseen: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// What depends on the machine or the batch, and not on the settings.
 #[derive(Clone, Debug, Serialize)]
-pub struct Machine {
+#[serde(untagged)]
+pub enum Machine {
+    /// The model ran here.
+    Here(LocalMachine),
+    /// It ran on remote engines.
+    Remote(RemoteMachine),
+}
+
+/// Remote engines.
+#[derive(Clone, Debug, Serialize)]
+pub struct RemoteMachine {
+    /// Addresses, engines and their versions, requests in flight at each.
+    #[serde(flatten)]
+    pub remote: Value,
+    /// What came of each address since the run began.
+    pub tallies: BTreeMap<String, crate::backend::remote::Tally>,
+    /// Most streams of this problem at once.
+    pub peak_rows: usize,
+    /// Sentences about engines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+}
+
+/// This machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct LocalMachine {
     /// Threads.
     pub threads: usize,
     /// Instruction tier.
@@ -157,14 +190,14 @@ impl Solved {
             model: Some(runner.loaded().name.clone()),
             seed: Some(runner.settings().seed),
             sampling: Some(runner.resolved().sampling.clone()),
-            machine: Some(Machine {
+            machine: Some(Machine::Here(LocalMachine {
                 threads: runner.resolved().threads,
                 tier: runner.resolved().tier.name(),
                 max_batch: plan.max_batch,
                 peak_rows: outcome.peak_rows,
                 slots_wanted: (outcome.slots_wanted != outcome.bounds.slots).then_some(outcome.slots_wanted),
                 notices: std::mem::take(&mut outcome.notices),
-            }),
+            })),
         };
         Self::of(outcome, about, |answer, gold| runner.grade(answer, gold))
     }
@@ -229,6 +262,7 @@ impl Solved {
                 prompt: prompt_tokens as u64,
                 generated: decided.tokens.total(),
                 fates: decided.tokens,
+                unseen: decided.unseen,
             },
             solution: decided.solution.clone(),
             solution_trace: d.winner_trace,

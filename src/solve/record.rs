@@ -100,6 +100,9 @@ pub struct TraceRecord {
     pub finish: Finish,
     /// Generated tokens.
     pub tokens: usize,
+    /// Tokens that a remote engine generated beyond these and that no decision saw: they came after the trace was stopped, or the engine reported them
+    /// without sending them. They are in the same book.
+    pub unseen: u64,
     /// Its text, without the stop token.
     pub text: Option<String>,
     /// The answer taken from it.
@@ -132,6 +135,7 @@ impl Default for TraceRecord {
             phase: Phase::Main,
             finish: Finish::Stop,
             tokens: 0,
+            unseen: 0,
             text: None,
             answer: None,
             answer_key: None,

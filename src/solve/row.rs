@@ -74,11 +74,17 @@ pub struct Row {
     shown: usize,
     /// where the record first falls below a bar, for the window and bar last asked about
     crossing: Option<(usize, f64, Option<usize>)>,
+    /// the text, where it comes with the tokens
+    text: Option<String>,
+    /// generated tokens that no decision saw
+    unseen: u64,
+    /// the problem's ticks when it was launched
+    born: u64,
     started: Instant,
 }
 
 impl Row {
-    pub(super) fn new(trace: TraceId, rules: &Rules, record: Option<Arc<TraceRecord>>) -> Self {
+    pub(super) fn new(trace: TraceId, rules: &Rules, record: Option<Arc<TraceRecord>>, born: u64) -> Self {
         let mut row = Self {
             trace,
             at: 0,
@@ -92,6 +98,9 @@ impl Row {
             wrote_stop: false,
             shown: 0,
             crossing: None,
+            text: None,
+            unseen: 0,
+            born,
             started: Instant::now(),
         };
         row.budget(rules);
@@ -132,6 +141,31 @@ impl Row {
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }
+
+    /// Generated tokens that no decision saw.
+    pub(super) fn unseen(&self) -> u64 {
+        let recorded = self.record.as_ref().filter(|r| self.own.is_none() && r.tokens == self.at);
+        recorded.map_or(self.unseen, |r| r.unseen)
+    }
+    pub(super) fn pass_unseen(&mut self, tokens: u64) {
+        self.unseen += tokens;
+    }
+    /// Text that came with the tokens.
+    pub(super) fn write(&mut self, text: &str) {
+        self.text.get_or_insert_default().push_str(text);
+    }
+    /// The tick that the row's newest token belongs to if each of its tokens took one.
+    pub(super) fn tick(&self) -> u64 {
+        self.born + self.at as u64
+    }
+    /// Whether an earlier run recorded some of it.
+    pub fn has_record(&self) -> bool {
+        self.record.is_some()
+    }
+    /// The row as if it had no record, unless the strategy has seen some of it.
+    pub(super) fn anew(&self, rules: &Rules) -> Option<Self> {
+        (self.shown == 0).then(|| Self::new(self.trace, rules, None, self.born))
+    }
     fn scalars(&self, i: usize) -> TokenScalars {
         let a = self.arrays();
         TokenScalars {
@@ -141,7 +175,7 @@ impl Row {
     }
 
     /// The tokens that the strategy has not been shown yet: the newest one, and those before it that were passed over.
-    pub(super) fn unseen(&mut self) -> impl Iterator<Item = TokenScalars> + '_ {
+    pub(super) fn unshown(&mut self) -> impl Iterator<Item = TokenScalars> + '_ {
         let from = std::mem::replace(&mut self.shown, self.at);
         (from..self.at).map(|i| self.scalars(i))
     }
@@ -317,6 +351,8 @@ impl Row {
             finish: Finish::Cancelled,
             tokens: self.at,
             arrays: arrays.clone(),
+            text: self.text.clone(),
+            unseen: self.unseen,
             self_certainty_sum: self.self_certainty,
             seconds: self.started.elapsed().as_secs_f64(),
             ..TraceRecord::default()
@@ -350,6 +386,7 @@ impl Row {
         }
         let sum = self.self_certainty.filter(|_| tokens > 0);
         let by_id = finish == Finish::Stop && !self.wrote_stop;
+        let unseen = self.unseen();
         let arrays = match self.own {
             Some(own) => own,
             None => self.record.as_ref().map_or_else(Arrays::default, |r| r.arrays.first(tokens)),
@@ -371,9 +408,12 @@ impl Row {
                 .as_ref()
                 .is_none_or(|r| tokens > r.tokens || (tokens == r.tokens && is_natural(finish) && !is_natural(r.finish))),
             arrays,
+            unseen,
             ..TraceRecord::default()
         };
-        if record.arrays.token_ids.len() == tokens {
+        if let Some(text) = self.text {
+            record.read(text, reader);
+        } else if record.arrays.token_ids.len() == tokens {
             let ids = &record.arrays.token_ids;
             let end = if by_id { tokens - 1 } else { tokens };
             let mut text = decode.decode(&ids[..end]);

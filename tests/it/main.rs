@@ -6,6 +6,7 @@ mod engine;
 mod golden;
 mod memory;
 mod pools;
+mod remote;
 mod report;
 mod rig;
 mod rules;

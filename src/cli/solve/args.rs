@@ -9,7 +9,7 @@ use tts::Settings;
 use tts::runner::default_strategy;
 use tts::strategies::{Consensus, Overrides, Preset, Statistic, VoteKind, Window};
 
-use crate::cli::args::{BatchArgs, ModelArgs, SamplingArgs, Switch};
+use crate::cli::args::{BackendArgs, BatchArgs, ModelArgs, SamplingArgs, Switch};
 use crate::cli::number;
 use crate::cli::task::AnswerArgs;
 
@@ -59,6 +59,11 @@ pub(crate) struct SolveArgs {
     batch: BatchArgs,
     #[command(flatten)]
     pub(super) model: ModelArgs,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+    /// Takes confidence over the K most likely ids instead of 20, where an engine gives fewer
+    #[arg(long, value_name = "K", requires = "backend", help_heading = "Remote engines")]
+    pub(super) confidence_k: Option<usize>,
 }
 
 /// Which strategy decides, and settings over its preset's.
@@ -184,6 +189,8 @@ impl SolveArgs {
             sampling,
             batch,
             model,
+            backend: BackendArgs::default(),
+            confidence_k: None,
         }
     }
 

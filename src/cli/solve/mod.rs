@@ -3,6 +3,7 @@
 mod args;
 mod board;
 mod recording;
+mod remote;
 mod report;
 
 use std::io::Read;
@@ -17,14 +18,15 @@ use tts::engine::memory::Plan;
 use tts::evals::data::Problem;
 use tts::evals::generate::recognise;
 use tts::evals::task::Task;
-use tts::runner::{Prepared, Reader, deadline, problem_id};
+use tts::runner::{Prepared, Reader, Solver, deadline, problem_id};
 use tts::{Error, Runner, Watch};
 
 use super::printer::Printer;
 use super::{ExitStatus, interrupt, nearest, number, task};
 pub(crate) use args::{LimitArgs, PromptArgs, SolveArgs, StrategyArgs, of_problems, of_traces, preset};
 pub(crate) use board::Board;
-pub(crate) use recording::Recorder;
+pub(crate) use recording::{Recorder, manifest, remote_manifest};
+pub(crate) use remote::Elsewhere;
 pub(crate) use report::drawn as report_table;
 pub(crate) use report::{Report, Summary};
 
@@ -47,6 +49,10 @@ pub(crate) fn solved(args: &SolveArgs, printer: &Printer) -> anyhow::Result<(Exi
     if settings.instruction.is_none() {
         settings.instruction = task.as_ref().map(|t: &Task| t.instruction.clone()).filter(|i| !i.is_empty());
     }
+    if args.backend.is_remote() {
+        let elsewhere = Elsewhere::reach(&args.backend, &args.model, args.confidence_k, settings, &problems, reader, printer)?;
+        return elsewhere.solve(args, digest, answers, printer);
+    }
     let loaded = args.model.open(printer)?;
     let runner = Runner::new(loaded, settings)?.with_reader(Reader::Rules(reader));
     let prepared = problems.iter().map(|p| runner.prepare(p)).collect::<Result<Vec<_>, _>>()?;
@@ -60,7 +66,8 @@ pub(crate) fn solved(args: &SolveArgs, printer: &Printer) -> anyhow::Result<(Exi
         return Ok((dry_run(&runner, &prepared, &cost, printer)?, None));
     }
     printer.note(&cost.sentence());
-    let recorder = Recorder::open(args.run.as_deref(), &runner, &prepared, digest, answers, args.checkpoint, printer)?;
+    let manifest = manifest(&runner, &prepared, digest, answers)?;
+    let recorder = Recorder::open(args.run.as_deref(), manifest, &prepared, args.checkpoint, printer)?;
     runner.start(plan)?;
     let before = Instant::now();
     let status = interrupt::runtime()?.block_on(solve_all(&runner, &prepared, cost.side_by_side, recorder, printer))?;
@@ -247,14 +254,14 @@ fn dry_run(runner: &Runner, prepared: &[Prepared], cost: &Cost, printer: &Printe
 }
 
 async fn solve_all(
-    runner: &Runner,
+    solver: &dyn Solver,
     prepared: &[Prepared],
     side_by_side: usize,
     recorder: Recorder,
     printer: &Printer,
 ) -> anyhow::Result<ExitStatus> {
     let interrupt = interrupt::token();
-    let deadline = deadline(runner.settings().time_limit);
+    let deadline = deadline(solver.settings().time_limit);
     let (events, watched) = broadcast::channel(EVENTS);
     let mut board = Some(Board::start(watched, prepared.len(), printer));
     let of_set = prepared.len() > 1;
@@ -270,11 +277,11 @@ async fn solve_all(
             if let Some(result) = recorder.decided(p)? {
                 return Ok::<_, anyhow::Error>(Report { result, full_tokens: None });
             }
-            let solved = runner.solve(p, recorder.watch(p, watch)?).await?;
+            let solved = solver.solve(p, recorder.watch(p, watch)?).await?;
             recorder.keep(&solved)?;
             Ok(Report {
                 result: solved.to_json(),
-                full_tokens: solved.estimated_full_tokens(runner.settings().traces),
+                full_tokens: solved.estimated_full_tokens(solver.settings().traces),
             })
         }
     };
@@ -287,7 +294,7 @@ async fn solve_all(
                 if let Some(board) = board.take_if(|_| !of_set) {
                     board.finish(printer);
                 }
-                report.print(of_set, runner.settings().traces, printer)?;
+                report.print(of_set, solver.settings().traces, printer)?;
                 summary.add(&report);
             }
             Err(error) if matches!(error.downcast_ref(), Some(Error::Run(RunError::NotStarted(_)))) => summary.not_started += 1,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tts::engine::snapshots::Snapshots;
 use tts::run::{Manifest, RunFolder, Status, without_answers};
-use tts::runner::Prepared;
-use tts::{Runner, Solved, Watch};
+use tts::runner::{Prepared, RemoteRunner};
+use tts::{Runner, Settings, Solved, Watch};
 
 use crate::cli::printer::Printer;
 
@@ -19,13 +19,11 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Opens the folder. `answers` says how answers are read and compared; traces in flight are recorded every `checkpoint`.
+    /// Opens the folder for what the manifest says; traces in flight are recorded every `checkpoint`.
     pub(crate) fn open(
         dir: Option<&Path>,
-        runner: &Runner,
+        manifest: Manifest,
         prepared: &[Prepared],
-        data: Option<String>,
-        answers: Value,
         checkpoint: Option<Duration>,
         printer: &Printer,
     ) -> anyhow::Result<Self> {
@@ -35,9 +33,14 @@ impl Recorder {
                 checkpoint: None,
             });
         };
-        let folder = RunFolder::open(dir, manifest(runner, prepared, data, answers)?)?;
+        let problems = prepared.iter().map(|p| p.id.clone()).collect();
+        let folder = RunFolder::open(dir, Manifest { problems, ..manifest })?;
         for p in prepared {
-            folder.claim(&p.id, &p.prompt.ids)?;
+            // an engine that renders the prompt has its ids
+            match p.prompt.ids.is_empty() {
+                true => folder.claim(&p.id, &p.prompt.text.bytes().map(u32::from).collect::<Vec<_>>())?,
+                false => folder.claim(&p.id, &p.prompt.ids)?,
+            }
         }
         for warning in folder.recording().warnings() {
             printer.warn(&format!("{}: {warning}", dir.display()));
@@ -91,8 +94,8 @@ impl Recorder {
     }
 }
 
-/// What changes the traces, what changes the decisions, and the rest.
-fn manifest(runner: &Runner, prepared: &[Prepared], data: Option<String>, answers: Value) -> anyhow::Result<Manifest> {
+/// What changes the traces of a model here, what changes the decisions, and the rest. `answers` says how answers are read and compared.
+pub(crate) fn manifest(runner: &Runner, prepared: &[Prepared], data: Option<String>, answers: Value) -> anyhow::Result<Manifest> {
     let (settings, resolved, loaded) = (runner.settings(), runner.resolved(), runner.loaded());
     let prompter = loaded.prompter()?;
     let rules = prepared.first().map(|p| runner.rules(p)).unwrap_or_default();
@@ -114,17 +117,25 @@ fn manifest(runner: &Runner, prepared: &[Prepared], data: Option<String>, answer
         "loop_stop": rules.loop_stop,
         "thinking_budget": rules.thinking_budget,
     });
-    let decisions = json!({
+    let machine = json!({ "threads": resolved.threads, "tier": resolved.tier.name(), "model": loaded.name });
+    Ok(Manifest::new(traces, decisions(settings, resolved.slots, answers), data, machine))
+}
+
+/// The same for traces from elsewhere.
+pub(crate) fn remote_manifest(runner: &RemoteRunner, data: Option<String>, answers: Value) -> Manifest {
+    let mut machine = runner.remote().about();
+    machine["model"] = json!(runner.remote().model());
+    let decisions = decisions(runner.settings(), runner.slots(), answers);
+    Manifest::new(runner.traces(), decisions, data, machine)
+}
+
+fn decisions(settings: &Settings, slots: usize, answers: Value) -> Value {
+    json!({
         "strategy": settings.strategy,
         "traces": settings.traces,
-        "slots": resolved.slots,
+        "slots": slots,
         "max_total_tokens": settings.max_total_tokens,
         "time_limit_seconds": settings.time_limit.map(|t| t.as_secs_f64()),
         "answers": answers,
-    });
-    let machine = json!({ "threads": resolved.threads, "tier": resolved.tier.name(), "model": loaded.name });
-    Ok(Manifest {
-        problems: prepared.iter().map(|p| p.id.clone()).collect(),
-        ..Manifest::new(traces, decisions, data, machine)
     })
 }

@@ -194,6 +194,11 @@ impl Report {
             count(self.number("traces", "launched")),
             count(self.number("tokens", "generated")),
         ]);
+        // a remote engine sends some after a trace was stopped
+        let unseen = self.number("tokens", "unseen");
+        if unseen > 0 {
+            table.push_record(["of these unseen".to_owned(), String::new(), count(unseen)]);
+        }
         drawn(table, 1)
     }
 

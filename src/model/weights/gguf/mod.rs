@@ -36,6 +36,20 @@ const NAMING: Naming = Naming {
     rope_theta: "falcon-h1.rope.freq_base",
 };
 
+impl GgufMetadata {
+    /// The metadata of a file, of whatever model it is.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is damaged or no GGUF file.
+    pub fn of_file(path: &Path) -> Result<Self, ModelError> {
+        let bytes = Bytes::map(path)?;
+        if !bytes.starts_with(b"GGUF") {
+            return Err(folder::not_a_gguf(path, &bytes));
+        }
+        Ok(reader::read(path, &bytes)?.0)
+    }
+}
+
 pub(super) fn open(path: &Path, bytes: Bytes, options: OpenOptions) -> Result<Checkpoint, ModelError> {
     let (metadata, infos) = reader::read(path, &bytes)?;
     check_kind(path, &metadata)?;

@@ -1,0 +1,193 @@
+//! What every source of traces does with a running problem beside running it: tell its watchers, keep what ended, and close the books.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::broadcast;
+
+use super::{Event, Outcome, RunError, Snapshot};
+use crate::engine::details::Shown;
+use crate::engine::scheduler::{Control, RecordSink};
+use crate::solve::{Bounds, Problem, TraceRecord};
+
+/// Time between two progress events of a problem.
+const PROGRESS: Duration = Duration::from_millis(100);
+
+/// The watchers of one running problem, and its records.
+pub(crate) struct Desk {
+    events: Option<broadcast::Sender<Event>>,
+    sink: Option<RecordSink>,
+    records: Vec<TraceRecord>,
+    told: Instant,
+    /// when traces in flight were last written
+    kept: Instant,
+    notices: BTreeSet<String>,
+    /// whoever may ask for every trace's confidence
+    control: Option<Arc<Control>>,
+    shown: Shown,
+}
+
+/// How a problem was run.
+pub(crate) struct Ran {
+    pub(crate) prompt_tokens: usize,
+    pub(crate) bounds: Bounds,
+    pub(crate) slots_wanted: usize,
+    pub(crate) peak_rows: usize,
+}
+
+impl Desk {
+    pub(crate) fn new(events: Option<broadcast::Sender<Event>>, sink: Option<RecordSink>) -> Self {
+        Self {
+            events,
+            sink,
+            records: Vec::new(),
+            told: Instant::now(),
+            kept: Instant::now(),
+            notices: BTreeSet::new(),
+            control: None,
+            shown: Shown::default(),
+        }
+    }
+
+    /// Tells every trace's confidence too, as long as this asks for it.
+    pub(crate) fn with_details(self, control: Arc<Control>) -> Self {
+        Self {
+            control: Some(control),
+            ..self
+        }
+    }
+
+    fn wants_details(&self) -> bool {
+        self.control.as_ref().is_some_and(|c| c.details.load(Ordering::Relaxed)) && self.has_watchers()
+    }
+
+    fn has_watchers(&self) -> bool {
+        self.events.as_ref().is_some_and(|events| events.receiver_count() > 0)
+    }
+
+    /// Sends an event, if anybody listens.
+    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(events) = self.events.as_ref().filter(|_| self.has_watchers()) {
+            let _ = events.send(event());
+        }
+    }
+
+    /// A sentence for the user, once.
+    pub(crate) fn notice(&mut self, problem: &str, text: String) {
+        if self.notices.insert(text.clone()) {
+            self.tell(|| Event::Notice {
+                problem: problem.to_owned(),
+                text,
+            });
+        }
+    }
+
+    /// Moves ended traces to the records and the journal; `ended` is given the problem's name and each of them.
+    pub(crate) fn keep(&mut self, problem: &mut Problem, mut ended: impl FnMut(&str, &TraceRecord)) -> Result<(), RunError> {
+        for mut record in problem.take_ended() {
+            ended(problem.id(), &record);
+            if self.wants_details() {
+                let last = self.shown.ended(&record, problem);
+                self.tell(|| Event::Details(last));
+            }
+            self.tell(|| Event::TraceEnded {
+                problem: record.problem_id.clone(),
+                trace: record.trace,
+                finish: record.finish,
+                tokens: record.tokens,
+                answer: record.answer.clone(),
+            });
+            if let Some(sink) = &mut self.sink {
+                if record.fresh {
+                    sink(&record).map_err(RunError::Journal)?;
+                }
+                record.let_go();
+            }
+            self.records.push(record);
+        }
+        Ok(())
+    }
+
+    /// Writes the traces in flight, if so much time has passed; `state` keeps what else there is of each.
+    pub(crate) fn checkpoint(
+        &mut self,
+        problem: &Problem,
+        every: Duration,
+        mut state: impl FnMut(&str, &TraceRecord) -> Result<(), String>,
+    ) -> Result<(), RunError> {
+        if problem.is_over() || self.kept.elapsed() < every {
+            return Ok(());
+        }
+        let Some(sink) = &mut self.sink else { return Ok(()) };
+        for record in problem.snapshot() {
+            // the tokens first: a state is of no use without them
+            sink(&record)
+                .and_then(|()| state(problem.id(), &record))
+                .map_err(RunError::Journal)?;
+        }
+        // the time between two is that of work
+        self.kept = Instant::now();
+        Ok(())
+    }
+
+    /// Tells how things stand, if it is time.
+    pub(crate) fn progress(&mut self, p: &Problem) {
+        if self.told.elapsed() < PROGRESS {
+            return;
+        }
+        self.told = Instant::now();
+        self.tell(|| {
+            let (tokens, live_tokens) = p.tokens();
+            let (threshold, window) = p.bar();
+            Event::Progress(Snapshot {
+                problem: p.id().to_owned(),
+                live: p.live().len(),
+                traces: p.traces(),
+                budget: p.bounds().traces,
+                tokens,
+                live_tokens,
+                ticks: p.ticks(),
+                leading: p.leading().map(|(a, s)| (a.to_owned(), s)),
+                threshold,
+                window,
+            })
+        });
+        if self.wants_details() {
+            let now = self.shown.now(p);
+            self.tell(|| Event::Details(now));
+        }
+    }
+
+    /// The outcome of a problem that is over.
+    pub(crate) fn close(self, problem: &Problem, ran: Ran) -> Result<Outcome, RunError> {
+        let id = || problem.id().to_owned();
+        let failed = || problem.failure().map(|reason| RunError::Strategy { problem: id(), reason });
+        if let Some(error) = failed() {
+            return Err(error);
+        }
+        if problem.all_failed() {
+            return Err(RunError::AllFailed(id()));
+        }
+        let decided = problem.decide(&self.records);
+        // to decide may be what fails
+        if let Some(error) = failed() {
+            return Err(error);
+        }
+        self.tell(|| Event::Decided {
+            problem: id(),
+            answer: decided.answer.clone(),
+        });
+        Ok(Outcome {
+            problem_id: id(),
+            decided,
+            records: self.records,
+            prompt_tokens: ran.prompt_tokens,
+            bounds: ran.bounds,
+            slots_wanted: ran.slots_wanted,
+            peak_rows: ran.peak_rows,
+            notices: self.notices.into_iter().collect(),
+        })
+    }
+}

@@ -1,0 +1,239 @@
+//! Runs one problem on remote engines: a stream for each live trace, handled in the order in which their tokens come.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::{AbortHandle, Abortable, BoxFuture};
+use futures::stream::FuturesUnordered;
+use tts_strategies::{Finish, TraceId};
+
+use super::fleet::Fleet;
+use super::trace::{News, Stream};
+use super::wire::{Asking, Prompt};
+use crate::backend::{Desk, Event, Job, Outcome, Ran, RunError};
+use crate::solve::{Arrived, Cut, Problem};
+
+/// What a stream's next news is, with the stream to ask again.
+type Coming = Abortable<BoxFuture<'static, (TraceId, Stream, Result<News, String>)>>;
+
+/// A problem in flight.
+struct Drive {
+    fleet: Arc<Fleet>,
+    asking: Arc<Asking>,
+    k: Option<usize>,
+    seed: u64,
+    problem: Problem,
+    desk: Desk,
+    streams: FuturesUnordered<Coming>,
+    running: BTreeMap<TraceId, AbortHandle>,
+    prompt_tokens: usize,
+    peak: usize,
+    /// the last stream that broke
+    broken: Option<String>,
+}
+
+/// Runs a problem to its decision. Confidence is over `k` tokens, where the engines give them.
+pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<usize>) -> Result<Outcome, RunError> {
+    let Job {
+        mut setup,
+        seed,
+        deadline,
+        interrupt,
+        events,
+        records,
+        checkpoint,
+        ..
+    } = job;
+    if interrupt.is_cancelled() {
+        return Err(RunError::NotStarted(Cut::Interrupted));
+    }
+    if deadline.is_some_and(|d| std::time::Instant::now() >= d) {
+        return Err(RunError::NotStarted(Cut::TimeLimit));
+    }
+    let bounds = setup.bounds.clone();
+    let mut desk = Desk::new(events, records);
+    // an engine cannot be asked to go on in the middle of a trace with the random numbers that it had
+    let cut: u64 = setup
+        .recorded
+        .iter()
+        .filter(|r| r.finish == Finish::Cancelled)
+        .map(|r| r.tokens as u64)
+        .sum();
+    setup.recorded.retain(|r| r.finish != Finish::Cancelled);
+    if cut > 0 {
+        let text = format!("traces that were in flight when the run ended begin anew: {cut} tokens of them are generated again");
+        desk.notice(&setup.id, text);
+    }
+    let order: Vec<TraceId> = setup.recorded.iter().map(|r| r.trace).collect();
+    let problem = Problem::new(setup);
+    let prompt_tokens = match &asking.prompt {
+        Prompt::Ids(ids) => ids.len(),
+        _ => 0,
+    };
+    desk.tell(|| Event::Started {
+        problem: problem.id().to_owned(),
+        slots: bounds.slots,
+        prompt_tokens,
+    });
+    let mut drive = Drive {
+        fleet,
+        asking: Arc::new(asking),
+        k,
+        seed,
+        problem,
+        desk,
+        streams: FuturesUnordered::new(),
+        running: BTreeMap::new(),
+        prompt_tokens,
+        peak: 0,
+        broken: None,
+    };
+    loop {
+        drive.read_records(&order)?;
+        if drive.problem.is_over() {
+            break;
+        }
+        drive.keep_up();
+        drive.desk.progress(&drive.problem);
+        let time_is_up = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = interrupt.cancelled() => drive.problem.cut(Cut::Interrupted),
+            () = time_is_up => drive.problem.cut(Cut::TimeLimit),
+            Some(news) = drive.streams.next() => {
+                // a stream that was given up says nothing
+                if let Ok((trace, stream, news)) = news {
+                    drive.take(trace, stream, news)?;
+                }
+            }
+        }
+        drive.desk.keep(&mut drive.problem, |_, _| ())?;
+        if let Some(snapshots) = &checkpoint {
+            drive.desk.checkpoint(&drive.problem, snapshots.every, |_, _| Ok(()))?;
+        }
+    }
+    drive.close(bounds)
+}
+
+impl Drive {
+    /// Reads what is recorded of live traces, in the order in which they came then.
+    fn read_records(&mut self, order: &[TraceId]) -> Result<(), RunError> {
+        loop {
+            let recorded: BTreeSet<TraceId> = self.problem.live().iter().filter(|r| r.has_record()).map(|r| r.trace()).collect();
+            let Some(next) = order.iter().find(|t| recorded.contains(t)) else {
+                return Ok(());
+            };
+            self.problem.read_record(*next);
+            self.desk.keep(&mut self.problem, |_, _| ())?;
+        }
+    }
+
+    /// Gives up the streams of traces that are over and begins those of new ones.
+    fn keep_up(&mut self) {
+        let live: BTreeSet<TraceId> = self.problem.live().iter().map(|r| r.trace()).collect();
+        self.running.retain(|trace, handle| {
+            let keep = live.contains(trace);
+            if !keep {
+                handle.abort();
+            }
+            keep
+        });
+        for trace in live {
+            if !self.running.contains_key(&trace) {
+                let seed = trace_seed(self.seed, self.problem.id(), trace);
+                self.follow(trace, Stream::new(self.fleet.clone(), self.asking.clone(), seed, self.k));
+            }
+        }
+        self.peak = self.peak.max(self.running.len());
+    }
+
+    fn follow(&mut self, trace: TraceId, mut stream: Stream) {
+        let (handle, registration) = AbortHandle::new_pair();
+        let next: BoxFuture<'static, _> = Box::pin(async move {
+            let news = stream.next().await;
+            (trace, stream, news)
+        });
+        self.running.insert(trace, handle);
+        self.streams.push(Abortable::new(next, registration));
+    }
+
+    /// Handles what came of a trace.
+    fn take(&mut self, trace: TraceId, stream: Stream, news: Result<News, String>) -> Result<(), RunError> {
+        let News { piece, broken } = news.map_err(|reason| RunError::Remote {
+            problem: self.problem.id().to_owned(),
+            reason,
+        })?;
+        self.prompt_tokens = piece.prompt_tokens.map_or(self.prompt_tokens, |n| n as usize);
+        self.problem.arrived(
+            trace,
+            Arrived {
+                tokens: &piece.tokens,
+                text: &piece.text,
+                reported: piece.reported,
+                end: piece.end,
+            },
+        );
+        if let Some(why) = broken {
+            self.desk.notice(self.problem.id(), format!("a trace failed: {why}"));
+            self.broken = Some(why);
+        }
+        if self.problem.live().iter().any(|r| r.trace() == trace) {
+            self.follow(trace, stream);
+        } else {
+            self.running.remove(&trace);
+        }
+        Ok(())
+    }
+
+    fn close(self, bounds: crate::solve::Bounds) -> Result<Outcome, RunError> {
+        if self.problem.all_failed() {
+            return Err(RunError::Remote {
+                problem: self.problem.id().to_owned(),
+                reason: format!(
+                    "every trace failed; the last: {}",
+                    self.broken.unwrap_or_else(|| "as recorded".to_owned())
+                ),
+            });
+        }
+        let ran = Ran {
+            prompt_tokens: self.prompt_tokens,
+            slots_wanted: bounds.slots,
+            bounds,
+            peak_rows: self.peak,
+        };
+        self.desk.close(&self.problem, ran)
+    }
+}
+
+/// The seed that an engine is given for a trace: a function of the run's seed, the problem and the trace, within 31 bits, which all engines take.
+fn trace_seed(seed: u64, problem: &str, trace: TraceId) -> u32 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"tts remote seed 1");
+    hasher.update(&seed.to_le_bytes());
+    hasher.update(&trace.to_le_bytes());
+    hasher.update(problem.as_bytes());
+    let bytes = hasher.finalize();
+    let [a, b, c, d, ..] = *bytes.as_bytes();
+    u32::from_le_bytes([a, b, c, d]) >> 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::trace_seed;
+
+    #[test]
+    fn seeds_differ_by_trace_problem_and_seed_and_do_not_change() {
+        let seeds: std::collections::BTreeSet<u32> = (0..100)
+            .flat_map(|t| [trace_seed(0, "a", t), trace_seed(1, "a", t), trace_seed(0, "b", t)])
+            .collect();
+        assert_eq!(seeds.len(), 300);
+        assert!(seeds.iter().all(|s| *s <= i32::MAX as u32));
+        assert_eq!(trace_seed(7, "x", 3), trace_seed(7, "x", 3));
+    }
+}

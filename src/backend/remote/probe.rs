@@ -1,0 +1,374 @@
+//! Asks an engine for one token, to see what it takes and what its log-probabilities are, before a trace is spent on it.
+
+use std::time::Instant;
+
+use reqwest::Url;
+use serde_json::Value;
+
+use super::fleet::{Caller, Endpoint, Trouble, below};
+use super::sse::Events;
+use super::wire::{Asking, Engine, Fields, Piece, Reasoning, Wrong, body, piece, short};
+use crate::runner::SamplingChoice;
+
+/// A processed distribution's log-probabilities lie this many times as far apart at half the temperature; it would be 2 for all of them, and 1 for raw ones.
+const PROCESSED: f32 = 1.2;
+/// The two temperatures.
+const TEMPERATURES: [f64; 2] = [1.0, 0.5];
+
+/// What an address gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Scalars {
+    /// Raw log-probabilities of at least as many tokens as confidence is taken over.
+    Raw,
+    /// Raw ones of fewer.
+    Few(usize),
+    /// Those of the distribution that tokens are drawn from, after temperature and filters.
+    Processed,
+    /// None.
+    None,
+}
+
+/// What was found at an address.
+pub(super) struct Found {
+    pub(super) endpoint: Endpoint,
+    pub(super) model: String,
+    pub(super) version: Option<String>,
+    /// tokens of prompt and trace together, where the engine says
+    pub(super) context: Option<usize>,
+    pub(super) scalars: Scalars,
+    /// tokens that the questions cost
+    pub(super) tokens: u64,
+    /// recommended settings that it does not take
+    pub(super) left_out: bool,
+}
+
+/// Asks an address which model it has and what it takes.
+///
+/// # Errors
+/// A sentence that begins with what is wrong; the caller names the address.
+pub(super) async fn ask(caller: &Caller, name: &str, base: &Url, model: Option<&str>, asking: &Asking, k: usize) -> Result<Found, String> {
+    let Listed { model, engine, context } = listed(caller, base, model).await?;
+    let mut asking = asking.clone();
+    asking.max_tokens = Some(1);
+    let mut fields = Fields {
+        logprobs: Some(k + 1),
+        token_ids: true,
+        usage: true,
+        seed: true,
+        recommended: true,
+    };
+    let url = below(base, asking.prompt.path());
+    let mut tokens = 0;
+    let mut tops = Vec::new();
+    for temperature in TEMPERATURES {
+        asking.sampling.temperature = Some(temperature);
+        let piece = loop {
+            let body = body(&model, &asking, 0, &fields, engine);
+            match one_token(caller, &url, &body).await {
+                Ok(piece) => break piece,
+                Err(Trouble::Refused { status: 400 | 422, why }) => {
+                    fields =
+                        without(fields, &why, k).ok_or_else(|| format!("it refuses the request: {why}{}", of_request(&asking, &why)))?;
+                }
+                Err(Trouble::Refused { status: 401 | 403, why }) => return Err(forbidden(&why)),
+                Err(Trouble::Refused { why, .. } | Trouble::Again { why, .. }) => return Err(why),
+            }
+        };
+        tokens += piece.reported.unwrap_or(1);
+        tops.push((piece.top.unwrap_or(0), piece.tokens.first().map(|t| t.top)));
+        // without log-probabilities there is nothing to compare
+        if tops.iter().any(|(n, _)| *n == 0) {
+            break;
+        }
+    }
+    let scalars = scalars(&tops, k);
+    if matches!(scalars, Scalars::None | Scalars::Processed) {
+        fields.logprobs = None;
+    }
+    let wants = |r: &SamplingChoice| r.top_k.is_some() || r.min_p.is_some() || r.repetition_penalty.is_some();
+    Ok(Found {
+        left_out: !fields.recommended && wants(&asking.recommended),
+        endpoint: Endpoint::new(name.to_owned(), base, engine, fields),
+        version: version(caller, base, engine).await,
+        model,
+        context,
+        scalars,
+        tokens,
+    })
+}
+
+struct Listed {
+    model: String,
+    engine: Engine,
+    context: Option<usize>,
+}
+
+/// The model that is asked, and who serves it.
+async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Listed, String> {
+    let list = match caller.get(&below(base, "models")).await {
+        Ok(list) => list,
+        Err(Trouble::Refused { status: 401 | 403, why }) => return Err(forbidden(&why)),
+        // some engines have no list
+        Err(Trouble::Refused {
+            status: 404 | 405 | 501,
+            why,
+        }) => match wanted {
+            Some(model) => {
+                return Ok(Listed {
+                    model: model.to_owned(),
+                    engine: Engine::Unknown,
+                    context: None,
+                });
+            }
+            None => {
+                return Err(format!(
+                    "it has no list of models ({why}); name one with --backend-model, or end the address in /v1"
+                ));
+            }
+        },
+        Err(Trouble::Refused { why, .. } | Trouble::Again { why, .. }) => return Err(why),
+    };
+    let models = list["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let id = |m: &Value| m["id"].as_str().map(str::to_owned);
+    let names = || {
+        models
+            .iter()
+            .filter_map(id)
+            .map(|n| short(&n))
+            .take(20)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let found = match (wanted, models) {
+        (Some(wanted), _) => models
+            .iter()
+            .find(|m| m["id"] == wanted)
+            .ok_or_else(|| format!("it has no model `{wanted}`; it has {}", names()))?,
+        (None, [only]) => only,
+        (None, []) => return Err("it lists no model; name one with --backend-model".to_owned()),
+        (None, _) => return Err(format!("it has several models; name one with --backend-model: {}", names())),
+    };
+    let number = |v: &Value| v.as_u64().map(|n| n as usize);
+    Ok(Listed {
+        model: id(found).ok_or("its list of models is none: a model without an id")?,
+        engine: Engine::of_owner(found["owned_by"].as_str().unwrap_or_default()),
+        context: number(&found["max_model_len"]).or_else(|| number(&found["meta"]["n_ctx"])),
+    })
+}
+
+fn forbidden(why: &str) -> String {
+    format!("it wants another API key ({why}); put it into the variable TTS_BACKEND_API_KEY or OPENAI_API_KEY")
+}
+
+/// The version of an engine that tells it.
+async fn version(caller: &Caller, base: &Url, engine: Engine) -> Option<String> {
+    let (path, field) = match engine {
+        Engine::Vllm => ("/version", "version"),
+        Engine::LlamaCpp => ("/props", "build_info"),
+        Engine::Ollama => ("/api/version", "version"),
+        Engine::Sglang => ("/get_server_info", "version"),
+        Engine::Unknown => return None,
+    };
+    let mut url = base.clone();
+    url.set_path(path);
+    let value = caller.get(&url).await.ok()?;
+    value[field].as_str().map(short)
+}
+
+/// The fields without the one that was most likely meant by a refusal; nothing when all have gone.
+fn without(mut fields: Fields, why: &str, k: usize) -> Option<Fields> {
+    let names = |words: &[&str]| words.iter().any(|w| why.contains(w));
+    if fields.token_ids && names(&["return_token"]) {
+        fields.token_ids = false;
+    } else if fields.usage && names(&["stream_options", "include_usage"]) {
+        fields.usage = false;
+    } else if fields.recommended && names(&["top_k", "min_p", "repetition_penalty"]) {
+        fields.recommended = false;
+    } else if fields.seed && names(&["seed"]) {
+        fields.seed = false;
+    } else if fields.logprobs.is_some() && names(&["logprob"]) {
+        fields.logprobs = fewer(fields.logprobs, k);
+    } else if fields.token_ids {
+        fields.token_ids = false;
+    } else if fields.usage {
+        fields.usage = false;
+    } else if fields.logprobs.is_some() {
+        fields.logprobs = fewer(fields.logprobs, k);
+    } else if fields.recommended {
+        fields.recommended = false;
+    } else if fields.seed {
+        fields.seed = false;
+    } else {
+        return None;
+    }
+    Some(fields)
+}
+
+/// The next smaller number of log-probabilities that an engine may give. One more than confidence is taken over comes first: some put the sampled token into
+/// the list in the place of the least likely one.
+fn fewer(asked: Option<usize>, k: usize) -> Option<usize> {
+    let asked = asked?;
+    [k, 20, 5, 1].into_iter().filter(|n| *n < asked).max()
+}
+
+/// Where the request was refused for what the user asked for.
+fn of_request(asking: &Asking, why: &str) -> String {
+    let s = &asking.sampling;
+    let flags = [
+        ("top_k", "--top-k", s.top_k.is_some()),
+        ("min_p", "--min-p", s.min_p.is_some()),
+        ("repe", "--repetition-penalty", s.repetition_penalty.is_some()),
+        ("presence_penalty", "--presence-penalty", s.presence_penalty.is_some()),
+        ("frequency_penalty", "--frequency-penalty", s.frequency_penalty.is_some()),
+        ("ignore_eos", "--ignore-eos", asking.ignore_eos),
+    ];
+    let meant = flags.iter().find(|(field, _, set)| *set && why.contains(field));
+    meant.map_or_else(String::new, |(_, flag, _)| format!("; leave {flag} out"))
+}
+
+/// What two answers at two temperatures say of the log-probabilities in them.
+fn scalars(tops: &[(usize, Option<[f32; crate::engine::sampler::TOP]>)], k: usize) -> Scalars {
+    let [(n, Some(one)), (m, Some(half))] = tops else {
+        return Scalars::None;
+    };
+    let given = (*n).min(*m);
+    let spread = |top: &[f32]| {
+        let finite: Vec<_> = top.iter().filter(|p| p.is_finite()).collect();
+        (finite.len(), finite.first().zip(finite.last()).map_or(0.0, |(a, b)| *a - *b))
+    };
+    let n = given.min(k).min(one.len());
+    let ((one_finite, one), (half_finite, half)) = (spread(&one[..n]), spread(&half[..n]));
+    if half > PROCESSED * one + 1e-3 || half_finite < one_finite {
+        Scalars::Processed
+    } else if given < k {
+        Scalars::Few(given)
+    } else {
+        Scalars::Raw
+    }
+}
+
+/// Sends a request for one token and reads the whole answer.
+async fn one_token(caller: &Caller, url: &Url, body: &Value) -> Result<Piece, Trouble> {
+    let again = |why: String| Trouble::Again {
+        why: caller.redacted(why),
+        after: None,
+    };
+    let due = Instant::now() + caller.patience.first_token;
+    let mut response = caller.post(url, body).await?;
+    let (mut events, mut all, mut done, mut wrong) = (Events::default(), Piece::default(), false, None);
+    let mut reasoning = Reasoning::default();
+    let mut take = |data: &[u8]| {
+        if data == b"[DONE]" {
+            done = true;
+        } else if !done {
+            match piece(data, Some(1), &mut reasoning) {
+                Ok(next) => all.join(next),
+                Err(why) => wrong = wrong.take().or(Some(why)),
+            }
+        }
+    };
+    loop {
+        match tokio::time::timeout_at(due.into(), response.chunk()).await {
+            Ok(Ok(Some(bytes))) => events
+                .push(&bytes, &mut take)
+                .map_err(|_| again("it sent an event without an end".to_owned()))?,
+            Ok(Ok(None)) => break,
+            Ok(Err(error)) => return Err(caller.again(&error)),
+            Err(_) => return Err(again("it did not finish one token in time".to_owned())),
+        }
+    }
+    if let Some(rest) = events.finish() {
+        take(&rest);
+    }
+    match wrong {
+        Some(Wrong { why, refused: true }) => Err(Trouble::Refused {
+            status: 400,
+            why: caller.redacted(why),
+        }),
+        Some(Wrong { why, .. }) => Err(again(why)),
+        None if all.is_empty() => Err(again("it answered with no token".to_owned())),
+        None => Ok(all),
+    }
+}
+
+impl Scalars {
+    /// What is missing for confidence over `k` tokens, and what would change it.
+    pub(super) fn lack(&self, engine: Engine, k: usize) -> Option<String> {
+        let hint = |text: &str| format!("; {text}");
+        let what = match self {
+            Self::Raw => return None,
+            Self::None => format!(
+                "gives no log-probabilities{}",
+                match engine {
+                    Engine::Vllm => hint(&format!("start it with --max-logprobs {k}")),
+                    Engine::Ollama => hint("they came with version 0.12.11"),
+                    _ => String::new(),
+                }
+            ),
+            Self::Few(n) => {
+                let option = match engine {
+                    Engine::Vllm => format!("start it with --max-logprobs {k}, or "),
+                    _ => String::new(),
+                };
+                format!(
+                    "gives {n} log-probabilities where confidence is taken over {k}; {option}take it over fewer with --confidence-k {n}"
+                )
+            }
+            Self::Processed => format!(
+                "gives log-probabilities after temperature and filters, from which confidence cannot be had{}",
+                match engine {
+                    Engine::Vllm => hint("start it with --logprobs-mode raw_logprobs"),
+                    Engine::Sglang => hint("start it with SGLANG_RETURN_ORIGINAL_LOGPROB=1 in its environment"),
+                    Engine::LlamaCpp => hint("it must not be asked for post_sampling_probs"),
+                    _ => String::new(),
+                }
+            ),
+        };
+        Some(format!("{} {what}", engine.name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sampler::TOP;
+
+    fn top(step: f32) -> Option<[f32; TOP]> {
+        Some(std::array::from_fn(|i| -0.1 - step * i as f32))
+    }
+
+    #[test]
+    fn two_temperatures_tell_raw_from_processed() {
+        assert_eq!(scalars(&[(20, top(0.5)), (20, top(0.5))], 20), Scalars::Raw);
+        assert_eq!(scalars(&[(20, top(0.5)), (20, top(0.502))], 20), Scalars::Raw);
+        assert_eq!(scalars(&[(20, top(0.5)), (20, top(1.0))], 20), Scalars::Processed);
+        assert_eq!(scalars(&[(5, top(0.5)), (5, top(0.5))], 20), Scalars::Few(5));
+        assert_eq!(scalars(&[(5, top(0.5)), (5, top(0.5))], 5), Scalars::Raw);
+        assert_eq!(scalars(&[(0, None)], 20), Scalars::None);
+        // a filter that leaves fewer at the lower temperature
+        let mut cut = top(0.5);
+        cut.as_mut().unwrap()[10..].fill(f32::NEG_INFINITY);
+        assert_eq!(scalars(&[(20, top(0.5)), (20, cut)], 20), Scalars::Processed);
+    }
+
+    #[test]
+    fn a_refused_field_is_left_out_and_others_stay() {
+        let all = Fields {
+            logprobs: Some(21),
+            token_ids: true,
+            usage: true,
+            seed: true,
+            recommended: true,
+        };
+        let named = without(all, "unknown field stream_options", 20).unwrap();
+        assert_eq!(named, Fields { usage: false, ..all });
+        let fewer = without(all, "Requested sample logprobs of 21, which is greater than max allowed: 20", 20).unwrap();
+        assert_eq!(fewer, Fields { logprobs: Some(20), ..all });
+        let (mut fields, mut steps) = (Some(all), 0);
+        while let Some(f) = fields {
+            fields = without(f, "bad request", 20);
+            steps += 1;
+        }
+        assert_eq!(steps, 9, "each is left out once, and log-probabilities by steps");
+    }
+}

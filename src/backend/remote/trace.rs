@@ -1,0 +1,224 @@
+//! One trace: a request whose answer is read as it comes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::Response;
+use tts_strategies::Finish;
+
+use super::fleet::{Fleet, Place, Trouble, backoff, jitter};
+use super::sse::Events;
+use super::wire::{Asking, Piece, Prompt, Reasoning, Wrong, body, piece};
+
+/// What may still come after the engine said how a trace ended, its count of tokens, is waited for this long.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A trace's request, sent again as long as it has brought nothing.
+pub(super) struct Stream {
+    fleet: Arc<Fleet>,
+    asking: Arc<Asking>,
+    seed: u32,
+    k: Option<usize>,
+    attempts: u32,
+    open: Option<Open>,
+}
+
+struct Open {
+    place: Place,
+    response: Response,
+    events: Events,
+    reasoning: Reasoning,
+    /// when the next token must be there
+    due: Instant,
+    any: bool,
+    /// the engine said how it ended; its last words are awaited
+    last: Option<Piece>,
+}
+
+/// What came of a stream.
+pub(super) struct News {
+    pub(super) piece: Piece,
+    /// why the stream broke after it, and where
+    pub(super) broken: Option<String>,
+}
+
+impl Stream {
+    pub(super) fn new(fleet: Arc<Fleet>, asking: Arc<Asking>, seed: u32, k: Option<usize>) -> Self {
+        Self {
+            fleet,
+            asking,
+            seed,
+            k,
+            attempts: 0,
+            open: None,
+        }
+    }
+
+    /// Waits for what comes next. A stream that broke or ended is over; one that breaks before its first token is begun anew.
+    ///
+    /// # Errors
+    /// When the request is refused, or was tried often enough.
+    pub(super) async fn next(&mut self) -> Result<News, String> {
+        loop {
+            if self.open.is_none() {
+                self.open = Some(self.begin().await?);
+            }
+            let open = self.open.as_mut().expect("just opened");
+            let (mut piece, trouble) = open.read(&self.fleet, self.k).await;
+            if !piece.tokens.is_empty() && !std::mem::replace(&mut open.any, true) {
+                open.place.did_well();
+            }
+            let name = open.place.endpoint().name.clone();
+            let Some(Wrong { why, refused }) = trouble else {
+                if piece.is_empty() {
+                    continue;
+                }
+                if piece.end.is_some() {
+                    self.open = None;
+                }
+                return Ok(News { piece, broken: None });
+            };
+            let had_tokens = open.any;
+            open.place.failed(None, had_tokens);
+            self.open = None;
+            if had_tokens {
+                piece.end = Some(Finish::Failed);
+                let broken = Some(format!("{name}: {why}"));
+                return Ok(News { piece, broken });
+            }
+            if refused {
+                return Err(format!("{name} refuses a request ({why})"));
+            }
+            self.wait(&name, &why).await?;
+        }
+    }
+
+    /// Sends the request until it is answered.
+    async fn begin(&mut self) -> Result<Open, String> {
+        loop {
+            let place = self.fleet.place().await;
+            let endpoint = place.endpoint();
+            let name = endpoint.name.clone();
+            let url = match &self.asking.prompt {
+                Prompt::Messages(_) => &endpoint.chat,
+                _ => &endpoint.plain,
+            };
+            let body = body(&self.fleet.model, &self.asking, self.seed, &endpoint.fields, endpoint.engine);
+            let due = Instant::now() + self.fleet.caller.patience.first_token;
+            match self.fleet.caller.post(url, &body).await {
+                Ok(response) => {
+                    return Ok(Open {
+                        place,
+                        response,
+                        events: Events::default(),
+                        reasoning: Reasoning::default(),
+                        due,
+                        any: false,
+                        last: None,
+                    });
+                }
+                Err(Trouble::Refused { why, .. }) => return Err(format!("{name} refuses a request ({why})")),
+                Err(Trouble::Again { why, after }) => {
+                    place.failed(after, false);
+                    drop(place);
+                    self.wait(&name, &why).await?;
+                }
+            }
+        }
+    }
+
+    /// Lets some time pass before the next try. The address itself is left alone for longer; others may be free.
+    async fn wait(&mut self, name: &str, why: &str) -> Result<(), String> {
+        self.attempts += 1;
+        if self.attempts > self.fleet.caller.patience.retries {
+            return Err(format!("{name}: {why}; it was tried {} times", self.attempts));
+        }
+        tokio::time::sleep(jitter(backoff(self.attempts), self.seed)).await;
+        Ok(())
+    }
+}
+
+impl Open {
+    /// The next piece with anything in it, and what went wrong after it.
+    async fn read(&mut self, fleet: &Fleet, k: Option<usize>) -> (Piece, Option<Wrong>) {
+        loop {
+            let bytes = match tokio::time::timeout_at(self.due.into(), self.response.chunk()).await {
+                Ok(Ok(Some(bytes))) => bytes,
+                other => {
+                    let why = match other {
+                        Ok(Ok(_)) => "it ended a stream without a word".to_owned(),
+                        Ok(Err(error)) => fleet.caller.broken(&error),
+                        Err(_) if self.any => format!("no token for {} s", fleet.caller.patience.idle.as_secs_f64()),
+                        Err(_) => format!("no first token within {} s", fleet.caller.patience.first_token.as_secs_f64()),
+                    };
+                    return self.over(k, why);
+                }
+            };
+            let (piece, done, trouble) = self.parse(&bytes, k);
+            if let Some(last) = &mut self.last {
+                last.join(piece);
+                if done || trouble.is_some() {
+                    return (self.last.take().unwrap_or_default(), None);
+                }
+                continue;
+            }
+            if trouble.is_some() {
+                let redacted = |wrong: Wrong| Wrong {
+                    why: fleet.caller.redacted(wrong.why),
+                    ..wrong
+                };
+                return (piece, trouble.map(redacted));
+            }
+            if done && piece.end.is_none() {
+                return (piece, Some(Wrong::new("it ended a trace without saying why".to_owned())));
+            }
+            if piece.end.is_some() && !done {
+                self.due = Instant::now() + LAST_WORDS;
+                self.last = Some(piece);
+                continue;
+            }
+            if !piece.tokens.is_empty() {
+                self.due = Instant::now() + fleet.caller.patience.idle;
+            }
+            if !piece.is_empty() {
+                return (piece, None);
+            }
+        }
+    }
+
+    /// The stream is over: what was left in it, and why that is not an end, unless it is.
+    fn over(&mut self, k: Option<usize>, why: String) -> (Piece, Option<Wrong>) {
+        let rest = std::mem::take(&mut self.events).finish();
+        let mut piece_left = self.last.take().unwrap_or_default();
+        if let Some(data) = rest.filter(|data| data != b"[DONE]")
+            && let Ok(more) = piece(&data, k, &mut self.reasoning)
+        {
+            piece_left.join(more);
+        }
+        let broken = piece_left.end.is_none().then(|| Wrong::new(why));
+        (piece_left, broken)
+    }
+
+    /// Everything in some bytes, whether the stream is done with them, and what is wrong with it.
+    fn parse(&mut self, bytes: &[u8], k: Option<usize>) -> (Piece, bool, Option<Wrong>) {
+        let (mut all, mut done, mut trouble) = (Piece::default(), false, None);
+        let reasoning = &mut self.reasoning;
+        let pushed = self.events.push(bytes, |data| {
+            if done || trouble.is_some() {
+                return;
+            }
+            if data == b"[DONE]" {
+                done = true;
+                return;
+            }
+            match piece(data, k, reasoning) {
+                Ok(next) => all.join(next),
+                Err(wrong) => trouble = Some(wrong),
+            }
+        });
+        if pushed.is_err() {
+            trouble = Some(Wrong::new("it sent an event without an end".to_owned()));
+        }
+        (all, done, trouble)
+    }
+}

@@ -1,0 +1,521 @@
+//! What is asked of an OpenAI-compatible engine, and what its answers mean.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tts_strategies::Finish;
+
+use crate::engine::sampler::{Drawn, TOP};
+use crate::prompt::{Message, THINK_END, THINK_START};
+use crate::runner::SamplingChoice;
+
+/// Log-probabilities at and below this stand for none: JSON has no infinity.
+const MASKED: f64 = -9998.0;
+
+/// What traces continue.
+#[derive(Clone, Debug)]
+pub enum Prompt {
+    /// A conversation that the engine renders itself (`/chat/completions`).
+    Messages(Vec<Message>),
+    /// A text as it is (`/completions`).
+    Text(String),
+    /// Token ids of a rendered prompt (`/completions`).
+    Ids(Vec<u32>),
+}
+
+impl Prompt {
+    /// The path below the engine's address.
+    pub(super) fn path(&self) -> &'static str {
+        match self {
+            Self::Messages(_) => "chat/completions",
+            _ => "completions",
+        }
+    }
+    fn is_chat(&self) -> bool {
+        matches!(self, Self::Messages(_))
+    }
+}
+
+/// What a problem's traces are asked with.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// What they continue.
+    pub prompt: Prompt,
+    /// How tokens are drawn; what is not set is left to the engine.
+    pub sampling: SamplingChoice,
+    /// What the model recommends for what is not set; sent as far as the engine takes it.
+    pub recommended: SamplingChoice,
+    /// Whether what is set in neither is off, rather than as the engine likes it.
+    pub settled: bool,
+    /// Tokens at which the engine cuts a trace off; its own limit where `None`.
+    pub max_tokens: Option<usize>,
+    /// Whether the end of the text is passed over.
+    pub ignore_eos: bool,
+}
+
+/// Optional fields of a request that an engine takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fields {
+    /// log-probabilities of this many most likely tokens
+    pub(super) logprobs: Option<usize>,
+    /// `return_token_ids` and `return_tokens_as_token_ids` (vLLM)
+    pub(super) token_ids: bool,
+    /// `stream_options`
+    pub(super) usage: bool,
+    /// `seed`
+    pub(super) seed: bool,
+    /// recommended settings beyond OpenAI's own: `top_k`, `min_p`, `repetition_penalty`
+    pub(super) recommended: bool,
+}
+
+/// The body of one trace's request.
+pub(super) fn body(model: &str, asking: &Asking, seed: u32, fields: &Fields, engine: Engine) -> Value {
+    let mut body = Map::new();
+    let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
+    put("model", json!(model));
+    put("stream", json!(true));
+    match &asking.prompt {
+        Prompt::Messages(messages) => put(
+            "messages",
+            messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect(),
+        ),
+        Prompt::Text(text) => put("prompt", json!(text)),
+        Prompt::Ids(ids) => put("prompt", json!(ids)),
+    };
+    if let Some(n) = asking.max_tokens {
+        put("max_tokens", json!(n));
+    }
+    if asking.ignore_eos {
+        put("ignore_eos", json!(true));
+    }
+    let (s, r) = (&asking.sampling, &asking.recommended);
+    let extra = |value: Option<f64>| value.filter(|_| fields.recommended);
+    // llama.cpp alone calls it otherwise, and passes over what it does not know
+    let repetition = if engine == Engine::LlamaCpp {
+        "repeat_penalty"
+    } else {
+        "repetition_penalty"
+    };
+    let floats = [
+        ("temperature", s.temperature.or(r.temperature)),
+        ("top_p", s.top_p.or(r.top_p)),
+        ("min_p", s.min_p.or(extra(r.min_p))),
+        (repetition, s.repetition_penalty.or(extra(r.repetition_penalty))),
+        ("presence_penalty", s.presence_penalty.or(r.presence_penalty)),
+        ("frequency_penalty", s.frequency_penalty.or(r.frequency_penalty)),
+    ];
+    for (name, value) in floats {
+        if let Some(value) = value {
+            put(name, json!(value));
+        }
+    }
+    // llama.cpp filters unless it is told not to; others are off until they are told
+    let off = asking.settled && engine == Engine::LlamaCpp;
+    if off && s.min_p.or(r.min_p).is_none() {
+        put("min_p", json!(0.0));
+    }
+    if let Some(k) = s.top_k.or(r.top_k.filter(|_| fields.recommended)).or(off.then_some(0)) {
+        put("top_k", json!(k));
+    }
+    match fields.logprobs {
+        Some(n) if asking.prompt.is_chat() => {
+            put("logprobs", json!(true));
+            put("top_logprobs", json!(n));
+        }
+        Some(n) => {
+            put("logprobs", json!(n));
+        }
+        None => {}
+    }
+    if fields.token_ids {
+        put("return_token_ids", json!(true));
+        // tokens of equal text would fall together in the map of the plain endpoint
+        if !asking.prompt.is_chat() {
+            put("return_tokens_as_token_ids", json!(true));
+        }
+    }
+    if fields.usage {
+        put("stream_options", json!({"include_usage": true}));
+    }
+    if fields.seed {
+        put("seed", json!(seed));
+    }
+    Value::Object(body)
+}
+
+/// The engine behind an address, as far as it gives itself away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Engine {
+    Vllm,
+    Sglang,
+    LlamaCpp,
+    Ollama,
+    Unknown,
+}
+
+impl Engine {
+    /// By the owner that it names in its list of models.
+    pub(super) fn of_owner(owner: &str) -> Self {
+        match owner {
+            "vllm" => Self::Vllm,
+            "sglang" => Self::Sglang,
+            "llamacpp" => Self::LlamaCpp,
+            "library" | "ollama" => Self::Ollama,
+            _ => Self::Unknown,
+        }
+    }
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Vllm => "vLLM",
+            Self::Sglang => "SGLang",
+            Self::LlamaCpp => "llama.cpp",
+            Self::Ollama => "Ollama",
+            Self::Unknown => "an OpenAI-compatible engine",
+        }
+    }
+}
+
+/// One event of a stream.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Chunk {
+    pub(super) choices: Vec<Choice>,
+    pub(super) usage: Option<Usage>,
+    pub(super) error: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Usage {
+    pub(super) prompt_tokens: Option<u64>,
+    pub(super) completion_tokens: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Choice {
+    delta: Option<Delta>,
+    text: Option<String>,
+    logprobs: Option<Logprobs>,
+    finish_reason: Option<String>,
+    token_ids: Option<Vec<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Delta {
+    content: Option<String>,
+    reasoning_content: Option<String>,
+    reasoning: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Logprobs {
+    /// the chat endpoint's, and llama.cpp's everywhere
+    content: Option<Vec<Entry>>,
+    /// the plain endpoint's: three arrays side by side
+    tokens: Vec<String>,
+    token_logprobs: Vec<Option<f64>>,
+    top_logprobs: Vec<Option<BTreeMap<String, Option<f64>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    id: Option<u32>,
+    token: String,
+    logprob: Option<f64>,
+    top_logprobs: Option<Vec<Top>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Top {
+    logprob: Option<f64>,
+}
+
+/// What one event brought of a trace.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Piece {
+    pub(super) tokens: Vec<Drawn>,
+    pub(super) text: String,
+    pub(super) reported: Option<u64>,
+    pub(super) prompt_tokens: Option<u64>,
+    pub(super) end: Option<Finish>,
+    /// fewest most likely tokens that a token of it came with; nothing where none did
+    pub(super) top: Option<usize>,
+}
+
+impl Piece {
+    /// Takes in the piece that came after this one.
+    pub(super) fn join(&mut self, next: Self) {
+        self.tokens.extend(next.tokens);
+        self.text.push_str(&next.text);
+        self.reported = next.reported.or(self.reported);
+        self.prompt_tokens = next.prompt_tokens.or(self.prompt_tokens);
+        self.end = next.end.or(self.end);
+        self.top = [self.top, next.top].into_iter().flatten().min();
+    }
+    pub(super) fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.text.is_empty() && self.end.is_none()
+    }
+}
+
+/// Whether a stream's reasoning, which comes in a field of its own, is open.
+#[derive(Debug, Default)]
+pub(super) struct Reasoning {
+    open: bool,
+}
+
+impl Reasoning {
+    /// The text of a delta, with reasoning between the marks that it has in a plain text.
+    fn write(&mut self, delta: Delta, out: &mut String) {
+        if let Some(reasoning) = delta.reasoning_content.or(delta.reasoning).filter(|r| !r.is_empty()) {
+            if !std::mem::replace(&mut self.open, true) {
+                out.push_str(THINK_START);
+            }
+            out.push_str(&reasoning);
+        }
+        if let Some(content) = delta.content.filter(|c| !c.is_empty()) {
+            if std::mem::take(&mut self.open) {
+                out.push_str(THINK_END);
+            }
+            out.push_str(&content);
+        }
+    }
+}
+
+/// Why an event is none.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    /// A sentence.
+    pub(super) why: String,
+    /// The engine refuses the request: some say so within a stream that began well.
+    pub(super) refused: bool,
+}
+
+impl Wrong {
+    pub(super) fn new(why: String) -> Self {
+        Self { why, refused: false }
+    }
+}
+
+/// Reads an event's data. Confidence is over the `k` most likely tokens, where that many came; without log-probabilities (`k` of `None`) a token is an id or,
+/// failing that, a piece of text.
+pub(super) fn piece(data: &[u8], k: Option<usize>, reasoning: &mut Reasoning) -> Result<Piece, Wrong> {
+    let chunk: Chunk = serde_json::from_slice(data).map_err(|e| Wrong::new(format!("it sent what is no JSON of a completion ({e})")))?;
+    if let Some(error) = chunk.error {
+        return Err(Wrong {
+            why: format!("it reported an error: {}", message(&error)),
+            refused: matches!(error["code"].as_u64(), Some(400 | 401 | 403 | 404 | 413 | 422)),
+        });
+    }
+    let mut piece = Piece::default();
+    if let Some(usage) = chunk.usage {
+        (piece.reported, piece.prompt_tokens) = (usage.completion_tokens, usage.prompt_tokens);
+    }
+    let Some(choice) = chunk.choices.into_iter().next() else {
+        return Ok(piece);
+    };
+    if let Some(text) = choice.text {
+        piece.text = text;
+    }
+    if let Some(delta) = choice.delta {
+        reasoning.write(delta, &mut piece.text);
+    }
+    let ids = choice.token_ids.unwrap_or_default();
+    let entries = choice.logprobs.map(Logprobs::entries).unwrap_or_default();
+    if let Some(k) = k {
+        piece.top = entries.iter().map(|e| e.top.len()).min();
+        let drawn = |(i, entry): (usize, Scored)| entry.drawn(ids.get(i).copied(), k);
+        piece.tokens = entries.into_iter().enumerate().map(drawn).collect();
+    } else if !ids.is_empty() {
+        piece.tokens = ids.into_iter().map(bare).collect();
+    } else if !piece.text.is_empty() {
+        piece.tokens = vec![bare(u32::MAX)];
+    }
+    piece.end = match choice.finish_reason.as_deref() {
+        None => None,
+        Some("length") => Some(Finish::Length),
+        Some("stop" | "eos" | "tool_calls" | "function_call") => Some(Finish::Stop),
+        Some(other) => return Err(Wrong::new(format!("it ended a trace with `{other}`"))),
+    };
+    Ok(piece)
+}
+
+/// A token of which nothing is known but that it came.
+fn bare(id: u32) -> Drawn {
+    Drawn {
+        id,
+        logprob: f32::NAN,
+        confidence: f32::NAN,
+        entropy: f32::NAN,
+        self_certainty: f32::NAN,
+        top: [f32::NEG_INFINITY; TOP],
+    }
+}
+
+/// A token with log-probabilities.
+struct Scored {
+    id: Option<u32>,
+    logprob: Option<f64>,
+    /// of the most likely tokens, largest first
+    top: Vec<f64>,
+}
+
+impl Scored {
+    fn new(id: Option<u32>, logprob: Option<f64>, top: impl IntoIterator<Item = Option<f64>>) -> Self {
+        let mut top: Vec<f64> = top.into_iter().flatten().collect();
+        top.sort_unstable_by(|a, b| b.total_cmp(a));
+        Self { id, logprob, top }
+    }
+
+    fn drawn(self, id: Option<u32>, k: usize) -> Drawn {
+        let mut drawn = bare(id.or(self.id).unwrap_or(u32::MAX));
+        drawn.logprob = self.logprob.map_or(f32::NAN, |p| p as f32);
+        if self.top.len() >= k {
+            drawn.confidence = confidence(&self.top[..k]);
+        }
+        for (slot, p) in drawn.top.iter_mut().zip(self.top.iter().filter(|p| **p > MASKED)) {
+            *slot = *p as f32;
+        }
+        drawn
+    }
+}
+
+/// Confidence of a distribution from the log-probabilities of its most likely tokens: the mean of those that are not masked, with the sign turned
+/// (arXiv 2508.15260, section 2).
+fn confidence(top: &[f64]) -> f32 {
+    let unmasked = || top.iter().filter(|p| **p > MASKED);
+    match unmasked().count() {
+        0 => f32::NAN,
+        n => (-unmasked().sum::<f64>() / n as f64) as f32,
+    }
+}
+
+impl Logprobs {
+    fn entries(self) -> Vec<Scored> {
+        if let Some(content) = self.content {
+            let scored = |e: Entry| Scored::new(e.id.or_else(|| id(&e.token)), e.logprob, tops(e.top_logprobs));
+            return content.into_iter().map(scored).collect();
+        }
+        let mut top = self.top_logprobs.into_iter();
+        let tokens = self.tokens;
+        let scored = |(i, logprob): (usize, Option<f64>)| {
+            let top = top.next().flatten().unwrap_or_default();
+            Scored::new(tokens.get(i).and_then(|t: &String| id(t)), logprob, top.into_values())
+        };
+        self.token_logprobs.into_iter().enumerate().map(scored).collect()
+    }
+}
+
+fn tops(top: Option<Vec<Top>>) -> impl Iterator<Item = Option<f64>> {
+    top.unwrap_or_default().into_iter().map(|t| t.logprob)
+}
+
+/// The id in `token_id:123`, as vLLM writes tokens when it is asked to.
+fn id(token: &str) -> Option<u32> {
+    token.strip_prefix("token_id:")?.parse().ok()
+}
+
+/// The sentence in an error object, whatever its shape.
+pub(super) fn message(error: &Value) -> String {
+    let found = [
+        &error["error"]["message"],
+        &error["message"],
+        &error["error"],
+        &error["detail"],
+        error,
+    ];
+    let text = found
+        .into_iter()
+        .find_map(Value::as_str)
+        .map_or_else(|| error.to_string(), str::to_owned);
+    short(&text)
+}
+
+/// The beginning of a text, on one line.
+pub(super) fn short(text: &str) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(300) {
+        Some((at, _)) => format!("{}...", &line[..at]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(data: &Value, k: Option<usize>) -> Piece {
+        piece(data.to_string().as_bytes(), k, &mut Reasoning::default()).expect("a piece")
+    }
+
+    #[test]
+    fn confidence_is_the_mean_of_the_largest_whatever_order_they_come_in() {
+        // the sampled token comes first though it is not among the most likely
+        let entry = json!({"token": "x", "logprob": -7.0, "top_logprobs": [
+            {"token": "x", "logprob": -7.0}, {"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}, {"token": "c", "logprob": -2.5}]});
+        let chunk = json!({"choices": [{"index": 0, "delta": {"content": "x"}, "logprobs": {"content": [entry]}}]});
+        let got = read(&chunk, Some(3));
+        assert_eq!(got.tokens.len(), 1);
+        assert!((got.tokens[0].confidence - 1.5).abs() < 1e-6 && (got.tokens[0].logprob + 7.0).abs() < 1e-6);
+        assert_eq!((got.top, got.text.as_str()), (Some(4), "x"));
+        assert!(read(&chunk, Some(5)).tokens[0].confidence.is_nan(), "five were not given");
+        // masked ones have no part
+        let entry = json!({"token": "x", "logprob": -0.1, "top_logprobs": [{"logprob": -0.1}, {"logprob": -9999.0}, {"logprob": -3.0}]});
+        let chunk = json!({"choices": [{"delta": {"content": "x"}, "logprobs": {"content": [entry]}}]});
+        assert!((read(&chunk, Some(3)).tokens[0].confidence - 1.55).abs() < 1e-6);
+    }
+
+    #[test]
+    fn both_endpoints_and_several_tokens_in_a_chunk_are_read() {
+        let plain = json!({"choices": [{"text": "ab", "token_ids": [5, 6], "finish_reason": "stop", "logprobs": {
+            "tokens": ["token_id:5", "token_id:6"], "token_logprobs": [-0.25, null],
+            "top_logprobs": [{"token_id:5": -0.25, "token_id:9": -2.0}, null]}}],
+            "usage": {"completion_tokens": 9, "prompt_tokens": 4}});
+        let got = read(&plain, Some(2));
+        let ids: Vec<_> = got.tokens.iter().map(|t| t.id).collect();
+        assert_eq!(
+            (ids, got.end, got.reported, got.prompt_tokens),
+            (vec![5, 6], Some(Finish::Stop), Some(9), Some(4))
+        );
+        assert!((got.tokens[0].confidence - 1.125).abs() < 1e-6);
+        assert!(got.tokens[1].confidence.is_nan() && got.tokens[1].logprob.is_nan());
+        // without log-probabilities: ids, else one token for a piece of text, none for none
+        assert_eq!(read(&plain, None).tokens.len(), 2);
+        let text = |text: &str| read(&json!({"choices": [{"delta": {"content": text}}]}), None).tokens.len();
+        assert_eq!((text("abc"), text("")), (1, 0));
+    }
+
+    #[test]
+    fn reasoning_stands_between_its_marks() {
+        let mut reasoning = Reasoning::default();
+        let mut out = String::new();
+        for delta in [
+            json!({"role": "assistant", "content": ""}),
+            json!({"reasoning_content": "so "}),
+            json!({"reasoning": "it is"}),
+            json!({"content": "7"}),
+            json!({"content": "."}),
+        ] {
+            let data = json!({"choices": [{"delta": delta}]}).to_string();
+            out.push_str(&piece(data.as_bytes(), None, &mut reasoning).expect("a piece").text);
+        }
+        assert_eq!(out, "<think>so it is</think>7.");
+    }
+
+    #[test]
+    fn errors_are_sentences() {
+        let wrong = |data: &str| piece(data.as_bytes(), None, &mut Reasoning::default()).expect_err("refused");
+        let error = |data: &str| wrong(data).why;
+        assert!(wrong("{\"error\": {\"message\": \"logprobs of 21\", \"code\": 400}}").refused);
+        assert!(!wrong("{\"error\": {\"message\": \"no memory\", \"code\": 500}}").refused);
+        assert!(error("{\"error\": {\"message\": \"out of memory\"}}").contains("out of memory"));
+        assert!(error("{\"choices\": 7}").contains("no JSON of a completion"));
+        assert!(error("{\"choices\": [{\"finish_reason\": \"content_filter\"}]}").contains("content_filter"));
+        assert_eq!(message(&json!({"detail": "Not Found"})), "Not Found");
+    }
+}
