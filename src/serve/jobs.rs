@@ -156,8 +156,14 @@ impl Jobs {
         }
     }
 
-    /// Begins a request, or joins the one of its name.
-    pub(super) fn start(self: &Arc<Self>, asked: Asked, endpoint: Endpoint, key: Option<Key>) -> Result<Arc<Live>, ApiError> {
+    /// Begins a request, or joins the one of its name; `watch` is given it before anything happens in it.
+    pub(super) fn start<W>(
+        self: &Arc<Self>,
+        asked: Asked,
+        endpoint: Endpoint,
+        key: Option<Key>,
+        watch: impl FnOnce(&Live) -> W,
+    ) -> Result<(Arc<Live>, W), ApiError> {
         if self.is_draining() {
             return Err(ApiError::unavailable("the server is shutting down"));
         }
@@ -193,10 +199,12 @@ impl Jobs {
                 .and_then(|(l, asked)| Some((l.upgrade()?, *asked == key.asked)))
                 && same
             {
-                return Ok(quicker);
+                let watched = watch(&quicker);
+                return Ok((quicker, watched));
             }
             named.insert(key.name, (Arc::downgrade(&live), key.asked));
         }
+        let watched = watch(&live);
         let jobs = self.clone();
         tokio::spawn(async move {
             let began = Instant::now();
@@ -216,7 +224,7 @@ impl Jobs {
             jobs.metrics.end(runs as u64, began.elapsed());
             let _ = send.send(Some(finished));
         });
-        Ok(live)
+        Ok((live, watched))
     }
 
     /// Runs every choice, all in the one batch.

@@ -15,12 +15,12 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::ask::{self, Endpoint, OF_MANNER};
+use super::ask::{self, Endpoint, OF_MANNER, Progress};
 use super::error::ApiError;
 use super::fields::Fields;
 use super::gate::Gate;
 use super::house::House;
-use super::jobs::{Jobs, Key};
+use super::jobs::{Jobs, Key, Live};
 use super::metrics::Metrics;
 use super::model_name::by_name;
 use super::{Options, page, reply, stream};
@@ -195,19 +195,29 @@ async fn answer(front: &Arc<Front>, request: Request, endpoint: Endpoint) -> Res
     });
     let manner = ask::manner(&mut fields, endpoint)?;
     let joined = key.as_ref().map(|key| front.jobs.join(key)).transpose()?.flatten();
-    let live = match joined {
-        Some(live) => live,
+    let watch = |live: &Live| {
+        if manner.stream {
+            live.watch(manner.progress == Progress::Traces)
+        } else {
+            Vec::new()
+        }
+    };
+    let (live, events) = match joined {
+        Some(live) => {
+            let events = watch(&live);
+            (live, events)
+        }
         None => {
             // a long prompt takes a while to encode
             let house = front.house.clone();
             let asked = tokio::task::spawn_blocking(move || ask::asked(fields, endpoint, &house))
                 .await
                 .map_err(|_| ApiError::internal("the request could not be read"))??;
-            front.jobs.start(asked, endpoint, key)?
+            front.jobs.start(asked, endpoint, key, watch)?
         }
     };
     if manner.stream {
-        return Ok(stream::stream(live, manner, front.fingerprint.clone()));
+        return Ok(stream::stream(live, events, manner, front.fingerprint.clone()));
     }
     let choices = live.finished().await?;
     Ok(Json(reply::whole(&live, &front.fingerprint, &choices)).into_response())

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use futures::future::poll_fn;
 use futures::stream::{SelectAll, StreamExt, unfold};
 use serde_json::{Map, Value, json};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -29,8 +30,8 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Parts that may wait for a slow client.
 const PARTS: usize = 8;
 
-/// The stream of a request.
-pub(super) fn stream(live: Arc<Live>, manner: Manner, fingerprint: Arc<str>) -> Response {
+/// The stream of a request, with the events of each of its choices.
+pub(super) fn stream(live: Arc<Live>, events: Vec<Receiver<Event>>, manner: Manner, fingerprint: Arc<str>) -> Response {
     let (send, mut parts) = mpsc::channel::<Bytes>(PARTS);
     let teller = Teller {
         head: reply::head(&live, &fingerprint, true),
@@ -38,7 +39,7 @@ pub(super) fn stream(live: Arc<Live>, manner: Manner, fingerprint: Arc<str>) -> 
         manner,
         send,
     };
-    tokio::spawn(teller.tell());
+    tokio::spawn(teller.tell(events));
     let body = Body::from_stream(futures::stream::poll_fn(move |cx| {
         parts.poll_recv(cx).map(|p| p.map(Ok::<_, Infallible>))
     }));
@@ -62,21 +63,20 @@ struct Teller {
 }
 
 impl Teller {
-    async fn tell(self) {
+    async fn tell(self, events: Vec<Receiver<Event>>) {
         // the request is given up as soon as nobody is left: `live` goes with this
         let gone = self.send.clone();
         tokio::select! {
             () = gone.closed() => {}
-            _ = self.tell_all() => {}
+            _ = self.tell_all(events) => {}
         }
     }
 
-    async fn tell_all(&self) -> Result<(), Gone> {
+    async fn tell_all(&self, receivers: Vec<Receiver<Event>>) -> Result<(), Gone> {
         let chat = self.manner.endpoint == Endpoint::Chat;
         let mut said: Vec<Said> = Vec::new();
-        let details = self.manner.progress == Progress::Traces;
         let mut events = SelectAll::new();
-        for (index, receiver) in self.live.watch(details).into_iter().enumerate() {
+        for (index, receiver) in receivers.into_iter().enumerate() {
             said.push(Said::default());
             let next = unfold(receiver, |mut receiver| async move {
                 loop {
@@ -93,6 +93,12 @@ impl Teller {
                     json!({ "index": index, "delta": { "role": "assistant", "content": "" }, "logprobs": null, "finish_reason": null }),
                 )
                 .await?;
+                // not from an event: those may be dropped on the way
+                if self.manner.progress == Progress::Text {
+                    let (most, traces) = (self.live.traces, if self.live.traces == 1 { "trace" } else { "traces" });
+                    let line = format!("[{}: {most} {traces} at most]\n", self.live.strategy);
+                    self.reasoning(index, &line).await?;
+                }
             }
         }
         let finished = self.live.finished();
@@ -129,12 +135,10 @@ impl Teller {
 
     /// How a choice's traces stand; whether anything was said.
     async fn progress(&self, index: usize, event: Event, said: &mut Said) -> Result<bool, Gone> {
-        let part = match self.manner.progress {
+        let line = match self.manner.progress {
             Progress::Off => None,
             Progress::Text if self.manner.endpoint == Endpoint::Completion => None,
-            Progress::Text => said
-                .line(&event, &self.live)
-                .map(|line| json!({ "index": index, "delta": { "reasoning_content": line }, "logprobs": null, "finish_reason": null })),
+            Progress::Text => said.line(&event),
             Progress::Traces => {
                 let Some(mut tts) = object(event, &self.live) else {
                     return Ok(false);
@@ -146,8 +150,8 @@ impl Teller {
                 return Ok(true);
             }
         };
-        match part {
-            Some(part) => self.part(part).await.map(|()| true),
+        match line {
+            Some(line) => self.reasoning(index, &line).await.map(|()| true),
             None => Ok(false),
         }
     }
@@ -157,10 +161,7 @@ impl Teller {
             let part = match self.manner.endpoint {
                 Endpoint::Chat => {
                     if let Some(reasoning) = &choice.reasoning {
-                        self.part(json!({
-                            "index": index, "delta": { "reasoning_content": reasoning }, "logprobs": null, "finish_reason": null,
-                        }))
-                        .await?;
+                        self.reasoning(index, reasoning).await?;
                     }
                     json!({ "index": index, "delta": { "content": choice.content }, "logprobs": choice.logprobs, "finish_reason": null })
                 }
@@ -198,6 +199,11 @@ impl Teller {
         chunk
     }
 
+    async fn reasoning(&self, index: usize, text: &str) -> Result<(), Gone> {
+        self.part(json!({ "index": index, "delta": { "reasoning_content": text }, "logprobs": null, "finish_reason": null }))
+            .await
+    }
+
     async fn part(&self, choice: Value) -> Result<(), Gone> {
         self.send(self.chunk(vec![choice])).await
     }
@@ -220,38 +226,25 @@ struct Said {
 }
 
 impl Said {
-    fn line(&mut self, event: &Event, live: &Live) -> Option<String> {
-        match event {
-            Event::Started { slots, .. } => Some(format!(
-                "[{}: {} {} at most, {slots} at a time]\n",
-                live.strategy,
-                live.traces,
-                if live.traces == 1 { "trace" } else { "traces" },
-            )),
-            Event::Progress(now) => {
-                let ended = now.traces.total();
-                let leading = now.leading.as_ref().map(|l| l.0.clone());
-                let bar = now.threshold.is_some();
-                if (ended, &leading, bar) == (self.ended, &self.leading, self.bar) {
-                    return None;
-                }
-                (self.ended, self.leading, self.bar) = (ended, leading, bar);
-                let mut line = format!(
-                    "[{ended} of {} traces ended, {} tokens",
-                    now.budget,
-                    now.tokens.total() + now.live_tokens
-                );
-                if let Some(bar) = now.threshold {
-                    line.push_str(&format!("; bar {bar:.2}"));
-                }
-                if let Some((answer, share)) = &now.leading {
-                    let answer: String = answer.chars().take(80).collect();
-                    line.push_str(&format!("; leading: {answer} ({:.0} %)", share * 100.0));
-                }
-                Some(line + "]\n")
-            }
-            _ => None,
+    fn line(&mut self, event: &Event) -> Option<String> {
+        let Event::Progress(now) = event else { return None };
+        let ended = now.traces.total();
+        let leading = now.leading.as_ref().map(|l| l.0.clone());
+        let bar = now.threshold.is_some();
+        if (ended, &leading, bar) == (self.ended, &self.leading, self.bar) {
+            return None;
         }
+        (self.ended, self.leading, self.bar) = (ended, leading, bar);
+        let tokens = now.tokens.total() + now.live_tokens;
+        let mut line = format!("[{ended} of {} traces ended, {tokens} tokens", now.budget);
+        if let Some(bar) = now.threshold {
+            line.push_str(&format!("; bar {bar:.2}"));
+        }
+        if let Some((answer, share)) = &now.leading {
+            let answer: String = answer.chars().take(80).collect();
+            line.push_str(&format!("; leading: {answer} ({:.0} %)", share * 100.0));
+        }
+        Some(line + "]\n")
     }
 }
 

@@ -33,7 +33,7 @@ fn a_stream_ends_with_what_the_whole_reply_is() {
         let reasoning = deltas(&events, "reasoning_content");
         assert!(reasoning.ends_with(message["reasoning_content"].as_str().unwrap()), "{reasoning}");
         assert_eq!(
-            reasoning.contains("[majority: 20 traces at most, 20 at a time]"),
+            reasoning.starts_with("[majority: 20 traces at most]\n"),
             progress == "text",
             "{reasoning}"
         );
