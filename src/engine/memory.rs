@@ -34,37 +34,11 @@ fn field(text: &str, name: &str) -> Option<u64> {
         .ok()
 }
 
-/// Bytes of the largest cache that the first processor shares; `None` where the system does not say.
-fn cache() -> Option<u64> {
-    let of = |index: usize| {
-        let text = std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size")).ok()?;
-        let text = text.trim();
-        let kib: u64 = text
-            .strip_suffix('K')
-            .map(str::parse)
-            .or_else(|| {
-                let mib = text.strip_suffix('M')?.parse::<u64>().ok()?;
-                Some(Ok(mib << 10))
-            })?
-            .ok()?;
-        Some(kib << 10)
-    };
-    (0..8).filter_map(of).max()
-}
-
-/// Rows whose states leave room in a cache of `cache` bytes, where these are enough rows to share the reading of weights; else no bound.
-fn beside(cache: Option<u64>, state: usize) -> usize {
-    let rows = cache.unwrap_or(0) / 2 / state.max(1) as u64;
-    if rows >= 16 { rows as usize } else { usize::MAX }
-}
-
 /// How many traces run at once, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// Rows of a batch.
     pub max_batch: usize,
-    /// Rows at which no further problem is begun: those of small models step faster while their states stay in the processor's cache.
-    pub together: usize,
     /// Bytes that prompts and traces may take together.
     pub budget: u64,
     /// Bytes of one trace at the expected length.
@@ -88,22 +62,9 @@ impl Plan {
         let rows = max_batch.unwrap_or(fits);
         Self {
             max_batch: rows,
-            together: max_batch.unwrap_or_else(|| rows.min(beside(cache(), model.shape().state_bytes()))),
             budget: budget.saturating_sub(rows as u64 * row),
             bytes_per_trace,
             expected_tokens,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::beside;
-
-    #[test]
-    fn only_states_that_fit_a_cache_many_times_bound_the_problems_at_a_time() {
-        assert_eq!(beside(Some(32 << 20), 343_040), 48);
-        assert_eq!(beside(Some(32 << 20), 28 << 20), usize::MAX);
-        assert_eq!(beside(None, 1000), usize::MAX);
     }
 }

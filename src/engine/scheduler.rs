@@ -193,7 +193,7 @@ impl Scheduler {
             let (prompt, each) = self.expected(next.prompt.len(), next.setup.rules.max_tokens);
             let free = self.plan.budget.saturating_sub(self.promised()).saturating_sub(prompt);
             let fits = (free / each.max(1)).min(slots as u64) as usize;
-            if !self.running.is_empty() && (reserved + slots > self.plan.together || fits < slots) {
+            if !self.running.is_empty() && (reserved + slots > self.plan.max_batch || fits < slots) {
                 return;
             }
             let slots = slots.min(fits.max(1));

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::error::ApiError;
 use super::{Limits, Options};
 use crate::backend::{InProcess, InProcessOptions};
-use crate::engine::memory::Plan;
 use crate::error::Error;
 use crate::loaded::Loaded;
 use crate::runner::{Reader, Runner, Settings};
@@ -33,11 +32,6 @@ impl House {
         let room = loaded.model.config().max_positions;
         let prompt = PROMPT.min(room / 2).max(1);
         let plan = runner.plan(prompt, resolved.max_tokens.min(room - prompt));
-        // no request waits for another where there is memory for both
-        let plan = Plan {
-            together: plan.max_batch,
-            ..plan
-        };
         let engine = InProcess::start(
             loaded.model.clone(),
             InProcessOptions {

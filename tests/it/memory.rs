@@ -27,7 +27,6 @@ fn short_sighted(model: &Model, prompts: &[usize], rows: usize, blocks: usize) -
     let budget = (held + rows * each + blocks * shape.block_bytes()) as u64;
     Plan {
         max_batch: 64,
-        together: 64,
         budget,
         bytes_per_trace: each as u64,
         expected_tokens: longest + 10,
@@ -120,7 +119,6 @@ fn one_trace_that_outgrows_everything_still_runs() {
     let want = traces(&Engine::roomy(&model).run(&task).records);
     let plan = Plan {
         max_batch: 64,
-        together: 64,
         budget: 1000,
         bytes_per_trace: 1,
         expected_tokens: 10,

@@ -228,7 +228,6 @@ pub(crate) fn recording(ticket: &mut Ticket) -> Arc<Mutex<Vec<TraceRecord>>> {
 pub(crate) fn roomy(max_batch: usize) -> Plan {
     Plan {
         max_batch,
-        together: max_batch,
         budget: 1 << 50,
         bytes_per_trace: 0,
         expected_tokens: 4096,
