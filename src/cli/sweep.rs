@@ -351,10 +351,7 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
         let runner = Runner::new(args.model.open(printer)?, settings)?.with_reader(Reader::Rules(reader));
         let prepared = problems.iter().map(|p| runner.prepare(p)).collect::<Result<Vec<_>, _>>()?;
         say_what_is_taken(&runner, &prepared, printer);
-        let longest = prepared.iter().map(|p| p.prompt.ids.len()).max().unwrap_or(1);
-        let max_tokens = prepared.iter().map(|p| p.max_tokens).max().unwrap_or(1);
-        let plan = runner.plan(longest, max_tokens);
-        let cost = Cost::new(&runner, &prepared, &plan);
+        let (plan, cost) = Cost::planned(&runner, &prepared);
         printer.note(&cost.sentence());
         let manifest = manifest(&runner, &prepared, Some(set.digest.clone()), answers)?;
         let recorder = Recorder::open(Some(dir), manifest, &prepared, args.checkpoint, printer)?;

@@ -58,10 +58,7 @@ pub(crate) fn solved(args: &SolveArgs, printer: &Printer) -> anyhow::Result<(Exi
     let prepared = problems.iter().map(|p| runner.prepare(p)).collect::<Result<Vec<_>, _>>()?;
     say_what_is_taken(&runner, &prepared, printer);
 
-    let longest = prepared.iter().map(|p| p.prompt.ids.len()).max().unwrap_or(1);
-    let max_tokens = prepared.iter().map(|p| p.max_tokens).max().unwrap_or(1);
-    let plan = runner.plan(longest, max_tokens);
-    let cost = Cost::new(&runner, &prepared, &plan);
+    let (plan, cost) = Cost::planned(&runner, &prepared);
     if args.dry_run {
         return Ok((dry_run(&runner, &prepared, &cost, printer)?, None));
     }
@@ -186,7 +183,11 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    pub(crate) fn new(runner: &Runner, prepared: &[Prepared], plan: &Plan) -> Self {
+    /// With the plan that it follows from: room for the longest prompt and the longest trace.
+    pub(crate) fn planned(runner: &Runner, prepared: &[Prepared]) -> (Plan, Self) {
+        let longest = prepared.iter().map(|p| p.prompt.ids.len()).max().unwrap_or(1);
+        let max_tokens = prepared.iter().map(|p| p.max_tokens).max().unwrap_or(1);
+        let plan = runner.plan(longest, max_tokens);
         let settings = runner.settings();
         let slots = runner.resolved().slots.min(plan.max_batch);
         // one more than fit waits, so that no row is idle between two problems
@@ -198,7 +199,7 @@ impl Cost {
                 .max_total_tokens
                 .map_or(all, |most| most.saturating_add(slots as u64).min(all))
         };
-        Self {
+        let cost = Self {
             problems: prepared.len(),
             traces: settings.traces,
             slots,
@@ -208,7 +209,8 @@ impl Cost {
             weights: runner.loaded().model.bytes() as u64,
             tokens: prepared.iter().map(per_problem).sum(),
             strategy: settings.strategy.name.clone(),
-        }
+        };
+        (plan, cost)
     }
 
     pub(crate) fn sentence(&self) -> String {
