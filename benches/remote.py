@@ -12,6 +12,7 @@ what it needs. Standard library alone.
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -69,6 +70,15 @@ class Engine:
                 time.sleep(0.5)
         raise SystemExit(f"{self.name} did not start; the end of its log:\n" + "\n".join(Path(self.log).read_text().splitlines()[-15:]))
 
+    def answers(self):
+        """Whether it is in the middle of several answers."""
+        try:
+            text = urllib.request.urlopen(self.url.removesuffix("/v1") + "/metrics", timeout=5).read().decode()
+        except OSError:
+            return False
+        running = re.search(r"^(?:vllm:num_requests_running|llamacpp:requests_processing)\b\S* (\S+)", text, re.MULTILINE)
+        return running is not None and float(running[1]) >= 4
+
     def kill(self, how=signal.SIGKILL):
         if self.process.poll() is None:
             os.killpg(self.process.pid, how)
@@ -116,7 +126,7 @@ class Bench:
     def llama(self, file, port, threads=2):
         # flash attention rounds to 16 bits
         exact = ["-ctk", "f32", "-ctv", "f32", "-fa", "off"]
-        command = [Path(self.args.llama) / "bin" / "llama-server", "-m", file, "--host", "127.0.0.1", "--port", port, "-np", 16, "-c", 32768, "-t", threads, *exact, "--alias", "bundled"]
+        command = [Path(self.args.llama) / "bin" / "llama-server", "-m", file, "--host", "127.0.0.1", "--port", port, "-np", 16, "-c", 32768, "-t", threads, *exact, "--alias", "bundled", "--metrics"]
         return self.start("llama", [str(c) for c in command], port)
 
     def gguf(self):
@@ -162,7 +172,6 @@ class Bench:
             cells = []
             for words in (here, there):
                 run = Path(tempfile.mkdtemp(dir=self.work)) / "run"
-                began = time.time()
                 lines = self.tts(["--limit", self.args.limit, "--traces", self.args.traces, "--strategy", name, "--warmup" if "deepconf" in name else "--seed",
                                   8 if "deepconf" in name else 0, *words], run)
                 right = sum(line["correct"] is True for line in lines)
@@ -170,38 +179,55 @@ class Bench:
                 for line in lines:
                     fates = sum(line["tokens"][f] for f in ("warmup", "finished", "stopped", "cancelled", "truncated", "failed"))
                     assert fates == line["tokens"]["generated"], line["problem_id"]
-                cells.append(f"{right} of {len(lines)} | {tokens:,} | {time.time() - began:.0f} s")
+                cells.append(f"{right} of {len(lines)} | {tokens:,}")
             print(f"| {name} | {cells[0]} | {cells[1]} |", flush=True)
 
-    def killed(self, engines):
-        """Two engines with the load spread, one of which is killed in the middle."""
+    def killed(self, title, engines):
+        """Two engines with the load spread, one of which is killed while it answers."""
         run = self.work / "killed"
-        words = ["--limit", self.args.limit, "--traces", self.args.traces, "--strategy", "majority"]
+        words = ["--limit", self.args.limit, "--traces", self.args.traces, "--slots", max(self.args.traces // 2, 1), "--strategy", "majority"]
         for engine in engines:
             words += ["--backend", engine.url]
         words += ["--model", str(self.folder), "--backend-in-flight", "16", "--json", "--quiet"]
         command = [self.args.tts, "solve", "--data", str(ROOT / "data" / "heldout.jsonl"), "--run", str(run), *map(str, words)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        lines = []
-        for line in process.stdout:
-            lines.append(json.loads(line))
-            if len(lines) == self.args.limit // 2:
-                # in the middle of the next traces
-                time.sleep(self.args.kill_after)
-                engines[1].kill()
-                note(f"killed {engines[1].url} after {len(lines)} problems")
-        if process.wait() != 0:
-            raise SystemExit(process.stderr.read())
+        journal = run / "traces.jsonl"
+        recorded = lambda: journal.read_text().count("\n") if journal.exists() else 0
+        # in the middle of the run, and in the middle of requests
+        until = self.args.limit * self.args.traces // 4
+        while process.poll() is None and (recorded() < until or not engines[1].answers()):
+            time.sleep(0.05)
+        engines[1].kill()
+        before, when = recorded(), time.time()
+        note(f"killed {engines[1].url} after {before} traces")
+        out, said = process.communicate()
+        if process.returncode != 0:
+            raise SystemExit(said)
+        lines = [json.loads(line) for line in out.splitlines()]
         tallies = lines[-1]["machine"]["tallies"]
+        print(f"\n| {title} | traces | broken | sent again |\n|---|---|---|---|")
         for engine in engines:
             if engine.url not in tallies:
                 raise SystemExit(f"{engine.url} did not answer the first questions in time and was left out; run this again on a quieter machine")
             t = tallies[engine.url]
-            print(f"| {engine.url} | {t['traces']} | {t['broken']} | {t['retried']} |")
+            killed = " (killed)" if engine is engines[1] else ""
+            print(f"| {engine.url}{killed} | {t['traces']} | {t['broken']} | {t['retried']} |")
         total = lambda what, fate: sum(line[what][fate] for line in lines)
+        traces = [json.loads(line) for line in journal.read_text().splitlines()]
+        ended = lambda finish: [t for t in traces if t["finish"] == finish]
+        count = lambda some: sum(t["tokens"] + t.get("unseen", 0) for t in some)
+        # every trace once, every token once, in the journal and in the results alike
+        assert len({(t["problem_id"], t["trace"]) for t in traces}) == len(traces) == total("traces", "launched")
+        assert count(traces) == total("tokens", "generated") and count(ended("failed")) == total("tokens", "failed")
+        assert len(ended("failed")) == total("traces", "failed") == sum(t["broken"] for t in tallies.values())
+        assert sum(t["traces"] for t in tallies.values()) == len(traces)
+        assert all(line["traces"]["launched"] == self.args.traces for line in lines)
+        if not ended("failed"):
+            raise SystemExit("no request was in the middle of its answer when the engine was killed; run this again")
         right = sum(line["correct"] is True for line in lines)
-        print(f"\n{len(lines)} problems decided, {right} right; {total('traces', 'launched'):,} traces launched, {total('traces', 'finished'):,} finished, "
-              f"{total('traces', 'failed'):,} failed with {total('tokens', 'failed'):,} tokens; {total('tokens', 'generated'):,} tokens in all.", flush=True)
+        print(f"\n{before} of {len(traces)} traces had ended when it was killed. {len(lines)} of {self.args.limit} problems decided, {right} right; {total('traces', 'finished'):,} traces finished, "
+              f"{total('traces', 'truncated'):,} truncated, {total('traces', 'failed'):,} failed with {total('tokens', 'failed'):,} tokens; {total('tokens', 'generated'):,} tokens in all, "
+              f"{sum(t.get('unseen', 0) for t in traces):,} of them unseen. The rest took {time.time() - when:.0f} s.", flush=True)
 
     def run(self):
         here = ["--model", str(self.folder), "--dtype", "f32"]
@@ -215,7 +241,7 @@ class Bench:
                 self.greedy("vLLM f32, chat", here, there)
                 self.greedy("vLLM f32, completions", here, [*there, "--backend-api", "completions"])
             if "strategies" in parts:
-                print(f"\n| {self.args.limit} problems, {self.args.traces} traces | in process | tokens | time | vLLM | tokens | time |\n|---|---|---|---|---|---|---|")
+                print(f"\n| {self.args.limit} problems, {self.args.traces} traces | in process | tokens | vLLM | tokens |\n|---|---|---|---|---|")
                 self.strategies(here, there)
             engine.kill()
         if self.args.vllm and "killed" in parts:
@@ -223,8 +249,7 @@ class Bench:
             engines = [self.vllm(self.args.port + i, str(i)) for i in range(2)]
             for engine in engines:
                 engine.wait(600)
-            print("\n| two vLLM servers | traces | broken | sent again |\n|---|---|---|---|")
-            self.killed(engines)
+            self.killed("two vLLM servers", engines)
             engines[0].kill()
         if self.args.vllm and self.args.llama and self.args.llama_source and set(parts) & {"llama", "llama-killed"}:
             path = self.gguf()
@@ -238,8 +263,7 @@ class Bench:
                     engine.kill()
             if "llama-killed" in parts:
                 engines = [self.llama(path, self.args.port + 3 + i, 1).wait(120) for i in range(2)]
-                print("\n| two llama-servers | traces | broken | sent again |\n|---|---|---|---|")
-                self.killed(engines)
+                self.killed("two llama-servers", engines)
                 engines[0].kill()
 
 
@@ -253,7 +277,6 @@ def main():
     parser.add_argument("--limit", type=int, default=60, help="problems of the others")
     parser.add_argument("--traces", type=int, default=16)
     parser.add_argument("--port", type=int, default=18200)
-    parser.add_argument("--kill-after", type=float, default=2.0, help="seconds into the next problem at which an engine is killed")
     parser.add_argument("--only", default="greedy,strategies,killed,llama,llama-killed", help="some of these parts")
     args = parser.parse_args()
     # engines are ended however this ends
