@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 use tts_strategies::TraceId;
 
 use super::memory::Plan;
@@ -22,7 +23,7 @@ pub struct Control {
     /// Nobody waits for the result any more: drop the problem.
     pub cancelled: AtomicBool,
     /// Decide now with the votes there are.
-    pub interrupted: AtomicBool,
+    pub interrupted: CancellationToken,
     /// Tell watchers the confidences of every trace as well ([`Event::Details`]).
     pub details: AtomicBool,
 }
@@ -156,14 +157,14 @@ impl Scheduler {
         self.running.retain(|r| !r.ticket.control.cancelled.load(Ordering::Relaxed));
         let now = Instant::now();
         for r in &mut self.running {
-            if r.ticket.control.interrupted.load(Ordering::Relaxed) {
+            if r.ticket.control.interrupted.is_cancelled() {
                 r.problem.cut(Cut::Interrupted);
             } else if r.ticket.deadline.is_some_and(|d| now >= d) {
                 r.problem.cut(Cut::TimeLimit);
             }
         }
         let stopped = |t: &Ticket| {
-            if t.control.interrupted.load(Ordering::Relaxed) {
+            if t.control.interrupted.is_cancelled() {
                 Some(Cut::Interrupted)
             } else {
                 t.deadline.is_some_and(|d| now >= d).then_some(Cut::TimeLimit)

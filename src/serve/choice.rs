@@ -6,7 +6,7 @@ use tts_strategies::{Finish, TraceScores};
 use super::ask::{Asked, Endpoint};
 use super::error::ApiError;
 use super::house::House;
-use super::logprobs;
+use super::logprobs::{self, Piece};
 use crate::backend::Outcome;
 use crate::runner::{About, Prepared, Solved};
 use crate::solve::TraceRecord;
@@ -30,8 +30,8 @@ pub(super) struct Choice {
     pub(super) prompt_tokens: u64,
     /// Tokens of all traces.
     pub(super) generated: u64,
-    /// Tokens of the content.
-    pub(super) shown_tokens: u64,
+    /// Tokens of the content, where it is known which they are.
+    pub(super) shown_tokens: Option<u64>,
 }
 
 /// A text's part that is shown, and where it stands.
@@ -53,7 +53,7 @@ pub(super) async fn choice(
         gold: None,
         model: Some(house.name.clone()),
         seed: Some(asked.runner.settings().seed),
-        sampling: Some(asked.runner.resolved().sampling().clone()),
+        sampling: asked.runner.sampling(),
         machine: None,
     };
     let solved = Solved::of(outcome, about, |_, _| false);
@@ -67,13 +67,11 @@ pub(super) async fn choice(
             to: text.len(),
         },
     };
-    let pieces = best.map(|b| logprobs::pieces(house, b)).unwrap_or_default();
-    let of_content = pieces.iter().filter(|p| p.overlaps(shown.from, shown.to)).count();
-    let logprobs = match (asked.logprobs, best) {
-        (Some(k), Some(best)) => {
-            let pieces: Vec<_> = pieces.into_iter().filter(|p| p.overlaps(shown.from, shown.to)).collect();
-            Some(logprobs::object(house, endpoint, prompt, best, &pieces, k).await?)
-        }
+    let pieces = best.and_then(|b| logprobs::pieces(&asked.runner, b));
+    let of_content = |p: &Piece| p.overlaps(shown.from, shown.to);
+    let pieces: Option<Vec<_>> = pieces.map(|all| all.into_iter().filter(of_content).collect());
+    let logprobs = match (asked.logprobs, best, &pieces) {
+        (Some(k), Some(best), Some(pieces)) => Some(logprobs::object(&asked.runner, endpoint, prompt, best, pieces, k).await?),
         _ => None,
     };
     let mut content = text[shown.from..shown.to].to_owned();
@@ -93,7 +91,7 @@ pub(super) async fn choice(
         traces: traces(&solved),
         prompt_tokens: solved.tokens.prompt,
         generated: solved.tokens.generated,
-        shown_tokens: of_content as u64,
+        shown_tokens: pieces.map(|p| p.len() as u64),
     })
 }
 

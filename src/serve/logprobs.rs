@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::ask::Endpoint;
 use super::error::ApiError;
-use super::house::House;
+use super::source::RequestRunner;
 use crate::runner::Prepared;
 use crate::solve::TraceRecord;
 
@@ -24,11 +24,12 @@ impl Piece {
     }
 }
 
-/// The tokens of a trace with their texts.
-pub(super) fn pieces(house: &House, record: &TraceRecord) -> Vec<Piece> {
-    let Some(prompter) = &house.loaded.prompter else {
-        return Vec::new();
+/// The tokens of a trace with their texts, where its text was made of them here.
+pub(super) fn pieces(runner: &RequestRunner, record: &TraceRecord) -> Option<Vec<Piece>> {
+    let RequestRunner::Here(runner, _) = runner else {
+        return None;
     };
+    let prompter = runner.loaded().prompter.as_ref()?;
     let mut decoder = prompter.detokenizer(true);
     let mut at = 0;
     let mut pieces: Vec<Piece> = Vec::with_capacity(record.arrays.token_ids.len());
@@ -41,12 +42,12 @@ pub(super) fn pieces(house: &House, record: &TraceRecord) -> Vec<Piece> {
     if let Some(last) = pieces.last_mut() {
         last.text.push_str(decoder.finish());
     }
-    pieces
+    Some(pieces)
 }
 
 /// The `logprobs` of a choice: of these tokens of a trace, with the `k` likeliest at each place.
 pub(super) async fn object(
-    house: &House,
+    runner: &RequestRunner,
     endpoint: Endpoint,
     prompt: &Prepared,
     record: &TraceRecord,
@@ -58,12 +59,12 @@ pub(super) async fn object(
         Some(first) if k > 0 => {
             let last = pieces.last().map_or(0, |p| p.index);
             let text = [&prompt.prompt.ids[..], &ids[..=last]].concat();
-            house.engine.likeliest(text, prompt.prompt.ids.len() + first.index, k).await?
+            runner.likeliest(text, prompt.prompt.ids.len() + first.index, k).await?
         }
         _ => Vec::new(),
     };
     let text_of = |id: u32| {
-        let prompter = house.loaded.prompter.as_ref();
+        let prompter = runner.prompter().ok().flatten();
         prompter.map_or_else(String::new, |p| p.decode(&[id], true))
     };
     let first = pieces.first().map_or(0, |p| p.index);

@@ -8,7 +8,8 @@ use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::wire::{Engine, Fields, message, short};
+use super::answer::{message, short};
+use super::request::{Engine, Fields};
 use super::{Key, Patience};
 
 /// Wait after the first failure; it doubles with every further one,
