@@ -26,7 +26,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "data" / "bundled"
 FILES = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tts.json"]
-STRATEGIES = ["majority", "deepconf-low", "deepconf-high", "adaptive-consistency"]
+STRATEGIES = {
+    "majority": [],
+    "deepconf-low": ["--warmup", 8],
+    "deepconf-high": ["--warmup", 8],
+    # what is in flight when it ends was for nothing
+    "adaptive-consistency": ["--slots", 4],
+}
 # the converter knows tokenizers by what they make of a text; the bundled one splits as Llama 3 does, and has words without merges
 CONVERT = """
 import sys
@@ -92,6 +98,11 @@ class Bench:
         self.folder.mkdir()
         for name in FILES:
             shutil.copy(MODEL / name, self.folder)
+        added = json.loads((MODEL / "tokenizer.json").read_text())["added_tokens"]
+        self.special = {token["id"] for token in added if token["special"]}
+
+    # whatever else the machine does
+    patience = ["--backend-connect-timeout", "5m", "--backend-first-token-timeout", "30m", "--backend-idle-timeout", "30m"]
 
     def tts(self, words, run):
         out = subprocess.run([self.args.tts, "solve", "--data", str(ROOT / "data" / "heldout.jsonl"), "--json", "--quiet", "--run", str(run), *map(str, words)],
@@ -123,10 +134,10 @@ class Bench:
         env = {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
         return self.start("vllm", command, port, env)
 
-    def llama(self, file, port, threads=2):
+    def llama(self, file, port):
         # flash attention rounds to 16 bits
         exact = ["-ctk", "f32", "-ctv", "f32", "-fa", "off"]
-        command = [Path(self.args.llama) / "bin" / "llama-server", "-m", file, "--host", "127.0.0.1", "--port", port, "-np", 16, "-c", 32768, "-t", threads, *exact, "--alias", "bundled", "--metrics"]
+        command = [Path(self.args.llama) / "bin" / "llama-server", "-m", file, "--host", "127.0.0.1", "--port", port, "-np", 16, "-c", 32768, "-t", 1, *exact, "--alias", "bundled", "--metrics"]
         return self.start("llama", [str(c) for c in command], port)
 
     def gguf(self):
@@ -153,34 +164,44 @@ class Bench:
         self.tts([*words, *here], runs[0])
         self.tts([*words, *there], runs[1])
         ours, theirs = map(self.traces, runs)
-        same, tokens, worst, length = 0, 0, 0.0, 0
+        same, tokens, worst, silent = 0, 0, 0.0, 0
         for key, (ids, c) in ours.items():
-            other, d = theirs.get(key, ([], []))
-            # an engine that sends its end of the text without an entry is one short
-            n = min(len(ids), len(other))
-            agree = ids[:n] == other[:n] and len(ids) - n <= 1
-            same += agree
-            length += len(ids) == len(other)
-            at = next((i for i in range(n) if ids[i] != other[i]), n)
-            tokens += at
-            # the token after a different one has another context
-            worst = max([worst, *(abs(x - y) for x, y in zip(c[:at], d[:at]))])
-        print(f"| {title} | {same} of {len(ours)} | {length} of {len(ours)} | {tokens:,} | {worst:.1e} |", flush=True)
+            pairs, unsent = self.aligned(ids, theirs.get(key, ([], []))[0])
+            same += len(pairs) + unsent == len(ids)
+            tokens += len(pairs)
+            silent += unsent
+            worst = max([worst, *(abs(c[i] - theirs[key][1][j]) for i, j in pairs)])
+        print(f"| {title} | {same} of {len(ours)} | {tokens:,} | {silent} | {worst:.1e} |", flush=True)
+
+    def aligned(self, ours, theirs):
+        """Places of the same tokens up to the first that differs, and how many of ours have no text and were not sent."""
+        pairs, i, unsent = [], 0, 0
+        while i < len(ours):
+            j = i - unsent
+            if j < len(theirs) and ours[i] == theirs[j]:
+                pairs.append((i, j))
+            elif ours[i] in self.special:
+                unsent += 1
+            else:
+                break
+            i += 1
+        return pairs, unsent
 
     def strategies(self, here, there):
-        for name in STRATEGIES:
+        for name, more in STRATEGIES.items():
+            if name not in self.args.strategies.split(","):
+                continue
             cells = []
             for words in (here, there):
                 run = Path(tempfile.mkdtemp(dir=self.work)) / "run"
-                lines = self.tts(["--limit", self.args.limit, "--traces", self.args.traces, "--strategy", name, "--warmup" if "deepconf" in name else "--seed",
-                                  8 if "deepconf" in name else 0, *words], run)
+                lines = self.tts(["--limit", self.args.limit, "--traces", self.args.traces, "--strategy", name, *more, *words], run)
                 right = sum(line["correct"] is True for line in lines)
                 tokens = sum(line["tokens"]["generated"] for line in lines)
                 for line in lines:
                     fates = sum(line["tokens"][f] for f in ("warmup", "finished", "stopped", "cancelled", "truncated", "failed"))
                     assert fates == line["tokens"]["generated"], line["problem_id"]
                 cells.append(f"{right} of {len(lines)} | {tokens:,}")
-            print(f"| {name} | {cells[0]} | {cells[1]} |", flush=True)
+            print(f"| {' '.join(map(str, [name, *more]))} | {cells[0]} | {cells[1]} |", flush=True)
 
     def killed(self, title, engines):
         """Two engines with the load spread, one of which is killed while it answers."""
@@ -188,7 +209,7 @@ class Bench:
         words = ["--limit", self.args.limit, "--traces", self.args.traces, "--slots", max(self.args.traces // 2, 1), "--strategy", "majority"]
         for engine in engines:
             words += ["--backend", engine.url]
-        words += ["--model", str(self.folder), "--backend-in-flight", "16", "--json", "--quiet"]
+        words += [*self.patience, "--model", str(self.folder), "--backend-in-flight", "16", "--json", "--quiet"]
         command = [self.args.tts, "solve", "--data", str(ROOT / "data" / "heldout.jsonl"), "--run", str(run), *map(str, words)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         journal = run / "traces.jsonl"
@@ -231,11 +252,11 @@ class Bench:
 
     def run(self):
         here = ["--model", str(self.folder), "--dtype", "f32"]
-        head = "| greedy, tts `--dtype f32` beside | same ids | end sent too | tokens compared | largest difference of a confidence |\n|---|---|---|---|---|"
+        head = "| greedy, tts `--dtype f32` beside | same ids | tokens compared | without text, not sent | largest difference of a confidence |\n|---|---|---|---|---|"
         parts = self.args.only.split(",")
         if self.args.vllm and set(parts) & {"greedy", "strategies"}:
-            engine = self.vllm(self.args.port).wait(300)
-            there = ["--backend", engine.url, "--model", str(self.folder)]
+            engine = self.vllm(self.args.port).wait(600)
+            there = [*self.patience, "--backend", engine.url, "--model", str(self.folder)]
             if "greedy" in parts:
                 print(head)
                 self.greedy("vLLM f32, chat", here, there)
@@ -256,13 +277,13 @@ class Bench:
             if "llama" in parts:
                 print("\n" + head)
                 for name, file, words in [("f32", path, ["--dtype", "f32"]), ("Q8_0", self.quantised(path), [])]:
-                    engine = self.llama(file, self.args.port + 2).wait(120)
-                    there = ["--backend", engine.url, "--model", str(self.folder)]
+                    engine = self.llama(file, self.args.port + 2).wait(600)
+                    there = [*self.patience, "--backend", engine.url, "--model", str(self.folder)]
                     self.greedy(f"llama-server {name}, chat", ["--model", str(file), *words], there)
                     self.greedy(f"llama-server {name}, completions", ["--model", str(file), *words], [*there, "--backend-api", "completions"])
                     engine.kill()
             if "llama-killed" in parts:
-                engines = [self.llama(path, self.args.port + 3 + i, 1).wait(120) for i in range(2)]
+                engines = [self.llama(path, self.args.port + 3 + i).wait(600) for i in range(2)]
                 self.killed("two llama-servers", engines)
                 engines[0].kill()
 
@@ -276,6 +297,7 @@ def main():
     parser.add_argument("--greedy", type=int, default=50, help="problems of the greedy comparison")
     parser.add_argument("--limit", type=int, default=60, help="problems of the others")
     parser.add_argument("--traces", type=int, default=16)
+    parser.add_argument("--strategies", default=",".join(STRATEGIES), help="of that part")
     parser.add_argument("--port", type=int, default=18200)
     parser.add_argument("--only", default="greedy,strategies,killed,llama,llama-killed", help="some of these parts")
     args = parser.parse_args()

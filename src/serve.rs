@@ -6,9 +6,10 @@
 //! 3. [`routes`] reads its body, up to a limit, and [`ask`] makes settings and prompts of it. Whatever is not understood is refused: a field that
 //!    is misspelt would otherwise change nothing.
 //! 4. [`jobs`] gives it a place, or says when to come again. A request of the same name that runs is joined.
-//! 5. The engine runs it in the one batch that all requests share, so an answer depends on nothing but what was asked.
+//! 5. The [`source`] of traces runs it: the engine in this process, in the one batch that all requests share, so that an answer depends on nothing but
+//!    what was asked; or engines elsewhere, a stream a trace.
 //! 6. [`choice`] takes the best trace's text; [`stream`] shows how things stand until then.
-//! 7. When the last client that waits for it is gone, its traces end with the engine's next step.
+//! 7. When the last client that waits for it is gone, its traces end with the engine's next step, and their streams are closed.
 
 mod ask;
 mod choice;

@@ -5,13 +5,14 @@
 //! again; a stream that breaks after a token makes its trace a failed one, and the next trace of the budget takes its place.
 //!
 //! ```text
+//! caller    HTTP, and its failures      probe   what an engine gives
 //! request   what an engine is asked     fleet   addresses, room at each, waiting
-//! answer    what its events mean        trace   one request and its retries
-//! sse       bytes to events             drive   one problem, its streams, the order of arrival
-//! probe     what an engine gives
+//! sse       bytes to events             trace   one request and its retries
+//! answer    what the events mean        drive   one problem, its streams, the order of arrival
 //! ```
 
 mod answer;
+mod caller;
 mod drive;
 mod fleet;
 mod probe;
@@ -32,8 +33,9 @@ use crate::engine::sampler::{Sampling, TOP};
 use crate::engine::scheduler::Control;
 use crate::error::Error;
 use crate::runner::SamplingChoice;
+use caller::Caller;
 pub use fleet::Tally;
-use fleet::{Caller, Fleet, below};
+use fleet::{Fleet, below};
 use probe::{Found, Scalars};
 pub use request::{Asking, Prompt};
 

@@ -6,7 +6,8 @@ use reqwest::Url;
 use serde_json::Value;
 
 use super::answer::{Answer, Piece, Wrong, short};
-use super::fleet::{Caller, Endpoint, Trouble, below};
+use super::caller::{Caller, Trouble};
+use super::fleet::{Endpoint, below};
 use super::request::{Asking, Engine, Fields, body};
 use super::sse::Events;
 use crate::runner::SamplingChoice;

@@ -7,7 +7,8 @@ use reqwest::Response;
 use tts_strategies::Finish;
 
 use super::answer::{Answer, Piece, Wrong};
-use super::fleet::{Fleet, Place, Trouble, backoff, jitter};
+use super::caller::Trouble;
+use super::fleet::{Fleet, Place, backoff, jitter};
 use super::request::{Asking, Prompt, body};
 use super::sse::Events;
 
