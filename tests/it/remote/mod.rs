@@ -6,6 +6,7 @@ mod failing;
 mod server;
 mod settings;
 mod spreading;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
