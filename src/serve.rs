@@ -5,10 +5,10 @@
 //! 2. [`gate`] looks at its key, its host and its origin.
 //! 3. [`routes`] reads its body, up to a limit, and [`ask`] makes settings and prompts of it. Whatever is not understood is refused: a field that
 //!    is misspelt would otherwise change nothing.
-//! 4. [`jobs`] gives it a place, or says when to come again. A request of the same name that runs is joined.
+//! 4. [`jobs`] gives it a place, or says when to come again. A request of the same name that runs is joined; the reply of one that ran is [`kept`].
 //! 5. The [`source`] of traces runs it: the engine in this process, in the one batch that all requests share, so that an answer depends on nothing but
 //!    what was asked; or engines elsewhere, a stream a trace.
-//! 6. [`choice`] takes the best trace's text; [`stream`] shows how things stand until then.
+//! 6. [`choice`] takes the best trace's text, told apart by [`parts`]; until then [`stream`] shows how things stand, or what a lone trace is [`writing`].
 //! 7. When the last client that waits for it is gone, its traces end with the engine's next step, and their streams are closed.
 
 mod ask;
@@ -19,10 +19,12 @@ mod fields;
 mod gate;
 mod house;
 mod jobs;
+mod kept;
 mod logprobs;
 mod metrics;
 mod model_name;
 mod page;
+mod parts;
 mod prompts;
 mod reply;
 mod routes;
@@ -30,6 +32,7 @@ mod source;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -86,6 +86,17 @@ impl Asked {
     pub(super) fn runs(&self) -> usize {
         self.prompts.len() * self.n
     }
+
+    /// Whether each choice is a single trace, which is the reply whatever it comes to, and what of it is thinking is known from its beginning on.
+    pub(super) fn is_lone(&self) -> bool {
+        self.runner.settings().traces == 1 && self.prompts.iter().all(|p| self.runner.knows_template(p))
+    }
+
+    /// Bytes that it takes in memory, closely enough.
+    pub(super) fn bytes(&self) -> usize {
+        let of_prompt = |p: &Prepared| p.problem.len() + p.prompt.text.len() + size_of_val(&p.prompt.ids[..]);
+        size_of::<Self>() + self.prompts.iter().map(of_prompt).sum::<usize>()
+    }
 }
 
 /// Fields that say how the reply is given and not what it is.

@@ -52,14 +52,14 @@ pub(super) fn head(live: &Live, fingerprint: &str, part: bool) -> Map<String, Va
     head.insert("id".to_owned(), json!(live.id));
     head.insert("object".to_owned(), json!(object));
     head.insert("created".to_owned(), json!(live.created));
-    head.insert("model".to_owned(), json!(live.model));
+    head.insert("model".to_owned(), json!(live.asked.model));
     head.insert("system_fingerprint".to_owned(), json!(fingerprint));
     head
 }
 
 /// Tokens: all that were generated count; those that are not in the content were spent on reasoning.
 pub(super) fn usage(live: &Live, choices: &[Choice]) -> Value {
-    let n = choices.len() / live.prompts.max(1);
+    let n = choices.len() / live.asked.prompts.len().max(1);
     // the choices of one prompt share it
     let prompt: u64 = choices.iter().step_by(n.max(1)).map(|c| c.prompt_tokens).sum();
     let generated: u64 = choices.iter().map(|c| c.generated).sum();

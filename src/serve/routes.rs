@@ -188,15 +188,15 @@ async fn answer(front: &Arc<Front>, request: Request, endpoint: Endpoint) -> Res
     let joined = key.as_ref().map(|key| front.jobs.join(key)).transpose()?.flatten();
     let watch = |live: &Live| {
         if manner.stream {
-            live.watch(manner.progress == Progress::Traces)
+            live.watch(&front.house, manner.progress == Progress::Traces)
         } else {
             Vec::new()
         }
     };
-    let (live, events) = match joined {
+    let (live, watched) = match joined {
         Some(live) => {
-            let events = watch(&live);
-            (live, events)
+            let watched = watch(&live);
+            (live, watched)
         }
         None => {
             // a long prompt takes a while to encode
@@ -208,7 +208,7 @@ async fn answer(front: &Arc<Front>, request: Request, endpoint: Endpoint) -> Res
         }
     };
     if manner.stream {
-        return Ok(stream::stream(live, events, manner, front.fingerprint.clone()));
+        return Ok(stream::stream(front.house.clone(), live, watched, manner, &front.fingerprint));
     }
     let choices = live.finished().await?;
     Ok(Json(reply::whole(&live, &front.fingerprint, &choices)).into_response())

@@ -40,6 +40,14 @@ impl Source {
         })
     }
 
+    /// What texts are made of ids with; engines elsewhere give texts.
+    pub(super) fn prompter(&self) -> Option<&Arc<Prompter>> {
+        match self {
+            Self::Here { loaded, .. } => loaded.prompter.as_ref(),
+            Self::There(_) => None,
+        }
+    }
+
     /// What tells this source from others: part of every reply.
     pub(super) fn fingerprint(&self) -> String {
         let digest = match self {
@@ -101,6 +109,14 @@ impl RequestRunner {
         match self {
             Self::Here(runner, _) => runner.loaded().prompter().map(Some),
             Self::There(runner) => Ok(runner.prompter()),
+        }
+    }
+
+    /// Whether it is known what a prompt ends in: an engine elsewhere may fill a template of its own, which may open the thinking.
+    pub(super) fn knows_template(&self, prompt: &Prepared) -> bool {
+        match self {
+            Self::Here(..) => true,
+            Self::There(runner) => prompt.messages.is_empty() || runner.prompter().is_some(),
         }
     }
 

@@ -134,6 +134,10 @@ impl Row {
     pub(crate) fn confidences(&self) -> &[f32] {
         so_far(&self.arrays().confidence, self.at)
     }
+    /// Log-probabilities so far, nats; empty where a record holds none.
+    pub(crate) fn logprobs(&self) -> &[f32] {
+        so_far(&self.arrays().logprobs, self.at)
+    }
     /// The token that the next draw is forced to.
     pub fn forced(&self) -> Option<u32> {
         self.forced.front().copied()

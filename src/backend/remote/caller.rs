@@ -129,14 +129,17 @@ impl Caller {
         while let Some(deeper) = cause.source() {
             cause = deeper;
         }
-        let what = if error.is_connect() {
+        let cause = cause.to_string();
+        let what = if error.is_connect() && cause.contains("certificate") {
+            "its certificate is not trusted; SSL_CERT_FILE names authorities of your own"
+        } else if error.is_connect() {
             "it cannot be reached"
         } else if error.is_timeout() {
             "it did not answer in time"
         } else {
             "its connection broke"
         };
-        self.redacted(format!("{what} ({})", short(&cause.to_string())))
+        self.redacted(format!("{what} ({})", short(&cause)))
     }
 }
 

@@ -26,6 +26,7 @@ struct Drive {
     seed: u64,
     problem: Problem,
     desk: Desk,
+    control: Arc<Control>,
     streams: FuturesUnordered<Coming>,
     running: BTreeMap<TraceId, AbortHandle>,
     prompt_tokens: usize,
@@ -84,6 +85,7 @@ pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<u
         seed,
         problem,
         desk,
+        control: control.clone(),
         streams: FuturesUnordered::new(),
         running: BTreeMap::new(),
         prompt_tokens,
@@ -183,6 +185,10 @@ impl Drive {
             self.broken = Some(why);
         }
         if self.problem.live().iter().any(|r| r.trace() == trace) {
+            // what ends a trace may not belong to its text
+            if let (Some(pages), 0) = (&self.control.pages, trace) {
+                pages.append(piece.text);
+            }
             self.follow(trace, stream);
         } else {
             self.running.remove(&trace);

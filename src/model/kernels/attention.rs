@@ -70,7 +70,11 @@ pub(crate) fn append(shape: &Shape, layer: usize, block: &mut Arc<KvBlock>, offs
                 // positions come in order: what an even one leaves of its word is not read before the next has come
                 let even = offset.is_multiple_of(2);
                 for (word, value) in v[offset / 2 * stride..].iter_mut().zip(values) {
-                    *word = f32::from_bits(if even { bf16(*value) } else { word.to_bits() & 0xffff | bf16(*value) << 16 });
+                    *word = f32::from_bits(if even {
+                        bf16(*value)
+                    } else {
+                        word.to_bits() & 0xffff | bf16(*value) << 16
+                    });
                 }
             }
         }
@@ -109,7 +113,13 @@ pub(crate) unsafe fn attend(
         for (i, pairs) in scratch.q.chunks_exact_mut(pairs).take(rows.len() * heads).enumerate() {
             let (r, h) = (i / heads, head * heads + i % heads);
             // SAFETY: the caller's promise; `pairs` holds dim halves, and one more after an odd dim
-            unsafe { to_bf16(tier, std::slice::from_raw_parts(q.add(r * q_stride + h * dim), dim), pairs.as_mut_ptr().cast()) };
+            unsafe {
+                to_bf16(
+                    tier,
+                    std::slice::from_raw_parts(q.add(r * q_stride + h * dim), dim),
+                    pairs.as_mut_ptr().cast(),
+                )
+            };
         }
     }
     let blocks = rows.iter().map(|r| r.len.div_ceil(BLOCK)).max().unwrap_or(0);

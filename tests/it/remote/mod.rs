@@ -7,6 +7,7 @@ mod server;
 mod serving;
 mod settings;
 mod spreading;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

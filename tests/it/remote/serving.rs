@@ -175,6 +175,55 @@ async fn a_stream_ends_with_the_vote_and_shows_the_way_there() {
 }
 
 #[tokio::test]
+async fn thinking_that_an_engines_template_opens_is_told_from_the_answer() {
+    let engine = Server::new(|r| {
+        question(r, 1.0).unwrap_or_else(|| {
+            let mut trace = Trace::of(r.body["seed"].as_u64().unwrap());
+            trace.words[2] = "</think>\n".to_owned();
+            let mut steps = vec![head()];
+            steps.extend(trace.chunks(r.body, 1).iter().map(|c| Step::Send(event(c))));
+            steps.push(Step::Send(done()));
+            steps
+        })
+    })
+    .await;
+    let front = Front::before(&options(&[engine.url()]), settings("majority", 1)).await;
+    let (status, reply) = front.chat(json!({})).await;
+    assert_eq!(status, 200, "{reply}");
+    let message = &reply["choices"][0]["message"];
+    assert_eq!(message["reasoning_content"], "w0 w1");
+    assert!(message["content"].as_str().unwrap().starts_with("w3 "), "{message}");
+}
+
+#[tokio::test]
+async fn a_lone_raw_completion_is_shown_as_it_is_written() {
+    // two pieces, and nothing until the stream is closed
+    let engine = Server::new(|r| {
+        question(r, 1.0).unwrap_or_else(|| {
+            let mut steps = well(r, 3);
+            steps.truncate(4);
+            steps.push(Step::Wait(Duration::from_secs(600)));
+            steps
+        })
+    })
+    .await;
+    let front = Front::before(&options(&[engine.url()]), settings("majority", 1)).await;
+    let mut reply = front.post("completions", &json!({ "prompt": "3 + 4 =", "stream": true })).await;
+    let mut text = String::new();
+    while !text.contains("w5") {
+        text.push_str(&String::from_utf8_lossy(&reply.chunk().await.unwrap().unwrap()));
+    }
+    let pieces: Vec<Value> = text
+        .split("\n\n")
+        .filter_map(|p| serde_json::from_str(p.strip_prefix("data: ")?).ok())
+        .collect();
+    let shown: String = pieces.iter().filter_map(|p| p["choices"][0]["text"].as_str()).collect();
+    assert!("w0 w1 w2 w3 w4 w5 ".starts_with(&shown), "{shown}");
+    drop(reply);
+    until(|| engine.traces().iter().all(|t| t.left), "the stream is closed").await;
+}
+
+#[tokio::test]
 async fn requests_share_the_engines_and_their_limits() {
     let engines = [Server::new(|r| well(r, 2)).await, Server::new(|r| well(r, 2)).await];
     let engines_options = RemoteOptions {

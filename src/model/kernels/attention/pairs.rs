@@ -56,7 +56,11 @@ mod x86 {
     unsafe fn heads<const H: usize>(visit: &Visit, first: usize) -> usize {
         let &Visit { dim, stride, count, .. } = visit;
         // the first heads ask for all of the next visit's block
-        let ahead = if first == 0 { visit.next.addr().wrapping_sub(visit.k.addr()) } else { 0 };
+        let ahead = if first == 0 {
+            visit.next.addr().wrapping_sub(visit.k.addr())
+        } else {
+            0
+        };
         // SAFETY: the caller's promise
         unsafe {
             let q = visit.q.add(first * dim.div_ceil(2)).cast();
