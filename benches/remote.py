@@ -255,7 +255,7 @@ class Bench:
         head = "| greedy, tts `--dtype f32` beside | same ids | tokens compared | without text, not sent | largest difference of a confidence |\n|---|---|---|---|---|"
         parts = self.args.only.split(",")
         if self.args.vllm and set(parts) & {"greedy", "strategies"}:
-            engine = self.vllm(self.args.port).wait(600)
+            engine = self.vllm(self.args.port).wait(1800)
             there = [*self.patience, "--backend", engine.url, "--model", str(self.folder)]
             if "greedy" in parts:
                 print(head)
@@ -269,7 +269,7 @@ class Bench:
             # threads of two servers on the same cores would wait for each other
             engines = [self.vllm(self.args.port + i, str(i)) for i in range(2)]
             for engine in engines:
-                engine.wait(600)
+                engine.wait(1800)
             self.killed("two vLLM servers", engines)
             engines[0].kill()
         if self.args.vllm and self.args.llama and self.args.llama_source and set(parts) & {"llama", "llama-killed"}:

@@ -448,7 +448,7 @@ async fn the_command_serves_what_engines_elsewhere_say() {
         (["--thinking-budget", "9"], "--thinking-budget forces tokens"),
     ] {
         let run = Command::new(env!("CARGO_BIN_EXE_tts"))
-            .args(["serve", "--port", "0", "--backend", &engine.url()])
+            .args(["serve", "--port", "0", "--strategy", "majority", "--backend", &engine.url()])
             .args(args)
             .output()
             .unwrap();
