@@ -58,7 +58,11 @@ unsafe fn visit_heads<S: Simd, const PAIRS: bool, const H: usize>(visit: &Visit,
     unsafe {
         let (q, scores) = (visit.q.add(first * dim), visit.scores.add(first * BLOCK));
         // the first heads ask for all of it
-        let ahead = if first == 0 { visit.next.addr().wrapping_sub(visit.k.addr()) } else { 0 };
+        let ahead = if first == 0 {
+            visit.next.addr().wrapping_sub(visit.k.addr())
+        } else {
+            0
+        };
         for column in (0..count).step_by(4 * S::LANES) {
             dots::<S, PAIRS, H>(q, dim, visit.k.add(column), scores.add(column), ahead);
         }
@@ -171,7 +175,10 @@ unsafe fn weigh<S: Simd, const PAIRS: bool, const H: usize>(
     unsafe {
         let mut a = [[[S::splat(0.0); 2]; 2]; H];
         for i in (0..count).step_by(2) {
-            let (v0, v1) = (two::<S, PAIRS>(v, i, stride, ahead), two::<S, PAIRS>(v.add(S::LANES), i, stride, ahead));
+            let (v0, v1) = (
+                two::<S, PAIRS>(v, i, stride, ahead),
+                two::<S, PAIRS>(v.add(S::LANES), i, stride, ahead),
+            );
             for (h, a) in a.iter_mut().enumerate() {
                 let (even, odd) = (S::splat(*weights.add(h * BLOCK + i)), S::splat(*weights.add(h * BLOCK + i + 1)));
                 a[0][0] = S::fma(even, v0.0, a[0][0]);
