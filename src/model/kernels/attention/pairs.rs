@@ -99,11 +99,10 @@ mod x86 {
             let mut s = [[_mm512_setzero_ps(); N]; H];
             for p in 0..pairs {
                 let row = k.add(p * BLOCK);
-                for n in 0..VECTORS {
-                    prefetch_far(row.add(n * LANES).wrapping_byte_add(ahead).cast());
-                }
                 let mut keys = [words(row); N];
                 for (n, keys) in keys.iter_mut().enumerate() {
+                    // its positions are about as many
+                    prefetch_far(row.add(n * LANES).wrapping_byte_add(ahead).cast());
                     *keys = words(row.add(n * LANES));
                 }
                 for (h, s) in s.iter_mut().enumerate() {
