@@ -27,10 +27,7 @@ pub struct Pages {
 impl Pages {
     /// Blank pages; each token is to come with the `k` likeliest ids at its place.
     pub fn new(k: usize) -> Self {
-        Self {
-            k,
-            ..Self::default()
-        }
+        Self { k, ..Self::default() }
     }
 
     /// How many likeliest ids come with each token.

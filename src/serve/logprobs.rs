@@ -23,6 +23,11 @@ pub(super) struct Piece {
 }
 
 impl Piece {
+    /// What it adds to the text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether it adds to the text in one of these places.
     pub(super) fn overlaps(&self, mut places: impl Iterator<Item = Range<usize>>) -> bool {
         !self.text.is_empty() && places.any(|place| self.from < place.end && self.from + self.text.len() > place.start)
@@ -59,13 +64,6 @@ impl Cutter {
         self.index += 1;
         self.at += piece.text.len();
         piece
-    }
-}
-
-impl Piece {
-    /// What it adds to the text.
-    pub(super) fn text(&self) -> &str {
-        &self.text
     }
 }
 
@@ -126,7 +124,11 @@ pub(super) fn without(logprobs: &Value, n: usize) -> Option<Value> {
         Value::Array(all) => Value::from(all.get(n..).unwrap_or_default()),
         other => other.clone(),
     };
-    let fields: Map<String, Value> = logprobs.as_object()?.iter().map(|(name, value)| (name.clone(), rest(value))).collect();
+    let fields: Map<String, Value> = logprobs
+        .as_object()?
+        .iter()
+        .map(|(name, value)| (name.clone(), rest(value)))
+        .collect();
     let left = fields.values().any(|value| value.as_array().is_some_and(|all| !all.is_empty()));
     left.then_some(Value::Object(fields))
 }

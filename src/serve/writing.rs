@@ -90,7 +90,11 @@ impl Writing {
                 self.waiting.push_back(piece);
             }
         }
-        let content = [&self.echo[self.content.min(self.echo.len())..], &self.parts.said()[self.content.saturating_sub(self.echo.len())..]].concat();
+        let content = [
+            &self.echo[self.content.min(self.echo.len())..],
+            &self.parts.said()[self.content.saturating_sub(self.echo.len())..],
+        ]
+        .concat();
         let delta = Delta {
             reasoning: self.parts.thought()[self.thought..].to_owned(),
             logprobs: self.logprobs_to_here(house),

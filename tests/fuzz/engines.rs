@@ -27,7 +27,10 @@ impl Engines {
             .enable_all()
             .build()
             .expect("a runtime");
-        Self { runtime, given: Vec::new() }
+        Self {
+            runtime,
+            given: Vec::new(),
+        }
     }
 }
 
@@ -40,7 +43,10 @@ fn damaged(rng: &mut Rng, bytes: Vec<u8>) -> Vec<u8> {
         Some((at, len, mut value)) if !rng.once_in(3) => {
             damage::json(rng, &mut value);
             let body = value.to_string();
-            let head = text[..at].replace(&format!("content-length: {len}\r\n"), &format!("content-length: {}\r\n", body.len()));
+            let head = text[..at].replace(
+                &format!("content-length: {len}\r\n"),
+                &format!("content-length: {}\r\n", body.len()),
+            );
             (head + &body + &text[at + len..]).into_bytes()
         }
         _ => {

@@ -48,9 +48,15 @@ fn main() {
     if listed || !(named.is_empty() || named.iter().any(|name| "fuzz".contains(name.as_str()))) {
         return;
     }
-    let number = |name: &str| std::env::var(name).ok().map(|v| v.parse::<f64>().unwrap_or_else(|_| panic!("{name}={v}")));
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|v| v.parse::<f64>().unwrap_or_else(|_| panic!("{name}={v}")))
+    };
     let minutes = number("FUZZ_MINUTES");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     let seed = number("FUZZ_SEED").map_or(if minutes.is_some() { now.as_secs() } else { 1 }, |s| s as u64);
     std::panic::set_hook(Box::new(|info| {
         PANICS.lock().unwrap_or_else(PoisonError::into_inner).push(info.to_string());
@@ -81,7 +87,11 @@ fn main() {
             let panics = std::mem::take(&mut *PANICS.lock().unwrap_or_else(PoisonError::into_inner));
             let memory = resident();
             most = most.max(memory);
-            let wrong = outcome.err().into_iter().chain(panics).chain((memory > MEMORY).then(|| format!("{memory} bytes of memory are held")));
+            let wrong = outcome
+                .err()
+                .into_iter()
+                .chain(panics)
+                .chain((memory > MEMORY).then(|| format!("{memory} bytes of memory are held")));
             let wrong: Vec<String> = wrong.collect();
             if !wrong.is_empty() {
                 let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{}-{seed}-{case}", target.name()));

@@ -35,7 +35,10 @@ impl Models {
         Self {
             folder: model,
             file: folder.join("model.gguf"),
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime"),
             given: Vec::new(),
         }
     }

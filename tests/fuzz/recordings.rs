@@ -27,7 +27,21 @@ impl Recordings {
     pub(super) fn new(folder: &Path) -> Self {
         let run = folder.join("run");
         let status = Command::new(env!("CARGO_BIN_EXE_tts"))
-            .args(["solve", "1 + 1", "--strategy", "deepconf-low", "--traces", "12", "--warmup", "4", "--window", "8", "--threads", "1", "--quiet"])
+            .args([
+                "solve",
+                "1 + 1",
+                "--strategy",
+                "deepconf-low",
+                "--traces",
+                "12",
+                "--warmup",
+                "4",
+                "--window",
+                "8",
+                "--threads",
+                "1",
+                "--quiet",
+            ])
             .args(["--record-top-k", "2", "--max-tokens", "60", "--run"])
             .arg(&run)
             .output()
@@ -91,7 +105,11 @@ impl Target for Recordings {
             fs::write(self.folder.join(name), bytes).map_err(|e| e.to_string())?;
         }
         // a file of traces alone is a recording as well
-        let path = if rng.once_in(4) { self.folder.join("traces.jsonl") } else { self.folder.clone() };
+        let path = if rng.once_in(4) {
+            self.folder.join("traces.jsonl")
+        } else {
+            self.folder.clone()
+        };
         let cache_from = if rng.once_in(3) { 0 } else { u64::MAX };
         if let Ok(recording) = Recording::open(&path) {
             for problem in recording.problems() {
@@ -113,12 +131,18 @@ impl Target for Recordings {
                 ..ReplaySettings::default()
             };
             let reader = Arc::new(RuleReader::new(AnswerKind::Math));
-            let Ok(replay) = Replay::new(pool.clone(), settings, reader, rng.once_in(2)) else { continue };
+            let Ok(replay) = Replay::new(pool.clone(), settings, reader, rng.once_in(2)) else {
+                continue;
+            };
             for problem in pool.problems() {
                 if let Ok(solved) = replay.solve(problem)
                     && solved.traces.launched > solved.records.len() as u64
                 {
-                    return Err(format!("{} traces were launched and {} are there", solved.traces.launched, solved.records.len()));
+                    return Err(format!(
+                        "{} traces were launched and {} are there",
+                        solved.traces.launched,
+                        solved.records.len()
+                    ));
                 }
             }
         }

@@ -43,7 +43,10 @@ fn seeds() -> [(&'static str, Value); 4] {
                 "instruction": "Say why.", "chat_template_kwargs": { "a": 1 }, "reasoning_effort": "low", "thinking_budget": 4, "user": "x",
             }),
         ),
-        ("/v1/chat/completions", json!({ "messages": question, "traces": 1, "stream": true, "stop": "2", "logprobs": true, "top_logprobs": 2 })),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": question, "traces": 1, "stream": true, "stop": "2", "logprobs": true, "top_logprobs": 2 }),
+        ),
         (
             "/v1/completions",
             json!({
@@ -81,7 +84,9 @@ impl Server {
             .build()
             .expect("a runtime");
         let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).expect("the bundled model");
-        let server = runtime.block_on(tts::serve::Server::bind(loaded, settings, None, options)).expect("a server");
+        let server = runtime
+            .block_on(tts::serve::Server::bind(loaded, settings, None, options))
+            .expect("a server");
         let address = server.address();
         std::thread::spawn(move || runtime.block_on(server.run(CancellationToken::new())));
         Self {
@@ -112,8 +117,13 @@ impl Server {
         let body = json!({ "messages": [{ "role": "user", "content": "1 + 1" }], "seed": 1 }).to_string();
         let answered = self.ask(&request("/v1/chat/completions", body.as_bytes()))?;
         let text = String::from_utf8_lossy(&answered);
-        let reply = text.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str::<Value>(body).ok());
-        let digest = reply.map(|r| r["tts"]["digest"].clone()).filter(Value::is_string).ok_or(format!("a good question is answered with {text}"))?;
+        let reply = text
+            .split_once("\r\n\r\n")
+            .and_then(|(_, body)| serde_json::from_str::<Value>(body).ok());
+        let digest = reply
+            .map(|r| r["tts"]["digest"].clone())
+            .filter(Value::is_string)
+            .ok_or(format!("a good question is answered with {text}"))?;
         match self.digest.get_or_insert(digest.clone()) == &digest {
             true => Ok(()),
             false => Err("a good question is answered differently".to_owned()),

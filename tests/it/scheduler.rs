@@ -130,7 +130,12 @@ fn a_long_prompt_is_read_beside_the_others() {
         let read: Vec<_> = pages.iter().map(|w| (w.id, w.logprob.to_bits())).collect();
         let written: Vec<_> = first.iter().map(|(id, logprob, _)| (*id, *logprob)).collect();
         assert_eq!(read, written);
-        assert!(last.0 < VOCAB && pages.iter().all(|w| w.likeliest.len() == 3 && w.likeliest.is_sorted_by(|a, b| a.1 >= b.1)));
+        assert!(
+            last.0 < VOCAB
+                && pages
+                    .iter()
+                    .all(|w| w.likeliest.len() == 3 && w.likeliest.is_sorted_by(|a, b| a.1 >= b.1))
+        );
     }
 }
 

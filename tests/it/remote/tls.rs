@@ -66,7 +66,18 @@ async fn an_engine_is_trusted_for_its_certificate() {
     let port = door(server.address).await;
     let solve = async |host: &str, trusting| {
         let url = format!("https://{host}:{port}/v1");
-        let args = ["solve", "--backend", &url, "--strategy", "majority", "--traces", "3", "--max-tokens", "100", "What is 3 + 4?"];
+        let args = [
+            "solve",
+            "--backend",
+            &url,
+            "--strategy",
+            "majority",
+            "--traces",
+            "3",
+            "--max-tokens",
+            "100",
+            "What is 3 + 4?",
+        ];
         tts(&args, trusting, "http://127.0.0.1:9").await
     };
     for host in ["localhost", "127.0.0.1"] {
@@ -98,9 +109,15 @@ async fn a_hub_is_trusted_for_its_certificate() {
     let args = ["solve", "--model", "some/model", "What is 3 + 4?"];
     let (code, _, err) = tts(&args, false, &hub).await;
     assert_eq!(code, Some(2), "{err}");
-    assert!(err.contains("no trusted connection could be made") && err.contains("SSL_CERT_FILE"), "{err}");
+    assert!(
+        err.contains("no trusted connection could be made") && err.contains("SSL_CERT_FILE"),
+        "{err}"
+    );
     assert!(server.asked().is_empty());
     let (code, _, err) = tts(&args, true, &hub).await;
     assert_eq!(code, Some(2), "{err}");
-    assert!(!server.asked().is_empty() && !err.contains("trusted"), "it was asked, and has no such model: {err}");
+    assert!(
+        !server.asked().is_empty() && !err.contains("trusted"),
+        "it was asked, and has no such model: {err}"
+    );
 }

@@ -55,10 +55,7 @@ fn within(command: &mut Command, until: Instant) -> Result<(), String> {
 fn python() -> Result<PathBuf, String> {
     if let Ok(named) = std::env::var("PYTHON") {
         let named = PathBuf::from(named);
-        within(
-            Command::new(&named).args(["-c", "import openai"]),
-            Instant::now() + INSTALLING,
-        )?;
+        within(Command::new(&named).args(["-c", "import openai"]), Instant::now() + INSTALLING)?;
         return Ok(named);
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(OPENAI.replace("==", "-"));
@@ -69,7 +66,18 @@ fn python() -> Result<PathBuf, String> {
         // one that was made by half
         let _ = fs::remove_dir_all(&folder);
         within(Command::new("python3").args(["-m", "venv"]).arg(&folder), until)?;
-        let pip = ["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1", "--timeout", "15"];
+        let pip = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--retries",
+            "1",
+            "--timeout",
+            "15",
+        ];
         within(Command::new(&python).args(pip).arg(OPENAI), until)?;
         File::create(&ready).map_err(|e| e.to_string())?;
     }
@@ -101,7 +109,16 @@ fn the_official_client_works() {
 /// What curl prints when it asks this; head and body.
 fn curl(server: &Running, request: &Value) -> Reply {
     let ran = Command::new("curl")
-        .args(["--silent", "--show-error", "--no-buffer", "--include", "--noproxy", "*", "--max-time", "120"])
+        .args([
+            "--silent",
+            "--show-error",
+            "--no-buffer",
+            "--include",
+            "--noproxy",
+            "*",
+            "--max-time",
+            "120",
+        ])
         .arg(format!("http://{}/v1/chat/completions", server.address))
         .args(["-H", "Content-Type: application/json", "-H", "Authorization: Bearer any", "-d"])
         .arg(request.to_string())

@@ -101,7 +101,10 @@ fn one_name_is_one_request() {
     let again = ask(&streamed).events();
     assert_eq!(again[0]["id"], joined["id"]);
     let [.., content, last] = &again[..] else { panic!("{again:?}") };
-    assert_eq!(content["choices"][0]["delta"]["content"], joined["choices"][0]["message"]["content"]);
+    assert_eq!(
+        content["choices"][0]["delta"]["content"],
+        joined["choices"][0]["message"]["content"]
+    );
     assert_eq!(last["tts"], joined["tts"]);
     assert_eq!(server.metric("tts_problems_total"), 1.0, "it ran once");
     ask(&json!({ "seed": 9 })).refusal(422);
@@ -127,7 +130,9 @@ fn a_reply_that_failed_or_was_given_up_is_not_kept() {
     let answered = ask(json!({ "seed": 9 })).ok();
     assert_eq!(ask(json!({ "seed": 9 })).ok(), answered);
     let other = [("idempotency-key", "order-67"), ("authorization", "Bearer somebody-else")];
-    let theirs = server.post_with("/v1/chat/completions", &other, &super::chat(json!({ "seed": 9 }))).ok();
+    let theirs = server
+        .post_with("/v1/chat/completions", &other, &super::chat(json!({ "seed": 9 })))
+        .ok();
     assert_ne!(theirs["id"], answered["id"], "a name is a client's own");
 }
 
