@@ -45,6 +45,9 @@ pub struct Plan {
     pub bytes_per_trace: u64,
     /// Tokens a trace is expected to reach, prompt included.
     pub expected_tokens: usize,
+    /// Rows with which the machine is busy: another problem is begun only where its rows do not go far beyond. Without it problems are begun as
+    /// long as they fit.
+    pub busy: Option<usize>,
 }
 
 impl Plan {
@@ -65,6 +68,7 @@ impl Plan {
             budget: budget.saturating_sub(rows as u64 * row),
             bytes_per_trace,
             expected_tokens,
+            busy: None,
         }
     }
 }

@@ -212,7 +212,9 @@ impl Scheduler {
             let (prompt, each) = self.expected(next.prompt.len(), next.setup.rules.max_tokens);
             let free = self.plan.budget.saturating_sub(self.promised()).saturating_sub(prompt);
             let fits = (free / each.max(1)).min(slots as u64) as usize;
-            if !self.running.is_empty() && (reserved + slots > self.plan.max_batch || fits < slots) {
+            // a problem joins when half of its rows are wanted, so that the batch stays near what keeps the machine busy while others end
+            let busy = self.plan.busy.is_some_and(|busy| self.rows() + slots.min(busy).div_ceil(2) > busy);
+            if !self.running.is_empty() && (busy || reserved + slots > self.plan.max_batch || fits < slots) {
                 return;
             }
             let slots = slots.min(fits.max(1));
@@ -284,6 +286,12 @@ impl Scheduler {
             ));
         }
         self.running.push(running);
+    }
+
+    /// Rows that the running problems have, or are about to have.
+    fn rows(&self) -> usize {
+        let rows = |r: &Running| if r.problem.ticks() == 0 { r.slots } else { r.problem.in_flight() };
+        self.running.iter().map(rows).sum()
     }
 
     /// Bytes that prompts and lanes hold.

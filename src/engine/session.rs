@@ -54,7 +54,8 @@ pub(super) type Each<'a> = &'a mut dyn FnMut(usize, &[f32]);
 /// One live trace.
 pub struct Lane {
     prefix: Arc<Prefix>,
-    sequence: Sequence,
+    /// its own state, once it has read a token of its own: the first token is drawn from the prompt's logits, and waits for no copy
+    sequence: Option<Sequence>,
     /// drawn and not yet read; none before the first token
     pending: Option<u32>,
     drawn: usize,
@@ -70,7 +71,7 @@ impl Lane {
     pub fn fork(&self, manner: Manner) -> Self {
         Self {
             prefix: self.prefix.clone(),
-            sequence: self.sequence.fork(),
+            sequence: self.sequence.as_ref().map(Sequence::fork),
             pending: self.pending,
             drawn: self.drawn,
             manner,
@@ -81,11 +82,14 @@ impl Lane {
     }
     /// The ids that the state has read after the prompt: all that were drawn but the last, of which `ids` is the list.
     pub(super) fn read<'i>(&self, ids: &'i [u32]) -> &'i [u32] {
-        &ids[..self.sequence.len() - self.prefix.ids.len()]
+        &ids[..self.sequence().len() - self.prefix.ids.len()]
     }
-    /// The lane's state.
+    /// The lane's state; the prompt's before its first token was read.
     pub fn sequence(&self) -> &Sequence {
-        &self.sequence
+        self.sequence.as_ref().unwrap_or(&self.prefix.sequence)
+    }
+    fn own(&mut self) -> &mut Sequence {
+        self.sequence.get_or_insert_with(|| self.prefix.sequence.fork())
     }
     /// Tokens drawn (or forced) so far.
     pub fn tokens(&self) -> usize {
@@ -107,7 +111,7 @@ impl Lane {
 
     /// Pretends that the lane read `tokens` more tokens, for measurements of speed at a long private context.
     pub(crate) fn stretch(&mut self, tokens: usize) {
-        self.sequence.stretch(tokens);
+        self.own().stretch(tokens);
     }
 
     fn note(&mut self, id: u32) {
@@ -243,8 +247,7 @@ impl Session {
     /// A lane after the prompt and `ids`, which it had drawn before. Reading them again gives the state bit for bit, because a position is the
     /// same arithmetic in a chunk as alone.
     pub fn lane(&mut self, prefix: &Arc<Prefix>, ids: &[u32], manner: Manner) -> Lane {
-        let sequence = prefix.sequence.fork();
-        self.go_on(prefix, sequence, ids, manner)
+        self.go_on(prefix, None, ids, manner)
     }
 
     /// [`Self::lane`] for each of `wanted`, or from a state that has read some of its ids; the copies of the prompt's state are made on all threads.
@@ -254,20 +257,20 @@ impl Session {
         wanted: impl IntoIterator<Item = (&'i [u32], Manner, Option<Sequence>)>,
     ) -> Vec<Lane> {
         let mut wanted: Vec<_> = wanted.into_iter().collect();
-        self.pool.for_each(&mut wanted, |_, (_, _, sequence), _| {
-            sequence.get_or_insert_with(|| prefix.sequence.fork());
+        self.pool.for_each(&mut wanted, |_, (ids, _, sequence), _| {
+            if ids.len() > 1 {
+                sequence.get_or_insert_with(|| prefix.sequence.fork());
+            }
         });
-        let lane = |(ids, manner, sequence): (&[u32], Manner, Option<Sequence>)| {
-            let sequence = sequence.expect("put there if it was missing");
-            self.go_on(prefix, sequence, ids, manner)
-        };
+        let lane = |(ids, manner, sequence)| self.go_on(prefix, sequence, ids, manner);
         wanted.into_iter().map(lane).collect()
     }
 
-    fn go_on(&mut self, prefix: &Arc<Prefix>, mut sequence: Sequence, ids: &[u32], manner: Manner) -> Lane {
-        if let Some((_, read)) = ids.split_last() {
+    fn go_on(&mut self, prefix: &Arc<Prefix>, mut sequence: Option<Sequence>, ids: &[u32], manner: Manner) -> Lane {
+        if let Some((_, read)) = ids.split_last().filter(|(_, read)| !read.is_empty()) {
+            let sequence = sequence.get_or_insert_with(|| prefix.sequence.fork());
             let done = sequence.len() - prefix.ids.len();
-            self.read(&mut sequence, &read[done..], false);
+            self.read(sequence, &read[done..], false);
         }
         let mut lane = Lane {
             prefix: prefix.clone(),
@@ -291,6 +294,14 @@ impl Session {
 
     /// One token for every turn's lane.
     pub fn step(&mut self, turns: &mut [Turn<'_>]) {
+        let begins = |lane: &Lane| lane.pending.is_some() && lane.sequence.is_none();
+        if turns.iter().any(|turn| begins(turn.lane)) {
+            self.pool.for_each(turns, |_, turn, _| {
+                if begins(turn.lane) {
+                    turn.lane.own();
+                }
+            });
+        }
         // lanes that have drawn nothing start from the prompt's logits
         let mut feeds = emptied(std::mem::take(&mut self.feeds));
         let mut rows = std::mem::take(&mut self.rows);
@@ -299,7 +310,8 @@ impl Session {
             let lane = &mut *turn.lane;
             rows.push(lane.pending.is_some().then_some(feeds.len()));
             if let Some(pending) = &lane.pending {
-                feeds.push(Feed::new(&mut lane.sequence, std::slice::from_ref(pending), Want::Last));
+                let sequence = lane.sequence.as_mut().expect("copied above");
+                feeds.push(Feed::new(sequence, std::slice::from_ref(pending), Want::Last));
             }
         }
         if !feeds.is_empty() {

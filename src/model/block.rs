@@ -64,7 +64,7 @@ impl Work {
             attended: rows(c.heads * c.head_dim),
             act: rows(c.intermediate),
             products: gemm::Scratch::new(threads),
-            mixers: mixer::Scratch::default(),
+            mixers: mixer::Scratch::new(c.ssm_heads),
         }
     }
 
@@ -79,6 +79,7 @@ impl Work {
             c.conv_channels(),
             c.d_ssm,
             c.intermediate,
+            mixer::Scratch::width(c.ssm_heads),
         ];
         let per_row: usize = widths.iter().map(|w| w.div_ceil(32) * 32).sum();
         let widest = c.hidden.max(c.d_ssm).max(c.heads * c.head_dim).max(c.intermediate);
@@ -118,9 +119,13 @@ impl Work {
 }
 
 fn norm_weight(weights: &Checkpoint, name: &str, width: usize) -> Result<Buf, ModelError> {
-    let mut out = Buf::zeroed(padded(width));
-    out[..width].copy_from_slice(&weights.vector(name, width)?);
-    Ok(out)
+    Ok(padded_copy(&weights.vector(name, width)?))
+}
+
+fn padded_copy(values: &[f32]) -> Buf {
+    let mut out = Buf::zeroed(padded(values.len()));
+    out[..values.len()].copy_from_slice(values);
+    out
 }
 
 pub(crate) fn final_norm(weights: &Checkpoint, width: usize) -> Result<Buf, ModelError> {
@@ -203,9 +208,9 @@ impl Block {
             params: Params {
                 conv_weight,
                 conv_bias,
-                a: weights.a_neg(layer)?,
+                a: padded_copy(&weights.a_neg(layer)?),
                 d: weights.vector(&name("mamba.D"), c.ssm_heads)?,
-                dt_bias: weights.vector(&name("mamba.dt_bias"), c.ssm_heads)?,
+                dt_bias: padded_copy(&weights.vector(&name("mamba.dt_bias"), c.ssm_heads)?),
                 dt_limit: c.time_step_limit,
                 groups: c.groups,
                 gate,

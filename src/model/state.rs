@@ -275,6 +275,7 @@ pub(crate) fn element(data: &[f32], format: CacheFormat, width: usize, row: usiz
 }
 
 /// Writes what [`element`] reads.
+#[cfg(test)]
 pub(crate) fn put(data: &mut [f32], format: CacheFormat, width: usize, row: usize, column: usize, value: f32) {
     match format {
         CacheFormat::F32 => data[row * width + column] = value,

@@ -30,6 +30,7 @@ fn short_sighted(model: &Model, prompts: &[usize], rows: usize, blocks: usize) -
         budget,
         bytes_per_trace: each as u64,
         expected_tokens: longest + 10,
+        busy: None,
     }
 }
 
@@ -122,6 +123,7 @@ fn one_trace_that_outgrows_everything_still_runs() {
         budget: 1000,
         bytes_per_trace: 1,
         expected_tokens: 10,
+        busy: None,
     };
     let outcome = Engine::new(&model, 1, Tier::detect(), plan).run(&task);
     assert_eq!(traces(&outcome.records), want);

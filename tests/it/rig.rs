@@ -231,6 +231,7 @@ pub(crate) fn roomy(max_batch: usize) -> Plan {
         budget: 1 << 50,
         bytes_per_trace: 0,
         expected_tokens: 4096,
+        busy: None,
     }
 }
 

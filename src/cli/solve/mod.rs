@@ -30,8 +30,10 @@ pub(crate) use remote::Elsewhere;
 pub(crate) use report::drawn as report_table;
 pub(crate) use report::{Report, Summary};
 
-/// Rows that keep the machine busy: problems run side by side until there are as many.
-const BUSY_ROWS: usize = 128;
+/// Rows that keep the machine busy. More read the weights no more cheaply, and their states no longer fit its cache.
+const BUSY_ROWS: usize = 64;
+/// Problems of which a few last traces run beside those that fill the batch.
+const ENDING: usize = 3;
 /// Progress events that may wait to be shown.
 pub(crate) const EVENTS: usize = 1024;
 
@@ -187,12 +189,14 @@ impl Cost {
     pub(crate) fn planned(runner: &Runner, prepared: &[Prepared]) -> (Plan, Self) {
         let longest = prepared.iter().map(|p| p.prompt.ids.len()).max().unwrap_or(1);
         let max_tokens = prepared.iter().map(|p| p.max_tokens).max().unwrap_or(1);
-        let plan = runner.plan(longest, max_tokens);
+        let mut plan = runner.plan(longest, max_tokens);
+        plan.busy = Some(BUSY_ROWS);
         let settings = runner.settings();
         let slots = runner.resolved().slots.min(plan.max_batch);
-        // one more than fit waits, so that no row is idle between two problems
-        let side_by_side = (BUSY_ROWS.div_ceil(slots).min((plan.max_batch / slots).max(1)) + 1).min(prepared.len());
-        let rows = (slots * side_by_side).min(plan.max_batch);
+        let side_by_side = ((BUSY_ROWS.div_ceil(slots) + ENDING).min(plan.max_batch / slots) + 1).min(prepared.len());
+        // the last to join finds the batch half of its own rows below busy
+        let most = BUSY_ROWS + slots - slots.min(BUSY_ROWS).div_ceil(2);
+        let rows = (slots * side_by_side).min(plan.max_batch).min(most);
         let per_problem = |p: &Prepared| {
             let all = p.max_tokens as u64 * settings.traces as u64;
             settings

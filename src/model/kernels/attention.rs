@@ -6,8 +6,14 @@
 use std::sync::Arc;
 
 use super::buf::Buf;
-use super::simd::{Simd, Tier, tiers};
-use crate::model::state::{BLOCK, CacheFormat, KvBlock, Shape, put};
+use super::gemm::to_bf16;
+use super::simd::Tier;
+use crate::model::state::{BLOCK, CacheFormat, KvBlock, Shape};
+
+mod pairs;
+mod visit;
+
+use visit::Visit;
 
 /// Rows that visit a block together.
 pub(crate) const GROUP: usize = 16;
@@ -27,6 +33,8 @@ pub(crate) struct Scratch {
     sum: Buf,
     acc: Buf,
     scores: Buf,
+    /// the rows' query heads in pairs of bf16, for the tier that multiplies them so
+    q: Buf,
 }
 
 impl Scratch {
@@ -37,6 +45,7 @@ impl Scratch {
             sum: Buf::zeroed(GROUP * heads),
             acc: Buf::zeroed(GROUP * heads * shape.head_stride()),
             scores: Buf::zeroed(heads * BLOCK),
+            q: Buf::zeroed(GROUP * heads * shape.head_dim.div_ceil(2)),
         }
     }
 }
@@ -45,13 +54,35 @@ impl Scratch {
 pub(crate) fn append(shape: &Shape, layer: usize, block: &mut Arc<KvBlock>, offset: usize, keys: &[f32], values: &[f32]) {
     let block = Arc::get_mut(block).expect("a block that is written is not shared");
     let (dim, stride) = (shape.head_dim, shape.head_stride());
-    for head in 0..shape.kv_heads {
+    let heads = keys.chunks_exact(dim).zip(values.chunks_exact(dim));
+    for (head, (keys, values)) in heads.enumerate() {
         let (k, v) = block.0[(layer * shape.kv_heads + head) * shape.kv_head_len()..][..shape.kv_head_len()].split_at_mut(shape.keys_len());
-        for d in 0..dim {
-            put(k, shape.kv, BLOCK, d, offset, keys[head * dim + d]);
-            put(v, shape.kv, stride, offset, d, values[head * dim + d]);
+        let column = k[offset..].iter_mut().step_by(BLOCK);
+        match shape.kv {
+            CacheFormat::F32 => {
+                column.zip(keys).for_each(|(word, key)| *word = *key);
+                v[offset * stride..][..dim].copy_from_slice(values);
+            }
+            CacheFormat::Bf16 => {
+                for (word, pair) in column.zip(keys.chunks(2)) {
+                    *word = f32::from_bits(bf16(pair[0]) | bf16(pair.get(1).copied().unwrap_or(0.0)) << 16);
+                }
+                // positions come in order: what an even one leaves of its word is not read before the next has come
+                let even = offset.is_multiple_of(2);
+                for (word, value) in v[offset / 2 * stride..].iter_mut().zip(values) {
+                    *word = f32::from_bits(if even {
+                        bf16(*value)
+                    } else {
+                        word.to_bits() & 0xffff | bf16(*value) << 16
+                    });
+                }
+            }
         }
     }
+}
+
+fn bf16(value: f32) -> u32 {
+    u32::from(half::bf16::from_f32(value).to_bits())
 }
 
 /// Attention of the query heads that share key/value head `head`, for `rows` (at most [`GROUP`]).
@@ -76,6 +107,21 @@ pub(crate) unsafe fn attend(
     scratch.max.fill(f32::NEG_INFINITY);
     scratch.sum.fill(0.0);
     scratch.acc.fill(0.0);
+    let in_pairs = tier == Tier::Avx512Bf16 && shape.kv == CacheFormat::Bf16;
+    let pairs = dim.div_ceil(2);
+    if in_pairs {
+        for (i, pairs) in scratch.q.chunks_exact_mut(pairs).take(rows.len() * heads).enumerate() {
+            let (r, h) = (i / heads, head * heads + i % heads);
+            // SAFETY: the caller's promise; `pairs` holds dim halves, and one more after an odd dim
+            unsafe {
+                to_bf16(
+                    tier,
+                    std::slice::from_raw_parts(q.add(r * q_stride + h * dim), dim),
+                    pairs.as_mut_ptr().cast(),
+                )
+            };
+        }
+    }
     let blocks = rows.iter().map(|r| r.len.div_ceil(BLOCK)).max().unwrap_or(0);
     for b in 0..blocks {
         for (r, row) in rows.iter().enumerate() {
@@ -86,12 +132,19 @@ pub(crate) unsafe fn attend(
             // SAFETY: the caller's promise: the row has more than b blocks
             let block: &KvBlock = unsafe { &*row.blocks.add(b) };
             let (k, v) = block.0[in_block..][..shape.kv_head_len()].split_at(shape.keys_len());
+            // SAFETY: as above, whichever row it is
+            let next = unsafe { next_visit(rows, r, b) }.map_or(k.as_ptr(), |block| block.0[in_block..].as_ptr());
             let visit = Visit {
+                next,
                 heads,
                 dim,
                 stride,
                 count,
-                q: q.wrapping_add(r * q_stride + head * heads * dim),
+                q: if in_pairs {
+                    scratch.q[r * heads * pairs..].as_ptr()
+                } else {
+                    q.wrapping_add(r * q_stride + head * heads * dim)
+                },
                 k: k.as_ptr(),
                 v: v.as_ptr(),
                 scores: scratch.scores.as_mut_ptr(),
@@ -102,8 +155,9 @@ pub(crate) unsafe fn attend(
             // SAFETY: the slices have the lengths that the kernel asks for
             unsafe {
                 match shape.kv {
-                    CacheFormat::F32 => visit_f32(tier, &visit),
-                    CacheFormat::Bf16 => visit_bf16(tier, &visit),
+                    CacheFormat::F32 => visit::visit_f32(tier, &visit),
+                    CacheFormat::Bf16 if in_pairs => pairs::visit(&visit),
+                    CacheFormat::Bf16 => visit::visit_bf16(tier, &visit),
                 }
             }
         }
@@ -121,183 +175,15 @@ pub(crate) unsafe fn attend(
     }
 }
 
-/// A row's visit to a block, for the query heads of one key/value head.
-struct Visit {
-    heads: usize,
-    dim: usize,
-    /// padded `dim`
-    stride: usize,
-    /// positions that the row sees
-    count: usize,
-    /// `[heads, dim]`
-    q: *const f32,
-    k: *const f32,
-    v: *const f32,
-    /// `[heads, BLOCK]`
-    scores: *mut f32,
-    /// `[heads]`
-    max: *mut f32,
-    sum: *mut f32,
-    /// `[heads, stride]`
-    acc: *mut f32,
-}
-
-#[inline(always)]
-unsafe fn visit_body<S: Simd, const PAIRS: bool>(visit: &Visit) {
-    let heads = visit.heads;
-    unsafe {
-        let mut h = 0;
-        // heads go together, so that what they share is loaded (and widened) once
-        while h < heads {
-            h += match heads - h {
-                4.. if S::LANES == 16 => visit_heads::<S, PAIRS, 4>(visit, h),
-                2.. => visit_heads::<S, PAIRS, 2>(visit, h),
-                _ => visit_heads::<S, PAIRS, 1>(visit, h),
-            };
-        }
-    }
-}
-#[inline(always)]
-unsafe fn visit_f32_body<S: Simd>(visit: &Visit) {
-    unsafe { visit_body::<S, false>(visit) }
-}
-#[inline(always)]
-unsafe fn visit_bf16_body<S: Simd>(visit: &Visit) {
-    unsafe { visit_body::<S, true>(visit) }
-}
-tiers!(fn visit_f32 = visit_f32_body(visit: &Visit));
-tiers!(fn visit_bf16 = visit_bf16_body(visit: &Visit));
-
-#[inline(always)]
-unsafe fn visit_heads<S: Simd, const PAIRS: bool, const H: usize>(visit: &Visit, first: usize) -> usize {
-    let &Visit { dim, stride, count, .. } = visit;
-    unsafe {
-        let (q, scores) = (visit.q.add(first * dim), visit.scores.add(first * BLOCK));
-        for column in (0..count).step_by(4 * S::LANES) {
-            dots::<S, PAIRS, H>(q, dim, visit.k.add(column), scores.add(column));
-        }
-        let mut keep = [S::splat(1.0); H];
-        for (h, keep) in keep.iter_mut().enumerate() {
-            *keep = S::splat(soften::<S>(
-                scores.add(h * BLOCK),
-                count,
-                &mut *visit.max.add(first + h),
-                &mut *visit.sum.add(first + h),
-            ));
-        }
-        let acc = visit.acc.add(first * stride);
-        for column in (0..stride).step_by(2 * S::LANES) {
-            weigh::<S, PAIRS, H>(scores, count, visit.v.add(column), stride, &keep, acc.add(column));
-        }
-    }
-    H
-}
-
-/// Turns the first `count` scores of a block into weights under the running maximum, the others into 0; returns what earlier sums are to be
-/// multiplied by.
-#[inline(always)]
-unsafe fn soften<S: Simd>(scores: *mut f32, count: usize, max: &mut f32, sum: &mut f32) -> f32 {
-    unsafe {
-        for i in count..BLOCK {
-            *scores.add(i) = f32::NEG_INFINITY;
-        }
-        let mut top = S::splat(f32::NEG_INFINITY);
-        for i in (0..BLOCK).step_by(S::LANES) {
-            top = S::max(top, S::load(scores.add(i)));
-        }
-        let top = S::hmax(top);
-        let new = if top > *max { top } else { *max };
-        let shift = S::splat(new);
-        let mut total = S::splat(0.0);
-        for i in (0..BLOCK).step_by(S::LANES) {
-            let e = S::exp(S::sub(S::load(scores.add(i)), shift));
-            S::store(scores.add(i), e);
-            total = S::add(total, e);
-        }
-        let keep = if *max == new { 1.0 } else { (*max - new).exp() };
-        *sum = *sum * keep + S::sum(total);
-        *max = new;
-        keep
-    }
-}
-
-/// Two rows of keys or values, one after the other or in pairs.
-#[inline(always)]
-unsafe fn two<S: Simd, const PAIRS: bool>(data: *const f32, row: usize, width: usize) -> (S::V, S::V) {
-    unsafe {
-        if PAIRS {
-            S::load_bf16_pairs(data.add(row / 2 * width).cast())
-        } else {
-            (S::load(data.add(row * width)), S::load(data.add((row + 1) * width)))
-        }
-    }
-}
-
-/// Dot products of H query heads with four vectors of positions.
-#[inline(always)]
-unsafe fn dots<S: Simd, const PAIRS: bool, const H: usize>(q: *const f32, dim: usize, k: *const f32, scores: *mut f32) {
-    unsafe {
-        let mut s = [[S::splat(0.0); 4]; H];
-        for d in (0..dim / 2 * 2).step_by(2) {
-            for n in 0..4 {
-                let (even, odd) = two::<S, PAIRS>(k.add(n * S::LANES), d, BLOCK);
-                for (h, s) in s.iter_mut().enumerate() {
-                    s[n] = S::fma(S::splat(*q.add(h * dim + d)), even, s[n]);
-                    s[n] = S::fma(S::splat(*q.add(h * dim + d + 1)), odd, s[n]);
-                }
-            }
-        }
-        if dim % 2 == 1 {
-            for n in 0..4 {
-                let at = k.add(n * S::LANES);
-                let last = if PAIRS {
-                    S::load_bf16_pairs(at.add(dim / 2 * BLOCK).cast()).0
-                } else {
-                    S::load(at.add((dim - 1) * BLOCK))
-                };
-                for (h, s) in s.iter_mut().enumerate() {
-                    s[n] = S::fma(S::splat(*q.add(h * dim + dim - 1)), last, s[n]);
-                }
-            }
-        }
-        for (h, s) in s.iter().enumerate() {
-            for (n, s) in s.iter().enumerate() {
-                S::store(scores.add(h * BLOCK + n * S::LANES), *s);
-            }
-        }
-    }
-}
-
-/// `acc = acc * keep + sum over positions of weight * v` for H heads and two vectors of columns; even and odd positions are summed apart. The
-/// position after an odd `count` exists and weighs 0.
-#[inline(always)]
-unsafe fn weigh<S: Simd, const PAIRS: bool, const H: usize>(
-    weights: *const f32,
-    count: usize,
-    v: *const f32,
-    stride: usize,
-    keep: &[S::V; H],
-    acc: *mut f32,
-) {
-    unsafe {
-        let mut a = [[[S::splat(0.0); 2]; 2]; H];
-        for i in (0..count).step_by(2) {
-            let (v0, v1) = (two::<S, PAIRS>(v, i, stride), two::<S, PAIRS>(v.add(S::LANES), i, stride));
-            for (h, a) in a.iter_mut().enumerate() {
-                let (even, odd) = (S::splat(*weights.add(h * BLOCK + i)), S::splat(*weights.add(h * BLOCK + i + 1)));
-                a[0][0] = S::fma(even, v0.0, a[0][0]);
-                a[0][1] = S::fma(even, v1.0, a[0][1]);
-                a[1][0] = S::fma(odd, v0.1, a[1][0]);
-                a[1][1] = S::fma(odd, v1.1, a[1][1]);
-            }
-        }
-        for (h, [even, odd]) in a.iter().enumerate() {
-            for n in 0..2 {
-                let at = acc.add(h * stride + n * S::LANES);
-                S::store(at, S::fma(S::load(at), keep[h], S::add(even[n], odd[n])));
-            }
-        }
-    }
+/// The block that is visited after row r's visit to block b.
+///
+/// # Safety
+/// The rows' blocks cover their lengths.
+unsafe fn next_visit(rows: &[RowView], r: usize, b: usize) -> Option<&KvBlock> {
+    let has = |r: usize, b: usize| rows.get(r).filter(|row| row.len > b * BLOCK).map(|row| (row, b));
+    let (row, b) = has(r + 1, b).or_else(|| has(0, b + 1))?;
+    // SAFETY: the row has more than b blocks
+    Some(unsafe { &*row.blocks.add(b) })
 }
 
 #[cfg(test)]
@@ -342,7 +228,11 @@ mod tests {
         let q_width = shape.kv_heads * heads * shape.head_dim;
         let q: Vec<f32> = (0..q_width).map(|i| value(3, i)).collect();
         for tier in Tier::available() {
-            for seen in [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, len] {
+            // on this tier queries and weights are rounded to eight bits
+            let in_pairs = tier == Tier::Avx512Bf16 && kv == CacheFormat::Bf16;
+            let rounding = if in_pairs { 1.0 / 512.0 } else { 0.0 };
+            let query = |i: usize| f64::from(if in_pairs { half::bf16::from_f32(q[i]).to_f32() } else { q[i] });
+            for seen in [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, BLOCK + 17, BLOCK + 40, len] {
                 let mut out = vec![0.0f32; q_width];
                 let mut scratch = Scratch::new(&shape, q_width);
                 for head in 0..shape.kv_heads {
@@ -358,19 +248,20 @@ mod tests {
                     let scores: Vec<f64> = (0..seen)
                         .map(|t| {
                             (0..shape.head_dim)
-                                .map(|d| f64::from(q[h * shape.head_dim + d]) * f64::from(keys[t][from + d]))
+                                .map(|d| query(h * shape.head_dim + d) * f64::from(keys[t][from + d]))
                                 .sum()
                         })
                         .collect();
                     let max = scores.iter().copied().fold(f64::MIN, f64::max);
                     let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
                     for d in 0..shape.head_dim {
-                        let slow: f64 = scores
+                        let parts = scores
                             .iter()
                             .zip(&values)
-                            .map(|(s, v)| (s - max).exp() / sum * f64::from(v[from + d]))
-                            .sum();
-                        assert!((f64::from(out[h * shape.head_dim + d]) - slow).abs() < 2e-5, "{tier} {kv:?} {seen}");
+                            .map(|(s, v)| (s - max).exp() / sum * f64::from(v[from + d]));
+                        let (slow, size) = parts.fold((0.0, 0.0), |(sum, size), part| (sum + part, size + part.abs()));
+                        let off = (f64::from(out[h * shape.head_dim + d]) - slow).abs();
+                        assert!(off < 2e-5 + rounding * (size + slow.abs()), "{tier} {kv:?} {seen}: {off}");
                     }
                 }
             }

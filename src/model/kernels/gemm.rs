@@ -16,6 +16,7 @@ use super::pool::Pool;
 use super::simd::{Simd, Tier, tiers};
 use crate::model::linear::Linear;
 use crate::model::packing::{Storage, WIDTH};
+pub(crate) use rounded::to_bf16;
 use rounded::{Kind, Rounded};
 
 /// Most rows of one task; results wait in a tile of `ROWS x WIDTH`.

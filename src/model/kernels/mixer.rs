@@ -3,6 +3,8 @@
 //! One position is one row of arithmetic, in prefill as in decode: a feed is a run of consecutive positions of one sequence, and its rows are
 //! computed exactly as if they came one at a time.
 
+use std::mem::MaybeUninit;
+
 use super::attention::{self, RowView};
 use super::buf::{Buf, Rows, Shared, padded};
 use super::norm::{self, Gate};
@@ -17,11 +19,12 @@ pub(crate) struct Params {
     pub(crate) conv_weight: Buf,
     /// `[padded channels]`
     pub(crate) conv_bias: Buf,
-    /// A, negative `[heads]`
-    pub(crate) a: Vec<f32>,
+    /// A, negative `[padded heads]`
+    pub(crate) a: Buf,
     /// D `[heads]`
     pub(crate) d: Vec<f32>,
-    pub(crate) dt_bias: Vec<f32>,
+    /// `[padded heads]`
+    pub(crate) dt_bias: Buf,
     pub(crate) dt_limit: (f32, f32),
     pub(crate) groups: usize,
     pub(crate) gate: Gate,
@@ -46,14 +49,29 @@ pub(crate) struct Activations<'a> {
 }
 
 /// Scratch of the mixers that lives from step to step.
-#[derive(Default)]
 pub(crate) struct Scratch {
+    /// step sizes, then decays, of a row's heads: `[rows, 2 * padded heads]`
+    rates: Rows,
     views: Vec<RowView>,
     attention: Vec<attention::Scratch>,
 }
 
 // SAFETY: the pointers in `views` are only used inside `mix`, which fills them first
 unsafe impl Send for Scratch {}
+
+impl Scratch {
+    pub(crate) fn new(heads: usize) -> Self {
+        Self {
+            rates: Rows::zeroed(1, Self::width(heads)),
+            views: Vec::new(),
+            attention: Vec::new(),
+        }
+    }
+    /// Elements of a row.
+    pub(crate) fn width(heads: usize) -> usize {
+        2 * padded(heads)
+    }
+}
 
 /// Runs both mixers of layer `layer` over all feeds.
 pub(crate) fn mix(
@@ -81,7 +99,12 @@ pub(crate) fn mix(
         .attention
         .resize_with(pool.threads(), || attention::Scratch::new(shape, q.width()));
 
-    // convolution, rotation and the new keys and values: a feed at a time, because positions follow each other
+    let heads = shape.ssm_heads;
+    let dt_start = u.width() - heads;
+    scratch.rates.resize(rows);
+    let (rates, rates_stride) = (Shared(scratch.rates.as_mut_ptr()), scratch.rates.stride());
+
+    // convolution, step sizes, rotation and the new keys and values: a feed at a time, because positions follow each other
     let (qp, kp, cp) = (Shared(q.as_mut_ptr()), Shared(k.as_mut_ptr()), Shared(xbc.as_mut_ptr()));
     let (q_stride, k_stride, c_stride) = (q.stride(), k.stride(), xbc.stride());
     let (q_heads, head_dim) = (q.width() / shape.head_dim, shape.head_dim);
@@ -104,6 +127,9 @@ pub(crate) fn mix(
                     position,
                     cp.at(row * c_stride),
                 );
+                let steps = rates.at(row * rates_stride);
+                steps.copy_from_nonoverlapping(u.row(row)[dt_start..].as_ptr(), heads);
+                step_sizes(tier, params, steps, steps.add(padded(heads)));
                 let angles = rope.row(row).as_ptr();
                 rotate(
                     std::slice::from_raw_parts_mut(qp.at(row * q_stride), q_heads * head_dim),
@@ -134,7 +160,6 @@ pub(crate) fn mix(
             });
         }
     }
-    let heads = shape.ssm_heads;
     let parts = if feeds.len() >= 2 * pool.threads() {
         1
     } else {
@@ -147,7 +172,6 @@ pub(crate) fn mix(
     let (yp, y_stride, ap) = (Shared(y.as_mut_ptr()), y.stride(), Shared(attended.as_mut_ptr()));
     let attention_scratch = Shared(scratch.attention.as_mut_ptr());
     let views = &scratch.views;
-    let dt_start = u.width() - heads;
     pool.run(ssm_tasks + row_groups * shape.kv_heads, |task, thread| {
         if task < ssm_tasks {
             // SAFETY: tasks of one feed touch disjoint heads of its state and of its rows of y; nothing else of the feed changes here
@@ -158,9 +182,10 @@ pub(crate) fn mix(
                 for head in (task % parts) * per_part..heads.min((task % parts + 1) * per_part) {
                     let state = state.add(head * shape.ssm_head_len());
                     for row in feed.row..feed.row + feed.tokens.len() {
-                        let dt = u.row(row)[dt_start + head];
+                        let steps = rates.at(row * rates_stride).add(head);
+                        let rates = (*steps, *steps.add(padded(heads)));
                         let xbc = &*std::ptr::slice_from_raw_parts(cp.at(row * c_stride), shape.channels);
-                        update(tier, shape, params, state, xbc, dt, head, yp.at(row * y_stride));
+                        update(tier, shape, params, state, xbc, rates, head, yp.at(row * y_stride));
                     }
                 }
             }
@@ -204,30 +229,35 @@ unsafe fn conv_row_body<S: Simd>(
 ) {
     let stride = padded(channels);
     let whole = channels / S::LANES * S::LANES;
+    // slot of the oldest position, which makes room for this one
+    let oldest = if slots > 0 { position % slots } else { 0 } * stride;
+    let past = |tap: usize| {
+        let at = oldest + tap * stride;
+        window.wrapping_add(if at < slots * stride { at } else { at - slots * stride })
+    };
     unsafe {
         for c in (0..whole).step_by(S::LANES) {
             let mut acc = S::load(bias.add(c));
             for tap in 0..slots {
-                let past = S::load(window.add((position + tap) % slots * stride + c));
-                acc = S::fma(S::load(weight.add(tap * stride + c)), past, acc);
+                acc = S::fma(S::load(weight.add(tap * stride + c)), S::load(past(tap).add(c)), acc);
             }
             let now = S::load(input.add(c));
             acc = S::fma(S::load(weight.add(slots * stride + c)), now, acc);
             S::store(out.add(c), S::silu(acc));
             if slots > 0 {
-                S::store(window.add(position % slots * stride + c), now);
+                S::store(window.add(oldest + c), now);
             }
         }
         for c in whole..channels {
             let mut acc = *bias.add(c);
             for tap in 0..slots {
-                acc += *weight.add(tap * stride + c) * *window.add((position + tap) % slots * stride + c);
+                acc += *weight.add(tap * stride + c) * *past(tap).add(c);
             }
             let now = *input.add(c);
             acc += *weight.add(slots * stride + c) * now;
             *out.add(c) = acc / (1.0 + (-acc).exp());
             if slots > 0 {
-                *window.add(position % slots * stride + c) = now;
+                *window.add(oldest + c) = now;
             }
         }
     }
@@ -252,49 +282,63 @@ unsafe fn rotate(heads: &mut [f32], angles: *const f32, head_dim: usize) {
     }
 }
 
-/// ln(1 + e^x) without overflow.
-pub(crate) fn softplus(x: f32) -> f32 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
+/// Step sizes `clamp(softplus(dt + bias))` in place of the raw `steps`, and what the state keeps over each: `e^(step A)`. NaN stays NaN.
+#[inline(always)]
+unsafe fn step_sizes_body<S: Simd>(params: &Params, steps: *mut f32, decays: *mut f32) {
+    unsafe {
+        let (low, high) = (S::splat(params.dt_limit.0), S::splat(params.dt_limit.1));
+        for h in (0..params.a.len()).step_by(S::LANES) {
+            let raw = S::add(S::load(steps.add(h)), S::load(params.dt_bias.as_ptr().add(h)));
+            let step = S::min(high, S::max(low, S::softplus(raw)));
+            S::store(steps.add(h), step);
+            S::store(decays.add(h), S::exp(S::mul(step, S::load(params.a.as_ptr().add(h)))));
+        }
+    }
 }
+tiers!(fn step_sizes = step_sizes_body(params: &Params, steps: *mut f32, decays: *mut f32));
 
 /// One position of the selective state update of one head: `H = e^(dt A) H + dt x B`, `y = H C + D x`, in place, one pass. What is written to y
 /// comes from the state before it is rounded.
 #[allow(clippy::too_many_arguments)]
-unsafe fn update(tier: Tier, shape: &Shape, params: &Params, state: *mut f32, xbc: &[f32], dt: f32, head: usize, y: *mut f32) {
+unsafe fn update(
+    tier: Tier,
+    shape: &Shape,
+    params: &Params,
+    state: *mut f32,
+    xbc: &[f32],
+    (step, decay): (f32, f32),
+    head: usize,
+    y: *mut f32,
+) {
     let (p, n) = (shape.ssm_head_dim, shape.d_state);
     let d_ssm = shape.ssm_heads * p;
-    let mut dtx = [0f32; MAX_SSM_HEAD_DIM];
-    let mut out = [0f32; MAX_SSM_HEAD_DIM];
-    // NaN must not be clamped away
-    let mut step = softplus(dt + params.dt_bias[head]);
-    if step < params.dt_limit.0 {
-        step = params.dt_limit.0;
-    }
-    if step > params.dt_limit.1 {
-        step = params.dt_limit.1;
-    }
+    let mut dtx = [const { MaybeUninit::<f32>::uninit() }; MAX_SSM_HEAD_DIM];
+    let mut out = [const { MaybeUninit::<f32>::uninit() }; MAX_SSM_HEAD_DIM];
     let x = &xbc[head * p..][..p];
     for (dtx, x) in dtx.iter_mut().zip(x) {
-        *dtx = step * x;
+        dtx.write(step * x);
+    }
+    for padding in &mut dtx[p..shape.ssm_width()] {
+        padding.write(0.0);
     }
     let group = head / (shape.ssm_heads / params.groups);
     let moves = Update {
         width: shape.ssm_width(),
         n,
-        decay: (step * params.a[head]).exp(),
-        dtx: dtx.as_ptr(),
+        decay,
+        dtx: dtx.as_ptr().cast(),
         b: xbc[d_ssm + group * n..][..n].as_ptr(),
         c: xbc[d_ssm + (params.groups + group) * n..][..n].as_ptr(),
     };
     // SAFETY: the caller gives this task the head alone; widths are padded and at most MAX_SSM_HEAD_DIM
     unsafe {
         match shape.state {
-            CacheFormat::F32 => update_f32(tier, &moves, state, out.as_mut_ptr()),
-            CacheFormat::Bf16 => update_bf16(tier, &moves, state, out.as_mut_ptr()),
+            CacheFormat::F32 => update_f32(tier, &moves, state, out.as_mut_ptr().cast()),
+            CacheFormat::Bf16 => update_bf16(tier, &moves, state, out.as_mut_ptr().cast()),
         }
         let y = std::slice::from_raw_parts_mut(y.add(head * p), p);
         for ((y, out), x) in y.iter_mut().zip(&out).zip(x) {
-            *y = out + params.d[head] * x;
+            *y = out.assume_init() + params.d[head] * x;
         }
     }
 }
@@ -447,10 +491,46 @@ mod tests {
     }
 
     #[test]
-    fn softplus_does_not_overflow() {
-        assert_eq!(softplus(1000.0), 1000.0);
-        assert_eq!(softplus(-200.0), 0.0);
-        assert!((softplus(0.0) - std::f32::consts::LN_2).abs() < 1e-7);
-        assert!(softplus(f32::NAN).is_nan() || softplus(f32::NAN) == 0.0);
+    fn step_sizes_are_clamped_softplus() {
+        let raw: Vec<f32> = (-1200..=1200).map(|i| i as f32 * 0.05).chain([f32::NAN, 1e4, -1e4]).collect();
+        let len = padded(raw.len());
+        let buf = |value: &dyn Fn(usize) -> f32| {
+            let mut buf = Buf::zeroed(len);
+            buf.iter_mut().enumerate().for_each(|(i, v)| *v = value(i));
+            buf
+        };
+        for dt_limit in [(0.0, f32::INFINITY), (0.01, 2.0)] {
+            let params = Params {
+                conv_weight: Buf::zeroed(0),
+                conv_bias: Buf::zeroed(0),
+                a: buf(&|i| -0.5 - (i % 7) as f32),
+                d: Vec::new(),
+                dt_bias: buf(&|i| (i % 3) as f32),
+                dt_limit,
+                groups: 1,
+                gate: Gate::Alone,
+            };
+            for tier in Tier::available() {
+                let mut steps = buf(&|i| raw.get(i).copied().unwrap_or(0.0));
+                let mut decays = Buf::zeroed(len);
+                // SAFETY: all are as long as `a`
+                unsafe { step_sizes(tier, &params, steps.as_mut_ptr(), decays.as_mut_ptr()) };
+                for (i, raw) in raw.iter().enumerate() {
+                    let x = f64::from(*raw + params.dt_bias[i]);
+                    let want = (x.max(0.0) + (-x.abs()).exp().ln_1p()).clamp(f64::from(dt_limit.0), f64::from(dt_limit.1));
+                    let kept = (want * f64::from(params.a[i])).exp();
+                    if raw.is_nan() {
+                        assert!(steps[i].is_nan() && decays[i].is_nan(), "{tier}");
+                        continue;
+                    }
+                    assert!(
+                        (f64::from(steps[i]) - want).abs() <= 4e-7 * want + 1e-37,
+                        "{tier} {x}: {} {want}",
+                        steps[i]
+                    );
+                    assert!((f64::from(decays[i]) - kept).abs() <= 1e-6, "{tier} {x}: {} {kept}", decays[i]);
+                }
+            }
+        }
     }
 }

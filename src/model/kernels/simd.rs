@@ -133,6 +133,23 @@ pub(crate) trait Simd: Copy {
     /// 0 where `x < limit`, else `v`
     unsafe fn zero_below(x: Self::V, limit: Self::V, v: Self::V) -> Self::V;
 
+    /// ln(1 + e^x) without overflow; 0 where e^x is below the smallest normal number.
+    #[inline(always)]
+    unsafe fn softplus(x: Self::V) -> Self::V {
+        unsafe {
+            let zero = Self::splat(0.0);
+            let e = Self::exp(Self::sub(zero, Self::max(Self::sub(zero, x), x)));
+            // ln(1 + e) = 2 artanh(z), and z is at most a third
+            let z = Self::div(e, Self::add(Self::splat(2.0), e));
+            let w = Self::mul(z, z);
+            let mut p = Self::splat(1.0 / 15.0);
+            for c in [1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0, 1.0] {
+                p = Self::fma(p, w, Self::splat(c));
+            }
+            Self::fma(Self::add(z, z), p, Self::max(zero, x))
+        }
+    }
+
     /// x / (1 + e^-x)
     #[inline(always)]
     unsafe fn silu(x: Self::V) -> Self::V {

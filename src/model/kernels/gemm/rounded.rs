@@ -139,7 +139,9 @@ unsafe fn to_bf16_body<S: Simd>(x: &[f32], out: *mut u16) {
         unsafe { *out.add(x.len()) = 0 };
     }
 }
-tiers!(fn to_bf16 = to_bf16_body(x: &[f32], out: *mut u16));
+tiers!(
+    /// Rounds to nearest even; a zero follows an odd number of values.
+    pub(crate) fn to_bf16 = to_bf16_body(x: &[f32], out: *mut u16));
 
 #[inline(always)]
 unsafe fn to_int8_body<S: Simd>(x: &[f32], out: *mut f32) {
