@@ -200,8 +200,7 @@ impl Scheduler {
 
     /// Reads the prompts of those that fit, a part at a time, and lets them begin.
     fn admit(&mut self) {
-        let rows: usize = self.running.iter().map(|r| r.lanes.len()).sum();
-        let mut left = READ.max(2 * rows);
+        let mut left = READ.max(2 * self.rows());
         while let Some(Waiting { ticket: next, .. }) = self.waiting.front().filter(|_| left > 0) {
             // what was set aside comes back first, or it might wait for ever
             if self.running.iter().any(|r| r.aside) {

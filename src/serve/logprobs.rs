@@ -23,6 +23,11 @@ pub(super) struct Piece {
 }
 
 impl Piece {
+    /// What it adds to the text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether it adds to the text in one of these places.
     pub(super) fn overlaps(&self, mut places: impl Iterator<Item = Range<usize>>) -> bool {
         !self.text.is_empty() && places.any(|place| self.from < place.end && self.from + self.text.len() > place.start)
@@ -59,13 +64,6 @@ impl Cutter {
         self.index += 1;
         self.at += piece.text.len();
         piece
-    }
-}
-
-impl Piece {
-    /// What it adds to the text.
-    pub(super) fn text(&self) -> &str {
-        &self.text
     }
 }
 

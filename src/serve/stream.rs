@@ -70,7 +70,7 @@ struct Teller {
 
 /// What a choice was told of.
 enum News {
-    Event(Event),
+    Event(Box<Event>),
     /// There is more of its text.
     Written,
 }
@@ -79,7 +79,7 @@ fn events(receiver: broadcast::Receiver<Event>) -> BoxStream<'static, News> {
     let next = |mut receiver: broadcast::Receiver<Event>| async move {
         loop {
             match receiver.recv().await {
-                Ok(event) => return Some((News::Event(event), receiver)),
+                Ok(event) => return Some((News::Event(Box::new(event)), receiver)),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,
             }
@@ -181,7 +181,7 @@ impl Teller {
     /// Passes on what there is to say; whether there was anything.
     async fn news(&self, index: usize, news: News, told: &mut Told) -> Result<bool, Gone> {
         match (news, &mut told.writing) {
-            (News::Event(event), _) => self.progress(index, event, &mut told.said).await,
+            (News::Event(event), _) => self.progress(index, *event, &mut told.said).await,
             (News::Written, Some(writing)) => {
                 let delta = writing.more(&self.house);
                 self.delta(index, delta).await

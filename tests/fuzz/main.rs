@@ -14,6 +14,7 @@ mod server;
 mod scripted;
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -58,9 +59,6 @@ fn main() {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     let seed = number("FUZZ_SEED").map_or(if minutes.is_some() { now.as_secs() } else { 1 }, |s| s as u64);
-    std::panic::set_hook(Box::new(|info| {
-        PANICS.lock().unwrap_or_else(PoisonError::into_inner).push(info.to_string());
-    }));
     let started = Instant::now();
     watch(started);
     let only = std::env::var("FUZZ_ONLY").ok();
@@ -72,6 +70,10 @@ fn main() {
         Box::new(models::Models::new(folder.path())),
     ];
     targets.retain(|t| only.as_ref().is_none_or(|name| t.name() == name));
+    // everything is ready: from here on no thread may panic
+    std::panic::set_hook(Box::new(|info| {
+        PANICS.lock().unwrap_or_else(PoisonError::into_inner).push(info.to_string());
+    }));
     let mut counts = vec![0u64; targets.len()];
     let mut most = 0;
     for case in 0.. {
@@ -81,7 +83,9 @@ fn main() {
         }
         for (i, target) in targets.iter_mut().enumerate() {
             BEGAN.store(started.elapsed().as_secs(), Ordering::Relaxed);
-            let outcome = target.case(&mut Rng::new(seed, i as u64, case));
+            let mut rng = Rng::new(seed, i as u64, case);
+            // a panic is told by the hook
+            let outcome = catch_unwind(AssertUnwindSafe(|| target.case(&mut rng))).unwrap_or(Ok(()));
             BEGAN.store(u64::MAX, Ordering::Relaxed);
             counts[i] += 1;
             let panics = std::mem::take(&mut *PANICS.lock().unwrap_or_else(PoisonError::into_inner));

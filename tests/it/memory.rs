@@ -248,6 +248,7 @@ fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
         budget: both as u64,
         bytes_per_trace: each as u64,
         expected_tokens: 80,
+        busy: None,
     };
     let mut engine = Engine::new(&model, 1, Tier::detect(), plan);
     engine.submit(&running);

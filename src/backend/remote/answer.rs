@@ -130,7 +130,9 @@ impl Answer {
         }
         let mut piece = Piece::default();
         if let Some(usage) = chunk.usage {
-            (piece.reported, piece.prompt_tokens) = (usage.completion_tokens, usage.prompt_tokens);
+            // a count that no answer can have is none
+            let count = |n: Option<u64>| n.filter(|n| *n <= u64::from(u32::MAX));
+            (piece.reported, piece.prompt_tokens) = (count(usage.completion_tokens), count(usage.prompt_tokens));
         }
         let Some(choice) = chunk.choices.into_iter().next() else {
             return Ok(piece);
@@ -330,6 +332,8 @@ mod tests {
             (ids, got.end, got.reported, got.prompt_tokens),
             (vec![5, 6], Some(Finish::Stop), Some(9), Some(4))
         );
+        let boast = json!({"choices": [], "usage": {"completion_tokens": u64::MAX, "prompt_tokens": 4}});
+        assert_eq!((read(&boast, None).reported, read(&boast, None).prompt_tokens), (None, Some(4)));
         assert!((got.tokens[0].confidence - 1.125).abs() < 1e-6);
         assert!(got.tokens[1].confidence.is_nan() && got.tokens[1].logprob.is_nan());
         // without log-probabilities: ids, else one token for a piece of text, none for none
