@@ -30,8 +30,7 @@ STRATEGIES = {
     "majority": [],
     "deepconf-low": ["--warmup", 8],
     "deepconf-high": ["--warmup", 8],
-    # what is in flight when it ends was for nothing
-    "adaptive-consistency": ["--slots", 4],
+    "adaptive-consistency": [],
 }
 # the converter knows tokenizers by what they make of a text; the bundled one splits as Llama 3 does, and has words without merges
 CONVERT = """

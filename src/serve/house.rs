@@ -55,6 +55,11 @@ impl House {
                     .to_owned(),
             ));
         }
+        if runner.prompter().is_none() && options.limits.prompt != usize::MAX {
+            return Err(Error::Setting(
+                "--max-prompt counts tokens, which takes a tokenizer: name the model's folder with --model, or leave it out".to_owned(),
+            ));
+        }
         let settings = runner.settings().clone();
         Ok(Self::of(Source::There(Box::new(runner)), settings, options))
     }

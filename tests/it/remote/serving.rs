@@ -445,6 +445,7 @@ async fn the_command_serves_what_engines_elsewhere_say() {
     for (args, words) in [
         (["--backend-api", "completions"], "needs --model FOLDER"),
         (["--dtype", "f32"], "cannot be used with"),
+        (["--max-prompt", "100"], "--max-prompt counts tokens"),
         (["--thinking-budget", "9"], "--thinking-budget forces tokens"),
     ] {
         let run = Command::new(env!("CARGO_BIN_EXE_tts"))
