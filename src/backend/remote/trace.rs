@@ -26,7 +26,6 @@ pub(super) struct Stream {
 }
 
 struct Open {
-    place: Place,
     response: Response,
     events: Events,
     answer: Answer,
@@ -35,6 +34,8 @@ struct Open {
     any: bool,
     /// the engine said how it ended; its last words are awaited
     last: Option<Piece>,
+    /// let go of after the response
+    place: Place,
 }
 
 /// What came of a stream.
