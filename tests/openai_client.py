@@ -57,6 +57,46 @@ def stream(client):
     left.close()
 
 
+def read(chunks):
+    """A choice's thinking, content and log-probabilities put together, and in how many chunks they came."""
+    reasoning, content, logprobs, finish, parts = "", "", [], None, 0
+    for chunk in chunks:
+        for choice in chunk.choices:
+            reasoning += getattr(choice.delta, "reasoning_content", None) or ""
+            content += choice.delta.content or ""
+            logprobs += choice.logprobs.content if choice.logprobs else []
+            finish = choice.finish_reason or finish
+            parts += 1
+    return reasoning, content, logprobs, finish, parts
+
+
+def lone(client):
+    for seed in range(4):
+        ask = dict(model="bundled", messages=QUESTION, seed=seed, logprobs=True, top_logprobs=2, extra_body={"traces": 1})
+        message = client.chat.completions.create(**ask).choices[0]
+        reasoning, content, logprobs, finish, parts = read(client.chat.completions.create(stream=True, **ask))
+        expect("a lone trace's thinking", reasoning == (getattr(message.message, "reasoning_content", None) or ""))
+        expect("a lone trace's content", content == message.message.content)
+        expect("a lone trace's log-probabilities", logprobs == message.logprobs.content)
+        expect("a lone trace's end", finish == message.finish_reason)
+        expect("a lone trace's parts", parts > 3)
+        ask = dict(model="bundled", prompt="2 + 2 = ", max_tokens=40, seed=seed, stop=["7"], extra_body={"traces": 1})
+        text = "".join(c.choices[0].text for c in client.completions.create(stream=True, **ask))
+        expect("a lone completion", text == client.completions.create(**ask).choices[0].text and "7" not in text)
+
+
+def names(client):
+    ask = dict(model="bundled", messages=QUESTION, seed=1, extra_headers={"Idempotency-Key": "asked-twice"})
+    first, second = client.chat.completions.create(**ask), client.chat.completions.create(**ask)
+    expect("one name, one reply", first == second)
+    try:
+        client.chat.completions.create(**ask | {"seed": 2})
+    except openai.UnprocessableEntityError:
+        pass
+    else:
+        raise SystemExit("a name was given to two requests")
+
+
 def rest(client):
     expect("the models", client.models.list().data[0].id == "bundled")
     expect("a model", client.models.retrieve("bundled@majority").id == "bundled@majority")
@@ -89,6 +129,8 @@ def main():
     with openai.OpenAI(base_url=url, api_key="any", max_retries=0, timeout=120) as client:
         whole(client)
         stream(client)
+        lone(client)
+        names(client)
         rest(client)
     asyncio.run(together(url))
     print(f"openai {openai.__version__}: chat, streams, completions, models, errors and 16 requests at once")

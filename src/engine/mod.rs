@@ -7,3 +7,4 @@ pub mod sampler;
 pub mod scheduler;
 pub mod session;
 pub mod snapshots;
+pub mod written;

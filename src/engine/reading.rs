@@ -79,7 +79,7 @@ impl Reading {
 }
 
 /// The `k` likeliest ids with their log-probabilities, fewer where fewer have one; nothing where the logits are not numbers.
-fn likeliest(row: &[f32], k: usize) -> Option<Vec<(u32, f32)>> {
+pub(super) fn likeliest(row: &[f32], k: usize) -> Option<Vec<(u32, f32)>> {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = row.iter().map(|z| (f64::from(*z) - f64::from(max)).exp()).sum();
     let logsumexp = f64::from(max) + total.ln();

@@ -1,11 +1,13 @@
 //! Runs problems on a session: admits them, steps their rows together, and sees to it that memory is there before it is needed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 use tts_strategies::TraceId;
 
 use super::memory::Plan;
@@ -13,8 +15,14 @@ use super::reading::{Reading, ToRead};
 use super::sampler::{Sampling, Stream};
 use super::session::{Lane, Manner, Prefix, Session, Turn, emptied};
 use super::snapshots::Snapshots;
+use super::written::Pages;
 use crate::backend::{Desk, Event, Outcome, Ran, RunError};
+use crate::model::Sequence;
 use crate::solve::{Bounds, Cut, Problem, Setup, Token, TraceRecord};
+
+/// Tokens of prompts that are read between two steps, or twice as many as there are rows: a long prompt holds nobody up, and many short ones come in as
+/// fast as short traces end.
+const READ: usize = 256;
 
 /// What a caller may do to a running problem.
 #[derive(Default, Debug)]
@@ -22,9 +30,11 @@ pub struct Control {
     /// Nobody waits for the result any more: drop the problem.
     pub cancelled: AtomicBool,
     /// Decide now with the votes there are.
-    pub interrupted: AtomicBool,
+    pub interrupted: CancellationToken,
     /// Tell watchers the confidences of every trace as well ([`Event::Details`]).
     pub details: AtomicBool,
+    /// Where the first trace is read along, if anybody may want to.
+    pub pages: Option<Pages>,
 }
 
 /// Where ended traces go as they end. An error ends the problem.
@@ -58,6 +68,13 @@ pub struct Ticket {
     pub reply: Reply,
 }
 
+/// A problem that has not begun.
+struct Waiting {
+    ticket: Ticket,
+    /// how far its prompt is read
+    begun: Option<Sequence>,
+}
+
 struct Running {
     ticket: Hand,
     problem: Problem,
@@ -87,7 +104,7 @@ struct Hand {
 pub struct Scheduler {
     session: Session,
     plan: Plan,
-    waiting: VecDeque<Ticket>,
+    waiting: VecDeque<Waiting>,
     running: Vec<Running>,
     /// texts to read, one at a time and one chunk a turn
     to_read: VecDeque<ToRead>,
@@ -113,7 +130,7 @@ impl Scheduler {
     }
     /// Queues a problem.
     pub fn submit(&mut self, ticket: Ticket) {
-        self.waiting.push_back(ticket);
+        self.waiting.push_back(Waiting { ticket, begun: None });
     }
     /// Queues a text whose tokens' likeliest alternatives are asked for.
     pub fn read(&mut self, text: ToRead) {
@@ -155,18 +172,18 @@ impl Scheduler {
 
     /// Cancellations, interrupts and deadlines.
     fn obey(&mut self) {
-        self.waiting.retain_mut(|t| !t.control.cancelled.load(Ordering::Relaxed));
+        self.waiting.retain(|w| !w.ticket.control.cancelled.load(Ordering::Relaxed));
         self.running.retain(|r| !r.ticket.control.cancelled.load(Ordering::Relaxed));
         let now = Instant::now();
         for r in &mut self.running {
-            if r.ticket.control.interrupted.load(Ordering::Relaxed) {
+            if r.ticket.control.interrupted.is_cancelled() {
                 r.problem.cut(Cut::Interrupted);
             } else if r.ticket.deadline.is_some_and(|d| now >= d) {
                 r.problem.cut(Cut::TimeLimit);
             }
         }
         let stopped = |t: &Ticket| {
-            if t.control.interrupted.load(Ordering::Relaxed) {
+            if t.control.interrupted.is_cancelled() {
                 Some(Cut::Interrupted)
             } else {
                 t.deadline.is_some_and(|d| now >= d).then_some(Cut::TimeLimit)
@@ -174,9 +191,9 @@ impl Scheduler {
         };
         let mut i = 0;
         while i < self.waiting.len() {
-            match stopped(&self.waiting[i]) {
+            match stopped(&self.waiting[i].ticket) {
                 Some(cut) => {
-                    let ticket = self.waiting.remove(i).expect("in range");
+                    let Waiting { ticket, .. } = self.waiting.remove(i).expect("in range");
                     (ticket.reply)(Err(RunError::NotStarted(cut)));
                 }
                 None => i += 1,
@@ -184,8 +201,10 @@ impl Scheduler {
         }
     }
 
+    /// Reads the prompts of those that fit, a part at a time, and lets them begin.
     fn admit(&mut self) {
-        while let Some(next) = self.waiting.front() {
+        let mut left = READ.max(2 * self.rows());
+        while let Some(Waiting { ticket: next, .. }) = self.waiting.front().filter(|_| left > 0) {
             // what was set aside comes back first, or it might wait for ever
             if self.running.iter().any(|r| r.aside) {
                 return;
@@ -202,12 +221,23 @@ impl Scheduler {
                 return;
             }
             let slots = slots.min(fits.max(1));
-            let ticket = self.waiting.pop_front().expect("there is a front");
-            self.start(ticket, wanted, slots);
+            let Waiting { ticket, begun } = self.waiting.pop_front().expect("there is a front");
+            let begun = begun.unwrap_or_else(|| self.session.model().sequence());
+            let to_read = ticket.prompt.len() - begun.len();
+            match self.session.prefill_on(begun, &ticket.prompt, left) {
+                ControlFlow::Continue(begun) => {
+                    let begun = Some(begun);
+                    self.waiting.push_front(Waiting { ticket, begun });
+                    return;
+                }
+                ControlFlow::Break(Ok(prefix)) => self.start(ticket, prefix, wanted, slots),
+                ControlFlow::Break(Err(_)) => (ticket.reply)(Err(RunError::BrokenPrompt(ticket.setup.id))),
+            }
+            left = left.saturating_sub(to_read);
         }
     }
 
-    fn start(&mut self, ticket: Ticket, wanted: usize, slots: usize) {
+    fn start(&mut self, ticket: Ticket, prefix: Arc<Prefix>, wanted: usize, slots: usize) {
         let Ticket {
             mut setup,
             prompt,
@@ -221,13 +251,6 @@ impl Scheduler {
             checkpoint,
             reply,
         } = ticket;
-        let prefix = match self.session.prefill(&prompt) {
-            Ok(prefix) => prefix,
-            Err(_) => {
-                reply(Err(RunError::BrokenPrompt(setup.id)));
-                return;
-            }
-        };
         setup.bounds.slots = slots;
         let hand = Hand {
             sampling: Arc::new(sampling),
@@ -278,7 +301,9 @@ impl Scheduler {
     fn used(&self) -> u64 {
         let shape = self.session.model().shape();
         let reading = self.reading.as_ref().map_or(0, |r| shape.sequence_bytes(r.tokens(), 0) as u64);
-        self.running.iter().map(|r| self.held(r)).sum::<u64>() + reading
+        let begun = self.waiting.iter().filter_map(|w| w.begun.as_ref());
+        let begun: u64 = begun.map(|b| shape.sequence_bytes(b.len(), 0) as u64).sum();
+        self.running.iter().map(|r| self.held(r)).sum::<u64>() + reading + begun
     }
 
     fn held(&self, r: &Running) -> u64 {
@@ -323,6 +348,11 @@ impl Scheduler {
             .sum()
     }
 
+    /// Forgets prompts that are not read to the end: they are read again when there is room. Whether there were any.
+    fn forget_begun(&mut self) -> bool {
+        self.waiting.iter_mut().filter_map(|w| w.begun.take()).count() > 0
+    }
+
     /// Sets problems aside, youngest first, until the next tick fits; a lone problem goes on with fewer slots. Brings back what fits again.
     fn make_room(&mut self) {
         let mut used = self.used();
@@ -346,6 +376,9 @@ impl Scheduler {
             self.session.trim(left.unwrap_or(0));
             if left.is_some() {
                 return;
+            }
+            if !active.is_empty() && self.forget_begun() {
+                continue;
             }
             match active[..] {
                 [] => return,
@@ -399,7 +432,10 @@ impl Scheduler {
                 });
                 (row.ids(), manner, kept)
             });
-            let lanes = self.session.lanes(&r.prefix, wanted);
+            let mut lanes = self.session.lanes(&r.prefix, wanted);
+            if let Some(pages) = &r.ticket.control.pages {
+                lanes.iter_mut().for_each(|lane| lane.find_likeliest(pages.k()));
+            }
             r.lanes.extend(traces.into_iter().zip(lanes));
             r.peak_rows = r.peak_rows.max(r.lanes.len());
         }
@@ -422,6 +458,9 @@ impl Scheduler {
         let mut results = results.iter();
         for r in self.running.iter_mut().filter(|r| !r.aside && !r.problem.is_over()) {
             r.problem.tick(|_, _| *results.next().expect("one for every live row"));
+            if let (Some(pages), Some(first)) = (&r.ticket.control.pages, r.problem.live().first().filter(|row| row.trace() == 0)) {
+                pages.write(first, r.lanes.get(&0));
+            }
         }
     }
 

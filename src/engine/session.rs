@@ -4,8 +4,10 @@
 //! any of them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::reading::likeliest;
 use super::sampler::{self, BrokenLogits, Draw, Drawn, Sampling, Seen, Stream};
 use crate::model::kernels::{Pool, Tier};
 use crate::model::{Feed, Model, Sequence, StateMemory, Want, Workspace};
@@ -74,6 +76,9 @@ pub struct Lane {
     drawn: usize,
     manner: Manner,
     seen: BTreeMap<u32, Seen>,
+    /// how many of the likeliest ids are wanted at each token, and those of the newest one
+    k: usize,
+    likeliest: Vec<(u32, f32)>,
 }
 
 impl Lane {
@@ -87,6 +92,8 @@ impl Lane {
             drawn: self.drawn,
             manner,
             seen: self.seen.clone(),
+            k: self.k,
+            likeliest: self.likeliest.clone(),
         }
     }
     /// The ids that the state has read after the prompt: all that were drawn but the last, of which `ids` is the list.
@@ -107,6 +114,15 @@ impl Lane {
     /// Settings that the next draws follow.
     pub fn manner_mut(&mut self) -> &mut Manner {
         &mut self.manner
+    }
+
+    /// From its next token on, finds the `k` likeliest ids at each.
+    pub(super) fn find_likeliest(&mut self, k: usize) {
+        self.k = k;
+    }
+    /// The likeliest ids where the newest token was drawn, with their log-probabilities in nats, where they are wanted.
+    pub(super) fn likeliest(&self) -> &[(u32, f32)] {
+        &self.likeliest
     }
 
     /// Pretends that the lane read `tokens` more tokens, for measurements of speed at a long private context.
@@ -222,16 +238,38 @@ impl Session {
     /// # Errors
     /// When the logits after it are not numbers.
     pub fn prefill(&mut self, ids: &[u32]) -> Result<Arc<Prefix>, BrokenLogits> {
-        let mut sequence = self.model.sequence();
-        let logits = self.read(&mut sequence, ids, true).ok_or(BrokenLogits)?;
-        let scan = crate::model::kernels::sample::scan(self.pool.tier(), &logits);
-        if scan.broken || scan.kept == 0 {
-            return Err(BrokenLogits);
+        match self.prefill_on(self.model.sequence(), ids, usize::MAX) {
+            ControlFlow::Break(prefix) => prefix,
+            ControlFlow::Continue(_) => unreachable!("no prompt is longer than all tokens there can be"),
         }
-        Ok(Arc::new(Prefix {
-            sequence,
-            logits,
-            ids: ids.to_vec(),
+    }
+
+    /// [`Self::prefill`] in parts: reads on where `sequence` is, in whole chunks until `most` tokens are read. Gives the sequence back as long as
+    /// there is more of the prompt to read. The chunks are those of one reading.
+    pub(super) fn prefill_on(
+        &mut self,
+        mut sequence: Sequence,
+        ids: &[u32],
+        most: usize,
+    ) -> ControlFlow<Result<Arc<Prefix>, BrokenLogits>, Sequence> {
+        let at = sequence.len();
+        let most = most.div_ceil(PREFILL_CHUNK).max(1).saturating_mul(PREFILL_CHUNK);
+        let end = ids.len().min(at.saturating_add(most));
+        let whole = end == ids.len();
+        let logits = self.read(&mut sequence, &ids[at..end], whole);
+        if !whole {
+            return ControlFlow::Continue(sequence);
+        }
+        let sound = |logits: &Vec<f32>| {
+            let scan = crate::model::kernels::sample::scan(self.pool.tier(), logits);
+            !scan.broken && scan.kept > 0
+        };
+        ControlFlow::Break(logits.filter(sound).ok_or(BrokenLogits).map(|logits| {
+            Arc::new(Prefix {
+                sequence,
+                logits,
+                ids: ids.to_vec(),
+            })
         }))
     }
 
@@ -272,6 +310,8 @@ impl Session {
             drawn: ids.len(),
             manner,
             seen: BTreeMap::new(),
+            k: 0,
+            likeliest: Vec::new(),
         };
         // kept whether or not penalties are on: the settings may change on the way
         for id in prefix.ids() {
@@ -324,6 +364,9 @@ impl Session {
             };
             let mut scratch = samplers[thread].lock().unwrap_or_else(PoisonError::into_inner);
             turn.result = sampler::draw(tier, row, &how, &mut scratch);
+            if lane.k > 0 {
+                lane.likeliest = likeliest(row, lane.k).unwrap_or_default();
+            }
             if let Ok(drawn) = &turn.result {
                 lane.pending = Some(drawn.id);
                 lane.drawn += 1;

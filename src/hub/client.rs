@@ -24,6 +24,8 @@ pub(super) struct Client {
 pub(super) enum Failure {
     /// It may go better next time, after at least this long if the hub said so.
     Transient(String, Option<Duration>),
+    /// Whatever is asked there, it will not: nothing was said to an address that is not trusted.
+    Untrusted(String),
     /// It will not.
     Final(HubError),
 }
@@ -153,10 +155,13 @@ impl Client {
         let request = request
             .body(())
             .map_err(|_| Failure::Transient("it named an address that is none".to_owned(), None))?;
-        let response = self
-            .agent
-            .run(request)
-            .map_err(|error| Failure::Transient(describe(&error), None))?;
+        let response = self.agent.run(request).map_err(|error| {
+            if is_tls(&error) {
+                Failure::Untrusted(describe(&error))
+            } else {
+                Failure::Transient(describe(&error), None)
+            }
+        })?;
         let (head, body) = response.into_parts();
         Ok(Answer {
             status: head.status.as_u16(),
@@ -294,17 +299,27 @@ fn resolve_location(url: &str, location: &str) -> Option<String> {
 /// What happened, in words that hold no address: a redirect's may be signed.
 pub(super) fn describe(error: &ureq::Error) -> String {
     use ureq::Error;
+    if is_tls(error) {
+        return "no trusted connection could be made (for a company's own certificates set SSL_CERT_FILE)".to_owned();
+    }
     match error {
         Error::Timeout(_) => "it did not answer in time".to_owned(),
         Error::HostNotFound => "there is no such host, or no network".to_owned(),
         Error::ConnectionFailed => "no connection could be made".to_owned(),
         Error::Io(source) => describe_io(source),
-        Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) => {
-            "no trusted connection could be made (for a company's own certificates set SSL_CERT_FILE)".to_owned()
-        }
         Error::ConnectProxyFailed(_) | Error::InvalidProxyUrl => "the proxy refused".to_owned(),
         Error::Protocol(_) => "its answer is not HTTP".to_owned(),
         _ => "the request failed".to_owned(),
+    }
+}
+
+/// Whether no connection was made because the other end could not show who it is.
+fn is_tls(error: &ureq::Error) -> bool {
+    use ureq::Error;
+    match error {
+        Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) => true,
+        Error::Io(source) => source.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+        _ => false,
     }
 }
 

@@ -185,15 +185,19 @@ impl Downloader<'_> {
                 gained |= matches!(event, Progress::Bytes { .. });
                 progress(event);
             });
+            let given_up = |reason: String| {
+                let (endpoint, what) = (self.client.endpoint(), format!("{what} of {}", self.repo));
+                Err(HubError::Network { endpoint, what, reason })
+            };
             let (reason, wait) = match result {
                 Ok(value) => return Ok(value),
                 Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Untrusted(reason)) => return given_up(reason),
                 Err(Failure::Transient(reason, wait)) => (reason, wait),
             };
             failures = if gained { 0 } else { failures + 1 };
             if failures > self.options.retries {
-                let (endpoint, what) = (self.client.endpoint(), format!("{what} of {}", self.repo));
-                return Err(HubError::Network { endpoint, what, reason });
+                return given_up(reason);
             }
             progress(Progress::Retrying {
                 file: what,

@@ -7,12 +7,11 @@ use super::ask::{Asked, Endpoint};
 use super::error::ApiError;
 use super::house::House;
 use super::logprobs;
+use super::parts::{Apart, Parts, begins_inside};
 use crate::backend::Outcome;
+use crate::prompt::Rendered;
 use crate::runner::{About, Prepared, Solved};
 use crate::solve::TraceRecord;
-
-const THINK_START: &str = "<think>";
-const THINK_END: &str = "</think>";
 
 /// One choice: the best trace's text, and how it was chosen.
 #[derive(Clone, Debug)]
@@ -30,15 +29,18 @@ pub(super) struct Choice {
     pub(super) prompt_tokens: u64,
     /// Tokens of all traces.
     pub(super) generated: u64,
-    /// Tokens of the content.
-    pub(super) shown_tokens: u64,
+    /// Tokens of the content, where it is known which they are.
+    pub(super) shown_tokens: Option<u64>,
 }
 
-/// A text's part that is shown, and where it stands.
-struct Shown {
-    reasoning: Option<String>,
-    from: usize,
-    to: usize,
+/// How the text of a trace is told apart: a raw completion shows all of it.
+pub(super) fn apart(endpoint: Endpoint, prompt: &Rendered) -> Apart {
+    match endpoint {
+        Endpoint::Chat => Apart::Thinking {
+            inside: prompt.ends_in_think,
+        },
+        Endpoint::Completion => Apart::No,
+    }
 }
 
 /// Makes a choice of an outcome.
@@ -53,36 +55,43 @@ pub(super) async fn choice(
         gold: None,
         model: Some(house.name.clone()),
         seed: Some(asked.runner.settings().seed),
-        sampling: Some(asked.runner.resolved().sampling().clone()),
+        sampling: asked.runner.sampling(),
         machine: None,
     };
     let solved = Solved::of(outcome, about, |_, _| false);
     let best = best(&solved);
     let text = best.and_then(|b| b.text.as_deref()).unwrap_or_default();
-    let shown = match endpoint {
-        Endpoint::Chat => split(text, prompt.prompt.ends_in_think),
-        Endpoint::Completion => Shown {
-            reasoning: None,
-            from: 0,
-            to: text.len(),
-        },
+    let apart = if asked.runner.knows_template(prompt) {
+        apart(endpoint, &prompt.prompt)
+    } else {
+        Apart::Thinking {
+            inside: begins_inside(text),
+        }
     };
-    let pieces = best.map(|b| logprobs::pieces(house, b)).unwrap_or_default();
-    let of_content = pieces.iter().filter(|p| p.overlaps(shown.from, shown.to)).count();
+    let parts = Parts::of(text, apart);
+    let mut pieces = best.map(|b| logprobs::pieces(house, b)).unwrap_or_default();
+    pieces.retain(|piece| piece.overlaps(parts.places()));
     let logprobs = match (asked.logprobs, best) {
         (Some(k), Some(best)) => {
-            let pieces: Vec<_> = pieces.into_iter().filter(|p| p.overlaps(shown.from, shown.to)).collect();
-            Some(logprobs::object(house, endpoint, prompt, best, &pieces, k).await?)
+            if let Some(first) = pieces.first().filter(|_| k > 0).map(|piece| piece.index) {
+                let text = [&prompt.prompt.ids[..], &best.arrays.token_ids].concat();
+                let likeliest = asked.runner.likeliest(text, prompt.prompt.ids.len() + first, k).await?;
+                let mut likeliest: Vec<_> = likeliest.into_iter().map(Some).collect();
+                for piece in &mut pieces {
+                    piece.likeliest = likeliest[piece.index - first].take().unwrap_or_default();
+                }
+            }
+            Some(logprobs::object(house, endpoint, &pieces, k > 0))
         }
         _ => None,
     };
-    let mut content = text[shown.from..shown.to].to_owned();
+    let mut content = parts.said().to_owned();
     if asked.echo {
         content.insert_str(0, &prompt.prompt.text);
     }
     Ok(Choice {
         content,
-        reasoning: shown.reasoning,
+        reasoning: Some(parts.thought().to_owned()).filter(|thought| !thought.is_empty()),
         finish_reason: if best.is_some_and(|b| b.finish == Finish::Stop) {
             "stop"
         } else {
@@ -93,7 +102,7 @@ pub(super) async fn choice(
         traces: traces(&solved),
         prompt_tokens: solved.tokens.prompt,
         generated: solved.tokens.generated,
-        shown_tokens: of_content as u64,
+        shown_tokens: house.source.prompter().is_some().then_some(pieces.len() as u64),
     })
 }
 
@@ -112,36 +121,6 @@ fn best(solved: &Solved) -> Option<&TraceRecord> {
         let ((rank_a, mean_a), (rank_b, mean_b)) = (score(a), score(b));
         rank_a.cmp(&rank_b).then(mean_a.total_cmp(&mean_b)).then(b.trace.cmp(&a.trace))
     })
-}
-
-/// Parts a text into thinking and the rest.
-fn split(text: &str, starts_in_thinking: bool) -> Shown {
-    let thought = |text: &str| Some(text.trim().trim_start_matches(THINK_START).trim().to_owned()).filter(|t| !t.is_empty());
-    let trimmed = |from: usize| {
-        let rest = &text[from..];
-        let from = from + (rest.len() - rest.trim_start().len());
-        (from, from + text[from..].trim_end().len())
-    };
-    match text.rfind(THINK_END) {
-        Some(at) => {
-            let (from, to) = trimmed(at + THINK_END.len());
-            Shown {
-                reasoning: thought(&text[..at]),
-                from,
-                to,
-            }
-        }
-        // it never got to its answer
-        None if starts_in_thinking || text.trim_start().starts_with(THINK_START) => Shown {
-            reasoning: thought(text),
-            from: text.len(),
-            to: text.len(),
-        },
-        None => {
-            let (from, to) = trimmed(0);
-            Shown { reasoning: None, from, to }
-        }
-    }
 }
 
 /// How the choice was made.
@@ -173,26 +152,4 @@ fn traces(solved: &Solved) -> Value {
         .iter()
         .map(|r| json!({ "trace": r.trace, "finish": r.finish, "tokens": r.tokens, "answer": r.answer, "mean": r.scores.mean }))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::split;
-
-    #[test]
-    fn thinking_is_told_from_the_answer() {
-        let read = |text: &'static str, inside| {
-            let s = split(text, inside);
-            (s.reasoning, &text[s.from..s.to])
-        };
-        let thought = |t: &str| Some(t.to_owned());
-        assert_eq!(read("<think>a\nb</think>\n\n42 ", false), (thought("a\nb"), "42"));
-        assert_eq!(read("a</think>42", true), (thought("a"), "42"));
-        assert_eq!(read("a <think>b</think> c</think> d", true), (thought("a <think>b</think> c"), "d"));
-        assert_eq!(read("half a thought", true), (thought("half a thought"), ""));
-        assert_eq!(read("<think>half", false), (thought("half"), ""));
-        assert_eq!(read(" plain ", false), (None, "plain"));
-        assert_eq!(read("<think></think>", false), (None, ""));
-        assert_eq!(read("", true), (None, ""));
-    }
 }

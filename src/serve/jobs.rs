@@ -13,9 +13,12 @@ use super::ask::{Asked, Endpoint};
 use super::choice::{Choice, choice};
 use super::error::ApiError;
 use super::house::House;
+use super::kept::{self, Kept};
 use super::metrics::Metrics;
+use super::writing::Writing;
 use crate::backend::{Event, Job};
 use crate::engine::scheduler::Control;
+use crate::engine::written::Pages;
 use crate::error::Error;
 use crate::runner::{Prepared, deadline};
 
@@ -25,31 +28,58 @@ const EVENTS: usize = 256;
 /// What a request came to.
 pub(super) type Finished = Result<Arc<Vec<Choice>>, ApiError>;
 
-/// A request that runs, as long as anybody waits for it.
+/// A request that runs, as long as anybody waits for it; or one that ran, and its reply is kept.
 pub(super) struct Live {
     pub(super) id: String,
     pub(super) created: u64,
     pub(super) endpoint: Endpoint,
-    pub(super) model: String,
-    pub(super) strategy: String,
-    /// Traces of each choice, at most.
-    pub(super) traces: usize,
-    pub(super) prompts: usize,
-    /// Progress of each choice.
-    events: Vec<broadcast::Sender<Event>>,
-    controls: Vec<Arc<Control>>,
+    pub(super) asked: Arc<Asked>,
+    /// The runs of its choices, while there are any.
+    runs: Vec<Run>,
     done: watch::Receiver<Option<Finished>>,
 }
 
+/// The run of a choice.
+#[derive(Clone)]
+struct Run {
+    events: broadcast::Sender<Event>,
+    control: Arc<Control>,
+}
+
+/// What a client follows of a running choice.
+pub(super) struct Watch {
+    /// Progress from now on.
+    pub(super) events: broadcast::Receiver<Event>,
+    /// The text of a choice that is a single trace, from its beginning.
+    pub(super) writing: Option<Writing>,
+}
+
 impl Live {
-    /// Progress of each choice from now on; with `details` every trace's confidence too.
-    pub(super) fn watch(&self, details: bool) -> Vec<broadcast::Receiver<Event>> {
-        if details {
-            for control in &self.controls {
-                control.details.store(true, Ordering::Relaxed);
+    /// A client's view of each choice; with `details` every trace's confidence too. Nothing once they are over.
+    pub(super) fn watch(&self, house: &House, details: bool) -> Vec<Watch> {
+        let one = |(index, run): (usize, &Run)| {
+            if details {
+                run.control.details.store(true, Ordering::Relaxed);
             }
+            let writing = |pages: &Pages| Writing::new(house, &self.asked, self.endpoint, index, pages.read());
+            Watch {
+                events: run.events.subscribe(),
+                writing: run.control.pages.as_ref().map(writing),
+            }
+        };
+        self.runs.iter().enumerate().map(one).collect()
+    }
+
+    /// The same request once it has come to this.
+    fn over(&self, finished: Finished) -> Self {
+        Self {
+            id: self.id.clone(),
+            created: self.created,
+            endpoint: self.endpoint,
+            asked: self.asked.clone(),
+            runs: Vec::new(),
+            done: watch::channel(Some(finished)).1,
         }
-        self.events.iter().map(broadcast::Sender::subscribe).collect()
     }
 
     /// What it comes to.
@@ -64,22 +94,58 @@ impl Live {
 /// Nobody waits any more: its traces are free with the next step of the engine, and their tokens are counted.
 impl Drop for Live {
     fn drop(&mut self) {
-        for control in &self.controls {
-            control.interrupted.store(true, Ordering::Relaxed);
+        for run in &self.runs {
+            run.control.interrupted.cancel();
         }
     }
 }
 
 /// A request's name, where it has one, and what it asks.
+#[derive(Clone, Copy)]
 pub(super) struct Key {
     pub(super) name: [u8; 32],
     pub(super) asked: [u8; 32],
 }
 
-/// Requests by name, each with what it asks.
-type Named = HashMap<[u8; 32], (Weak<Live>, [u8; 32])>;
+/// Requests by name, each with what it asks: those that run, and those whose reply is kept.
+#[derive(Default)]
+struct Named {
+    running: HashMap<[u8; 32], (Weak<Live>, [u8; 32])>,
+    kept: Kept<Arc<Live>>,
+}
 
-/// All requests that run.
+impl Named {
+    /// The request of this name, if there is one. It must ask the same.
+    fn find(&mut self, key: &Key) -> Result<Option<Arc<Live>>, ApiError> {
+        let running = self.running.get(&key.name);
+        let running = running.and_then(|(live, asked)| Some((live.upgrade()?, *asked)));
+        match running.or_else(|| self.kept.get(&key.name, Instant::now())) {
+            Some((_, asked)) if asked != key.asked => Err(ApiError::refused(
+                axum::http::StatusCode::UNPROCESSABLE_ENTITY,
+                "this Idempotency-Key belongs to a request that asked something else",
+            )
+            .with_code("idempotency_key_reused")),
+            found => Ok(found.map(|(live, _)| live)),
+        }
+    }
+
+    /// A request is over: its name is free again, or stands for its reply.
+    fn end(&mut self, key: Key, done: &watch::Sender<Option<Finished>>, finished: &Finished) {
+        let Some((live, _)) = self.running.get(&key.name) else { return };
+        let live = live.upgrade();
+        // a request that was given up may have a successor of the same name
+        if live.as_ref().is_some_and(|l| !l.done.same_channel(&done.subscribe())) {
+            return;
+        }
+        self.running.remove(&key.name);
+        if let (Some(live), Ok(choices)) = (live, finished) {
+            let bytes = live.asked.bytes() + kept::bytes(choices);
+            self.kept.put(key, Arc::new(live.over(finished.clone())), bytes, Instant::now());
+        }
+    }
+}
+
+/// All requests that run, and the names of some that ran.
 pub(super) struct Jobs {
     house: Arc<House>,
     metrics: Arc<Metrics>,
@@ -140,20 +206,9 @@ impl Jobs {
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The request of this name, if it runs.
+    /// The request of this name, if it runs or its reply is kept.
     pub(super) fn join(&self, key: &Key) -> Result<Option<Arc<Live>>, ApiError> {
-        let found = self
-            .named()
-            .get(&key.name)
-            .and_then(|(live, asked)| Some((live.upgrade()?, *asked)));
-        match found {
-            Some((_, asked)) if asked != key.asked => Err(ApiError::refused(
-                axum::http::StatusCode::UNPROCESSABLE_ENTITY,
-                "this Idempotency-Key belongs to another request that is running",
-            )
-            .with_code("idempotency_key_reused")),
-            found => Ok(found.map(|f| f.0)),
-        }
+        self.named().find(key)
     }
 
     /// Begins a request, or joins the one of its name; `watch` is given it before anything happens in it.
@@ -181,44 +236,27 @@ impl Jobs {
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |d| d.as_secs()),
             endpoint,
-            model: asked.model.clone(),
-            strategy: asked.runner.settings().strategy.name.clone(),
-            traces: asked.runner.settings().traces,
-            prompts: asked.prompts.len(),
-            events: (0..runs).map(|_| broadcast::channel(EVENTS).0).collect(),
-            controls: (0..runs).map(|_| Arc::default()).collect(),
+            runs: (0..runs).map(|_| Run::of(&asked)).collect(),
+            asked: Arc::new(asked),
             done,
         });
-        let (events, controls) = (live.events.clone(), live.controls.clone());
-        let name = key.as_ref().map(|key| key.name);
         if let Some(key) = key {
             let mut named = self.named();
             // another of the same name was quicker
-            if let Some((quicker, same)) = named
-                .get(&key.name)
-                .and_then(|(l, asked)| Some((l.upgrade()?, *asked == key.asked)))
-                && same
-            {
+            if let Some(quicker) = named.find(&key)? {
                 let watched = watch(&quicker);
                 return Ok((quicker, watched));
             }
-            named.insert(key.name, (Arc::downgrade(&live), key.asked));
+            named.running.insert(key.name, (Arc::downgrade(&live), key.asked));
         }
         let watched = watch(&live);
-        let jobs = self.clone();
+        let (jobs, asked, of_choices) = (self.clone(), live.asked.clone(), live.runs.clone());
         tokio::spawn(async move {
             let began = Instant::now();
             jobs.metrics.begin(runs as u64);
-            let finished = jobs.run(&asked, endpoint, &events, &controls).await;
-            if let Some(name) = name {
-                let mut named = jobs.named();
-                // a request that was given up may have a successor of the same name
-                if named
-                    .get(&name)
-                    .is_some_and(|(live, _)| live.upgrade().is_none_or(|l| l.done.same_channel(&send.subscribe())))
-                {
-                    named.remove(&name);
-                }
+            let finished = jobs.run(&asked, endpoint, &of_choices).await;
+            if let Some(key) = key {
+                jobs.named().end(key, &send, &finished);
             }
             drop(place);
             jobs.metrics.end(runs as u64, began.elapsed());
@@ -228,20 +266,19 @@ impl Jobs {
     }
 
     /// Runs every choice, all in the one batch.
-    async fn run(&self, asked: &Asked, endpoint: Endpoint, events: &[broadcast::Sender<Event>], controls: &[Arc<Control>]) -> Finished {
+    async fn run(&self, asked: &Asked, endpoint: Endpoint, runs: &[Run]) -> Finished {
         let until = deadline(asked.runner.settings().time_limit);
         let one = |i: usize| {
             let prompt = &asked.prompts[i / asked.n];
-            let control = controls[i].clone();
+            let Run { events, control } = runs[i].clone();
             let hurry = self.hurry.clone();
-            let events = events[i].clone();
             async move {
                 let seed = asked.runner.settings().seed.wrapping_add((i % asked.n) as u64);
                 let setup = setup(asked, prompt)?;
                 let job = Job {
                     setup,
                     prompt: prompt.prompt.ids.clone(),
-                    sampling: asked.runner.resolved().sampling().clone(),
+                    sampling: asked.runner.sampling().unwrap_or_default(),
                     seed,
                     held: asked.held.clone(),
                     deadline: until,
@@ -250,22 +287,36 @@ impl Jobs {
                     records: None,
                     checkpoint: None,
                 };
-                let outcome = self.house.engine.run_controlled(job, control.clone()).await?;
+                let outcome = asked.runner.run(prompt, job, control.clone()).await?;
                 self.metrics.ran(&outcome);
                 // nobody waits for it
-                if control.interrupted.load(Ordering::Relaxed) && !self.hurry.is_cancelled() {
+                if control.interrupted.is_cancelled() && !self.hurry.is_cancelled() {
                     return Err(ApiError::internal("the request was given up"));
                 }
                 choice(&self.house, asked, endpoint, prompt, outcome).await
             }
         };
-        let choices: Vec<Result<Choice, ApiError>> = join_all((0..asked.runs()).map(one)).await;
+        let choices: Vec<Result<Choice, ApiError>> = join_all((0..runs.len()).map(one)).await;
         choices.into_iter().collect::<Result<Vec<_>, _>>().map(Arc::new)
     }
 }
 
+impl Run {
+    /// One that is about to begin. A trace that is alone can be read along: no vote may prefer another.
+    fn of(asked: &Asked) -> Self {
+        let pages = asked.is_lone().then(|| Pages::new(asked.logprobs.unwrap_or(0)));
+        Self {
+            events: broadcast::channel(EVENTS).0,
+            control: Arc::new(Control {
+                pages,
+                ..Control::default()
+            }),
+        }
+    }
+}
+
 fn setup(asked: &Asked, prompt: &Prepared) -> Result<crate::solve::Setup, Error> {
-    let mut setup = asked.runner.setup(prompt, Vec::new(), Vec::new())?;
+    let mut setup = asked.runner.setup(prompt)?;
     let rules = Arc::make_mut(&mut setup.rules);
     rules.stop_texts.clone_from(&asked.stops);
     rules.starts_in_thinking = prompt.prompt.ends_in_think;

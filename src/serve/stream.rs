@@ -1,7 +1,8 @@
 //! Replies as they come: server-sent events.
 //!
-//! While traces run a stream shows how things stand (`progress`): as lines of `reasoning_content`, or as objects under `tts`. The answer comes at
-//! the end, in one piece: it is the vote that makes it. A client that is slow misses progress and nothing else.
+//! Where several traces run, a stream shows how things stand (`progress`): as lines of `reasoning_content`, or as objects under `tts`. The answer
+//! comes at the end, in one piece: it is the vote that makes it. What a lone trace writes is shown as it is written. A client that is slow misses
+//! progress and nothing else.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,34 +13,38 @@ use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures::future::poll_fn;
-use futures::stream::{SelectAll, StreamExt, unfold};
+use futures::stream::{BoxStream, SelectAll, StreamExt, unfold};
 use serde_json::{Map, Value, json};
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::ask::{Endpoint, Manner, Progress};
 use super::choice::Choice;
-use super::jobs::Live;
+use super::house::House;
+use super::jobs::{Live, Watch};
 use super::reply;
+use super::writing::{Delta, Writing};
 use crate::backend::{Details, Event, Snapshot};
+use crate::engine::written::Written;
+use crate::runner::Settings;
 
 /// Silence after which a comment says that the server lives.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Parts that may wait for a slow client.
 const PARTS: usize = 8;
 
-/// The stream of a request, with the events of each of its choices.
-pub(super) fn stream(live: Arc<Live>, events: Vec<Receiver<Event>>, manner: Manner, fingerprint: Arc<str>) -> Response {
+/// The stream of a request, with what is seen of each of its choices while they run.
+pub(super) fn stream(house: Arc<House>, live: Arc<Live>, watched: Vec<Watch>, manner: Manner, fingerprint: &str) -> Response {
     let (send, mut parts) = mpsc::channel::<Bytes>(PARTS);
     let teller = Teller {
-        head: reply::head(&live, &fingerprint, true),
+        head: reply::head(&live, fingerprint, true),
+        house,
         live,
         manner,
         send,
     };
-    tokio::spawn(teller.tell(events));
+    tokio::spawn(teller.tell(watched));
     let body = Body::from_stream(futures::stream::poll_fn(move |cx| {
         parts.poll_recv(cx).map(|p| p.map(Ok::<_, Infallible>))
     }));
@@ -56,65 +61,86 @@ pub(super) fn stream(live: Arc<Live>, events: Vec<Receiver<Event>>, manner: Mann
 struct Gone;
 
 struct Teller {
+    house: Arc<House>,
     live: Arc<Live>,
     manner: Manner,
     head: Map<String, Value>,
     send: mpsc::Sender<Bytes>,
 }
 
+/// What a choice was told of.
+enum News {
+    Event(Box<Event>),
+    /// There is more of its text.
+    Written,
+}
+
+fn events(receiver: broadcast::Receiver<Event>) -> BoxStream<'static, News> {
+    let next = |mut receiver: broadcast::Receiver<Event>| async move {
+        loop {
+            match receiver.recv().await {
+                Ok(event) => return Some((News::Event(Box::new(event)), receiver)),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    };
+    unfold(receiver, next).boxed()
+}
+
+fn writes(mut pages: watch::Receiver<Vec<Written>>) -> BoxStream<'static, News> {
+    // who comes late reads what is there
+    pages.mark_changed();
+    let next = |mut pages: watch::Receiver<Vec<Written>>| async move {
+        let changed = pages.changed().await;
+        changed.ok().map(|()| (News::Written, pages))
+    };
+    unfold(pages, next).boxed()
+}
+
+/// What was said of a choice so far.
+#[derive(Default)]
+struct Told {
+    said: Said,
+    /// its text, where it is shown as it is written
+    writing: Option<Writing>,
+}
+
 impl Teller {
-    async fn tell(self, events: Vec<Receiver<Event>>) {
+    async fn tell(self, watched: Vec<Watch>) {
         // the request is given up as soon as nobody is left: `live` goes with this
         let gone = self.send.clone();
         tokio::select! {
             () = gone.closed() => {}
-            _ = self.tell_all(events) => {}
+            _ = self.tell_all(watched) => {}
         }
     }
 
-    async fn tell_all(&self, receivers: Vec<Receiver<Event>>) -> Result<(), Gone> {
-        let chat = self.manner.endpoint == Endpoint::Chat;
-        let mut said: Vec<Said> = Vec::new();
-        let mut events = SelectAll::new();
-        for (index, receiver) in receivers.into_iter().enumerate() {
-            said.push(Said::default());
-            let next = unfold(receiver, |mut receiver| async move {
-                loop {
-                    match receiver.recv().await {
-                        Ok(event) => return Some((event, receiver)),
-                        Err(RecvError::Lagged(_)) => {}
-                        Err(RecvError::Closed) => return None,
-                    }
-                }
-            });
-            events.push(Box::pin(next.map(move |event| (index, event))));
-            if chat {
-                self.part(
-                    json!({ "index": index, "delta": { "role": "assistant", "content": "" }, "logprobs": null, "finish_reason": null }),
-                )
-                .await?;
-                // not from an event: those may be dropped on the way
-                if self.manner.progress == Progress::Text {
-                    let (most, traces) = (self.live.traces, if self.live.traces == 1 { "trace" } else { "traces" });
-                    let line = format!("[{}: {most} {traces} at most]\n", self.live.strategy);
-                    self.reasoning(index, &line).await?;
-                }
+    async fn tell_all(&self, watched: Vec<Watch>) -> Result<(), Gone> {
+        self.begin().await?;
+        let mut told: Vec<Told> = (0..self.live.asked.runs()).map(|_| Told::default()).collect();
+        let mut news = SelectAll::new();
+        for (index, watch) in watched.into_iter().enumerate() {
+            news.push(events(watch.events).map(move |event| (index, event)).boxed());
+            if let Some(writing) = watch.writing {
+                news.push(writes(writing.pages()).map(move |more| (index, more)).boxed());
+                told[index].writing = Some(writing);
             }
         }
         let finished = self.live.finished();
         tokio::pin!(finished);
         let mut quiet = Instant::now() + SILENCE;
         let finished = loop {
-            let next = poll_fn(|cx| match events.poll_next_unpin(cx) {
+            let next = poll_fn(|cx| match news.poll_next_unpin(cx) {
                 // all runs are over: the reply is about to come
                 Poll::Ready(None) => Poll::Pending,
                 other => other,
             });
             tokio::select! {
                 biased;
-                event = next => {
-                    if let Some((index, event)) = event
-                        && self.progress(index, event, &mut said[index]).await?
+                next = next => {
+                    if let Some((index, news)) = next
+                        && self.news(index, news, &mut told[index]).await?
                     {
                         quiet = Instant::now() + SILENCE;
                     }
@@ -128,8 +154,39 @@ impl Teller {
             }
         };
         match finished {
-            Ok(choices) => self.answer(&choices).await,
+            Ok(choices) => self.answer(&choices, &told).await,
             Err(error) => self.raw(format!("data: {}\n\n", error.body())).await,
+        }
+    }
+
+    /// Says that there will be choices, and of how many traces.
+    async fn begin(&self) -> Result<(), Gone> {
+        if self.manner.endpoint == Endpoint::Completion {
+            return Ok(());
+        }
+        let asked = &self.live.asked;
+        for index in 0..asked.runs() {
+            self.part(json!({ "index": index, "delta": { "role": "assistant", "content": "" }, "logprobs": null, "finish_reason": null }))
+                .await?;
+            // not from an event: those may be dropped on the way
+            if self.manner.progress == Progress::Text && !asked.is_lone() {
+                let settings = asked.runner.settings();
+                let line = format!("[{}: {} traces at most]\n", settings.strategy.name, settings.traces);
+                self.reasoning(index, &line).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on what there is to say; whether there was anything.
+    async fn news(&self, index: usize, news: News, told: &mut Told) -> Result<bool, Gone> {
+        match (news, &mut told.writing) {
+            (News::Event(event), _) => self.progress(index, *event, &mut told.said).await,
+            (News::Written, Some(writing)) => {
+                let delta = writing.more(&self.house);
+                self.delta(index, delta).await
+            }
+            (News::Written, None) => Ok(false),
         }
     }
 
@@ -137,12 +194,10 @@ impl Teller {
     async fn progress(&self, index: usize, event: Event, said: &mut Said) -> Result<bool, Gone> {
         let line = match self.manner.progress {
             Progress::Off => None,
-            Progress::Text if self.manner.endpoint == Endpoint::Completion => None,
+            Progress::Text if self.manner.endpoint == Endpoint::Completion || self.live.asked.is_lone() => None,
             Progress::Text => said.line(&event),
             Progress::Traces => {
-                let Some(mut tts) = object(event, &self.live) else {
-                    return Ok(false);
-                };
+                let mut tts = object(event, self.live.asked.runner.settings());
                 tts["choice"] = json!(index);
                 let mut chunk = self.chunk(Vec::new());
                 chunk.insert("tts".to_owned(), tts);
@@ -156,20 +211,13 @@ impl Teller {
         }
     }
 
-    async fn answer(&self, choices: &[Choice]) -> Result<(), Gone> {
-        for (index, choice) in choices.iter().enumerate() {
-            let part = match self.manner.endpoint {
-                Endpoint::Chat => {
-                    if let Some(reasoning) = &choice.reasoning {
-                        self.reasoning(index, reasoning).await?;
-                    }
-                    json!({ "index": index, "delta": { "content": choice.content }, "logprobs": choice.logprobs, "finish_reason": null })
-                }
-                Endpoint::Completion => json!({
-                    "index": index, "text": choice.content, "logprobs": choice.logprobs, "finish_reason": null,
-                }),
+    async fn answer(&self, choices: &[Choice], told: &[Told]) -> Result<(), Gone> {
+        for (index, (choice, told)) in choices.iter().zip(told).enumerate() {
+            let rest = match &told.writing {
+                Some(writing) => writing.rest(choice),
+                None => Delta::whole(choice),
             };
-            self.part(part).await?;
+            self.delta(index, rest).await?;
         }
         let ends = choices.iter().enumerate().map(|(index, choice)| match self.manner.endpoint {
             Endpoint::Chat => json!({ "index": index, "delta": {}, "logprobs": null, "finish_reason": choice.finish_reason }),
@@ -188,6 +236,27 @@ impl Teller {
             self.send(chunk).await?;
         }
         self.raw("data: [DONE]\n\n".to_owned()).await
+    }
+
+    /// More of a choice; whether there was any.
+    async fn delta(&self, index: usize, delta: Delta) -> Result<bool, Gone> {
+        let Delta {
+            reasoning,
+            content,
+            logprobs,
+        } = delta;
+        let thinks = !reasoning.is_empty();
+        if thinks {
+            self.reasoning(index, &reasoning).await?;
+        }
+        if content.is_empty() && logprobs.is_none() {
+            return Ok(thinks);
+        }
+        let part = match self.manner.endpoint {
+            Endpoint::Chat => json!({ "index": index, "delta": { "content": content }, "logprobs": logprobs, "finish_reason": null }),
+            Endpoint::Completion => json!({ "index": index, "text": content, "logprobs": logprobs, "finish_reason": null }),
+        };
+        self.part(part).await.map(|()| true)
     }
 
     fn chunk(&self, choices: Vec<Value>) -> Map<String, Value> {
@@ -249,10 +318,10 @@ impl Said {
 }
 
 /// An event as an object for those who draw it.
-fn object(event: Event, live: &Live) -> Option<Value> {
-    Some(match event {
+fn object(event: Event, settings: &Settings) -> Value {
+    match event {
         Event::Started { slots, prompt_tokens, .. } => json!({
-            "event": "started", "strategy": live.strategy, "budget": live.traces, "slots": slots, "prompt_tokens": prompt_tokens,
+            "event": "started", "strategy": settings.strategy.name, "budget": settings.traces, "slots": slots, "prompt_tokens": prompt_tokens,
         }),
         Event::Progress(now) => snapshot(&now),
         Event::Details(Details {
@@ -274,7 +343,7 @@ fn object(event: Event, live: &Live) -> Option<Value> {
         } => json!({ "event": "ended", "trace": trace, "finish": finish, "tokens": tokens, "answer": answer }),
         Event::Notice { text, .. } => json!({ "event": "notice", "text": text }),
         Event::Decided { answer, .. } => json!({ "event": "decided", "answer": answer }),
-    })
+    }
 }
 
 fn snapshot(now: &Snapshot) -> Value {

@@ -229,3 +229,38 @@ fn what_does_not_fit_waits() {
         );
     }
 }
+
+#[test]
+fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
+    let model = gqa();
+    let shape = model.shape();
+    let mut running = long("running", "majority", 120);
+    running.prompt = prompt(70, 1);
+    (running.bounds.traces, running.bounds.slots) = (40, 40);
+    let mut reading = long("reading", "majority", 10);
+    reading.prompt = prompt(3000, 2);
+    (reading.bounds.traces, reading.bounds.slots) = (1, 1);
+    let want: Vec<_> = [&running, &reading].map(|task| Engine::roomy(&model).run(task)).into();
+    let each = shape.sequence_bytes(80, 70);
+    let both = shape.sequence_bytes(70, 0) + 40 * each + shape.sequence_bytes(3000, 0) + shape.sequence_bytes(3000, 3000);
+    let plan = Plan {
+        max_batch: 64,
+        budget: both as u64,
+        bytes_per_trace: each as u64,
+        expected_tokens: 80,
+        busy: None,
+    };
+    let mut engine = Engine::new(&model, 1, Tier::detect(), plan);
+    engine.submit(&running);
+    (0..50).for_each(|_| engine.scheduler.turn());
+    engine.submit(&reading);
+    engine.finish(|s| assert!(s.memory_used() <= plan.budget, "{} of {}", s.memory_used(), plan.budget));
+    for (task, want) in [&running, &reading].into_iter().zip(&want) {
+        let got = engine.reply(&task.id).unwrap().unwrap();
+        check(task, &got);
+        assert!(got.notices.is_empty(), "{:?}", got.notices);
+        assert!(traces(&got.records) == traces(&want.records), "problem {}", task.id);
+    }
+    let once = 70 + 40 * 119 + 3000 + 9;
+    assert!(engine.scheduler.session().positions() > once, "it was read twice");
+}

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tts::engine::sampler::Sampling;
+use tts::engine::scheduler::Control;
 use tts::engine::snapshots::Snapshots;
+use tts::engine::written::Pages;
 use tts::model::kernels::Tier;
 use tts::solve::{self, Books, Cut, Setup, Token, TraceRecord};
 use tts_strategies::Finish;
 
-use crate::rig::{Engine, Task, check, gqa, preset, prompt, recording, roomy, stops, traces, verdict};
+use crate::rig::{Engine, Task, VOCAB, check, gqa, preset, prompt, recording, roomy, stops, traces, verdict};
 
 /// A problem that is in the way of others, different every time.
 fn bystander(i: usize) -> Task {
@@ -58,7 +60,7 @@ fn decisions_depend_on_slots_and_on_nothing_else_of_the_batch() {
                 turns += 1;
                 if crowd > 0 && turns == 9 {
                     controls[1].cancelled.store(true, Ordering::Relaxed);
-                    controls[2].interrupted.store(true, Ordering::Relaxed);
+                    controls[2].interrupted.cancel();
                     engine.submit(&bystander(crowd));
                 }
             }
@@ -83,6 +85,57 @@ fn decisions_depend_on_slots_and_on_nothing_else_of_the_batch() {
         task.bounds.slots = 13;
         let other = Engine::roomy(&model).run(&task);
         crate::rig::agree("13 slots", &traces(&other.records), &want.1);
+    }
+}
+
+#[test]
+fn a_long_prompt_is_read_beside_the_others() {
+    let model = gqa();
+    let mut running = Task::new("running", "majority");
+    (running.rules.ignore_eos, running.rules.loop_stop, running.rules.max_tokens) = (true, false, 200);
+    let mut long = Task::new("long", "deepconf-low");
+    long.prompt = prompt(5000, 3);
+    let alone = [&running, &long].map(|task| traces(&Engine::roomy(&model).run(task).records));
+    for threads in [1, 2] {
+        let mut engine = Engine::new(&model, threads, Tier::detect(), roomy(64));
+        let mut ticket = engine.ticket(&running);
+        ticket.control = Arc::new(Control {
+            pages: Some(Pages::new(3)),
+            ..Control::default()
+        });
+        let pages = ticket.control.pages.as_ref().unwrap().read();
+        engine.scheduler.submit(ticket);
+        engine.scheduler.turn();
+        let (events, mut told) = tokio::sync::broadcast::channel(8);
+        let mut ticket = engine.ticket(&long);
+        ticket.events = Some(events);
+        engine.scheduler.submit(ticket);
+        let mut turns = 0;
+        while told.try_recv().is_err() {
+            let before = pages.borrow().len();
+            engine.scheduler.turn();
+            turns += 1;
+            assert_eq!(pages.borrow().len(), before + 1, "one token in every turn");
+        }
+        assert_eq!(turns, 5000_usize.div_ceil(256), "a part of the prompt in every turn");
+        engine.finish(|_| ());
+        for (task, alone) in [&running, &long].into_iter().zip(&alone) {
+            let outcome = engine.reply(&task.id).unwrap().unwrap();
+            check(task, &outcome);
+            assert!(traces(&outcome.records) == *alone, "{}", task.id);
+        }
+        // what is read along is the first trace, its last token aside
+        let pages = pages.borrow();
+        let (last, first) = alone[0][&0].split_last().unwrap();
+        let read: Vec<_> = pages.iter().map(|w| (w.id, w.logprob.to_bits())).collect();
+        let written: Vec<_> = first.iter().map(|(id, logprob, _)| (*id, *logprob)).collect();
+        assert_eq!(read, written);
+        assert!(
+            last.0 < VOCAB
+                && pages
+                    .iter()
+                    .all(|w| w.likeliest.len() == 3 && w.likeliest.is_sorted_by(|a, b| a.1 >= b.1))
+        );
     }
 }
 
@@ -332,7 +385,7 @@ proptest! {
         let mut turns = 0;
         while !engine.scheduler.is_idle() {
             if c.interrupt == Some(turns) {
-                control.interrupted.store(true, Ordering::Relaxed);
+                control.interrupted.cancel();
             }
             engine.scheduler.turn();
             turns += 1;

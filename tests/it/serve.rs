@@ -1,8 +1,8 @@
 //! The server, over sockets: shapes that clients rely on, requests that run together, and clients that misbehave.
 
+mod clients;
 mod guarded;
 mod load;
-mod openai;
 mod page;
 mod process;
 mod refused;

@@ -78,6 +78,7 @@ async function solve() {
   abort = new AbortController();
   $("board").hidden = false;
   $("text").hidden = true;
+  $("solution").textContent = "";
   $("stop").hidden = false;
   $("go").disabled = true;
   redraw();
@@ -119,15 +120,20 @@ async function read(reader) {
 function take(chunk) {
   if (chunk.error) throw new Error(chunk.error.message);
   for (const choice of chunk.choices) {
-    if (choice.delta && choice.delta.reasoning_content) $("solution").textContent = choice.delta.reasoning_content + "\n\n";
-    if (choice.delta && choice.delta.content) $("solution").textContent += choice.delta.content;
+    const { reasoning_content: thought, content } = choice.delta || {};
+    if (thought || content) $("text").hidden = false;
+    if (thought) $("solution").textContent += thought;
+    if (content) {
+      if (!run.said && $("solution").textContent) $("solution").textContent += "\n\n";
+      run.said = true;
+      $("solution").textContent += content;
+    }
   }
   const tts = chunk.tts;
   if (!tts) return;
   switch (tts.event) {
     case "started":
       Object.assign(run, { budget: tts.budget, slots: tts.slots, strategy: tts.strategy });
-      $("solution").textContent = "";
       break;
     case "progress":
       Object.assign(run, { bar: tts.threshold, generated: tts.generated, leading: tts.leading, live: tts.live });

@@ -4,8 +4,10 @@ mod accounts;
 mod command;
 mod failing;
 mod server;
+mod serving;
 mod settings;
 mod spreading;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -93,14 +93,47 @@ fn one_name_is_one_request() {
     assert_eq!(joined["id"], events[0]["id"]);
     assert_eq!(joined["tts"]["digest"], events.last().unwrap()["tts"]["digest"]);
     assert_eq!(server.metric("tts_problems_total"), 1.0);
-    // it is over: the name is free
-    let again = server
-        .post_with("/v1/chat/completions", &named, &super::chat(json!({ "seed": 9 })))
-        .ok();
-    assert_ne!(again["id"], joined["id"]);
+    // it is over, and the reply is kept for who lost it
+    let ask = |fields: &Value| server.post_with("/v1/chat/completions", &named, &super::chat(fields.clone()));
+    assert_eq!(ask(&fields).ok(), joined);
+    let mut streamed = fields;
+    streamed["stream"] = json!(true);
+    let again = ask(&streamed).events();
+    assert_eq!(again[0]["id"], joined["id"]);
+    let [.., content, last] = &again[..] else { panic!("{again:?}") };
+    assert_eq!(
+        content["choices"][0]["delta"]["content"],
+        joined["choices"][0]["message"]["content"]
+    );
+    assert_eq!(last["tts"], joined["tts"]);
+    assert_eq!(server.metric("tts_problems_total"), 1.0, "it ran once");
+    ask(&json!({ "seed": 9 })).refusal(422);
+    let text = server.post_with("/v1/completions", &named, &json!({ "prompt": "1" }));
+    text.refusal(422);
     server
         .post_with("/v1/chat/completions", &[("idempotency-key", "")], &super::chat(json!({})))
         .refusal(400);
+}
+
+#[test]
+fn a_reply_that_failed_or_was_given_up_is_not_kept() {
+    let server = Running::with(few(), |o| o.limits.requests = 1);
+    let named = [("idempotency-key", "order-67")];
+    let mut first = server.begin(endless(), &named);
+    read_until(&mut first, "traces ended");
+    hang_up(&first);
+    server.until("tts_requests_running", 0.0);
+    // the name is free: another question may have it
+    let ask = |fields: Value| server.post_with("/v1/chat/completions", &named, &super::chat(fields));
+    let (message, _) = ask(json!({ "traces": 0 })).refusal(400);
+    assert!(message.contains("traces"), "{message}");
+    let answered = ask(json!({ "seed": 9 })).ok();
+    assert_eq!(ask(json!({ "seed": 9 })).ok(), answered);
+    let other = [("idempotency-key", "order-67"), ("authorization", "Bearer somebody-else")];
+    let theirs = server
+        .post_with("/v1/chat/completions", &other, &super::chat(json!({ "seed": 9 })))
+        .ok();
+    assert_ne!(theirs["id"], answered["id"], "a name is a client's own");
 }
 
 #[test]

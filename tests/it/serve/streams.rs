@@ -115,6 +115,116 @@ fn a_watcher_sees_every_trace() {
     assert!(listed.iter().any(|t| t["finish"] == "low_confidence"), "{listed:?}");
 }
 
+/// A choice's parts put together: thinking, content, log-probabilities, and why it ended; and how many parts said something.
+fn together(events: &[Value], index: usize) -> (String, String, Vec<Value>, Value, usize) {
+    let mut whole = (String::new(), String::new(), Vec::new(), Value::Null, 0);
+    let parts = events.iter().flat_map(|e| e["choices"].as_array().unwrap());
+    for part in parts.filter(|c| c["index"] == index) {
+        assert!(whole.3.is_null(), "nothing comes after the end: {part}");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (thought, said) = (
+            text(&part["delta"]["reasoning_content"]),
+            text(&part["delta"]["content"]) + &text(&part["text"]),
+        );
+        whole.4 += usize::from(!thought.is_empty() || !said.is_empty());
+        whole.0 += &thought;
+        whole.1 += &said;
+        match &part["logprobs"] {
+            Value::Null => {}
+            of_chat if of_chat["content"].is_array() => whole.2.extend(of_chat["content"].as_array().unwrap().clone()),
+            of_text => {
+                let of = |name: &str| of_text[name].as_array().unwrap().clone();
+                let tokens = of("tokens")
+                    .into_iter()
+                    .zip(of("token_logprobs"))
+                    .zip(of("top_logprobs"))
+                    .zip(of("text_offset"));
+                whole.2.extend(tokens.map(|(((a, b), c), d)| json!([a, b, c, d])));
+            }
+        }
+        whole.3 = part["finish_reason"].clone();
+    }
+    whole
+}
+
+/// Asks for a lone trace as a stream and as a whole, and compares; how many parts each choice came in.
+fn streams_as_it_is(server: &Running, path: &str, request: &Value) -> Vec<usize> {
+    let mut request = request.clone();
+    request["traces"] = json!(1);
+    let whole = server.post(path, &request).ok();
+    request["stream"] = json!(true);
+    request["stream_options"] = json!({ "include_usage": true });
+    let events = server.post(path, &request).events();
+    let choices = whole["choices"].as_array().unwrap();
+    let compare = |(index, choice): (usize, &Value)| {
+        let (thought, said, logprobs, finish, parts) = together(&events, index);
+        let message = &choice["message"];
+        assert_eq!(thought, message["reasoning_content"].as_str().unwrap_or_default(), "{request}");
+        let content = message["content"].as_str().or(choice["text"].as_str()).unwrap();
+        assert_eq!(said, content, "{request}");
+        let one = json!([{ "choices": [{ "index": 0, "logprobs": choice["logprobs"], "finish_reason": null }] }]);
+        assert_eq!(logprobs, together(one.as_array().unwrap(), 0).2, "{request}");
+        assert_eq!(finish, choice["finish_reason"], "{request}");
+        parts
+    };
+    let [.., last, usage] = &events[..] else { panic!("{events:?}") };
+    let digest = |tts: &Value| match tts["choices"].as_array() {
+        Some(all) => all.iter().map(|t| t["digest"].clone()).collect(),
+        None => vec![tts["digest"].clone()],
+    };
+    assert_eq!(digest(&last["tts"]), digest(&whole["tts"]), "{request}");
+    assert_eq!(usage["usage"], whole["usage"], "{request}");
+    choices.iter().enumerate().map(compare).collect()
+}
+
+#[test]
+fn a_lone_trace_streams_what_it_will_have_written() {
+    let server = Running::start();
+    let mut parts = Vec::new();
+    for seed in 0..6 {
+        // wild ones open and close their thinking anywhere
+        for temperature in [0.6, 1.5, 3.0] {
+            let stop = [json!(null), json!(["box", "</think>"]), json!(["\n", "12"]), json!("= ")][seed % 4].clone();
+            let mut chat = super::chat(json!({ "seed": seed, "temperature": temperature, "n": 2, "stop": stop }));
+            parts.extend(streams_as_it_is(&server, "/v1/chat/completions", &chat));
+            chat["logprobs"] = json!(true);
+            chat["top_logprobs"] = json!(seed % 3);
+            parts.extend(streams_as_it_is(&server, "/v1/chat/completions", &chat));
+            let text = json!({
+                "prompt": ["2 + 2 = ", "<|im_start|>user\n7 * 8<|im_end|>\n<|im_start|>assistant\n"], "seed": seed, "temperature": temperature,
+                "n": 2, "stop": stop, "max_tokens": 60, "echo": seed % 2 == 0, "logprobs": if seed % 2 == 0 { json!(null) } else { json!(2) },
+            });
+            parts.extend(streams_as_it_is(&server, "/v1/completions", &text));
+        }
+    }
+    assert!(parts.iter().sum::<usize>() > 4 * parts.len(), "it came in parts: {parts:?}");
+}
+
+#[test]
+fn a_lone_trace_is_read_while_it_runs() {
+    let settings = tts::Settings {
+        max_tokens: Some(3900),
+        ..super::few()
+    };
+    let server = Running::with(settings, |_| ());
+    let mut fields = super::endless();
+    (fields["traces"], fields["slots"]) = (json!(1), json!(1));
+    for progress in ["off", "text", "traces"] {
+        fields["progress"] = json!(progress);
+        // a machine that is busy elsewhere may bring the first part after the last token
+        let seen = (0..50).any(|_| {
+            let mut stream = server.begin(fields.clone(), &[]);
+            let parts = super::read_until(&mut stream, "reasoning_content");
+            let runs = server.metric("tts_requests_running") == 1.0;
+            assert!(!String::from_utf8_lossy(&parts).contains("traces at most"));
+            super::hang_up(&stream);
+            server.until("tts_requests_running", 0.0);
+            runs
+        });
+        assert!(seen, "{progress}");
+    }
+}
+
 #[test]
 fn completions_stream_too() {
     let server = Running::start();
