@@ -157,6 +157,9 @@ impl Scheduler {
         self.step();
         self.close();
         self.read_on();
+        if self.running.is_empty() {
+            self.session.trim(0);
+        }
     }
 
     /// One more chunk of the text that is being read.
@@ -368,7 +371,10 @@ impl Scheduler {
         loop {
             let active: Vec<usize> = (0..self.running.len()).filter(|i| !self.running[*i].aside).collect();
             let needed: u64 = active.iter().map(|i| self.next_tick(&self.running[*i])).sum();
-            if self.used() + needed <= self.plan.budget {
+            let left = self.plan.budget.checked_sub(self.used() + needed);
+            // memory of ended traces is kept for others as long as nothing else needs it
+            self.session.trim(left.unwrap_or(0));
+            if left.is_some() {
                 return;
             }
             if !active.is_empty() && self.forget_begun() {
