@@ -12,6 +12,7 @@ what it needs. Standard library alone.
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -25,7 +26,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "data" / "bundled"
 FILES = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tts.json"]
-STRATEGIES = ["majority", "deepconf-low", "deepconf-high", "adaptive-consistency"]
+STRATEGIES = {
+    "majority": [],
+    "deepconf-low": ["--warmup", 8],
+    "deepconf-high": ["--warmup", 8],
+    # what is in flight when it ends was for nothing
+    "adaptive-consistency": ["--slots", 4],
+}
 # the converter knows tokenizers by what they make of a text; the bundled one splits as Llama 3 does, and has words without merges
 CONVERT = """
 import sys
@@ -69,6 +76,15 @@ class Engine:
                 time.sleep(0.5)
         raise SystemExit(f"{self.name} did not start; the end of its log:\n" + "\n".join(Path(self.log).read_text().splitlines()[-15:]))
 
+    def answers(self):
+        """Whether it is in the middle of several answers."""
+        try:
+            text = urllib.request.urlopen(self.url.removesuffix("/v1") + "/metrics", timeout=5).read().decode()
+        except OSError:
+            return False
+        running = re.search(r"^(?:vllm:num_requests_running|llamacpp:requests_processing)\b\S* (\S+)", text, re.MULTILINE)
+        return running is not None and float(running[1]) >= 4
+
     def kill(self, how=signal.SIGKILL):
         if self.process.poll() is None:
             os.killpg(self.process.pid, how)
@@ -82,6 +98,11 @@ class Bench:
         self.folder.mkdir()
         for name in FILES:
             shutil.copy(MODEL / name, self.folder)
+        added = json.loads((MODEL / "tokenizer.json").read_text())["added_tokens"]
+        self.special = {token["id"] for token in added if token["special"]}
+
+    # whatever else the machine does
+    patience = ["--backend-connect-timeout", "5m", "--backend-first-token-timeout", "30m", "--backend-idle-timeout", "30m"]
 
     def tts(self, words, run):
         out = subprocess.run([self.args.tts, "solve", "--data", str(ROOT / "data" / "heldout.jsonl"), "--json", "--quiet", "--run", str(run), *map(str, words)],
@@ -113,10 +134,10 @@ class Bench:
         env = {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
         return self.start("vllm", command, port, env)
 
-    def llama(self, file, port, threads=2):
+    def llama(self, file, port):
         # flash attention rounds to 16 bits
         exact = ["-ctk", "f32", "-ctv", "f32", "-fa", "off"]
-        command = [Path(self.args.llama) / "bin" / "llama-server", "-m", file, "--host", "127.0.0.1", "--port", port, "-np", 16, "-c", 32768, "-t", threads, *exact, "--alias", "bundled"]
+        command = [Path(self.args.llama) / "bin" / "llama-server", "-m", file, "--host", "127.0.0.1", "--port", port, "-np", 16, "-c", 32768, "-t", 1, *exact, "--alias", "bundled", "--metrics"]
         return self.start("llama", [str(c) for c in command], port)
 
     def gguf(self):
@@ -143,103 +164,127 @@ class Bench:
         self.tts([*words, *here], runs[0])
         self.tts([*words, *there], runs[1])
         ours, theirs = map(self.traces, runs)
-        same, tokens, worst, length = 0, 0, 0.0, 0
+        same, tokens, worst, silent = 0, 0, 0.0, 0
         for key, (ids, c) in ours.items():
-            other, d = theirs.get(key, ([], []))
-            # an engine that sends its end of the text without an entry is one short
-            n = min(len(ids), len(other))
-            agree = ids[:n] == other[:n] and len(ids) - n <= 1
-            same += agree
-            length += len(ids) == len(other)
-            at = next((i for i in range(n) if ids[i] != other[i]), n)
-            tokens += at
-            # the token after a different one has another context
-            worst = max([worst, *(abs(x - y) for x, y in zip(c[:at], d[:at]))])
-        print(f"| {title} | {same} of {len(ours)} | {length} of {len(ours)} | {tokens:,} | {worst:.1e} |", flush=True)
+            pairs, unsent = self.aligned(ids, theirs.get(key, ([], []))[0])
+            same += len(pairs) + unsent == len(ids)
+            tokens += len(pairs)
+            silent += unsent
+            worst = max([worst, *(abs(c[i] - theirs[key][1][j]) for i, j in pairs)])
+        print(f"| {title} | {same} of {len(ours)} | {tokens:,} | {silent} | {worst:.1e} |", flush=True)
+
+    def aligned(self, ours, theirs):
+        """Places of the same tokens up to the first that differs, and how many of ours have no text and were not sent."""
+        pairs, i, unsent = [], 0, 0
+        while i < len(ours):
+            j = i - unsent
+            if j < len(theirs) and ours[i] == theirs[j]:
+                pairs.append((i, j))
+            elif ours[i] in self.special:
+                unsent += 1
+            else:
+                break
+            i += 1
+        return pairs, unsent
 
     def strategies(self, here, there):
-        for name in STRATEGIES:
+        for name, more in STRATEGIES.items():
+            if name not in self.args.strategies.split(","):
+                continue
             cells = []
             for words in (here, there):
                 run = Path(tempfile.mkdtemp(dir=self.work)) / "run"
-                began = time.time()
-                lines = self.tts(["--limit", self.args.limit, "--traces", self.args.traces, "--strategy", name, "--warmup" if "deepconf" in name else "--seed",
-                                  8 if "deepconf" in name else 0, *words], run)
+                lines = self.tts(["--limit", self.args.limit, "--traces", self.args.traces, "--strategy", name, *more, *words], run)
                 right = sum(line["correct"] is True for line in lines)
                 tokens = sum(line["tokens"]["generated"] for line in lines)
                 for line in lines:
                     fates = sum(line["tokens"][f] for f in ("warmup", "finished", "stopped", "cancelled", "truncated", "failed"))
                     assert fates == line["tokens"]["generated"], line["problem_id"]
-                cells.append(f"{right} of {len(lines)} | {tokens:,} | {time.time() - began:.0f} s")
-            print(f"| {name} | {cells[0]} | {cells[1]} |", flush=True)
+                cells.append(f"{right} of {len(lines)} | {tokens:,}")
+            print(f"| {' '.join(map(str, [name, *more]))} | {cells[0]} | {cells[1]} |", flush=True)
 
-    def killed(self, engines):
-        """Two engines with the load spread, one of which is killed in the middle."""
+    def killed(self, title, engines):
+        """Two engines with the load spread, one of which is killed while it answers."""
         run = self.work / "killed"
-        words = ["--limit", self.args.limit, "--traces", self.args.traces, "--strategy", "majority"]
+        words = ["--limit", self.args.limit, "--traces", self.args.traces, "--slots", max(self.args.traces // 2, 1), "--strategy", "majority"]
         for engine in engines:
             words += ["--backend", engine.url]
-        words += ["--model", str(self.folder), "--backend-in-flight", "16", "--json", "--quiet"]
+        words += [*self.patience, "--model", str(self.folder), "--backend-in-flight", "16", "--json", "--quiet"]
         command = [self.args.tts, "solve", "--data", str(ROOT / "data" / "heldout.jsonl"), "--run", str(run), *map(str, words)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        lines = []
-        for line in process.stdout:
-            lines.append(json.loads(line))
-            if len(lines) == self.args.limit // 2:
-                # in the middle of the next traces
-                time.sleep(self.args.kill_after)
-                engines[1].kill()
-                note(f"killed {engines[1].url} after {len(lines)} problems")
-        if process.wait() != 0:
-            raise SystemExit(process.stderr.read())
+        journal = run / "traces.jsonl"
+        recorded = lambda: journal.read_text().count("\n") if journal.exists() else 0
+        # in the middle of the run, and in the middle of requests
+        until = self.args.limit * self.args.traces // 4
+        while process.poll() is None and (recorded() < until or not engines[1].answers()):
+            time.sleep(0.05)
+        engines[1].kill()
+        before, when = recorded(), time.time()
+        note(f"killed {engines[1].url} after {before} traces")
+        out, said = process.communicate()
+        if process.returncode != 0:
+            raise SystemExit(said)
+        lines = [json.loads(line) for line in out.splitlines()]
         tallies = lines[-1]["machine"]["tallies"]
+        print(f"\n| {title} | traces | broken | sent again |\n|---|---|---|---|")
         for engine in engines:
             if engine.url not in tallies:
                 raise SystemExit(f"{engine.url} did not answer the first questions in time and was left out; run this again on a quieter machine")
             t = tallies[engine.url]
-            print(f"| {engine.url} | {t['traces']} | {t['broken']} | {t['retried']} |")
+            killed = " (killed)" if engine is engines[1] else ""
+            print(f"| {engine.url}{killed} | {t['traces']} | {t['broken']} | {t['retried']} |")
         total = lambda what, fate: sum(line[what][fate] for line in lines)
+        traces = [json.loads(line) for line in journal.read_text().splitlines()]
+        ended = lambda finish: [t for t in traces if t["finish"] == finish]
+        count = lambda some: sum(t["tokens"] + t.get("unseen", 0) for t in some)
+        # every trace once, every token once, in the journal and in the results alike
+        assert len({(t["problem_id"], t["trace"]) for t in traces}) == len(traces) == total("traces", "launched")
+        assert count(traces) == total("tokens", "generated") and count(ended("failed")) == total("tokens", "failed")
+        assert len(ended("failed")) == total("traces", "failed") == sum(t["broken"] for t in tallies.values())
+        assert sum(t["traces"] for t in tallies.values()) == len(traces)
+        assert all(line["traces"]["launched"] == self.args.traces for line in lines)
+        if not ended("failed"):
+            raise SystemExit("no request was in the middle of its answer when the engine was killed; run this again")
         right = sum(line["correct"] is True for line in lines)
-        print(f"\n{len(lines)} problems decided, {right} right; {total('traces', 'launched'):,} traces launched, {total('traces', 'finished'):,} finished, "
-              f"{total('traces', 'failed'):,} failed with {total('tokens', 'failed'):,} tokens; {total('tokens', 'generated'):,} tokens in all.", flush=True)
+        print(f"\n{before} of {len(traces)} traces had ended when it was killed. {len(lines)} of {self.args.limit} problems decided, {right} right; {total('traces', 'finished'):,} traces finished, "
+              f"{total('traces', 'truncated'):,} truncated, {total('traces', 'failed'):,} failed with {total('tokens', 'failed'):,} tokens; {total('tokens', 'generated'):,} tokens in all, "
+              f"{sum(t.get('unseen', 0) for t in traces):,} of them unseen. The rest took {time.time() - when:.0f} s.", flush=True)
 
     def run(self):
         here = ["--model", str(self.folder), "--dtype", "f32"]
-        head = "| greedy, tts `--dtype f32` beside | same ids | end sent too | tokens compared | largest difference of a confidence |\n|---|---|---|---|---|"
+        head = "| greedy, tts `--dtype f32` beside | same ids | tokens compared | without text, not sent | largest difference of a confidence |\n|---|---|---|---|---|"
         parts = self.args.only.split(",")
         if self.args.vllm and set(parts) & {"greedy", "strategies"}:
-            engine = self.vllm(self.args.port).wait(300)
-            there = ["--backend", engine.url, "--model", str(self.folder)]
+            engine = self.vllm(self.args.port).wait(1800)
+            there = [*self.patience, "--backend", engine.url, "--model", str(self.folder)]
             if "greedy" in parts:
                 print(head)
                 self.greedy("vLLM f32, chat", here, there)
                 self.greedy("vLLM f32, completions", here, [*there, "--backend-api", "completions"])
             if "strategies" in parts:
-                print(f"\n| {self.args.limit} problems, {self.args.traces} traces | in process | tokens | time | vLLM | tokens | time |\n|---|---|---|---|---|---|---|")
+                print(f"\n| {self.args.limit} problems, {self.args.traces} traces | in process | tokens | vLLM | tokens |\n|---|---|---|---|---|")
                 self.strategies(here, there)
             engine.kill()
         if self.args.vllm and "killed" in parts:
             # threads of two servers on the same cores would wait for each other
             engines = [self.vllm(self.args.port + i, str(i)) for i in range(2)]
             for engine in engines:
-                engine.wait(600)
-            print("\n| two vLLM servers | traces | broken | sent again |\n|---|---|---|---|")
-            self.killed(engines)
+                engine.wait(1800)
+            self.killed("two vLLM servers", engines)
             engines[0].kill()
         if self.args.vllm and self.args.llama and self.args.llama_source and set(parts) & {"llama", "llama-killed"}:
             path = self.gguf()
             if "llama" in parts:
                 print("\n" + head)
                 for name, file, words in [("f32", path, ["--dtype", "f32"]), ("Q8_0", self.quantised(path), [])]:
-                    engine = self.llama(file, self.args.port + 2).wait(120)
-                    there = ["--backend", engine.url, "--model", str(self.folder)]
+                    engine = self.llama(file, self.args.port + 2).wait(600)
+                    there = [*self.patience, "--backend", engine.url, "--model", str(self.folder)]
                     self.greedy(f"llama-server {name}, chat", ["--model", str(file), *words], there)
                     self.greedy(f"llama-server {name}, completions", ["--model", str(file), *words], [*there, "--backend-api", "completions"])
                     engine.kill()
             if "llama-killed" in parts:
-                engines = [self.llama(path, self.args.port + 3 + i, 1).wait(120) for i in range(2)]
-                print("\n| two llama-servers | traces | broken | sent again |\n|---|---|---|---|")
-                self.killed(engines)
+                engines = [self.llama(path, self.args.port + 3 + i).wait(600) for i in range(2)]
+                self.killed("two llama-servers", engines)
                 engines[0].kill()
 
 
@@ -252,8 +297,8 @@ def main():
     parser.add_argument("--greedy", type=int, default=50, help="problems of the greedy comparison")
     parser.add_argument("--limit", type=int, default=60, help="problems of the others")
     parser.add_argument("--traces", type=int, default=16)
+    parser.add_argument("--strategies", default=",".join(STRATEGIES), help="of that part")
     parser.add_argument("--port", type=int, default=18200)
-    parser.add_argument("--kill-after", type=float, default=2.0, help="seconds into the next problem at which an engine is killed")
     parser.add_argument("--only", default="greedy,strategies,killed,llama,llama-killed", help="some of these parts")
     args = parser.parse_args()
     # engines are ended however this ends

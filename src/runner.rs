@@ -98,6 +98,8 @@ pub struct Prepared {
     pub problem: String,
     /// The gold answer, if known.
     pub gold: Option<String>,
+    /// The conversation that the prompt was made of; none where it is a raw text.
+    pub messages: Vec<Message>,
     /// The exact prompt.
     pub prompt: Rendered,
     /// Generated tokens at which a trace is cut off.
@@ -209,6 +211,7 @@ impl Runner {
             id,
             problem: problem.problem.clone(),
             gold: problem.answer.clone(),
+            messages,
             prompt,
             max_tokens,
         })

@@ -6,9 +6,10 @@
 //! 3. [`routes`] reads its body, up to a limit, and [`ask`] makes settings and prompts of it. Whatever is not understood is refused: a field that
 //!    is misspelt would otherwise change nothing.
 //! 4. [`jobs`] gives it a place, or says when to come again. A request of the same name that runs is joined; the reply of one that ran is [`kept`].
-//! 5. The engine runs it in the one batch that all requests share, so an answer depends on nothing but what was asked.
+//! 5. The [`source`] of traces runs it: the engine in this process, in the one batch that all requests share, so that an answer depends on nothing but
+//!    what was asked; or engines elsewhere, a stream a trace.
 //! 6. [`choice`] takes the best trace's text, told apart by [`parts`]; until then [`stream`] shows how things stand, or what a lone trace is [`writing`].
-//! 7. When the last client that waits for it is gone, its traces end with the engine's next step.
+//! 7. When the last client that waits for it is gone, its traces end with the engine's next step, and their streams are closed.
 
 mod ask;
 mod choice;
@@ -27,6 +28,7 @@ mod parts;
 mod prompts;
 mod reply;
 mod routes;
+mod source;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -41,10 +43,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use gate::Keys;
+use house::House;
 
 use crate::error::Error;
 use crate::loaded::Loaded;
-use crate::runner::{Reader, Settings};
+use crate::runner::{Reader, RemoteRunner, Settings};
 
 /// Time for clients to take what was decided in a hurry.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -111,22 +114,24 @@ impl Server {
     /// # Errors
     /// Settings that cannot be, an address beyond this machine without a key, an address that is taken.
     pub async fn bind(loaded: Loaded, settings: Settings, reader: Option<Reader>, options: Options) -> Result<Self, Error> {
-        if !options.address.ip().is_loopback() && options.keys.is_empty() {
-            return Err(Error::Setting(format!(
-                "{} can be reached from other machines, and there is no API key: set TTS_API_KEY or --api-key-file, or listen on 127.0.0.1",
-                options.address
-            )));
-        }
-        if settings.traces > options.limits.traces {
-            return Err(Error::Setting(format!(
-                "--traces {} is more than --max-traces {} allows",
-                settings.traces, options.limits.traces
-            )));
-        }
+        check(&settings, &options)?;
+        Self::listen(&options, || House::open(loaded, settings, reader, &options)).await
+    }
+
+    /// Listens; traces come from engines elsewhere, as this runner asks for them.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub async fn bind_elsewhere(runner: RemoteRunner, options: Options) -> Result<Self, Error> {
+        check(runner.settings(), &options)?;
+        Self::listen(&options, || House::elsewhere(runner, &options)).await
+    }
+
+    async fn listen(options: &Options, house: impl FnOnce() -> Result<House, Error>) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::Setting(format!("{} cannot be listened on: {error}", options.address));
         let listener = TcpListener::bind(options.address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let front = Arc::new(routes::Front::open(loaded, settings, reader, &options, address)?);
+        let front = Arc::new(routes::Front::new(house()?, options, address));
         Ok(Self { listener, address, front })
     }
 
@@ -154,4 +159,21 @@ impl Server {
             let _ = timeout(LAST_WORDS, open).await;
         }
     }
+}
+
+/// Refuses what would be open to all, or could never run.
+fn check(settings: &Settings, options: &Options) -> Result<(), Error> {
+    if !options.address.ip().is_loopback() && options.keys.is_empty() {
+        return Err(Error::Setting(format!(
+            "{} can be reached from other machines, and there is no API key: set TTS_API_KEY or --api-key-file, or listen on 127.0.0.1",
+            options.address
+        )));
+    }
+    if settings.traces > options.limits.traces {
+        return Err(Error::Setting(format!(
+            "--traces {} is more than --max-traces {} allows",
+            settings.traces, options.limits.traces
+        )));
+    }
+    Ok(())
 }

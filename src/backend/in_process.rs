@@ -128,7 +128,7 @@ impl InProcess {
         let result = tokio::select! {
             result = &mut outcome => result,
             () = interrupt.cancelled() => {
-                control.interrupted.store(true, Ordering::Relaxed);
+                control.interrupted.cancel();
                 outcome.await
             }
         };

@@ -152,6 +152,16 @@ pub enum RunError {
         /// Which address, and what happened there.
         reason: String,
     },
+    /// A remote engine refuses what is asked.
+    #[error("problem `{problem}`: {engine} refuses a request ({reason})")]
+    Refused {
+        /// Problem.
+        problem: String,
+        /// Its address.
+        engine: String,
+        /// In its own words.
+        reason: String,
+    },
     /// The strategy could not go on.
     #[error("problem `{problem}`: {reason}")]
     Strategy {

@@ -5,17 +5,20 @@
 //! again; a stream that breaks after a token makes its trace a failed one, and the next trace of the budget takes its place.
 //!
 //! ```text
-//! sse     bytes to events            fleet   addresses, room at each, waiting
-//! wire    requests and answers       trace   one request and its retries
-//! probe   what an engine gives       drive   one problem, its streams, the order of arrival
+//! caller    HTTP, and its failures      probe   what an engine gives
+//! request   what an engine is asked     fleet   addresses, room at each, waiting
+//! sse       bytes to events             trace   one request and its retries
+//! answer    what the events mean        drive   one problem, its streams, the order of arrival
 //! ```
 
+mod answer;
+mod caller;
 mod drive;
 mod fleet;
 mod probe;
+mod request;
 mod sse;
 mod trace;
-mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,12 +30,14 @@ use tts_strategies::{Needs, Strategy};
 
 use super::{Backend, Job, Outcome, RunError, check_needs};
 use crate::engine::sampler::{Sampling, TOP};
+use crate::engine::scheduler::Control;
 use crate::error::Error;
 use crate::runner::SamplingChoice;
+use caller::Caller;
 pub use fleet::Tally;
-use fleet::{Caller, Fleet, below};
+use fleet::{Fleet, below};
 use probe::{Found, Scalars};
-pub use wire::{Asking, Prompt};
+pub use request::{Asking, Prompt};
 
 /// How long an engine is waited for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -254,15 +259,15 @@ impl Remote {
         }
     }
 
-    /// Runs one problem to its decision. The job's own prompt and sampling are another engine's: `asking` stands for them. Dropping the future closes all
-    /// streams.
+    /// Runs one problem to its decision, with the caller's own hand on it. The job's own prompt and sampling are another engine's: `asking` stands for them.
+    /// Dropping the future closes all streams.
     ///
     /// # Errors
     /// When no engine answers any more, or one refuses a request; what was recorded is kept.
-    pub async fn solve(&self, job: Job, asking: Asking) -> Result<Outcome, RunError> {
+    pub async fn solve(&self, job: Job, asking: Asking, control: Arc<Control>) -> Result<Outcome, RunError> {
         check_needs(job.setup.strategy.as_ref(), self.offers)?;
         let k = self.offers.logprob.then_some(self.confidence_k);
-        drive::run(self.fleet.clone(), job, asking, k).await
+        drive::run(self.fleet.clone(), job, asking, k, control).await
     }
 }
 
@@ -281,7 +286,7 @@ impl Backend for Remote {
             max_tokens: Some(job.setup.rules.max_tokens),
             ignore_eos: job.setup.rules.ignore_eos,
         };
-        self.solve(job, asking).await
+        self.solve(job, asking, Arc::default()).await
     }
 }
 

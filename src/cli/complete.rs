@@ -118,6 +118,7 @@ pub(crate) fn run(args: &CompleteArgs, printer: &Printer) -> anyhow::Result<Exit
             ids,
             ends_in_think: false,
         },
+        messages: Vec::new(),
         max_tokens,
     };
     let has_text = prompter.is_some();

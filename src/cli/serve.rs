@@ -1,5 +1,6 @@
 //! `tts serve`.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,13 +9,14 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 use serde_json::json;
 use tts::Settings;
-use tts::runner::Reader;
+use tts::evals::data::Problem;
+use tts::runner::{Reader, RemoteRunner};
 use tts::serve::{Keys, Limits, Options, Server};
 
-use super::args::{BatchArgs, ModelArgs, SamplingArgs};
+use super::args::{BackendArgs, BatchArgs, ModelArgs, SamplingArgs};
 use super::number::{self, count, plural};
 use super::printer::Printer;
-use super::solve::{LimitArgs, PromptArgs, StrategyArgs, of_problems, of_traces};
+use super::solve::{LimitArgs, PromptArgs, StrategyArgs, engines, of_problems, of_traces};
 use super::task::AnswerArgs;
 use super::{ExitStatus, interrupt};
 
@@ -80,6 +82,11 @@ pub(crate) struct ServeArgs {
     batch: BatchArgs,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
+    /// Most likely tokens that an engine's confidences are taken over [default: 20]
+    #[arg(long, value_name = "K", requires = "backend", help_heading = "Remote engines")]
+    confidence_k: Option<usize>,
 }
 
 fn host(text: &str) -> Result<IpAddr, String> {
@@ -100,17 +107,31 @@ pub(crate) fn run(args: &ServeArgs, printer: &Printer) -> anyhow::Result<ExitSta
     } else {
         None
     };
-    let options = Options {
-        address: SocketAddr::new(args.host, args.port),
-        name: args.name()?,
+    let address = SocketAddr::new(args.host, args.port);
+    let (strategy, guarded) = (settings.strategy.name.clone(), !keys.is_empty());
+    let options = |name| Options {
+        address,
+        name,
         keys,
         limits,
     };
-    let (name, strategy, guarded) = (options.name.clone(), settings.strategy.name.clone(), !options.keys.is_empty());
-    let loaded = args.model.open(printer)?;
+    let here = if args.backend.is_remote() {
+        None
+    } else {
+        let name = args.name(file_name(args.model.model.as_deref().unwrap_or(tts::BUNDLED)))?;
+        Some((name, args.model.open(printer)?))
+    };
     interrupt::runtime()?.block_on(async {
         let stop = interrupt::stop();
-        let server = Server::bind(loaded, settings, reader, options).await?;
+        let (server, name) = match here {
+            Some((name, loaded)) => (Server::bind(loaded, settings, reader, options(name.clone())).await?, name),
+            None => {
+                let runner = args.reach(settings, reader, printer).await?;
+                let model = runner.remote().model();
+                let name = args.name(model.rsplit('/').next().unwrap_or(model))?;
+                (Server::bind_elsewhere(runner, options(name.clone())).await?, name)
+            }
+        };
         let url = format!("http://{}", server.address());
         if printer.json() {
             printer.object(&json!({ "url": url, "model": name, "strategy": strategy, "traces": args.traces }))?;
@@ -196,20 +217,37 @@ impl ServeArgs {
         Ok(keys)
     }
 
-    /// What clients call the model. Where it lies on this machine is none of their business.
-    fn name(&self) -> anyhow::Result<String> {
-        let name = match &self.served_name {
-            Some(name) => name.clone(),
-            None => {
-                let model = self.model.model.as_deref().unwrap_or(tts::BUNDLED);
-                let last = Path::new(model).file_name().map_or(model.into(), |n| n.to_string_lossy());
-                let last = last.rsplit_once(':').map_or(&*last, |(_, file)| file);
-                last.strip_suffix(".gguf").unwrap_or(last).to_owned()
-            }
+    /// The engines elsewhere, asked what they give.
+    async fn reach(&self, settings: Settings, reader: Option<Reader>, printer: &Printer) -> anyhow::Result<RemoteRunner> {
+        let sample = Problem {
+            id: String::new(),
+            problem: "What is 1 + 1?".to_owned(),
+            answer: None,
+            extra: serde_json::Map::new(),
         };
+        let options = self.backend.options(self.confidence_k);
+        let mut runner = RemoteRunner::connect(&options, self.backend.api(), settings, self.model.prompter()?, &sample).await?;
+        if let Some(reader) = reader {
+            runner = runner.with_reader(reader);
+        }
+        runner.remote().notices().for_each(|notice| printer.warn(&notice));
+        printer.note(&engines(&runner));
+        Ok(runner)
+    }
+
+    /// What clients call the model. Where it lies on this machine or another is none of their business.
+    fn name(&self, model: &str) -> anyhow::Result<String> {
+        let name = self.served_name.clone().unwrap_or_else(|| model.to_owned());
         if name.is_empty() || name.contains('@') || name.chars().any(char::is_control) {
             bail!("--served-name {name:?} is no name for a model: it must not be empty and have no @ in it");
         }
         Ok(name)
     }
+}
+
+/// The last part of `--model`, without the ending of a file.
+fn file_name(model: &str) -> &str {
+    let last = Path::new(model).file_name().and_then(OsStr::to_str).unwrap_or(model);
+    let last = last.rsplit_once(':').map_or(last, |(_, file)| file);
+    last.strip_suffix(".gguf").unwrap_or(last)
 }

@@ -85,6 +85,8 @@ fn points(confidences: &[f32], from: usize, window: usize) -> Vec<(usize, f32)> 
             found.push((tokens, full.unwrap_or(sum / (i + 1) as f64) as f32));
         }
     }
+    // an engine elsewhere may give none
+    found.retain(|point| point.1.is_finite());
     found
 }
 

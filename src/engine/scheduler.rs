@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 use tts_strategies::TraceId;
 
 use super::memory::Plan;
@@ -29,7 +30,7 @@ pub struct Control {
     /// Nobody waits for the result any more: drop the problem.
     pub cancelled: AtomicBool,
     /// Decide now with the votes there are.
-    pub interrupted: AtomicBool,
+    pub interrupted: CancellationToken,
     /// Tell watchers the confidences of every trace as well ([`Event::Details`]).
     pub details: AtomicBool,
     /// Where the first trace is read along, if anybody may want to.
@@ -156,6 +157,9 @@ impl Scheduler {
         self.step();
         self.close();
         self.read_on();
+        if self.running.is_empty() {
+            self.session.trim(0);
+        }
     }
 
     /// One more chunk of the text that is being read.
@@ -172,14 +176,14 @@ impl Scheduler {
         self.running.retain(|r| !r.ticket.control.cancelled.load(Ordering::Relaxed));
         let now = Instant::now();
         for r in &mut self.running {
-            if r.ticket.control.interrupted.load(Ordering::Relaxed) {
+            if r.ticket.control.interrupted.is_cancelled() {
                 r.problem.cut(Cut::Interrupted);
             } else if r.ticket.deadline.is_some_and(|d| now >= d) {
                 r.problem.cut(Cut::TimeLimit);
             }
         }
         let stopped = |t: &Ticket| {
-            if t.control.interrupted.load(Ordering::Relaxed) {
+            if t.control.interrupted.is_cancelled() {
                 Some(Cut::Interrupted)
             } else {
                 t.deadline.is_some_and(|d| now >= d).then_some(Cut::TimeLimit)
@@ -367,7 +371,10 @@ impl Scheduler {
         loop {
             let active: Vec<usize> = (0..self.running.len()).filter(|i| !self.running[*i].aside).collect();
             let needed: u64 = active.iter().map(|i| self.next_tick(&self.running[*i])).sum();
-            if self.used() + needed <= self.plan.budget {
+            let left = self.plan.budget.checked_sub(self.used() + needed);
+            // memory of ended traces is kept for others as long as nothing else needs it
+            self.session.trim(left.unwrap_or(0));
+            if left.is_some() {
                 return;
             }
             if !active.is_empty() && self.forget_begun() {

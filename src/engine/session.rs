@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::reading::likeliest;
 use super::sampler::{self, BrokenLogits, Draw, Drawn, Sampling, Seen, Stream};
 use crate::model::kernels::{Pool, Tier};
-use crate::model::{Feed, Model, Sequence, Want, Workspace};
+use crate::model::{Feed, Model, Sequence, StateMemory, Want, Workspace};
 
 /// Positions that a prefill reads at a time. It bounds the workspace; results do not depend on it.
 pub const PREFILL_CHUNK: usize = 128;
@@ -51,8 +51,23 @@ pub struct Manner {
 /// Takes the index of a token in its chunk and the logits `[vocab]` after it.
 pub(super) type Each<'a> = &'a mut dyn FnMut(usize, &[f32]);
 
+/// State memory of lanes that ended, for those that begin.
+#[derive(Default)]
+struct Spare(Mutex<Vec<StateMemory>>);
+
+impl Spare {
+    fn list(&self) -> MutexGuard<'_, Vec<StateMemory>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn fork(&self, sequence: &Sequence) -> Sequence {
+        let memory = self.list().pop();
+        sequence.fork_into(memory)
+    }
+}
+
 /// One live trace.
 pub struct Lane {
+    spare: Arc<Spare>,
     prefix: Arc<Prefix>,
     /// its own state, once it has read a token of its own: the first token is drawn from the prompt's logits, and waits for no copy
     sequence: Option<Sequence>,
@@ -70,8 +85,9 @@ impl Lane {
     /// A lane that goes on from here with a stream (and settings) of its own.
     pub fn fork(&self, manner: Manner) -> Self {
         Self {
+            spare: self.spare.clone(),
             prefix: self.prefix.clone(),
-            sequence: self.sequence.as_ref().map(Sequence::fork),
+            sequence: self.sequence.as_ref().map(|own| self.spare.fork(own)),
             pending: self.pending,
             drawn: self.drawn,
             manner,
@@ -89,7 +105,7 @@ impl Lane {
         self.sequence.as_ref().unwrap_or(&self.prefix.sequence)
     }
     fn own(&mut self) -> &mut Sequence {
-        self.sequence.get_or_insert_with(|| self.prefix.sequence.fork())
+        self.sequence.get_or_insert_with(|| self.spare.fork(&self.prefix.sequence))
     }
     /// Tokens drawn (or forced) so far.
     pub fn tokens(&self) -> usize {
@@ -116,6 +132,12 @@ impl Lane {
 
     fn note(&mut self, id: u32) {
         self.seen.entry(id).or_default().generated += 1;
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.spare.list().extend(self.sequence.take().map(Sequence::into_memory));
     }
 }
 
@@ -147,6 +169,7 @@ pub struct Session {
     space: Workspace,
     samplers: Vec<Mutex<sampler::Scratch>>,
     positions: u64,
+    spare: Arc<Spare>,
     /// memory of a step's feeds, and of the rows that they have
     feeds: Vec<Feed<'static>>,
     rows: Vec<Option<usize>>,
@@ -170,6 +193,7 @@ impl Session {
             space,
             samplers,
             positions: 0,
+            spare: Arc::default(),
             feeds: Vec::new(),
             rows: Vec::new(),
         }
@@ -186,6 +210,11 @@ impl Session {
     /// Positions that the model has read for this session: of prompts, of traces, and again where a trace was taken up later.
     pub fn positions(&self) -> u64 {
         self.positions
+    }
+    /// Keeps at most `bytes` of the memory of lanes that ended.
+    pub(super) fn trim(&self, bytes: u64) {
+        let keep = usize::try_from(bytes).unwrap_or(usize::MAX) / self.model.shape().state_bytes().max(1);
+        self.spare.list().truncate(keep);
     }
     /// Instruction tier.
     pub fn tier(&self) -> Tier {
@@ -257,9 +286,10 @@ impl Session {
         wanted: impl IntoIterator<Item = (&'i [u32], Manner, Option<Sequence>)>,
     ) -> Vec<Lane> {
         let mut wanted: Vec<_> = wanted.into_iter().collect();
+        let spare = &self.spare;
         self.pool.for_each(&mut wanted, |_, (ids, _, sequence), _| {
             if ids.len() > 1 {
-                sequence.get_or_insert_with(|| prefix.sequence.fork());
+                sequence.get_or_insert_with(|| spare.fork(&prefix.sequence));
             }
         });
         let lane = |(ids, manner, sequence)| self.go_on(prefix, sequence, ids, manner);
@@ -268,11 +298,12 @@ impl Session {
 
     fn go_on(&mut self, prefix: &Arc<Prefix>, mut sequence: Option<Sequence>, ids: &[u32], manner: Manner) -> Lane {
         if let Some((_, read)) = ids.split_last().filter(|(_, read)| !read.is_empty()) {
-            let sequence = sequence.get_or_insert_with(|| prefix.sequence.fork());
+            let sequence = sequence.get_or_insert_with(|| self.spare.fork(&prefix.sequence));
             let done = sequence.len() - prefix.ids.len();
             self.read(sequence, &read[done..], false);
         }
         let mut lane = Lane {
+            spare: self.spare.clone(),
             prefix: prefix.clone(),
             sequence,
             pending: ids.last().copied(),
@@ -331,7 +362,7 @@ impl Session {
                 held,
                 seen: &lane.seen,
             };
-            let mut scratch = samplers[thread].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut scratch = samplers[thread].lock().unwrap_or_else(PoisonError::into_inner);
             turn.result = sampler::draw(tier, row, &how, &mut scratch);
             if lane.k > 0 {
                 lane.likeliest = likeliest(row, lane.k).unwrap_or_default();

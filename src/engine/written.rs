@@ -14,6 +14,8 @@ pub struct Written {
     pub logprob: f32,
     /// The likeliest ids at its place with their log-probabilities, likeliest first, as many as were asked for.
     pub likeliest: Vec<(u32, f32)>,
+    /// Its text, or that of several tokens, where an engine elsewhere gives texts and not ids.
+    pub text: Option<String>,
 }
 
 /// A problem's first trace as far as it is written. Whoever comes late finds all of it. The token that ends the trace is not among them: until then
@@ -40,6 +42,17 @@ impl Pages {
         self.tokens.subscribe()
     }
 
+    /// Adds a piece of text.
+    pub(crate) fn append(&self, text: String) {
+        let piece = Written {
+            id: u32::MAX,
+            logprob: f32::NAN,
+            likeliest: Vec::new(),
+            text: Some(text),
+        };
+        self.tokens.send_modify(|tokens| tokens.push(piece));
+    }
+
     /// Adds what a trace in flight has written since the last time; `lane` is where its newest token comes from.
     pub(super) fn write(&self, row: &Row, lane: Option<&Lane>) {
         self.tokens.send_if_modified(|tokens| {
@@ -49,6 +62,7 @@ impl Pages {
                 id: *id,
                 logprob: *logprob,
                 likeliest: Vec::new(),
+                text: None,
             }));
             let more = tokens.len() > from;
             if let (true, Some(newest), Some(lane)) = (more, tokens.last_mut(), lane) {

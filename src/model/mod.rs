@@ -17,6 +17,7 @@ pub use error::ModelError;
 pub use kernels::buf::Rows;
 pub use linear::{Formats, Linear, WeightFormat};
 pub use state::{BLOCK, CacheFormat, Sequence, Shape};
+pub(crate) use state::StateMemory;
 
 use block::{Block, Work};
 use kernels::Pool;

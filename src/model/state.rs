@@ -123,6 +123,10 @@ impl Shape {
 #[derive(Clone)]
 pub(crate) struct KvBlock(pub(crate) Buf);
 
+/// Memory of one sequence's SSM states and convolution windows. The system hands out large memory a page at a time, zeroed: to use it again
+/// costs a copy alone.
+pub(crate) struct StateMemory(Buf, Buf);
+
 /// One sequence's state after `len` tokens.
 pub struct Sequence {
     pub(crate) len: usize,
@@ -155,6 +159,19 @@ impl Sequence {
 
     /// A copy that goes its own way: state copied, full blocks of keys and values shared, the last partial block copied.
     pub fn fork(&self) -> Self {
+        self.fork_into(None)
+    }
+
+    /// [`Self::fork`] into the memory of a state that is no longer needed.
+    pub(crate) fn fork_into(&self, memory: Option<StateMemory>) -> Self {
+        let (ssm, window) = memory.map_or_else(
+            || (self.ssm.clone(), self.window.clone()),
+            |StateMemory(mut ssm, mut window)| {
+                ssm.copy_from_slice(&self.ssm);
+                window.copy_from_slice(&self.window);
+                (ssm, window)
+            },
+        );
         let mut kv = self.kv.clone();
         if !self.len.is_multiple_of(BLOCK)
             && let Some(last) = kv.last_mut()
@@ -163,10 +180,15 @@ impl Sequence {
         }
         Self {
             len: self.len,
-            ssm: self.ssm.clone(),
-            window: self.window.clone(),
+            ssm,
+            window,
             kv,
         }
+    }
+
+    /// The memory of its state; its keys and values are freed.
+    pub(crate) fn into_memory(self) -> StateMemory {
+        StateMemory(self.ssm, self.window)
     }
 
     /// What this sequence does not share with the prompt that it goes on from, as it lies in memory: states, windows, blocks.

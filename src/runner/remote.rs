@@ -10,11 +10,12 @@ use super::settings::{self, SamplingChoice, Settings};
 use super::solved::{Machine, RemoteMachine};
 use super::{About, Detokenize, Prepared, Reader, Solved, Solver, Watch, problem_id};
 use crate::backend::remote::{Asking, Prompt};
-use crate::backend::{Job, Remote, RemoteOptions};
+use crate::backend::{Backend, Job, Outcome, Remote, RemoteOptions, RunError, check_needs};
 use crate::engine::sampler::Sampling;
+use crate::engine::scheduler::Control;
 use crate::error::Error;
 use crate::prompt::{DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn};
-use crate::solve::{Bounds, Decode, Rules, Setup};
+use crate::solve::{Bounds, Decode, Rules, Setup, TraceRecord};
 
 /// Token limit of a trace where neither the user, the model nor the engine names one.
 const DEFAULT_MAX_TOKENS: usize = 32_768;
@@ -40,13 +41,20 @@ impl Api {
 
 /// Remote engines and the settings to solve problems with.
 pub struct RemoteRunner {
-    remote: Remote,
-    api: Api,
+    remote: Arc<Remote>,
+    manner: Manner,
     settings: Settings,
+    reader: Reader,
+}
+
+/// How prompts are made and engines asked, whatever the settings.
+#[derive(Clone)]
+struct Manner {
+    api: Api,
     /// tokenizer and template of the model that the engines serve, where its folder was named
     prompter: Option<Arc<Prompter>>,
+    /// what that model recommends
     recommended: SamplingChoice,
-    reader: Reader,
 }
 
 /// Engines that give text need no tokenizer here.
@@ -71,25 +79,36 @@ impl RemoteRunner {
         prompter: Option<Prompter>,
         sample: &Problem,
     ) -> Result<Self, Error> {
-        settings::check(&settings)?;
-        if settings.thinking_budget.is_some() {
-            return Err(Error::Setting(
-                "--thinking-budget forces tokens, which no remote engine allows in the middle of a stream; leave it out".to_owned(),
-            ));
-        }
-        let prompter = prompter.map(Arc::new);
-        let recommended = prompter.as_ref().map_or_else(SamplingChoice::default, |p| recommended(p));
-        let messages = messages(sample, &settings, prompter.as_deref())?;
-        let asking = asking(api, &settings, recommended, prompter.as_deref(), messages)?;
-        let remote = Remote::connect(options, &asking).await?;
+        check(&settings)?;
+        let manner = Manner {
+            api,
+            recommended: prompter.as_ref().map_or_else(SamplingChoice::default, recommended),
+            prompter: prompter.map(Arc::new),
+        };
+        let messages = manner.messages(sample, &settings)?;
+        let prompt = manner.render(&messages, &RenderOptions::default())?;
+        let remote = Remote::connect(options, &manner.asking(&settings, messages, &prompt, None)).await?;
         remote.check(settings.strategy.build().as_ref())?;
         Ok(Self {
-            remote,
-            api,
+            remote: Arc::new(remote),
+            manner,
             settings,
-            prompter,
-            recommended,
             reader: Reader::default(),
+        })
+    }
+
+    /// The same engines with other settings.
+    ///
+    /// # Errors
+    /// A sentence that names the setting or the strategy that cannot work.
+    pub fn with_settings(&self, settings: Settings) -> Result<Self, Error> {
+        check(&settings)?;
+        check_needs(settings.strategy.build().as_ref(), self.remote.offers())?;
+        Ok(Self {
+            remote: self.remote.clone(),
+            manner: self.manner.clone(),
+            settings,
+            reader: self.reader.clone(),
         })
     }
 
@@ -115,20 +134,23 @@ impl RemoteRunner {
         settings::slots(&self.settings)
     }
 
+    /// How engines are spoken to.
+    pub fn api(&self) -> Api {
+        self.manner.api
+    }
+
+    /// Tokenizer and template of the model that the engines serve, where its folder was named.
+    pub(crate) fn prompter(&self) -> Option<&Arc<Prompter>> {
+        self.manner.prompter.as_ref()
+    }
+
     /// Makes a problem's prompt.
     ///
     /// # Errors
     /// An empty problem, a template that fails, a token limit beyond the engine's context.
     pub fn prepare(&self, problem: &Problem) -> Result<Prepared, Error> {
-        let messages = messages(problem, &self.settings, self.prompter.as_deref())?;
-        let prompt = match (&self.prompter, self.api) {
-            (Some(prompter), _) => prompter.render(&messages, &RenderOptions::default())?,
-            (None, _) => Rendered {
-                text: messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n\n"),
-                ids: Vec::new(),
-                ends_in_think: false,
-            },
-        };
+        let messages = self.manner.messages(problem, &self.settings)?;
+        let prompt = self.render(&messages, &RenderOptions::default())?;
         let room = self.remote.context().map_or(usize::MAX, |c| c.saturating_sub(prompt.ids.len()));
         if let Some(wanted) = self.settings.max_tokens.filter(|wanted| *wanted > room) {
             return Err(Error::Setting(format!(
@@ -136,7 +158,6 @@ impl RemoteRunner {
                 problem.id
             )));
         }
-        let max_tokens = self.max_tokens().min(room);
         Ok(Prepared {
             id: match problem.id.is_empty() {
                 true => problem_id(&problem.problem),
@@ -144,19 +165,26 @@ impl RemoteRunner {
             },
             problem: problem.problem.clone(),
             gold: problem.answer.clone(),
+            messages,
             prompt,
-            max_tokens,
+            max_tokens: self.max_tokens().min(room),
         })
     }
 
-    /// Token limit of a trace, if the context has room for it.
-    fn max_tokens(&self) -> usize {
-        asked_tokens(&self.settings, self.prompter.as_deref()).unwrap_or(DEFAULT_MAX_TOKENS)
+    /// The prompt of a conversation, as far as it can be known here: with its ids where there is a template, else its texts one below the other.
+    pub(crate) fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Rendered, Error> {
+        self.manner.render(messages, options)
     }
 
-    fn setup(&self, problem: &Prepared, watch: &mut Watch) -> Setup {
+    /// Token limit of a trace, if the context has room for it.
+    pub(crate) fn max_tokens(&self) -> usize {
+        self.manner.asked_tokens(&self.settings).unwrap_or(DEFAULT_MAX_TOKENS)
+    }
+
+    /// Strategy, rules, bounds and reader of a prepared problem.
+    pub(crate) fn setup(&self, problem: &Prepared, recorded: Vec<Arc<TraceRecord>>) -> Setup {
         let reader: Arc<dyn ReadAnswer> = self.reader.for_prompt(&problem.prompt);
-        let decode: Arc<dyn Decode> = match &self.prompter {
+        let decode: Arc<dyn Decode> = match self.prompter() {
             Some(prompter) => Arc::new(Detokenize(prompter.clone())),
             None => Arc::new(NoText),
         };
@@ -178,28 +206,25 @@ impl RemoteRunner {
                 slots: self.slots(),
                 max_total_tokens: self.settings.max_total_tokens,
             },
-            recorded: std::mem::take(&mut watch.recorded),
+            recorded,
             scripted: Vec::new(),
         }
+    }
+
+    /// Runs a problem that was set up, with the caller's own hand on it.
+    pub(crate) async fn run(&self, problem: &Prepared, job: Job, control: Arc<Control>) -> Result<Outcome, RunError> {
+        let room = self.remote.context().map(|_| problem.max_tokens);
+        let asking = self.manner.asking(&self.settings, problem.messages.clone(), &problem.prompt, room);
+        self.remote.solve(job, asking, control).await
     }
 
     /// Solves one problem. Dropping the future closes its streams.
     ///
     /// # Errors
     /// When the run cannot go on; a problem without an answer is no error.
-    pub async fn solve(&self, problem: &Prepared, mut watch: Watch) -> Result<Solved, Error> {
-        let setup = self.setup(problem, &mut watch);
-        let as_problem = Problem {
-            id: problem.id.clone(),
-            problem: problem.problem.clone(),
-            answer: None,
-            extra: serde_json::Map::new(),
-        };
-        let prompter = self.prompter.as_deref();
-        let messages = messages(&as_problem, &self.settings, prompter)?;
-        let asking = asking(self.api, &self.settings, self.recommended, prompter, messages)?;
+    pub async fn solve(&self, problem: &Prepared, watch: Watch) -> Result<Solved, Error> {
         let job = Job {
-            setup,
+            setup: self.setup(problem, watch.recorded),
             prompt: problem.prompt.ids.clone(),
             sampling: Sampling::default(),
             seed: self.settings.seed,
@@ -210,7 +235,7 @@ impl RemoteRunner {
             records: watch.records,
             checkpoint: watch.checkpoint,
         };
-        let mut outcome = self.remote.solve(job, asking).await?;
+        let mut outcome = self.run(problem, job, Arc::default()).await?;
         let about = About {
             gold: problem.gold.clone(),
             model: Some(self.remote.model().to_owned()),
@@ -229,18 +254,17 @@ impl RemoteRunner {
     /// What traces are a function of, for a run folder. Addresses are not among it: the same model at another address gives the same traces.
     pub fn traces(&self) -> Value {
         let s = &self.settings;
-        let instruction = s.instruction.as_deref().unwrap_or_else(|| instruction(self.prompter.as_deref()));
         json!({
             "source": "remote",
             "backend_model": self.remote.model(),
-            "backend_api": self.api.name(),
+            "backend_api": self.manner.api.name(),
             "confidence_k": self.remote.confidence_k(),
-            "prompter": self.prompter.as_ref().map(|p| p.digest()),
-            "instruction": instruction,
+            "prompter": self.prompter().map(|p| p.digest()),
+            "instruction": self.manner.instruction(s),
             "system": s.system,
             "prompt_template": s.prompt_template,
             "sampling": s.sampling,
-            "recommended": self.recommended,
+            "recommended": self.manner.recommended,
             "seed": s.seed,
             "max_tokens": self.max_tokens(),
             "ignore_eos": s.ignore_eos,
@@ -259,52 +283,72 @@ impl Solver for RemoteRunner {
     }
 }
 
-/// The token limit that an engine is told.
-fn asked_tokens(settings: &Settings, prompter: Option<&Prompter>) -> Option<usize> {
-    settings.max_tokens.or_else(|| prompter?.generation().max_new_tokens)
-}
-
-/// What is asked after a problem where the user does not say.
-fn instruction(prompter: Option<&Prompter>) -> &str {
-    prompter.map_or(DEFAULT_INSTRUCTION, Prompter::instruction)
-}
-
-/// The conversation of a problem.
-fn messages(problem: &Problem, settings: &Settings, prompter: Option<&Prompter>) -> Result<Vec<Message>, Error> {
-    if problem.problem.trim().is_empty() {
-        return Err(Error::Setting(format!(
-            "problem `{}` is empty: there is nothing to solve",
-            problem.id
-        )));
+impl Manner {
+    /// What is asked after a problem.
+    fn instruction<'a>(&'a self, settings: &'a Settings) -> &'a str {
+        let own = || self.prompter.as_ref().map_or(DEFAULT_INSTRUCTION, |p| p.instruction());
+        settings.instruction.as_deref().unwrap_or_else(own)
     }
-    let instruction = settings.instruction.as_deref().unwrap_or_else(|| instruction(prompter));
-    let template = settings.prompt_template.as_deref().unwrap_or(DEFAULT_PROMPT_TEMPLATE);
-    let system = settings.system.iter().map(Message::system);
-    let user = Message::user(user_turn(template, &problem.problem, instruction)?);
-    Ok(system.chain([user]).collect())
+
+    /// The token limit that the user or the model names.
+    fn asked_tokens(&self, settings: &Settings) -> Option<usize> {
+        settings.max_tokens.or_else(|| self.prompter.as_ref()?.generation().max_new_tokens)
+    }
+
+    /// The conversation of a problem.
+    fn messages(&self, problem: &Problem, settings: &Settings) -> Result<Vec<Message>, Error> {
+        if problem.problem.trim().is_empty() {
+            return Err(Error::Setting(format!(
+                "problem `{}` is empty: there is nothing to solve",
+                problem.id
+            )));
+        }
+        let template = settings.prompt_template.as_deref().unwrap_or(DEFAULT_PROMPT_TEMPLATE);
+        let system = settings.system.iter().map(Message::system);
+        let user = Message::user(user_turn(template, &problem.problem, self.instruction(settings))?);
+        Ok(system.chain([user]).collect())
+    }
+
+    fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Rendered, Error> {
+        match &self.prompter {
+            Some(prompter) => Ok(prompter.render(messages, options)?),
+            None => Ok(Rendered {
+                text: messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n\n"),
+                ids: Vec::new(),
+                ends_in_think: false,
+            }),
+        }
+    }
+
+    /// What is asked of an engine: to go on with a conversation, or with a prompt as it is. `room` is what its context leaves, where that is known.
+    fn asking(&self, settings: &Settings, messages: Vec<Message>, prompt: &Rendered, room: Option<usize>) -> Asking {
+        let prompt = match self.api {
+            Api::Chat if !messages.is_empty() => Prompt::Messages(messages),
+            _ if prompt.ids.is_empty() => Prompt::Text(prompt.text.clone()),
+            _ => Prompt::Ids(prompt.ids.clone()),
+        };
+        // plain endpoints have limits of their own, 16 tokens say; what a text leaves of the context is not known
+        let room = room.filter(|_| matches!(prompt, Prompt::Ids(_)));
+        Asking {
+            prompt,
+            sampling: settings.sampling,
+            recommended: self.recommended,
+            settled: self.prompter.is_some(),
+            max_tokens: self.asked_tokens(settings).or(room),
+            ignore_eos: settings.ignore_eos,
+        }
+    }
 }
 
-/// What is sent for these messages.
-fn asking(
-    api: Api,
-    settings: &Settings,
-    recommended: SamplingChoice,
-    prompter: Option<&Prompter>,
-    messages: Vec<Message>,
-) -> Result<Asking, Error> {
-    let prompt = match (api, prompter) {
-        (Api::Chat, _) => Prompt::Messages(messages),
-        (Api::Completions, Some(prompter)) => Prompt::Ids(prompter.render(&messages, &RenderOptions::default())?.ids),
-        (Api::Completions, None) => Prompt::Text(messages.into_iter().map(|m| m.content).collect::<Vec<_>>().join("\n\n")),
-    };
-    Ok(Asking {
-        prompt,
-        sampling: settings.sampling,
-        recommended,
-        settled: prompter.is_some(),
-        max_tokens: asked_tokens(settings, prompter),
-        ignore_eos: settings.ignore_eos,
-    })
+/// Refuses settings that no remote engine can keep to.
+fn check(settings: &Settings) -> Result<(), Error> {
+    settings::check(settings)?;
+    if settings.thinking_budget.is_some() {
+        return Err(Error::Setting(
+            "--thinking-budget forces tokens, which no remote engine allows in the middle of a stream; leave it out".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// What the model's generation_config.json recommends.

@@ -12,7 +12,8 @@ use super::fields::{Fields, kind};
 use super::house::House;
 use super::model_name::by_name;
 use super::prompts;
-use crate::runner::{Prepared, Runner, Settings};
+use super::source::RequestRunner;
+use crate::runner::{Prepared, Settings};
 
 /// Stop texts of a request, at most, and bytes of one.
 const STOPS: usize = 16;
@@ -68,7 +69,7 @@ pub(super) struct Manner {
 pub(super) struct Asked {
     /// The model as the request named it.
     pub(super) model: String,
-    pub(super) runner: Runner,
+    pub(super) runner: RequestRunner,
     pub(super) prompts: Vec<Prepared>,
     /// Choices for each prompt.
     pub(super) n: usize,
@@ -86,9 +87,9 @@ impl Asked {
         self.prompts.len() * self.n
     }
 
-    /// Whether each choice is a single trace, which is the reply whatever it comes to.
+    /// Whether each choice is a single trace, which is the reply whatever it comes to, and what of it is thinking is known from its beginning on.
     pub(super) fn is_lone(&self) -> bool {
-        self.runner.settings().traces == 1
+        self.runner.settings().traces == 1 && self.prompts.iter().all(|p| self.runner.knows_template(p))
     }
 
     /// Bytes that it takes in memory, closely enough.
@@ -152,7 +153,7 @@ pub(super) fn asked(mut fields: Fields, endpoint: Endpoint, house: &House) -> Re
     let settings = settings(f, max_tokens, &model, house)?;
     let n = f.count("n", 1..=house.limits.choices)?.unwrap_or(1);
     let stops = stops(f)?;
-    let held = held(f, house)?;
+    let biases = f.of::<BTreeMap<String, f64>>("logit_bias", "an object of numbers by token id")?;
     let logprobs = match endpoint {
         Endpoint::Chat => {
             let wanted = f.flag("logprobs")?.unwrap_or(false);
@@ -198,7 +199,14 @@ pub(super) fn asked(mut fields: Fields, endpoint: Endpoint, house: &House) -> Re
         BTreeMap::new()
     };
     let instruction = if endpoint == Endpoint::Chat { f.text("instruction")? } else { None };
-    let runner = house.runner(settings)?;
+    let runner = house.source.runner(settings)?;
+    if logprobs.is_some() {
+        runner.only_here("logprobs")?;
+    }
+    let held = match biases {
+        Some(biases) if !biases.is_empty() => held(biases, &runner)?,
+        _ => Vec::new(),
+    };
     let prompts = match endpoint {
         Endpoint::Chat => vec![prompts::chat(f, &runner, max_tokens, instruction.as_deref(), &variables)?],
         Endpoint::Completion => prompts::raw(f, &runner, max_tokens, house.limits.choices)?,
@@ -372,11 +380,9 @@ fn stops(f: &mut Fields) -> Result<Vec<String>, ApiError> {
 }
 
 /// Ids that may not be drawn.
-fn held(f: &mut Fields, house: &House) -> Result<Vec<u32>, ApiError> {
-    let Some(biases) = f.of::<BTreeMap<String, f64>>("logit_bias", "an object of numbers by token id")? else {
-        return Ok(Vec::new());
-    };
-    let vocab = house.loaded.model.config().vocab;
+fn held(biases: BTreeMap<String, f64>, runner: &RequestRunner) -> Result<Vec<u32>, ApiError> {
+    runner.only_here("logit_bias")?;
+    let vocab = runner.vocab().unwrap_or_default();
     let mut held = Vec::with_capacity(biases.len());
     for (id, bias) in biases {
         match id.parse::<u32>() {

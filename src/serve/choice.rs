@@ -7,7 +7,7 @@ use super::ask::{Asked, Endpoint};
 use super::error::ApiError;
 use super::house::House;
 use super::logprobs;
-use super::parts::{Apart, Parts};
+use super::parts::{Apart, Parts, begins_inside};
 use crate::backend::Outcome;
 use crate::prompt::Rendered;
 use crate::runner::{About, Prepared, Solved};
@@ -29,8 +29,8 @@ pub(super) struct Choice {
     pub(super) prompt_tokens: u64,
     /// Tokens of all traces.
     pub(super) generated: u64,
-    /// Tokens of the content.
-    pub(super) shown_tokens: u64,
+    /// Tokens of the content, where it is known which they are.
+    pub(super) shown_tokens: Option<u64>,
 }
 
 /// How the text of a trace is told apart: a raw completion shows all of it.
@@ -55,21 +55,27 @@ pub(super) async fn choice(
         gold: None,
         model: Some(house.name.clone()),
         seed: Some(asked.runner.settings().seed),
-        sampling: Some(asked.runner.resolved().sampling().clone()),
+        sampling: asked.runner.sampling(),
         machine: None,
     };
     let solved = Solved::of(outcome, about, |_, _| false);
     let best = best(&solved);
     let text = best.and_then(|b| b.text.as_deref()).unwrap_or_default();
-    let parts = Parts::of(text, apart(endpoint, &prompt.prompt));
+    let apart = if asked.runner.knows_template(prompt) {
+        apart(endpoint, &prompt.prompt)
+    } else {
+        Apart::Thinking {
+            inside: begins_inside(text),
+        }
+    };
+    let parts = Parts::of(text, apart);
     let mut pieces = best.map(|b| logprobs::pieces(house, b)).unwrap_or_default();
     pieces.retain(|piece| piece.overlaps(parts.places()));
-    let shown_tokens = pieces.len() as u64;
     let logprobs = match (asked.logprobs, best) {
         (Some(k), Some(best)) => {
             if let Some(first) = pieces.first().filter(|_| k > 0).map(|piece| piece.index) {
                 let text = [&prompt.prompt.ids[..], &best.arrays.token_ids].concat();
-                let likeliest = house.engine.likeliest(text, prompt.prompt.ids.len() + first, k).await?;
+                let likeliest = asked.runner.likeliest(text, prompt.prompt.ids.len() + first, k).await?;
                 let mut likeliest: Vec<_> = likeliest.into_iter().map(Some).collect();
                 for piece in &mut pieces {
                     piece.likeliest = likeliest[piece.index - first].take().unwrap_or_default();
@@ -96,7 +102,7 @@ pub(super) async fn choice(
         traces: traces(&solved),
         prompt_tokens: solved.tokens.prompt,
         generated: solved.tokens.generated,
-        shown_tokens,
+        shown_tokens: house.source.prompter().is_some().then_some(pieces.len() as u64),
     })
 }
 

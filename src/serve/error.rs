@@ -113,6 +113,18 @@ impl From<RunError> for ApiError {
     fn from(error: RunError) -> Self {
         match error {
             RunError::NotStarted(_) => Self::unavailable("the request waited for a place in the batch until its time was over"),
+            RunError::Refused { reason, .. } => Self::invalid(None, format!("the engine refuses the request: {reason}")),
+            RunError::Needs { .. } => Self::invalid(Some("strategy"), error.to_string()),
+            // where engines are is no client's business
+            RunError::Remote { .. } => {
+                tracing::warn!(%error, "an engine elsewhere gave out");
+                Self::new(
+                    StatusCode::BAD_GATEWAY,
+                    "server_error",
+                    "the engine behind this server gave out; try again later",
+                )
+                .with_code("engine_unavailable")
+            }
             other => Self::internal(other.to_string()),
         }
     }

@@ -1,27 +1,26 @@
-//! What all requests share: the model, its engine, the settings and the limits that the server was started with.
+//! What all requests share: the source of traces, the settings and the limits that the server was started with.
 
 use std::sync::Arc;
 
 use super::error::ApiError;
+use super::source::Source;
 use super::{Limits, Options};
 use crate::backend::{InProcess, InProcessOptions};
 use crate::error::Error;
 use crate::loaded::Loaded;
-use crate::runner::{Reader, Runner, Settings};
+use crate::runner::{Api, Reader, RemoteRunner, Runner, Settings};
 
 /// Tokens of a prompt that the batch is planned for.
 const PROMPT: usize = 512;
 
 /// What all requests share.
 pub(super) struct House {
-    pub(super) loaded: Loaded,
+    pub(super) source: Source,
     /// What a request changes nothing about unless it says so.
     pub(super) settings: Settings,
-    reader: Option<Reader>,
     /// The model's name to the outside.
     pub(super) name: String,
     pub(super) limits: Limits,
-    pub(super) engine: Arc<InProcess>,
 }
 
 impl House {
@@ -40,23 +39,33 @@ impl House {
                 plan,
             },
         )?;
-        Ok(Self {
+        let source = Source::Here {
             loaded,
-            settings,
-            reader,
-            name: options.name.clone(),
-            limits: options.limits.clone(),
             engine: Arc::new(engine),
-        })
+            reader,
+        };
+        Ok(Self::of(source, settings, options))
     }
 
-    /// The settings of a request, checked.
-    pub(super) fn runner(&self, settings: Settings) -> Result<Runner, ApiError> {
-        let runner = Runner::new(self.loaded.clone(), settings)?;
-        Ok(match &self.reader {
-            Some(reader) => runner.with_reader(reader.clone()),
-            None => runner,
-        })
+    /// Traces come from engines elsewhere.
+    pub(super) fn elsewhere(runner: RemoteRunner, options: &Options) -> Result<Self, Error> {
+        if runner.api() == Api::Completions && runner.prompter().is_none() {
+            return Err(Error::Setting(
+                "--backend-api completions needs --model FOLDER here: without its template there are no prompts of conversations"
+                    .to_owned(),
+            ));
+        }
+        let settings = runner.settings().clone();
+        Ok(Self::of(Source::There(Box::new(runner)), settings, options))
+    }
+
+    fn of(source: Source, settings: Settings, options: &Options) -> Self {
+        Self {
+            source,
+            settings,
+            name: options.name.clone(),
+            limits: options.limits.clone(),
+        }
     }
 
     pub(super) fn check_prompt(&self, tokens: usize) -> Result<(), ApiError> {

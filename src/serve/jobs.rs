@@ -95,7 +95,7 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         for run in &self.runs {
-            run.control.interrupted.store(true, Ordering::Relaxed);
+            run.control.interrupted.cancel();
         }
     }
 }
@@ -278,7 +278,7 @@ impl Jobs {
                 let job = Job {
                     setup,
                     prompt: prompt.prompt.ids.clone(),
-                    sampling: asked.runner.resolved().sampling().clone(),
+                    sampling: asked.runner.sampling().unwrap_or_default(),
                     seed,
                     held: asked.held.clone(),
                     deadline: until,
@@ -287,10 +287,10 @@ impl Jobs {
                     records: None,
                     checkpoint: None,
                 };
-                let outcome = self.house.engine.run_controlled(job, control.clone()).await?;
+                let outcome = asked.runner.run(prompt, job, control.clone()).await?;
                 self.metrics.ran(&outcome);
                 // nobody waits for it
-                if control.interrupted.load(Ordering::Relaxed) && !self.hurry.is_cancelled() {
+                if control.interrupted.is_cancelled() && !self.hurry.is_cancelled() {
                     return Err(ApiError::internal("the request was given up"));
                 }
                 choice(&self.house, asked, endpoint, prompt, outcome).await
@@ -316,7 +316,7 @@ impl Run {
 }
 
 fn setup(asked: &Asked, prompt: &Prepared) -> Result<crate::solve::Setup, Error> {
-    let mut setup = asked.runner.setup(prompt, Vec::new(), Vec::new())?;
+    let mut setup = asked.runner.setup(prompt)?;
     let rules = Arc::make_mut(&mut setup.rules);
     rules.stop_texts.clone_from(&asked.stops);
     rules.starts_in_thinking = prompt.prompt.ends_in_think;

@@ -44,7 +44,7 @@ pub(super) struct Cutter {
 impl Cutter {
     /// Of a trace that has no tokens yet; nothing where the model has no tokenizer.
     pub(super) fn new(house: &House) -> Option<Self> {
-        let prompter = house.loaded.prompter.as_ref()?;
+        let prompter = house.source.prompter()?;
         Some(Self {
             decoder: prompter.detokenizer(true),
             index: 0,
@@ -84,7 +84,7 @@ pub(super) fn pieces(house: &House, record: &TraceRecord) -> Vec<Piece> {
 /// The `logprobs` of a choice or of a part of one: these tokens; with the likeliest ids at their places if `alternatives`.
 pub(super) fn object(house: &House, endpoint: Endpoint, pieces: &[Piece], alternatives: bool) -> Value {
     let text_of = |id: u32| {
-        let prompter = house.loaded.prompter.as_ref();
+        let prompter = house.source.prompter();
         prompter.map_or_else(String::new, |p| p.decode(&[id], true))
     };
     match endpoint {

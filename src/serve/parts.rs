@@ -135,6 +135,11 @@ impl Parts {
     }
 }
 
+/// Whether a text seems to begin inside the thinking: it ends what it did not begin.
+pub(super) fn begins_inside(text: &str) -> bool {
+    first_mark(text).is_some_and(|(_, mark)| mark == THINK_END)
+}
+
 /// The first mark of a text and where it stands.
 fn first_mark(text: &str) -> Option<(usize, &'static str)> {
     let at = |mark: &'static str| text.find(mark).map(|at| (at, mark));

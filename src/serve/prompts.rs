@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::fields::{Fields, kind};
+use super::source::RequestRunner;
 use crate::error::Error;
-use crate::prompt::{DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn};
-use crate::runner::{Prepared, Runner, problem_id};
+use crate::prompt::{DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn};
+use crate::runner::{Prepared, problem_id};
 
 /// Roles, and the names that templates have for them.
 const ROLES: [(&str, &str); 6] = [
@@ -39,7 +40,7 @@ struct Part {
 /// The prompt of `messages`. The instruction that the model is asked with goes behind the last turn of the user.
 pub(super) fn chat(
     f: &mut Fields,
-    runner: &Runner,
+    runner: &RequestRunner,
     wanted: Option<usize>,
     instruction: Option<&str>,
     variables: &BTreeMap<String, Value>,
@@ -64,13 +65,13 @@ pub(super) fn chat(
             problem_id(&Value::from_iter(turns.iter().map(|t| t.to_vec())).to_string())
         }
     };
-    let prompter = runner.loaded().prompter()?;
+    let prompter = runner.prompter()?;
     let last = messages.last_mut().expect("at least one");
     let problem = last.content.clone();
     if last.role == "user" {
         let instruction = instruction
             .or(settings.instruction.as_deref())
-            .unwrap_or_else(|| prompter.instruction());
+            .unwrap_or_else(|| prompter.map_or(DEFAULT_INSTRUCTION, |p| p.instruction()));
         let template = settings.prompt_template.as_deref().unwrap_or(DEFAULT_PROMPT_TEMPLATE);
         last.content = user_turn(template, &last.content, instruction).map_err(Error::from)?;
     }
@@ -81,8 +82,8 @@ pub(super) fn chat(
         variables: variables.clone(),
         ..RenderOptions::default()
     };
-    let prompt = prompter.render(&messages, &options).map_err(Error::from)?;
-    prepared(runner, wanted, id, problem, prompt)
+    let prompt = runner.render(&messages, &options)?;
+    prepared(runner, wanted, id, problem, messages, prompt)
 }
 
 fn read(message: Value) -> Result<Message, String> {
@@ -125,14 +126,26 @@ enum Raw {
 }
 
 /// The prompts of `prompt`: a text, token ids, or an array of either.
-pub(super) fn raw(f: &mut Fields, runner: &Runner, wanted: Option<usize>, most: usize) -> Result<Vec<Prepared>, ApiError> {
+pub(super) fn raw(f: &mut Fields, runner: &RequestRunner, wanted: Option<usize>, most: usize) -> Result<Vec<Prepared>, ApiError> {
     let wrong = |what: &str| ApiError::invalid(Some("prompt"), what);
     let shapes = "a string, an array of token ids, or an array of either";
     let raw = f
         .of::<Raw>("prompt", shapes)?
         .ok_or_else(|| wrong("`prompt` is missing: the text to go on from"))?;
-    let prompter = || runner.loaded().prompter();
-    let encode = |text: String| -> Result<Vec<u32>, ApiError> { Ok(prompter()?.encode_raw(&text).map_err(Error::from)?) };
+    // an engine elsewhere may have to read a text itself
+    let of_text = |text: String| -> Result<Rendered, ApiError> {
+        let ids = match runner.prompter()? {
+            Some(prompter) => prompter.encode_raw(&text).map_err(Error::from)?,
+            None => Vec::new(),
+        };
+        Ok(raw_prompt(text, ids))
+    };
+    let of_ids = |ids: Vec<u32>| {
+        raw_prompt(
+            runner.prompter().ok().flatten().map(|p| p.decode(&ids, false)).unwrap_or_default(),
+            ids,
+        )
+    };
     let count = match &raw {
         Raw::Text(_) | Raw::Ids(_) => 1,
         Raw::Texts(texts) => texts.len(),
@@ -142,51 +155,67 @@ pub(super) fn raw(f: &mut Fields, runner: &Runner, wanted: Option<usize>, most: 
         return Err(wrong(&format!("`prompt` must hold 1 to {most} prompts")));
     }
     let all = match raw {
-        Raw::Text(text) => vec![encode(text)?],
-        Raw::Ids(ids) => vec![ids],
-        Raw::Texts(texts) => texts.into_iter().map(encode).collect::<Result<_, _>>()?,
-        Raw::Many(many) => many,
+        Raw::Text(text) => vec![of_text(text)?],
+        Raw::Ids(ids) => vec![of_ids(ids)],
+        Raw::Texts(texts) => texts.into_iter().map(of_text).collect::<Result<_, _>>()?,
+        Raw::Many(many) => many.into_iter().map(of_ids).collect(),
     };
-    let vocab = runner.loaded().model.config().vocab;
     all.into_iter()
-        .map(|ids| {
-            if ids.is_empty() {
+        .map(|prompt| {
+            if prompt.ids.is_empty() && prompt.text.is_empty() {
                 return Err(wrong("`prompt` is empty: there is nothing to go on from"));
             }
-            if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+            if let Some(vocab) = runner.vocab()
+                && let Some(id) = prompt.ids.iter().find(|id| **id as usize >= vocab)
+            {
                 return Err(wrong(&format!("`prompt` has the token id {id}; the model's ids are below {vocab}")));
             }
             // as `tts complete` names it
-            let id = problem_id(&ids.iter().map(u32::to_string).collect::<Vec<_>>().join(","));
-            let text = prompter().map(|p| p.decode(&ids, false)).unwrap_or_default();
-            let rendered = Rendered {
-                text: text.clone(),
-                ids,
-                ends_in_think: false,
+            let id = match prompt.ids.is_empty() {
+                true => problem_id(&prompt.text),
+                false => problem_id(&prompt.ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")),
             };
-            prepared(runner, wanted, id, text, rendered)
+            prepared(runner, wanted, id, prompt.text.clone(), Vec::new(), prompt)
         })
         .collect()
 }
 
+fn raw_prompt(text: String, ids: Vec<u32>) -> Rendered {
+    Rendered {
+        text,
+        ids,
+        ends_in_think: false,
+    }
+}
+
 /// `wanted` is the token limit that the request names: unlike the server's own it is not quietly lowered.
-fn prepared(runner: &Runner, wanted: Option<usize>, id: String, problem: String, prompt: Rendered) -> Result<Prepared, ApiError> {
-    let context = runner.loaded().model.config().max_positions;
+fn prepared(
+    runner: &RequestRunner,
+    wanted: Option<usize>,
+    id: String,
+    problem: String,
+    messages: Vec<Message>,
+    prompt: Rendered,
+) -> Result<Prepared, ApiError> {
     let taken = prompt.ids.len();
-    let left = context.saturating_sub(taken);
-    if left == 0 || wanted.is_some_and(|wanted| wanted > left) {
-        let wanted = wanted.map_or_else(String::new, |w| format!(" and {w} more are to be generated"));
-        return Err(ApiError::invalid(
-            Some("max_tokens"),
-            format!("the model's context is {context} tokens, the prompt has {taken}{wanted}: that does not fit"),
-        )
-        .with_code("context_length_exceeded"));
+    let mut left = usize::MAX;
+    if let Some(context) = runner.context() {
+        left = context.saturating_sub(taken);
+        if left == 0 || wanted.is_some_and(|wanted| wanted > left) {
+            let wanted = wanted.map_or_else(String::new, |w| format!(" and {w} more are to be generated"));
+            return Err(ApiError::invalid(
+                Some("max_tokens"),
+                format!("the model's context is {context} tokens, the prompt has {taken}{wanted}: that does not fit"),
+            )
+            .with_code("context_length_exceeded"));
+        }
     }
     Ok(Prepared {
         id,
         problem,
         gold: None,
+        messages,
         prompt,
-        max_tokens: runner.resolved().max_tokens.min(left),
+        max_tokens: runner.max_tokens().min(left),
     })
 }

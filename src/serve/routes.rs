@@ -24,9 +24,6 @@ use super::jobs::{Jobs, Key, Live};
 use super::metrics::Metrics;
 use super::model_name::by_name;
 use super::{Options, page, reply, stream};
-use crate::error::Error;
-use crate::loaded::Loaded;
-use crate::runner::{Reader, Settings};
 
 /// Bytes of a body that every connection may hold; only so many requests at a time may hold more.
 const SMALL: usize = 64 << 10;
@@ -46,17 +43,11 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn open(
-        loaded: Loaded,
-        settings: Settings,
-        reader: Option<Reader>,
-        options: &Options,
-        address: SocketAddr,
-    ) -> Result<Self, Error> {
-        let fingerprint = format!("fp_{}", loaded.digest.get(..16).unwrap_or_default());
-        let house = Arc::new(House::open(loaded, settings, reader, options)?);
+    pub(super) fn new(house: House, options: &Options, address: SocketAddr) -> Self {
+        let fingerprint = house.source.fingerprint();
+        let house = Arc::new(house);
         let metrics = Arc::new(Metrics::new());
-        Ok(Self {
+        Self {
             jobs: Arc::new(Jobs::new(house.clone(), metrics.clone())),
             house,
             metrics,
@@ -69,7 +60,7 @@ impl Front {
             started: std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |d| d.as_secs()),
-        })
+        }
     }
 }
 

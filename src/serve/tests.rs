@@ -107,11 +107,11 @@ fn sound(read: Result<Asked, ApiError>) -> Result<(), TestCaseError> {
         Ok(asked) => {
             prop_assert!((1..=HOUSE.limits.choices).contains(&asked.runs()));
             prop_assert!((1..=HOUSE.limits.traces).contains(&asked.runner.settings().traces));
-            let context = HOUSE.loaded.model.config().max_positions;
+            let context = asked.runner.context().unwrap();
             for prompt in &asked.prompts {
                 prop_assert!(!prompt.prompt.ids.is_empty() && prompt.max_tokens > 0);
                 prop_assert!(prompt.prompt.ids.len() + prompt.max_tokens <= context);
-                prop_assert!(asked.runner.setup(prompt, Vec::new(), Vec::new()).is_ok());
+                prop_assert!(asked.runner.setup(prompt).is_ok());
             }
         }
         Err(error) => {

@@ -77,17 +77,18 @@ impl Writing {
 
     /// What became certain since the last time.
     pub(super) fn more(&mut self, house: &House) -> Delta {
-        let Some(cutter) = &mut self.cutter else {
-            return Delta::default();
-        };
         // the engine must not wait for what is done with it
         let new = self.pages.borrow_and_update().get(self.read..).map(<[_]>::to_vec);
         for token in new.unwrap_or_default() {
             self.read += 1;
-            let piece = cutter.cut(token.id, Some(token.logprob), token.likeliest);
-            self.parts.push(piece.text());
-            if self.logprobs.is_some() {
-                self.waiting.push_back(piece);
+            if let Some(text) = &token.text {
+                self.parts.push(text);
+            } else if let Some(cutter) = &mut self.cutter {
+                let piece = cutter.cut(token.id, Some(token.logprob), token.likeliest);
+                self.parts.push(piece.text());
+                if self.logprobs.is_some() {
+                    self.waiting.push_back(piece);
+                }
             }
         }
         let content = [

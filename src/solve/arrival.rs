@@ -28,6 +28,7 @@ impl Problem {
         let Some(at) = self.position(trace) else { return };
         let mut row = self.rows.remove(at);
         row.write(piece.text);
+        let wrote_stop = row.stops_by_text(&self.rules, self.decode.as_ref());
         let mut finish = None;
         for (i, token) in piece.tokens.iter().enumerate() {
             row.push(Token::Drawn(*token), &self.rules);
@@ -35,8 +36,9 @@ impl Problem {
             let last = i + 1 == piece.tokens.len();
             // a token that ends a trace and crosses the bar makes it finished: the engine's word comes with the last one
             let step = self.watch(&mut row);
-            finish = row
-                .ends(&self.rules)
+            finish = (last && wrote_stop)
+                .then_some(Finish::Stop)
+                .or(row.ends(&self.rules))
                 .or(piece.end.filter(|end| last && *end != Finish::Failed))
                 .or((step != Step::Continue).then_some(Finish::LowConfidence));
             if finish.is_some() {
@@ -47,7 +49,7 @@ impl Problem {
         if let Some(total) = piece.reported {
             row.pass_unseen(total.saturating_sub(row.tokens() as u64 + row.unseen()));
         }
-        self.settle(at, row, finish.or(piece.end));
+        self.settle(at, row, finish.or(wrote_stop.then_some(Finish::Stop)).or(piece.end));
     }
 
     /// Reads the record of a live trace that has one to its end. A trace that the strategy is not through with there begins anew, or has failed if the

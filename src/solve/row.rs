@@ -1,5 +1,6 @@
 //! One trace in flight.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -76,6 +77,8 @@ pub struct Row {
     crossing: Option<(usize, f64, Option<usize>)>,
     /// the text, where it comes with the tokens
     text: Option<String>,
+    /// bytes of it that came last
+    written: usize,
     /// generated tokens that no decision saw
     unseen: u64,
     /// the problem's ticks when it was launched
@@ -99,6 +102,7 @@ impl Row {
             shown: 0,
             crossing: None,
             text: None,
+            written: 0,
             unseen: 0,
             born,
             started: Instant::now(),
@@ -157,6 +161,7 @@ impl Row {
     /// Text that came with the tokens.
     pub(super) fn write(&mut self, text: &str) {
         self.text.get_or_insert_default().push_str(text);
+        self.written = text.len();
     }
     /// The tick that the row's newest token belongs to if each of its tokens took one.
     pub(super) fn tick(&self) -> u64 {
@@ -286,15 +291,19 @@ impl Row {
         }
     }
 
-    /// Whether the newest token completes a stop text.
+    /// Whether the newest token completes a stop text, or the newest piece of text where it comes by pieces.
     pub(super) fn stops_by_text(&mut self, rules: &Rules, decode: &dyn Decode) -> bool {
         let Some(longest) = rules.stop_texts.iter().map(String::len).max() else {
             return false;
         };
-        // a token is a byte at least, special ones aside
-        let ids = self.ids();
-        let tail = &ids[ids.len().saturating_sub(longest.max(THINK_END.len()) + 4)..];
-        let tail = decode.decode(tail);
+        let reach = longest.max(THINK_END.len());
+        let tail = if let Some(text) = &self.text {
+            Cow::Borrowed(&text[text.floor_char_boundary(text.len().saturating_sub(reach + self.written))..])
+        } else {
+            // a token is a byte at least, special ones aside
+            let ids = self.ids();
+            Cow::Owned(decode.decode(&ids[ids.len().saturating_sub(reach + 4)..]))
+        };
         let (opens, closes) = (tail.rfind(THINK_START), tail.rfind(THINK_END));
         let thinking = if opens.is_some() || closes.is_some() {
             opens > closes
@@ -415,7 +424,10 @@ impl Row {
             unseen,
             ..TraceRecord::default()
         };
-        if let Some(text) = self.text {
+        if let Some(mut text) = self.text {
+            if self.wrote_stop {
+                text.truncate(before_stop(&text, &rules.stop_texts));
+            }
             record.read(text, reader);
         } else if record.arrays.token_ids.len() == tokens {
             let ids = &record.arrays.token_ids;

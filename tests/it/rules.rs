@@ -1,7 +1,6 @@
 //! The rules that end traces and problems, broken logits, interrupts, and the engine behind its backend.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -261,7 +260,7 @@ fn an_interrupt_decides_with_the_votes_so_far() {
         let mut engine = Engine::roomy(&model);
         let control: Arc<Control> = engine.submit(&task);
         (0..after).for_each(|_| engine.scheduler.turn());
-        control.interrupted.store(true, Ordering::Relaxed);
+        control.interrupted.cancel();
         engine.finish(|_| ());
         let outcome = engine.reply("p").unwrap().unwrap();
         check(&task, &outcome);
@@ -274,10 +273,7 @@ fn an_interrupt_decides_with_the_votes_so_far() {
     }
     // what has not begun, or is late already
     let mut engine = Engine::roomy(&model);
-    engine
-        .submit(&Task::new("waits", "majority"))
-        .interrupted
-        .store(true, Ordering::Relaxed);
+    engine.submit(&Task::new("waits", "majority")).interrupted.cancel();
     let mut late = engine.ticket(&Task::new("late", "majority"));
     late.deadline = Some(Instant::now());
     engine.scheduler.submit(late);

@@ -60,7 +60,7 @@ fn decisions_depend_on_slots_and_on_nothing_else_of_the_batch() {
                 turns += 1;
                 if crowd > 0 && turns == 9 {
                     controls[1].cancelled.store(true, Ordering::Relaxed);
-                    controls[2].interrupted.store(true, Ordering::Relaxed);
+                    controls[2].interrupted.cancel();
                     engine.submit(&bystander(crowd));
                 }
             }
@@ -385,7 +385,7 @@ proptest! {
         let mut turns = 0;
         while !engine.scheduler.is_idle() {
             if c.interrupt == Some(turns) {
-                control.interrupted.store(true, Ordering::Relaxed);
+                control.interrupted.cancel();
             }
             engine.scheduler.turn();
             turns += 1;

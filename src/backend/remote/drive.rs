@@ -9,13 +9,14 @@ use futures::stream::FuturesUnordered;
 use tts_strategies::{Finish, TraceId};
 
 use super::fleet::Fleet;
-use super::trace::{News, Stream};
-use super::wire::{Asking, Prompt};
+use super::request::{Asking, Prompt};
+use super::trace::{GivenUp, News, Stream};
 use crate::backend::{Desk, Event, Job, Outcome, Ran, RunError};
+use crate::engine::scheduler::Control;
 use crate::solve::{Arrived, Cut, Problem};
 
 /// What a stream's next news is, with the stream to ask again.
-type Coming = Abortable<BoxFuture<'static, (TraceId, Stream, Result<News, String>)>>;
+type Coming = Abortable<BoxFuture<'static, (TraceId, Stream, Result<News, GivenUp>)>>;
 
 /// A problem in flight.
 struct Drive {
@@ -25,6 +26,7 @@ struct Drive {
     seed: u64,
     problem: Problem,
     desk: Desk,
+    control: Arc<Control>,
     streams: FuturesUnordered<Coming>,
     running: BTreeMap<TraceId, AbortHandle>,
     prompt_tokens: usize,
@@ -34,7 +36,7 @@ struct Drive {
 }
 
 /// Runs a problem to its decision. Confidence is over `k` tokens, where the engines give them.
-pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<usize>) -> Result<Outcome, RunError> {
+pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<usize>, control: Arc<Control>) -> Result<Outcome, RunError> {
     let Job {
         mut setup,
         seed,
@@ -52,7 +54,7 @@ pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<u
         return Err(RunError::NotStarted(Cut::TimeLimit));
     }
     let bounds = setup.bounds.clone();
-    let mut desk = Desk::new(events, records);
+    let mut desk = Desk::new(events, records).with_details(control.clone());
     // an engine cannot be asked to go on in the middle of a trace with the random numbers that it had
     let cut: u64 = setup
         .recorded
@@ -83,6 +85,7 @@ pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<u
         seed,
         problem,
         desk,
+        control: control.clone(),
         streams: FuturesUnordered::new(),
         running: BTreeMap::new(),
         prompt_tokens,
@@ -105,6 +108,7 @@ pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<u
         tokio::select! {
             biased;
             () = interrupt.cancelled() => drive.problem.cut(Cut::Interrupted),
+            () = control.interrupted.cancelled() => drive.problem.cut(Cut::Interrupted),
             () = time_is_up => drive.problem.cut(Cut::TimeLimit),
             Some(news) = drive.streams.next() => {
                 // a stream that was given up says nothing
@@ -164,11 +168,8 @@ impl Drive {
     }
 
     /// Handles what came of a trace.
-    fn take(&mut self, trace: TraceId, stream: Stream, news: Result<News, String>) -> Result<(), RunError> {
-        let News { piece, broken } = news.map_err(|reason| RunError::Remote {
-            problem: self.problem.id().to_owned(),
-            reason,
-        })?;
+    fn take(&mut self, trace: TraceId, stream: Stream, news: Result<News, GivenUp>) -> Result<(), RunError> {
+        let News { piece, broken } = news.map_err(|gave| self.failure(gave))?;
         self.prompt_tokens = piece.prompt_tokens.map_or(self.prompt_tokens, |n| n as usize);
         self.problem.arrived(
             trace,
@@ -184,11 +185,35 @@ impl Drive {
             self.broken = Some(why);
         }
         if self.problem.live().iter().any(|r| r.trace() == trace) {
+            // what ends a trace may not belong to its text
+            if let (Some(pages), 0) = (&self.control.pages, trace) {
+                pages.append(piece.text);
+            }
             self.follow(trace, stream);
         } else {
             self.running.remove(&trace);
         }
         Ok(())
+    }
+
+    fn failure(&self, GivenUp { at, why, refused }: GivenUp) -> RunError {
+        let problem = self.problem.id().to_owned();
+        match refused {
+            // what the user asked for, and not a key or an address
+            Some(400 | 413 | 422) => RunError::Refused {
+                problem,
+                engine: at,
+                reason: why,
+            },
+            Some(_) => RunError::Remote {
+                problem,
+                reason: format!("{at} refuses a request ({why})"),
+            },
+            None => RunError::Remote {
+                problem,
+                reason: format!("{at}: {why}"),
+            },
+        }
     }
 
     fn close(self, bounds: crate::solve::Bounds) -> Result<Outcome, RunError> {

@@ -5,9 +5,11 @@ use std::time::Instant;
 use reqwest::Url;
 use serde_json::Value;
 
-use super::fleet::{Caller, Endpoint, Trouble, below};
+use super::answer::{Answer, Piece, Wrong, short};
+use super::caller::{Caller, Trouble};
+use super::fleet::{Endpoint, below};
+use super::request::{Asking, Engine, Fields, body};
 use super::sse::Events;
-use super::wire::{Asking, Engine, Fields, Piece, Reasoning, Wrong, body, piece, short};
 use crate::runner::SamplingChoice;
 
 /// A processed distribution's log-probabilities lie this many times as far apart at half the temperature; it would be 2 for all of them, and 1 for raw ones.
@@ -256,12 +258,12 @@ async fn one_token(caller: &Caller, url: &Url, body: &Value) -> Result<Piece, Tr
     let due = Instant::now() + caller.patience.first_token;
     let mut response = caller.post(url, body).await?;
     let (mut events, mut all, mut done, mut wrong) = (Events::default(), Piece::default(), false, None);
-    let mut reasoning = Reasoning::default();
+    let mut answer = Answer::new(Some(1));
     let mut take = |data: &[u8]| {
         if data == b"[DONE]" {
             done = true;
         } else if !done {
-            match piece(data, Some(1), &mut reasoning) {
+            match answer.event(data) {
                 Ok(next) => all.join(next),
                 Err(why) => wrong = wrong.take().or(Some(why)),
             }
@@ -281,8 +283,11 @@ async fn one_token(caller: &Caller, url: &Url, body: &Value) -> Result<Piece, Tr
         take(&rest);
     }
     match wrong {
-        Some(Wrong { why, refused: true }) => Err(Trouble::Refused {
-            status: 400,
+        Some(Wrong {
+            why,
+            refused: Some(status),
+        }) => Err(Trouble::Refused {
+            status,
             why: caller.redacted(why),
         }),
         Some(Wrong { why, .. }) => Err(again(why)),

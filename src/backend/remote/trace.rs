@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use reqwest::Response;
 use tts_strategies::Finish;
 
-use super::fleet::{Fleet, Place, Trouble, backoff, jitter};
+use super::answer::{Answer, Piece, Wrong};
+use super::caller::Trouble;
+use super::fleet::{Fleet, Place, backoff, jitter};
+use super::request::{Asking, Prompt, body};
 use super::sse::Events;
-use super::wire::{Asking, Piece, Prompt, Reasoning, Wrong, body, piece};
 
 /// What may still come after the engine said how a trace ended, its count of tokens, is waited for this long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -27,7 +29,7 @@ struct Open {
     place: Place,
     response: Response,
     events: Events,
-    reasoning: Reasoning,
+    answer: Answer,
     /// when the next token must be there
     due: Instant,
     any: bool,
@@ -40,6 +42,16 @@ pub(super) struct News {
     pub(super) piece: Piece,
     /// why the stream broke after it, and where
     pub(super) broken: Option<String>,
+}
+
+/// Why a trace was given up.
+#[derive(Debug)]
+pub(super) struct GivenUp {
+    /// the address
+    pub(super) at: String,
+    pub(super) why: String,
+    /// its status, where it refused the request
+    pub(super) refused: Option<u16>,
 }
 
 impl Stream {
@@ -58,13 +70,13 @@ impl Stream {
     ///
     /// # Errors
     /// When the request is refused, or was tried often enough.
-    pub(super) async fn next(&mut self) -> Result<News, String> {
+    pub(super) async fn next(&mut self) -> Result<News, GivenUp> {
         loop {
             if self.open.is_none() {
                 self.open = Some(self.begin().await?);
             }
             let open = self.open.as_mut().expect("just opened");
-            let (mut piece, trouble) = open.read(&self.fleet, self.k).await;
+            let (mut piece, trouble) = open.read(&self.fleet).await;
             if !piece.tokens.is_empty() && !std::mem::replace(&mut open.any, true) {
                 open.place.did_well();
             }
@@ -86,15 +98,15 @@ impl Stream {
                 let broken = Some(format!("{name}: {why}"));
                 return Ok(News { piece, broken });
             }
-            if refused {
-                return Err(format!("{name} refuses a request ({why})"));
+            if refused.is_some() {
+                return Err(GivenUp { at: name, why, refused });
             }
-            self.wait(&name, &why).await?;
+            self.wait(name, why).await?;
         }
     }
 
     /// Sends the request until it is answered.
-    async fn begin(&mut self) -> Result<Open, String> {
+    async fn begin(&mut self) -> Result<Open, GivenUp> {
         loop {
             let place = self.fleet.place().await;
             let endpoint = place.endpoint();
@@ -111,27 +123,37 @@ impl Stream {
                         place,
                         response,
                         events: Events::default(),
-                        reasoning: Reasoning::default(),
+                        answer: Answer::new(self.k),
                         due,
                         any: false,
                         last: None,
                     });
                 }
-                Err(Trouble::Refused { why, .. }) => return Err(format!("{name} refuses a request ({why})")),
+                Err(Trouble::Refused { status, why }) => {
+                    return Err(GivenUp {
+                        at: name,
+                        why,
+                        refused: Some(status),
+                    });
+                }
                 Err(Trouble::Again { why, after }) => {
                     place.failed(after, false);
                     drop(place);
-                    self.wait(&name, &why).await?;
+                    self.wait(name, why).await?;
                 }
             }
         }
     }
 
     /// Lets some time pass before the next try. The address itself is left alone for longer; others may be free.
-    async fn wait(&mut self, name: &str, why: &str) -> Result<(), String> {
+    async fn wait(&mut self, at: String, why: String) -> Result<(), GivenUp> {
         self.attempts += 1;
         if self.attempts > self.fleet.caller.patience.retries {
-            return Err(format!("{name}: {why}; it was tried {} times", self.attempts));
+            return Err(GivenUp {
+                at,
+                why: format!("{why}; it was tried {} times", self.attempts),
+                refused: None,
+            });
         }
         tokio::time::sleep(jitter(backoff(self.attempts), self.seed)).await;
         Ok(())
@@ -140,7 +162,7 @@ impl Stream {
 
 impl Open {
     /// The next piece with anything in it, and what went wrong after it.
-    async fn read(&mut self, fleet: &Fleet, k: Option<usize>) -> (Piece, Option<Wrong>) {
+    async fn read(&mut self, fleet: &Fleet) -> (Piece, Option<Wrong>) {
         loop {
             let bytes = match tokio::time::timeout_at(self.due.into(), self.response.chunk()).await {
                 Ok(Ok(Some(bytes))) => bytes,
@@ -151,10 +173,10 @@ impl Open {
                         Err(_) if self.any => format!("no token for {} s", fleet.caller.patience.idle.as_secs_f64()),
                         Err(_) => format!("no first token within {} s", fleet.caller.patience.first_token.as_secs_f64()),
                     };
-                    return self.over(k, why);
+                    return self.over(why);
                 }
             };
-            let (piece, done, trouble) = self.parse(&bytes, k);
+            let (piece, done, trouble) = self.parse(&bytes);
             if let Some(last) = &mut self.last {
                 last.join(piece);
                 if done || trouble.is_some() {
@@ -187,22 +209,22 @@ impl Open {
     }
 
     /// The stream is over: what was left in it, and why that is not an end, unless it is.
-    fn over(&mut self, k: Option<usize>, why: String) -> (Piece, Option<Wrong>) {
+    fn over(&mut self, why: String) -> (Piece, Option<Wrong>) {
         let rest = std::mem::take(&mut self.events).finish();
-        let mut piece_left = self.last.take().unwrap_or_default();
+        let mut piece = self.last.take().unwrap_or_default();
         if let Some(data) = rest.filter(|data| data != b"[DONE]")
-            && let Ok(more) = piece(&data, k, &mut self.reasoning)
+            && let Ok(more) = self.answer.event(&data)
         {
-            piece_left.join(more);
+            piece.join(more);
         }
-        let broken = piece_left.end.is_none().then(|| Wrong::new(why));
-        (piece_left, broken)
+        let broken = piece.end.is_none().then(|| Wrong::new(why));
+        (piece, broken)
     }
 
     /// Everything in some bytes, whether the stream is done with them, and what is wrong with it.
-    fn parse(&mut self, bytes: &[u8], k: Option<usize>) -> (Piece, bool, Option<Wrong>) {
+    fn parse(&mut self, bytes: &[u8]) -> (Piece, bool, Option<Wrong>) {
         let (mut all, mut done, mut trouble) = (Piece::default(), false, None);
-        let reasoning = &mut self.reasoning;
+        let answer = &mut self.answer;
         let pushed = self.events.push(bytes, |data| {
             if done || trouble.is_some() {
                 return;
@@ -211,7 +233,7 @@ impl Open {
                 done = true;
                 return;
             }
-            match piece(data, k, reasoning) {
+            match answer.event(data) {
                 Ok(next) => all.join(next),
                 Err(wrong) => trouble = Some(wrong),
             }

@@ -26,7 +26,7 @@ use super::{ExitStatus, interrupt, nearest, number, task};
 pub(crate) use args::{LimitArgs, PromptArgs, SolveArgs, StrategyArgs, of_problems, of_traces, preset};
 pub(crate) use board::Board;
 pub(crate) use recording::{Recorder, manifest, remote_manifest};
-pub(crate) use remote::Elsewhere;
+pub(crate) use remote::{Elsewhere, engines};
 pub(crate) use report::drawn as report_table;
 pub(crate) use report::{Report, Summary};
 

@@ -82,8 +82,8 @@ impl Elsewhere {
     }
 }
 
-/// Who answers, and how much it may be.
-fn sentence(runner: &RemoteRunner, problems: usize) -> String {
+/// Who answers, and with what.
+pub(crate) fn engines(runner: &RemoteRunner) -> String {
     let about = runner.remote().about();
     let engines: Vec<String> = about["backends"]
         .as_array()
@@ -102,11 +102,15 @@ fn sentence(runner: &RemoteRunner, problems: usize) -> String {
         Some(k) => format!("confidence over {k} tokens"),
         None => "no confidence".to_owned(),
     };
+    format!("{}; model {}, {confidence}", engines.join(", "), runner.remote().model())
+}
+
+/// Who answers, and how much it may be.
+fn sentence(runner: &RemoteRunner, problems: usize) -> String {
     let settings = runner.settings();
     format!(
-        "{}; model {}, {confidence}; {}, {} at most each ({}), {} at a time",
-        engines.join(", "),
-        runner.remote().model(),
+        "{}; {}, {} at most each ({}), {} at a time",
+        engines(runner),
         number::plural(problems as u64, "problem"),
         number::plural(settings.traces as u64, "trace"),
         settings.strategy.name,

@@ -129,7 +129,7 @@ pub(crate) fn mix(
                 );
                 let steps = rates.at(row * rates_stride);
                 steps.copy_from_nonoverlapping(u.row(row)[dt_start..].as_ptr(), heads);
-                step_sizes(tier, params, steps, steps.add(padded(heads)));
+                step_sizes(tier, params, heads, steps, steps.add(padded(heads)));
                 let angles = rope.row(row).as_ptr();
                 rotate(
                     std::slice::from_raw_parts_mut(qp.at(row * q_stride), q_heads * head_dim),
@@ -167,13 +167,15 @@ pub(crate) fn mix(
     };
     let per_part = heads.div_ceil(parts);
     let ssm_tasks = feeds.len() * parts;
-    let row_groups = rows.div_ceil(attention::GROUP);
+    let attention_tasks = rows.div_ceil(attention::GROUP) * shape.kv_heads;
     let base = Shared(feeds.as_mut_ptr());
     let (yp, y_stride, ap) = (Shared(y.as_mut_ptr()), y.stride(), Shared(attended.as_mut_ptr()));
     let attention_scratch = Shared(scratch.attention.as_mut_ptr());
     let views = &scratch.views;
-    pool.run(ssm_tasks + row_groups * shape.kv_heads, |task, thread| {
-        if task < ssm_tasks {
+    // the longest tasks first, so that threads end together
+    pool.run(attention_tasks + ssm_tasks, |task, thread| {
+        if task >= attention_tasks {
+            let task = task - attention_tasks;
             // SAFETY: tasks of one feed touch disjoint heads of its state and of its rows of y; nothing else of the feed changes here
             unsafe {
                 let feed = &*base.at(task / parts);
@@ -190,7 +192,6 @@ pub(crate) fn mix(
                 }
             }
         } else {
-            let task = task - ssm_tasks;
             let (group, head) = (task / shape.kv_heads, task % shape.kv_heads);
             let first = group * attention::GROUP;
             // SAFETY: each (rows, kv head) pair is one task; the thread's scratch is its own
@@ -284,10 +285,10 @@ unsafe fn rotate(heads: &mut [f32], angles: *const f32, head_dim: usize) {
 
 /// Step sizes `clamp(softplus(dt + bias))` in place of the raw `steps`, and what the state keeps over each: `e^(step A)`. NaN stays NaN.
 #[inline(always)]
-unsafe fn step_sizes_body<S: Simd>(params: &Params, steps: *mut f32, decays: *mut f32) {
+unsafe fn step_sizes_body<S: Simd>(params: &Params, heads: usize, steps: *mut f32, decays: *mut f32) {
     unsafe {
         let (low, high) = (S::splat(params.dt_limit.0), S::splat(params.dt_limit.1));
-        for h in (0..params.a.len()).step_by(S::LANES) {
+        for h in (0..heads).step_by(S::LANES) {
             let raw = S::add(S::load(steps.add(h)), S::load(params.dt_bias.as_ptr().add(h)));
             let step = S::min(high, S::max(low, S::softplus(raw)));
             S::store(steps.add(h), step);
@@ -295,7 +296,7 @@ unsafe fn step_sizes_body<S: Simd>(params: &Params, steps: *mut f32, decays: *mu
         }
     }
 }
-tiers!(fn step_sizes = step_sizes_body(params: &Params, steps: *mut f32, decays: *mut f32));
+tiers!(fn step_sizes = step_sizes_body(params: &Params, heads: usize, steps: *mut f32, decays: *mut f32));
 
 /// One position of the selective state update of one head: `H = e^(dt A) H + dt x B`, `y = H C + D x`, in place, one pass. What is written to y
 /// comes from the state before it is rounded.
@@ -514,7 +515,7 @@ mod tests {
                 let mut steps = buf(&|i| raw.get(i).copied().unwrap_or(0.0));
                 let mut decays = Buf::zeroed(len);
                 // SAFETY: all are as long as `a`
-                unsafe { step_sizes(tier, &params, steps.as_mut_ptr(), decays.as_mut_ptr()) };
+                unsafe { step_sizes(tier, &params, raw.len(), steps.as_mut_ptr(), decays.as_mut_ptr()) };
                 for (i, raw) in raw.iter().enumerate() {
                     let x = f64::from(*raw + params.dt_bias[i]);
                     let want = (x.max(0.0) + (-x.abs()).exp().ln_1p()).clamp(f64::from(dt_limit.0), f64::from(dt_limit.1));

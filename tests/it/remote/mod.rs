@@ -4,6 +4,7 @@ mod accounts;
 mod command;
 mod failing;
 mod server;
+mod serving;
 mod settings;
 mod spreading;
 mod tls;

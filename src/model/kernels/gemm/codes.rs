@@ -104,46 +104,31 @@ unsafe fn columns<D: Dots, const M: usize>(x: Input<u32>, k: usize, book: &Codeb
         return M;
     }
     let format = &book.format;
-    for first in (0..WIDTH).step_by(2 * D::S::LANES) {
-        let part = Part {
-            x,
-            k,
-            book,
-            data,
-            first,
-            tile,
-        };
-        // SAFETY: the caller's pointers cover all columns
-        unsafe {
-            match (format.bits, format.minima) {
-                (4, false) => micro::<D, M, 4, false>(part),
-                (4, true) => micro::<D, M, 4, true>(part),
-                (5, false) => micro::<D, M, 5, false>(part),
-                (5, true) => micro::<D, M, 5, true>(part),
-                (6, _) => micro::<D, M, 6, false>(part),
-                _ => micro::<D, M, 8, false>(part),
-            }
+    // SAFETY: the caller's pointers cover all columns
+    unsafe {
+        match (format.bits, format.minima) {
+            (4, false) => micro::<D, M, 4, false>(x, k, book, data, tile),
+            (4, true) => micro::<D, M, 4, true>(x, k, book, data, tile),
+            (5, false) => micro::<D, M, 5, false>(x, k, book, data, tile),
+            (5, true) => micro::<D, M, 5, true>(x, k, book, data, tile),
+            (6, _) => micro::<D, M, 6, false>(x, k, book, data, tile),
+            _ => micro::<D, M, 8, false>(x, k, book, data, tile),
         }
     }
     M
 }
 
-/// Two vectors of columns from `first`, for some rows.
-#[derive(Clone, Copy)]
-struct Part<'a> {
+/// `M` rows. Integer sums of a group stay in registers; the f32 sums of few rows do too, else they wait in the tile. Two vectors of columns at a
+/// time, all of a group's before the next, so that codes are read as they lie. Codes of 6 bits come in groups half as long as the input's, all
+/// others in groups as long. `MINIMA`: groups have minima.
+#[inline(always)]
+unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
     x: Input<u32>,
     k: usize,
-    book: &'a Codebook,
+    book: &Codebook,
     data: *const u8,
-    first: usize,
     tile: *mut f32,
-}
-
-/// `M` rows. Integer sums of a group stay in registers; the f32 sums do too where there is room for them, else they wait in the tile. Codes of
-/// 6 bits come in groups half as long as the input's, all others in groups as long. `MINIMA`: groups have minima.
-#[inline(always)]
-unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(part: Part<'_>) {
-    let Part { x, k, book, first, .. } = part;
+) {
     let format = &book.format;
     let (lanes, groups) = (<D::S as Simd>::LANES, format.groups());
     let (unit, header) = (Codebook::block_bytes(format), Codebook::header(format));
@@ -154,82 +139,88 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
     let few = M <= FEW;
     // SAFETY: every offset below lies in a row of x, in a block of the panel or in the tile
     unsafe {
-        let mut sums = [[D::S::splat(0.0); 2]; M];
+        // vectors of 8 take two parts
+        let mut sums = [[[D::S::splat(0.0); 2]; M]; 2];
         for b in 0..k / format.block {
-            let block = part.data.add(b * unit);
+            let block = data.add(b * unit);
             for g in 0..groups {
                 // the group's place among groups of the same length, and among the input's groups
                 let at = b * groups + g;
                 let input = if halves { at / 2 } else { at };
-                let mut codes = block.add(header + g * Codebook::group_bytes(format) + first * 4);
                 let values = x.data.add(input_row.integers + at * steps);
-                let mut acc = [D::start(0); M];
-                if !MINIMA {
-                    let sums = x.data.add(if halves { input_row.half_sums } else { input_row.sums } + at);
-                    for (m, acc) in acc.iter_mut().enumerate() {
-                        *acc = D::start((*sums.add(m * x.stride) as i32).wrapping_mul(format.zero));
-                    }
-                }
-                let load = |codes: *const u8| [D::load(codes), D::load(codes.add(lanes * 4))];
-                if BITS == 8 {
-                    for step in 0..steps {
-                        let w = load(codes);
+                for (part, sums) in sums.iter_mut().enumerate().take(WIDTH / (2 * lanes)) {
+                    let first = part * 2 * lanes;
+                    let mut codes = block.add(header + g * Codebook::group_bytes(format) + first * 4);
+                    let mut acc = [D::start(0); M];
+                    if !MINIMA {
+                        let sums = x.data.add(if halves { input_row.half_sums } else { input_row.sums } + at);
                         for (m, acc) in acc.iter_mut().enumerate() {
-                            D::add_wide(acc, w, values.add(step + m * x.stride));
+                            *acc = D::start((*sums.add(m * x.stride) as i32).wrapping_mul(format.zero));
                         }
-                        ahead::<D, M>(codes, first);
-                        codes = codes.add(line);
                     }
-                } else {
-                    let mut above = load(if BITS > 4 { codes.add(steps / 2 * line) } else { codes });
-                    for step in (0..steps).step_by(2) {
-                        let both = load(codes);
-                        let low = raised::<D, BITS>(both.map(|c| D::low_nibbles(c)), &mut above);
-                        add::<D, M, BITS>(&mut acc, low, values, step, x.stride);
-                        let high = raised::<D, BITS>(both.map(|c| D::high_nibbles(c)), &mut above);
-                        add::<D, M, BITS>(&mut acc, high, values, step + 1, x.stride);
-                        ahead::<D, M>(codes, first);
-                        codes = codes.add(line);
-                    }
-                    if BITS > 4 {
-                        ahead::<D, M>(codes, first);
-                    }
-                }
-                let scale = [scale::<D::S>(book, block, g, first), scale::<D::S>(book, block, g, first + lanes)];
-                let mut minimum = scale;
-                if MINIMA {
-                    minimum = [
-                        minimum_of::<D::S>(book, block, g, first),
-                        minimum_of::<D::S>(book, block, g, first + lanes),
-                    ];
-                }
-                let (own, less) = (x.data.add(input).cast::<f32>(), x.data.add(input_row.minima + input).cast::<f32>());
-                for (m, (acc, sums)) in acc.iter().zip(&mut sums).enumerate() {
-                    let acc = D::total(*acc);
-                    let step = D::S::splat(*own.add(m * x.stride));
-                    let at = part.tile.add(m * WIDTH + first);
-                    let mut v = if few { *sums } else { [D::S::load(at), D::S::load(at.add(lanes))] };
-                    v[0] = D::S::fma(D::float(acc[0]), D::S::mul(scale[0], step), v[0]);
-                    v[1] = D::S::fma(D::float(acc[1]), D::S::mul(scale[1], step), v[1]);
-                    if MINIMA {
-                        let less = D::S::splat(*less.add(m * x.stride));
-                        v[0] = D::S::fma(minimum[0], less, v[0]);
-                        v[1] = D::S::fma(minimum[1], less, v[1]);
-                    }
-                    if few {
-                        *sums = v;
+                    let load = |codes: *const u8| [D::load(codes), D::load(codes.add(lanes * 4))];
+                    if BITS == 8 {
+                        for step in 0..steps {
+                            let w = load(codes);
+                            for (m, acc) in acc.iter_mut().enumerate() {
+                                D::add_wide(acc, w, values.add(step + m * x.stride));
+                            }
+                            ahead::<D, M>(codes);
+                            codes = codes.add(line);
+                        }
                     } else {
-                        D::S::store(at, v[0]);
-                        D::S::store(at.add(lanes), v[1]);
+                        let mut above = load(if BITS > 4 { codes.add(steps / 2 * line) } else { codes });
+                        for step in (0..steps).step_by(2) {
+                            let both = load(codes);
+                            let low = raised::<D, BITS>(both.map(|c| D::low_nibbles(c)), &mut above);
+                            add::<D, M, BITS>(&mut acc, low, values, step, x.stride);
+                            let high = raised::<D, BITS>(both.map(|c| D::high_nibbles(c)), &mut above);
+                            add::<D, M, BITS>(&mut acc, high, values, step + 1, x.stride);
+                            ahead::<D, M>(codes);
+                            codes = codes.add(line);
+                        }
+                        if BITS > 4 {
+                            ahead::<D, M>(codes);
+                        }
+                    }
+                    let scale = [scale::<D::S>(book, block, g, first), scale::<D::S>(book, block, g, first + lanes)];
+                    let mut minimum = scale;
+                    if MINIMA {
+                        minimum = [
+                            minimum_of::<D::S>(book, block, g, first),
+                            minimum_of::<D::S>(book, block, g, first + lanes),
+                        ];
+                    }
+                    let (own, less) = (x.data.add(input).cast::<f32>(), x.data.add(input_row.minima + input).cast::<f32>());
+                    for (m, (acc, sums)) in acc.iter().zip(sums).enumerate() {
+                        let acc = D::total(*acc);
+                        let step = D::S::splat(*own.add(m * x.stride));
+                        let at = tile.add(m * WIDTH + first);
+                        let mut v = if few { *sums } else { [D::S::load(at), D::S::load(at.add(lanes))] };
+                        v[0] = D::S::fma(D::float(acc[0]), D::S::mul(scale[0], step), v[0]);
+                        v[1] = D::S::fma(D::float(acc[1]), D::S::mul(scale[1], step), v[1]);
+                        if MINIMA {
+                            let less = D::S::splat(*less.add(m * x.stride));
+                            v[0] = D::S::fma(minimum[0], less, v[0]);
+                            v[1] = D::S::fma(minimum[1], less, v[1]);
+                        }
+                        if few {
+                            *sums = v;
+                        } else {
+                            D::S::store(at, v[0]);
+                            D::S::store(at.add(lanes), v[1]);
+                        }
                     }
                 }
             }
         }
         if few {
-            for (m, sums) in sums.iter().enumerate() {
-                let at = part.tile.add(m * WIDTH + first);
-                D::S::store(at, sums[0]);
-                D::S::store(at.add(lanes), sums[1]);
+            for (part, sums) in sums.iter().enumerate().take(WIDTH / (2 * lanes)) {
+                for (m, sums) in sums.iter().enumerate() {
+                    let at = tile.add(m * WIDTH + part * 2 * lanes);
+                    D::S::store(at, sums[0]);
+                    D::S::store(at.add(lanes), sums[1]);
+                }
             }
         }
     }
@@ -248,15 +239,13 @@ unsafe fn raised<D: Dots, const BITS: usize>(nibbles: [D::I; 2], above: &mut [D:
     }
 }
 
-/// Asks for the codes that will be read soon. Few rows wait for memory: the first vectors of columns ask for those of all.
+/// Asks for the codes that will be read soon.
 #[inline(always)]
-unsafe fn ahead<D: Dots, const M: usize>(codes: *const u8, first: usize) {
-    if M > 2 {
-        for line in (0..2 * D::S::LANES * 4).step_by(64) {
+unsafe fn ahead<D: Dots, const M: usize>(codes: *const u8) {
+    for line in (0..2 * D::S::LANES * 4).step_by(64) {
+        if M > 2 {
             prefetch(codes.wrapping_add(NEAR + line));
-        }
-    } else if first == 0 {
-        for line in (0..WIDTH * 4).step_by(64) {
+        } else {
             prefetch_far(codes.wrapping_add(FAR + line));
         }
     }

@@ -1,200 +1,38 @@
-//! What is asked of an OpenAI-compatible engine, and what its answers mean.
+//! What the answers of an OpenAI-compatible engine mean.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tts_strategies::Finish;
 
 use crate::engine::sampler::{Drawn, TOP};
-use crate::prompt::{Message, THINK_END, THINK_START};
-use crate::runner::SamplingChoice;
+use crate::prompt::{THINK_END, THINK_START};
 
 /// Log-probabilities at and below this stand for none: JSON has no infinity.
 const MASKED: f64 = -9998.0;
-
-/// What traces continue.
-#[derive(Clone, Debug)]
-pub enum Prompt {
-    /// A conversation that the engine renders itself (`/chat/completions`).
-    Messages(Vec<Message>),
-    /// A text as it is (`/completions`).
-    Text(String),
-    /// Token ids of a rendered prompt (`/completions`).
-    Ids(Vec<u32>),
-}
-
-impl Prompt {
-    /// The path below the engine's address.
-    pub(super) fn path(&self) -> &'static str {
-        match self {
-            Self::Messages(_) => "chat/completions",
-            _ => "completions",
-        }
-    }
-    fn is_chat(&self) -> bool {
-        matches!(self, Self::Messages(_))
-    }
-}
-
-/// What a problem's traces are asked with.
-#[derive(Clone, Debug)]
-pub struct Asking {
-    /// What they continue.
-    pub prompt: Prompt,
-    /// How tokens are drawn; what is not set is left to the engine.
-    pub sampling: SamplingChoice,
-    /// What the model recommends for what is not set; sent as far as the engine takes it.
-    pub recommended: SamplingChoice,
-    /// Whether what is set in neither is off, rather than as the engine likes it.
-    pub settled: bool,
-    /// Tokens at which the engine cuts a trace off; its own limit where `None`.
-    pub max_tokens: Option<usize>,
-    /// Whether the end of the text is passed over.
-    pub ignore_eos: bool,
-}
-
-/// Optional fields of a request that an engine takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fields {
-    /// log-probabilities of this many most likely tokens
-    pub(super) logprobs: Option<usize>,
-    /// `return_token_ids` and `return_tokens_as_token_ids` (vLLM)
-    pub(super) token_ids: bool,
-    /// `stream_options`
-    pub(super) usage: bool,
-    /// `seed`
-    pub(super) seed: bool,
-    /// recommended settings beyond OpenAI's own: `top_k`, `min_p`, `repetition_penalty`
-    pub(super) recommended: bool,
-}
-
-/// The body of one trace's request.
-pub(super) fn body(model: &str, asking: &Asking, seed: u32, fields: &Fields, engine: Engine) -> Value {
-    let mut body = Map::new();
-    let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
-    put("model", json!(model));
-    put("stream", json!(true));
-    match &asking.prompt {
-        Prompt::Messages(messages) => put(
-            "messages",
-            messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect(),
-        ),
-        Prompt::Text(text) => put("prompt", json!(text)),
-        Prompt::Ids(ids) => put("prompt", json!(ids)),
-    };
-    if let Some(n) = asking.max_tokens {
-        put("max_tokens", json!(n));
-    }
-    if asking.ignore_eos {
-        put("ignore_eos", json!(true));
-    }
-    let (s, r) = (&asking.sampling, &asking.recommended);
-    let extra = |value: Option<f64>| value.filter(|_| fields.recommended);
-    // llama.cpp alone calls it otherwise, and passes over what it does not know
-    let repetition = if engine == Engine::LlamaCpp {
-        "repeat_penalty"
-    } else {
-        "repetition_penalty"
-    };
-    let floats = [
-        ("temperature", s.temperature.or(r.temperature)),
-        ("top_p", s.top_p.or(r.top_p)),
-        ("min_p", s.min_p.or(extra(r.min_p))),
-        (repetition, s.repetition_penalty.or(extra(r.repetition_penalty))),
-        ("presence_penalty", s.presence_penalty.or(r.presence_penalty)),
-        ("frequency_penalty", s.frequency_penalty.or(r.frequency_penalty)),
-    ];
-    for (name, value) in floats {
-        if let Some(value) = value {
-            put(name, json!(value));
-        }
-    }
-    // llama.cpp filters unless it is told not to; others are off until they are told
-    let off = asking.settled && engine == Engine::LlamaCpp;
-    if off && s.min_p.or(r.min_p).is_none() {
-        put("min_p", json!(0.0));
-    }
-    if let Some(k) = s.top_k.or(r.top_k.filter(|_| fields.recommended)).or(off.then_some(0)) {
-        put("top_k", json!(k));
-    }
-    match fields.logprobs {
-        Some(n) if asking.prompt.is_chat() => {
-            put("logprobs", json!(true));
-            put("top_logprobs", json!(n));
-        }
-        Some(n) => {
-            put("logprobs", json!(n));
-        }
-        None => {}
-    }
-    if fields.token_ids {
-        put("return_token_ids", json!(true));
-        // tokens of equal text would fall together in the map of the plain endpoint
-        if !asking.prompt.is_chat() {
-            put("return_tokens_as_token_ids", json!(true));
-        }
-    }
-    if fields.usage {
-        put("stream_options", json!({"include_usage": true}));
-    }
-    if fields.seed {
-        put("seed", json!(seed));
-    }
-    Value::Object(body)
-}
-
-/// The engine behind an address, as far as it gives itself away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Engine {
-    Vllm,
-    Sglang,
-    LlamaCpp,
-    Ollama,
-    Unknown,
-}
-
-impl Engine {
-    /// By the owner that it names in its list of models.
-    pub(super) fn of_owner(owner: &str) -> Self {
-        match owner {
-            "vllm" => Self::Vllm,
-            "sglang" => Self::Sglang,
-            "llamacpp" => Self::LlamaCpp,
-            "library" | "ollama" => Self::Ollama,
-            _ => Self::Unknown,
-        }
-    }
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Vllm => "vLLM",
-            Self::Sglang => "SGLang",
-            Self::LlamaCpp => "llama.cpp",
-            Self::Ollama => "Ollama",
-            Self::Unknown => "an OpenAI-compatible engine",
-        }
-    }
-}
+/// Errors within a stream that the same request would meet again.
+const REFUSALS: [u64; 6] = [400, 401, 403, 404, 413, 422];
 
 /// One event of a stream.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Chunk {
-    pub(super) choices: Vec<Choice>,
-    pub(super) usage: Option<Usage>,
-    pub(super) error: Option<Value>,
+struct Chunk {
+    choices: Vec<Choice>,
+    usage: Option<Usage>,
+    error: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Usage {
-    pub(super) prompt_tokens: Option<u64>,
-    pub(super) completion_tokens: Option<u64>,
+struct Usage {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Choice {
+struct Choice {
     delta: Option<Delta>,
     text: Option<String>,
     logprobs: Option<Logprobs>,
@@ -263,23 +101,76 @@ impl Piece {
     }
 }
 
-/// Whether a stream's reasoning, which comes in a field of its own, is open.
-#[derive(Debug, Default)]
-pub(super) struct Reasoning {
-    open: bool,
+/// The answer to one request, event by event.
+#[derive(Debug)]
+pub(super) struct Answer {
+    k: Option<usize>,
+    /// reasoning that comes in a field of its own has begun, and not ended
+    in_reasoning: bool,
 }
 
-impl Reasoning {
+impl Answer {
+    /// Confidence is over the `k` most likely tokens, where that many come; without log-probabilities (`None`) a token is an id or, failing that, a piece of text.
+    pub(super) fn new(k: Option<usize>) -> Self {
+        Self { k, in_reasoning: false }
+    }
+
+    /// Reads an event's data.
+    pub(super) fn event(&mut self, data: &[u8]) -> Result<Piece, Wrong> {
+        let chunk: Chunk =
+            serde_json::from_slice(data).map_err(|e| Wrong::new(format!("it sent what is no JSON of a completion ({e})")))?;
+        if let Some(error) = chunk.error {
+            return Err(Wrong {
+                why: format!("it reported an error: {}", message(&error)),
+                refused: error["code"]
+                    .as_u64()
+                    .filter(|code| REFUSALS.contains(code))
+                    .map(|code| code as u16),
+            });
+        }
+        let mut piece = Piece::default();
+        if let Some(usage) = chunk.usage {
+            // a count that no answer can have is none
+            let count = |n: Option<u64>| n.filter(|n| *n <= u64::from(u32::MAX));
+            (piece.reported, piece.prompt_tokens) = (count(usage.completion_tokens), count(usage.prompt_tokens));
+        }
+        let Some(choice) = chunk.choices.into_iter().next() else {
+            return Ok(piece);
+        };
+        piece.text = choice.text.unwrap_or_default();
+        if let Some(delta) = choice.delta {
+            self.write(delta, &mut piece.text);
+        }
+        let ids = choice.token_ids.unwrap_or_default();
+        let entries = choice.logprobs.map(Logprobs::entries).unwrap_or_default();
+        if let Some(k) = self.k {
+            piece.top = entries.iter().map(|e| e.top.len()).min();
+            let drawn = |(i, entry): (usize, Scored)| entry.drawn(ids.get(i).copied(), k);
+            piece.tokens = entries.into_iter().enumerate().map(drawn).collect();
+        } else if !ids.is_empty() {
+            piece.tokens = ids.into_iter().map(bare).collect();
+        } else if !piece.text.is_empty() {
+            piece.tokens = vec![bare(u32::MAX)];
+        }
+        piece.end = match choice.finish_reason.as_deref() {
+            None => None,
+            Some("length") => Some(Finish::Length),
+            Some("stop" | "eos" | "tool_calls" | "function_call") => Some(Finish::Stop),
+            Some(other) => return Err(Wrong::new(format!("it ended a trace with `{other}`"))),
+        };
+        Ok(piece)
+    }
+
     /// The text of a delta, with reasoning between the marks that it has in a plain text.
     fn write(&mut self, delta: Delta, out: &mut String) {
         if let Some(reasoning) = delta.reasoning_content.or(delta.reasoning).filter(|r| !r.is_empty()) {
-            if !std::mem::replace(&mut self.open, true) {
+            if !std::mem::replace(&mut self.in_reasoning, true) {
                 out.push_str(THINK_START);
             }
             out.push_str(&reasoning);
         }
         if let Some(content) = delta.content.filter(|c| !c.is_empty()) {
-            if std::mem::take(&mut self.open) {
+            if std::mem::take(&mut self.in_reasoning) {
                 out.push_str(THINK_END);
             }
             out.push_str(&content);
@@ -292,59 +183,14 @@ impl Reasoning {
 pub(super) struct Wrong {
     /// A sentence.
     pub(super) why: String,
-    /// The engine refuses the request: some say so within a stream that began well.
-    pub(super) refused: bool,
+    /// The status with which the engine refuses the request: some say so within a stream that began well.
+    pub(super) refused: Option<u16>,
 }
 
 impl Wrong {
     pub(super) fn new(why: String) -> Self {
-        Self { why, refused: false }
+        Self { why, refused: None }
     }
-}
-
-/// Reads an event's data. Confidence is over the `k` most likely tokens, where that many came; without log-probabilities (`k` of `None`) a token is an id or,
-/// failing that, a piece of text.
-pub(super) fn piece(data: &[u8], k: Option<usize>, reasoning: &mut Reasoning) -> Result<Piece, Wrong> {
-    let chunk: Chunk = serde_json::from_slice(data).map_err(|e| Wrong::new(format!("it sent what is no JSON of a completion ({e})")))?;
-    if let Some(error) = chunk.error {
-        return Err(Wrong {
-            why: format!("it reported an error: {}", message(&error)),
-            refused: matches!(error["code"].as_u64(), Some(400 | 401 | 403 | 404 | 413 | 422)),
-        });
-    }
-    let mut piece = Piece::default();
-    if let Some(usage) = chunk.usage {
-        // a count that no answer can have is none
-        let count = |n: Option<u64>| n.filter(|n| *n <= u64::from(u32::MAX));
-        (piece.reported, piece.prompt_tokens) = (count(usage.completion_tokens), count(usage.prompt_tokens));
-    }
-    let Some(choice) = chunk.choices.into_iter().next() else {
-        return Ok(piece);
-    };
-    if let Some(text) = choice.text {
-        piece.text = text;
-    }
-    if let Some(delta) = choice.delta {
-        reasoning.write(delta, &mut piece.text);
-    }
-    let ids = choice.token_ids.unwrap_or_default();
-    let entries = choice.logprobs.map(Logprobs::entries).unwrap_or_default();
-    if let Some(k) = k {
-        piece.top = entries.iter().map(|e| e.top.len()).min();
-        let drawn = |(i, entry): (usize, Scored)| entry.drawn(ids.get(i).copied(), k);
-        piece.tokens = entries.into_iter().enumerate().map(drawn).collect();
-    } else if !ids.is_empty() {
-        piece.tokens = ids.into_iter().map(bare).collect();
-    } else if !piece.text.is_empty() {
-        piece.tokens = vec![bare(u32::MAX)];
-    }
-    piece.end = match choice.finish_reason.as_deref() {
-        None => None,
-        Some("length") => Some(Finish::Length),
-        Some("stop" | "eos" | "tool_calls" | "function_call") => Some(Finish::Stop),
-        Some(other) => return Err(Wrong::new(format!("it ended a trace with `{other}`"))),
-    };
-    Ok(piece)
 }
 
 /// A token of which nothing is known but that it came.
@@ -449,10 +295,12 @@ pub(super) fn short(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn read(data: &Value, k: Option<usize>) -> Piece {
-        piece(data.to_string().as_bytes(), k, &mut Reasoning::default()).expect("a piece")
+        Answer::new(k).event(data.to_string().as_bytes()).expect("a piece")
     }
 
     #[test]
@@ -496,7 +344,7 @@ mod tests {
 
     #[test]
     fn reasoning_stands_between_its_marks() {
-        let mut reasoning = Reasoning::default();
+        let mut answer = Answer::new(None);
         let mut out = String::new();
         for delta in [
             json!({"role": "assistant", "content": ""}),
@@ -506,17 +354,17 @@ mod tests {
             json!({"content": "."}),
         ] {
             let data = json!({"choices": [{"delta": delta}]}).to_string();
-            out.push_str(&piece(data.as_bytes(), None, &mut reasoning).expect("a piece").text);
+            out.push_str(&answer.event(data.as_bytes()).expect("a piece").text);
         }
         assert_eq!(out, "<think>so it is</think>7.");
     }
 
     #[test]
     fn errors_are_sentences() {
-        let wrong = |data: &str| piece(data.as_bytes(), None, &mut Reasoning::default()).expect_err("refused");
+        let wrong = |data: &str| Answer::new(None).event(data.as_bytes()).expect_err("refused");
         let error = |data: &str| wrong(data).why;
-        assert!(wrong("{\"error\": {\"message\": \"logprobs of 21\", \"code\": 400}}").refused);
-        assert!(!wrong("{\"error\": {\"message\": \"no memory\", \"code\": 500}}").refused);
+        assert!(wrong("{\"error\": {\"message\": \"logprobs of 21\", \"code\": 400}}").refused == Some(400));
+        assert!(wrong("{\"error\": {\"message\": \"no memory\", \"code\": 500}}").refused.is_none());
         assert!(error("{\"error\": {\"message\": \"out of memory\"}}").contains("out of memory"));
         assert!(error("{\"choices\": 7}").contains("no JSON of a completion"));
         assert!(error("{\"choices\": [{\"finish_reason\": \"content_filter\"}]}").contains("content_filter"));
