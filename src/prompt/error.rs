@@ -24,7 +24,7 @@ pub enum PromptError {
         place: String,
     },
     /// A tokenizer that cannot be built from its description.
-    #[error("{origin} does not hold a usable tokenizer: {reason}")]
+    #[error("{origin} does not hold a usable tokenizer: {}", short(reason))]
     Tokenizer {
         /// The file it came from.
         origin: String,
@@ -32,7 +32,7 @@ pub enum PromptError {
         reason: String,
     },
     /// A side file that is not the JSON it should be.
-    #[error("{origin} is not valid JSON: {reason}; fetch the file again or correct it")]
+    #[error("{origin} is not valid JSON: {}; fetch the file again or correct it", short(reason))]
     Json {
         /// The file.
         origin: String,
@@ -129,4 +129,36 @@ pub enum PromptError {
     /// A problem of blanks only.
     #[error("the problem is empty; give its text")]
     EmptyProblem,
+}
+
+/// A reason that may quote what a file holds, however long that is: its beginning and its end.
+fn short(reason: &str) -> String {
+    const KEPT: usize = 200;
+    let ends = |n: usize| reason.char_indices().nth(n).map(|(at, _)| at);
+    match (ends(KEPT), reason.char_indices().rev().nth(KEPT)) {
+        (Some(first), Some((last, _))) if first < last => format!("{} ... {}", &reason[..first], &reason[last..]),
+        _ => reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PromptError;
+
+    #[test]
+    fn what_a_file_holds_is_not_quoted_at_length() {
+        let said = |reason: String| {
+            PromptError::Tokenizer {
+                origin: "f".to_owned(),
+                reason,
+            }
+            .to_string()
+        };
+        assert_eq!(said("no".to_owned()), "f does not hold a usable tokenizer: no");
+        let long = said(format!("unknown \u{e4} {} at line 3", "\u{1f600}".repeat(9000)));
+        assert!(
+            long.len() < 2000 && long.contains("unknown \u{e4}") && long.ends_with("at line 3"),
+            "{long}"
+        );
+    }
 }
