@@ -13,8 +13,8 @@ pub enum Tier {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// AVX-512 on processors whose bf16 dot products are faster than their f32 products (AMD Zen 4 and later). Products with bf16 weights round
-    /// their input to bf16; everything else is as in [`Tier::Avx512`].
+    /// AVX-512 on processors whose bf16 dot products are faster than their f32 products (AMD Zen 4 and later). Products with bf16 weights, and
+    /// attention over bf16 keys and values, round their input to bf16; everything else is as in [`Tier::Avx512`].
     Avx512Bf16,
 }
 
