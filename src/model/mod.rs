@@ -16,8 +16,8 @@ pub use config::Config;
 pub use error::ModelError;
 pub use kernels::buf::Rows;
 pub use linear::{Formats, Linear, WeightFormat};
-pub use state::{BLOCK, CacheFormat, Sequence, Shape};
 pub(crate) use state::StateMemory;
+pub use state::{BLOCK, CacheFormat, Sequence, Shape};
 
 use block::{Block, Work};
 use kernels::Pool;
