@@ -34,9 +34,9 @@ impl Source {
                 if let Some(reader) = reader {
                     runner = runner.with_reader(reader.clone());
                 }
-                RequestRunner::Here(runner, engine.clone())
+                RequestRunner::Here(Box::new(runner), engine.clone())
             }
-            Self::There(runner) => RequestRunner::There(runner.with_settings(settings)?),
+            Self::There(runner) => RequestRunner::There(Box::new(runner.with_settings(settings)?)),
         })
     }
 
@@ -60,8 +60,8 @@ impl Source {
 
 /// The settings of one request, where its traces will come from.
 pub(super) enum RequestRunner {
-    Here(Runner, Arc<InProcess>),
-    There(RemoteRunner),
+    Here(Box<Runner>, Arc<InProcess>),
+    There(Box<RemoteRunner>),
 }
 
 impl RequestRunner {
