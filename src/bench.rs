@@ -126,7 +126,11 @@ pub fn measure(session: &mut Session, work: &Workload) -> Result<Figures, Error>
         once(session, work).map_err(|BrokenLogits| Error::Setting("the model gives logits that are not numbers".to_owned()))
     };
     // states get their memory from the system before anything is timed, as they do in engines that take it all at their start
-    run(&Workload { tokens: 2, context: 0, ..work.clone() })?;
+    run(&Workload {
+        tokens: 2,
+        context: 0,
+        ..work.clone()
+    })?;
     for _ in 0..work.repeat {
         runs.push(run(work)?);
     }

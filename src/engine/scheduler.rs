@@ -292,7 +292,7 @@ impl Scheduler {
     }
 
     /// Rows that the running problems have, or are about to have.
-    fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         let rows = |r: &Running| if r.problem.ticks() == 0 { r.slots } else { r.problem.in_flight() };
         self.running.iter().map(rows).sum()
     }

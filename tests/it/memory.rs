@@ -161,6 +161,35 @@ fn more_than_the_machine_has_is_run_in_waves() {
 }
 
 #[test]
+fn problems_join_a_busy_batch_when_half_of_their_rows_are_wanted() {
+    let model = gqa();
+    let tasks: Vec<_> = (0..4)
+        .map(|i| {
+            let mut task = Task::new(&format!("{i}"), "majority");
+            (task.bounds.traces, task.bounds.slots) = if i == 3 { (20, 20) } else { (8, 8) };
+            task.rules.max_tokens = 60;
+            task
+        })
+        .collect();
+    let run = |busy| {
+        let mut engine = Engine::new(&model, 1, Tier::detect(), Plan { busy, ..roomy(64) });
+        tasks.iter().for_each(|task| {
+            engine.submit(task);
+        });
+        let mut most = 0;
+        engine.finish(|s| most = most.max(s.rows()));
+        let outcomes: Vec<_> = tasks.iter().map(|task| engine.reply(&task.id).unwrap().unwrap()).collect();
+        assert_eq!(outcomes[3].peak_rows, 20, "one that is wider than busy runs as wide as it is");
+        (most, outcomes.iter().map(|o| traces(&o.records)).collect::<Vec<_>>())
+    };
+    let (free, wanted) = run(None);
+    assert!(free > 20 + 8 + 4, "{free}");
+    let (busy, got) = run(Some(8));
+    assert!((20..=20 + 4).contains(&busy), "{busy}");
+    assert!(got == wanted, "when a problem begins changes none of its traces");
+}
+
+#[test]
 fn plans_promise_no_more_than_there_is() {
     let model = gqa();
     for memory in [0u64, 1 << 20, 5 << 20, 100 << 20, 1 << 33] {
