@@ -11,6 +11,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 PROBLEM = "Let a_1 = 3 and a_{n+1} = 5 a_n + 7 mod 23. Find a_20."
+# its traces disagree, so that many are stopped
+DISPUTED = "Find the remainder when 7^53 is divided by 23."
 
 
 def expect(what, right):
@@ -43,7 +45,7 @@ def main():
             at("go").click()
 
         # while it runs, numbers move and lines are drawn
-        solve(PROBLEM, "deepconf-low", traces=256, slots=16)
+        solve(DISPUTED, "deepconf-low", traces=256, slots=16)
         wait.until(lambda _: at("tokens").text != "0")
         early = at("tokens").text
         wait.until(lambda _: at("tokens").text != early)
@@ -54,7 +56,7 @@ def main():
         expect("the answer", at("answer").text.isdigit())
         expect("the votes", len(at("votes").find_elements(By.TAG_NAME, "li")) >= 1)
         expect("the strips", browser.execute_script(drawn % "strips"))
-        expect("the legend", at("legend").text.strip())
+        expect("the legend", "stopped below the bar" in at("legend").text)
         if picture:
             time.sleep(0.3)
             browser.save_screenshot(picture)
