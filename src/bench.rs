@@ -127,6 +127,7 @@ pub fn measure(session: &mut Session, work: &Workload) -> Result<Figures, Error>
     };
     // states get their memory from the system before anything is timed, as they do in engines that take it all at their start
     run(&Workload {
+        prompt: 1,
         tokens: 2,
         context: 0,
         ..work.clone()

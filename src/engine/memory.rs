@@ -71,4 +71,10 @@ impl Plan {
             busy: None,
         }
     }
+
+    /// Rows above which a problem of so many slots does not join: it joins when half of its rows are wanted, so that the batch stays near what keeps
+    /// the machine busy while others end.
+    pub fn most_before(&self, slots: usize) -> usize {
+        self.busy.map_or(usize::MAX, |busy| busy - slots.min(busy).div_ceil(2))
+    }
 }

@@ -215,8 +215,7 @@ impl Scheduler {
             let (prompt, each) = self.expected(next.prompt.len(), next.setup.rules.max_tokens);
             let free = self.plan.budget.saturating_sub(self.promised()).saturating_sub(prompt);
             let fits = (free / each.max(1)).min(slots as u64) as usize;
-            // a problem joins when half of its rows are wanted, so that the batch stays near what keeps the machine busy while others end
-            let busy = self.plan.busy.is_some_and(|busy| self.rows() + slots.min(busy).div_ceil(2) > busy);
+            let busy = self.rows() > self.plan.most_before(slots);
             if !self.running.is_empty() && (busy || reserved + slots > self.plan.max_batch || fits < slots) {
                 return;
             }

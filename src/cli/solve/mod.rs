@@ -194,9 +194,9 @@ impl Cost {
         let settings = runner.settings();
         let slots = runner.resolved().slots.min(plan.max_batch);
         let side_by_side = ((BUSY_ROWS.div_ceil(slots) + ENDING).min(plan.max_batch / slots) + 1).min(prepared.len());
-        // the last to join finds the batch half of its own rows below busy
-        let most = BUSY_ROWS + slots - slots.min(BUSY_ROWS).div_ceil(2);
-        let rows = (slots * side_by_side).min(plan.max_batch).min(most);
+        let rows = (slots * side_by_side)
+            .min(plan.max_batch)
+            .min(plan.most_before(slots).saturating_add(slots));
         let per_problem = |p: &Prepared| {
             let all = p.max_tokens as u64 * settings.traces as u64;
             settings

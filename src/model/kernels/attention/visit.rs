@@ -111,7 +111,7 @@ unsafe fn soften<S: Simd>(scores: *mut f32, count: usize, max: &mut f32, sum: &m
     }
 }
 
-/// Two rows of keys or values, one after the other or in pairs; what lies `ahead` bytes behind is asked for.
+/// Two rows of keys or values, one after the other or in pairs; of pairs, what lies `ahead` bytes behind is asked for.
 #[inline(always)]
 unsafe fn two<S: Simd, const PAIRS: bool>(data: *const f32, row: usize, width: usize, ahead: usize) -> (S::V, S::V) {
     unsafe {
