@@ -9,6 +9,7 @@ pub mod error;
 pub mod kernels;
 mod linear;
 mod packing;
+mod parts;
 mod state;
 pub mod weights;
 
@@ -23,6 +24,7 @@ use block::{Block, Work};
 use kernels::Pool;
 use kernels::buf::Buf;
 use kernels::mixer::MAX_SSM_HEAD_DIM;
+use parts::Part;
 use weights::Checkpoint;
 
 /// The weights of a model, packed for this machine.
@@ -34,6 +36,8 @@ pub struct Model {
     head: Option<Linear>,
     norm: Buf,
     blocks: Vec<Block>,
+    /// of all weights
+    bytes: usize,
     /// rotation frequencies `[head_dim / 2]`, f32 as the reference computes them
     frequencies: Vec<f32>,
 }
@@ -78,6 +82,7 @@ pub struct Workspace {
     work: Work,
     logits: Rows,
     wanted: Vec<usize>,
+    parts: Vec<Part>,
 }
 
 impl Workspace {
@@ -125,8 +130,10 @@ impl Model {
             embed,
             head,
             blocks,
+            bytes: 0,
             frequencies,
         };
+        model.bytes = model.formats().iter().map(|(_, bytes)| bytes).sum();
         let plain = model.formats().iter().all(|(format, _)| *format == "f32");
         model.shape.kv = formats.kv.unwrap_or(if plain { CacheFormat::F32 } else { CacheFormat::Bf16 });
         model.shape.state = formats.state;
@@ -159,16 +166,18 @@ impl Model {
             work: Work::new(&self.config, threads),
             logits: Rows::zeroed(1, self.config.vocab),
             wanted: Vec::new(),
+            parts: Vec::new(),
         }
     }
-    /// Bytes that a workspace for `rows` positions with logits for `logits` of them takes.
+    /// Bytes that a workspace takes for `rows` positions, and for steps of `logits` rows, whose logits it keeps.
     pub fn workspace_bytes(&self, rows: usize, logits: usize, threads: usize) -> usize {
         Work::bytes_for(&self.config, rows, threads)
+            + self.parts_bytes(logits, threads)
             + logits.next_power_of_two() * kernels::buf::padded(self.config.vocab) * size_of::<f32>()
     }
     /// Bytes of weights held.
     pub fn bytes(&self) -> usize {
-        self.formats().iter().map(|(_, bytes)| bytes).sum()
+        self.bytes
     }
     /// Formats the weights are held in, with the bytes of each, largest first.
     pub fn formats(&self) -> Vec<(&'static str, usize)> {
@@ -184,31 +193,31 @@ impl Model {
 
     /// Reads the feeds' tokens; the logits that were wanted are then in the workspace. A sequence may stand in one feed only.
     pub fn forward(&self, pool: &mut Pool, space: &mut Workspace, feeds: &mut [Feed<'_>]) {
-        self.forward_observed(pool, space, feeds, |_, _| ());
+        if !self.blocks_in_parts(pool, &mut space.parts, &mut space.work, feeds) {
+            self.blocks(pool, &mut space.work, feeds, |_, _| ());
+        }
+        self.logits(pool, space, feeds);
     }
 
     /// [`Self::forward`], calling `observe(i, residual stream [rows, hidden])` after the embedding (0) and after block i - 1.
-    pub fn forward_observed(&self, pool: &mut Pool, space: &mut Workspace, feeds: &mut [Feed<'_>], mut observe: impl FnMut(usize, &Rows)) {
-        let rows = feeds.iter().map(|f| f.tokens.len()).sum();
-        let Workspace { work, logits, wanted } = space;
-        work.resize(rows);
-        wanted.clear();
+    pub fn forward_observed(&self, pool: &mut Pool, space: &mut Workspace, feeds: &mut [Feed<'_>], observe: impl FnMut(usize, &Rows)) {
+        self.blocks(pool, &mut space.work, feeds, observe);
+        self.logits(pool, space, feeds);
+    }
+
+    /// Takes the feeds through all blocks; the residual stream is then in `work.h`.
+    fn blocks(&self, pool: &mut Pool, work: &mut Work, feeds: &mut [Feed<'_>], mut observe: impl FnMut(usize, &Rows)) {
+        work.resize(feeds.iter().map(|f| f.tokens.len()).sum());
         let mut row = 0;
         for feed in feeds.iter_mut() {
-            let len = feed.tokens.len();
-            feed.sequence.reserve(&self.shape, len);
+            feed.sequence.reserve(&self.shape, feed.tokens.len());
+            feed.row = row;
             for (i, token) in feed.tokens.iter().enumerate() {
                 self.embed
-                    .row(*token as usize, self.config.embedding_multiplier, work.h.row_mut(row + i));
-                self.angles(feed.sequence.len + i, work.rope.row_mut(row + i));
+                    .row(*token as usize, self.config.embedding_multiplier, work.h.row_mut(row));
+                self.angles(feed.sequence.len + i, work.rope.row_mut(row));
+                row += 1;
             }
-            match feed.want {
-                Want::Nothing => {}
-                Want::Last => wanted.extend((row + len).checked_sub(1).filter(|_| len > 0)),
-                Want::All => wanted.extend(row..row + len),
-            }
-            feed.row = row;
-            row += len;
         }
         observe(0, &work.h);
         for (layer, block) in self.blocks.iter().enumerate() {
@@ -218,17 +227,25 @@ impl Model {
         for feed in feeds.iter_mut() {
             feed.sequence.len += feed.tokens.len();
         }
+    }
+
+    /// The wanted logits of feeds that went through the blocks.
+    fn logits(&self, pool: &mut Pool, space: &mut Workspace, feeds: &[Feed<'_>]) {
+        let Workspace { work, logits, wanted, .. } = space;
+        wanted.clear();
+        for feed in feeds {
+            let end = feed.row + feed.tokens.len();
+            wanted.extend(match feed.want {
+                Want::Nothing => end..end,
+                Want::Last => end.saturating_sub(1).max(feed.row)..end,
+                Want::All => feed.row..end,
+            });
+        }
         if wanted.is_empty() {
             logits.resize(0);
         } else {
-            work.logits(
-                pool,
-                &self.norm,
-                self.config.norm_eps,
-                self.head.as_ref().unwrap_or(&self.embed),
-                wanted,
-                logits,
-            );
+            let head = self.head.as_ref().unwrap_or(&self.embed);
+            work.logits(pool, &self.norm, self.config.norm_eps, head, wanted, logits);
         }
     }
 

@@ -1,0 +1,95 @@
+//! A step of many rows in parts: each goes through all blocks on one thread.
+//!
+//! Rows do not depend on each other before the vocabulary, so threads that take rows, instead of columns of every product, wait for each other
+//! once a step and not after every product, and what a row's activations and state leave in a core's caches is read by that core. The price
+//! is that every part reads all weights.
+
+use super::block::Work;
+use super::kernels::Pool;
+use super::kernels::buf::Shared;
+use super::{BLOCK, Feed, Model};
+
+/// Most rows of a part: their activations stay in a second-level cache.
+const MOST: usize = 48;
+/// Fewest rows for which a part reads the weights from memory: their products take longer than that.
+const FEWEST: usize = 24;
+/// Fewest rows where the weights stay in the caches, and the bytes of such weights.
+const FEWEST_CACHED: usize = 8;
+const CACHED: usize = 8 << 20;
+
+/// What a part's rows need to go through the blocks.
+pub(super) struct Part {
+    alone: Pool,
+    work: Work,
+    /// its feeds, by their places in the step
+    first: usize,
+    end: usize,
+}
+
+impl Model {
+    /// Into how many parts a step of `rows` rows goes; 1 where all threads share every product.
+    fn part_count(&self, rows: usize, threads: usize) -> usize {
+        let threads = threads.max(1);
+        let count = threads * rows.div_ceil(threads * MOST);
+        let fewest = if self.bytes <= CACHED { FEWEST_CACHED } else { FEWEST };
+        if rows >= count * fewest { count } else { 1 }
+    }
+
+    /// Bytes that the parts of a step of `rows` rows take.
+    pub(super) fn parts_bytes(&self, rows: usize, threads: usize) -> usize {
+        match self.part_count(rows, threads) {
+            1 => 0,
+            count => count * Work::bytes_for(&self.config, rows.div_ceil(count), 1),
+        }
+    }
+
+    /// What a token of a feed costs, in bytes that pass from memory in that time. A product takes about as long as an eighth of its weights.
+    fn cost(&self, feed: &Feed<'_>) -> usize {
+        self.bytes / 8 + 2 * self.shape.state_bytes() + feed.sequence.len * self.shape.block_bytes() / BLOCK
+    }
+
+    /// Takes feeds of one token each through all blocks, in parts of about the same cost; the residual stream is then in `h`. False where that
+    /// does not pay, and nothing was done.
+    pub(super) fn blocks_in_parts(&self, pool: &mut Pool, parts: &mut Vec<Part>, work: &mut Work, feeds: &mut [Feed<'_>]) -> bool {
+        let (rows, tier) = (feeds.len(), pool.tier());
+        let count = self.part_count(rows, pool.threads());
+        if count == 1 || feeds.iter().any(|feed| feed.tokens.len() != 1) {
+            return false;
+        }
+        if parts.len() < count {
+            parts.resize_with(count, || Part {
+                alone: Pool::new(1, tier),
+                work: Work::new(&self.config, 1),
+                first: 0,
+                end: 0,
+            });
+        }
+        let total: usize = feeds.iter().map(|feed| self.cost(feed)).sum();
+        let (mut end, mut passed) = (0, 0);
+        for (i, part) in parts[..count].iter_mut().enumerate() {
+            part.first = end;
+            while end < rows && (i + 1 == count || passed < total / count * (i + 1)) {
+                // products are fastest in fours
+                let four = &feeds[end..rows.min(end + 4)];
+                passed += four.iter().map(|feed| self.cost(feed)).sum::<usize>();
+                end += four.len();
+            }
+            part.end = end;
+        }
+        work.h.resize(rows);
+        let (base, h, stride) = (Shared(feeds.as_mut_ptr()), Shared(work.h.as_mut_ptr()), work.h.stride());
+        pool.for_each(&mut parts[..count], |_, part, _| {
+            // SAFETY: every feed, and its row of h, belongs to one part
+            unsafe {
+                let feeds = std::slice::from_raw_parts_mut(base.at(part.first), part.end - part.first);
+                self.blocks(&mut part.alone, &mut part.work, feeds, |_, _| ());
+                let own = part.work.h.as_ptr();
+                h.at(part.first * stride).copy_from_nonoverlapping(own, feeds.len() * stride);
+            }
+        });
+        for (row, feed) in feeds.iter_mut().enumerate() {
+            feed.row = row;
+        }
+        true
+    }
+}
