@@ -142,8 +142,8 @@ impl Sequence {
     pub fn new(shape: &Shape) -> Self {
         Self {
             len: 0,
-            ssm: Buf::zeroed(shape.layers * shape.ssm_layer_len()),
-            window: Buf::zeroed(shape.layers * shape.window_layer_len()),
+            ssm: Buf::paged(shape.layers * shape.ssm_layer_len()),
+            window: Buf::paged(shape.layers * shape.window_layer_len()),
             kv: Vec::new(),
         }
     }
@@ -230,7 +230,7 @@ impl Sequence {
     pub(crate) fn reserve(&mut self, shape: &Shape, tokens: usize) {
         for _ in 0..self.blocks_needed(tokens) {
             self.kv
-                .push(Arc::new(KvBlock(Buf::zeroed(shape.layers * shape.kv_heads * shape.kv_head_len()))));
+                .push(Arc::new(KvBlock(Buf::paged(shape.layers * shape.kv_heads * shape.kv_head_len()))));
         }
     }
 

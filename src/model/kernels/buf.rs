@@ -2,7 +2,10 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+
+use super::pages::Piece;
 
 const ALIGN: usize = 64;
 
@@ -21,7 +24,14 @@ const MAPPED: usize = 1 << 20;
 pub(crate) struct Buf {
     ptr: NonNull<f32>,
     len: usize,
-    map: Option<memmap2::MmapMut>,
+    memory: Memory,
+}
+
+/// Where it comes from.
+enum Memory {
+    Allocated,
+    Mapped(#[expect(dead_code, reason = "unmapped when dropped")] memmap2::MmapMut),
+    Piece(ManuallyDrop<Piece>),
 }
 
 // SAFETY: Buf owns its memory like a Vec<f32>
@@ -38,13 +48,42 @@ impl Buf {
         {
             #[cfg(target_os = "linux")]
             let _ = map.advise(memmap2::Advice::HugePage);
-            return Self { ptr, len, map: Some(map) };
+            return Self {
+                ptr,
+                len,
+                memory: Memory::Mapped(map),
+            };
         }
         let layout = Self::layout(len);
         // SAFETY: the layout's size is not zero
         let raw = unsafe { alloc_zeroed(layout) };
         let ptr = NonNull::new(raw.cast::<f32>()).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { ptr, len, map: None }
+        Self {
+            ptr,
+            len,
+            memory: Memory::Allocated,
+        }
+    }
+
+    /// [`Self::zeroed`] for memory of which there is much in this length, and which is read at every step.
+    pub(crate) fn paged(len: usize) -> Self {
+        let mut memory = Self::unset(len);
+        if matches!(&memory.memory, Memory::Piece(piece) if piece.is_written()) {
+            memory.fill(0.0);
+        }
+        memory
+    }
+
+    /// [`Self::paged`] with anything in it, for what is written before it is read.
+    fn unset(len: usize) -> Self {
+        match Piece::new(len) {
+            Some(piece) => Self {
+                ptr: piece.at(),
+                len,
+                memory: Memory::Piece(ManuallyDrop::new(piece)),
+            },
+            None => Self::zeroed(len),
+        }
     }
 
     /// The memory, for kernels whose tasks write disjoint parts of it.
@@ -77,7 +116,10 @@ impl Buf {
 
 impl Clone for Buf {
     fn clone(&self) -> Self {
-        let mut copy = Self::zeroed(self.len);
+        let mut copy = match self.memory {
+            Memory::Piece(_) => Self::unset(self.len),
+            _ => Self::zeroed(self.len),
+        };
         copy.copy_from_slice(self);
         copy
     }
@@ -85,9 +127,12 @@ impl Clone for Buf {
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        if self.map.is_none() {
+        match &mut self.memory {
             // SAFETY: allocated in `zeroed` with the same layout
-            unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
+            Memory::Allocated => unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) },
+            Memory::Mapped(_) => {}
+            // SAFETY: taken once, here
+            Memory::Piece(piece) => unsafe { ManuallyDrop::take(piece) }.give_back(),
         }
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod buf;
 pub(crate) mod gemm;
 pub(crate) mod mixer;
 pub(crate) mod norm;
+mod pages;
 pub(crate) mod pool;
 pub mod sample;
 pub(crate) mod simd;
