@@ -51,12 +51,17 @@ impl Scratch {
 }
 
 /// Writes one position's keys and values `[kv_heads * head_dim]` into its block, which the sequence must own alone.
-pub(crate) fn append(shape: &Shape, layer: usize, block: &mut Arc<KvBlock>, offset: usize, keys: &[f32], values: &[f32]) {
-    let block = Arc::get_mut(block).expect("a block that is written is not shared");
+///
+/// # Safety
+/// No other task touches this layer of the block.
+pub(crate) unsafe fn append(shape: &Shape, layer: usize, block: &Arc<KvBlock>, offset: usize, keys: &[f32], values: &[f32]) {
+    assert!(Arc::strong_count(block) == 1, "a block that is written is not shared");
+    // SAFETY: the caller's promise
+    let block = unsafe { std::slice::from_raw_parts_mut(block.0.raw(), block.0.len()) };
     let (dim, stride) = (shape.head_dim, shape.head_stride());
     let heads = keys.chunks_exact(dim).zip(values.chunks_exact(dim));
     for (head, (keys, values)) in heads.enumerate() {
-        let (k, v) = block.0[(layer * shape.kv_heads + head) * shape.kv_head_len()..][..shape.kv_head_len()].split_at_mut(shape.keys_len());
+        let (k, v) = block[(layer * shape.kv_heads + head) * shape.kv_head_len()..][..shape.kv_head_len()].split_at_mut(shape.keys_len());
         let column = k[offset..].iter_mut().step_by(BLOCK);
         match shape.kv {
             CacheFormat::F32 => {
@@ -216,14 +221,15 @@ mod tests {
             _ => exact(seed, i),
         };
         let blocks = len.div_ceil(BLOCK);
-        let mut cache: Vec<_> = (0..blocks)
+        let cache: Vec<_> = (0..blocks)
             .map(|_| Arc::new(KvBlock(Buf::zeroed(shape.layers * shape.kv_heads * shape.kv_head_len()))))
             .collect();
         let width = shape.kv_heads * shape.head_dim;
         let keys: Vec<Vec<f32>> = (0..len).map(|t| (0..width).map(|i| value(1, t * width + i)).collect()).collect();
         let values: Vec<Vec<f32>> = (0..len).map(|t| (0..width).map(|i| value(2, t * width + i)).collect()).collect();
         for t in 0..len {
-            append(&shape, 1, &mut cache[t / BLOCK], t % BLOCK, &keys[t], &values[t]);
+            // SAFETY: nobody else has the blocks
+            unsafe { append(&shape, 1, &cache[t / BLOCK], t % BLOCK, &keys[t], &values[t]) };
         }
         let q_width = shape.kv_heads * heads * shape.head_dim;
         let q: Vec<f32> = (0..q_width).map(|i| value(3, i)).collect();

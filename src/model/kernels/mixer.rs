@@ -4,14 +4,15 @@
 //! computed exactly as if they came one at a time.
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use super::attention::{self, RowView};
 use super::buf::{Buf, Rows, Shared, padded};
 use super::norm::{self, Gate};
 use super::pool::Pool;
-use super::simd::{Simd, Tier, tiers};
+use super::simd::{Simd, Tier, prefetch_all, prefetch_far, tiers};
 use crate::model::Feed;
-use crate::model::state::{BLOCK, CacheFormat, Shape};
+use crate::model::state::{BLOCK, CacheFormat, KvBlock, Shape};
 
 /// The small parameters of one layer's mixers.
 pub(crate) struct Params {
@@ -52,17 +53,33 @@ pub(crate) struct Activations<'a> {
 pub(crate) struct Scratch {
     /// step sizes, then decays, of a row's heads: `[rows, 2 * padded heads]`
     rates: Rows,
+    places: Vec<Place>,
     views: Vec<RowView>,
     attention: Vec<attention::Scratch>,
 }
 
-// SAFETY: the pointers in `views` are only used inside `mix`, which fills them first
+/// A feed, and where its sequence's memory of this layer lies.
+struct Place {
+    row: usize,
+    tokens: usize,
+    /// positions before them
+    len: usize,
+    window: *mut f32,
+    state: *mut f32,
+    blocks: *const Arc<KvBlock>,
+}
+
+// SAFETY: tasks touch disjoint parts of what the pointers lead to
+unsafe impl Sync for Place {}
+
+// SAFETY: the pointers in `places` and `views` are only used inside `mix`, which fills them first
 unsafe impl Send for Scratch {}
 
 impl Scratch {
     pub(crate) fn new(heads: usize) -> Self {
         Self {
             rates: Rows::zeroed(1, Self::width(heads)),
+            places: Vec::new(),
             views: Vec::new(),
             attention: Vec::new(),
         }
@@ -104,22 +121,42 @@ pub(crate) fn mix(
     scratch.rates.resize(rows);
     let (rates, rates_stride) = (Shared(scratch.rates.as_mut_ptr()), scratch.rates.stride());
 
+    scratch.places.clear();
+    scratch.views.clear();
+    for feed in feeds.iter() {
+        let (blocks, len) = (feed.sequence.kv.as_ptr(), feed.sequence.len);
+        scratch.places.push(Place {
+            row: feed.row,
+            tokens: feed.tokens.len(),
+            len,
+            // SAFETY: every layer has its part of them
+            window: unsafe { feed.sequence.window.raw().add(layer * shape.window_layer_len()) },
+            state: unsafe { feed.sequence.ssm.raw().add(layer * shape.ssm_layer_len()) },
+            blocks,
+        });
+        scratch.views.extend((0..feed.tokens.len()).map(|i| RowView { blocks, len: len + i + 1 }));
+    }
+    let (places, views, threads) = (&scratch.places, &scratch.views, pool.threads());
+
     // convolution, step sizes, rotation and the new keys and values: a feed at a time, because positions follow each other
     let (qp, kp, cp) = (Shared(q.as_mut_ptr()), Shared(k.as_mut_ptr()), Shared(xbc.as_mut_ptr()));
     let (q_stride, k_stride, c_stride) = (q.stride(), k.stride(), xbc.stride());
     let (q_heads, head_dim) = (q.width() / shape.head_dim, shape.head_dim);
-    pool.for_each(feeds, |_, feed, _| {
-        for i in 0..feed.tokens.len() {
-            let (row, position) = (feed.row + i, feed.sequence.len + i);
-            // SAFETY: rows of a feed belong to its task; strides cover the widths
+    pool.run(places.len(), |task, _| {
+        let place = &places[task];
+        if let Some(next) = places.get(task + threads) {
+            prefetch_all(next.window, shape.window_layer_len());
+        }
+        for i in 0..place.tokens {
+            let (row, position) = (place.row + i, place.len + i);
+            // SAFETY: rows of a feed belong to its task, and so does what is its own of the sequence; strides cover the widths
             unsafe {
                 let slots = shape.taps - 1;
-                let window = feed.sequence.window.raw().add(layer * shape.window_layer_len());
                 let input = u.row(row)[y.width()..].as_ptr();
                 conv_row(
                     tier,
                     input,
-                    window,
+                    place.window,
                     params.conv_weight.as_ptr(),
                     params.conv_bias.as_ptr(),
                     shape.channels,
@@ -138,55 +175,41 @@ pub(crate) fn mix(
                 );
                 let keys = std::slice::from_raw_parts_mut(kp.at(row * k_stride), shape.kv_heads * head_dim);
                 rotate(keys, angles, head_dim);
-                attention::append(
-                    shape,
-                    layer,
-                    &mut feed.sequence.kv[position / BLOCK],
-                    position % BLOCK,
-                    keys,
-                    v.row(row),
-                );
+                let block = &*place.blocks.add(position / BLOCK);
+                attention::append(shape, layer, block, position % BLOCK, keys, v.row(row));
             }
         }
     });
 
     // state updates and attention, independent of each other, in one phase
-    scratch.views.clear();
-    for feed in feeds.iter() {
-        for i in 0..feed.tokens.len() {
-            scratch.views.push(RowView {
-                blocks: feed.sequence.kv.as_ptr(),
-                len: feed.sequence.len + i + 1,
-            });
-        }
-    }
-    let parts = if feeds.len() >= 2 * pool.threads() {
-        1
-    } else {
-        heads.min(4 * pool.threads())
-    };
+    let parts = if places.len() >= 2 * threads { 1 } else { heads.min(4 * threads) };
     let per_part = heads.div_ceil(parts);
-    let ssm_tasks = feeds.len() * parts;
+    let ssm_tasks = places.len() * parts;
     let attention_tasks = rows.div_ceil(attention::GROUP) * shape.kv_heads;
-    let base = Shared(feeds.as_mut_ptr());
     let (yp, y_stride, ap) = (Shared(y.as_mut_ptr()), y.stride(), Shared(attended.as_mut_ptr()));
     let attention_scratch = Shared(scratch.attention.as_mut_ptr());
-    let views = &scratch.views;
     // the longest tasks first, so that threads end together
     pool.run(attention_tasks + ssm_tasks, |task, thread| {
         if task >= attention_tasks {
             let task = task - attention_tasks;
-            // SAFETY: tasks of one feed touch disjoint heads of its state and of its rows of y; nothing else of the feed changes here
+            let place = &places[task / parts];
+            let heads = (task % parts) * per_part..heads.min((task % parts + 1) * per_part);
+            let after = places.get((task + threads) / parts).map_or(place.state, |next| next.state);
+            // SAFETY: tasks of one feed touch disjoint heads of its state and of its rows of y
             unsafe {
-                let feed = &*base.at(task / parts);
-                let state = feed.sequence.ssm.raw().add(layer * shape.ssm_layer_len());
                 // a head's state stays in the cache for all positions of the feed
-                for head in (task % parts) * per_part..heads.min((task % parts + 1) * per_part) {
-                    let state = state.add(head * shape.ssm_head_len());
-                    for row in feed.row..feed.row + feed.tokens.len() {
+                for head in heads.clone() {
+                    let of = |state: *mut f32, head: usize| state.add(head * shape.ssm_head_len());
+                    let next = if head + 1 < heads.end {
+                        of(place.state, head + 1)
+                    } else {
+                        of(after, (task + threads) % parts * per_part)
+                    };
+                    for row in place.row..place.row + place.tokens {
                         let steps = rates.at(row * rates_stride).add(head);
-                        let rates = (*steps, *steps.add(padded(heads)));
+                        let rates = (*steps, *steps.add(padded(shape.ssm_heads)));
                         let xbc = &*std::ptr::slice_from_raw_parts(cp.at(row * c_stride), shape.channels);
+                        let state = (of(place.state, head), next.cast_const());
                         update(tier, shape, params, state, xbc, rates, head, yp.at(row * y_stride));
                     }
                 }
@@ -305,7 +328,7 @@ unsafe fn update(
     tier: Tier,
     shape: &Shape,
     params: &Params,
-    state: *mut f32,
+    (state, next): (*mut f32, *const f32),
     xbc: &[f32],
     (step, decay): (f32, f32),
     head: usize,
@@ -326,6 +349,7 @@ unsafe fn update(
     let moves = Update {
         width: shape.ssm_width(),
         n,
+        ahead: next.addr().wrapping_sub(state.addr()),
         decay,
         dtx: dtx.as_ptr().cast(),
         b: xbc[d_ssm + group * n..][..n].as_ptr(),
@@ -353,6 +377,8 @@ struct Update {
     width: usize,
     /// states
     n: usize,
+    /// bytes to the state that is updated next: it is asked for while this one is
+    ahead: usize,
     decay: f32,
     /// `[width]`
     dtx: *const f32,
@@ -418,6 +444,7 @@ unsafe fn update_columns<S: Simd, const PAIRS: bool, const V: usize>(u: &Update,
                 let (b, c) = (S::splat(*u.b.add(j)), S::splat(*u.c.add(j)));
                 for v in 0..V {
                     let at = h.add(j * u.width + v * S::LANES);
+                    prefetch_far(at.wrapping_byte_add(u.ahead).cast());
                     let new = S::fma(S::load(at), decay, S::mul(x[v], b));
                     S::store(at, new);
                     acc[v] = S::fma(new, c, acc[v]);
@@ -464,6 +491,7 @@ mod tests {
         let u = Update {
             width,
             n,
+            ahead: 0,
             decay: 0.9,
             dtx: dtx.as_ptr(),
             b: b.as_ptr(),

@@ -184,6 +184,15 @@ pub(crate) fn prefetch_far(p: *const u8) {
     let _ = p;
 }
 
+/// [`prefetch_far`] for `len` elements from `from` on.
+#[inline(always)]
+pub(crate) fn prefetch_all(from: *const f32, len: usize) {
+    const LINE: usize = 16;
+    for line in (0..len).step_by(LINE) {
+        prefetch_far(from.wrapping_add(line).cast());
+    }
+}
+
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
