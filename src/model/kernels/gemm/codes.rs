@@ -135,7 +135,7 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
     let input_row = Row::new(k);
     let halves = BITS == 6;
     let steps = if halves { GROUP / 8 } else { GROUP / 4 };
-    let line = WIDTH * 4;
+    let (line, read) = (WIDTH * 4, 2 * lanes * 4);
     let few = M <= FEW;
     // SAFETY: every offset below lies in a row of x, in a block of the panel or in the tile
     unsafe {
@@ -143,6 +143,7 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
         let mut sums = [[[D::S::splat(0.0); 2]; M]; 2];
         for b in 0..k / format.block {
             let block = data.add(b * unit);
+            ahead::<M>(block, header);
             for g in 0..groups {
                 // the group's place among groups of the same length, and among the input's groups
                 let at = b * groups + g;
@@ -165,7 +166,7 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
                             for (m, acc) in acc.iter_mut().enumerate() {
                                 D::add_wide(acc, w, values.add(step + m * x.stride));
                             }
-                            ahead::<D, M>(codes);
+                            ahead::<M>(codes, read);
                             codes = codes.add(line);
                         }
                     } else {
@@ -176,11 +177,11 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
                             add::<D, M, BITS>(&mut acc, low, values, step, x.stride);
                             let high = raised::<D, BITS>(both.map(|c| D::high_nibbles(c)), &mut above);
                             add::<D, M, BITS>(&mut acc, high, values, step + 1, x.stride);
-                            ahead::<D, M>(codes);
+                            ahead::<M>(codes, read);
                             codes = codes.add(line);
                         }
                         if BITS > 4 {
-                            ahead::<D, M>(codes);
+                            ahead::<M>(codes, read);
                         }
                     }
                     let scale = [scale::<D::S>(book, block, g, first), scale::<D::S>(book, block, g, first + lanes)];
@@ -239,14 +240,14 @@ unsafe fn raised<D: Dots, const BITS: usize>(nibbles: [D::I; 2], above: &mut [D:
     }
 }
 
-/// Asks for the codes that will be read soon.
+/// Asks for what will be read as long after the `bytes` bytes at `from`.
 #[inline(always)]
-unsafe fn ahead<D: Dots, const M: usize>(codes: *const u8) {
-    for line in (0..2 * D::S::LANES * 4).step_by(64) {
+unsafe fn ahead<const M: usize>(from: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
         if M > 2 {
-            prefetch(codes.wrapping_add(NEAR + line));
+            prefetch(from.wrapping_add(NEAR + line));
         } else {
-            prefetch_far(codes.wrapping_add(FAR + line));
+            prefetch_far(from.wrapping_add(FAR + line));
         }
     }
 }
