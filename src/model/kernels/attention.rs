@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::buf::Buf;
 use super::gemm::to_bf16;
-use super::simd::Tier;
+use super::simd::{Tier, prefetch_all, prefetch_far};
 use crate::model::state::{BLOCK, CacheFormat, KvBlock, Shape};
 
 mod pairs;
@@ -86,6 +86,24 @@ pub(crate) unsafe fn append(shape: &Shape, layer: usize, block: &Arc<KvBlock>, o
     }
 }
 
+/// Asks for what [`append`] will write to.
+pub(crate) fn ask(shape: &Shape, layer: usize, block: &KvBlock, offset: usize) {
+    let (keys, values) = match shape.kv {
+        CacheFormat::F32 => (shape.head_dim, offset),
+        CacheFormat::Bf16 => (shape.head_dim.div_ceil(2), offset / 2),
+    };
+    for head in 0..shape.kv_heads {
+        let head = block.0.raw().wrapping_add((layer * shape.kv_heads + head) * shape.kv_head_len());
+        for row in 0..keys {
+            prefetch_far(head.wrapping_add(row * BLOCK + offset).cast());
+        }
+        prefetch_all(
+            head.wrapping_add(shape.keys_len() + values * shape.head_stride()),
+            shape.head_stride(),
+        );
+    }
+}
+
 fn bf16(value: f32) -> u32 {
     u32::from(half::bf16::from_f32(value).to_bits())
 }
@@ -138,7 +156,16 @@ pub(crate) unsafe fn attend(
             let block: &KvBlock = unsafe { &*row.blocks.add(b) };
             let (k, v) = block.0[in_block..][..shape.kv_head_len()].split_at(shape.keys_len());
             // SAFETY: as above, whichever row it is
-            let next = unsafe { next_visit(rows, r, b) }.map_or(k.as_ptr(), |block| block.0[in_block..].as_ptr());
+            let next = match unsafe { next_visit(rows, r, b) } {
+                Some(block) => block.0[in_block..].as_ptr(),
+                // the rows' next head, where there is one
+                None if head + 1 < shape.kv_heads => {
+                    // SAFETY: as above
+                    let first: &KvBlock = unsafe { &*rows[0].blocks };
+                    first.0[in_block + shape.kv_head_len()..].as_ptr()
+                }
+                None => k.as_ptr(),
+            };
             let visit = Visit {
                 next,
                 heads,
@@ -185,8 +212,8 @@ pub(crate) unsafe fn attend(
 /// # Safety
 /// The rows' blocks cover their lengths.
 unsafe fn next_visit(rows: &[RowView], r: usize, b: usize) -> Option<&KvBlock> {
-    let has = |r: usize, b: usize| rows.get(r).filter(|row| row.len > b * BLOCK).map(|row| (row, b));
-    let (row, b) = has(r + 1, b).or_else(|| has(0, b + 1))?;
+    let first = |from: usize, b: usize| Some((rows[from..].iter().find(|row| row.len > b * BLOCK)?, b));
+    let (row, b) = first(r + 1, b).or_else(|| first(0, b + 1))?;
     // SAFETY: the row has more than b blocks
     Some(unsafe { &*row.blocks.add(b) })
 }

@@ -1,8 +1,8 @@
 //! Zeroed `f32` memory aligned to a cache line, and rows of activations in it.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ops::{Deref, DerefMut};
 use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 use super::pages::Piece;

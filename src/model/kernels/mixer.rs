@@ -134,7 +134,9 @@ pub(crate) fn mix(
             state: unsafe { feed.sequence.ssm.raw().add(layer * shape.ssm_layer_len()) },
             blocks,
         });
-        scratch.views.extend((0..feed.tokens.len()).map(|i| RowView { blocks, len: len + i + 1 }));
+        scratch
+            .views
+            .extend((0..feed.tokens.len()).map(|i| RowView { blocks, len: len + i + 1 }));
     }
     let (places, views, threads) = (&scratch.places, &scratch.views, pool.threads());
 
@@ -146,6 +148,8 @@ pub(crate) fn mix(
         let place = &places[task];
         if let Some(next) = places.get(task + threads) {
             prefetch_all(next.window, shape.window_layer_len());
+            // SAFETY: the blocks reach to the new positions, and their contents are not looked at
+            attention::ask(shape, layer, unsafe { &*next.blocks.add(next.len / BLOCK) }, next.len % BLOCK);
         }
         for i in 0..place.tokens {
             let (row, position) = (place.row + i, place.len + i);

@@ -113,7 +113,10 @@ mod tests {
         let pieces: Vec<Piece> = (0..2 * per_mapping).map(|_| Piece::new(len).unwrap()).collect();
         let mut places: Vec<usize> = pieces.iter().map(|p| p.at().addr().get()).collect();
         places.sort_unstable();
-        assert!(places.windows(2).all(|two| two[0] + len * size_of::<f32>() <= two[1]), "none overlap");
+        assert!(
+            places.windows(2).all(|two| two[0] + len * size_of::<f32>() <= two[1]),
+            "none overlap"
+        );
         assert!(places.iter().all(|place| place.is_multiple_of(LINE)));
         assert!(pieces.iter().all(|p| !p.is_written()));
         assert_eq!(free()[&len].len(), 0);
