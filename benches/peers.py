@@ -347,11 +347,12 @@ class Bench:
                 file.flush()
                 return {"1": self.vllm(ROOT / "data/bundled", more=["--job", file.name, "--logprobs", "20"])}
 
-        ours = [self.keep("job", f"tts-{problems}", 1, job)]
-        if not ours[0]:
+        ours = [self.keep("job", f"tts-{problems}", i, job) for i in (1, 2, 3)]
+        if not all(ours):
             return []
         vllm = self.keep("job", f"vllm-{problems}", "", lambda: theirs(ours[0]["1"]["work"]))
-        ours.append(self.keep("job", f"tts-{problems}", 2, job))
+        # a run of seconds meets the machine's neighbours by chance, one of a minute does not
+        ours += [self.keep("job", f"tts-{problems}", i, job) for i in (4, 5, 6)]
         us = {"1": {"seconds": statistics.median(o["1"]["seconds"] for o in ours if o)}}
         tokens = ours[0]["1"]["tokens"]
         return [compare(f"seconds of the whole job: {problems} problems x {traces} traces, {tokens:,} tokens, confidences", us, "vLLM offline, logprobs 20", vllm, 1, 10, "seconds", less=True)]

@@ -54,7 +54,12 @@ impl Model {
     pub(super) fn blocks_in_parts(&self, pool: &mut Pool, parts: &mut Vec<Part>, work: &mut Work, feeds: &mut [Feed<'_>]) -> bool {
         let (rows, tier) = (feeds.len(), pool.tier());
         let count = self.part_count(rows, pool.threads());
-        if count == 1 || feeds.iter().any(|feed| feed.tokens.len() != 1) {
+        let (mut total, mut most) = (0, 0);
+        for cost in feeds.iter().map(|feed| self.cost(feed)) {
+            (total, most) = (total + cost, most.max(cost));
+        }
+        // a context that is longer than a part is for all threads
+        if count == 1 || most > total / count || feeds.iter().any(|feed| feed.tokens.len() != 1) {
             return false;
         }
         if parts.len() < count {
@@ -65,7 +70,6 @@ impl Model {
                 end: 0,
             });
         }
-        let total: usize = feeds.iter().map(|feed| self.cost(feed)).sum();
         let (mut end, mut passed) = (0, 0);
         for (i, part) in parts[..count].iter_mut().enumerate() {
             part.first = end;
@@ -73,7 +77,7 @@ impl Model {
                 // products are fastest in fours
                 let four = &feeds[end..rows.min(end + 4)];
                 let cost: usize = four.iter().map(|feed| self.cost(feed)).sum();
-                if i + 1 < count && passed + cost / 2 > total / count * (i + 1) {
+                if i + 1 < count && end > part.first && passed + cost / 2 > total / count * (i + 1) {
                     break;
                 }
                 passed += cost;
@@ -96,5 +100,71 @@ impl Model {
             feed.row = row;
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::kernels::Tier;
+    use crate::model::weights::Checkpoint;
+    use crate::model::{Sequence, Want, WeightFormat};
+
+    /// The bundled model, and sequences of these lengths.
+    fn read(lengths: impl Iterator<Item = usize>) -> (Model, Vec<Sequence>) {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/data/bundled");
+        let model = Model::load(&Checkpoint::open(folder.as_ref()).unwrap(), WeightFormat::Auto).unwrap();
+        let (mut pool, mut space) = (Pool::new(1, Tier::detect()), model.workspace(1));
+        let sequence = |length: usize| {
+            let mut sequence = model.sequence();
+            let ids: Vec<u32> = (0..length).map(|t| (4 + (7 * t + length) % 100) as u32).collect();
+            model.forward(&mut pool, &mut space, &mut [Feed::new(&mut sequence, &ids, Want::Nothing)]);
+            sequence
+        };
+        let sequences = lengths.map(sequence).collect();
+        (model, sequences)
+    }
+
+    #[test]
+    fn parts_share_the_cost_and_change_nothing() {
+        let (model, mut sequences) = read((0..75).map(|i| 1 + 5 * i));
+        let mut alone: Vec<Sequence> = sequences.iter().map(Sequence::fork).collect();
+        let ids: Vec<u32> = (4..79).collect();
+        let mut feeds: Vec<Feed<'_>> = sequences
+            .iter_mut()
+            .zip(&ids)
+            .map(|(sequence, id)| Feed::new(sequence, std::slice::from_ref(id), Want::Last))
+            .collect();
+        let costs: Vec<usize> = feeds.iter().map(|feed| model.cost(feed)).collect();
+        let (mut pool, mut space) = (Pool::new(2, Tier::detect()), model.workspace(2));
+        model.forward(&mut pool, &mut space, &mut feeds);
+        let [first, second] = &space.parts[..] else { panic!("two threads, two parts") };
+        assert_eq!((first.first, first.end, second.end), (0, second.first, 75));
+        let share = costs[..first.end].iter().sum::<usize>() as f64 / costs.iter().sum::<usize>() as f64;
+        assert!((share - 0.5).abs() < 0.03, "{share}");
+        assert!(first.end > 38, "short contexts cost less");
+
+        let (mut one, mut scratch) = (Pool::new(1, Tier::detect()), model.workspace(1));
+        for (i, (own, together)) in alone.iter_mut().zip(&sequences).enumerate() {
+            model.forward(&mut one, &mut scratch, &mut [Feed::new(own, &ids[i..=i], Want::Last)]);
+            assert_eq!(scratch.logits().row(0), space.logits().row(i), "row {i}");
+            for layer in 0..model.shape().layers {
+                assert!(own.ssm_state(model.shape(), layer) == together.ssm_state(model.shape(), layer));
+                assert!(own.keys_values(model.shape(), layer) == together.keys_values(model.shape(), layer));
+            }
+        }
+    }
+
+    #[test]
+    fn a_context_longer_than_a_part_is_for_all_threads() {
+        let (model, mut sequences) = read((0..32).map(|_| 64));
+        let mut count = |longest: usize| {
+            sequences[5].stretch(longest);
+            let mut feeds: Vec<Feed<'_>> = sequences.iter_mut().map(|s| Feed::new(s, &[4], Want::Last)).collect();
+            let (mut pool, mut space) = (Pool::new(2, Tier::detect()), model.workspace(2));
+            model.forward(&mut pool, &mut space, &mut feeds);
+            space.parts.len()
+        };
+        assert_eq!((count(0), count(20_000)), (2, 0));
     }
 }
