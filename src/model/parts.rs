@@ -138,7 +138,9 @@ mod tests {
         let costs: Vec<usize> = feeds.iter().map(|feed| model.cost(feed)).collect();
         let (mut pool, mut space) = (Pool::new(2, Tier::detect()), model.workspace(2));
         model.forward(&mut pool, &mut space, &mut feeds);
-        let [first, second] = &space.parts[..] else { panic!("two threads, two parts") };
+        let [first, second] = &space.parts[..] else {
+            panic!("two threads, two parts")
+        };
         assert_eq!((first.first, first.end, second.end), (0, second.first, 75));
         let share = costs[..first.end].iter().sum::<usize>() as f64 / costs.iter().sum::<usize>() as f64;
         assert!((share - 0.5).abs() < 0.03, "{share}");
