@@ -25,9 +25,9 @@ TRACES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 # 0.5B's positions end at 16,384; the 90M shape goes to 262,144
 CURVES = {
     "traces": [(TINY, {"batch": b, "tokens": 17}) for b in TRACES] + [(HALF, {"batch": b, "tokens": 9}) for b in TRACES],
-    "context": [(TINY, {"batch": 8, "context": c, "tokens": 9}) for c in (1024, 2048, 4096, 8192, 16384, 32768)]
-    + [(HALF, {"batch": 8, "context": c, "tokens": 9}) for c in (1024, 2048, 4096, 8192, 16000)],
-    "one": [(TINY, {"batch": 1, "context": c, "tokens": 9}) for c in (1024, 4096, 16384, 32768, 65536, 131072, 261888)],
+    "context": [(TINY, {"batch": 8, "context": c, "tokens": 33}) for c in (1024, 2048, 4096, 8192, 16384, 32768)]
+    + [(HALF, {"batch": 8, "context": c, "tokens": 33}) for c in (1024, 2048, 4096, 8192, 16000)],
+    "one": [(TINY, {"batch": 1, "context": c, "tokens": 33}) for c in (1024, 4096, 16384, 32768, 65536, 131072, 261888)],
     "prefill": [(TINY, {"batch": 1, "prompt": p, "tokens": 2}) for p in (128, 512, 1024, 2048, 4096, 8192)]
     + [(HALF, {"batch": 1, "prompt": p, "tokens": 2}) for p in (128, 512, 1024, 2048, 4096, 8192)],
 }
