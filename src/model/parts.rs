@@ -54,12 +54,15 @@ impl Model {
     pub(super) fn blocks_in_parts(&self, pool: &mut Pool, parts: &mut Vec<Part>, work: &mut Work, feeds: &mut [Feed<'_>]) -> bool {
         let (rows, tier) = (feeds.len(), pool.tier());
         let count = self.part_count(rows, pool.threads());
+        if count == 1 || feeds.iter().any(|feed| feed.tokens.len() != 1) {
+            return false;
+        }
         let (mut total, mut most) = (0, 0);
         for cost in feeds.iter().map(|feed| self.cost(feed)) {
             (total, most) = (total + cost, most.max(cost));
         }
         // a context that is longer than a part is for all threads
-        if count == 1 || most > total / count || feeds.iter().any(|feed| feed.tokens.len() != 1) {
+        if most > total / count {
             return false;
         }
         if parts.len() < count {

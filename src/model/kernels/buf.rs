@@ -1,7 +1,6 @@
 //! Zeroed `f32` memory aligned to a cache line, and rows of activations in it.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
@@ -30,8 +29,8 @@ pub(crate) struct Buf {
 /// Where it comes from.
 enum Memory {
     Allocated,
-    Mapped(#[expect(dead_code, reason = "unmapped when dropped")] memmap2::MmapMut),
-    Piece(ManuallyDrop<Piece>),
+    Mapped(memmap2::MmapMut),
+    Piece(Piece),
 }
 
 // SAFETY: Buf owns its memory like a Vec<f32>
@@ -80,7 +79,7 @@ impl Buf {
             Some(piece) => Self {
                 ptr: piece.at(),
                 len,
-                memory: Memory::Piece(ManuallyDrop::new(piece)),
+                memory: Memory::Piece(piece),
             },
             None => Self::zeroed(len),
         }
@@ -127,12 +126,11 @@ impl Clone for Buf {
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        match &mut self.memory {
+        match std::mem::replace(&mut self.memory, Memory::Allocated) {
             // SAFETY: allocated in `zeroed` with the same layout
             Memory::Allocated => unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) },
-            Memory::Mapped(_) => {}
-            // SAFETY: taken once, here
-            Memory::Piece(piece) => unsafe { ManuallyDrop::take(piece) }.give_back(),
+            Memory::Mapped(map) => drop(map),
+            Memory::Piece(piece) => piece.give_back(),
         }
     }
 }

@@ -146,7 +146,7 @@ pub(crate) fn mix(
     let (q_heads, head_dim) = (q.width() / shape.head_dim, shape.head_dim);
     pool.run(places.len(), |task, _| {
         let place = &places[task];
-        if let Some(next) = places.get(task + threads) {
+        if let Some(next) = places.get(task + threads).filter(|next| next.tokens > 0) {
             prefetch_all(next.window, shape.window_layer_len());
             // SAFETY: the blocks reach to the new positions, and their contents are not looked at
             attention::ask(shape, layer, unsafe { &*next.blocks.add(next.len / BLOCK) }, next.len % BLOCK);
@@ -203,7 +203,8 @@ pub(crate) fn mix(
             unsafe {
                 // a head's state stays in the cache for all positions of the feed
                 for head in heads.clone() {
-                    let of = |state: *mut f32, head: usize| state.add(head * shape.ssm_head_len());
+                    // what is only asked for may lie outside
+                    let of = |state: *mut f32, head: usize| state.wrapping_add(head * shape.ssm_head_len());
                     let next = if head + 1 < heads.end {
                         of(place.state, head + 1)
                     } else {
