@@ -179,14 +179,14 @@ fn once(session: &mut Session, work: &Workload) -> Result<Times, BrokenLogits> {
         (&[][..], manner, None)
     });
     let mut lanes = session.lanes(&prefix, wanted);
-    step(session, &mut lanes)?;
+    step(session, &mut lanes, 0)?;
     let first = start.elapsed().as_secs_f64();
     for lane in &mut lanes {
         lane.stretch(work.context);
     }
     let start = Instant::now();
-    for _ in 1..work.tokens {
-        step(session, &mut lanes)?;
+    for left in (0..work.tokens - 1).rev() {
+        step(session, &mut lanes, left)?;
     }
     Ok(Times {
         prefill,
@@ -195,9 +195,9 @@ fn once(session: &mut Session, work: &Workload) -> Result<Times, BrokenLogits> {
     })
 }
 
-/// One token for every lane.
-fn step(session: &mut Session, lanes: &mut [Lane]) -> Result<(), BrokenLogits> {
-    let mut turns: Vec<_> = lanes.iter_mut().map(|lane| Turn::new(lane, None)).collect();
+/// One token for every lane, of which `left` are to come.
+fn step(session: &mut Session, lanes: &mut [Lane], left: usize) -> Result<(), BrokenLogits> {
+    let mut turns: Vec<_> = lanes.iter_mut().map(|lane| Turn::new(lane, None).then(left, &[])).collect();
     session.step(&mut turns);
     turns.into_iter().try_for_each(|turn| turn.result.map(drop))
 }
@@ -305,7 +305,7 @@ mod tests {
         // 17 blocks, the first of which is the prompt's
         let expected = model.shape().state_bytes() + 16 * model.shape().block_bytes();
         assert_eq!(lane.sequence().private_bytes(model.shape()), expected);
-        step(&mut session, std::slice::from_mut(&mut lane)).unwrap();
+        step(&mut session, std::slice::from_mut(&mut lane), 0).unwrap();
     }
 
     #[test]

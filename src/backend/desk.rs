@@ -110,6 +110,11 @@ impl Desk {
         Ok(())
     }
 
+    /// Whether it is time to write the traces in flight.
+    pub(crate) fn is_due(&self, every: Duration) -> bool {
+        self.sink.is_some() && self.kept.elapsed() >= every
+    }
+
     /// Writes the traces in flight, if so much time has passed; `state` keeps what else there is of each.
     pub(crate) fn checkpoint(
         &mut self,
@@ -117,7 +122,7 @@ impl Desk {
         every: Duration,
         mut state: impl FnMut(&str, &TraceRecord) -> Result<(), String>,
     ) -> Result<(), RunError> {
-        if problem.is_over() || self.kept.elapsed() < every {
+        if problem.is_over() || !self.is_due(every) {
             return Ok(());
         }
         let Some(sink) = &mut self.sink else { return Ok(()) };

@@ -1,5 +1,6 @@
 //! The batched engine: sessions of lanes, the scheduler that runs problems on them, and the sampler.
 
+mod ahead;
 pub(crate) mod details;
 pub mod memory;
 pub mod reading;

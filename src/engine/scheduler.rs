@@ -441,12 +441,15 @@ impl Scheduler {
         let mut turns = emptied(std::mem::take(&mut self.turns));
         for r in self.running.iter_mut().filter(|r| !r.aside && !r.problem.is_over()) {
             let mut lanes = r.lanes.iter_mut().peekable();
+            let rules = r.problem.rules();
+            let kept_now = r.ticket.checkpoint.as_ref().is_some_and(|snapshots| r.desk.is_due(snapshots.every));
             for row in r.problem.live().iter().filter(|row| row.is_live()) {
                 while lanes.peek().is_some_and(|(trace, _)| **trace < row.trace()) {
                     lanes.next();
                 }
                 let (_, lane) = lanes.next().expect("every live row has a lane");
-                turns.push(Turn::new(lane, row.forced()));
+                let free = if kept_now { 0 } else { row.free(rules) };
+                turns.push(Turn::new(lane, row.forced()).then(free, rules.stops()));
             }
         }
         self.session.step(&mut turns);
@@ -501,7 +504,10 @@ impl Running {
                 snapshots.forget(problem, record.trace);
             }
         })?;
-        let Some(snapshots) = snapshots else { return Ok(()) };
+        // a state that is ahead of its tokens is not kept; when it is time, lanes run ahead no more
+        let Some(snapshots) = snapshots.filter(|_| !lanes.values().any(Lane::is_ahead)) else {
+            return Ok(());
+        };
         self.desk.checkpoint(&self.problem, snapshots.every, |problem, record| {
             let Some(lane) = lanes.get(&record.trace) else { return Ok(()) };
             let read = lane.read(&record.arrays.token_ids);

@@ -3,14 +3,15 @@
 //! A lane is one sequence with its own random stream, sampling settings and held-back ids. Which lanes step together changes nothing about
 //! any of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::ahead::{self, Hand};
 use super::reading::likeliest;
 use super::sampler::{self, BrokenLogits, Draw, Drawn, Sampling, Seen, Stream};
 use crate::model::kernels::{Pool, Tier};
-use crate::model::{Feed, Model, Sequence, StateMemory, Want, Workspace};
+use crate::model::{BLOCK, Feed, Model, Sequence, StateMemory, Want, Workspace};
 
 /// Positions that a prefill reads at a time. It bounds the workspace; results do not depend on it.
 pub const PREFILL_CHUNK: usize = 128;
@@ -74,6 +75,8 @@ pub struct Lane {
     /// drawn and not yet read; none before the first token
     pending: Option<u32>,
     drawn: usize,
+    /// drawn and not yet handed out, oldest first
+    pub(super) ahead: VecDeque<Result<Drawn, BrokenLogits>>,
     manner: Manner,
     seen: BTreeMap<u32, Seen>,
     /// how many of the likeliest ids are wanted at each token, and those of the newest one
@@ -83,13 +86,18 @@ pub struct Lane {
 
 impl Lane {
     /// A lane that goes on from here with a stream (and settings) of its own.
+    ///
+    /// # Panics
+    /// When the lane has drawn tokens that it has not handed out: its state is beyond them. Steps draw none early where [`Turn::then`] does not allow it.
     pub fn fork(&self, manner: Manner) -> Self {
+        assert!(self.ahead.is_empty(), "a lane that is ahead cannot be forked where it was");
         Self {
             spare: self.spare.clone(),
             prefix: self.prefix.clone(),
             sequence: self.sequence.as_ref().map(|own| self.spare.fork(own)),
             pending: self.pending,
             drawn: self.drawn,
+            ahead: VecDeque::new(),
             manner,
             seen: self.seen.clone(),
             k: self.k,
@@ -107,9 +115,13 @@ impl Lane {
     fn own(&mut self) -> &mut Sequence {
         self.sequence.get_or_insert_with(|| self.spare.fork(&self.prefix.sequence))
     }
-    /// Tokens drawn (or forced) so far.
+    /// Tokens drawn (or forced) and handed out so far.
     pub fn tokens(&self) -> usize {
-        self.drawn
+        self.drawn - self.ahead.iter().filter(|drawn| drawn.is_ok()).count()
+    }
+    /// Whether its state has read tokens that were not handed out.
+    pub(super) fn is_ahead(&self) -> bool {
+        !self.ahead.is_empty()
     }
     /// Settings that the next draws follow.
     pub fn manner_mut(&mut self) -> &mut Manner {
@@ -133,6 +145,50 @@ impl Lane {
     fn note(&mut self, id: u32) {
         self.seen.entry(id).or_default().generated += 1;
     }
+
+    /// Whether its next token depends on what its state reads first; before it has drawn anything it depends on the prompt's logits.
+    pub(super) fn has_read(&self) -> bool {
+        self.pending.is_some()
+    }
+    /// Whether its state reads on without more memory, which is asked for by the step.
+    fn has_room(&self) -> bool {
+        self.sequence.as_ref().is_some_and(|own| !own.len().is_multiple_of(BLOCK))
+    }
+    /// What its state reads next.
+    pub(super) fn feed(&mut self) -> Option<Feed<'_>> {
+        self.pending?;
+        self.own();
+        let sequence = self.sequence.as_mut().expect("copied above");
+        Some(Feed::new(sequence, self.pending.as_slice(), Want::Last))
+    }
+    /// Takes a token from the logits after what was read, or from the prompt's.
+    pub(super) fn draw(
+        &mut self,
+        tier: Tier,
+        logits: Option<&[f32]>,
+        forced: Option<u32>,
+        scratch: &mut sampler::Scratch,
+    ) -> Result<Drawn, BrokenLogits> {
+        let row = logits.unwrap_or(&self.prefix.logits);
+        let Manner { sampling, held, stream } = &mut self.manner;
+        let how = Draw {
+            sampling,
+            uniform: stream.uniform(self.drawn),
+            forced,
+            held,
+            seen: &self.seen,
+        };
+        let drawn = sampler::draw(tier, row, &how, scratch);
+        if self.k > 0 {
+            self.likeliest = likeliest(row, self.k).unwrap_or_default();
+        }
+        if let Ok(Drawn { id, .. }) = drawn {
+            self.pending = Some(id);
+            self.drawn += 1;
+            self.note(id);
+        }
+        drawn
+    }
 }
 
 impl Drop for Lane {
@@ -149,6 +205,10 @@ pub struct Turn<'a> {
     pub forced: Option<u32>,
     /// What came of it.
     pub result: Result<Drawn, BrokenLogits>,
+    free: usize,
+    stops: &'a [u32],
+    /// whether it draws in this round
+    pub(super) draws: bool,
 }
 
 impl<'a> Turn<'a> {
@@ -158,6 +218,30 @@ impl<'a> Turn<'a> {
             lane,
             forced,
             result: Err(BrokenLogits),
+            free: 0,
+            stops: &[],
+            draws: false,
+        }
+    }
+
+    /// Says that `free` tokens after this one will be drawn as the lane stands, none forced and no setting changed, unless the trace ends before;
+    /// after one of `stops` none is drawn. The session may draw them now, for later steps.
+    pub fn then(mut self, free: usize, stops: &'a [u32]) -> Self {
+        (self.free, self.stops) = (free, stops);
+        self
+    }
+
+    /// Whether the lane has a token to draw, for this step or a later one.
+    pub(super) fn wants(&self) -> bool {
+        let lane = &*self.lane;
+        match lane.ahead.back() {
+            None => true,
+            // the likeliest ids are those of the newest token
+            Some(Ok(last)) => {
+                let few = lane.ahead.len() <= self.free && lane.ahead.len() < ahead::MOST;
+                few && lane.k == 0 && lane.has_room() && !self.stops.contains(&last.id)
+            }
+            Some(Err(BrokenLogits)) => false,
         }
     }
 }
@@ -168,11 +252,15 @@ pub struct Session {
     pool: Pool,
     space: Workspace,
     samplers: Vec<Mutex<sampler::Scratch>>,
+    /// one a thread where tokens are drawn ahead, else none
+    hands: Vec<Mutex<Hand>>,
     positions: u64,
     spare: Arc<Spare>,
-    /// memory of a step's feeds, and of the rows that they have
+    /// memory of a step's lists: feeds and the rows that they have, or turns and their groups
     feeds: Vec<Feed<'static>>,
     rows: Vec<Option<usize>>,
+    picked: Vec<&'static mut Turn<'static>>,
+    groups: Vec<&'static mut [&'static mut Turn<'static>]>,
 }
 
 /// The memory of a list whose items are gone, for items that borrow something else: collecting in place keeps it.
@@ -187,15 +275,19 @@ impl Session {
         let pool = Pool::new(threads, tier);
         let space = model.workspace(pool.threads());
         let samplers = (0..pool.threads()).map(|_| Mutex::default()).collect();
+        let hands = Hand::each(&model, pool.threads(), tier).into_iter().map(Mutex::new).collect();
         Self {
             model,
             pool,
             space,
             samplers,
+            hands,
             positions: 0,
             spare: Arc::default(),
             feeds: Vec::new(),
             rows: Vec::new(),
+            picked: Vec::new(),
+            groups: Vec::new(),
         }
     }
 
@@ -207,7 +299,8 @@ impl Session {
     pub fn threads(&self) -> usize {
         self.pool.threads()
     }
-    /// Positions that the model has read for this session: of prompts, of traces, and again where a trace was taken up later.
+    /// Positions that the model has read for this session: of prompts, of traces, again where a trace was taken up later, and ahead of traces
+    /// that were then stopped.
     pub fn positions(&self) -> u64 {
         self.positions
     }
@@ -308,6 +401,7 @@ impl Session {
             sequence,
             pending: ids.last().copied(),
             drawn: ids.len(),
+            ahead: VecDeque::new(),
             manner,
             seen: BTreeMap::new(),
             k: 0,
@@ -325,6 +419,22 @@ impl Session {
 
     /// One token for every turn's lane.
     pub fn step(&mut self, turns: &mut [Turn<'_>]) {
+        if self.hands.is_empty() {
+            self.step_together(turns);
+        } else {
+            self.step_ahead(turns);
+        }
+    }
+
+    /// A session that draws no tokens ahead, to compare with.
+    #[cfg(test)]
+    pub(super) fn together(mut self) -> Self {
+        self.hands.clear();
+        self
+    }
+
+    /// All rows take their token at the same time, and share every read of the weights.
+    fn step_together(&mut self, turns: &mut [Turn<'_>]) {
         let begins = |lane: &Lane| lane.pending.is_some() && lane.sequence.is_none();
         if turns.iter().any(|turn| begins(turn.lane)) {
             self.pool.for_each(turns, |_, turn, _| {
@@ -338,12 +448,8 @@ impl Session {
         let mut rows = std::mem::take(&mut self.rows);
         rows.clear();
         for turn in turns.iter_mut() {
-            let lane = &mut *turn.lane;
-            rows.push(lane.pending.is_some().then_some(feeds.len()));
-            if let Some(pending) = &lane.pending {
-                let sequence = lane.sequence.as_mut().expect("copied above");
-                feeds.push(Feed::new(sequence, std::slice::from_ref(pending), Want::Last));
-            }
+            rows.push(turn.lane.has_read().then_some(feeds.len()));
+            feeds.extend(turn.lane.feed());
         }
         if !feeds.is_empty() {
             self.model.forward(&mut self.pool, &mut self.space, &mut feeds);
@@ -352,28 +458,37 @@ impl Session {
         self.feeds = emptied(feeds);
         let (logits, samplers, tier) = (self.space.logits(), &self.samplers, self.pool.tier());
         self.pool.for_each(turns, |i, turn, thread| {
-            let lane = &mut *turn.lane;
-            let row = rows[i].map_or(&lane.prefix.logits[..], |r| logits.row(r));
-            let Manner { sampling, held, stream } = &mut lane.manner;
-            let how = Draw {
-                sampling,
-                uniform: stream.uniform(lane.drawn),
-                forced: turn.forced,
-                held,
-                seen: &lane.seen,
-            };
             let mut scratch = samplers[thread].lock().unwrap_or_else(PoisonError::into_inner);
-            turn.result = sampler::draw(tier, row, &how, &mut scratch);
-            if lane.k > 0 {
-                lane.likeliest = likeliest(row, lane.k).unwrap_or_default();
-            }
-            if let Ok(drawn) = &turn.result {
-                lane.pending = Some(drawn.id);
-                lane.drawn += 1;
-                lane.note(drawn.id);
-            }
+            turn.result = turn.lane.draw(tier, rows[i].map(|r| logits.row(r)), turn.forced, &mut scratch);
         });
         self.rows = rows;
+    }
+
+    /// Lanes hand out what they drew before; those that have nothing left draw several tokens, in groups of a thread each.
+    fn step_ahead(&mut self, turns: &mut [Turn<'_>]) {
+        debug_assert!(
+            turns.iter().all(|turn| turn.forced.is_none() || !turn.lane.is_ahead()),
+            "it was said to be free"
+        );
+        let threads = self.pool.threads();
+        let mut picked = emptied(std::mem::take(&mut self.picked));
+        ahead::pick(turns, threads, &mut picked);
+        let size = ahead::group_size(picked.len(), threads);
+        let mut groups = emptied(std::mem::take(&mut self.groups));
+        groups.extend(picked.chunks_mut(size));
+        let (hands, model) = (&self.hands, &self.model);
+        self.pool.for_each(&mut groups, |_, group, thread| {
+            hands[thread].lock().unwrap_or_else(PoisonError::into_inner).take(model, group);
+        });
+        self.groups = emptied(groups);
+        self.picked = emptied(picked);
+        for hand in &mut self.hands {
+            let hand = hand.get_mut().unwrap_or_else(PoisonError::into_inner);
+            self.positions += std::mem::take(&mut hand.positions);
+        }
+        for turn in turns {
+            turn.result = turn.lane.ahead.pop_front().unwrap_or(Err(BrokenLogits));
+        }
     }
 
     /// Reads at most [`PREFILL_CHUNK`] tokens into a sequence; with `each` the logits after every one of them are handed out.

@@ -11,11 +11,8 @@ use super::{BLOCK, Feed, Model};
 
 /// Most rows of a part: their activations stay in a second-level cache.
 const MOST: usize = 48;
-/// Fewest rows for which a part reads the weights from memory: their products take longer than that.
+/// Fewest rows for which a part reads the weights: their products take longer than that.
 const FEWEST: usize = 24;
-/// Fewest rows where the weights stay in the caches, and the bytes of such weights.
-const FEWEST_CACHED: usize = 8;
-const CACHED: usize = 8 << 20;
 
 /// What a part's rows need to go through the blocks.
 pub(super) struct Part {
@@ -31,8 +28,7 @@ impl Model {
     fn part_count(&self, rows: usize, threads: usize) -> usize {
         let threads = threads.max(1);
         let count = threads * rows.div_ceil(threads * MOST);
-        let fewest = if self.bytes <= CACHED { FEWEST_CACHED } else { FEWEST };
-        if rows >= count * fewest { count } else { 1 }
+        if rows >= count * FEWEST { count } else { 1 }
     }
 
     /// Bytes that the parts of a step of `rows` rows take.
@@ -162,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_context_longer_than_a_part_is_for_all_threads() {
-        let (model, mut sequences) = read((0..32).map(|_| 64));
+        let (model, mut sequences) = read((0..2 * FEWEST).map(|_| 64));
         let mut count = |longest: usize| {
             sequences[5].stretch(longest);
             let mut feeds: Vec<Feed<'_>> = sequences.iter_mut().map(|s| Feed::new(s, &[4], Want::Last)).collect();
@@ -170,6 +166,6 @@ mod tests {
             model.forward(&mut pool, &mut space, &mut feeds);
             space.parts.len()
         };
-        assert_eq!((count(0), count(20_000)), (2, 0));
+        assert_eq!((count(0), count(40_000)), (2, 0));
     }
 }

@@ -43,6 +43,13 @@ pub struct Rules {
     pub starts_in_thinking: bool,
 }
 
+impl Rules {
+    /// Ids that end a trace as it is run.
+    pub fn stops(&self) -> &[u32] {
+        if self.ignore_eos { &[] } else { &self.stop_ids }
+    }
+}
+
 /// What opens and ends thinking in a text.
 const THINK_START: &str = "<think>";
 const THINK_END: &str = "</think>";
@@ -141,6 +148,18 @@ impl Row {
     /// The token that the next draw is forced to.
     pub fn forced(&self) -> Option<u32> {
         self.forced.front().copied()
+    }
+    /// How many tokens after the next one will be drawn freely, unless the trace ends before.
+    pub fn free(&self, rules: &Rules) -> usize {
+        let end = match rules.thinking_budget {
+            Some(budget) if !self.thinking_over => budget.min(rules.max_tokens),
+            _ => rules.max_tokens,
+        };
+        if self.forced.is_empty() {
+            end.saturating_sub(self.at + 1)
+        } else {
+            0
+        }
     }
     /// Whether the next token must come from the engine.
     pub fn is_live(&self) -> bool {
@@ -323,7 +342,7 @@ impl Row {
         }
         // a record without ids ends by its own word alone
         let id = self.ids().last().copied().unwrap_or(u32::MAX);
-        if !rules.ignore_eos && rules.stop_ids.contains(&id) {
+        if rules.stops().contains(&id) {
             return Some(Finish::Stop);
         }
         if self.at >= rules.max_tokens {

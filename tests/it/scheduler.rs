@@ -182,10 +182,14 @@ fn a_run_is_resumed_from_any_part_of_its_records() {
             let fresh: Vec<_> = whole.records[keep..].iter().map(|r| r.trace).collect();
             assert_eq!(*written.lock().unwrap(), fresh, "{strategy}, {keep} kept: what is journalled");
             let decoded: u64 = whole.records[keep..].iter().map(|r| r.tokens as u64 - 1).sum();
-            assert_eq!(
-                engine.scheduler.session().positions(),
-                task.prompt.len() as u64 + decoded,
-                "{strategy}, {keep} kept: what is read"
+            // traces that were stopped may have been ahead
+            let stopped = |r: &&TraceRecord| r.finish == Finish::LowConfidence || r.finish == Finish::Cancelled;
+            let ahead = 32 * whole.records[keep..].iter().filter(stopped).count() as u64;
+            let least = task.prompt.len() as u64 + decoded;
+            let read = engine.scheduler.session().positions();
+            assert!(
+                (least..=least + ahead).contains(&read),
+                "{strategy}, {keep} kept: {read}, at least {least}"
             );
         }
     }
