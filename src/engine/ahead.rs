@@ -125,7 +125,10 @@ mod tests {
         (i.is_multiple_of(7) && at % 23 == 22).then_some(20)
     }
 
-    fn run(mut session: Session) -> (Vec<Vec<Drawn>>, Vec<Vec<(u32, f32)>>, u64) {
+    /// What every lane drew, the likeliest ids that were found, and how many positions were read.
+    type Came = (Vec<Vec<Drawn>>, Vec<Vec<(u32, f32)>>, u64);
+
+    fn run(mut session: Session) -> Came {
         // hot enough for traces of all lengths
         let sampling = Arc::new(Sampling {
             temperature: 4.0,

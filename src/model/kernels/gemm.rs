@@ -146,7 +146,7 @@ pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, j
     let chunk = rows.div_ceil(splits);
     let outs = jobs.each_ref().map(|job| Shared(job.out.as_ptr().cast_mut()));
     let tiles = Shared(scratch.threads.as_mut_ptr());
-    pool.run(panels * splits, |task, thread| {
+    pool.run_in_spans(panels * splits, |task, thread| {
         let (mut panel, split) = (task / splits, task % splits);
         let first = split * chunk;
         let count = chunk.min(rows.saturating_sub(first));

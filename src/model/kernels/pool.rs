@@ -1,5 +1,6 @@
 //! A persistent worker pool: a parallel phase costs about a microsecond and allocates nothing.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -115,12 +116,53 @@ impl Pool {
         }
     }
 
+    /// [`Self::run`], with tasks that follow each other on the same thread as far as all threads still end together: what tasks read then lies
+    /// together too.
+    pub fn run_in_spans(&mut self, tasks: usize, job: impl Fn(usize, usize) + Sync) {
+        let threads = self.threads();
+        self.run(spans(tasks, threads), |i, thread| {
+            for task in span(i, tasks, threads) {
+                job(task, thread);
+            }
+        });
+    }
+
     /// Runs `job(index, item, thread)` for every item, each on one thread.
     pub fn for_each<T: Send>(&mut self, items: &mut [T], job: impl Fn(usize, &mut T, usize) + Sync) {
         let base = super::buf::Shared(items.as_mut_ptr());
         // SAFETY: every index is handed to exactly one task
         self.run(items.len(), |i, thread| job(i, unsafe { &mut *base.at(i) }, thread));
     }
+}
+
+/// How many tasks of `left` go out next, shared by the threads: half, so that the last are short; one thread takes all.
+fn next_round(left: usize, threads: usize) -> usize {
+    if threads == 1 {
+        left
+    } else {
+        left.div_ceil(2).max(threads).min(left)
+    }
+}
+
+/// Number of spans into which `tasks` are divided.
+fn spans(tasks: usize, threads: usize) -> usize {
+    let (mut left, mut spans) = (tasks, 0);
+    while left > 0 {
+        left -= next_round(left, threads);
+        spans += threads;
+    }
+    spans
+}
+
+/// The tasks of span `i`; the last rounds may leave threads without any.
+fn span(i: usize, tasks: usize, threads: usize) -> Range<usize> {
+    let mut first = 0;
+    for _ in 0..i / threads {
+        first += next_round(tasks - first, threads);
+    }
+    let round = next_round(tasks - first, threads);
+    let share = |thread: usize| first + round * thread / threads;
+    share(i % threads)..share(i % threads + 1)
 }
 
 fn take(s: &State, job: &Job<'_>, thread: usize) {
@@ -193,6 +235,25 @@ mod tests {
             }
             assert!(counts.iter().all(|c| *c == 200));
         }
+    }
+
+    #[test]
+    fn spans_are_all_tasks_in_order_and_end_short() {
+        for threads in 1..6 {
+            for tasks in (0..70).chain([400, 4064]) {
+                let ranges: Vec<_> = (0..spans(tasks, threads)).map(|i| span(i, tasks, threads)).collect();
+                let all: Vec<usize> = ranges.iter().cloned().flatten().collect();
+                assert_eq!(all, (0..tasks).collect::<Vec<_>>(), "{tasks} on {threads}");
+                assert!(threads == 1 || ranges.iter().rev().take(threads).all(|range| range.len() <= 1));
+            }
+        }
+        assert_eq!((span(0, 96, 2), span(1, 96, 2), span(2, 96, 2)), (0..24, 24..48, 48..60));
+        let mut pool = Pool::new(3, Tier::Portable);
+        let counts: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
+        pool.run_in_spans(100, |task, _| {
+            counts[task].fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
     }
 
     #[test]
