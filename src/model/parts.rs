@@ -86,7 +86,7 @@ impl Model {
         }
         work.h.resize(rows);
         let (base, h, stride) = (Shared(feeds.as_mut_ptr()), Shared(work.h.as_mut_ptr()), work.h.stride());
-        pool.for_each(&mut parts[..count], |_, part, _| {
+        pool.for_each_placed(&mut parts[..count], |_, part, _| {
             // SAFETY: every feed, and its row of h, belongs to one part
             unsafe {
                 let feeds = std::slice::from_raw_parts_mut(base.at(part.first), part.end - part.first);
