@@ -44,13 +44,15 @@ mod x86 {
             // SAFETY: rows r.. exist
             unsafe {
                 let (a, c) = (x.data.add(r * x.stride + start), tile.add(r * WIDTH));
+                // the first rows bring the slice to the first-level cache, the others the next one to the second
+                let ahead = if r == 0 { NEAR } else { depth * WIDTH };
                 r += match x.count - r {
                     // two of eight rather than twelve and four
-                    12.. if x.count - r != 16 => micro::<12>(a, x.stride, w, depth, c, first),
-                    8.. => micro::<8>(a, x.stride, w, depth, c, first),
-                    4..8 => micro::<4>(a, x.stride, w, depth, c, first),
-                    2..4 => micro::<2>(a, x.stride, w, depth, c, first),
-                    _ => micro::<1>(a, x.stride, w, depth, c, first),
+                    12.. if x.count - r != 16 => micro::<12>(a, x.stride, w, depth, c, first, ahead),
+                    8.. => micro::<8>(a, x.stride, w, depth, c, first, ahead),
+                    4..8 => micro::<4>(a, x.stride, w, depth, c, first, ahead),
+                    2..4 => micro::<2>(a, x.stride, w, depth, c, first, ahead),
+                    _ => micro::<1>(a, x.stride, w, depth, c, first, ahead),
                 };
             }
         }
@@ -59,7 +61,15 @@ mod x86 {
     /// `M` rows x [`WIDTH`] columns, accumulators in registers.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-    unsafe fn micro<const M: usize>(a: *const u32, stride: usize, w: *const f32, depth: usize, c: *mut f32, first: bool) -> usize {
+    unsafe fn micro<const M: usize>(
+        a: *const u32,
+        stride: usize,
+        w: *const f32,
+        depth: usize,
+        c: *mut f32,
+        first: bool,
+        ahead: usize,
+    ) -> usize {
         // SAFETY: the caller's pointers cover M rows, depth pairs and the tile
         unsafe {
             let mut acc = [[_mm512_setzero_ps(); 2]; M];
@@ -74,8 +84,10 @@ mod x86 {
                 for half in [0, 16] {
                     if M <= 2 {
                         prefetch_far(w.wrapping_add(p * WIDTH + FAR + half).cast());
-                    } else {
+                    } else if ahead == NEAR {
                         prefetch(w.wrapping_add(p * WIDTH + NEAR + half).cast());
+                    } else {
+                        prefetch_far(w.wrapping_add(p * WIDTH + ahead + half).cast());
                     }
                 }
                 for (m, acc) in acc.iter_mut().enumerate() {

@@ -86,20 +86,34 @@ unsafe fn rows<D: Dots>(x: Input<u32>, k: usize, book: &Codebook, data: *const u
                 ..x
             };
             let tile = tile.add(r * WIDTH);
+            // the first rows wait for the panel, the last ask for the next one, unless so few go together that it is not memory they wait for
+            let last = D::ROWS > FEW && r > 0 && r + left == x.count;
+            let next = if last {
+                k / book.format.block * Codebook::block_bytes(&book.format)
+            } else {
+                0
+            };
             r += match left {
                 // two of eight rather than twelve and four
-                12.. if x.count - r != 16 => columns::<D, 12>(part, k, book, data, tile),
-                8.. => columns::<D, 8>(part, k, book, data, tile),
-                4..8 => columns::<D, 4>(part, k, book, data, tile),
-                2..4 => columns::<D, 2>(part, k, book, data, tile),
-                _ => columns::<D, 1>(part, k, book, data, tile),
+                12.. if x.count - r != 16 => columns::<D, 12>(part, k, book, data, tile, next),
+                8.. => columns::<D, 8>(part, k, book, data, tile, next),
+                4..8 => columns::<D, 4>(part, k, book, data, tile, next),
+                2..4 => columns::<D, 2>(part, k, book, data, tile, next),
+                _ => columns::<D, 1>(part, k, book, data, tile, next),
             };
         }
     }
 }
 
 #[inline(always)]
-unsafe fn columns<D: Dots, const M: usize>(x: Input<u32>, k: usize, book: &Codebook, data: *const u8, tile: *mut f32) -> usize {
+unsafe fn columns<D: Dots, const M: usize>(
+    x: Input<u32>,
+    k: usize,
+    book: &Codebook,
+    data: *const u8,
+    tile: *mut f32,
+    next: usize,
+) -> usize {
     if M > D::ROWS {
         return M;
     }
@@ -107,12 +121,12 @@ unsafe fn columns<D: Dots, const M: usize>(x: Input<u32>, k: usize, book: &Codeb
     // SAFETY: the caller's pointers cover all columns
     unsafe {
         match (format.bits, format.minima) {
-            (4, false) => micro::<D, M, 4, false>(x, k, book, data, tile),
-            (4, true) => micro::<D, M, 4, true>(x, k, book, data, tile),
-            (5, false) => micro::<D, M, 5, false>(x, k, book, data, tile),
-            (5, true) => micro::<D, M, 5, true>(x, k, book, data, tile),
-            (6, _) => micro::<D, M, 6, false>(x, k, book, data, tile),
-            _ => micro::<D, M, 8, false>(x, k, book, data, tile),
+            (4, false) => micro::<D, M, 4, false>(x, k, book, data, tile, next),
+            (4, true) => micro::<D, M, 4, true>(x, k, book, data, tile, next),
+            (5, false) => micro::<D, M, 5, false>(x, k, book, data, tile, next),
+            (5, true) => micro::<D, M, 5, true>(x, k, book, data, tile, next),
+            (6, _) => micro::<D, M, 6, false>(x, k, book, data, tile, next),
+            _ => micro::<D, M, 8, false>(x, k, book, data, tile, next),
         }
     }
     M
@@ -128,6 +142,7 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
     book: &Codebook,
     data: *const u8,
     tile: *mut f32,
+    next: usize,
 ) {
     let format = &book.format;
     let (lanes, groups) = (<D::S as Simd>::LANES, format.groups());
@@ -143,7 +158,7 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
         let mut sums = [[[D::S::splat(0.0); 2]; M]; 2];
         for b in 0..k / format.block {
             let block = data.add(b * unit);
-            ahead::<M>(block, header);
+            ahead::<M>(block, next, header);
             for g in 0..groups {
                 // the group's place among groups of the same length, and among the input's groups
                 let at = b * groups + g;
@@ -166,7 +181,7 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
                             for (m, acc) in acc.iter_mut().enumerate() {
                                 D::add_wide(acc, w, values.add(step + m * x.stride));
                             }
-                            ahead::<M>(codes, read);
+                            ahead::<M>(codes, next, read);
                             codes = codes.add(line);
                         }
                     } else {
@@ -177,11 +192,11 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
                             add::<D, M, BITS>(&mut acc, low, values, step, x.stride);
                             let high = raised::<D, BITS>(both.map(|c| D::high_nibbles(c)), &mut above);
                             add::<D, M, BITS>(&mut acc, high, values, step + 1, x.stride);
-                            ahead::<M>(codes, read);
+                            ahead::<M>(codes, next, read);
                             codes = codes.add(line);
                         }
                         if BITS > 4 {
-                            ahead::<M>(codes, read);
+                            ahead::<M>(codes, next, read);
                         }
                     }
                     let scale = [scale::<D::S>(book, block, g, first), scale::<D::S>(book, block, g, first + lanes)];
@@ -240,11 +255,13 @@ unsafe fn raised<D: Dots, const BITS: usize>(nibbles: [D::I; 2], above: &mut [D:
     }
 }
 
-/// Asks for what will be read as long after the `bytes` bytes at `from`.
+/// Asks for what will be read as long after the `bytes` bytes at `from`; with `next`, for what lies so far behind them.
 #[inline(always)]
-unsafe fn ahead<const M: usize>(from: *const u8, bytes: usize) {
+unsafe fn ahead<const M: usize>(from: *const u8, next: usize, bytes: usize) {
     for line in (0..bytes).step_by(64) {
-        if M > 2 {
+        if next > 0 {
+            prefetch_far(from.wrapping_add(next + line));
+        } else if M > 2 {
             prefetch(from.wrapping_add(NEAR + line));
         } else {
             prefetch_far(from.wrapping_add(FAR + line));
