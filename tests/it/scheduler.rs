@@ -261,6 +261,54 @@ fn states_of_traces_in_flight_are_taken_up() {
     }
 }
 
+/// A model this small draws tokens ahead of its traces' records; states are kept when the two have met.
+#[test]
+fn states_that_are_kept_are_no_further_than_their_tokens() {
+    let model = gqa();
+    let mut task = Task::new("p", "majority");
+    (task.rules.ignore_eos, task.rules.loop_stop, task.rules.max_tokens) = (true, false, 100);
+    (task.bounds.traces, task.bounds.slots) = (8, 8);
+    let whole = Engine::roomy(&model).run(&task);
+    let folder = tempfile::tempdir().unwrap();
+    let every = Duration::from_millis(500);
+    let with = |recorded: Vec<Arc<TraceRecord>>, every| {
+        let mut engine = Engine::roomy(&model);
+        let mut ticket = engine.ticket(&task);
+        ticket.setup.recorded = recorded;
+        let kept = recording(&mut ticket);
+        let dir = folder.path().join("states");
+        ticket.checkpoint = Some(Snapshots { every, dir });
+        engine.scheduler.submit(ticket);
+        (engine, kept)
+    };
+    let (mut killed, kept) = with(Vec::new(), every);
+    (0..20).for_each(|_| killed.scheduler.turn());
+    let ahead = killed.scheduler.session().positions() > (task.prompt.len() + 8 * 20) as u64;
+    assert!(ahead, "tokens are drawn ahead");
+    std::thread::sleep(every);
+    kept.lock().unwrap().clear();
+    for turn in 0.. {
+        assert!(turn < 40, "lanes never fall in");
+        killed.scheduler.turn();
+        if !kept.lock().unwrap().is_empty() {
+            break;
+        }
+    }
+    drop(killed);
+    let recorded: Vec<_> = kept.lock().unwrap().drain(..).map(Arc::new).collect();
+    assert_eq!(recorded.len(), 8);
+    let left: usize = recorded.iter().map(|r| 100 - r.tokens).sum();
+    let (mut engine, _) = with(recorded, Duration::from_secs(60));
+    engine.finish(|_| ());
+    let outcome = engine.reply("p").unwrap().unwrap();
+    assert_eq!(verdict(&outcome.decided), verdict(&whole.decided));
+    assert_eq!(
+        engine.scheduler.session().positions(),
+        (task.prompt.len() + left) as u64,
+        "what is read"
+    );
+}
+
 /// Another strategy decides over the records of a run of complete traces as it would have decided live.
 #[test]
 fn a_recording_of_whole_traces_serves_other_strategies() {
