@@ -13,7 +13,7 @@ mod tests;
 
 use super::buf::{Buf, Rows, Shared};
 use super::pool::Pool;
-use super::simd::{Simd, Tier, tiers};
+use super::simd::{Simd, Tier, prefetch, prefetch_far, tiers};
 use crate::model::linear::Linear;
 use crate::model::packing::{Storage, WIDTH};
 pub(crate) use rounded::to_bf16;
@@ -21,6 +21,25 @@ use rounded::{Kind, Rounded};
 
 /// Most rows of one task; results wait in a tile of `ROWS x WIDTH`.
 const ROWS: usize = 96;
+
+/// Bytes by which weights are asked for before they are read. With few rows memory is what decides: the second-level cache can wait for more
+/// lines at once than the first.
+const NEAR: usize = 2048;
+const FAR: usize = 4096;
+
+/// For a product of `M` rows, asks for what will be read as long after the `bytes` bytes at `from`; with `next`, for what lies so far behind them.
+#[inline(always)]
+fn ahead<const M: usize>(from: *const u8, next: usize, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
+        if next > 0 {
+            prefetch_far(from.wrapping_add(next + line));
+        } else if M > 2 {
+            prefetch(from.wrapping_add(NEAR + line));
+        } else {
+            prefetch_far(from.wrapping_add(FAR + line));
+        }
+    }
+}
 
 /// What a task does with its tile.
 #[derive(Clone, Copy)]

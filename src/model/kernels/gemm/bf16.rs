@@ -29,13 +29,9 @@ pub(super) fn multiply(_: Input<u32>, _: usize, _: &Buf, _: usize, _: &mut Buf) 
 mod x86 {
     use std::arch::x86_64::*;
 
+    use super::super::ahead;
     use super::Input;
-    use crate::model::kernels::simd::{prefetch, prefetch_far};
     use crate::model::packing::WIDTH;
-
-    /// Words of four bytes by which weights are asked for before they are read: by few rows, which wait for memory, and by many.
-    const FAR: usize = 1024;
-    const NEAR: usize = 512;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     pub(super) unsafe fn inner(x: Input<u32>, start: usize, w: *const f32, depth: usize, tile: *mut f32, first: bool) {
@@ -44,15 +40,15 @@ mod x86 {
             // SAFETY: rows r.. exist
             unsafe {
                 let (a, c) = (x.data.add(r * x.stride + start), tile.add(r * WIDTH));
-                // the first rows bring the slice to the first-level cache, the others the next one to the second
-                let ahead = if r == 0 { NEAR } else { depth * WIDTH };
+                // the first rows wait for the slice, the others ask for the next one
+                let next = if r == 0 { 0 } else { depth * WIDTH * size_of::<f32>() };
                 r += match x.count - r {
                     // two of eight rather than twelve and four
-                    12.. if x.count - r != 16 => micro::<12>(a, x.stride, w, depth, c, first, ahead),
-                    8.. => micro::<8>(a, x.stride, w, depth, c, first, ahead),
-                    4..8 => micro::<4>(a, x.stride, w, depth, c, first, ahead),
-                    2..4 => micro::<2>(a, x.stride, w, depth, c, first, ahead),
-                    _ => micro::<1>(a, x.stride, w, depth, c, first, ahead),
+                    12.. if x.count - r != 16 => micro::<12>(a, x.stride, w, depth, c, first, next),
+                    8.. => micro::<8>(a, x.stride, w, depth, c, first, next),
+                    4..8 => micro::<4>(a, x.stride, w, depth, c, first, next),
+                    2..4 => micro::<2>(a, x.stride, w, depth, c, first, next),
+                    _ => micro::<1>(a, x.stride, w, depth, c, first, next),
                 };
             }
         }
@@ -68,7 +64,7 @@ mod x86 {
         depth: usize,
         c: *mut f32,
         first: bool,
-        ahead: usize,
+        next: usize,
     ) -> usize {
         // SAFETY: the caller's pointers cover M rows, depth pairs and the tile
         unsafe {
@@ -81,15 +77,7 @@ mod x86 {
             for p in 0..depth {
                 let pair = |at: *const f32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(at.cast()));
                 let (w0, w1) = (pair(w.add(p * WIDTH)), pair(w.add(p * WIDTH + 16)));
-                for half in [0, 16] {
-                    if M <= 2 {
-                        prefetch_far(w.wrapping_add(p * WIDTH + FAR + half).cast());
-                    } else if ahead == NEAR {
-                        prefetch(w.wrapping_add(p * WIDTH + NEAR + half).cast());
-                    } else {
-                        prefetch_far(w.wrapping_add(p * WIDTH + ahead + half).cast());
-                    }
-                }
+                ahead::<M>(w.add(p * WIDTH).cast(), next, WIDTH * size_of::<f32>());
                 for (m, acc) in acc.iter_mut().enumerate() {
                     let x = _mm512_set1_epi32(*a.add(m * stride + p) as i32);
                     let x = std::mem::transmute::<__m512i, __m512bh>(x);

@@ -2,17 +2,12 @@
 //!
 //! The integers are exact, so they are the same with every set of instructions.
 
-use super::Input;
 use super::rounded::{GROUP, Row};
+use super::{Input, ahead};
 use crate::model::kernels::buf::Buf;
-use crate::model::kernels::simd::{Portable, Simd, Tier, prefetch, prefetch_far};
+use crate::model::kernels::simd::{Portable, Simd, Tier};
 use crate::model::packing::{Codebook, WIDTH};
 use crate::model::weights::codes::Scales;
-
-/// Bytes by which codes are asked for before they are read. With few rows memory is what decides: the second-level cache can wait for more lines
-/// at once than the first.
-const NEAR: usize = 2048;
-const FAR: usize = 4096;
 
 /// Most rows that are few.
 const FEW: usize = 4;
@@ -251,20 +246,6 @@ unsafe fn raised<D: Dots, const BITS: usize>(nibbles: [D::I; 2], above: &mut [D:
             5 => [D::raise::<1>(nibbles[0], &mut above[0]), D::raise::<1>(nibbles[1], &mut above[1])],
             6 => [D::raise::<2>(nibbles[0], &mut above[0]), D::raise::<2>(nibbles[1], &mut above[1])],
             _ => nibbles,
-        }
-    }
-}
-
-/// Asks for what will be read as long after the `bytes` bytes at `from`; with `next`, for what lies so far behind them.
-#[inline(always)]
-unsafe fn ahead<const M: usize>(from: *const u8, next: usize, bytes: usize) {
-    for line in (0..bytes).step_by(64) {
-        if next > 0 {
-            prefetch_far(from.wrapping_add(next + line));
-        } else if M > 2 {
-            prefetch(from.wrapping_add(NEAR + line));
-        } else {
-            prefetch_far(from.wrapping_add(FAR + line));
         }
     }
 }
