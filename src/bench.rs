@@ -96,8 +96,8 @@ pub fn check(model: &Model, work: &Workload, threads: usize) -> Result<(), Error
             work.prompt, work.context, work.tokens
         ));
     }
-    // the weights are there already
-    let free = memory::available() + model.bytes() as u64;
+    // the weights that are packed are there already
+    let free = memory::available() + (model.bytes() - model.unpacked_bytes()) as u64;
     let needed = bytes_needed(model, work, threads);
     if needed > free {
         let each = bytes_per_trace(model, work) + model.workspace_bytes(1, 1, 0) as u64;

@@ -1,7 +1,7 @@
 //! A model with its prompter, wherever it comes from: the binary, a folder, a GGUF file, the hub.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::error::Error;
 use crate::hub::{self, HubOptions, ModelSource, Progress};
@@ -42,10 +42,15 @@ pub struct Loaded {
     pub model: Arc<Model>,
     /// Tokenizer, chat template and recommended settings; `None` where the model has no tokenizer.
     pub prompter: Option<Arc<Prompter>>,
-    /// blake3 of the weights and the configuration.
-    pub digest: String,
     /// Whether it is the model that the binary carries.
     pub bundled: bool,
+    weights: Arc<Weights>,
+}
+
+/// The files, and their digest once it was asked for.
+struct Weights {
+    checkpoint: Checkpoint,
+    digest: OnceLock<String>,
 }
 
 impl Loaded {
@@ -74,6 +79,12 @@ impl Loaded {
         Ok(loaded)
     }
 
+    /// blake3 of the weights and the configuration, in hexadecimal. The first call reads every byte of the files.
+    pub fn digest(&self) -> &str {
+        let Weights { checkpoint, digest } = &*self.weights;
+        digest.get_or_init(|| checkpoint.digest())
+    }
+
     /// The tokenizer and template.
     ///
     /// # Errors
@@ -100,25 +111,31 @@ impl Loaded {
             Err(PromptError::NoTokenizer { .. }) => None,
             other => Some(other?),
         };
-        Self::assemble(&checkpoint, prompter, options.formats, false)
+        Self::assemble(checkpoint, prompter, options.formats, false)
     }
 
     /// The model that the binary carries.
     fn bundled(formats: Formats) -> Result<Self, Error> {
         let checkpoint = Checkpoint::from_bytes(bundled!("config.json"), include_bytes!("../data/bundled/model.safetensors"))?;
-        Self::assemble(&checkpoint, Some(bundled_prompter()?), formats, true)
+        Self::assemble(checkpoint, Some(bundled_prompter()?), formats, true)
     }
 
-    fn assemble(checkpoint: &Checkpoint, prompter: Option<Prompter>, formats: Formats, bundled: bool) -> Result<Self, Error> {
+    fn assemble(mut checkpoint: Checkpoint, prompter: Option<Prompter>, formats: Formats, bundled: bool) -> Result<Self, Error> {
         if let Some(prompter) = &prompter {
             prompter.check_vocab(checkpoint.config.vocab)?;
         }
         Ok(Self {
             name: String::new(),
-            digest: checkpoint.digest(),
-            model: Arc::new(Model::load(checkpoint, formats)?),
+            model: Arc::new(Model::load(&checkpoint, formats)?),
             prompter: prompter.map(Arc::new),
             bundled,
+            weights: {
+                checkpoint.forget_metadata();
+                Arc::new(Weights {
+                    checkpoint,
+                    digest: OnceLock::new(),
+                })
+            },
         })
     }
 }

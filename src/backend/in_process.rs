@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
@@ -141,10 +142,18 @@ fn gone() -> RunError {
     RunError::Engine("its thread ended".to_owned())
 }
 
+/// How long an engine without work waits for some before it packs a share of the weights.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 fn serve(mut scheduler: Scheduler, inbox: &mpsc::Receiver<Command>) {
     loop {
         let command = if scheduler.is_idle() {
-            inbox.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
+            // nothing has come for a while, so what comes then need not wait for packing
+            match inbox.recv_timeout(PATIENCE) {
+                Err(mpsc::RecvTimeoutError::Timeout) if scheduler.session().pack_share() => continue,
+                Err(mpsc::RecvTimeoutError::Timeout) => inbox.recv().map_err(|_| mpsc::TryRecvError::Disconnected),
+                other => other.map_err(|_| mpsc::TryRecvError::Disconnected),
+            }
         } else {
             inbox.try_recv()
         };

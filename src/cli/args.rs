@@ -93,7 +93,7 @@ impl ModelArgs {
         let loaded = Loaded::open(&options, &mut downloads::watcher(printer))?;
         tracing::info!(
             model = loaded.name,
-            digest = loaded.digest,
+            digest = loaded.digest(),
             seconds = before.elapsed().as_secs_f64(),
             "opened"
         );

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     if printer.json() {
         printer.object(&json!({
             "version": env!("CARGO_PKG_VERSION"), "tier": tier.name(), "tiers": tiers, "threads": threads, "cores": default_threads(),
-            "memory_available_bytes": available, "model": loaded.name, "digest": loaded.digest, "parameters": config.parameters(),
+            "memory_available_bytes": available, "model": loaded.name, "digest": loaded.digest(), "parameters": config.parameters(),
             "layers": config.layers, "hidden": config.hidden, "vocab": config.vocab, "context": config.max_positions,
             "weight_bytes": weights, "weight_formats": formats.iter().map(|(f, n)| json!({"format": f, "bytes": n})).collect::<Vec<_>>(),
             "tokenizer": loaded.prompter.is_some(), "chat_template": loaded.prompter.as_ref().is_some_and(|p| p.has_chat_template()),

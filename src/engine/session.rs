@@ -299,6 +299,14 @@ impl Session {
     pub fn threads(&self) -> usize {
         self.pool.threads()
     }
+    /// Packs all weights that are still in their file.
+    pub fn pack(&mut self) {
+        self.model.pack(&mut self.pool);
+    }
+    /// Packs a share of them; false where there is nothing to do.
+    pub(crate) fn pack_share(&mut self) -> bool {
+        self.model.pack_share(&mut self.pool)
+    }
     /// Positions that the model has read for this session: of prompts, of traces, again where a trace was taken up later, and ahead of traces
     /// that were then stopped.
     pub fn positions(&self) -> u64 {

@@ -136,14 +136,14 @@ impl Block {
     pub(crate) fn load(weights: &Checkpoint, c: &Config, layer: usize, format: WeightFormat) -> Result<Self, ModelError> {
         let name = |part: &str| format!("model.layers.{layer}.{part}");
         let linear = |part: &str, n: usize, k: usize| -> Result<(Linear, Option<Vec<f32>>), ModelError> {
-            let packed = Linear::pack(&weights.tensor(&name(&format!("{part}.weight")), &[n, k])?, format);
+            let weight = Linear::open(weights, &name(&format!("{part}.weight")), [n, k], format)?;
             let bias = name(&format!("{part}.bias"));
             let bias = if weights.has(&bias) {
                 Some(weights.vector(&bias, n)?)
             } else {
                 None
             };
-            Ok((packed, bias))
+            Ok((weight, bias))
         };
         // `input` multiplies what the projection reads, `output` what it gives; only the latter touches its bias
         let scaled = |(w, bias): (Linear, Option<Vec<f32>>), input: f32, output: f32| {
@@ -218,7 +218,7 @@ impl Block {
         })
     }
 
-    fn linears(&self) -> [&Linear; 9] {
+    pub(crate) fn linears(&self) -> [&Linear; 9] {
         [
             &self.in_proj,
             &self.out_proj,

@@ -1,10 +1,12 @@
 //! A weight matrix packed for this machine's products.
 
+use super::ModelError;
+use super::kernels::Pool;
 use super::kernels::buf::{Buf, padded};
-use super::packing::{self, Storage};
+use super::packing::Layout;
 use super::state::CacheFormat;
-use super::weights::codes::Format;
-use super::weights::{Dtype, RawTensor};
+use super::storage::Storage;
+use super::weights::{Checkpoint, Dtype, RawTensor};
 
 /// How weights are held in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,8 +62,6 @@ impl From<WeightFormat> for Formats {
 
 /// `[n, k]` weights with a per-output f32 scale (the model's multipliers; never folded into the weights) and an optional bias.
 pub struct Linear {
-    n: usize,
-    k: usize,
     storage: Storage,
     /// padded to whole panels
     scale: Buf,
@@ -71,31 +71,45 @@ pub struct Linear {
 impl Linear {
     /// Packs a raw `[n, k]` tensor; the raw bytes are not needed afterwards.
     pub fn pack(raw: &RawTensor<'_>, format: WeightFormat) -> Self {
-        let (n, k) = (raw.shape[0], raw.shape[1]);
-        let quantized = match format {
-            WeightFormat::Q8_0 => Some(Dtype::Q8_0),
-            WeightFormat::Q4_0 => Some(Dtype::Q4_0),
-            _ => None,
-        };
-        let storage = match (format, Format::of(raw.dtype), quantized) {
-            (WeightFormat::Auto, Some(blocks), _) => packing::codes(raw.dtype, blocks, raw.bytes, n, k),
-            (WeightFormat::Auto, None, _) => packing::plain(raw, raw.dtype),
-            (_, blocks, Some(to)) if k.is_multiple_of(to.block_len()) => match blocks {
-                Some(blocks) if raw.dtype == to => packing::codes(to, blocks, raw.bytes, n, k),
-                _ => packing::codes(to, Format::of(to).expect("quantised"), &quantize(&raw.to_f32(), to), n, k),
-            },
-            (WeightFormat::Bf16, ..) => packing::plain(raw, Dtype::BF16),
-            _ => packing::plain(raw, Dtype::F32),
-        };
-        let mut scale = Buf::zeroed(padded(n));
+        let to = stored_as(raw, format);
+        if to.is_quantized() && raw.dtype != to {
+            let bytes = quantize(&raw.to_f32(), to);
+            let raw = RawTensor {
+                name: raw.name.clone(),
+                dtype: to,
+                shape: raw.shape.clone(),
+                bytes: &bytes,
+            };
+            return Self::new(Storage::packed(&raw, to));
+        }
+        Self::new(Storage::packed(raw, to))
+    }
+
+    /// The tensor of this name and shape `[n, k]`. It stays in its file until [`Self::pack_now`] where the file is mapped and holds that format.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub(crate) fn open(weights: &Checkpoint, name: &str, shape: [usize; 2], format: WeightFormat) -> Result<Self, ModelError> {
+        let raw = weights.tensor(name, &shape)?;
+        Ok(match weights.mapped(name) {
+            Some((bytes, range)) if stored_as(&raw, format) == raw.dtype => Self::new(Storage::in_file(&raw, bytes, range)),
+            _ => Self::pack(&raw, format),
+        })
+    }
+
+    fn new(storage: Storage) -> Self {
+        let mut scale = Buf::zeroed(padded(storage.n()));
         scale.fill(1.0);
         Self {
-            n,
-            k,
             storage,
             scale,
             bias: None,
         }
+    }
+
+    /// Packs the weights if they are still in their file.
+    pub(crate) fn pack_now(&self, pool: &mut Pool) {
+        self.storage.pack(pool);
     }
 
     /// Outputs are multiplied by `scale` (before the bias is added).
@@ -116,8 +130,8 @@ impl Linear {
     #[must_use]
     pub fn biased(mut self, bias: Option<Vec<f32>>) -> Self {
         self.bias = bias.map(|bias| {
-            let mut padded_bias = Buf::zeroed(padded(self.n));
-            padded_bias[..self.n].copy_from_slice(&bias);
+            let mut padded_bias = Buf::zeroed(padded(self.n()));
+            padded_bias[..bias.len()].copy_from_slice(&bias);
             padded_bias
         });
         self
@@ -125,11 +139,11 @@ impl Linear {
 
     /// Outputs.
     pub fn n(&self) -> usize {
-        self.n
+        self.storage.n()
     }
     /// Inputs.
     pub fn k(&self) -> usize {
-        self.k
+        self.storage.k()
     }
     pub(crate) fn storage(&self) -> &Storage {
         &self.storage
@@ -143,28 +157,44 @@ impl Linear {
 
     /// Row `i` of the weights as f32, unscaled, times `factor` (embedding look-up).
     pub fn row(&self, i: usize, factor: f32, out: &mut [f32]) {
-        assert!(i < self.n && out.len() == self.k);
-        packing::row(&self.storage, self.k, i, out);
+        assert!(i < self.n() && out.len() == self.k());
+        self.storage.row(i, out);
         out.iter_mut().for_each(|o| *o *= factor);
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let weights = match &self.storage {
-            Storage::F32(data) | Storage::F16(data) | Storage::Bf16(data) => data.bytes().len(),
-            Storage::Codes(book) => book.data.bytes().len(),
-        };
-        weights + (self.scale.len() + self.bias.as_ref().map_or(0, |b| b.len())) * 4
+        self.storage.bytes() + (self.scale.len() + self.bias.as_ref().map_or(0, |b| b.len())) * 4
+    }
+
+    /// Bytes of weights that are still in their file.
+    pub(crate) fn unpacked_bytes(&self) -> usize {
+        if self.storage.is_in_file() { self.storage.bytes() } else { 0 }
     }
 
     /// Name of the format in memory.
     pub fn format(&self) -> &'static str {
-        match &self.storage {
-            Storage::F32(_) => "f32",
-            Storage::Bf16(_) => "bf16",
-            Storage::F16(_) => "f16",
-            Storage::Codes(book) => book.dtype.name(),
+        match self.storage.layout() {
+            Layout::F32 => "f32",
+            Layout::Bf16 => "bf16",
+            Layout::F16 => "f16",
+            Layout::Codes(book) => book.dtype.name(),
         }
+    }
+}
+
+/// The type in which a tensor is held.
+fn stored_as(raw: &RawTensor<'_>, format: WeightFormat) -> Dtype {
+    let blocks = |to: Dtype| {
+        let whole = raw.shape[1].is_multiple_of(to.block_len());
+        if whole { to } else { Dtype::F32 }
+    };
+    match format {
+        WeightFormat::Auto => raw.dtype,
+        WeightFormat::F32 => Dtype::F32,
+        WeightFormat::Bf16 => Dtype::BF16,
+        WeightFormat::Q8_0 => blocks(Dtype::Q8_0),
+        WeightFormat::Q4_0 => blocks(Dtype::Q4_0),
     }
 }
 

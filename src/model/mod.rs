@@ -11,6 +11,7 @@ mod linear;
 mod packing;
 mod parts;
 mod state;
+mod storage;
 pub mod weights;
 
 pub use config::Config;
@@ -20,6 +21,9 @@ pub use linear::{Formats, Linear, WeightFormat};
 pub(crate) use state::StateMemory;
 pub use state::{BLOCK, CacheFormat, Sequence, Shape};
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use block::{Block, Work};
 use kernels::Pool;
 use kernels::buf::Buf;
@@ -27,7 +31,12 @@ use kernels::mixer::MAX_SSM_HEAD_DIM;
 use parts::Part;
 use weights::Checkpoint;
 
-/// The weights of a model, packed for this machine.
+/// Passes over the weights that a model makes before it begins to pack them: its first prompt and its first tokens do not wait for that.
+const UNPACKED: usize = 3;
+/// In how many shares they are packed then, one a pass.
+const SHARES: usize = 10;
+
+/// The weights of a model, packed for this machine once it has made a few passes.
 pub struct Model {
     config: Config,
     shape: Shape,
@@ -38,8 +47,18 @@ pub struct Model {
     blocks: Vec<Block>,
     /// of all weights
     bytes: usize,
+    packing: Packing,
     /// rotation frequencies `[head_dim / 2]`, f32 as the reference computes them
     frequencies: Vec<f32>,
+}
+
+/// How far packing the weights is.
+#[derive(Default)]
+struct Packing {
+    passes: AtomicUsize,
+    /// the block that is packed next; the ends come after all blocks
+    next: Mutex<usize>,
+    done: AtomicBool,
 }
 
 /// Which positions of a feed give logits.
@@ -93,7 +112,7 @@ impl Workspace {
 }
 
 impl Model {
-    /// Packs a checkpoint's weights.
+    /// Opens a checkpoint's weights. Those of a mapped file that are held as they are there stay in it for the first passes; all others are packed here.
     ///
     /// # Errors
     /// When a tensor is missing or has another shape than the configuration says.
@@ -111,11 +130,11 @@ impl Model {
         }
         // a 4-bit embedding table damages the small models of the family
         let ends = if format == WeightFormat::Q4_0 { WeightFormat::Q8_0 } else { format };
-        let embed = Linear::pack(&weights.tensor("model.embed_tokens.weight", &[config.vocab, config.hidden])?, ends);
+        let embed = Linear::open(weights, "model.embed_tokens.weight", [config.vocab, config.hidden], ends)?;
         let (embed, head) = if config.tied {
             (embed.scaled(config.lm_head_multiplier), None)
         } else {
-            let head = Linear::pack(&weights.tensor("lm_head.weight", &[config.vocab, config.hidden])?, ends);
+            let head = Linear::open(weights, "lm_head.weight", [config.vocab, config.hidden], ends)?;
             (embed, Some(head.scaled(config.lm_head_multiplier)))
         };
         let blocks = load_blocks(weights, &config, format)?;
@@ -131,6 +150,7 @@ impl Model {
             head,
             blocks,
             bytes: 0,
+            packing: Packing::default(),
             frequencies,
         };
         model.bytes = model.formats().iter().map(|(_, bytes)| bytes).sum();
@@ -182,7 +202,7 @@ impl Model {
     /// Formats the weights are held in, with the bytes of each, largest first.
     pub fn formats(&self) -> Vec<(&'static str, usize)> {
         let mut sums = std::collections::BTreeMap::new();
-        let ends = std::iter::once(&self.embed).chain(&self.head).map(|w| (w.format(), w.bytes()));
+        let ends = self.ends().map(|w| (w.format(), w.bytes()));
         for (format, bytes) in ends.chain(self.blocks.iter().flat_map(Block::formats)) {
             *sums.entry(format).or_insert(0) += bytes;
         }
@@ -191,8 +211,52 @@ impl Model {
         sums
     }
 
+    /// Packs all weights that are still in their file, for passes that are to be as fast as any.
+    pub fn pack(&self, pool: &mut Pool) {
+        while self.pack_share(pool) {}
+    }
+
+    /// Packs a share of the weights that are still in their file; false where none are, or another session is packing.
+    pub(crate) fn pack_share(&self, pool: &mut Pool) -> bool {
+        if self.packing.done.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Ok(mut next) = self.packing.next.try_lock() else {
+            return false;
+        };
+        let end = self.blocks.len().min(*next + self.blocks.len().div_ceil(SHARES));
+        for block in &self.blocks[*next..end] {
+            block.linears().into_iter().for_each(|w| w.pack_now(pool));
+        }
+        *next = end;
+        if end == self.blocks.len() {
+            self.ends().for_each(|w| w.pack_now(pool));
+            self.packing.done.store(true, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Counts a pass, and packs a share of the weights once enough were made.
+    fn begin_pass(&self, pool: &mut Pool) {
+        if !self.packing.done.load(Ordering::Relaxed) && self.packing.passes.fetch_add(1, Ordering::Relaxed) >= UNPACKED {
+            self.pack_share(pool);
+        }
+    }
+
+    /// Embedding and, where it is not the same, lm_head.
+    fn ends(&self) -> impl Iterator<Item = &Linear> {
+        std::iter::once(&self.embed).chain(&self.head)
+    }
+
+    /// Bytes that weights will take once they are packed, beside what they take now.
+    pub fn unpacked_bytes(&self) -> usize {
+        let blocks = self.blocks.iter().flat_map(|block| block.linears());
+        self.ends().chain(blocks).map(Linear::unpacked_bytes).sum()
+    }
+
     /// Reads the feeds' tokens; the logits that were wanted are then in the workspace. A sequence may stand in one feed only.
     pub fn forward(&self, pool: &mut Pool, space: &mut Workspace, feeds: &mut [Feed<'_>]) {
+        self.begin_pass(pool);
         if !self.blocks_in_parts(pool, &mut space.parts, &mut space.work, feeds) {
             self.blocks(pool, &mut space.work, feeds, |_, _| ());
         }
@@ -201,6 +265,7 @@ impl Model {
 
     /// [`Self::forward`], calling `observe(i, residual stream [rows, hidden])` after the embedding (0) and after block i - 1.
     pub fn forward_observed(&self, pool: &mut Pool, space: &mut Workspace, feeds: &mut [Feed<'_>], observe: impl FnMut(usize, &Rows)) {
+        self.begin_pass(pool);
         self.blocks(pool, &mut space.work, feeds, observe);
         self.logits(pool, space, feeds);
     }
@@ -260,7 +325,7 @@ impl Model {
     }
 }
 
-/// Packs the blocks, some on each core: copying is all it does.
+/// Opens the blocks, some on each core: where they are packed, copying is all it does.
 fn load_blocks(weights: &Checkpoint, config: &Config, format: WeightFormat) -> Result<Vec<Block>, ModelError> {
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let layers: Vec<usize> = (0..config.layers).collect();

@@ -1,21 +1,27 @@
 //! How weights lie in memory: panels of [`WIDTH`] outputs, so that a product reads each of them once from end to end.
 
-use super::kernels::buf::{Buf, PAD};
+mod blocks;
+mod lanes;
+
+use super::kernels::buf::PAD;
 use super::weights::codes::{Codes, Format, Scales};
-use super::weights::{Dtype, RawTensor, dequantize_row, f16_to_f32};
+use super::weights::{Dtype, f16_to_f32};
+pub(crate) use lanes::Lanes;
+use lanes::{Plain, Turn};
 
 /// Outputs in a panel.
 pub(crate) const WIDTH: usize = PAD;
 
-/// Panels of `[n, k]` weights.
-pub(crate) enum Storage {
-    /// `[panel][k][WIDTH]`
-    F32(Buf),
-    /// `[panel][k][WIDTH]` of f16
-    F16(Buf),
-    /// `[panel][ceil(k / 2)][WIDTH][2]` of bf16
-    Bf16(Buf),
-    /// `[panel][block]`, see [`Codebook`]
+/// What a panel of weights with `k` inputs is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// `[k][WIDTH]`
+    F32,
+    /// `[k][WIDTH]` of f16
+    F16,
+    /// `[ceil(k / 2)][WIDTH][2]` of bf16
+    Bf16,
+    /// `[block]`
     Codes(Codebook),
 }
 
@@ -23,10 +29,10 @@ pub(crate) enum Storage {
 /// format has minima, the groups' scales and minima if they are integers, and the codes as `[group][step][WIDTH][4]`: four consecutive
 /// elements of every output. Of codes below 8 bits the low nibbles come first, a byte for a step and the next (which has the high half), then
 /// all that is above them as `[WIDTH][4]`: byte i holds the bits of element i of every step, the first step's lowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Codebook {
     pub(crate) dtype: Dtype,
     pub(crate) format: Format,
-    pub(crate) data: Buf,
 }
 
 impl Codebook {
@@ -49,180 +55,139 @@ impl Codebook {
     }
 }
 
-/// Packs the rows of `raw`, `[n, k]`, as plain numbers of `to` (`F32`, `F16` or `BF16`).
-pub(crate) fn plain(raw: &RawTensor<'_>, to: Dtype) -> Storage {
-    let (n, k) = (raw.shape[0], raw.shape[1]);
-    let panels = n.div_ceil(WIDTH);
-    let row = |i: usize| row_bytes(raw, i);
-    match to {
-        Dtype::BF16 => {
-            let pairs = k.div_ceil(2);
-            let mut out = Buf::zeroed(panels * pairs * WIDTH);
-            if raw.dtype == Dtype::BF16 {
-                let pair = |row: &[u8], p: usize| match row[4 * p..] {
-                    [a, b, c, d, ..] => u32::from_le_bytes([a, b, c, d]),
-                    [a, b, ..] => u32::from_le_bytes([a, b, 0, 0]),
-                    _ => 0,
-                };
-                interleave(out.words_mut(), n, pairs, row, pair);
-            } else {
-                let mut values = vec![0.0; k + 1];
-                for i in 0..n {
-                    dequantize_row(raw.dtype, row(i), &mut values[..k]);
-                    let panel = &mut out.words_mut()[i / WIDTH * pairs * WIDTH + i % WIDTH..];
-                    for (p, pair) in values.chunks_exact(2).enumerate() {
-                        let [a, b] = [pair[0], pair[1]].map(|v| u32::from(half::bf16::from_f32(v).to_bits()));
-                        panel[p * WIDTH] = a | b << 16;
-                    }
+impl Layout {
+    /// Weights of a type as they are.
+    pub(crate) fn of(dtype: Dtype) -> Self {
+        match Format::of(dtype) {
+            Some(format) => Self::Codes(Codebook { dtype, format }),
+            None if dtype == Dtype::BF16 => Self::Bf16,
+            None if dtype == Dtype::F16 => Self::F16,
+            None => Self::F32,
+        }
+    }
+    /// The type of weights that lie like this.
+    pub(crate) fn dtype(&self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::Bf16 => Dtype::BF16,
+            Self::Codes(book) => book.dtype,
+        }
+    }
+    /// Words of four bytes in a panel.
+    pub(crate) fn panel_words(&self, k: usize) -> usize {
+        match self {
+            Self::F32 => k * WIDTH,
+            Self::F16 => k * WIDTH / 2,
+            Self::Bf16 => k.div_ceil(2) * WIDTH,
+            Self::Codes(book) => k / book.format.block * Codebook::block_bytes(&book.format) / size_of::<u32>(),
+        }
+    }
+}
+
+/// Packs rows of `k` weights of the layout's own type.
+pub(crate) fn panel(rows: Lanes<'_>, layout: Layout, k: usize, out: &mut [u32]) {
+    assert_eq!(out.len(), layout.panel_words(k), "a panel");
+    if !rows.is_whole() {
+        out.fill(0);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: detected
+        return unsafe { with_avx2(rows, layout, k, out) };
+    }
+    fill::<Plain>(rows, layout, k, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn with_avx2(rows: Lanes<'_>, layout: Layout, k: usize, out: &mut [u32]) {
+    fill::<lanes::Avx2>(rows, layout, k, out);
+}
+
+#[inline(always)]
+fn fill<T: Turn>(rows: Lanes<'_>, layout: Layout, k: usize, out: &mut [u32]) {
+    match layout {
+        Layout::F32 => rows.words::<T>(0, out.as_chunks_mut::<WIDTH>().0),
+        Layout::Bf16 => {
+            let (pairs, _) = out.as_chunks_mut::<WIDTH>();
+            let (whole, last) = pairs.split_at_mut(k / 2);
+            rows.words::<T>(0, whole);
+            if let Some(last) = last.first_mut() {
+                *last = rows.halves(2 * (k - 1)).map(u32::from);
+            }
+        }
+        Layout::F16 => {
+            let (out, _) = bytes_of(out).as_chunks_mut::<2>();
+            let mut words = [[0; WIDTH]; 16];
+            for (i, out) in out.chunks_mut(2 * WIDTH * words.len()).enumerate() {
+                let words = &mut words[..out.len() / (2 * WIDTH)];
+                rows.words::<T>(i * 64, words);
+                for (word, out) in words.iter().zip(out.chunks_exact_mut(2 * WIDTH)) {
+                    let (low, high) = out.split_at_mut(WIDTH);
+                    low.iter_mut().zip(word).for_each(|(out, word)| *out = (*word as u16).to_le_bytes());
+                    high.iter_mut()
+                        .zip(word)
+                        .for_each(|(out, word)| *out = ((word >> 16) as u16).to_le_bytes());
                 }
             }
-            Storage::Bf16(out)
-        }
-        Dtype::F16 => {
-            let mut out = Buf::zeroed(panels * k * WIDTH / 2);
-            let (halves, _) = out.bytes_mut().as_chunks_mut::<2>();
-            interleave(halves, n, k, row, |row, j| [row[2 * j], row[2 * j + 1]]);
-            Storage::F16(out)
-        }
-        _ => {
-            let mut out = Buf::zeroed(panels * k * WIDTH);
-            if raw.dtype == Dtype::F32 {
-                interleave(out.words_mut(), n, k, row, |row, j| {
-                    u32::from_le_bytes([row[4 * j], row[4 * j + 1], row[4 * j + 2], row[4 * j + 3]])
-                });
-            } else {
-                let mut values = vec![0.0; k];
-                for i in 0..n {
-                    dequantize_row(raw.dtype, row(i), &mut values);
-                    let panel = &mut out[i / WIDTH * k * WIDTH + i % WIDTH..];
-                    for (j, v) in values.iter().enumerate() {
-                        panel[j * WIDTH] = *v;
-                    }
-                }
+            if k % 2 == 1 {
+                let last = out.len() - WIDTH;
+                out[last..]
+                    .iter_mut()
+                    .zip(rows.halves(2 * (k - 1)))
+                    .for_each(|(out, v)| *out = v.to_le_bytes());
             }
-            Storage::F32(out)
         }
-    }
-}
-
-fn row_bytes<'a>(raw: &RawTensor<'a>, i: usize) -> &'a [u8] {
-    let bytes = raw.dtype.row_bytes(raw.shape[1]);
-    &raw.bytes[i * bytes..][..bytes]
-}
-
-/// `out[panel][j][i % WIDTH] = element(row i, j)`, in tiles that stay in the first-level cache.
-fn interleave<'a, T>(out: &mut [T], n: usize, k: usize, row: impl Fn(usize) -> &'a [u8], element: impl Fn(&[u8], usize) -> T) {
-    const TILE: usize = 16;
-    for (p, panel) in out.chunks_mut(k * WIDTH).enumerate() {
-        let rows = p * WIDTH..n.min((p + 1) * WIDTH);
-        for start in (0..k).step_by(TILE) {
-            for i in rows.clone() {
-                let bytes = row(i);
-                for j in start..k.min(start + TILE) {
-                    panel[j * WIDTH + i % WIDTH] = element(bytes, j);
-                }
+        Layout::Codes(book) => {
+            let unit = Codebook::block_bytes(&book.format) / size_of::<u32>();
+            for (b, out) in out.chunks_exact_mut(unit).enumerate() {
+                blocks::block::<T>(rows, book.dtype, b, &book, out);
             }
         }
     }
 }
 
-/// Packs rows of whole blocks; `bytes` are the rows of `[n, k]` one after the other.
-pub(crate) fn codes(dtype: Dtype, format: Format, bytes: &[u8], n: usize, k: usize) -> Storage {
-    let (blocks, panels) = (k / format.block, n.div_ceil(WIDTH));
-    let (unit, row_bytes) = (Codebook::block_bytes(&format), dtype.row_bytes(k));
-    let mut data = Buf::zeroed((panels * blocks * unit).div_ceil(size_of::<f32>()));
-    let mut block = Codes::default();
-    for (p, panel) in data.bytes_mut().chunks_exact_mut((blocks * unit).max(1)).enumerate() {
-        for (b, out) in panel.chunks_exact_mut(unit).enumerate() {
-            for lane in 0..WIDTH.min(n - p * WIDTH) {
-                let row = &bytes[(p * WIDTH + lane) * row_bytes..][..row_bytes];
-                block.read(dtype, &row[b * dtype.block_bytes()..][..dtype.block_bytes()]);
-                place(&block, &format, lane, out);
-            }
-        }
-    }
-    Storage::Codes(Codebook { dtype, format, data })
+/// Words as the bytes that they are in memory.
+fn bytes_of(words: &mut [u32]) -> &mut [u8] {
+    // SAFETY: every word is four bytes, and any bytes are a word
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
 }
 
-/// Writes one output's block into its lane of a panel's block.
-fn place(block: &Codes, format: &Format, lane: usize, out: &mut [u8]) {
-    let (head, codes) = out.split_at_mut(Codebook::header(format));
-    let (halves, integers) = head.split_at_mut(if format.minima { 4 * WIDTH } else { 2 * WIDTH });
-    halves[2 * lane..][..2].copy_from_slice(&block.scale.to_le_bytes());
-    if format.minima {
-        halves[2 * (WIDTH + lane)..][..2].copy_from_slice(&block.minimum.to_le_bytes());
-    }
-    for (g, line) in integers.chunks_exact_mut(WIDTH).enumerate() {
-        line[lane] = if g < format.groups() {
-            block.scales[g]
-        } else {
-            block.minima[g - format.groups()]
-        };
-    }
-    let groups = block.codes[..format.block].chunks_exact(format.group);
-    for (values, out) in groups.zip(codes.chunks_exact_mut(Codebook::group_bytes(format))) {
-        let at = |line: usize| (line * WIDTH + lane) * 4;
-        if format.bits == 8 {
-            for (step, four) in values.chunks_exact(4).enumerate() {
-                out[at(step)..][..4].copy_from_slice(four);
-            }
-            continue;
+/// Row `lane` of a panel of `k` weights as f32.
+pub(crate) fn row(panel: &[u8], layout: Layout, lane: usize, out: &mut [f32]) {
+    let (words, _) = panel.as_chunks::<4>();
+    match layout {
+        Layout::F32 => out
+            .iter_mut()
+            .enumerate()
+            .for_each(|(j, o)| *o = f32::from_le_bytes(words[j * WIDTH + lane])),
+        Layout::F16 => {
+            let (halves, _) = panel.as_chunks::<2>();
+            let half = |j: usize| f16_to_f32(u16::from_le_bytes(halves[j * WIDTH + lane]));
+            out.iter_mut().enumerate().for_each(|(j, o)| *o = half(j));
         }
-        for (pair, eight) in values.chunks_exact(8).enumerate() {
-            for (i, byte) in out[at(pair)..][..4].iter_mut().enumerate() {
-                *byte = (eight[i] & 15) | eight[4 + i] << 4;
-            }
-        }
-        let high = format.bits - 4;
-        if high > 0 {
-            let bits = &mut out[at(format.group / 8)..][..4];
-            for (step, four) in values.chunks_exact(4).enumerate() {
-                bits.iter_mut()
-                    .zip(four)
-                    .for_each(|(byte, code)| *byte |= (code >> 4) << (high * step));
-            }
-        }
-    }
-}
-
-/// Row `i` of `[.., k]` weights as f32.
-pub(crate) fn row(storage: &Storage, k: usize, i: usize, out: &mut [f32]) {
-    let (panel, lane) = (i / WIDTH, i % WIDTH);
-    match storage {
-        Storage::F32(p) => out.iter_mut().enumerate().for_each(|(j, o)| *o = p[(panel * k + j) * WIDTH + lane]),
-        Storage::F16(p) => {
-            let (halves, _) = p.bytes().as_chunks::<2>();
-            for (j, o) in out.iter_mut().enumerate() {
-                *o = f16_to_f32(u16::from_le_bytes(halves[(panel * k + j) * WIDTH + lane]));
-            }
-        }
-        Storage::Bf16(p) => {
-            let first = panel * k.div_ceil(2) * WIDTH + lane;
+        Layout::Bf16 => {
             for (pair, o) in out.chunks_mut(2).enumerate() {
-                let bits = p[first + pair * WIDTH].to_bits();
+                let bits = u32::from_le_bytes(words[pair * WIDTH + lane]);
                 o[0] = f32::from_bits(bits << 16);
                 if let Some(second) = o.get_mut(1) {
                     *second = f32::from_bits(bits & 0xffff_0000);
                 }
             }
         }
-        Storage::Codes(book) => {
-            let format = &book.format;
-            let unit = Codebook::block_bytes(format);
-            let first = panel * (k / format.block) * unit;
+        Layout::Codes(Codebook { dtype, format }) => {
             let mut block = Codes::default();
-            for (bytes, o) in book.data.bytes()[first..]
-                .chunks_exact(unit)
-                .zip(out.chunks_exact_mut(format.block))
-            {
-                take(bytes, format, lane, &mut block);
-                block.to_f32(book.dtype, o);
+            let blocks = panel.chunks_exact(Codebook::block_bytes(&format));
+            for (bytes, o) in blocks.zip(out.chunks_exact_mut(format.block)) {
+                take(bytes, &format, lane, &mut block);
+                block.to_f32(dtype, o);
             }
         }
     }
 }
 
-/// What [`place`] wrote.
+/// One output of a block of a panel.
 fn take(bytes: &[u8], format: &Format, lane: usize, block: &mut Codes) {
     let (head, codes) = bytes.split_at(Codebook::header(format));
     let (halves, integers) = head.split_at(if format.minima { 4 * WIDTH } else { 2 * WIDTH });
@@ -258,5 +223,55 @@ fn take(bytes: &[u8], format: &Format, lane: usize, block: &mut Codes) {
                     .for_each(|(code, byte)| *code |= (byte >> (high * step) & ((1 << high) - 1)) << 4);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::weights::dequantize_row;
+
+    /// Bytes that depend on their place alone.
+    fn bytes(len: usize) -> Vec<u8> {
+        (0..len)
+            .map(|i| ((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+            .collect()
+    }
+
+    #[test]
+    fn panels_are_their_rows_with_any_instructions() {
+        for dtype in Dtype::ALL {
+            for k in [256, 768]
+                .into_iter()
+                .chain((!dtype.is_quantized()).then_some([1, 2, 7, 31, 102, 333]).into_iter().flatten())
+            {
+                let (layout, stride) = (Layout::of(dtype), dtype.row_bytes(k));
+                for count in [1, 5, 8, 31, 32] {
+                    let file = bytes(count * stride);
+                    let rows = Lanes::of(&file, stride, count, 0);
+                    let mut packed = vec![7; layout.panel_words(k)];
+                    panel(rows, layout, k, &mut packed);
+                    let mut plain = vec![0; layout.panel_words(k)];
+                    fill::<Plain>(rows, layout, k, &mut plain);
+                    assert_eq!(packed, plain, "{dtype} {k} {count}");
+                    for lane in 0..WIDTH {
+                        let (mut expected, mut found) = (vec![0.0; k], vec![0.0; k]);
+                        if let Some(row) = file.chunks_exact(stride).nth(lane) {
+                            dequantize_row(dtype, row, &mut expected);
+                            row_of(&mut packed, layout, lane, &mut found);
+                            let same = expected.iter().zip(&found).all(|(e, f)| e.to_bits() == f.to_bits());
+                            assert!(same, "{dtype} {k} {lane} of {count}");
+                        } else if !dtype.is_quantized() {
+                            row_of(&mut packed, layout, lane, &mut found);
+                            assert_eq!(expected, found, "{dtype} {k} {lane} of {count} is padding");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn row_of(packed: &mut [u32], layout: Layout, lane: usize, out: &mut [f32]) {
+        row(bytes_of(packed), layout, lane, out);
     }
 }

@@ -51,7 +51,7 @@ impl Source {
     /// What tells this source from others: part of every reply.
     pub(super) fn fingerprint(&self) -> String {
         let digest = match self {
-            Self::Here { loaded, .. } => loaded.digest.clone(),
+            Self::Here { loaded, .. } => loaded.digest().to_owned(),
             Self::There(runner) => blake3::hash(runner.remote().model().as_bytes()).to_hex().to_string(),
         };
         format!("fp_{}", digest.get(..16).unwrap_or_default())

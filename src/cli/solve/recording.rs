@@ -100,7 +100,7 @@ pub(crate) fn manifest(runner: &Runner, prepared: &[Prepared], data: Option<Stri
     let prompter = loaded.prompter()?;
     let rules = prepared.first().map(|p| runner.rules(p)).unwrap_or_default();
     let traces = json!({
-        "model": loaded.digest,
+        "model": loaded.digest(),
         "kv_dtype": loaded.model.shape().kv.name(),
         "state_dtype": loaded.model.shape().state.name(),
         "dtype": loaded.model.formats().iter().map(|(format, _)| *format).collect::<Vec<_>>(),

@@ -15,7 +15,7 @@ use super::buf::{Buf, Rows, Shared};
 use super::pool::Pool;
 use super::simd::{Simd, Tier, prefetch, prefetch_far, tiers};
 use crate::model::linear::Linear;
-use crate::model::packing::{Storage, WIDTH};
+use crate::model::packing::{Layout, WIDTH};
 pub(crate) use rounded::to_bf16;
 use rounded::{Kind, Rounded};
 
@@ -96,6 +96,9 @@ pub(crate) struct Scratch {
 }
 
 struct Tiles {
+    /// a slice of a panel in f32
+    widened: Buf,
+    /// a panel of weights that are not packed yet
     panel: Buf,
     tile: [Buf; 2],
 }
@@ -104,7 +107,8 @@ impl Scratch {
     pub(crate) fn new(threads: usize) -> Self {
         let tile = || Buf::zeroed(ROWS * WIDTH);
         let tiles = || Tiles {
-            panel: Buf::zeroed(float::DEPTH * WIDTH),
+            widened: Buf::zeroed(float::DEPTH * WIDTH),
+            panel: Buf::zeroed(0),
             tile: [tile(), tile()],
         };
         Self {
@@ -119,10 +123,10 @@ impl Scratch {
 }
 
 /// How the input of a product with these weights is rounded; `None` where it is read as it is.
-fn rounding(tier: Tier, weights: &Storage) -> Option<Kind> {
-    match weights {
-        Storage::Codes(_) => Some(Kind::Int8),
-        Storage::Bf16(_) if tier == Tier::Avx512Bf16 => Some(Kind::Bf16),
+fn rounding(tier: Tier, weights: &Linear) -> Option<Kind> {
+    match weights.storage().layout() {
+        Layout::Codes(_) => Some(Kind::Int8),
+        Layout::Bf16 if tier == Tier::Avx512Bf16 => Some(Kind::Bf16),
         _ => None,
     }
 }
@@ -151,7 +155,7 @@ pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, j
         for (x, w) in job.products.iter().flatten() {
             let up = if let Sink::Gate(up) = job.sink { Some(up) } else { None };
             for w in std::iter::once(*w).chain(up) {
-                if let Some(kind) = rounding(tier, w.storage()) {
+                if let Some(kind) = rounding(tier, w) {
                     used = rounded::round(pool, &mut scratch.rounded, used, x, kind);
                 }
             }
@@ -179,11 +183,19 @@ pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, j
         }
         let job = &jobs[index];
         // SAFETY: a thread runs one task at a time, so its scratch is its own
-        let Tiles { panel: unpacked, tile } = unsafe { &mut *tiles.at(thread) };
+        let Tiles {
+            widened,
+            panel: scratch,
+            tile,
+        } = unsafe { &mut *tiles.at(thread) };
         let [tile, gate_tile] = tile;
+        let mut multiply = |x: &Rows, w: &Linear, tile: &mut Buf| {
+            let weights = w.storage().panel(panel, scratch);
+            multiply(tier, x, rounded, first, count, w, weights, widened, tile);
+        };
         let stride = job.out.stride();
         for (x, w) in job.products.iter().flatten() {
-            multiply(tier, x, rounded, first, count, w, panel, unpacked, tile);
+            multiply(x, w, tile);
             let part = Part {
                 panel,
                 count,
@@ -196,7 +208,7 @@ pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, j
                 match job.sink {
                     Sink::Store | Sink::Add => finish(tier, tile, w, out, part),
                     Sink::Gate(up) => {
-                        multiply(tier, x, rounded, first, count, up, panel, unpacked, gate_tile);
+                        multiply(x, up, gate_tile);
                         finish_gate(tier, tile, gate_tile, w, up, out, part);
                     }
                 }
@@ -221,7 +233,7 @@ struct Input<T = f32> {
     count: usize,
 }
 
-/// The tile of rows `first..first + count` x the columns of panel `panel`.
+/// The tile of rows `first..first + count` x the columns of a panel of `w`.
 #[allow(clippy::too_many_arguments)]
 fn multiply(
     tier: Tier,
@@ -230,25 +242,22 @@ fn multiply(
     first: usize,
     count: usize,
     w: &Linear,
-    panel: usize,
-    unpacked: &mut Buf,
+    panel: &[f32],
+    widened: &mut Buf,
     tile: &mut Buf,
 ) {
-    match (rounding(tier, w.storage()), w.storage()) {
-        (None, storage) => {
-            // SAFETY: the rows exist in x
-            let data = unsafe { x.as_ptr().add(first * x.stride()) };
-            let (stride, k) = (x.stride(), w.k());
-            float::multiply(tier, Input { data, stride, count }, storage, k, panel, unpacked, tile);
-        }
-        (Some(kind), storage) => {
-            let x = rounded.iter().find(|r| r.is(x, kind)).expect("rounded before the products");
-            match storage {
-                Storage::Codes(book) => codes::multiply(tier, x.rows(first, count), w.k(), book, panel, tile),
-                Storage::Bf16(data) => bf16::multiply(x.rows(first, count), w.k(), data, panel, tile),
-                _ => unreachable!("other formats read f32"),
-            }
-        }
+    let (layout, k) = (w.storage().layout(), w.k());
+    let Some(kind) = rounding(tier, w) else {
+        // SAFETY: the rows exist in x
+        let data = unsafe { x.as_ptr().add(first * x.stride()) };
+        let stride = x.stride();
+        return float::multiply(tier, Input { data, stride, count }, layout, panel, k, widened, tile);
+    };
+    let x = rounded.iter().find(|r| r.is(x, kind)).expect("rounded before the products");
+    match layout {
+        Layout::Codes(book) => codes::multiply(tier, x.rows(first, count), k, &book.format, panel, tile),
+        Layout::Bf16 => bf16::multiply(x.rows(first, count), k, panel, tile),
+        Layout::F32 | Layout::F16 => unreachable!("other formats read f32"),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The digest of a checkpoint.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Checkpoint;
+use super::{Bytes, Checkpoint};
 
 /// Tensors are hashed in pieces of this size, several at a time.
 const PIECE: usize = 8 << 20;
@@ -10,14 +11,15 @@ const PIECE: usize = 8 << 20;
 /// blake3 over the configuration and, per tensor in the order of names, its name, type, shape and the digests of its
 /// pieces.
 pub(super) fn digest(checkpoint: &Checkpoint) -> String {
-    let mut pieces: Vec<&[u8]> = Vec::new();
+    let mut pieces: Vec<(&Bytes, Range<usize>)> = Vec::new();
     let mut total = blake3::Hasher::new();
     total.update(checkpoint.config.canonical().as_bytes());
     for (name, entry) in &checkpoint.entries {
         let raw = checkpoint.raw(name, entry);
         let shape: Vec<usize> = raw.shape.iter().copied().filter(|d| *d != 1).collect();
         total.update(format!("{name} {} {shape:?}\n", raw.dtype).as_bytes());
-        pieces.extend(raw.bytes.chunks(PIECE));
+        let starts = entry.range.clone().step_by(PIECE);
+        pieces.extend(starts.map(|start| (&*checkpoint.sources[entry.file], start..entry.range.end.min(start + PIECE))));
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let next = AtomicUsize::new(0);
@@ -25,10 +27,11 @@ pub(super) fn digest(checkpoint: &Checkpoint) -> String {
         let mut done = Vec::new();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(piece) = pieces.get(at) else {
+            let Some((source, range)) = pieces.get(at) else {
                 return done;
             };
-            done.push((at, blake3::hash(piece)));
+            done.push((at, blake3::hash(&source[range.clone()])));
+            source.release(range.clone());
         }
     };
     let mut hashes = std::thread::scope(|scope| {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Bytes, Checkpoint, inventory, safetensors};
 use crate::model::config::Parsed;
@@ -57,7 +58,7 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, ModelError> {
     let (files, index) = weight_files(folder, &names)?;
     let mut sources = Vec::with_capacity(files.len());
     for file in &files {
-        sources.push(Bytes::map(file)?);
+        sources.push(Arc::new(Bytes::map(file)?));
     }
     let origin = if let [only] = files.as_slice() {
         only.clone()
@@ -70,7 +71,7 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, ModelError> {
 pub(super) fn from_bytes(config_json: &str, weights: &'static [u8]) -> Result<Checkpoint, ModelError> {
     let mut parsed = Parsed::from_json(config_json, Path::new("the bundled config.json"))?;
     let origin = PathBuf::from("the bundled weights");
-    assemble(&mut parsed, Vec::new(), origin, vec![Bytes::Static(weights)], None)
+    assemble(&mut parsed, Vec::new(), origin, vec![Arc::new(Bytes::Static(weights))], None)
 }
 
 /// The index: its path, and which file each tensor is in.
@@ -83,7 +84,7 @@ fn assemble(
     parsed: &mut Parsed,
     files: Vec<PathBuf>,
     origin: PathBuf,
-    sources: Vec<Bytes>,
+    sources: Vec<Arc<Bytes>>,
     index: Option<&Index>,
 ) -> Result<Checkpoint, ModelError> {
     let mut entries = BTreeMap::new();

@@ -16,6 +16,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use dequant::{Dtype, dequantize_row, f16_to_f32};
 pub use gguf::GgufMetadata;
@@ -54,7 +55,7 @@ pub struct OpenOptions {
 }
 
 /// The bytes of one file.
-enum Bytes {
+pub(crate) enum Bytes {
     Mapped(memmap2::Mmap),
     Static(&'static [u8]),
     Owned(Vec<u8>),
@@ -82,6 +83,18 @@ impl Bytes {
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| ModelError::io(path, e))?;
         Ok(Self::Mapped(map))
     }
+
+    /// Says that a part of a mapped file will not be read for now: the process keeps no memory for it.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            // SAFETY: the map is of a file, from which what is read again comes again
+            #[allow(unsafe_code, reason = "advice is unsafe where it empties anonymous memory")]
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
 }
 
 /// Where a tensor lies.
@@ -105,7 +118,7 @@ pub struct Checkpoint {
     pub files: Vec<PathBuf>,
     /// What errors name: the file, or the folder when there are several.
     origin: PathBuf,
-    sources: Vec<Bytes>,
+    sources: Vec<Arc<Bytes>>,
     entries: BTreeMap<String, Entry>,
     gguf: Option<GgufMetadata>,
 }
@@ -207,6 +220,13 @@ impl Checkpoint {
         })
     }
 
+    /// Where the tensor of this canonical name lies in a mapped file.
+    pub(crate) fn mapped(&self, name: &str) -> Option<(Arc<Bytes>, Range<usize>)> {
+        let entry = self.entries.get(name)?;
+        let source = &self.sources[entry.file];
+        matches!(**source, Bytes::Mapped(_)).then(|| (source.clone(), entry.range.clone()))
+    }
+
     /// The `len` elements of a small tensor as f32, whatever its shape: a norm weight, a bias, the convolution's
     /// `[channels, 1, taps]`.
     ///
@@ -250,7 +270,7 @@ impl Checkpoint {
     }
 
     /// A digest of the weights and of what the configuration says about the arithmetic: blake3, in hexadecimal. The same
-    /// for one file and for shards, whatever the files are called; it reads every byte.
+    /// for one file and for shards, whatever the files are called; it reads every byte, and keeps no page of a mapped file.
     pub fn digest(&self) -> String {
         digest::digest(self)
     }
@@ -258,6 +278,11 @@ impl Checkpoint {
     /// The metadata of a GGUF file: its tokenizer, its chat template.
     pub fn gguf(&self) -> Option<&GgufMetadata> {
         self.gguf.as_ref()
+    }
+
+    /// Drops the metadata of a GGUF file, whose vocabulary is large, once the tokenizer was made of it.
+    pub(crate) fn forget_metadata(&mut self) {
+        self.gguf = None;
     }
 
     /// Bytes of all tensors.

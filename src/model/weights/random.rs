@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{Bytes, Checkpoint, Dtype, Entry, inventory};
 use crate::model::config::Config;
@@ -58,7 +59,7 @@ impl Checkpoint {
                 },
             );
         }
-        let sources = vec![Bytes::Owned(common), Bytes::Owned(small)];
+        let sources = [common, small].map(|bytes| Arc::new(Bytes::Owned(bytes))).into();
         let mut checkpoint = Self {
             config: config.clone(),
             files: Vec::new(),

@@ -7,21 +7,21 @@ use crate::model::kernels::buf::Buf;
 #[cfg(target_arch = "x86_64")]
 const DEPTH: usize = 128;
 
-/// The tile of `x` and panel `panel` of `[.., k]` weights in pairs. Only on the tier that has the instruction.
+/// The tile of `x` and a panel of `[.., k]` weights in pairs. Only on the tier that has the instruction.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn multiply(x: Input<u32>, k: usize, weights: &Buf, panel: usize, tile: &mut Buf) {
+pub(super) fn multiply(x: Input<u32>, k: usize, panel: &[f32], tile: &mut Buf) {
     use crate::model::packing::WIDTH;
     let pairs = k.div_ceil(2);
-    let data = &weights[panel * pairs * WIDTH..][..pairs * WIDTH];
+    assert_eq!(panel.len(), pairs * WIDTH, "a panel");
     for start in (0..pairs).step_by(DEPTH) {
         let depth = DEPTH.min(pairs - start);
-        // SAFETY: x has `count` rows of `pairs` pairs, data has pairs x WIDTH, the tile has room for all rows; the tier was detected
-        unsafe { x86::inner(x, start, data.as_ptr().add(start * WIDTH), depth, tile.as_mut_ptr(), start == 0) };
+        // SAFETY: x has `count` rows of `pairs` pairs, the panel has pairs x WIDTH, the tile has room for all rows; the tier was detected
+        unsafe { x86::inner(x, start, panel.as_ptr().add(start * WIDTH), depth, tile.as_mut_ptr(), start == 0) };
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn multiply(_: Input<u32>, _: usize, _: &Buf, _: usize, _: &mut Buf) {
+pub(super) fn multiply(_: Input<u32>, _: usize, _: &[f32], _: &mut Buf) {
     unreachable!("no other processor has the tier");
 }
 

@@ -7,7 +7,7 @@ use super::{Input, ahead};
 use crate::model::kernels::buf::Buf;
 use crate::model::kernels::simd::{Portable, Simd, Tier};
 use crate::model::packing::{Codebook, WIDTH};
-use crate::model::weights::codes::Scales;
+use crate::model::weights::codes::{Format, Scales};
 
 /// Most rows that are few.
 const FEW: usize = 4;
@@ -44,33 +44,31 @@ const fn additions(bits: usize) -> usize {
     32767 / (2 * 127 * ((1 << bits) - 1))
 }
 
-/// The tile of `x` and panel `panel` of `[.., k]` weights.
-pub(super) fn multiply(tier: Tier, x: Input<u32>, k: usize, book: &Codebook, panel: usize, tile: &mut Buf) {
-    let format = &book.format;
-    let bytes = k / format.block * Codebook::block_bytes(format);
-    let data = &book.data.bytes()[panel * bytes..][..bytes];
+/// The tile of `x` and a panel of `[.., k]` weights.
+pub(super) fn multiply(tier: Tier, x: Input<u32>, k: usize, format: &Format, panel: &[f32], tile: &mut Buf) {
+    assert_eq!(size_of_val(panel), k / format.block * Codebook::block_bytes(format), "a panel");
     tile[..x.count * WIDTH].fill(0.0);
     // SAFETY: the slices have the lengths that the kernel asks for; a tier exists only where its instructions do
-    unsafe { dispatch(tier, x, k, book, data.as_ptr(), tile.as_mut_ptr()) }
+    unsafe { dispatch(tier, x, k, format, panel.as_ptr().cast(), tile.as_mut_ptr()) }
 }
 
-unsafe fn dispatch(tier: Tier, x: Input<u32>, k: usize, book: &Codebook, data: *const u8, tile: *mut f32) {
+unsafe fn dispatch(tier: Tier, x: Input<u32>, k: usize, format: &Format, data: *const u8, tile: *mut f32) {
     // SAFETY: see `multiply`
     unsafe {
         match tier {
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512 | Tier::Avx512Bf16 if x86::has_vnni() => x86::vnni(x, k, book, data, tile),
+            Tier::Avx512 | Tier::Avx512Bf16 if x86::has_vnni() => x86::vnni(x, k, format, data, tile),
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512 | Tier::Avx512Bf16 => x86::avx512(x, k, book, data, tile),
+            Tier::Avx512 | Tier::Avx512Bf16 => x86::avx512(x, k, format, data, tile),
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx2 => x86::avx2(x, k, book, data, tile),
-            _ => rows::<Plain>(x, k, book, data, tile),
+            Tier::Avx2 => x86::avx2(x, k, format, data, tile),
+            _ => rows::<Plain>(x, k, format, data, tile),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn rows<D: Dots>(x: Input<u32>, k: usize, book: &Codebook, data: *const u8, tile: *mut f32) {
+unsafe fn rows<D: Dots>(x: Input<u32>, k: usize, format: &Format, data: *const u8, tile: *mut f32) {
     let mut r = 0;
     while r < x.count {
         let left = (x.count - r).min(D::ROWS);
@@ -84,17 +82,17 @@ unsafe fn rows<D: Dots>(x: Input<u32>, k: usize, book: &Codebook, data: *const u
             // the first rows wait for the panel, the last ask for the next one, unless so few go together that it is not memory they wait for
             let last = D::ROWS > FEW && r > 0 && r + left == x.count;
             let next = if last {
-                k / book.format.block * Codebook::block_bytes(&book.format)
+                k / format.block * Codebook::block_bytes(format)
             } else {
                 0
             };
             r += match left {
                 // two of eight rather than twelve and four
-                12.. if x.count - r != 16 => columns::<D, 12>(part, k, book, data, tile, next),
-                8.. => columns::<D, 8>(part, k, book, data, tile, next),
-                4..8 => columns::<D, 4>(part, k, book, data, tile, next),
-                2..4 => columns::<D, 2>(part, k, book, data, tile, next),
-                _ => columns::<D, 1>(part, k, book, data, tile, next),
+                12.. if x.count - r != 16 => columns::<D, 12>(part, k, format, data, tile, next),
+                8.. => columns::<D, 8>(part, k, format, data, tile, next),
+                4..8 => columns::<D, 4>(part, k, format, data, tile, next),
+                2..4 => columns::<D, 2>(part, k, format, data, tile, next),
+                _ => columns::<D, 1>(part, k, format, data, tile, next),
             };
         }
     }
@@ -104,7 +102,7 @@ unsafe fn rows<D: Dots>(x: Input<u32>, k: usize, book: &Codebook, data: *const u
 unsafe fn columns<D: Dots, const M: usize>(
     x: Input<u32>,
     k: usize,
-    book: &Codebook,
+    format: &Format,
     data: *const u8,
     tile: *mut f32,
     next: usize,
@@ -112,16 +110,15 @@ unsafe fn columns<D: Dots, const M: usize>(
     if M > D::ROWS {
         return M;
     }
-    let format = &book.format;
     // SAFETY: the caller's pointers cover all columns
     unsafe {
         match (format.bits, format.minima) {
-            (4, false) => micro::<D, M, 4, false>(x, k, book, data, tile, next),
-            (4, true) => micro::<D, M, 4, true>(x, k, book, data, tile, next),
-            (5, false) => micro::<D, M, 5, false>(x, k, book, data, tile, next),
-            (5, true) => micro::<D, M, 5, true>(x, k, book, data, tile, next),
-            (6, _) => micro::<D, M, 6, false>(x, k, book, data, tile, next),
-            _ => micro::<D, M, 8, false>(x, k, book, data, tile, next),
+            (4, false) => micro::<D, M, 4, false>(x, k, format, data, tile, next),
+            (4, true) => micro::<D, M, 4, true>(x, k, format, data, tile, next),
+            (5, false) => micro::<D, M, 5, false>(x, k, format, data, tile, next),
+            (5, true) => micro::<D, M, 5, true>(x, k, format, data, tile, next),
+            (6, _) => micro::<D, M, 6, false>(x, k, format, data, tile, next),
+            _ => micro::<D, M, 8, false>(x, k, format, data, tile, next),
         }
     }
     M
@@ -134,12 +131,11 @@ unsafe fn columns<D: Dots, const M: usize>(
 unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
     x: Input<u32>,
     k: usize,
-    book: &Codebook,
+    format: &Format,
     data: *const u8,
     tile: *mut f32,
     next: usize,
 ) {
-    let format = &book.format;
     let (lanes, groups) = (<D::S as Simd>::LANES, format.groups());
     let (unit, header) = (Codebook::block_bytes(format), Codebook::header(format));
     let input_row = Row::new(k);
@@ -194,12 +190,15 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
                             ahead::<M>(codes, next, read);
                         }
                     }
-                    let scale = [scale::<D::S>(book, block, g, first), scale::<D::S>(book, block, g, first + lanes)];
+                    let scale = [
+                        scale::<D::S>(format, block, g, first),
+                        scale::<D::S>(format, block, g, first + lanes),
+                    ];
                     let mut minimum = scale;
                     if MINIMA {
                         minimum = [
-                            minimum_of::<D::S>(book, block, g, first),
-                            minimum_of::<D::S>(book, block, g, first + lanes),
+                            minimum_of::<D::S>(format, block, g, first),
+                            minimum_of::<D::S>(format, block, g, first + lanes),
                         ];
                     }
                     let (own, less) = (x.data.add(input).cast::<f32>(), x.data.add(input_row.minima + input).cast::<f32>());
@@ -266,8 +265,7 @@ unsafe fn add<D: Dots, const M: usize, const BITS: usize>(acc: &mut [D::Acc; M],
 
 /// Scales of group `g` for a vector of columns from `column`.
 #[inline(always)]
-unsafe fn scale<S: Simd>(book: &Codebook, block: *const u8, g: usize, column: usize) -> S::V {
-    let format = &book.format;
+unsafe fn scale<S: Simd>(format: &Format, block: *const u8, g: usize, column: usize) -> S::V {
     // SAFETY: the header holds them
     unsafe {
         let own = S::load_f16(block.cast::<u16>().add(column));
@@ -282,8 +280,7 @@ unsafe fn scale<S: Simd>(book: &Codebook, block: *const u8, g: usize, column: us
 
 /// Minima of group `g`, of a format that has them.
 #[inline(always)]
-unsafe fn minimum_of<S: Simd>(book: &Codebook, block: *const u8, g: usize, column: usize) -> S::V {
-    let format = &book.format;
+unsafe fn minimum_of<S: Simd>(format: &Format, block: *const u8, g: usize, column: usize) -> S::V {
     // SAFETY: the header holds them
     unsafe {
         let own = S::load_f16(block.cast::<u16>().add(WIDTH + column));
@@ -356,7 +353,7 @@ impl Dots for Plain {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Codebook, Dots, Input, rows};
+    use super::{Dots, Format, Input, rows};
     use crate::model::kernels::simd::{Avx2, Avx512};
 
     /// 512-bit integer dot products.
@@ -381,16 +378,16 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-    pub(super) unsafe fn vnni(x: Input<u32>, k: usize, book: &Codebook, data: *const u8, tile: *mut f32) {
-        unsafe { rows::<Vnni>(x, k, book, data, tile) }
+    pub(super) unsafe fn vnni(x: Input<u32>, k: usize, format: &Format, data: *const u8, tile: *mut f32) {
+        unsafe { rows::<Vnni>(x, k, format, data, tile) }
     }
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-    pub(super) unsafe fn avx512(x: Input<u32>, k: usize, book: &Codebook, data: *const u8, tile: *mut f32) {
-        unsafe { rows::<Wide>(x, k, book, data, tile) }
+    pub(super) unsafe fn avx512(x: Input<u32>, k: usize, format: &Format, data: *const u8, tile: *mut f32) {
+        unsafe { rows::<Wide>(x, k, format, data, tile) }
     }
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) unsafe fn avx2(x: Input<u32>, k: usize, book: &Codebook, data: *const u8, tile: *mut f32) {
-        unsafe { rows::<Narrow>(x, k, book, data, tile) }
+    pub(super) unsafe fn avx2(x: Input<u32>, k: usize, format: &Format, data: *const u8, tile: *mut f32) {
+        unsafe { rows::<Narrow>(x, k, format, data, tile) }
     }
 
     /// In one piece: from intrinsics the compiler loads all rows' integers first, and has no registers left for sums.

@@ -4,41 +4,42 @@
 use super::Input;
 use crate::model::kernels::buf::Buf;
 use crate::model::kernels::simd::{Simd, Tier, tiers};
-use crate::model::packing::{Storage, WIDTH};
+use crate::model::packing::{Layout, WIDTH};
 
 /// k-steps that are unpacked at a time: a panel slice of 32 KiB stays in the first-level cache.
 pub(super) const DEPTH: usize = 256;
 
-/// The tile of `x` and panel `panel` of `[.., k]` weights.
-pub(super) fn multiply(tier: Tier, x: Input, weights: &Storage, k: usize, panel: usize, unpacked: &mut Buf, tile: &mut Buf) {
+/// The tile of `x` and a panel of `[.., k]` weights.
+pub(super) fn multiply(tier: Tier, x: Input, layout: Layout, panel: &[f32], k: usize, widened: &mut Buf, tile: &mut Buf) {
     let mut start = 0;
     while start < k {
         let depth = DEPTH.min(k - start);
-        let b = unpack(tier, weights, k, panel, start, depth, unpacked);
+        let b = widen(tier, layout, panel, start, depth, widened);
         // SAFETY: x has `count` rows of k elements, b has depth x WIDTH, the tile has room for all rows
         unsafe { inner(tier, x.data.add(start), x.stride, x.count, b, depth, tile.as_mut_ptr(), start == 0) };
         start += depth;
     }
 }
 
-/// Pointer to `depth x WIDTH` f32 weights of a panel, k-major: either the stored panel itself or the scratch after unpacking.
-fn unpack(tier: Tier, weights: &Storage, k: usize, panel: usize, start: usize, depth: usize, unpacked: &mut Buf) -> *const f32 {
-    match weights {
-        Storage::F32(data) => data[(panel * k + start) * WIDTH..][..depth * WIDTH].as_ptr(),
-        Storage::F16(data) => {
-            let src = &data.bytes()[(panel * k + start) * WIDTH * 2..][..depth * WIDTH * 2];
+/// Pointer to `depth x WIDTH` f32 weights of a panel, k-major: either the panel itself or the scratch after widening.
+fn widen(tier: Tier, layout: Layout, panel: &[f32], start: usize, depth: usize, widened: &mut Buf) -> *const f32 {
+    match layout {
+        Layout::F32 => panel[start * WIDTH..][..depth * WIDTH].as_ptr(),
+        Layout::F16 => {
+            // DEPTH is even
+            let src = &panel[start * WIDTH / 2..][..depth * WIDTH / 2];
             // SAFETY: both sides hold depth x WIDTH elements
-            unsafe { widen_f16(tier, src.as_ptr().cast(), unpacked.as_mut_ptr(), depth * WIDTH) };
-            unpacked.as_ptr()
+            unsafe { widen_f16(tier, src.as_ptr().cast(), widened.as_mut_ptr(), depth * WIDTH) };
+            widened.as_ptr()
         }
-        Storage::Bf16(data) => {
+        Layout::Bf16 => {
             let pairs = depth.div_ceil(2);
-            let src = &data[(panel * k.div_ceil(2) + start / 2) * WIDTH..][..pairs * WIDTH];
+            let src = &panel[start / 2 * WIDTH..][..pairs * WIDTH];
             // SAFETY: the scratch holds DEPTH, an even number of, k-steps
-            unsafe { widen_bf16(tier, src.as_ptr().cast(), unpacked.as_mut_ptr(), pairs) };
-            unpacked.as_ptr()
+            unsafe { widen_bf16(tier, src.as_ptr().cast(), widened.as_mut_ptr(), pairs) };
+            widened.as_ptr()
         }
-        Storage::Codes(_) => unreachable!("blocks of codes have kernels of their own"),
+        Layout::Codes(_) => unreachable!("blocks of codes have kernels of their own"),
     }
 }
 

@@ -94,7 +94,7 @@ fn every_format_multiplies_its_own_weights_on_every_tier() {
         for tier in Tier::available() {
             let out = product(tier, 2, &x, &w);
             for r in 0..x.rows() {
-                let input = rounded_input(rounding(tier, w.storage()), x.row(r));
+                let input = rounded_input(rounding(tier, &w), x.row(r));
                 for j in 0..n {
                     let mut weights = vec![0.0; k];
                     dequantize_row(dtype, &bytes[j * dtype.row_bytes(k)..][..dtype.row_bytes(k)], &mut weights);

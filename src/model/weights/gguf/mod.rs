@@ -7,6 +7,7 @@ mod reader;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use metadata::GgufMetadata;
 #[cfg(test)]
@@ -87,7 +88,7 @@ pub(super) fn open(path: &Path, bytes: Bytes, options: OpenOptions) -> Result<Ch
         config,
         files: vec![path.to_path_buf()],
         origin: path.to_path_buf(),
-        sources: vec![bytes],
+        sources: vec![Arc::new(bytes)],
         entries,
         gguf: Some(metadata),
     };
