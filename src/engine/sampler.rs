@@ -247,6 +247,12 @@ fn choose(tier: Tier, z: &[f32], scan: &Scan, how: &Draw<'_>, candidates: &mut V
     if s.top_k == 0 && s.top_p >= 1.0 && s.min_p == 0.0 {
         return Some(walk(tier, z, max, inverse, how.uniform * total, block_sums, best));
     }
+    if s.top_k == 0
+        && s.min_p == 0.0
+        && let Some(id) = nucleus_of_top(tier, scan, inverse, s.top_p * total, how.uniform)
+    {
+        return Some(id);
+    }
     // candidates by descending weight: everything above a cut that is lowered until it holds enough
     let top_k = if s.top_k == 0 { usize::MAX } else { s.top_k.min(scan.finite) };
     for cut in [4.0f32, 8.0, 16.0, 32.0, f32::INFINITY] {
@@ -307,6 +313,27 @@ fn choose(tier: Tier, z: &[f32], scan: &Scan, how: &Draw<'_>, candidates: &mut V
     let at = reach(candidates, rank, |sum| sum > target);
     let (weight, id) = candidates[at];
     Some(if weight > 0.0 { id } else { best })
+}
+
+/// The id that `uniform` draws from the fewest likeliest ids whose weights reach `wanted`, where these are among those that the scan found.
+fn nucleus_of_top(tier: Tier, scan: &Scan, inverse: f32, wanted: f64, uniform: f64) -> Option<u32> {
+    let top = &scan.top[..scan.kept];
+    let mut z = [f32::NEG_INFINITY; TOP];
+    z.iter_mut().zip(top).for_each(|(z, entry)| *z = entry.0);
+    let mut weight = [0.0; WEIGHTS];
+    weights(tier, &z[..top.len()], scan.max, inverse, &mut weight);
+    let running = |enough: &dyn Fn(f64) -> bool| {
+        let mut sum = 0.0;
+        weight[..top.len()].iter().position(|w| {
+            sum += f64::from(*w);
+            enough(sum)
+        })
+    };
+    // sums of weights that are not smaller are exact, whatever their order
+    let last = running(&|sum| sum >= wanted).filter(|last| weight[*last] >= f32::EPSILON)?;
+    let mass: f64 = weight[..=last].iter().map(|w| f64::from(*w)).sum();
+    let at = running(&|sum| sum > uniform * mass).map_or(last, |at| at.min(last));
+    Some(top[at].1)
 }
 
 /// Moves to the front what comes before the candidate at which the running weight, in order of rank, has reached enough (the last one if it never

@@ -16,6 +16,7 @@ pub(crate) struct Storage {
     layout: Layout,
     n: usize,
     k: usize,
+    panel_words: usize,
     packed: OnceLock<Buf>,
     file: Option<InFile>,
 }
@@ -36,10 +37,10 @@ impl Storage {
     /// The tensor as `to`, packed now. A quantised `to` must be the tensor's own type.
     pub(crate) fn packed(raw: &RawTensor<'_>, to: Dtype) -> Self {
         let own = Self::new(raw, to);
-        let mut packed = Buf::zeroed(own.panels() * own.panel_words());
+        let mut packed = Buf::zeroed(own.panels() * own.panel_words);
         let (row_bytes, stride) = (raw.dtype.row_bytes(own.k), to.row_bytes(own.k));
         let mut converted = vec![0; if raw.dtype == to { 0 } else { WIDTH * stride }];
-        for (p, out) in packed.words_mut().chunks_exact_mut(own.panel_words().max(1)).enumerate() {
+        for (p, out) in packed.words_mut().chunks_exact_mut(own.panel_words.max(1)).enumerate() {
             if raw.dtype == to {
                 packing::panel(Lanes::of(raw.bytes, stride, own.n, p), own.layout, own.k, out);
                 continue;
@@ -64,10 +65,12 @@ impl Storage {
     }
 
     fn new(raw: &RawTensor<'_>, to: Dtype) -> Self {
+        let (layout, k) = (Layout::of(to), raw.shape[1]);
         Self {
-            layout: Layout::of(to),
+            layout,
             n: raw.shape[0],
-            k: raw.shape[1],
+            k,
+            panel_words: layout.panel_words(k),
             packed: OnceLock::new(),
             file: None,
         }
@@ -85,12 +88,9 @@ impl Storage {
     fn panels(&self) -> usize {
         self.n.div_ceil(WIDTH)
     }
-    fn panel_words(&self) -> usize {
-        self.layout.panel_words(self.k)
-    }
     /// Bytes of all panels.
     pub(crate) fn bytes(&self) -> usize {
-        self.panels() * self.panel_words() * size_of::<u32>()
+        self.panels() * self.panel_words * size_of::<u32>()
     }
 
     /// Whether the weights are still in their file.
@@ -101,7 +101,7 @@ impl Storage {
     /// A panel, in `scratch` where it is not packed yet.
     #[inline]
     pub(crate) fn panel<'a>(&'a self, panel: usize, scratch: &'a mut Buf) -> &'a [f32] {
-        let words = self.panel_words();
+        let words = self.panel_words;
         match (self.packed.get(), &self.file) {
             (Some(packed), _) => &packed[panel * words..][..words],
             (None, Some(file)) => {
@@ -124,7 +124,7 @@ impl Storage {
     pub(crate) fn row(&self, i: usize, out: &mut [f32]) {
         match (self.packed.get(), &self.file) {
             (Some(packed), _) => {
-                let bytes = self.panel_words() * size_of::<u32>();
+                let bytes = self.panel_words * size_of::<u32>();
                 packing::row(&packed.bytes()[i / WIDTH * bytes..][..bytes], self.layout, i % WIDTH, out);
             }
             (None, Some(file)) => {
@@ -140,7 +140,7 @@ impl Storage {
         let Some(file) = self.file.as_ref().filter(|_| self.packed.get().is_none()) else {
             return;
         };
-        let words = self.panel_words();
+        let words = self.panel_words;
         let mut packed = Buf::zeroed(self.panels() * words);
         let mut panels: Vec<&mut [u32]> = packed.words_mut().chunks_exact_mut(words.max(1)).collect();
         pool.for_each(&mut panels, |panel, out, _| self.fill(file, panel, out));

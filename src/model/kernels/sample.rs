@@ -7,6 +7,8 @@ pub const TOP: usize = 20;
 
 /// Elements between two looks at the running maximum.
 const BLOCK: usize = 256;
+/// Elements of the widest tier's vectors.
+const LANES: usize = 16;
 
 /// What one pass over raw logits `[vocab]` finds.
 #[derive(Clone, Copy, Debug)]
@@ -69,14 +71,9 @@ pub fn scan(tier: Tier, logits: &[f32]) -> Scan {
     let (mut total, mut weighted) = (0.0f64, 0.0f64);
     let mut tail = [f32::NEG_INFINITY; BLOCK];
     for (index, block) in logits.chunks(BLOCK).enumerate() {
-        let block = if block.len() == BLOCK {
-            block
-        } else {
-            tail[..block.len()].copy_from_slice(block);
-            &tail
-        };
-        // SAFETY: a block holds BLOCK elements
-        let top = unsafe { block_max(tier, block.as_ptr()) };
+        let block = padded(block, &mut tail);
+        // SAFETY: a block is whole vectors
+        let top = unsafe { block_max(tier, block.as_ptr(), block.len()) };
         if top.is_nan() || top == f32::INFINITY {
             scan.broken = true;
             return scan;
@@ -90,12 +87,13 @@ pub fn scan(tier: Tier, logits: &[f32]) -> Scan {
             scan.max = top;
         }
         // SAFETY: as above
-        let sums = unsafe { block_sums(tier, block.as_ptr(), scan.max) };
+        let sums = unsafe { block_sums(tier, block.as_ptr(), block.len(), scan.max) };
         total += f64::from(sums.total);
         weighted += f64::from(sums.weighted);
         scan.sum += f64::from(sums.plain);
         scan.finite += sums.finite as usize;
-        if top > scan.top[TOP - 1].0 {
+        // SAFETY: as above
+        if top > scan.top[TOP - 1].0 && (index > 0 || !unsafe { lead(tier, block, &mut scan.top) }) {
             insert(&mut scan, block, (index * BLOCK) as u32);
         }
     }
@@ -106,6 +104,69 @@ pub fn scan(tier: Tier, logits: &[f32]) -> Scan {
     scan.kept = scan.top.iter().take_while(|(z, _)| *z > f32::NEG_INFINITY).count();
     scan
 }
+
+/// A block of up to [`BLOCK`] logits as whole vectors of any tier, in `room` where it is not; there -inf, which counts nowhere, fills it up.
+fn padded<'a>(block: &'a [f32], room: &'a mut [f32; BLOCK]) -> &'a [f32] {
+    let len = block.len().next_multiple_of(LANES);
+    if len == block.len() {
+        return block;
+    }
+    room[..block.len()].copy_from_slice(block);
+    room[block.len()..len].fill(f32::NEG_INFINITY);
+    &room[..len]
+}
+
+/// Most logits that are ranked against each other.
+const RANKED: usize = 3 * LANES;
+
+/// The entries of `top` from the first block, without the many moves that inserting its logits one by one takes; false, and nothing done, where
+/// too few of them are finite or too many may be among the largest.
+///
+/// # Safety
+/// The tier's instructions are there.
+#[inline(always)]
+unsafe fn lead_body<S: Simd>(block: &[f32], top: &mut [(f32, u32); TOP]) -> bool {
+    // the TOPth largest of the maxima of disjoint parts: at least as many logits reach it
+    let mut most = [f32::NEG_INFINITY; 2 * LANES];
+    for part in block.chunks(most.len()) {
+        most.iter_mut()
+            .zip(part)
+            .for_each(|(most, z)| *most = if *z > *most { *z } else { *most });
+    }
+    let mut above = [0; 2 * LANES];
+    for a in most {
+        above.iter_mut().zip(&most).for_each(|(above, b)| *above += i32::from(a > *b));
+    }
+    let among = most.iter().zip(above).filter(|(_, above)| *above < TOP as i32);
+    let bound = among.fold(f32::INFINITY, |bound, (z, _)| bound.min(*z));
+    if bound == f32::NEG_INFINITY {
+        return false;
+    }
+    let (mut found, mut places, mut count) = ([f32::NEG_INFINITY; RANKED], [0; RANKED], 0);
+    for (i, z) in block.iter().enumerate() {
+        if *z >= bound {
+            if count == RANKED {
+                return false;
+            }
+            (found[count], places[count]) = (*z, i as u32);
+            count += 1;
+        }
+    }
+    // how many are larger, or as large and before
+    let mut rank = [0; RANKED];
+    for (i, a) in found[..count].iter().enumerate() {
+        for (j, (rank, b)) in rank.iter_mut().zip(&found).enumerate() {
+            *rank += i32::from((*a > *b) | ((*a == *b) & (i < j)));
+        }
+    }
+    for ((z, place), rank) in found.iter().zip(places).zip(rank).take(count) {
+        if let Some(entry) = top.get_mut(rank as usize) {
+            *entry = (*z, place);
+        }
+    }
+    true
+}
+tiers!(fn lead = lead_body(block: &[f32], top: &mut [(f32, u32); TOP]) -> bool);
 
 fn insert(scan: &mut Scan, block: &[f32], first: u32) {
     for (i, z) in block.iter().enumerate() {
@@ -123,12 +184,12 @@ fn insert(scan: &mut Scan, block: &[f32], first: u32) {
 
 /// Maximum of a block; NaN if there is one, +inf if there is one.
 #[inline(always)]
-unsafe fn block_max_body<S: Simd>(block: *const f32) -> f32 {
+unsafe fn block_max_body<S: Simd>(block: *const f32, len: usize) -> f32 {
     unsafe {
         let mut top = S::splat(f32::NEG_INFINITY);
         // a NaN times zero is NaN, an infinity times zero too; a finite number gives zero
         let mut poison = S::splat(0.0);
-        for i in (0..BLOCK).step_by(S::LANES) {
+        for i in (0..len).step_by(S::LANES) {
             let z = S::load(block.add(i));
             top = S::max(top, z);
             let capped = S::max(S::splat(f32::MIN), z);
@@ -138,7 +199,7 @@ unsafe fn block_max_body<S: Simd>(block: *const f32) -> f32 {
         if poison == 0.0 { S::hmax(top) } else { f32::NAN }
     }
 }
-tiers!(fn block_max = block_max_body(block: *const f32) -> f32);
+tiers!(fn block_max = block_max_body(block: *const f32, len: usize) -> f32);
 
 #[derive(Clone, Copy)]
 struct Sums {
@@ -149,11 +210,11 @@ struct Sums {
 }
 
 #[inline(always)]
-unsafe fn block_sums_body<S: Simd>(block: *const f32, max: f32) -> Sums {
+unsafe fn block_sums_body<S: Simd>(block: *const f32, len: usize, max: f32) -> Sums {
     unsafe {
         let (mut total, mut weighted, mut plain, mut finite) = (S::splat(0.0), S::splat(0.0), S::splat(0.0), S::splat(0.0));
         let lowest = S::splat(f32::MIN);
-        for i in (0..BLOCK).step_by(S::LANES) {
+        for i in (0..len).step_by(S::LANES) {
             let z = S::load(block.add(i));
             let e = S::exp(S::sub(z, S::splat(max)));
             // -inf counts nowhere
@@ -171,24 +232,24 @@ unsafe fn block_sums_body<S: Simd>(block: *const f32, max: f32) -> Sums {
         }
     }
 }
-tiers!(fn block_sums = block_sums_body(block: *const f32, max: f32) -> Sums);
+tiers!(fn block_sums = block_sums_body(block: *const f32, len: usize, max: f32) -> Sums);
 
 /// Sum of `weight(z)` over a block of up to [`WEIGHTS`] logits, and the weights themselves: `e^((z - max) / temperature)`.
 pub(crate) fn weights(tier: Tier, block: &[f32], max: f32, inverse_temperature: f32, out: &mut [f32; WEIGHTS]) -> f64 {
-    let mut padded = [f32::NEG_INFINITY; WEIGHTS];
-    padded[..block.len()].copy_from_slice(block);
-    // SAFETY: both arrays hold WEIGHTS elements
-    unsafe { f64::from(weigh(tier, padded.as_ptr(), max, inverse_temperature, out.as_mut_ptr())) }
+    let mut room = [f32::NEG_INFINITY; BLOCK];
+    let block = padded(block, &mut room);
+    // SAFETY: a block is whole vectors, of which both arrays have room for WEIGHTS elements
+    unsafe { f64::from(weigh(tier, block.as_ptr(), block.len(), max, inverse_temperature, out.as_mut_ptr())) }
 }
 
 /// Logits that are weighed at a time.
 pub(crate) const WEIGHTS: usize = BLOCK;
 
 #[inline(always)]
-unsafe fn weigh_body<S: Simd>(block: *const f32, max: f32, inverse: f32, out: *mut f32) -> f32 {
+unsafe fn weigh_body<S: Simd>(block: *const f32, len: usize, max: f32, inverse: f32, out: *mut f32) -> f32 {
     unsafe {
         let mut total = S::splat(0.0);
-        for i in (0..WEIGHTS).step_by(S::LANES) {
+        for i in (0..len).step_by(S::LANES) {
             let e = S::exp(S::mul(S::sub(S::load(block.add(i)), S::splat(max)), S::splat(inverse)));
             S::store(out.add(i), e);
             total = S::add(total, e);
@@ -196,7 +257,7 @@ unsafe fn weigh_body<S: Simd>(block: *const f32, max: f32, inverse: f32, out: *m
         S::sum(total)
     }
 }
-tiers!(fn weigh = weigh_body(block: *const f32, max: f32, inverse: f32, out: *mut f32) -> f32);
+tiers!(fn weigh = weigh_body(block: *const f32, len: usize, max: f32, inverse: f32, out: *mut f32) -> f32);
 
 #[cfg(test)]
 mod tests {
@@ -209,8 +270,11 @@ mod tests {
     #[test]
     fn a_scan_equals_the_definitions() {
         for tier in Tier::available() {
-            for n in [1, 5, 20, 21, 255, 256, 257, 5000] {
-                let z: Vec<f32> = (0..n).map(|i| value(n, i)).collect();
+            for (n, distinct) in [1, 5, 20, 21, 33, 134, 255, 256, 257, 5000]
+                .into_iter()
+                .flat_map(|n| [(n, n), (n, n.div_ceil(7)), (n, 2)])
+            {
+                let z: Vec<f32> = (0..n).map(|i| value(n, i % distinct)).collect();
                 let s = scan(tier, &z);
                 let max = z.iter().copied().fold(f32::MIN, f32::max);
                 let lse = f64::from(max) + z.iter().map(|z| f64::from(z - max).exp()).sum::<f64>().ln();
