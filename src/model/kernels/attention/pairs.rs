@@ -71,11 +71,8 @@ mod x86 {
                 _ => dots::<H, 4>(q, dim.div_ceil(2), visit.k, ahead),
             };
             let mut weights = [[0u32; BLOCK / 2]; H];
-            let mut keep = [0.0; H];
-            for h in 0..H {
-                let (max, sum) = (&mut *visit.max.add(first + h), &mut *visit.sum.add(first + h));
-                keep[h] = soften(&scores[h], count, max, sum, &mut weights[h]);
-            }
+            let (max, sum) = (visit.max.add(first).cast(), visit.sum.add(first).cast());
+            let keep = soften(scores, count, &mut *max, &mut *sum, &mut weights);
             let acc = visit.acc.add(first * stride);
             let mut column = 0;
             while column < stride {
@@ -120,38 +117,54 @@ mod x86 {
         }
     }
 
-    /// Turns the first `count` scores of a block into weights under the running maximum, the others into 0; returns what earlier sums are to be
-    /// multiplied by. The sum is that of the rounded weights.
+    /// Turns the first `count` scores of each head into weights under its running maximum, the others into 0; returns what earlier sums are to be
+    /// multiplied by. The sum is that of the rounded weights. All heads take a step before any takes the next, because each step waits for the one
+    /// before.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
-    unsafe fn soften(scores: &[__m512; VECTORS], count: usize, max: &mut f32, sum: &mut f32, weights: &mut [u32; BLOCK / 2]) -> f32 {
+    unsafe fn soften<const H: usize>(
+        scores: [[__m512; VECTORS]; H],
+        count: usize,
+        max: &mut [f32; H],
+        sum: &mut [f32; H],
+        weights: &mut [[u32; BLOCK / 2]; H],
+    ) -> [f32; H] {
         let seen = u64::MAX >> (BLOCK - count);
         let nothing = _mm512_set1_ps(f32::NEG_INFINITY);
-        let mut masked = *scores;
-        for (n, s) in masked.iter_mut().enumerate() {
-            *s = _mm512_mask_mov_ps(nothing, (seen >> (n * LANES)) as u16, *s);
+        let mut masked = scores;
+        let mut new = *max;
+        for (masked, new) in masked.iter_mut().zip(&mut new) {
+            for (n, s) in masked.iter_mut().enumerate() {
+                *s = _mm512_mask_mov_ps(nothing, (seen >> (n * LANES)) as u16, *s);
+            }
+            let top = _mm512_max_ps(_mm512_max_ps(masked[0], masked[1]), _mm512_max_ps(masked[2], masked[3]));
+            let top = _mm512_reduce_max_ps(top);
+            *new = if top > *new { top } else { *new };
         }
-        let top = _mm512_max_ps(_mm512_max_ps(masked[0], masked[1]), _mm512_max_ps(masked[2], masked[3]));
-        let top = _mm512_reduce_max_ps(top);
-        let new = if top > *max { top } else { *max };
-        let shift = _mm512_set1_ps(new);
-        let mut total = _mm512_setzero_ps();
+        let mut total = [_mm512_setzero_ps(); H];
         // two halves of 1.0
         let ones = _mm512_set1_epi32(0x3f80_3f80);
-        for (half, weights) in weights.chunks_exact_mut(LANES).enumerate() {
-            if half * 2 * LANES >= count {
-                break;
-            }
-            // SAFETY: `weights` holds a vector; any bits are bf16
-            unsafe {
-                let [a, b] = [masked[2 * half], masked[2 * half + 1]].map(|s| Avx512::exp(_mm512_sub_ps(s, shift)));
-                let rounded = _mm512_cvtne2ps_pbh(b, a);
-                total = _mm512_dpbf16_ps(total, rounded, std::mem::transmute::<__m512i, __m512bh>(ones));
-                _mm512_storeu_si512(weights.as_mut_ptr().cast(), std::mem::transmute::<__m512bh, __m512i>(rounded));
+        for half in 0..count.div_ceil(2 * LANES) {
+            for h in 0..H {
+                let shift = _mm512_set1_ps(new[h]);
+                // SAFETY: `weights` holds a vector for each half; any bits are bf16
+                unsafe {
+                    let pair = [masked[h][2 * half], masked[h][2 * half + 1]];
+                    let [a, b] = pair.map(|s| Avx512::exp(_mm512_sub_ps(s, shift)));
+                    let rounded = _mm512_cvtne2ps_pbh(b, a);
+                    total[h] = _mm512_dpbf16_ps(total[h], rounded, std::mem::transmute::<__m512i, __m512bh>(ones));
+                    let to = weights[h][half * LANES..].as_mut_ptr();
+                    _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(rounded));
+                }
             }
         }
-        let keep = if *max == new { 1.0 } else { (*max - new).exp() };
-        *sum = *sum * keep + _mm512_reduce_add_ps(total);
+        let mut keep = [1.0; H];
+        for h in 0..H {
+            if max[h] != new[h] {
+                keep[h] = (max[h] - new[h]).exp();
+            }
+            sum[h] = sum[h] * keep[h] + _mm512_reduce_add_ps(total[h]);
+        }
         *max = new;
         keep
     }
