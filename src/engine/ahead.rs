@@ -14,7 +14,7 @@ const CACHED: usize = 8 << 20;
 /// Most lanes of a group: products are as fast as with more, and the states stay near the core.
 const GROUP: usize = 16;
 /// Most tokens that a group takes in a row.
-const ROUNDS: usize = 16;
+const ROUNDS: usize = 24;
 /// Most tokens that a lane has drawn and not handed out.
 pub(super) const MOST: usize = 2 * ROUNDS;
 

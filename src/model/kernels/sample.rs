@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn a_scan_equals_the_definitions() {
         for tier in Tier::available() {
-            for (n, distinct) in [1, 5, 20, 21, 33, 134, 255, 256, 257, 5000]
+            for (n, distinct) in [1usize, 5, 20, 21, 33, 134, 255, 256, 257, 5000]
                 .into_iter()
                 .flat_map(|n| [(n, n), (n, n.div_ceil(7)), (n, 2)])
             {
