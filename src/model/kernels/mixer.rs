@@ -10,7 +10,7 @@ use super::attention::{self, RowView};
 use super::buf::{Buf, Rows, Shared, padded};
 use super::norm::{self, Gate};
 use super::pool::Pool;
-use super::simd::{Simd, Tier, prefetch_all, prefetch_far, tiers};
+use super::simd::{Simd, Tier, prefetch, prefetch_all, tiers};
 use crate::model::Feed;
 use crate::model::state::{BLOCK, CacheFormat, KvBlock, Shape};
 
@@ -449,7 +449,7 @@ unsafe fn update_columns<S: Simd, const PAIRS: bool, const V: usize>(u: &Update,
                 let (b, c) = (S::splat(*u.b.add(j)), S::splat(*u.c.add(j)));
                 for v in 0..V {
                     let at = h.add(j * u.width + v * S::LANES);
-                    prefetch_far(at.wrapping_byte_add(u.ahead).cast());
+                    prefetch(at.wrapping_byte_add(u.ahead).cast());
                     let new = S::fma(S::load(at), decay, S::mul(x[v], b));
                     S::store(at, new);
                     acc[v] = S::fma(new, c, acc[v]);
