@@ -77,8 +77,8 @@ impl Bytes {
     /// Maps a file into memory.
     fn map(path: &Path) -> Result<Self, ModelError> {
         let file = std::fs::File::open(path).map_err(|e| ModelError::io(path, e))?;
-        // SAFETY: the map is read-only and private to this process' view. As with every mapped file, whoever truncates it
-        // while the model runs breaks the run; nothing here writes to it.
+        // SAFETY: the map is read-only and private to this process' view. As with every mapped file, whoever truncates
+        // or rewrites it while weights are read from it breaks the run; nothing here writes to it.
         #[allow(unsafe_code, reason = "mapping a file is unsafe in every crate that does it")]
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| ModelError::io(path, e))?;
         Ok(Self::Mapped(map))

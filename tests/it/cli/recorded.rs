@@ -227,7 +227,7 @@ fn traces_in_flight_are_kept_where_that_is_asked_for() {
         "--traces",
         "3",
         "--max-tokens",
-        "40",
+        "400",
         "--checkpoint",
         "0.000001",
         "--run",
