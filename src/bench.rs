@@ -113,13 +113,14 @@ pub fn check(model: &Model, work: &Workload, threads: usize) -> Result<(), Error
     Ok(())
 }
 
-/// Runs a workload on a session and takes its figures.
+/// Runs a workload on a session and takes its figures. All weights are packed before anything is timed.
 ///
 /// # Errors
 /// When [`check`] refuses it, or the model gives logits that are not numbers.
 pub fn measure(session: &mut Session, work: &Workload) -> Result<Figures, Error> {
     let model = session.model().clone();
     check(&model, work, session.threads())?;
+    session.pack();
     peak::reset();
     let mut runs = Vec::with_capacity(work.repeat);
     let mut run = |work: &Workload| {

@@ -84,6 +84,7 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let tier = args.model.tier.unwrap_or_else(default_tier);
     let before = Instant::now();
     let (name, model) = open(args, printer)?;
+    let load_seconds = before.elapsed().as_secs_f64();
     let sampling = Sampling {
         temperature: args.temperature,
         top_p: args.top_p,
@@ -101,10 +102,6 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
     for batch in &args.batch {
         bench::check(&model, &workload(*batch), threads)?;
     }
-    let mut session = Session::new(model.clone(), threads, tier);
-    // a bench has no first tokens that could not wait
-    session.pack();
-    let load_seconds = before.elapsed().as_secs_f64();
     let limits = args.limits.then(|| limits::measure(threads));
     let formats = model.formats();
     let dtype = formats.first().map_or("", |(name, _)| *name);
@@ -124,6 +121,7 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
         );
         printer.note(&what);
     }
+    let mut session = Session::new(model.clone(), threads, tier);
     let mut lines = Vec::new();
     for batch in &args.batch {
         let work = workload(*batch);

@@ -7,7 +7,7 @@ use super::kernels::buf::PAD;
 use super::weights::codes::{Codes, Format, Scales};
 use super::weights::{Dtype, f16_to_f32};
 pub(crate) use lanes::Lanes;
-use lanes::{Plain, Turn};
+use lanes::{Plain, Transpose};
 
 /// Outputs in a panel.
 pub(crate) const WIDTH: usize = PAD;
@@ -106,7 +106,7 @@ unsafe fn with_avx2(rows: Lanes<'_>, layout: Layout, k: usize, out: &mut [u32]) 
 }
 
 #[inline(always)]
-fn fill<T: Turn>(rows: Lanes<'_>, layout: Layout, k: usize, out: &mut [u32]) {
+fn fill<T: Transpose>(rows: Lanes<'_>, layout: Layout, k: usize, out: &mut [u32]) {
     match layout {
         Layout::F32 => rows.words::<T>(0, out.as_chunks_mut::<WIDTH>().0),
         Layout::Bf16 => {

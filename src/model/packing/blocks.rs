@@ -1,7 +1,7 @@
 //! Blocks of quantised weights, a whole panel of rows at a time: what [`super::Codebook`] describes, from the layouts in
 //! [`crate::model::weights::codes`].
 
-use super::lanes::{Lanes, Turn, Words};
+use super::lanes::{Lanes, Transpose, Words};
 use super::{Codebook, WIDTH, bytes_of};
 use crate::model::weights::Dtype;
 
@@ -12,7 +12,7 @@ const fn bytes(bits: u32) -> u32 {
 
 /// Packs block `b` of the rows into `out`.
 #[inline(always)]
-pub(super) fn block<T: Turn>(rows: Lanes<'_>, dtype: Dtype, b: usize, book: &Codebook, out: &mut [u32]) {
+pub(super) fn block<T: Transpose>(rows: Lanes<'_>, dtype: Dtype, b: usize, book: &Codebook, out: &mut [u32]) {
     let at = b * dtype.block_bytes();
     let (head, codes) = out.split_at_mut(Codebook::header(&book.format) / size_of::<u32>());
     let (codes, _) = codes.as_chunks_mut::<WIDTH>();
@@ -64,7 +64,7 @@ fn pair(first: &Words, second: &Words, high: bool, out: &mut Words) {
 
 /// Scale, minimum, 32 fifth bits (each if the format has it), 16 bytes of nibbles.
 #[inline(always)]
-fn simple<T: Turn>(rows: Lanes<'_>, at: usize, minimum: bool, fifth: bool, head: &mut [u8], codes: &mut [Words]) {
+fn simple<T: Transpose>(rows: Lanes<'_>, at: usize, minimum: bool, fifth: bool, head: &mut [u8], codes: &mut [Words]) {
     halves(head, 0, rows.halves(at));
     let mut next = at + 2;
     if minimum {
@@ -90,7 +90,7 @@ fn simple<T: Turn>(rows: Lanes<'_>, at: usize, minimum: bool, fifth: bool, head:
 
 /// Q4_K, and Q5_K with its fifth bits.
 #[inline(always)]
-fn k_block<T: Turn>(rows: Lanes<'_>, at: usize, fifth: bool, head: &mut [u8], codes: &mut [Words]) {
+fn k_block<T: Transpose>(rows: Lanes<'_>, at: usize, fifth: bool, head: &mut [u8], codes: &mut [Words]) {
     let mut w = [[0; WIDTH]; 4];
     rows.words::<T>(at, &mut w);
     halves(head, 0, w[0].map(|both| both as u16));
@@ -131,7 +131,7 @@ fn k_block<T: Turn>(rows: Lanes<'_>, at: usize, fifth: bool, head: &mut [u8], co
 
 /// Q6_K: groups of 16, half a block from the same 64 bytes of nibbles and 32 of bit pairs.
 #[inline(always)]
-fn six<T: Turn>(rows: Lanes<'_>, at: usize, head: &mut [u8], codes: &mut [Words]) {
+fn six<T: Transpose>(rows: Lanes<'_>, at: usize, head: &mut [u8], codes: &mut [Words]) {
     halves(head, 0, rows.halves(at + 208));
     let mut scales = [[0; WIDTH]; 4];
     rows.words::<T>(at + 192, &mut scales);

@@ -42,7 +42,7 @@ impl<'a> Lanes<'a> {
     }
     /// The words from byte `at` on of every row.
     #[inline(always)]
-    pub(super) fn words<T: Turn>(&self, at: usize, out: &mut [Words]) {
+    pub(super) fn words<T: Transpose>(&self, at: usize, out: &mut [Words]) {
         assert!(at + out.len() * 4 <= self.stride, "words of a row");
         let eights = self.count / 8 * 8;
         let fours = out.len() / 4 * 4;
@@ -73,7 +73,7 @@ impl<'a> Lanes<'a> {
 }
 
 /// Instructions that turn rows into lanes.
-pub(super) trait Turn {
+pub(super) trait Transpose {
     /// Four words of eight rows, `stride` bytes apart, into lanes `lane..lane + 8`.
     ///
     /// # Safety
@@ -84,7 +84,7 @@ pub(super) trait Turn {
 /// No instructions of a kind.
 pub(super) struct Plain;
 
-impl Turn for Plain {
+impl Transpose for Plain {
     #[inline(always)]
     unsafe fn four(from: *const u8, stride: usize, out: &mut [Words; 4], lane: usize) {
         for row in 0..8 {
@@ -101,7 +101,7 @@ impl Turn for Plain {
 pub(super) struct Avx2;
 
 #[cfg(target_arch = "x86_64")]
-impl Turn for Avx2 {
+impl Transpose for Avx2 {
     #[inline(always)]
     unsafe fn four(from: *const u8, stride: usize, out: &mut [Words; 4], lane: usize) {
         use std::arch::x86_64::*;
