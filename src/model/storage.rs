@@ -40,6 +40,7 @@ impl Storage {
         let mut packed = Buf::zeroed(own.panels() * own.panel_words);
         let (row_bytes, stride) = (raw.dtype.row_bytes(own.k), to.row_bytes(own.k));
         let mut converted = vec![0; if raw.dtype == to { 0 } else { WIDTH * stride }];
+        let mut values = vec![0.0; own.k];
         for (p, out) in packed.words_mut().chunks_exact_mut(own.panel_words.max(1)).enumerate() {
             if raw.dtype == to {
                 packing::panel(Lanes::of(raw.bytes, stride, own.n, p), own.layout, own.k, out);
@@ -48,7 +49,8 @@ impl Storage {
             let count = WIDTH.min(own.n - p * WIDTH);
             let rows = raw.bytes[p * WIDTH * row_bytes..].chunks_exact(row_bytes.max(1));
             for (row, out) in rows.zip(converted.chunks_exact_mut(stride.max(1))).take(count) {
-                convert(raw.dtype, row, to, own.k, out);
+                dequantize_row(raw.dtype, row, &mut values);
+                write(&values, to, out);
             }
             packing::panel(Lanes::of(&converted, stride, count, 0), own.layout, own.k, out);
         }
@@ -150,13 +152,11 @@ impl Storage {
     }
 }
 
-/// A row of one type as another.
-fn convert(from: Dtype, row: &[u8], to: Dtype, k: usize, out: &mut [u8]) {
-    let mut values = vec![0.0; k];
-    dequantize_row(from, row, &mut values);
+/// Numbers as plain ones of a type.
+fn write(values: &[f32], to: Dtype, out: &mut [u8]) {
     if to == Dtype::BF16 {
         for (out, v) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
-            *out = half::bf16::from_f32(v).to_le_bytes();
+            *out = half::bf16::from_f32(*v).to_le_bytes();
         }
     } else {
         debug_assert_eq!(to, Dtype::F32);
