@@ -16,7 +16,9 @@ const VOCAB: usize = 130_048;
 fn logits() -> Vec<f32> {
     let mut random = ChaCha12Rng::seed_from_u64(1);
     let mut unit = || random.next_u32() as f32 / u32::MAX as f32 - 0.5;
-    let mut z: Vec<f32> = (0..VOCAB).map(|_| (unit() + unit() + unit() + unit()) * 3.0).collect();
+    let mut z: Vec<f32> = (0..VOCAB)
+        .map(|_| (unit() + unit() + unit() + unit()) * 3.0)
+        .collect();
     (0..40).for_each(|i| z[i * 3001] += 8.0 - 0.1 * i as f32);
     z
 }
@@ -63,7 +65,8 @@ fn sampler(c: &mut Criterion) {
             },
         ),
     ] {
-        let (mut scratch, mut stream, seen) = (Scratch::default(), Stream::new(1, "bench", 0), BTreeMap::new());
+        let (mut scratch, mut stream, seen) =
+            (Scratch::default(), Stream::new(1, "bench", 0), BTreeMap::new());
         let mut i = 0;
         group.bench_function(format!("scan and draw, {name}, {tier}"), |b| {
             b.iter(|| {

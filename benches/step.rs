@@ -1,5 +1,6 @@
-//! Decode steps. Kernels are private, so each is measured through forward passes of one-layer models in which it is most of the work, and the
-//! whole step on random weights of the bundled and of published shapes. Numbers are for one and two threads.
+//! Decode steps. Kernels are private, so each is measured through forward passes of one-layer models in which
+//! it is most of the work, and the whole step on random weights of the bundled and of published shapes.
+//! Numbers are for one and two threads.
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use std::sync::Arc;
@@ -60,31 +61,46 @@ fn measure(c: &mut Criterion, name: &str, model: &Arc<Model>, prompt: usize, bat
         for rows in batches {
             let mut batch = Batch::new(model, threads, *rows, prompt);
             group.throughput(Throughput::Elements(*rows as u64));
-            group.bench_function(BenchmarkId::new(format!("{threads} threads"), format!("{rows} traces")), |b| {
-                b.iter(|| batch.step())
-            });
+            group.bench_function(
+                BenchmarkId::new(format!("{threads} threads"), format!("{rows} traces")),
+                |b| b.iter(|| batch.step()),
+            );
         }
     }
     group.finish();
 }
 
-/// The state update of the 0.5B shape: 24 heads of 64 with 128 states, beside products that are as small as they can be.
+/// The state update of the 0.5B shape: 24 heads of 64 with 128 states, beside products that are as small as
+/// they can be.
 fn state_update(c: &mut Criterion) {
     let config = part("falcon-h1-0.5b", 4, |c| {
         (c.hidden, c.intermediate, c.heads, c.kv_heads, c.head_dim) = (32, 32, 1, 1, 2)
     });
     let model = Arc::new(Model::random(&config, "f32", 1).expect("a shape that can be"));
-    measure(c, "state update (0.5B, 4 layers, hardly any product)", &model, 8, &[1, 64]);
+    measure(
+        c,
+        "state update (0.5B, 4 layers, hardly any product)",
+        &model,
+        8,
+        &[1, 64],
+    );
 }
 
-/// Decode attention of the 0.5B shape after 1,024 shared tokens, beside a Mamba branch that is as small as it can be.
+/// Decode attention of the 0.5B shape after 1,024 shared tokens, beside a Mamba branch that is as small as it
+/// can be.
 fn attention(c: &mut Criterion) {
     let config = part("falcon-h1-0.5b", 4, |c| {
         (c.hidden, c.intermediate) = (32, 32);
         (c.ssm_heads, c.ssm_head_dim, c.d_ssm, c.d_state) = (1, 2, 2, 2);
     });
     let model = Arc::new(Model::random(&config, "f32", 1).expect("a shape that can be"));
-    measure(c, "decode attention (0.5B, 4 layers, 1024 shared tokens)", &model, 1024, &[1, 64]);
+    measure(
+        c,
+        "decode attention (0.5B, 4 layers, 1024 shared tokens)",
+        &model,
+        1024,
+        &[1, 64],
+    );
 }
 
 /// The products of the 0.5B shape, with a small state and a short context.
@@ -92,7 +108,13 @@ fn products(c: &mut Criterion) {
     for dtype in ["f32", "bf16", "q8_0"] {
         let config = part("falcon-h1-0.5b", 2, |c| c.d_state = 2);
         let model = Arc::new(Model::random(&config, dtype, 1).expect("a shape that can be"));
-        measure(c, &format!("matrix products (0.5B, 2 layers, {dtype})"), &model, 8, &[1, 64]);
+        measure(
+            c,
+            &format!("matrix products (0.5B, 2 layers, {dtype})"),
+            &model,
+            8,
+            &[1, 64],
+        );
     }
 }
 
@@ -107,13 +129,27 @@ fn whole_step(c: &mut Criterion) {
     measure(c, "whole step, 90M, bf16", &model, 128, &[1, 64]);
 }
 
-/// A sixth of the layers of 0.5B, with its whole vocabulary: a step of the whole model takes about six times as long less five output layers.
+/// A sixth of the layers of 0.5B, with its whole vocabulary: a step of the whole model takes about six times
+/// as long less five output layers.
 fn part_of_half_a_billion(c: &mut Criterion) {
     let mut config = Config::named("falcon-h1-0.5b").expect("a published shape");
     config.layers = 6;
     let model = Arc::new(Model::random(&config, "bf16", 1).expect("a shape that can be"));
-    measure(c, "6 of 36 layers and the output, 0.5B, bf16", &model, 128, &[1, 64]);
+    measure(
+        c,
+        "6 of 36 layers and the output, 0.5B, bf16",
+        &model,
+        128,
+        &[1, 64],
+    );
 }
 
-criterion_group!(benches, state_update, attention, products, whole_step, part_of_half_a_billion);
+criterion_group!(
+    benches,
+    state_update,
+    attention,
+    products,
+    whole_step,
+    part_of_half_a_billion
+);
 criterion_main!(benches);

@@ -1,5 +1,6 @@
-//! Records complete traces over a problem set once, decides them with several strategies, and says how accurate, how expensive and how telling
-//! confidence is: `cargo run --release --example evaluate -- data/heldout.jsonl 100 64`. A fourth argument is the temperature.
+//! Records complete traces over a problem set once, decides them with several strategies, and says how
+//! accurate, how expensive and how telling confidence is: `cargo run --release --example evaluate --
+//! data/heldout.jsonl 100 64`. A fourth argument is the temperature.
 
 use futures::StreamExt;
 use tts::evals::data::{Fields, Problem, load};
@@ -13,7 +14,8 @@ use tts::{LoadOptions, Loaded, Runner, Settings, Solved, Watch};
 const TOGETHER: usize = 8;
 /// Windows in tokens that the lowest group is taken with.
 const WINDOWS: [usize; 3] = [8, 16, 32];
-/// Strategies, each with the traces of a problem that it keeps in flight: the fewer, the more a decision saves.
+/// Strategies, each with the traces of a problem that it keeps in flight: the fewer, the more a decision
+/// saves.
 const STRATEGIES: [(&str, usize); 8] = [
     ("majority", 64),
     ("deepconf-low", 64),
@@ -80,8 +82,12 @@ async fn evaluate(runner: &Runner, problem: &Problem) -> Result<Row, tts::Error>
     let prepared = runner.prepare(problem)?;
     let gold = problem.answer.clone().unwrap_or_default();
     let solved = runner.solve(&prepared, Watch::default()).await?;
-    let right = |record: &TraceRecord| record.finish == Finish::Stop && record.answer.as_ref().is_some_and(|a| runner.grade(a, &gold));
-    let lowest = |arrays: &Arrays, window| TraceScores::new(&arrays.confidence, &arrays.logprobs, None, Some(window)).lowest_group;
+    let right = |record: &TraceRecord| {
+        record.finish == Finish::Stop && record.answer.as_ref().is_some_and(|a| runner.grade(a, &gold))
+    };
+    let lowest = |arrays: &Arrays, window| {
+        TraceScores::new(&arrays.confidence, &arrays.logprobs, None, Some(window)).lowest_group
+    };
     let scored = WINDOWS
         .iter()
         .map(|w| {
@@ -119,7 +125,10 @@ fn decide(
     setup.bounds.slots = slots.min(setup.bounds.traces);
     let (problem, records) = replay(setup, |_| ());
     let decided = problem.decide(&records);
-    Ok((decided.answer.is_some_and(|a| runner.grade(&a, gold)), decided.tokens.total()))
+    Ok((
+        decided.answer.is_some_and(|a| runner.grade(&a, gold)),
+        decided.tokens.total(),
+    ))
 }
 
 #[allow(clippy::print_stdout)]
@@ -145,8 +154,10 @@ fn print(rows: &[Row], traces: usize, seconds: f64) {
         let name = format!("{name}, {slots} slots");
         let right = rows.iter().filter(|r| r.decided[i].0).count() as u64;
         let tokens: u64 = rows.iter().map(|r| r.decided[i].1).sum();
-        let interval = wilson(right, rows.len() as u64, 0.95)
-            .map_or_else(|_| String::new(), |w| format!("{:.1}-{:.1}", 100.0 * w.low, 100.0 * w.high));
+        let interval = wilson(right, rows.len() as u64, 0.95).map_or_else(
+            |_| String::new(),
+            |w| format!("{:.1}-{:.1}", 100.0 * w.low, 100.0 * w.high),
+        );
         let share = tokens as f64 / majority as f64;
         println!(
             "{name:<30} {:.1}% [{interval}]  {:.0} tokens a problem, {share:.2} of majority's",
@@ -157,7 +168,9 @@ fn print(rows: &[Row], traces: usize, seconds: f64) {
     for (i, window) in WINDOWS.iter().enumerate() {
         let scored: Vec<_> = rows.iter().map(|r| r.scored[i].clone()).collect();
         if let Ok(w) = within_problem_auroc(&scored, 2000, 0.95, 0) {
-            let interval = w.interval.map_or_else(String::new, |i| format!(" [{:.3}-{:.3}]", i.low, i.high));
+            let interval = w
+                .interval
+                .map_or_else(String::new, |i| format!(" [{:.3}-{:.3}]", i.low, i.high));
             println!(
                 "lowest group of {window:>2}    AUROC within problems {:.3}{interval} over {} problems",
                 w.mean, w.problems

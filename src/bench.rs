@@ -1,5 +1,5 @@
-//! Speed and memory of a model by batch size, measured as a run uses it: one prompt is read once, its state forked for every trace, and all
-//! traces take a sampled token a step.
+//! Speed and memory of a model by batch size, measured as a run uses it: one prompt is read once, its state
+//! forked for every trace, and all traces take a sampled token a step.
 
 pub mod limits;
 
@@ -21,8 +21,8 @@ pub struct Workload {
     pub batch: usize,
     /// Tokens of the prompt that they share; at least 1.
     pub prompt: usize,
-    /// Tokens that each trace has behind it, for itself alone, before decoding is timed. They are made up, not read: the time of a step depends
-    /// on how much is there and not on what it is.
+    /// Tokens that each trace has behind it, for itself alone, before decoding is timed. They are made up,
+    /// not read: the time of a step depends on how much is there and not on what it is.
     pub context: usize,
     /// Tokens that each trace generates; at least 2.
     pub tokens: usize,
@@ -51,7 +51,8 @@ pub struct Figures {
     pub decode_tokens_per_second: f64,
     /// Milliseconds of a step in which every trace takes one token.
     pub step_ms: f64,
-    /// Most memory that the process held while this was measured, weights included; absent where the system does not tell.
+    /// Most memory that the process held while this was measured, weights included; absent where the system
+    /// does not tell.
     pub peak_rss_bytes: Option<u64>,
     /// What [`bytes_needed`] says of it.
     pub predicted_bytes: u64,
@@ -85,11 +86,16 @@ pub fn check(model: &Model, work: &Workload, threads: usize) -> Result<(), Error
         ("--repeat", work.repeat, 1),
     ] {
         if value < least {
-            return wrong(format!("{flag} {value} leaves nothing to measure: it must be at least {least}"));
+            return wrong(format!(
+                "{flag} {value} leaves nothing to measure: it must be at least {least}"
+            ));
         }
     }
     work.sampling.check().map_err(Error::Setting)?;
-    let (context, length) = (model.config().max_positions, work.prompt + work.context + work.tokens);
+    let (context, length) = (
+        model.config().max_positions,
+        work.prompt + work.context + work.tokens,
+    );
     if length > context {
         return wrong(format!(
             "--prompt {} + --context {} + --tokens {} is {length} tokens, and the model's context is {context}",
@@ -124,9 +130,11 @@ pub fn measure(session: &mut Session, work: &Workload) -> Result<Figures, Error>
     peak::reset();
     let mut runs = Vec::with_capacity(work.repeat);
     let mut run = |work: &Workload| {
-        once(session, work).map_err(|BrokenLogits| Error::Setting("the model gives logits that are not numbers".to_owned()))
+        once(session, work)
+            .map_err(|BrokenLogits| Error::Setting("the model gives logits that are not numbers".to_owned()))
     };
-    // states get their memory from the system before anything is timed, as they do in engines that take it all at their start
+    // states get their memory from the system before anything is timed, as they do in engines that take it
+    // all at their start
     run(&Workload {
         prompt: 1,
         tokens: 2,
@@ -166,7 +174,9 @@ struct Times {
 
 fn once(session: &mut Session, work: &Workload) -> Result<Times, BrokenLogits> {
     let vocab = session.model().config().vocab;
-    let ids: Vec<u32> = (0..work.prompt).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();
+    let ids: Vec<u32> = (0..work.prompt)
+        .map(|i| ((i * 7919 + 13) % vocab) as u32)
+        .collect();
     let sampling = Arc::new(work.sampling.clone());
     let start = Instant::now();
     let prefix = session.prefill(&ids)?;
@@ -198,7 +208,10 @@ fn once(session: &mut Session, work: &Workload) -> Result<Times, BrokenLogits> {
 
 /// One token for every lane, of which `left` are to come.
 fn step(session: &mut Session, lanes: &mut [Lane], left: usize) -> Result<(), BrokenLogits> {
-    let mut turns: Vec<_> = lanes.iter_mut().map(|lane| Turn::new(lane, None).then(left, &[])).collect();
+    let mut turns: Vec<_> = lanes
+        .iter_mut()
+        .map(|lane| Turn::new(lane, None).then(left, &[]))
+        .collect();
     session.step(&mut turns);
     turns.into_iter().try_for_each(|turn| turn.result.map(drop))
 }
@@ -219,7 +232,11 @@ pub struct Demand {
 /// The demand of a step of this workload, half way through its decoding.
 pub fn demand(model: &Model, work: &Workload) -> Demand {
     let (config, shape) = (model.config(), model.shape());
-    let embedding = if config.tied { 0 } else { config.vocab * config.hidden };
+    let embedding = if config.tied {
+        0
+    } else {
+        config.vocab * config.hidden
+    };
     // what is not a matrix (norms, convolution) is under a thousandth of all parameters
     let products = config.parameters() - embedding as u64;
     let own = work.batch * (work.context + work.tokens / 2);
@@ -242,7 +259,11 @@ mod peak {
     pub(super) fn read() -> Option<u64> {
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
         let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-        line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+        line.split_whitespace()
+            .next()?
+            .parse::<u64>()
+            .ok()
+            .map(|kib| kib * 1024)
     }
 }
 
@@ -314,12 +335,33 @@ mod tests {
         let model = small();
         let refused = |work: Workload| check(&model, &work, 1).unwrap_err().to_string();
         assert!(refused(work(0, 0)).contains("--batch 0"));
-        assert!(refused(Workload { prompt: 0, ..work(1, 0) }).contains("--prompt 0"));
-        assert!(refused(Workload { tokens: 1, ..work(1, 0) }).contains("--tokens 1"));
-        assert!(refused(Workload { repeat: 0, ..work(1, 0) }).contains("--repeat 0"));
+        assert!(
+            refused(Workload {
+                prompt: 0,
+                ..work(1, 0)
+            })
+            .contains("--prompt 0")
+        );
+        assert!(
+            refused(Workload {
+                tokens: 1,
+                ..work(1, 0)
+            })
+            .contains("--tokens 1")
+        );
+        assert!(
+            refused(Workload {
+                repeat: 0,
+                ..work(1, 0)
+            })
+            .contains("--repeat 0")
+        );
         assert!(refused(work(1, 300_000)).contains("262144"));
         let text = refused(work(1 << 40, 0));
-        assert!(text.contains("GiB are free") && text.contains("at most"), "{text}");
+        assert!(
+            text.contains("GiB are free") && text.contains("at most"),
+            "{text}"
+        );
         check(&model, &work(1, 0), 1).unwrap();
     }
 

@@ -1,8 +1,9 @@
 //! From a model's name to its files on this disk.
 //!
-//! The cache of the Hugging Face tools is looked at first, and what is whole there is used without asking anybody. What is
-//! missing is fetched from the hub into the same cache, where other tools find it too: resumed after an interruption, checked
-//! against the length and the sha256 that the hub announces, and renamed into place when it is whole. `HF_HOME`, `HF_HUB_CACHE`,
+//! The cache of the Hugging Face tools is looked at first, and what is whole there is used without asking
+//! anybody. What is missing is fetched from the hub into the same cache, where other tools find it too:
+//! resumed after an interruption, checked against the length and the sha256 that the hub announces, and
+//! renamed into place when it is whole. `HF_HOME`, `HF_HUB_CACHE`,
 //! `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and the usual proxy variables are honoured.
 
 mod cache;
@@ -32,11 +33,16 @@ use source::is_safe_name;
 
 /// Finds a model's files: the folder with config.json and safetensors, or the GGUF file.
 ///
-/// What is on this disk is used as it is; a repository is looked for in the cache and fetched if it is not whole there.
+/// What is on this disk is used as it is; a repository is looked for in the cache and fetched if it is not
+/// whole there.
 ///
 /// # Errors
 /// Every [`HubError`]; [`HubError::Bundled`] for the bundled model, which has no files.
-pub fn resolve(source: &ModelSource, options: &HubOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf, HubError> {
+pub fn resolve(
+    source: &ModelSource,
+    options: &HubOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PathBuf, HubError> {
     match source {
         ModelSource::Bundled => Err(HubError::Bundled),
         ModelSource::Folder(path) | ModelSource::Gguf(path) => Ok(path.clone()),
@@ -48,11 +54,17 @@ pub fn resolve(source: &ModelSource, options: &HubOptions, progress: &mut dyn Fn
     }
 }
 
-/// Finds single files of any repository, a data set's for instance: from the cache if all are there, else from the hub.
+/// Finds single files of any repository, a data set's for instance: from the cache if all are there, else
+/// from the hub.
 ///
 /// # Errors
 /// Every [`HubError`]; [`HubError::NoSuchFile`] for a file that the repository does not list.
-pub fn files(repo: &Repo, names: &[&str], options: &HubOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Vec<PathBuf>, HubError> {
+pub fn files(
+    repo: &Repo,
+    names: &[&str],
+    options: &HubOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Vec<PathBuf>, HubError> {
     if let Some(name) = names.iter().find(|name| !is_safe_name(name)) {
         return Err(HubError::BadName {
             text: (*name).to_owned(),
@@ -85,7 +97,11 @@ pub fn files(repo: &Repo, names: &[&str], options: &HubOptions, progress: &mut d
 ///
 /// # Errors
 /// [`HubError::NotCached`] where the network may not be used, and what a hub can answer.
-pub fn list(repo: &Repo, options: &HubOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Vec<RemoteFile>, HubError> {
+pub fn list(
+    repo: &Repo,
+    options: &HubOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Vec<RemoteFile>, HubError> {
     if options.offline {
         return Err(not_cached(repo, options, "the list of its files".to_owned()));
     }

@@ -1,6 +1,8 @@
-//! Test-time scaling: hundreds of reasoning traces in one batch, stopped while they run and voted by confidence.
+//! Test-time scaling: hundreds of reasoning traces in one batch, stopped while they run and voted by
+//! confidence.
 //!
-//! The front door is [`Runner`]: open a model ([`Loaded`]), choose [`Settings`], solve. `examples/` shows it in a dozen lines.
+//! The front door is [`Runner`]: open a model ([`Loaded`]), choose [`Settings`], solve. `examples/` shows it
+//! in a dozen lines.
 
 pub mod backend;
 pub mod bench;

@@ -73,13 +73,17 @@ impl Loaded {
             }
         };
         name.clone_into(&mut loaded.name);
-        if let (Some((text, origin)), Some(prompter)) = (&options.chat_template, loaded.prompter.as_mut().and_then(Arc::get_mut)) {
+        if let (Some((text, origin)), Some(prompter)) = (
+            &options.chat_template,
+            loaded.prompter.as_mut().and_then(Arc::get_mut),
+        ) {
             prompter.set_chat_template(text, origin)?;
         }
         Ok(loaded)
     }
 
-    /// blake3 of the weights and the configuration, in hexadecimal. The first call reads every byte of the files.
+    /// blake3 of the weights and the configuration, in hexadecimal. The first call reads every byte of the
+    /// files.
     pub fn digest(&self) -> &str {
         let Weights { checkpoint, digest } = &*self.weights;
         digest.get_or_init(|| checkpoint.digest())
@@ -90,9 +94,12 @@ impl Loaded {
     /// # Errors
     /// When the model has none.
     pub fn prompter(&self) -> Result<&Arc<Prompter>, Error> {
-        self.prompter
-            .as_ref()
-            .ok_or_else(|| PromptError::NoTokenizer { place: self.name.clone() }.into())
+        self.prompter.as_ref().ok_or_else(|| {
+            PromptError::NoTokenizer {
+                place: self.name.clone(),
+            }
+            .into()
+        })
     }
 
     fn from_path(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
@@ -116,11 +123,19 @@ impl Loaded {
 
     /// The model that the binary carries.
     fn bundled(formats: Formats) -> Result<Self, Error> {
-        let checkpoint = Checkpoint::from_bytes(bundled!("config.json"), include_bytes!("../data/bundled/model.safetensors"))?;
+        let checkpoint = Checkpoint::from_bytes(
+            bundled!("config.json"),
+            include_bytes!("../data/bundled/model.safetensors"),
+        )?;
         Self::assemble(checkpoint, Some(bundled_prompter()?), formats, true)
     }
 
-    fn assemble(mut checkpoint: Checkpoint, prompter: Option<Prompter>, formats: Formats, bundled: bool) -> Result<Self, Error> {
+    fn assemble(
+        mut checkpoint: Checkpoint,
+        prompter: Option<Prompter>,
+        formats: Formats,
+        bundled: bool,
+    ) -> Result<Self, Error> {
         if let Some(prompter) = &prompter {
             prompter.check_vocab(checkpoint.config.vocab)?;
         }

@@ -1,8 +1,10 @@
-//! Does it help *this* model on *these* problems? A few problems with complete traces say what confidence knows, which strategy would do, and what the
-//! whole set would cost; or that they are too few to say, and how many more would do.
+//! Does it help *this* model on *these* problems? A few problems with complete traces say what confidence
+//! knows, which strategy would do, and what the whole set would cost; or that they are too few to say, and
+//! how many more would do.
 //!
-//! Strategies are decided over random draws of the recorded traces, by the code that decides live. Where the budget is larger than what was recorded,
-//! traces are drawn with replacement, which makes pools more alike than they are: such numbers are estimates and are named so.
+//! Strategies are decided over random draws of the recorded traces, by the code that decides live. Where the
+//! budget is larger than what was recorded, traces are drawn with replacement, which makes pools more alike
+//! than they are: such numbers are estimates and are named so.
 
 mod advice;
 mod scores;
@@ -67,7 +69,9 @@ pub enum PilotError {
         traces: usize,
     },
     /// Nothing recorded.
-    #[error("no trace is recorded, so there is nothing to say: a pilot needs a few problems with some 16 complete traces each")]
+    #[error(
+        "no trace is recorded, so there is nothing to say: a pilot needs a few problems with some 16 complete traces each"
+    )]
     Empty,
 }
 
@@ -103,7 +107,8 @@ pub struct Trial {
     pub difference_interval: Option<Interval>,
     /// Problems that plain majority solves and it does not, mean over draws.
     pub lost: Option<f64>,
-    /// The largest share of other problems that it may lose so: the upper end of Clopper and Pearson's interval.
+    /// The largest share of other problems that it may lose so: the upper end of Clopper and Pearson's
+    /// interval.
     pub may_lose: Option<f64>,
     /// Tokens a problem.
     pub tokens: f64,
@@ -181,7 +186,8 @@ struct Drawn {
 /// Looks at recorded problems. `gold` are right answers beside those of the recording.
 ///
 /// # Errors
-/// When the recording cannot be read, nothing is recorded, or traces were stopped or cancelled when it was made.
+/// When the recording cannot be read, nothing is recorded, or traces were stopped or cancelled when it was
+/// made.
 pub fn pilot(
     recorded: &Recorded,
     problems: &[&PoolProblem],
@@ -220,10 +226,20 @@ pub fn pilot(
         ));
     }
     let graded: Vec<&Vec<bool>> = right.iter().flatten().collect();
-    let mixed = graded.iter().filter(|r| r.contains(&true) && r.contains(&false)).count();
+    let mixed = graded
+        .iter()
+        .filter(|r| r.contains(&true) && r.contains(&false))
+        .count();
     let confidence_knows = scores.iter().any(|s| s.score == LOWEST && s.knows);
     let advice = advise(&trials, options.margin, confidence_knows).clone();
-    let verdict = verdict(&advice, &scores, graded.len(), mixed, problems.len(), options.margin);
+    let verdict = verdict(
+        &advice,
+        &scores,
+        graded.len(),
+        mixed,
+        problems.len(),
+        options.margin,
+    );
     if scores.len() > 1 {
         notes.push(
             "the score and the window are the best of several on these very problems, so their numbers flatter them a little".to_owned(),
@@ -246,7 +262,10 @@ pub fn pilot(
             low: i.low * whole,
             high: i.high * whole,
         }),
-        seconds: options.speed.filter(|s| *s > 0.0).map(|s| advice.tokens * whole / s),
+        seconds: options
+            .speed
+            .filter(|s| *s > 0.0)
+            .map(|s| advice.tokens * whole / s),
         whole: options.whole,
         scores,
         trials,
@@ -256,7 +275,11 @@ pub fn pilot(
     })
 }
 
-fn read(recorded: &Recorded, problems: &[&PoolProblem], gold: &BTreeMap<String, String>) -> Result<Vec<Drawn>, PilotError> {
+fn read(
+    recorded: &Recorded,
+    problems: &[&PoolProblem],
+    gold: &BTreeMap<String, String>,
+) -> Result<Vec<Drawn>, PilotError> {
     let (mut drawn, mut incomplete, mut traces) = (Vec::new(), 0, 0);
     for problem in problems {
         let records = recorded.traces(problem)?;
@@ -285,7 +308,11 @@ fn rights(recorded: &Recorded, drawn: &[Drawn]) -> Vec<Option<Vec<bool>>> {
         let mut rights = Vec::with_capacity(d.records.len());
         for record in &d.records {
             let answer = record.answer.as_deref().filter(|_| record.finish == Finish::Stop);
-            rights.push(answer.is_some_and(|answer| *known.entry(answer).or_insert_with(|| recorded.reader().grade(answer, gold).equal)));
+            rights.push(answer.is_some_and(|answer| {
+                *known
+                    .entry(answer)
+                    .or_insert_with(|| recorded.reader().grade(answer, gold).equal)
+            }));
         }
         Some(rights)
     };

@@ -1,7 +1,8 @@
 //! `--strategy exec:COMMAND`: a strategy in any language, at the granularity of traces.
 //!
-//! The command is run without a shell (words are split at spaces), once for each problem that is decided at a time. It is written one JSON object a line on its
-//! standard input and answers each with one JSON object a line on its standard output, in UTF-8, flushed, within 30 seconds. What it writes to standard error is
+//! The command is run without a shell (words are split at spaces), once for each problem that is decided at a
+//! time. It is written one JSON object a line on its standard input and answers each with one JSON object a
+//! line on its standard output, in UTF-8, flushed, within 30 seconds. What it writes to standard error is
 //! quoted if it fails. A policy must be deterministic: then live and replayed runs decide alike.
 //!
 //! | it reads | it answers |
@@ -11,8 +12,10 @@
 //! | `{"event": "finished", "trace": 0, "finish": "stop", "tokens": 512, "class": 3, "scores": {"mean": 11.2, ...}}` | `{}` to wait, `{"launch": 4}` for more traces, `{"done": true}` to cancel the rest |
 //! | `{"event": "decide"}` | `{"ballots": [{"trace": 0, "weight": 1.0}, ...]}`: the traces that vote, by index; the heaviest class wins |
 //!
-//! `class` is a number that equal answers share, null without an answer; `finish` is `stop`, `length`, `loop` or `failed`; `scores` holds `mean`, `tail`, `bottom`,
-//! `lowest_group`, `sequence_logprob`, `mean_logprob` and `self_certainty`, each null where it is not known (`tail`, `bottom` and `lowest_group` without a `window`).
+//! `class` is a number that equal answers share, null without an answer; `finish` is `stop`, `length`, `loop`
+//! or `failed`; `scores` holds `mean`, `tail`, `bottom`,
+//! `lowest_group`, `sequence_logprob`, `mean_logprob` and `self_certainty`, each null where it is not known
+//! (`tail`, `bottom` and `lowest_group` without a `window`).
 //! `examples/policy.py` is one.
 
 mod process;
@@ -24,8 +27,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tts_strategies::{
-    Decision, Finish, Limits, Needs, Next, Outside, PoolKind, Preset, Step, Strategy, Tally, TokenScalars, TraceId, TraceOutcome,
-    TraceScores, VoteKind, Voter, Watching,
+    Decision, Finish, Limits, Needs, Next, Outside, PoolKind, Preset, Step, Strategy, Tally, TokenScalars,
+    TraceId, TraceOutcome, TraceScores, VoteKind, Voter, Watching,
 };
 
 use process::Process;
@@ -273,7 +276,9 @@ impl Exec {
         let mut counted = Vec::with_capacity(ballots.len());
         for Weighed { trace, weight } in ballots {
             let Ok(at) = self.voters.binary_search_by_key(&trace, |v| v.trace) else {
-                self.complain(format!("lets trace {trace} vote, which has not ended with an answer"));
+                self.complain(format!(
+                    "lets trace {trace} vote, which has not ended with an answer"
+                ));
                 return None;
             };
             if !(weight >= 0.0 && weight.is_finite() && seen.insert(trace)) {
@@ -361,12 +366,18 @@ impl Strategy for Exec {
             scores: &scores,
         };
         match self.ask(&said) {
-            Some(Move { launch: None, done: false }) => Next::Wait,
+            Some(Move {
+                launch: None,
+                done: false,
+            }) => Next::Wait,
             Some(Move {
                 launch: Some(n),
                 done: false,
             }) => Next::Launch(n),
-            Some(Move { launch: None, done: true }) => {
+            Some(Move {
+                launch: None,
+                done: true,
+            }) => {
                 self.done = true;
                 Next::Done
             }
@@ -379,7 +390,11 @@ impl Strategy for Exec {
     }
 
     fn decide(&self) -> Decision {
-        let tally = if self.voters.is_empty() { None } else { self.ballots() };
+        let tally = if self.voters.is_empty() {
+            None
+        } else {
+            self.ballots()
+        };
         let held = |kind| (kind, Tally::hold(kind, &self.voters).map(|t| t.winner()));
         let winner = tally.as_ref().map(Tally::winner);
         Decision {
@@ -387,7 +402,11 @@ impl Strategy for Exec {
             winner_trace: tally.as_ref().map(|t| t.winner_trace),
             votes: VoteKind::REPORTED.into_iter().map(held).collect(),
             margin: tally.as_ref().map_or(0.0, Tally::margin),
-            pool: if tally.is_some() { PoolKind::Filtered } else { PoolKind::None },
+            pool: if tally.is_some() {
+                PoolKind::Filtered
+            } else {
+                PoolKind::None
+            },
             ballots: tally.map_or_else(Vec::new, |t| t.ballots),
             threshold: None,
             window: self.policy.window,

@@ -1,8 +1,8 @@
 //! Messages become token ids through the model's own chat template, and token ids become text again.
 //!
-//! A [`Prompter`] is a model's tokenizer, chat template and recommended settings, read from its folder, from texts in the binary
-//! or from a GGUF file's metadata. The template writes every special token of the prompt, BOS included: nothing is added to
-//! what it wrote.
+//! A [`Prompter`] is a model's tokenizer, chat template and recommended settings, read from its folder, from
+//! texts in the binary or from a GGUF file's metadata. The template writes every special token of the prompt,
+//! BOS included: nothing is added to what it wrote.
 
 mod detokenizer;
 mod error;
@@ -33,7 +33,8 @@ pub const THINK_START: &str = "<think>";
 /// Ends a model's reasoning.
 pub const THINK_END: &str = "</think>";
 
-/// Special tokens that end a turn or a text in this family. Some checkpoints name only one of them as their end.
+/// Special tokens that end a turn or a text in this family. Some checkpoints name only one of them as their
+/// end.
 const ENDS: [&str; 2] = ["<|im_end|>", "<|end_of_text|>"];
 
 /// One turn of a conversation.
@@ -95,8 +96,8 @@ pub struct Rendered {
     pub text: String,
     /// The ids of `text`, nothing added.
     pub ids: Vec<u32>,
-    /// Whether the template opened the model's reasoning, so that the first generated token already belongs to it. If not, the
-    /// model writes `<think>` itself, or does not reason in that form.
+    /// Whether the template opened the model's reasoning, so that the first generated token already belongs
+    /// to it. If not, the model writes `<think>` itself, or does not reason in that form.
     pub ends_in_think: bool,
 }
 
@@ -117,7 +118,8 @@ pub struct Prompter {
 }
 
 impl Prompter {
-    /// Replaces the model's chat template, as `--chat-template` does; `origin` is the name that errors give it.
+    /// Replaces the model's chat template, as `--chat-template` does; `origin` is the name that errors give
+    /// it.
     ///
     /// # Errors
     /// [`PromptError::TemplateSyntax`]; the old template stays then.
@@ -131,7 +133,8 @@ impl Prompter {
         self.template.is_some()
     }
 
-    /// Renders `messages` with the chat template and encodes the result, special tokens as such and none added.
+    /// Renders `messages` with the chat template and encodes the result, special tokens as such and none
+    /// added.
     ///
     /// # Errors
     /// [`PromptError::NoTemplate`], [`PromptError::TemplateFailed`], [`PromptError::TemplateRefused`],
@@ -157,7 +160,11 @@ impl Prompter {
             let without = template.render(messages, &variables).unwrap_or_default();
             opens_thought(&text, &without)
         };
-        Ok(Rendered { text, ids, ends_in_think })
+        Ok(Rendered {
+            text,
+            ids,
+            ends_in_think,
+        })
     }
 
     /// Ids of a raw text: special tokens written in it are recognised, none is added.
@@ -168,10 +175,11 @@ impl Prompter {
         self.vocabulary.encode(text)
     }
 
-    /// Text of `ids`; ids beyond the tokenizer (the padding of a vocabulary) give nothing, bytes that are no character U+FFFD.
+    /// Text of `ids`; ids beyond the tokenizer (the padding of a vocabulary) give nothing, bytes that are no
+    /// character U+FFFD.
     ///
-    /// With `skip_special` special tokens (the stop token among them) give nothing either. `<think>` and `</think>` are
-    /// ordinary added tokens in this family and stay.
+    /// With `skip_special` special tokens (the stop token among them) give nothing either. `<think>` and
+    /// `</think>` are ordinary added tokens in this family and stay.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         self.vocabulary.decode(ids, skip_special)
     }
@@ -181,8 +189,9 @@ impl Prompter {
         self.vocabulary.detokenizer(skip_special)
     }
 
-    /// The ids that end a trace: the union of `eos_token_id` in generation_config.json and in config.json, the tokenizer's own
-    /// end token, and `<|im_end|>` and `<|end_of_text|>` where the vocabulary has them as special tokens.
+    /// The ids that end a trace: the union of `eos_token_id` in generation_config.json and in config.json,
+    /// the tokenizer's own end token, and `<|im_end|>` and `<|end_of_text|>` where the vocabulary has them as
+    /// special tokens.
     pub fn stop_ids(&self) -> &BTreeSet<u32> {
         &self.stop_ids
     }
@@ -215,7 +224,8 @@ impl Prompter {
         &self.generation
     }
 
-    /// What is asked of the model after a problem: the folder's `tts.json` says it, else [`DEFAULT_INSTRUCTION`].
+    /// What is asked of the model after a problem: the folder's `tts.json` says it, else
+    /// [`DEFAULT_INSTRUCTION`].
     pub fn instruction(&self) -> &str {
         self.instruction.as_deref().unwrap_or(DEFAULT_INSTRUCTION)
     }
@@ -239,8 +249,8 @@ impl Prompter {
     }
 }
 
-/// Whether the part of a prompt that opens the model's turn opens its reasoning too. `without` is the prompt without that part;
-/// what users wrote is not looked at as long as it is a beginning of `text`.
+/// Whether the part of a prompt that opens the model's turn opens its reasoning too. `without` is the prompt
+/// without that part; what users wrote is not looked at as long as it is a beginning of `text`.
 fn opens_thought(text: &str, without: &str) -> bool {
     match text.strip_prefix(without).filter(|_| !without.is_empty()) {
         Some(opening) => opening.rfind(THINK_START) > opening.rfind(THINK_END),

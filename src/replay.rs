@@ -40,11 +40,17 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Settles what the settings leave open. `reader` says which answers are the same; with `reread` it takes them anew from the texts.
+    /// Settles what the settings leave open. `reader` says which answers are the same; with `reread` it takes
+    /// them anew from the texts.
     ///
     /// # Errors
     /// When no strategy is named, neither here nor by the recording, or a number is 0.
-    pub fn new(pool: Arc<Pool>, settings: ReplaySettings, reader: Arc<dyn ReadAnswer>, reread: bool) -> Result<Self, Error> {
+    pub fn new(
+        pool: Arc<Pool>,
+        settings: ReplaySettings,
+        reader: Arc<dyn ReadAnswer>,
+        reread: bool,
+    ) -> Result<Self, Error> {
         let strategy = match &settings.strategy {
             Some(preset) => preset.clone(),
             None => recorded_strategy(&pool)?.ok_or_else(|| {
@@ -85,10 +91,20 @@ impl Replay {
     /// The bounds of a problem, and what came from outside where this is the very decision that was recorded.
     fn bounds(&self, problem: &PoolProblem) -> (Bounds, Vec<Outside>) {
         let number = |name| self.was(name).and_then(Value::as_u64).map(|n| n as usize);
-        let traces = self.settings.traces.or_else(|| number("traces")).unwrap_or(problem.traces).max(1);
+        let traces = self
+            .settings
+            .traces
+            .or_else(|| number("traces"))
+            .unwrap_or(problem.traces)
+            .max(1);
         // the recorded number of slots was made for the recorded number of traces
-        let of_recording = || number("slots").filter(|_| self.settings.traces.is_none_or(|t| Some(t) == number("traces")));
-        let slots = self.settings.slots.or_else(of_recording).unwrap_or(traces.min(DEFAULT_SLOTS));
+        let of_recording =
+            || number("slots").filter(|_| self.settings.traces.is_none_or(|t| Some(t) == number("traces")));
+        let slots = self
+            .settings
+            .slots
+            .or_else(of_recording)
+            .unwrap_or(traces.min(DEFAULT_SLOTS));
         let max_total_tokens = self.settings.max_total_tokens;
         let same = |line: &Value| {
             let d = &line["decisions"];
@@ -131,9 +147,9 @@ impl Replay {
     pub fn solve(&self, problem: &PoolProblem) -> Result<Solved, Error> {
         let (bounds, scripted) = self.bounds(problem);
         let records = self.recorded.traces(problem)?;
-        let replayed = self
-            .recorded
-            .decide_all(problem, &records, self.strategy.build(), &bounds, &scripted)?;
+        let replayed =
+            self.recorded
+                .decide_all(problem, &records, self.strategy.build(), &bounds, &scripted)?;
         let mut outcome = self.recorded.outcome(problem, replayed)?;
         self.say_what_is_missing(problem, &mut outcome);
         let of = |name: &str| self.recorded.pool().manifest().and_then(|m| m.traces.get(name));
@@ -145,7 +161,9 @@ impl Replay {
             machine: None,
         };
         let reader = self.recorded.reader();
-        Ok(Solved::of(outcome, about, |answer, gold| reader.grade(answer, gold).equal))
+        Ok(Solved::of(outcome, about, |answer, gold| {
+            reader.grade(answer, gold).equal
+        }))
     }
 
     /// The texts of a problem's recorded traces, where they were recorded.
@@ -179,7 +197,11 @@ pub(crate) fn gold(given: &BTreeMap<String, String>, pool: &Pool, problem: &Pool
         let line = pool.decided()?.last_decided(&problem.id).ok().flatten()?;
         line["gold"].as_str().map(str::to_owned)
     };
-    given.get(&problem.id).cloned().or_else(|| problem.gold.clone()).or_else(graded)
+    given
+        .get(&problem.id)
+        .cloned()
+        .or_else(|| problem.gold.clone())
+        .or_else(graded)
 }
 
 /// A preset as it stands in manifests, without its words.
@@ -200,7 +222,8 @@ fn of_preset(value: &Value) -> Value {
 /// # Errors
 /// When it is none that is known here.
 pub fn recorded_strategy(pool: &Pool) -> Result<Option<Preset>, Error> {
-    let Some(Value::Object(mut object)) = pool.manifest().and_then(|m| m.decisions.get("strategy").cloned()) else {
+    let Some(Value::Object(mut object)) = pool.manifest().and_then(|m| m.decisions.get("strategy").cloned())
+    else {
         return Ok(None);
     };
     let name = match object.remove("name") {
@@ -208,7 +231,10 @@ pub fn recorded_strategy(pool: &Pool) -> Result<Option<Preset>, Error> {
         _ => "recorded".to_owned(),
     };
     if object.get("kind").and_then(Value::as_str) == Some("exec") {
-        let command = object.get("settings").and_then(|s| s["command"].as_str()).unwrap_or_default();
+        let command = object
+            .get("settings")
+            .and_then(|s| s["command"].as_str())
+            .unwrap_or_default();
         return Err(Error::Setting(format!(
             "{} was decided by a command of its user's: to run it again say --strategy \"exec:{command}\"",
             pool.path().display()

@@ -1,4 +1,5 @@
-//! A model ready to solve problems: settings resolved, prompts rendered, traces run, the result as one object.
+//! A model ready to solve problems: settings resolved, prompts rendered, traces run, the result as one
+//! object.
 //!
 //! This is the library's front door; the command line is a thin layer over it.
 
@@ -150,7 +151,10 @@ impl Runner {
     pub fn new(loaded: Loaded, settings: Settings) -> Result<Self, Error> {
         let resolved = settings::resolve(&loaded, &settings)?;
         // the bundled model always boxes an integer; anything else it writes is no answer
-        let own = loaded.bundled.then(|| Task::named("heldout").ok()?.reader().ok()).flatten();
+        let own = loaded
+            .bundled
+            .then(|| Task::named("heldout").ok()?.reader().ok())
+            .flatten();
         let reader = own.map_or_else(Reader::default, Reader::Rules);
         Ok(Self {
             loaded,
@@ -193,8 +197,16 @@ impl Runner {
             )));
         }
         let prompter = self.loaded.prompter()?;
-        let instruction = self.settings.instruction.as_deref().unwrap_or_else(|| prompter.instruction());
-        let template = self.settings.prompt_template.as_deref().unwrap_or(DEFAULT_PROMPT_TEMPLATE);
+        let instruction = self
+            .settings
+            .instruction
+            .as_deref()
+            .unwrap_or_else(|| prompter.instruction());
+        let template = self
+            .settings
+            .prompt_template
+            .as_deref()
+            .unwrap_or(DEFAULT_PROMPT_TEMPLATE);
         let mut messages = Vec::new();
         if let Some(system) = &self.settings.system {
             messages.push(Message::system(system));
@@ -258,7 +270,9 @@ impl Runner {
                 tier: self.resolved.tier,
                 plan,
             };
-            let _ = self.engine.set(InProcess::start(self.loaded.model.clone(), options)?);
+            let _ = self
+                .engine
+                .set(InProcess::start(self.loaded.model.clone(), options)?);
         }
         Ok(self.engine.get().expect("just set"))
     }
@@ -272,7 +286,12 @@ impl Runner {
     }
 
     /// Strategy, rules, bounds and reader of a prepared problem.
-    pub fn setup(&self, problem: &Prepared, recorded: Vec<Arc<TraceRecord>>, scripted: Vec<Outside>) -> Result<Setup, Error> {
+    pub fn setup(
+        &self,
+        problem: &Prepared,
+        recorded: Vec<Arc<TraceRecord>>,
+        scripted: Vec<Outside>,
+    ) -> Result<Setup, Error> {
         Ok(Setup {
             id: problem.id.clone(),
             strategy: self.settings.strategy.build(),

@@ -3,13 +3,16 @@
 //! How a request travels:
 //! 1. [`connections`] accepts it: so many connections, each with a limit on its silence, both ways.
 //! 2. [`gate`] looks at its key, its host and its origin.
-//! 3. [`routes`] reads its body, up to a limit, and [`ask`] makes settings and prompts of it. Whatever is not understood is refused: a field that
-//!    is misspelt would otherwise change nothing.
-//! 4. [`jobs`] gives it a place, or says when to come again. A request of the same name that runs is joined; the reply of one that ran is [`kept`].
-//! 5. The [`source`] of traces runs it: the engine in this process, in the one batch that all requests share, so that an answer depends on nothing but
-//!    what was asked; or engines elsewhere, a stream a trace.
-//! 6. [`choice`] takes the best trace's text, told apart by [`parts`]; until then [`stream`] shows how things stand, or what a lone trace is [`writing`].
-//! 7. When the last client that waits for it is gone, its traces end with the engine's next step, and their streams are closed.
+//! 3. [`routes`] reads its body, up to a limit, and [`ask`] makes settings and prompts of it. Whatever is not
+//!    understood is refused: a field that is misspelt would otherwise change nothing.
+//! 4. [`jobs`] gives it a place, or says when to come again. A request of the same name that runs is joined;
+//!    the reply of one that ran is [`kept`].
+//! 5. The [`source`] of traces runs it: the engine in this process, in the one batch that all requests share,
+//!    so that an answer depends on nothing but what was asked; or engines elsewhere, a stream a trace.
+//! 6. [`choice`] takes the best trace's text, told apart by [`parts`]; until then [`stream`] shows how things
+//!    stand, or what a lone trace is [`writing`].
+//! 7. When the last client that waits for it is gone, its traces end with the engine's next step, and their
+//!    streams are closed.
 
 mod ask;
 mod choice;
@@ -65,7 +68,8 @@ pub struct Options {
     pub limits: Limits,
 }
 
-/// How much a server takes on. What its settings name besides (`max_tokens`, `max_total_tokens`, `time_limit`) no request exceeds.
+/// How much a server takes on. What its settings name besides (`max_tokens`, `max_total_tokens`,
+/// `time_limit`) no request exceeds.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes of a request's body.
@@ -80,9 +84,11 @@ pub struct Limits {
     pub requests: usize,
     /// Open connections.
     pub connections: usize,
-    /// Time in which a request's head, then its body, must arrive, and in which a client must take something of what is written.
+    /// Time in which a request's head, then its body, must arrive, and in which a client must take something
+    /// of what is written.
     pub patience: Duration,
-    /// Time for running requests to end when the server is stopped; then they are decided with the votes there are.
+    /// Time for running requests to end when the server is stopped; then they are decided with the votes
+    /// there are.
     pub drain: Duration,
 }
 
@@ -113,7 +119,12 @@ impl Server {
     ///
     /// # Errors
     /// Settings that cannot be, an address beyond this machine without a key, an address that is taken.
-    pub async fn bind(loaded: Loaded, settings: Settings, reader: Option<Reader>, options: Options) -> Result<Self, Error> {
+    pub async fn bind(
+        loaded: Loaded,
+        settings: Settings,
+        reader: Option<Reader>,
+        options: Options,
+    ) -> Result<Self, Error> {
         check(&settings, &options)?;
         Self::listen(&options, || House::open(loaded, settings, reader, &options)).await
     }
@@ -128,11 +139,17 @@ impl Server {
     }
 
     async fn listen(options: &Options, house: impl FnOnce() -> Result<House, Error>) -> Result<Self, Error> {
-        let failed = |error: std::io::Error| Error::Setting(format!("{} cannot be listened on: {error}", options.address));
+        let failed = |error: std::io::Error| {
+            Error::Setting(format!("{} cannot be listened on: {error}", options.address))
+        };
         let listener = TcpListener::bind(options.address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let front = Arc::new(routes::Front::new(house()?, options, address));
-        Ok(Self { listener, address, front })
+        Ok(Self {
+            listener,
+            address,
+            front,
+        })
     }
 
     /// Where it listens.
@@ -152,7 +169,10 @@ impl Server {
             }
         };
         let router = routes::router(front.clone());
-        let (open, ()) = tokio::join!(connections::serve(listener, router, &limits, &front.metrics, &stop), draining);
+        let (open, ()) = tokio::join!(
+            connections::serve(listener, router, &limits, &front.metrics, &stop),
+            draining
+        );
         tokio::pin!(open);
         if timeout(limits.drain, &mut open).await.is_err() {
             front.jobs.hurry();

@@ -1,14 +1,16 @@
 //! One problem's run and its clock. The first file to read.
 //!
-//! A [`Problem`] wraps a strategy with what every run needs: trace ids, slots, answers and their classes, token books, records. It owns the
-//! problem's clock: one tick is one token for each of its live rows. Where a row's next token comes from is not its business: from the engine
-//! (solving), from a record (replay), or first from the one and then from the other (resuming). All three go through [`Problem::tick`], so live
-//! and replayed runs cannot decide differently. An engine that answers in its own order has no common tick: what it sends comes through
-//! [`Problem::arrived`], by the same rules.
+//! A [`Problem`] wraps a strategy with what every run needs: trace ids, slots, answers and their classes,
+//! token books, records. It owns the problem's clock: one tick is one token for each of its live rows. Where
+//! a row's next token comes from is not its business: from the engine (solving), from a record (replay), or
+//! first from the one and then from the other (resuming). All three go through [`Problem::tick`], so live and
+//! replayed runs cannot decide differently. An engine that answers in its own order has no common tick: what
+//! it sends comes through [`Problem::arrived`], by the same rules.
 //!
-//! The rules of a tick: all rows' tokens are booked first, then handled by ascending trace index; the end-of-text token is counted and observed;
-//! a stop id beats the length limit; a token that ends a trace and crosses the bar makes it finished; after `Done` the tick's other traces are
-//! cancelled, that token counted; a trace launched after tick t has its first token in tick t + 1.
+//! The rules of a tick: all rows' tokens are booked first, then handled by ascending trace index; the
+//! end-of-text token is counted and observed; a stop id beats the length limit; a token that ends a trace and
+//! crosses the bar makes it finished; after `Done` the tick's other traces are cancelled, that token counted;
+//! a trace launched after tick t has its first token in tick t + 1.
 
 mod answers;
 mod arrival;
@@ -20,7 +22,9 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tts_evals::answer::ReadAnswer;
-use tts_strategies::{Decision, Fate, Finish, Limits, Next, Step, Strategy, TraceId, TraceOutcome, TraceScores, Watching};
+use tts_strategies::{
+    Decision, Fate, Finish, Limits, Next, Step, Strategy, TraceId, TraceOutcome, TraceScores, Watching,
+};
 
 use crate::engine::sampler::Drawn;
 use answers::Classes;
@@ -189,7 +193,8 @@ pub struct Decided {
     pub unseen: u64,
     /// Text after the end of thinking of the winning trace.
     pub solution: Option<String>,
-    /// blake3 over every trace's index, length and blake3 of its token ids, in trace order; `None` where the record holds none.
+    /// blake3 over every trace's index, length and blake3 of its token ids, in trace order; `None` where the
+    /// record holds none.
     pub digest: Option<String>,
     /// Ticks that the problem took: the length of its critical path in tokens.
     pub ticks: u64,
@@ -206,10 +211,13 @@ pub struct Decided {
 impl Decided {
     /// The cut that ended the run, if one did.
     pub fn cut(&self) -> Option<Cut> {
-        self.outside
-            .iter()
-            .rev()
-            .find_map(|o| if let Outside::Cut { cut, .. } = o { Some(*cut) } else { None })
+        self.outside.iter().rev().find_map(|o| {
+            if let Outside::Cut { cut, .. } = o {
+                Some(*cut)
+            } else {
+                None
+            }
+        })
     }
 }
 
@@ -325,7 +333,9 @@ impl Problem {
     }
     /// The leading answer and its share.
     pub fn leading(&self) -> Option<(&str, f64)> {
-        self.strategy.leading().map(|(class, share)| (self.classes.text(class), share))
+        self.strategy
+            .leading()
+            .map(|(class, share)| (self.classes.text(class), share))
     }
     /// Bar and window, once known.
     pub fn bar(&self) -> (Option<f64>, Option<usize>) {
@@ -336,7 +346,8 @@ impl Problem {
         std::mem::take(&mut self.ended)
     }
 
-    /// The traces in flight as they are, for those that are beyond their record: a run that is killed goes on from there.
+    /// The traces in flight as they are, for those that are beyond their record: a run that is killed goes on
+    /// from there.
     pub fn snapshot(&self) -> impl Iterator<Item = TraceRecord> + '_ {
         let of = |row: &Row| row.snapshot(&self.id, self.strategy.is_warmup(row.trace()));
         self.rows.iter().filter_map(of)
@@ -354,7 +365,10 @@ impl Problem {
     /// Ends the run with the vote so far.
     pub fn cut(&mut self, cut: Cut) {
         if !self.over {
-            self.outside.push(Outside::Cut { tick: self.ticks, cut });
+            self.outside.push(Outside::Cut {
+                tick: self.ticks,
+                cut,
+            });
             self.finish_all();
         }
     }
@@ -381,7 +395,11 @@ impl Problem {
                 kept.push(row);
                 continue;
             }
-            let finish = if done { Some(Finish::Cancelled) } else { self.handle(&mut row) };
+            let finish = if done {
+                Some(Finish::Cancelled)
+            } else {
+                self.handle(&mut row)
+            };
             match finish {
                 None => kept.push(row),
                 Some(Finish::Cancelled) => self.book(row, Finish::Cancelled),
@@ -396,7 +414,8 @@ impl Problem {
         self.go_on();
     }
 
-    /// What follows every token: the limit on all of them, then free slots are taken, then what comes from outside.
+    /// What follows every token: the limit on all of them, then free slots are taken, then what comes from
+    /// outside.
     fn go_on(&mut self) {
         let spent = self.tokens.total() + self.live_tokens;
         let scripted = matches!(self.scripted.front(), Some(Outside::Cut { tick, cut: Cut::MaxTotalTokens }) if *tick <= self.ticks);
@@ -404,7 +423,8 @@ impl Problem {
             self.cut(Cut::MaxTotalTokens);
             return;
         }
-        // as it was live: freed slots are taken at the end of a tick, and what comes from outside comes between two ticks
+        // as it was live: freed slots are taken at the end of a tick, and what comes from outside comes
+        // between two ticks
         self.fill_slots();
         if !self.over {
             self.outside_events();
@@ -453,7 +473,8 @@ impl Problem {
         step
     }
 
-    /// Passes over ticks in which nothing can happen: every live row reads its record, none ends, and the strategy stops none.
+    /// Passes over ticks in which nothing can happen: every live row reads its record, none ends, and the
+    /// strategy stops none.
     fn pass_over(&mut self) {
         let live = self.rows.len().min(self.bounds.slots);
         let mut ticks = u64::MAX;
@@ -462,7 +483,9 @@ impl Problem {
             match self.strategy.watching(row.trace()) {
                 Watching::Nothing => {}
                 Watching::Below { window, bar } => match row.crossing(window, bar) {
-                    Some(Some(crossing)) if crossing > row.tokens() => left = left.min(crossing - row.tokens()),
+                    Some(Some(crossing)) if crossing > row.tokens() => {
+                        left = left.min(crossing - row.tokens())
+                    }
                     Some(_) => {}
                     None => return,
                 },
@@ -488,7 +511,8 @@ impl Problem {
         self.live_tokens += ticks * live as u64;
     }
 
-    /// Tokens whose confidences a strategy asked for and that a record of statistics alone could not give: the decision does not stand.
+    /// Tokens whose confidences a strategy asked for and that a record of statistics alone could not give:
+    /// the decision does not stand.
     pub fn blind(&self) -> u64 {
         self.blind
     }
@@ -498,7 +522,8 @@ impl Problem {
         let trace = row.trace();
         self.book(row, finish);
         let record = self.ended.last().expect("just booked");
-        // what the unfinished text of a stopped trace says could not be had from a record of the complete one: no strategy learns it
+        // what the unfinished text of a stopped trace says could not be had from a record of the complete
+        // one: no strategy learns it
         let key = record.answer_key.as_ref().filter(|_| is_natural(finish));
         let outcome = TraceOutcome {
             trace,
@@ -532,13 +557,25 @@ impl Problem {
         if finish == Finish::Failed {
             self.failures += 1;
         }
-        let mut record = row.into_record(&self.id, finish, warmup, &self.rules, self.decode.as_ref(), self.reader.as_ref());
+        let mut record = row.into_record(
+            &self.id,
+            finish,
+            warmup,
+            &self.rules,
+            self.decode.as_ref(),
+            self.reader.as_ref(),
+        );
         // a recording made elsewhere may hold scores and no arrays
         let a = &record.arrays;
         if let Some(measured) = &record.measured {
             record.scores = measured.scores(self.strategy.window());
         } else if !(a.confidence.is_empty() && a.logprobs.is_empty()) {
-            record.scores = TraceScores::new(&a.confidence, &a.logprobs, record.scores.self_certainty, self.strategy.window());
+            record.scores = TraceScores::new(
+                &a.confidence,
+                &a.logprobs,
+                record.scores.self_certainty,
+                self.strategy.window(),
+            );
         }
         self.ended.push(record);
     }
@@ -553,8 +590,12 @@ impl Problem {
     fn fill_slots(&mut self) {
         while self.rows.len() < self.bounds.slots && (self.next_trace as usize) < self.target {
             let trace = self.next_trace;
-            self.rows
-                .push(Row::new(trace, &self.rules, self.recorded.remove(&trace), self.ticks));
+            self.rows.push(Row::new(
+                trace,
+                &self.rules,
+                self.recorded.remove(&trace),
+                self.ticks,
+            ));
             self.next_trace += 1;
         }
         if self.rows.is_empty() {
@@ -604,7 +645,9 @@ impl Problem {
     /// The decision as things stand; `records` are all of the problem's ended traces.
     pub fn decide(&self, records: &[TraceRecord]) -> Decided {
         let decision = self.strategy.decide();
-        let winner = decision.winner_trace.and_then(|t| records.iter().find(|r| r.trace == t));
+        let winner = decision
+            .winner_trace
+            .and_then(|t| records.iter().find(|r| r.trace == t));
         let mut by_trace: Vec<_> = records.iter().collect();
         by_trace.sort_by_key(|r| r.trace);
         let mut extractions = std::collections::BTreeMap::new();
@@ -622,7 +665,9 @@ impl Problem {
             answer: winner
                 .and_then(|w| w.answer.clone())
                 .or_else(|| decision.answer.map(|c| self.classes.text(c).to_owned())),
-            solution: winner.and_then(|w| w.text.as_deref()).map(|text| after_thinking(text).to_owned()),
+            solution: winner
+                .and_then(|w| w.text.as_deref())
+                .map(|text| after_thinking(text).to_owned()),
             classes: self.classes.texts(),
             strategy: self.strategy.name().to_owned(),
             traces: self.traces,
@@ -642,11 +687,14 @@ impl Problem {
 
 /// The text after the last `</think>`, trimmed; all of it where there is none.
 pub fn after_thinking(text: &str) -> &str {
-    text.rsplit_once("</think>").map_or(text, |(_, after)| after).trim()
+    text.rsplit_once("</think>")
+        .map_or(text, |(_, after)| after)
+        .trim()
 }
 
-/// Decides a problem whose traces are all recorded: no model, no clock but the records' own. `missing(trace)` is asked for every trace whose
-/// record ends before the strategy is through with it, and its answer ends that trace there.
+/// Decides a problem whose traces are all recorded: no model, no clock but the records' own. `missing(trace)`
+/// is asked for every trace whose record ends before the strategy is through with it, and its answer ends
+/// that trace there.
 pub fn replay(setup: Setup, mut missing: impl FnMut(TraceId)) -> (Problem, Vec<TraceRecord>) {
     let mut problem = Problem::new(setup);
     let mut records = Vec::new();

@@ -1,7 +1,7 @@
 //! How fast answers are compared: `cargo run --release -p tts-evals --example compare [FILE]`.
 //!
-//! FILE holds JSON lines with `prediction` and `gold`, as `tts grade` reads them; without one, answers as contests have them are
-//! compared each with each. Every comparison reads both answers anew.
+//! FILE holds JSON lines with `prediction` and `gold`, as `tts grade` reads them; without one, answers as
+//! contests have them are compared each with each. Every comparison reads both answers anew.
 
 #![allow(clippy::print_stdout)]
 

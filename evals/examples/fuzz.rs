@@ -1,5 +1,6 @@
 //! Looks for answers that panic, take long, or break what equality promises:
-//! `cargo run --release -p tts-evals --example fuzz -- SECONDS SEED [FILE]`. FILE holds lines to begin from, JSON or plain.
+//! `cargo run --release -p tts-evals --example fuzz -- SECONDS SEED [FILE]`. FILE holds lines to begin from,
+//! JSON or plain.
 //!
 //! What it finds belongs among the cases of `tests/answers.rs`.
 
@@ -147,7 +148,13 @@ fn mutate(rng: &mut ChaCha8Rng, corpus: &[String]) -> String {
             _ => text.insert(at, char::from_u32(rng.random_range(0..0x3000)).unwrap_or('?')),
         }
         if text.len() > 6_000 {
-            text.truncate(text.char_indices().map(|c| c.0).take_while(|i| *i < 6_000).last().unwrap_or(0));
+            text.truncate(
+                text.char_indices()
+                    .map(|c| c.0)
+                    .take_while(|i| *i < 6_000)
+                    .last()
+                    .unwrap_or(0),
+            );
         }
     }
     text
@@ -158,7 +165,12 @@ fn check(a: &str, b: &str) -> Result<(), String> {
         tolerance: Some(0.01),
         ..EqualOptions::default()
     };
-    for kind in [AnswerKind::Math, AnswerKind::Integer, AnswerKind::Choice, AnswerKind::Text] {
+    for kind in [
+        AnswerKind::Math,
+        AnswerKind::Integer,
+        AnswerKind::Choice,
+        AnswerKind::Text,
+    ] {
         let (ka, kb) = (canonical(a, kind), canonical(b, kind));
         let verdict = equal(a, b, kind, &EqualOptions::default());
         equal(b, a, kind, &options);

@@ -16,7 +16,9 @@ pub enum GradeError {
         reason: String,
     },
     /// A field is missing.
-    #[error("line {line} has no field {wanted}: give {{\"prediction\": ..., \"gold\": ...}} or {{\"text\": ..., \"gold\": ...}}")]
+    #[error(
+        "line {line} has no field {wanted}: give {{\"prediction\": ..., \"gold\": ...}} or {{\"text\": ..., \"gold\": ...}}"
+    )]
     MissingField {
         /// Number of the line, from 1.
         line: usize,
@@ -33,8 +35,9 @@ pub enum GradeError {
     },
 }
 
-/// Grades one line: `{"prediction", "gold"}` or `{"text", "gold"}`. Other fields pass through. Adds `extracted`
-/// (the answer, or null), `extraction` (how it was found, `prediction` when it was given), `inside_thinking`,
+/// Grades one line: `{"prediction", "gold"}` or `{"text", "gold"}`. Other fields pass through. Adds
+/// `extracted` (the answer, or null), `extraction` (how it was found, `prediction` when it was given),
+/// `inside_thinking`,
 /// `canonical` (its class key, or null), `equal` and `rule`.
 ///
 /// # Errors
@@ -42,7 +45,8 @@ pub enum GradeError {
 pub fn grade_line(line: &str, number: usize, reader: &dyn ReadAnswer) -> Result<String, GradeError> {
     let not_an_object = |reason: String| GradeError::NotAnObject { line: number, reason };
     let line = line.trim_start_matches('\u{feff}');
-    let mut object: Map<String, Value> = serde_json::from_str(line).map_err(|e| not_an_object(e.to_string()))?;
+    let mut object: Map<String, Value> =
+        serde_json::from_str(line).map_err(|e| not_an_object(e.to_string()))?;
     let gold = text_of(&object, "gold", number)?.ok_or(GradeError::MissingField {
         line: number,
         wanted: "\"gold\"",
@@ -57,7 +61,11 @@ pub fn grade_line(line: &str, number: usize, reader: &dyn ReadAnswer) -> Result<
             };
             let text = text_of(&object, "text", number)?.ok_or(wanted)?;
             match reader.read(&text) {
-                Some(found) => (Some(found.answer), Some(ExtractionPath::as_str(found.path)), found.inside_thinking),
+                Some(found) => (
+                    Some(found.answer),
+                    Some(ExtractionPath::as_str(found.path)),
+                    found.inside_thinking,
+                ),
                 None => (None, None, false),
             }
         }
@@ -79,7 +87,11 @@ pub fn grade_line(line: &str, number: usize, reader: &dyn ReadAnswer) -> Result<
     Ok(Value::Object(object).to_string())
 }
 
-fn text_of(object: &Map<String, Value>, field: &'static str, line: usize) -> Result<Option<String>, GradeError> {
+fn text_of(
+    object: &Map<String, Value>,
+    field: &'static str,
+    line: usize,
+) -> Result<Option<String>, GradeError> {
     match object.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(s)) => Ok(Some(s.clone())),

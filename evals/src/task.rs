@@ -1,6 +1,8 @@
 //! Tasks as data: what to ask, where the answer stands, how it is graded, and where the problems are.
 
-use crate::answer::{AnswerKind, EqualOptions, ExtractRules, ExtractionPath, PatternError, RuleReader, compile_pattern};
+use crate::answer::{
+    AnswerKind, EqualOptions, ExtractRules, ExtractionPath, PatternError, RuleReader, compile_pattern,
+};
 use crate::data::Fields;
 use serde::Deserialize;
 
@@ -87,8 +89,8 @@ pub struct TaskData {
     pub file: Option<String>,
     /// SHA-256 of that file, in hexadecimal, where it is known for certain; another file is refused.
     pub sha256: Option<String>,
-    /// SHA-256 of the set's answers ([`Dataset::answers_digest`](crate::data::Dataset::answers_digest)): the same for every
-    /// faithful copy, so that a corrupt or another one is noticed.
+    /// SHA-256 of the set's answers ([`Dataset::answers_digest`](crate::data::Dataset::answers_digest)): the
+    /// same for every faithful copy, so that a corrupt or another one is noticed.
     pub answers: Option<String>,
     /// Only the problems whose field has one of these values.
     pub keep: Option<Keep>,
@@ -142,10 +144,14 @@ impl Task {
     /// # Errors
     /// When there is none; the message lists those there are.
     pub fn named(name: &str) -> Result<Self, TaskError> {
-        let (name, text) = BUNDLED.iter().find(|(known, _)| *known == name).ok_or_else(|| TaskError::Unknown {
-            name: name.to_owned(),
-            known: Self::names().collect::<Vec<_>>().join(", "),
-        })?;
+        let (name, text) =
+            BUNDLED
+                .iter()
+                .find(|(known, _)| *known == name)
+                .ok_or_else(|| TaskError::Unknown {
+                    name: name.to_owned(),
+                    known: Self::names().collect::<Vec<_>>().join(", "),
+                })?;
         Self::parse(text, name)
     }
 
@@ -169,10 +175,14 @@ impl Task {
         }
         let steps = &task.extract.steps;
         if steps.is_empty() || steps.contains(&ExtractionPath::Custom) {
-            return Err(invalid("[extract] needs `steps` such as [\"boxed\", \"last-number\"]".to_owned()));
+            return Err(invalid(
+                "[extract] needs `steps` such as [\"boxed\", \"last-number\"]".to_owned(),
+            ));
         }
         if steps.contains(&ExtractionPath::Pattern) != task.extract.pattern.is_some() {
-            return Err(invalid("[extract] needs the step \"pattern\" and a `pattern` together".to_owned()));
+            return Err(invalid(
+                "[extract] needs the step \"pattern\" and a `pattern` together".to_owned(),
+            ));
         }
         task.reader()?;
         Ok(task)
@@ -222,11 +232,20 @@ mod tests {
     fn errors_say_what_is_wrong() {
         let unknown = Task::named("aime99").expect_err("no such task").to_string();
         assert!(unknown.contains("aime24") && unknown.contains("aime99"));
-        let parse = |text: &str| Task::parse(text, "mine.toml").expect_err("not a task").to_string();
+        let parse = |text: &str| {
+            Task::parse(text, "mine.toml")
+                .expect_err("not a task")
+                .to_string()
+        };
         let head = "name = \"x\"\ndescription = \"y\"\n";
         assert!(parse(&format!("{head}prompt = \"z\"\n[data]\nfile = \"a\"")).contains("prompt"));
         assert!(parse(&format!("{head}[data]\n")).contains("[data] needs"));
-        assert!(parse(&format!("{head}[data]\nfile = \"a\"\n[extract]\nsteps = [\"pattern\"]")).contains("together"));
+        assert!(
+            parse(&format!(
+                "{head}[data]\nfile = \"a\"\n[extract]\nsteps = [\"pattern\"]"
+            ))
+            .contains("together")
+        );
         assert!(
             parse(&format!(
                 "{head}[data]\nfile = \"a\"\n[extract]\nsteps = [\"pattern\"]\npattern = \"(\""

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use tts_evals::answer::{
-    AnswerKind, BracketRule, DecimalRule, EqualOptions, ExtractRules, ExtractionPath, ListOrder, PercentRule, ReadAnswer, RuleReader,
-    UnitRule, canonical, compile_pattern, equal, extract,
+    AnswerKind, BracketRule, DecimalRule, EqualOptions, ExtractRules, ExtractionPath, ListOrder, PercentRule,
+    ReadAnswer, RuleReader, UnitRule, canonical, compile_pattern, equal, extract,
 };
 
 fn math(prediction: &str, gold: &str) -> bool {
@@ -19,7 +19,10 @@ fn what_is_an_answer_and_what_is_not() {
     use ExtractionPath::{Boxed, FinalAnswer, Hashes, LastFormula, LastNumber};
     type Case = (&'static str, Option<(&'static str, ExtractionPath, bool)>);
     let cases: &[Case] = &[
-        ("first \\boxed{1}, no: \\boxed{\\frac{3}{4}}.", Some(("\\frac{3}{4}", Boxed, false))),
+        (
+            "first \\boxed{1}, no: \\boxed{\\frac{3}{4}}.",
+            Some(("\\frac{3}{4}", Boxed, false)),
+        ),
         (
             "\\[\\boxed{1},\\quad \\boxed{2} \\text{ and } \\boxed{3}\\]",
             Some(("1, 2, 3", Boxed, false)),
@@ -34,13 +37,22 @@ fn what_is_an_answer_and_what_is_not() {
             "<think>\\boxed{5}</think> The final answer is $6$. Done.",
             Some(("6", FinalAnswer, false)),
         ),
-        ("<think>\\boxed{5}</think> no more to say", Some(("5", Boxed, true))),
+        (
+            "<think>\\boxed{5}</think> no more to say",
+            Some(("5", Boxed, true)),
+        ),
         ("<think> perhaps \\boxed{5}", Some(("5", Boxed, true))),
-        ("**Final Answer:** The volume is 120. I hope so.", Some(("120", FinalAnswer, false))),
+        (
+            "**Final Answer:** The volume is 120. I hope so.",
+            Some(("120", FinalAnswer, false)),
+        ),
         ("2 + 2 is 4\n#### 1,234", Some(("1,234", Hashes, false))),
         ("#### 3. Compute\nthe total", Some(("3", LastNumber, false))),
         ("so the pair is $(7, 6)$.", Some(("(7, 6)", LastFormula, false))),
-        ("there are 3 to 70 of them, -5 at the least", Some(("-5", LastNumber, false))),
+        (
+            "there are 3 to 70 of them, -5 at the least",
+            Some(("-5", LastNumber, false)),
+        ),
         ("each costs $5, so $x = 3$", Some(("x = 3", LastFormula, false))),
         ("from 30-70", Some(("70", LastNumber, false))),
     ];
@@ -63,14 +75,25 @@ fn rules_are_settings() {
         ..ExtractRules::boxed()
     };
     assert!(extract("\\boxed{5}", &prefilled).is_some_and(|e| e.inside_thinking));
-    for (pattern, answer) in [(r"A:\s*(\d+)", "2"), (r"(A): (?<answer>\d+)", "2"), (r"A: \d", "A: 2")] {
+    for (pattern, answer) in [
+        (r"A:\s*(\d+)", "2"),
+        (r"(A): (?<answer>\d+)", "2"),
+        (r"A: \d", "A: 2"),
+    ] {
         let rules = ExtractRules::pattern(compile_pattern(pattern).expect("a pattern"));
         assert_eq!(
-            extract("A: 1, then A: 2, \\boxed{3}", &rules).map(|e| e.answer).as_deref(),
+            extract("A: 1, then A: 2, \\boxed{3}", &rules)
+                .map(|e| e.answer)
+                .as_deref(),
             Some(answer)
         );
     }
-    assert!(compile_pattern("(").expect_err("no pattern").to_string().contains("`(`"));
+    assert!(
+        compile_pattern("(")
+            .expect_err("no pattern")
+            .to_string()
+            .contains("`(`")
+    );
     assert!(compile_pattern(r"(\w{1000}){1000}").is_err());
     let choice = RuleReader::new(AnswerKind::Choice);
     let letter = |text: &str| choice.read(text).map(|e| choice.key(&e.answer));
@@ -141,7 +164,10 @@ fn one_class() {
         &["\\sqrt{8}", "2\\sqrt2", "2√2", "\\sqrt{2} + \\sqrt{2}", "8^{1/2}"],
         &["\\sqrt{3+2\\sqrt2}", "1+\\sqrt{2}", "\\frac{1}{\\sqrt2-1}"],
         &["x^2+2x+1", "(x+1)^2", "(1+x)(x+1)"],
-        &["\\frac{-1\\pm\\sqrt{17}}{2}", "\\frac{-1-\\sqrt{17}}{2}, \\frac{-1+\\sqrt{17}}{2}"],
+        &[
+            "\\frac{-1\\pm\\sqrt{17}}{2}",
+            "\\frac{-1-\\sqrt{17}}{2}, \\frac{-1+\\sqrt{17}}{2}",
+        ],
         &["\\{1, 2, 3\\}", "3, 2, 1", "1, 2 \\text{ and } 3"],
         &["[1, \\infty)", "\\left[1, +\\infty\\right)"],
         &[
@@ -227,12 +253,24 @@ fn equal_only_in_grading() {
         ("\\frac{x^2-1}{x-1}", "x+1", "same value"),
         ("1,22", "1.22", "decimal comma"),
         ("\\frac{\\sqrt{3}}{2}", "0.8660254037844386", "decimal in full"),
-        ("2.314814814815 \\times 10^{-3}", "\\frac{1}{432}", "decimal in full"),
+        (
+            "2.314814814815 \\times 10^{-3}",
+            "\\frac{1}{432}",
+            "decimal in full",
+        ),
         ("3.141592653589793", "\\pi", "decimal in full"),
         ("20:34", "08:34 \\text{P.M.}", "same time of day"),
-        ("[-2, -1] \\cup [1, 2]", "1 \\le |x| \\le 2", "interval for an inequality"),
+        (
+            "[-2, -1] \\cup [1, 2]",
+            "1 \\le |x| \\le 2",
+            "interval for an inequality",
+        ),
         ("(-3, 3)", "|x| < 3", "interval for an inequality"),
-        ("$-5\\lex\\le1$ or $3\\lex\\le9$", "[-5,1]\\cup[3,9]", "union for ranges"),
+        (
+            "$-5\\lex\\le1$ or $3\\lex\\le9$",
+            "[-5,1]\\cup[3,9]",
+            "union for ranges",
+        ),
         (
             "\\begin{matrix} \\frac12 \\\\ 1 \\end{matrix}",
             "[0.5, 1]",
@@ -243,7 +281,11 @@ fn equal_only_in_grading() {
         ("2\n\n3\n\n3/2", "2, 3, 1.5", "same form"),
     ] {
         let verdict = equal(prediction, gold, AnswerKind::Math, &EqualOptions::default());
-        assert_eq!((verdict.equal, verdict.rule), (true, rule), "{prediction} and {gold}");
+        assert_eq!(
+            (verdict.equal, verdict.rule),
+            (true, rule),
+            "{prediction} and {gold}"
+        );
     }
 }
 
@@ -259,7 +301,11 @@ fn options_change_what_graders_disagree_about() {
         tolerance: Some(0.001),
         ..EqualOptions::default()
     };
-    assert!(with(&tolerant, "3.1416", "\\pi") && with(&tolerant, "0.3333", "1/3") && !with(&tolerant, "0.33", "1/3"));
+    assert!(
+        with(&tolerant, "3.1416", "\\pi")
+            && with(&tolerant, "0.3333", "1/3")
+            && !with(&tolerant, "0.33", "1/3")
+    );
     let exact = EqualOptions {
         decimals: DecimalRule::Exact,
         ..EqualOptions::default()
@@ -270,8 +316,17 @@ fn options_change_what_graders_disagree_about() {
         brackets: BracketRule::Lenient,
         ..EqualOptions::default()
     };
-    assert!(with(&loose, "10m", "10") && with(&loose, "10", "10 m/s^2") && !with(&loose, "10m", "11") && !with(&loose, "x", "y"));
-    assert!(with(&loose, "[0, 1)", "(0, 1)") && with(&loose, "[0, 1]", "(0, 1)") && !with(&loose, "[0, 1]", "(0, 2)"));
+    assert!(
+        with(&loose, "10m", "10")
+            && with(&loose, "10", "10 m/s^2")
+            && !with(&loose, "10m", "11")
+            && !with(&loose, "x", "y")
+    );
+    assert!(
+        with(&loose, "[0, 1)", "(0, 1)")
+            && with(&loose, "[0, 1]", "(0, 1)")
+            && !with(&loose, "[0, 1]", "(0, 2)")
+    );
     let ordered = EqualOptions {
         list_order: ListOrder::Strict,
         ..EqualOptions::default()
@@ -308,9 +363,15 @@ fn hostile() -> Vec<String> {
         "\\sqrt{123456789012345678901234567890123456789012345678901234567891}".into(),
         "2^{2^{12}}".into(),
         "3^{1/99999999}".into(),
-        (1..400).map(|i| format!("\\sqrt{{{i}}}")).collect::<Vec<_>>().join("+"),
+        (1..400)
+            .map(|i| format!("\\sqrt{{{i}}}"))
+            .collect::<Vec<_>>()
+            .join("+"),
         (1..200).map(|i| format!("(x+{i})")).collect::<String>(),
-        (1..500).map(|i| format!("\\sin({i}x)")).collect::<Vec<_>>().join(","),
+        (1..500)
+            .map(|i| format!("\\sin({i}x)"))
+            .collect::<Vec<_>>()
+            .join(","),
         "\\[ $x$ ".repeat(n),
         "\\( \n$x$ ".repeat(n),
         "the answer is not { ".repeat(n),
@@ -328,7 +389,12 @@ fn hostile() -> Vec<String> {
 fn hostile_inputs_are_bounded() {
     let inputs = hostile();
     for input in &inputs {
-        for kind in [AnswerKind::Math, AnswerKind::Integer, AnswerKind::Choice, AnswerKind::Text] {
+        for kind in [
+            AnswerKind::Math,
+            AnswerKind::Integer,
+            AnswerKind::Choice,
+            AnswerKind::Text,
+        ] {
             canonical(input, kind);
             equal(input, "\\frac{x+1}{2}", kind, &EqualOptions::default());
             equal("1", input, kind, &EqualOptions::default());

@@ -20,7 +20,17 @@ fn json_lines_with_every_kind_of_answer() {
         {\"question\": \"e\", \"solution\": \"so \\\\boxed{9}\"}\n{\"question\": \"f\"}\n",
     );
     let answers: Vec<_> = data.problems.iter().map(|p| p.answer.as_deref()).collect();
-    assert_eq!(answers, [Some("27"), Some("025"), Some("42"), Some("\\frac12"), Some("9"), None]);
+    assert_eq!(
+        answers,
+        [
+            Some("27"),
+            Some("025"),
+            Some("42"),
+            Some("\\frac12"),
+            Some("9"),
+            None
+        ]
+    );
     let ids: Vec<_> = data.problems.iter().map(|p| p.id.as_str()).collect();
     assert_eq!(ids, ["line-1", "7", "line-4", "line-5", "line-6", "line-7"]);
     assert_eq!(data.problems[0].extra["level"], 3);
@@ -41,13 +51,23 @@ fn named_fields_win_and_must_exist() {
     fields.set("question=ask").expect("a field");
     fields.set("id=key").expect("a field");
     let line = br#"{"ask": "real", "question": "decoy", "key": 1}"#;
-    assert_eq!(load(line, "s", &fields).expect("a set").problems[0].problem, "real");
-    let missing = load(br#"{"question": "q"}"#, "s", &fields).expect_err("no such field").to_string();
+    assert_eq!(
+        load(line, "s", &fields).expect("a set").problems[0].problem,
+        "real"
+    );
+    let missing = load(br#"{"question": "q"}"#, "s", &fields)
+        .expect_err("no such field")
+        .to_string();
     assert!(
-        missing.contains("s, line 1") && missing.contains("looked for ask") && missing.contains("has question"),
+        missing.contains("s, line 1")
+            && missing.contains("looked for ask")
+            && missing.contains("has question"),
         "{missing}"
     );
-    assert!(matches!(fields.set("colour=red"), Err(DataError::BadField { .. })));
+    assert!(matches!(
+        fields.set("colour=red"),
+        Err(DataError::BadField { .. })
+    ));
 }
 
 #[test]
@@ -55,7 +75,9 @@ fn errors_name_file_line_and_field() {
     assert!(error(b"").contains("set.jsonl holds no problems"));
     assert!(error(b"\xff\xfea\0").contains("UTF-16"));
     assert!(error(b"{\"question\": \"a\"}\n{\"question\": \"\xe9\"}").contains("line 2: byte 32"));
-    assert!(error(b"{\"question\": \"a\"}\n{\"question\": ").starts_with("set.jsonl, line 2: not valid JSON"));
+    assert!(
+        error(b"{\"question\": \"a\"}\n{\"question\": ").starts_with("set.jsonl, line 2: not valid JSON")
+    );
     assert!(error(b"{\"question\": \"a\"}\n[1]").contains("expected an object, found an array"));
     assert!(error(b"{\"question\": [1]}").contains("the field \"question\" must be a string"));
     assert!(error(b"{\"question\": \" \"}").contains("the field \"question\" is empty"));
@@ -76,14 +98,23 @@ fn a_lost_backslash_is_warned_about() {
 
 #[test]
 fn selecting() {
-    let data = set("{\"id\": \"a\", \"question\": \"1\"}\n{\"id\": \"b\", \"question\": \"2\"}\n{\"id\": \"c\", \"question\": \"3\"}");
+    let data = set(
+        "{\"id\": \"a\", \"question\": \"1\"}\n{\"id\": \"b\", \"question\": \"2\"}\n{\"id\": \"c\", \"question\": \"3\"}",
+    );
     let ids = |ids: &[&str], limit| -> Vec<String> {
         let ids: Vec<String> = ids.iter().map(|s| (*s).to_owned()).collect();
-        data.select(&ids, limit).expect("known ids").into_iter().map(|p| p.id).collect()
+        data.select(&ids, limit)
+            .expect("known ids")
+            .into_iter()
+            .map(|p| p.id)
+            .collect()
     };
     assert_eq!(ids(&[], Some(2)), ["a", "b"]);
     assert_eq!(ids(&["c", "a"], None), ["c", "a"]);
-    let unknown = data.select(&["z".to_owned()], None).expect_err("unknown").to_string();
+    let unknown = data
+        .select(&["z".to_owned()], None)
+        .expect_err("unknown")
+        .to_string();
     assert!(unknown.contains("the id z") && unknown.contains("a, b, c"));
 }
 
@@ -119,7 +150,9 @@ fn parquet_gives_the_rows_that_were_written() {
         &include_bytes!("fixtures/gzip-groups.parquet")[..],
     ] {
         assert_eq!(
-            load(other, "set.parquet", &Fields::default()).expect("a readable set").problems,
+            load(other, "set.parquet", &Fields::default())
+                .expect("a readable set")
+                .problems,
             set.problems
         );
     }
@@ -129,7 +162,10 @@ fn parquet_gives_the_rows_that_were_written() {
 #[test]
 fn parquet_that_cannot_be_read_gets_a_sentence() {
     let zstd = error(include_bytes!("fixtures/zstd.parquet"));
-    assert!(zstd.starts_with("set.jsonl, ") && zstd.contains("compressed by zstd"), "{zstd}");
+    assert!(
+        zstd.starts_with("set.jsonl, ") && zstd.contains("compressed by zstd"),
+        "{zstd}"
+    );
     assert!(error(b"PAR1....").contains("set.jsonl, the parquet file: not readable"));
     // Cut anywhere, or with a byte changed anywhere: a set or a sentence, never a panic.
     for at in 4..SNAPPY.len() {
@@ -152,7 +188,11 @@ fn choices_are_written_under_the_question() {
     for p in &set.problems {
         let letter = p.answer.as_deref().expect("a letter");
         assert!(p.problem.starts_with("Which?\n\nA) "), "{}", p.problem);
-        assert!(p.problem.contains(&format!("{letter}) right")), "{} {letter}", p.problem);
+        assert!(
+            p.problem.contains(&format!("{letter}) right")),
+            "{} {letter}",
+            p.problem
+        );
         assert_eq!(p.problem.lines().count(), 6);
         orders.insert(p.problem.clone());
     }
@@ -191,8 +231,12 @@ fn choices_are_written_under_the_question() {
 #[test]
 fn copies_of_a_set_have_the_same_answers() {
     use tts_evals::answer::AnswerKind::{Integer, Math};
-    let a = set("{\"id\": 1, \"question\": \"a\", \"answer\": \"025\"}\n{\"id\": 2, \"question\": \"b\", \"answer\": 7.0}");
-    let b = set("{\"id\": 9, \"question\": \"B\", \"answer\": \"7\"}\n{\"id\": 8, \"question\": \"A\", \"answer\": \"$25$\"}");
+    let a = set(
+        "{\"id\": 1, \"question\": \"a\", \"answer\": \"025\"}\n{\"id\": 2, \"question\": \"b\", \"answer\": 7.0}",
+    );
+    let b = set(
+        "{\"id\": 9, \"question\": \"B\", \"answer\": \"7\"}\n{\"id\": 8, \"question\": \"A\", \"answer\": \"$25$\"}",
+    );
     assert_eq!(a.answers_digest(Integer), b.answers_digest(Integer));
     assert_ne!(a.digest, b.digest);
     let c = set("{\"question\": \"a\", \"answer\": \"26\"}\n{\"question\": \"b\", \"answer\": 7}");

@@ -1,5 +1,6 @@
-//! Random expressions with a known value, each written in two ways: equality must know them for equal, never take two values for
-//! one, and put into one class of the vote only what is equal. The values are computed here, in plain floating point.
+//! Random expressions with a known value, each written in two ways: equality must know them for equal, never
+//! take two values for one, and put into one class of the vote only what is equal. The values are computed
+//! here, in plain floating point.
 
 use proptest::prelude::*;
 use tts_evals::answer::{AnswerKind, EqualOptions, canonical, equal};
@@ -174,7 +175,11 @@ fn is_tame(e: &E) -> bool {
     }
     let own = e.value();
     // A result much smaller than its parts is cancellation, and may be exactly 0.
-    own.is_finite() && own.abs() > 1e-6 && parts(e).iter().all(|p| p.is_finite() && p.abs() > 1e-9 && p.abs() < 1e9)
+    own.is_finite()
+        && own.abs() > 1e-6
+        && parts(e)
+            .iter()
+            .all(|p| p.is_finite() && p.abs() > 1e-9 && p.abs() < 1e9)
 }
 
 fn math(a: &str, b: &str) -> bool {
@@ -203,8 +208,8 @@ proptest! {
         }
     }
 
-    /// The class key as an equivalence: over many spellings of few values, being of one class is reflexive, symmetric and transitive,
-    /// never joins two values, and whatever shares a class is equal to the grader.
+    /// The class key as an equivalence: over many spellings of few values, being of one class is reflexive,
+    /// symmetric and transitive, never joins two values, and whatever shares a class is equal to the grader.
     #[test]
     fn the_class_key_is_an_equivalence(values in prop::collection::vec(expression(), 1..4), styles in prop::collection::vec(any::<u64>(), 4)) {
         prop_assume!(values.iter().all(is_tame));

@@ -29,7 +29,14 @@ fn pairs() {
         let right = verdict.equal == row["expected"].as_bool().expect("a boolean");
         let agree: u32 = text("agree")[..1].parse().expect("a digit");
         let must = (agree >= 4 || tier == "derived") && row.get("note").is_none() && text("id") != "p229";
-        for key in [tier.to_owned(), if must { "must".to_owned() } else { "split".to_owned() }] {
+        for key in [
+            tier.to_owned(),
+            if must {
+                "must".to_owned()
+            } else {
+                "split".to_owned()
+            },
+        ] {
             let count = tiers.entry(key).or_default();
             count.0 += u32::from(right);
             count.1 += 1;
@@ -70,8 +77,14 @@ fn extractions() {
         };
         let (rules, kind) = match row["mode"].as_str() {
             Some("regex strict") => (steps(&[ExtractionPath::Pattern]), AnswerKind::Text),
-            Some(mode) if mode.contains("boxed first") => (steps(&[ExtractionPath::Boxed, ExtractionPath::Pattern]), AnswerKind::Text),
-            Some(_) => (steps(&[ExtractionPath::Pattern, ExtractionPath::Boxed]), AnswerKind::Text),
+            Some(mode) if mode.contains("boxed first") => (
+                steps(&[ExtractionPath::Boxed, ExtractionPath::Pattern]),
+                AnswerKind::Text,
+            ),
+            Some(_) => (
+                steps(&[ExtractionPath::Pattern, ExtractionPath::Boxed]),
+                AnswerKind::Text,
+            ),
             None if is_letter => (ExtractRules::choice(), AnswerKind::Choice),
             None => (ExtractRules::default(), AnswerKind::Math),
         };
@@ -117,9 +130,15 @@ fn sets() {
         for problem in &set.problems {
             let gold = problem.answer.as_deref().expect("a gold answer");
             let key = canonical(gold, kind);
-            assert!(equal(&format!("$ {gold} $"), gold, kind, &EqualOptions::default()).equal, "{gold}");
+            assert!(
+                equal(&format!("$ {gold} $"), gold, kind, &EqualOptions::default()).equal,
+                "{gold}"
+            );
             if kind == AnswerKind::Integer {
-                assert!(key.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit()), "{gold}");
+                assert!(
+                    key.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit()),
+                    "{gold}"
+                );
             } else if key.contains(['\\', '$']) {
                 println!("{} {gold:?} is the text {key:?}", problem.id);
             }

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 use tts_evals::stats::{
-    Curve, Discordant, Interval, Point, Resamples, auroc, avg_at_n, clopper_pearson, compare, expectation, histogram, mcnemar_exact,
-    mean_pass_at_k, paired_bootstrap, pareto, pass_at_k, quantile, reliability, right_by_rank, spread, wilson, within_problem_auroc,
+    Curve, Discordant, Interval, Point, Resamples, auroc, avg_at_n, clopper_pearson, compare, expectation,
+    histogram, mcnemar_exact, mean_pass_at_k, paired_bootstrap, pareto, pass_at_k, quantile, reliability,
+    right_by_rank, spread, wilson, within_problem_auroc,
 };
 
 fn golden() -> Value {
@@ -51,12 +52,19 @@ fn pass_at_k_is_the_golden_and_undefined_when_too_few() {
     }
     assert_eq!(pass_at_k(4, 4, 8), None);
     assert_eq!(mean_pass_at_k(&[(8, 8), (4, 4)], 8), None);
-    close(mean_pass_at_k(&[(10, 3), (10, 10)], 1).expect("defined"), 0.65, 1e-12);
+    close(
+        mean_pass_at_k(&[(10, 3), (10, 10)], 1).expect("defined"),
+        0.65,
+        1e-12,
+    );
 }
 
 #[test]
 fn mcnemar() {
-    for (key, value) in golden()["mcnemar_exact_two_sided"].as_object().expect("an object") {
+    for (key, value) in golden()["mcnemar_exact_two_sided"]
+        .as_object()
+        .expect("an object")
+    {
         let n = numbers(key);
         let d = Discordant {
             only_a: n[0],
@@ -73,7 +81,11 @@ fn mcnemar() {
 fn clustered_standard_error() {
     let golden = golden();
     let expected = &golden["clustered_se [[1,0,1,0],[1,1,0,0],[0,1,1,1]]"];
-    let groups = [vec![1.0, 0.0, 1.0, 0.0], vec![1.0, 1.0, 0.0, 0.0], vec![0.0, 1.0, 1.0, 1.0]];
+    let groups = [
+        vec![1.0, 0.0, 1.0, 0.0],
+        vec![1.0, 1.0, 0.0, 0.0],
+        vec![0.0, 1.0, 1.0, 1.0],
+    ];
     let avg = avg_at_n(&groups).expect("traces");
     let number = |key: &str| expected[key].as_f64().expect("a number");
     close(avg.mean, number("mean"), 1e-12);
@@ -84,7 +96,14 @@ fn clustered_standard_error() {
 
 #[test]
 fn auroc_equals_counting_pairs() {
-    let scored = [(1.0, true), (0.5, false), (0.5, true), (0.2, false), (0.9, false), (0.1, true)];
+    let scored = [
+        (1.0, true),
+        (0.5, false),
+        (0.5, true),
+        (0.2, false),
+        (0.9, false),
+        (0.1, true),
+    ];
     let mut wins = 0.0;
     let mut pairs = 0.0;
     for (a, _) in scored.iter().filter(|s| s.1) {
@@ -101,14 +120,28 @@ fn auroc_equals_counting_pairs() {
     }
     close(auroc(&scored).expect("both kinds"), wins / pairs, 1e-12);
     assert_eq!(auroc(&[(1.0, true)]), None);
-    let problems = vec![scored.to_vec(), vec![(1.0, true)], vec![(2.0, true), (1.0, false)]];
+    let problems = vec![
+        scored.to_vec(),
+        vec![(1.0, true)],
+        vec![(2.0, true), (1.0, false)],
+    ];
     let within = within_problem_auroc(&problems, 200, 0.95, 1).expect("defined");
     assert_eq!(within.problems, 2);
     let first = wins / pairs;
     close(within.mean, f64::midpoint(first, 1.0), 1e-12);
-    close(within.sd.expect("two problems"), (1.0 - first) / 2f64.sqrt(), 1e-12);
+    close(
+        within.sd.expect("two problems"),
+        (1.0 - first) / 2f64.sqrt(),
+        1e-12,
+    );
     // Of two problems a quarter of the draws hold only one of them, and a quarter only the other.
-    assert_eq!(within.interval, Some(Interval { low: first, high: 1.0 }));
+    assert_eq!(
+        within.interval,
+        Some(Interval {
+            low: first,
+            high: 1.0
+        })
+    );
     let one = within_problem_auroc(&problems[..1], 200, 0.95, 1).expect("defined");
     assert_eq!(
         (one.interval, one.sd, one.problems),
@@ -139,9 +172,21 @@ fn resampling_is_seeded_and_fair() {
     };
     let first: Vec<_> = resamples.subsets().take(5).collect();
     assert_eq!(first, resamples.subsets().take(5).collect::<Vec<_>>());
-    assert_ne!(first, Resamples { stream: 8, ..resamples }.subsets().take(5).collect::<Vec<_>>());
+    assert_ne!(
+        first,
+        Resamples {
+            stream: 8,
+            ..resamples
+        }
+        .subsets()
+        .take(5)
+        .collect::<Vec<_>>()
+    );
     assert_eq!(Resamples { k: 11, ..resamples }.subsets().count(), 0);
-    for (small, large) in resamples.subsets().zip(Resamples { k: 10, ..resamples }.subsets()) {
+    for (small, large) in resamples
+        .subsets()
+        .zip(Resamples { k: 10, ..resamples }.subsets())
+    {
         assert_eq!(small, large[..4], "a smaller budget is the head of a larger one");
         let mut all = large.clone();
         all.sort_unstable();
@@ -160,8 +205,18 @@ fn resampling_is_seeded_and_fair() {
     close(d.difference, 1.0 / 3.0, 1e-12);
     assert_eq!(d, paired_bootstrap(&a, &b, 500, 0.95, 9).expect("paired"));
     let interval = d.interval.expect("six problems");
-    assert!(interval.low >= 0.0 && interval.low < d.difference && d.difference < interval.high && interval.high <= 1.0);
-    assert_eq!(paired_bootstrap(&a[..1], &b[..1], 500, 0.95, 9).expect("paired").interval, None);
+    assert!(
+        interval.low >= 0.0
+            && interval.low < d.difference
+            && d.difference < interval.high
+            && interval.high <= 1.0
+    );
+    assert_eq!(
+        paired_bootstrap(&a[..1], &b[..1], 500, 0.95, 9)
+            .expect("paired")
+            .interval,
+        None
+    );
     assert!(paired_bootstrap(&a, &b[..2], 500, 0.95, 9).is_err());
 }
 
@@ -169,7 +224,8 @@ fn resampling_is_seeded_and_fair() {
 fn six_discordant_problems_all_one_way_are_the_fewest_that_tell() {
     let p = |only_a, only_b| mcnemar_exact(Discordant { only_a, only_b });
     assert!(p(5, 0) > 0.05 && p(6, 0) < 0.05 && p(6, 1) > 0.05);
-    // Far beyond where 2^-n is 0 in floating point: 2 P(Z > 2.008) with the continuity correction, and certainty.
+    // Far beyond where 2^-n is 0 in floating point: 2 P(Z > 2.008) with the continuity correction, and
+    // certainty.
     close(p(1050, 960), 0.0471, 2e-3);
     close(p(2000, 2000), 1.0, 1e-12);
     assert!(p(0, 3000) < 1e-300);
@@ -177,13 +233,23 @@ fn six_discordant_problems_all_one_way_are_the_fewest_that_tell() {
 
 #[test]
 fn reliability_by_hand() {
-    let scored = [(0.05, false), (0.15, true), (0.95, true), (0.85, true), (0.9, false), (1.0, true)];
+    let scored = [
+        (0.05, false),
+        (0.15, true),
+        (0.95, true),
+        (0.85, true),
+        (0.9, false),
+        (1.0, true),
+    ];
     let r = reliability(&scored, 5, 0.95).expect("probabilities");
     let bins: Vec<(usize, f64, f64)> = r.bins.iter().map(|b| (b.count, b.low, b.right)).collect();
     assert_eq!(bins, [(2, 0.0, 0.5), (4, 0.8, 0.75)], "empty bins are left out");
     close(r.bins[1].score, 0.925, 1e-12);
     close(r.calibration_error, (2.0 * 0.4 + 4.0 * 0.175) / 6.0, 1e-12);
-    let squares = [0.05f64, 0.85, 0.05, 0.15, 0.9, 0.0].map(|d| d * d).iter().sum::<f64>();
+    let squares = [0.05f64, 0.85, 0.05, 0.15, 0.9, 0.0]
+        .map(|d| d * d)
+        .iter()
+        .sum::<f64>();
     close(r.brier, squares / 6.0, 1e-12);
     assert_eq!(r.bins[1].interval, wilson(3, 4, 0.95).expect("a share"));
     assert!(
@@ -199,14 +265,24 @@ fn reliability_by_hand() {
 
 #[test]
 fn bins_by_rank_hold_equal_scores_together() {
-    let scored: Vec<(f64, bool)> = [9.0, 3.0, 3.0, 3.0, 1.0, 2.0, 7.0, 8.0].map(|s| (s, s > 2.5)).to_vec();
+    let scored: Vec<(f64, bool)> = [9.0, 3.0, 3.0, 3.0, 1.0, 2.0, 7.0, 8.0]
+        .map(|s| (s, s > 2.5))
+        .to_vec();
     let bins = right_by_rank(&scored, 4, 0.95).expect("scores");
     let ends: Vec<(f64, f64, usize, f64)> = bins.iter().map(|b| (b.low, b.high, b.count, b.right)).collect();
     assert_eq!(
         ends,
-        [(1.0, 2.0, 2, 0.0), (3.0, 3.0, 3, 1.0), (7.0, 7.0, 1, 1.0), (8.0, 9.0, 2, 1.0)]
+        [
+            (1.0, 2.0, 2, 0.0),
+            (3.0, 3.0, 3, 1.0),
+            (7.0, 7.0, 1, 1.0),
+            (8.0, 9.0, 2, 1.0)
+        ]
     );
-    assert_eq!(right_by_rank(&[(4.0, true); 9], 3, 0.95).expect("scores").len(), 1);
+    assert_eq!(
+        right_by_rank(&[(4.0, true); 9], 3, 0.95).expect("scores").len(),
+        1
+    );
     assert!(right_by_rank(&[(f64::INFINITY, true)], 3, 0.95).is_err());
 }
 
@@ -222,19 +298,31 @@ fn histograms_count_everything_once() {
     ];
     let h = histogram(&scored, 4).expect("scores");
     assert_eq!(h.edges, [1.0, 2.0, 3.0, 4.0, 5.0]);
-    assert_eq!((h.right, h.wrong, h.left_out), (vec![1, 1, 0, 1], vec![0, 1, 1, 0], 1));
+    assert_eq!(
+        (h.right, h.wrong, h.left_out),
+        (vec![1, 1, 0, 1], vec![0, 1, 1, 0], 1)
+    );
     let same = histogram(&[(7.0, true); 3], 3).expect("scores");
     assert_eq!((same.right, same.edges[0]), (vec![0, 3, 0], 6.5));
     assert!(histogram(&[(f64::NAN, true)], 3).is_err());
 }
 
 fn points(list: &[(f64, f64)]) -> Vec<Point> {
-    list.iter().map(|&(tokens, accuracy)| Point { tokens, accuracy }).collect()
+    list.iter()
+        .map(|&(tokens, accuracy)| Point { tokens, accuracy })
+        .collect()
 }
 
 #[test]
 fn the_pareto_set_by_hand() {
-    let all = points(&[(100.0, 0.5), (200.0, 0.6), (200.0, 0.55), (300.0, 0.6), (400.0, 0.7), (200.0, 0.6)]);
+    let all = points(&[
+        (100.0, 0.5),
+        (200.0, 0.6),
+        (200.0, 0.55),
+        (300.0, 0.6),
+        (400.0, 0.7),
+        (200.0, 0.6),
+    ]);
     assert_eq!(pareto(&all), [true, true, false, false, true, true]);
 }
 
@@ -243,16 +331,37 @@ fn curves_are_linear_in_the_logarithm_of_tokens() {
     let majority = Curve::new(&points(&[(1600.0, 0.9), (100.0, 0.5), (400.0, 0.7)])).expect("a curve");
     let other = Curve::new(&points(&[(50.0, 0.6), (800.0, 1.0)])).expect("a curve");
     close(majority.accuracy_at(200.0).expect("inside"), 0.6, 1e-12);
-    assert_eq!((majority.accuracy_at(99.0), majority.accuracy_at(1601.0)), (None, None));
-    assert_eq!((majority.accuracy_at(100.0), majority.accuracy_at(1600.0)), (Some(0.5), Some(0.9)));
+    assert_eq!(
+        (majority.accuracy_at(99.0), majority.accuracy_at(1601.0)),
+        (None, None)
+    );
+    assert_eq!(
+        (majority.accuracy_at(100.0), majority.accuracy_at(1600.0)),
+        (Some(0.5), Some(0.9))
+    );
     close(majority.tokens_at(0.6).expect("reached"), 200.0, 1e-9);
-    assert_eq!((majority.tokens_at(0.4), majority.tokens_at(0.95)), (Some(100.0), None));
+    assert_eq!(
+        (majority.tokens_at(0.4), majority.tokens_at(0.95)),
+        (Some(100.0), None)
+    );
     let shared = Curve::shared(&[majority.clone(), other.clone()]).expect("they overlap");
-    assert_eq!(shared, Interval { low: 100.0, high: 800.0 });
+    assert_eq!(
+        shared,
+        Interval {
+            low: 100.0,
+            high: 800.0
+        }
+    );
     // Straight lines in the logarithm: the mean is the middle of the ends (0.5 and 0.8; 0.7 and 1).
     close(majority.area(shared).expect("covered"), 0.65, 1e-12);
     close(other.area(shared).expect("covered"), 0.85, 1e-12);
-    assert_eq!(other.area(Interval { low: 10.0, high: 60.0 }), None);
+    assert_eq!(
+        other.area(Interval {
+            low: 10.0,
+            high: 60.0
+        }),
+        None
+    );
     // 0.9 at 1600 tokens against 0.9 at 50 * 16^(3/4) = 400.
     close(other.saving_against(&majority).expect("as accurate"), 0.75, 1e-12);
     assert_eq!(majority.saving_against(&other), None);
@@ -275,11 +384,16 @@ fn the_two_sources_of_spread_are_apart() {
         "{problems:?}"
     );
     // Every problem alike, resamples not: which problems are drawn changes nothing.
-    let lucky: Vec<Vec<f64>> = (0..10).map(|_| (0..8).map(|r| f64::from(r % 2)).collect()).collect();
+    let lucky: Vec<Vec<f64>> = (0..10)
+        .map(|_| (0..8).map(|r| f64::from(r % 2)).collect())
+        .collect();
     let s = spread(&lucky, 0.95, 5).expect("scores");
     assert_eq!(
         (s.traces, s.problems),
-        (Interval { low: 0.0, high: 1.0 }, Some(Interval { low: 0.5, high: 0.5 }))
+        (
+            Interval { low: 0.0, high: 1.0 },
+            Some(Interval { low: 0.5, high: 0.5 })
+        )
     );
     assert_eq!(spread(&lucky[..1], 0.95, 5).expect("scores").problems, None);
     assert!(spread(&[vec![1.0], vec![1.0, 0.0]], 0.95, 5).is_err());
@@ -296,7 +410,10 @@ fn comparisons_are_paired() {
     assert_eq!((c.only_a, c.only_b), (6.0, 1.0));
     close(c.p, 0.125, 1e-12);
     close(c.difference.mean, 5.0 / 8.0, 1e-12);
-    assert_eq!(c.difference.traces.low, c.difference.traces.high, "one resample has no spread");
+    assert_eq!(
+        c.difference.traces.low, c.difference.traces.high,
+        "one resample has no spread"
+    );
     // p of the three resamples: 1, 0.03125 (six to none), 0.0703 (seven to one); twice the median.
     let a: Vec<Vec<bool>> = (0..8).map(|p| vec![p == 9, p < 6, p < 7]).collect();
     let b: Vec<Vec<bool>> = (0..8).map(|p| vec![false, false, p == 7]).collect();

@@ -1,4 +1,5 @@
-//! What every source of traces does with a running problem beside running it: tell its watchers, keep what ended, and close the books.
+//! What every source of traces does with a running problem beside running it: tell its watchers, keep what
+//! ended, and close the books.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -60,11 +61,16 @@ impl Desk {
     }
 
     fn wants_details(&self) -> bool {
-        self.control.as_ref().is_some_and(|c| c.details.load(Ordering::Relaxed)) && self.has_watchers()
+        self.control
+            .as_ref()
+            .is_some_and(|c| c.details.load(Ordering::Relaxed))
+            && self.has_watchers()
     }
 
     fn has_watchers(&self) -> bool {
-        self.events.as_ref().is_some_and(|events| events.receiver_count() > 0)
+        self.events
+            .as_ref()
+            .is_some_and(|events| events.receiver_count() > 0)
     }
 
     /// Sends an event, if anybody listens.
@@ -84,8 +90,13 @@ impl Desk {
         }
     }
 
-    /// Moves ended traces to the records and the journal; `ended` is given the problem's name and each of them.
-    pub(crate) fn keep(&mut self, problem: &mut Problem, mut ended: impl FnMut(&str, &TraceRecord)) -> Result<(), RunError> {
+    /// Moves ended traces to the records and the journal; `ended` is given the problem's name and each of
+    /// them.
+    pub(crate) fn keep(
+        &mut self,
+        problem: &mut Problem,
+        mut ended: impl FnMut(&str, &TraceRecord),
+    ) -> Result<(), RunError> {
         for mut record in problem.take_ended() {
             ended(problem.id(), &record);
             if self.wants_details() {
@@ -168,7 +179,12 @@ impl Desk {
     /// The outcome of a problem that is over.
     pub(crate) fn close(self, problem: &Problem, ran: Ran) -> Result<Outcome, RunError> {
         let id = || problem.id().to_owned();
-        let failed = || problem.failure().map(|reason| RunError::Strategy { problem: id(), reason });
+        let failed = || {
+            problem.failure().map(|reason| RunError::Strategy {
+                problem: id(),
+                reason,
+            })
+        };
         if let Some(error) = failed() {
             return Err(error);
         }

@@ -72,21 +72,25 @@ impl InProcess {
     }
 
     fn send(&self, command: Command) -> Result<(), RunError> {
-        self.commands.lock().map_err(|_| gone())?.send(command).map_err(|_| gone())
+        self.commands
+            .lock()
+            .map_err(|_| gone())?
+            .send(command)
+            .map_err(|_| gone())
     }
 
-    /// The `k` likeliest ids before each token of `ids` from index `from` (at least 1) on, with their log-probabilities under the raw
-    /// distribution. The text is read a chunk a step beside what else is running; dropping the future ends that.
+    /// The `k` likeliest ids before each token of `ids` from index `from` (at least 1) on, with their
+    /// log-probabilities under the raw distribution. The text is read a chunk a step beside what else is
+    /// running; dropping the future ends that.
     ///
     /// # Errors
     /// When the engine is gone, or the logits are not numbers.
     pub async fn likeliest(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Likeliest, RunError> {
         let (reply, found) = oneshot::channel();
         self.send(Command::Read(ToRead { ids, from, k, reply }))?;
-        found
-            .await
-            .map_err(|_| gone())?
-            .ok_or_else(|| RunError::Engine("the model's logits are not numbers (NaN or infinite)".to_owned()))
+        found.await.map_err(|_| gone())?.ok_or_else(|| {
+            RunError::Engine("the model's logits are not numbers (NaN or infinite)".to_owned())
+        })
     }
 
     /// [`Backend::run`] with the caller's own hand on the problem.
@@ -151,7 +155,9 @@ fn serve(mut scheduler: Scheduler, inbox: &mpsc::Receiver<Command>) {
             // nothing has come for a while, so what comes then need not wait for packing
             match inbox.recv_timeout(PATIENCE) {
                 Err(mpsc::RecvTimeoutError::Timeout) if scheduler.session().pack_share() => continue,
-                Err(mpsc::RecvTimeoutError::Timeout) => inbox.recv().map_err(|_| mpsc::TryRecvError::Disconnected),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    inbox.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
+                }
                 other => other.map_err(|_| mpsc::TryRecvError::Disconnected),
             }
         } else {

@@ -96,7 +96,8 @@ pub struct Details {
     pub window: usize,
     /// Traces that had new tokens, by index.
     pub traces: Vec<Points>,
-    /// The vote as it would be decided now, heaviest answer first: answer, weight, traces. `None` where no trace ended since the last time.
+    /// The vote as it would be decided now, heaviest answer first: answer, weight, traces. `None` where no
+    /// trace ended since the last time.
     pub ballots: Option<Vec<(String, f64, usize)>>,
 }
 
@@ -171,7 +172,9 @@ pub enum RunError {
         reason: String,
     },
     /// The journal could not be written.
-    #[error("the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes on from there")]
+    #[error(
+        "the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes on from there"
+    )]
     Journal(String),
     /// It was cut before it began.
     #[error("the problem was not started before the run was cut ({0:?})")]
@@ -221,7 +224,8 @@ pub struct Job {
     pub events: Option<broadcast::Sender<Event>>,
     /// Where ended traces go; their arrays and texts are not held here from then on.
     pub records: Option<crate::engine::scheduler::RecordSink>,
-    /// Traces in flight go there too, and their states to files, so that a killed run goes on in the middle of them.
+    /// Traces in flight go there too, and their states to files, so that a killed run goes on in the middle
+    /// of them.
     pub checkpoint: Option<crate::engine::snapshots::Snapshots>,
 }
 
@@ -233,7 +237,11 @@ pub(crate) fn check_needs(strategy: &dyn tts_strategies::Strategy, offers: Needs
         (needs.logprob && !offers.logprob, "token log-probabilities"),
         (needs.self_certainty && !offers.self_certainty, "self-certainty"),
     ];
-    let what: Vec<_> = missing.iter().filter(|(m, _)| *m).map(|(_, what)| *what).collect();
+    let what: Vec<_> = missing
+        .iter()
+        .filter(|(m, _)| *m)
+        .map(|(_, what)| *what)
+        .collect();
     if what.is_empty() {
         Ok(())
     } else {

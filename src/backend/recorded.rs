@@ -1,8 +1,9 @@
 //! A recorded run: traces come from a recording, and no model is asked.
 //!
-//! Decisions are made over statistics ([`crate::run::Pool`]), by the same code and in the same lockstep as live; texts and tokens are read again only for
-//! what is shown: the solution and the digest. Nothing is made up: a trace that ends in the recording before the strategy is through with it, because
-//! the recorded run had stopped it, counts as failed and is said to be missing.
+//! Decisions are made over statistics ([`crate::run::Pool`]), by the same code and in the same lockstep as
+//! live; texts and tokens are read again only for what is shown: the solution and the digest. Nothing is made
+//! up: a trace that ends in the recording before the strategy is through with it, because the recorded run
+//! had stopped it, counts as failed and is said to be missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +14,10 @@ use tts_strategies::{Measured, Needs, Strategy, TraceId};
 
 use super::{Backend, Event, Job, Outcome, RunError, check_needs};
 use crate::run::{Pool, PoolProblem, RunFolderError};
-use crate::solve::{Bounds, Decode, Digest, Outside, Problem, Rules, Setup, TraceRecord, after_thinking, how_found, is_natural, replay};
+use crate::solve::{
+    Bounds, Decode, Digest, Outside, Problem, Rules, Setup, TraceRecord, after_thinking, how_found,
+    is_natural, replay,
+};
 
 /// A recording to decide over.
 pub struct Recorded {
@@ -36,7 +40,8 @@ pub struct Replayed {
     pub short: BTreeSet<TraceId>,
     /// Whether the budget was cut to the number of recorded traces.
     pub capped: bool,
-    /// Traces of which the strategy asked for what the recorded statistics do not say: where there are any, the decision does not stand.
+    /// Traces of which the strategy asked for what the recorded statistics do not say: where there are any,
+    /// the decision does not stand.
     pub blind: u64,
 }
 
@@ -67,8 +72,8 @@ impl Keyed<'_> {
 }
 
 impl Recorded {
-    /// Decides over this recording. Answers are those that were recorded; `reader` says which of them are the same. With `reread` it reads them anew
-    /// from the texts, where there are texts.
+    /// Decides over this recording. Answers are those that were recorded; `reader` says which of them are the
+    /// same. With `reread` it reads them anew from the texts, where there are texts.
     pub fn new(pool: Arc<Pool>, reader: Arc<dyn ReadAnswer>, reread: bool) -> Self {
         let recorded = pool.manifest().and_then(|m| m.traces.get("max_tokens")?.as_u64());
         Self {
@@ -94,14 +99,16 @@ impl Recorded {
     /// # Errors
     /// When the recording does not hold it.
     pub fn problem(&self, id: &str) -> Result<&PoolProblem, RunError> {
-        self.pool
-            .problems()
-            .iter()
-            .find(|p| p.id == id)
-            .ok_or_else(|| RunError::Recording(format!("{} holds no traces of problem `{id}`", self.pool.path().display())))
+        self.pool.problems().iter().find(|p| p.id == id).ok_or_else(|| {
+            RunError::Recording(format!(
+                "{} holds no traces of problem `{id}`",
+                self.pool.path().display()
+            ))
+        })
     }
 
-    /// A problem's traces as they are decided over, numbered from 0 without gaps, each with its answer's class key.
+    /// A problem's traces as they are decided over, numbered from 0 without gaps, each with its answer's
+    /// class key.
     ///
     /// # Errors
     /// When the recording cannot be read.
@@ -134,7 +141,8 @@ impl Recorded {
 
     /// Takes the answers from the texts, one text at a time.
     fn read_answers(&self, problem: &PoolProblem, records: &mut [Arc<TraceRecord>]) -> Result<(), RunError> {
-        let mut by_trace: BTreeMap<TraceId, usize> = records.iter().enumerate().map(|(i, r)| (r.trace, i)).collect();
+        let mut by_trace: BTreeMap<TraceId, usize> =
+            records.iter().enumerate().map(|(i, r)| (r.trace, i)).collect();
         let mut take = |whole: &TraceRecord| {
             if let (Some(i), Some(text)) = (by_trace.remove(&whole.trace), &whole.text) {
                 let found = self.reader.read(text);
@@ -145,9 +153,15 @@ impl Recorded {
             }
         };
         match self.pool.recording().map_err(unreadable)? {
-            Some(recording) => recording.each(&problem.id, |record| take(&record)).map_err(unreadable),
+            Some(recording) => recording
+                .each(&problem.id, |record| take(&record))
+                .map_err(unreadable),
             None => {
-                self.pool.whole(problem).map_err(unreadable)?.iter().for_each(|record| take(record));
+                self.pool
+                    .whole(problem)
+                    .map_err(unreadable)?
+                    .iter()
+                    .for_each(|record| take(record));
                 Ok(())
             }
         }
@@ -157,7 +171,11 @@ impl Recorded {
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn with_tokens(&self, problem: &PoolProblem, records: &[Arc<TraceRecord>]) -> Result<Vec<Arc<TraceRecord>>, RunError> {
+    pub fn with_tokens(
+        &self,
+        problem: &PoolProblem,
+        records: &[Arc<TraceRecord>],
+    ) -> Result<Vec<Arc<TraceRecord>>, RunError> {
         let whole = self.pool.whole(problem).map_err(unreadable)?;
         let put = |(lean, whole): (&Arc<TraceRecord>, &Arc<TraceRecord>)| {
             let mut record = TraceRecord::clone(lean);
@@ -169,7 +187,8 @@ impl Recorded {
         Ok(records.iter().zip(&whole).map(put).collect())
     }
 
-    /// Decides over all of a problem's traces, as [`Recorded::traces`] gave them, by their tokens where their statistics do not do.
+    /// Decides over all of a problem's traces, as [`Recorded::traces`] gave them, by their tokens where their
+    /// statistics do not do.
     ///
     /// # Errors
     /// When no trace has what the strategy cannot do without.
@@ -186,12 +205,18 @@ impl Recorded {
             return Ok(replayed);
         }
         let whole = self.with_tokens(problem, records)?;
-        self.decide(&problem.id, &whole, replayed.problem.into_strategy(), bounds, scripted)?
-            .sighted()
+        self.decide(
+            &problem.id,
+            &whole,
+            replayed.problem.into_strategy(),
+            bounds,
+            scripted,
+        )?
+        .sighted()
     }
 
-    /// Decides over traces of [`Recorded::traces`], or over some of them, numbered from 0. Where the result is [`Replayed::blind`] it does not stand,
-    /// and the traces are needed [`Recorded::with_tokens`].
+    /// Decides over traces of [`Recorded::traces`], or over some of them, numbered from 0. Where the result
+    /// is [`Replayed::blind`] it does not stand, and the traces are needed [`Recorded::with_tokens`].
     ///
     /// # Errors
     /// When no trace has what the strategy cannot do without.
@@ -239,10 +264,18 @@ impl Recorded {
             return Ok(all);
         }
         let traces = bounds.traces.min(records.len());
-        Ok(run(all.problem.into_strategy(), Bounds { traces, ..bounds.clone() }, true))
+        Ok(run(
+            all.problem.into_strategy(),
+            Bounds {
+                traces,
+                ..bounds.clone()
+            },
+            true,
+        ))
     }
 
-    /// The outcome of a replay of all of a problem's traces: with the digest and the solution, which are read from the whole recording.
+    /// The outcome of a replay of all of a problem's traces: with the digest and the solution, which are read
+    /// from the whole recording.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -258,7 +291,11 @@ impl Recorded {
         let mut decided = at_end.decide(&records);
         failed(&at_end)?;
         let mut notices = Vec::new();
-        if self.pool.manifest().is_some_and(|m| m.traces["source"] == "remote") {
+        if self
+            .pool
+            .manifest()
+            .is_some_and(|m| m.traces["source"] == "remote")
+        {
             notices.push(
                 "recorded from remote engines, whose traces were decided over in the order in which they came; this decides in lockstep, so other tokens may \
                  have been in flight at a stop"
@@ -294,8 +331,15 @@ impl Recorded {
                 number += 1;
             };
             match self.pool.recording().map_err(unreadable)? {
-                Some(recording) => recording.each(&problem.id, |record| take(&record)).map_err(unreadable)?,
-                None => self.pool.whole(problem).map_err(unreadable)?.iter().for_each(|record| take(record)),
+                Some(recording) => recording
+                    .each(&problem.id, |record| take(&record))
+                    .map_err(unreadable)?,
+                None => self
+                    .pool
+                    .whole(problem)
+                    .map_err(unreadable)?
+                    .iter()
+                    .for_each(|record| take(record)),
             }
             decided.digest = digest.map(|d| d.hex());
             decided.solution = solution;
@@ -319,16 +363,28 @@ impl Recorded {
     pub fn texts(&self, problem: &PoolProblem) -> Result<Vec<Option<String>>, RunError> {
         let mut texts = Vec::new();
         match self.pool.recording().map_err(unreadable)? {
-            Some(recording) => recording.each(&problem.id, |record| texts.push(record.text)).map_err(unreadable)?,
-            None => texts.extend(self.pool.whole(problem).map_err(unreadable)?.iter().map(|r| r.text.clone())),
+            Some(recording) => recording
+                .each(&problem.id, |record| texts.push(record.text))
+                .map_err(unreadable)?,
+            None => texts.extend(
+                self.pool
+                    .whole(problem)
+                    .map_err(unreadable)?
+                    .iter()
+                    .map(|r| r.text.clone()),
+            ),
         }
         Ok(texts)
     }
 
     /// Tokens of a problem's prompt, where a decision over the recording names them.
     fn prompt_tokens(&self, id: &str) -> usize {
-        let line = self.pool.decided().and_then(|d| d.last_decided(id).ok().flatten());
-        line.and_then(|line| line["tokens"]["prompt"].as_u64()).unwrap_or_default() as usize
+        let line = self
+            .pool
+            .decided()
+            .and_then(|d| d.last_decided(id).ok().flatten());
+        line.and_then(|line| line["tokens"]["prompt"].as_u64())
+            .unwrap_or_default() as usize
     }
 }
 
@@ -341,7 +397,11 @@ impl Replayed {
         if self.blind == 0 {
             return Ok(self);
         }
-        let window = self.problem.bar().1.map_or_else(String::new, |w| format!(" (groups of {w})"));
+        let window = self
+            .problem
+            .bar()
+            .1
+            .map_or_else(String::new, |w| format!(" (groups of {w})"));
         Err(RunError::Needs {
             strategy: self.problem.strategy().name().to_owned(),
             what: format!("the confidence of every token{window}"),
@@ -354,7 +414,9 @@ fn unmeasured(problem: &Problem, records: &[TraceRecord]) -> u64 {
     let Some(window) = problem.bar().1.filter(|_| problem.strategy().needs().confidence) else {
         return 0;
     };
-    let lacks = |m: &Measured| (m.mean.is_some() || !m.windows.is_empty()) && m.windows.iter().all(|w| w.window != window);
+    let lacks = |m: &Measured| {
+        (m.mean.is_some() || !m.windows.is_empty()) && m.windows.iter().all(|w| w.window != window)
+    };
     let ended = records.iter().filter(|r| is_natural(r.finish));
     ended.filter(|r| r.measured.as_deref().is_some_and(lacks)).count() as u64
 }
@@ -362,9 +424,13 @@ fn unmeasured(problem: &Problem, records: &[TraceRecord]) -> u64 {
 /// The scalars that any of the traces has.
 fn offered(records: &[Arc<TraceRecord>]) -> Needs {
     let any = |has: &dyn Fn(&TraceRecord) -> bool| records.iter().any(|r| has(r));
-    let measured = |r: &TraceRecord, has: &dyn Fn(&tts_strategies::Measured) -> bool| r.measured.as_ref().is_some_and(|m| has(m));
+    let measured = |r: &TraceRecord, has: &dyn Fn(&tts_strategies::Measured) -> bool| {
+        r.measured.as_ref().is_some_and(|m| has(m))
+    };
     Needs {
-        confidence: any(&|r| !r.arrays.confidence.is_empty() || measured(r, &|m| m.mean.is_some() || !m.windows.is_empty())),
+        confidence: any(&|r| {
+            !r.arrays.confidence.is_empty() || measured(r, &|m| m.mean.is_some() || !m.windows.is_empty())
+        }),
         logprob: any(&|r| !r.arrays.logprobs.is_empty() || measured(r, &|m| m.sequence_logprob.is_some())),
         self_certainty: any(&|r| r.scores.self_certainty.is_some()),
     }

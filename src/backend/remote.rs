@@ -1,8 +1,10 @@
 //! Traces from OpenAI-compatible servers: vLLM, SGLang, llama.cpp's server, Ollama, hosted ones.
 //!
-//! One streaming request a trace. Confidence is taken from the log-probabilities of the most likely tokens that come with every token; before a trace is spent,
-//! an engine is asked for single tokens to see what it gives. A trace that the strategy stops has its stream closed. Requests that bring nothing are sent
-//! again; a stream that breaks after a token makes its trace a failed one, and the next trace of the budget takes its place.
+//! One streaming request a trace. Confidence is taken from the log-probabilities of the most likely tokens
+//! that come with every token; before a trace is spent, an engine is asked for single tokens to see what it
+//! gives. A trace that the strategy stops has its stream closed. Requests that bring nothing are sent again;
+//! a stream that breaks after a token makes its trace a failed one, and the next trace of the budget takes
+//! its place.
 //!
 //! ```text
 //! caller    HTTP, and its failures      probe   what an engine gives
@@ -70,8 +72,15 @@ pub struct Key(String);
 impl Key {
     /// The key in the environment: TTS_BACKEND_API_KEY, else OPENAI_API_KEY.
     pub fn from_env() -> Option<Self> {
-        let read = |name| std::env::var(name).ok().map(|k| k.trim().to_owned()).filter(|k| !k.is_empty());
-        read("TTS_BACKEND_API_KEY").or_else(|| read("OPENAI_API_KEY")).map(Self)
+        let read = |name| {
+            std::env::var(name)
+                .ok()
+                .map(|k| k.trim().to_owned())
+                .filter(|k| !k.is_empty())
+        };
+        read("TTS_BACKEND_API_KEY")
+            .or_else(|| read("OPENAI_API_KEY"))
+            .map(Self)
     }
     fn text(&self) -> &str {
         &self.0
@@ -128,7 +137,8 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Asks every address for single tokens of a request like those that follow. Addresses that do not answer are left out as long as one does.
+    /// Asks every address for single tokens of a request like those that follow. Addresses that do not answer
+    /// are left out as long as one does.
     ///
     /// # Errors
     /// An address that is none, a model that is not there, no address that answers.
@@ -159,7 +169,15 @@ impl Remote {
         let ask = |(name, base): &(String, Url)| {
             let (caller, name, base) = (&caller, name.clone(), base.clone());
             async move {
-                let found = probe::ask(caller, &name, &base, options.model.as_deref(), asking, options.confidence_k).await;
+                let found = probe::ask(
+                    caller,
+                    &name,
+                    &base,
+                    options.model.as_deref(),
+                    asking,
+                    options.confidence_k,
+                )
+                .await;
                 found.map_err(|why| format!("--backend {name}: {why}"))
             }
         };
@@ -174,7 +192,10 @@ impl Remote {
         if found.is_empty() {
             return Err(setting(silent.swap_remove(0)));
         }
-        let mut notices: Vec<String> = silent.into_iter().map(|why| format!("{why}; going on without it")).collect();
+        let mut notices: Vec<String> = silent
+            .into_iter()
+            .map(|why| format!("{why}; going on without it"))
+            .collect();
         notices.extend(found.iter().filter(|f| f.left_out).map(|f| {
             format!(
                 "--backend {}: it takes no top_k, min_p or repetition_penalty; what the model recommends there is left out",
@@ -184,7 +205,12 @@ impl Remote {
         Self::of(caller, found, options, notices)
     }
 
-    fn of(caller: Caller, found: Vec<Found>, options: &RemoteOptions, notices: Vec<String>) -> Result<Self, Error> {
+    fn of(
+        caller: Caller,
+        found: Vec<Found>,
+        options: &RemoteOptions,
+        notices: Vec<String>,
+    ) -> Result<Self, Error> {
         let model = found[0].model.clone();
         if let Some(other) = found.iter().find(|f| f.model != model) {
             return Err(Error::Setting(format!(
@@ -195,12 +221,20 @@ impl Remote {
         let k = options.confidence_k;
         let lacks: Vec<String> = found
             .iter()
-            .filter_map(|f| Some(format!("{}: {}", f.endpoint.name, f.scalars.lack(f.endpoint.engine, k)?)))
+            .filter_map(|f| {
+                Some(format!(
+                    "{}: {}",
+                    f.endpoint.name,
+                    f.scalars.lack(f.endpoint.engine, k)?
+                ))
+            })
             .collect();
         let raw = |f: &Found| matches!(f.scalars, Scalars::Raw | Scalars::Few(_));
         let engines = found
             .iter()
-            .map(|f| json!({"url": f.endpoint.name, "engine": f.endpoint.engine.name(), "version": f.version}))
+            .map(
+                |f| json!({"url": f.endpoint.name, "engine": f.endpoint.engine.name(), "version": f.version}),
+            )
             .collect();
         Ok(Self {
             confidence_k: k,
@@ -214,7 +248,12 @@ impl Remote {
             context: found.iter().filter_map(|f| f.context).min(),
             notices,
             probe_tokens: found.iter().map(|f| f.tokens).sum(),
-            fleet: Fleet::new(caller, model, found.into_iter().map(|f| f.endpoint).collect(), options.in_flight),
+            fleet: Fleet::new(
+                caller,
+                model,
+                found.into_iter().map(|f| f.endpoint).collect(),
+                options.in_flight,
+            ),
         })
     }
 
@@ -245,7 +284,11 @@ impl Remote {
     }
     /// What came of each address so far, by its name.
     pub fn tallies(&self) -> Vec<(String, Tally)> {
-        self.fleet.endpoints.iter().map(|e| (e.name.clone(), e.tally())).collect()
+        self.fleet
+            .endpoints
+            .iter()
+            .map(|e| (e.name.clone(), e.tally()))
+            .collect()
     }
 
     /// Refuses a strategy that reads what the engines do not give, and says what would change that.
@@ -254,13 +297,15 @@ impl Remote {
     /// A sentence for the user.
     pub fn check(&self, strategy: &dyn Strategy) -> Result<(), Error> {
         match check_needs(strategy, self.offers) {
-            Err(error) if !self.lacks.is_empty() => Err(Error::Setting(format!("{error}: {}", self.lacks.join("; ")))),
+            Err(error) if !self.lacks.is_empty() => {
+                Err(Error::Setting(format!("{error}: {}", self.lacks.join("; "))))
+            }
             other => Ok(other?),
         }
     }
 
-    /// Runs one problem to its decision, with the caller's own hand on it. The job's own prompt and sampling are another engine's: `asking` stands for them.
-    /// Dropping the future closes all streams.
+    /// Runs one problem to its decision, with the caller's own hand on it. The job's own prompt and sampling
+    /// are another engine's: `asking` stands for them. Dropping the future closes all streams.
     ///
     /// # Errors
     /// When no engine answers any more, or one refuses a request; what was recorded is kept.
@@ -306,12 +351,21 @@ fn all_of(s: &Sampling) -> SamplingChoice {
 
 /// The base of an engine's addresses.
 fn address(text: &str) -> Result<Url, String> {
-    let wrong = |what: &str| format!("--backend `{}` {what}; it is an address as http://127.0.0.1:8000/v1", shown(text));
+    let wrong = |what: &str| {
+        format!(
+            "--backend `{}` {what}; it is an address as http://127.0.0.1:8000/v1",
+            shown(text)
+        )
+    };
     let url = Url::parse(text).map_err(|_| wrong("is no address"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(wrong("is no http or https address"));
     }
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
         return Err(wrong(
             "holds more than host and path; a key goes into the variable TTS_BACKEND_API_KEY",
         ));
@@ -345,12 +399,18 @@ mod tests {
 
     #[test]
     fn addresses_are_checked_and_hold_no_secret() {
-        assert_eq!(address("http://127.0.0.1:8000").unwrap().as_str(), "http://127.0.0.1:8000/v1");
+        assert_eq!(
+            address("http://127.0.0.1:8000").unwrap().as_str(),
+            "http://127.0.0.1:8000/v1"
+        );
         assert_eq!(
             address("https://example.com/api/v1/").unwrap().as_str(),
             "https://example.com/api/v1/"
         );
-        assert_eq!(below(&address("http://h/v1/").unwrap(), "models").as_str(), "http://h/v1/models");
+        assert_eq!(
+            below(&address("http://h/v1/").unwrap(), "models").as_str(),
+            "http://h/v1/models"
+        );
         for wrong in [
             "127.0.0.1:8000",
             "ftp://x/v1",
@@ -361,10 +421,16 @@ mod tests {
             "http://h/#secret",
         ] {
             let error = address(wrong).expect_err(wrong);
-            assert!(error.contains("--backend") && !error.contains("secret"), "{error}");
+            assert!(
+                error.contains("--backend") && !error.contains("secret"),
+                "{error}"
+            );
         }
         assert_eq!(format!("{:?}", Key("secret".to_owned())), "[key]");
-        assert!(is_loopback(&address("http://localhost:1/v1").unwrap()) && is_loopback(&address("http://[::1]:1/v1").unwrap()));
+        assert!(
+            is_loopback(&address("http://localhost:1/v1").unwrap())
+                && is_loopback(&address("http://[::1]:1/v1").unwrap())
+        );
         assert!(!is_loopback(&address("http://10.0.0.1:1/v1").unwrap()));
     }
 }

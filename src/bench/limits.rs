@@ -1,5 +1,6 @@
-//! What the machine itself can do: memory traffic and multiply-adds, measured with loops that do nothing else. A model's speed is judged
-//! against these, taken in the same run, because machines (and hours on a shared one) differ.
+//! What the machine itself can do: memory traffic and multiply-adds, measured with loops that do nothing
+//! else. A model's speed is judged against these, taken in the same run, because machines (and hours on a
+//! shared one) differ.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -39,8 +40,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Seconds that a step cannot do without: its products at the full rate of these weights' arithmetic, or as long as the weights take from
-    /// memory if that is longer, then the state's way through memory and the keys' and values' out of it. `None` where the rate is not known.
+    /// Seconds that a step cannot do without: its products at the full rate of these weights' arithmetic, or
+    /// as long as the weights take from memory if that is longer, then the state's way through memory and the
+    /// keys' and values' out of it. `None` where the rate is not known.
     pub fn least_seconds(&self, demand: &Demand, format: &str, tier: Tier) -> Option<f64> {
         let wide = tier >= Tier::Avx512;
         let f32 = if wide { Some(self.f32) } else { self.f32_avx2 };
@@ -99,7 +101,8 @@ fn best(mut reading: impl FnMut() -> f64) -> f64 {
     (0..READINGS).map(|_| reading()).fold(0.0, f64::max)
 }
 
-/// Every part does its work over and over on a thread of its own, all at the same time; work per nanosecond, summed (work in units of 1e9 a second).
+/// Every part does its work over and over on a thread of its own, all at the same time; work per nanosecond,
+/// summed (work in units of 1e9 a second).
 fn together<T: Send>(parts: Vec<T>, work: impl Fn(&mut T) -> usize + Sync) -> f64 {
     let barrier = Barrier::new(parts.len());
     std::thread::scope(|scope| {
@@ -135,7 +138,8 @@ fn sum(values: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + chunks.remainder().iter().sum::<f32>()
 }
 
-/// Loops of multiply-adds on registers. Each returns the operations of one call, or is absent where the processor lacks the instruction.
+/// Loops of multiply-adds on registers. Each returns the operations of one call, or is absent where the
+/// processor lacks the instruction.
 mod products {
     /// Sums in flight: more than latency times units.
     #[cfg(target_arch = "x86_64")]
@@ -187,7 +191,8 @@ mod products {
         use std::arch::x86_64::*;
         use std::hint::black_box;
 
-        /// `ROUNDS` of `CHAINS` independent accumulations with one instruction, on values the compiler cannot know.
+        /// `ROUNDS` of `CHAINS` independent accumulations with one instruction, on values the compiler cannot
+        /// know.
         macro_rules! accumulate {
             ($feature:literal, $name:ident, $zero:expr, $a:expr, $b:expr, $lanes:expr, |$sum:ident, $x:ident, $y:ident| $step:expr) => {
                 #[target_feature(enable = $feature)]
@@ -248,8 +253,12 @@ mod products {
             _mm256_set1_epi8(3),
             _mm256_set1_epi8(-2),
             32,
-            // the product is recomputed in every chain: it depends on a value that the compiler must take as new
-            |s, x, y| _mm256_add_epi32(*s, _mm256_madd_epi16(_mm256_maddubs_epi16(black_box(x), y), _mm256_set1_epi16(1)))
+            // the product is recomputed in every chain: it depends on a value that the compiler must take as
+            // new
+            |s, x, y| _mm256_add_epi32(
+                *s,
+                _mm256_madd_epi16(_mm256_maddubs_epi16(black_box(x), y), _mm256_set1_epi16(1))
+            )
         );
 
         pub(in super::super) fn f32_widest() -> Loop {
@@ -262,15 +271,18 @@ mod products {
         }
         pub(in super::super) fn f32_avx2() -> Option<Loop> {
             // SAFETY: the features were detected
-            (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(|| unsafe { fma256() })
+            (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
+                .then_some(|| unsafe { fma256() })
         }
         pub(in super::super) fn bf16() -> Option<Loop> {
             // SAFETY: the features were detected
-            (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")).then_some(|| unsafe { dot_bf16() })
+            (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"))
+                .then_some(|| unsafe { dot_bf16() })
         }
         pub(in super::super) fn int8() -> Option<Loop> {
             // SAFETY: the features were detected
-            (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni")).then_some(|| unsafe { dot_int8() })
+            (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni"))
+                .then_some(|| unsafe { dot_int8() })
         }
         pub(in super::super) fn int8_avx2() -> Option<Loop> {
             // SAFETY: the feature was detected
@@ -308,7 +320,13 @@ mod tests {
         assert_eq!(least("bf16", Tier::Avx512), Some(2.0 + 1.0 + 0.1));
         assert_eq!(least("q4_k", Tier::Avx512), Some(1.0 + 1.0 + 0.1));
         assert_eq!(least("q8_0", Tier::Avx2), None);
-        let idle = Demand { operations: 0.0, ..demand };
-        assert_eq!(LIMITS.least_seconds(&idle, "f32", Tier::Avx512), Some(0.5 + 1.0 + 0.1));
+        let idle = Demand {
+            operations: 0.0,
+            ..demand
+        };
+        assert_eq!(
+            LIMITS.least_seconds(&idle, "f32", Tier::Avx512),
+            Some(0.5 + 1.0 + 0.1)
+        );
     }
 }

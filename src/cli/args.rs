@@ -35,7 +35,8 @@ pub(crate) struct GlobalArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
-    /// A folder, a .gguf file, org/name or org/name:file.gguf on the hub, ollama:NAME, or `bundled` [default: bundled]
+    /// A folder, a .gguf file, org/name or org/name:file.gguf on the hub, ollama:NAME, or `bundled` [default:
+    /// bundled]
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// How weights are held: as in the file, or as f32, bf16, q8_0 or q4_0
@@ -77,10 +78,14 @@ impl ModelArgs {
     /// Opens the model, with progress where it must be fetched.
     pub(crate) fn open(&self, printer: &Printer) -> anyhow::Result<Loaded> {
         if self.threads == Some(0) {
-            return Err(anyhow!("--threads 0 leaves nothing to run on: it must be at least 1"));
+            return Err(anyhow!(
+                "--threads 0 leaves nothing to run on: it must be at least 1"
+            ));
         }
         if let Some(scale) = self.tied_logit_scale.filter(|s| !(s.is_finite() && *s > 0.0)) {
-            return Err(anyhow!("--tied-logit-scale is {scale}; it must be a number above 0"));
+            return Err(anyhow!(
+                "--tied-logit-scale is {scale}; it must be a number above 0"
+            ));
         }
         let options = LoadOptions {
             model: self.model.clone(),
@@ -103,7 +108,8 @@ impl ModelArgs {
     /// The text of `--chat-template`, and where it came from.
     fn template(&self) -> anyhow::Result<Option<(String, String)>> {
         let read = |file: &PathBuf| {
-            let text = std::fs::read_to_string(file).map_err(|e| anyhow!("--chat-template {} cannot be read: {e}", file.display()))?;
+            let text = std::fs::read_to_string(file)
+                .map_err(|e| anyhow!("--chat-template {} cannot be read: {e}", file.display()))?;
             Ok((text, file.display().to_string()))
         };
         self.chat_template.as_ref().map(read).transpose()
@@ -125,8 +131,9 @@ impl ModelArgs {
 #[derive(Args, Default)]
 #[command(next_help_heading = "Remote engines")]
 pub(crate) struct BackendArgs {
-    /// Takes traces from an OpenAI-compatible engine at this address, as http://127.0.0.1:8000/v1; may be given several times. --model then names the folder
-    /// of its tokenizer, if that is wanted. The API key is read from TTS_BACKEND_API_KEY or OPENAI_API_KEY
+    /// Takes traces from an OpenAI-compatible engine at this address, as http://127.0.0.1:8000/v1; may be
+    /// given several times. --model then names the folder of its tokenizer, if that is wanted. The API key is
+    /// read from TTS_BACKEND_API_KEY or OPENAI_API_KEY
     #[arg(
         long,
         value_name = "URL",
@@ -137,7 +144,8 @@ pub(crate) struct BackendArgs {
     /// The model's name at the engine [default: the only one that it lists]
     #[arg(long, value_name = "NAME", requires = "backend")]
     backend_model: Option<String>,
-    /// chat: the engine renders the conversation; completions: the prompt is rendered here with --model's template, else sent as it is [default: chat]
+    /// chat: the engine renders the conversation; completions: the prompt is rendered here with --model's
+    /// template, else sent as it is [default: chat]
     #[arg(long, value_name = "chat|completions", requires = "backend", value_parser = api)]
     backend_api: Option<Api>,
     /// Requests in flight at each address [default: 64]

@@ -174,7 +174,10 @@ fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Mode
     };
     if let Some(layers) = args.layers {
         if !(1..=config.layers).contains(&layers) {
-            bail!("--layers is {layers}; {shape} has 1 to {} to measure", config.layers);
+            bail!(
+                "--layers is {layers}; {shape} has 1 to {} to measure",
+                config.layers
+            );
         }
         config.layers = layers;
     }
@@ -186,7 +189,10 @@ fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Mode
         WeightFormat::Q8_0 => ("q8_0", 8.5),
         WeightFormat::Q4_0 => ("q4_0", 4.5),
     };
-    let (weights, free) = ((config.parameters() as f64 * bits / 8.0) as u64, memory::available());
+    let (weights, free) = (
+        (config.parameters() as f64 * bits / 8.0) as u64,
+        memory::available(),
+    );
     if weights > free {
         bail!(
             "--shape {shape} takes {} as {dtype} and {} are free: --layers would leave some of it out",

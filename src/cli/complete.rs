@@ -108,7 +108,10 @@ pub(crate) fn run(args: &CompleteArgs, printer: &Printer) -> anyhow::Result<Exit
         None => runner.resolved().max_tokens.min(left),
     };
     let name = problem_id(&ids.iter().map(u32::to_string).collect::<Vec<_>>().join(","));
-    let text = prompter.as_ref().map(|p| p.decode(&ids, false)).unwrap_or_default();
+    let text = prompter
+        .as_ref()
+        .map(|p| p.decode(&ids, false))
+        .unwrap_or_default();
     let prompt = Prepared {
         id: name,
         problem: text.clone(),
@@ -126,11 +129,19 @@ pub(crate) fn run(args: &CompleteArgs, printer: &Printer) -> anyhow::Result<Exit
     for record in &records {
         print(record, args.sampling.seed, has_text, records.len() > 1, printer)?;
     }
-    Ok(if interrupted { ExitStatus::Interrupted } else { ExitStatus::Done })
+    Ok(if interrupted {
+        ExitStatus::Interrupted
+    } else {
+        ExitStatus::Done
+    })
 }
 
 /// Every continuation, in order, and whether they were interrupted.
-async fn continue_all(runner: &Runner, prompt: &Prepared, prompter: Option<Arc<Prompter>>) -> anyhow::Result<(Vec<TraceRecord>, bool)> {
+async fn continue_all(
+    runner: &Runner,
+    prompt: &Prepared,
+    prompter: Option<Arc<Prompter>>,
+) -> anyhow::Result<(Vec<TraceRecord>, bool)> {
     let engine = runner.start(runner.plan(prompt.prompt.ids.len(), prompt.max_tokens))?;
     let interrupt = interrupt::token();
     let settings = runner.settings();
@@ -165,7 +176,13 @@ async fn continue_all(runner: &Runner, prompt: &Prepared, prompter: Option<Arc<P
     Ok((records, interrupt.is_cancelled()))
 }
 
-fn print(record: &TraceRecord, seed: u64, has_text: bool, several: bool, printer: &Printer) -> anyhow::Result<()> {
+fn print(
+    record: &TraceRecord,
+    seed: u64,
+    has_text: bool,
+    several: bool,
+    printer: &Printer,
+) -> anyhow::Result<()> {
     let text = record.text.as_deref().filter(|_| has_text);
     if printer.json() {
         return printer.object(&Continuation {
@@ -178,11 +195,23 @@ fn print(record: &TraceRecord, seed: u64, has_text: bool, several: bool, printer
             finish: record.finish,
         });
     }
-    let ids = || record.arrays.token_ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let ids = || {
+        record
+            .arrays
+            .token_ids
+            .iter()
+            .map(u32::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     let text = text.map_or_else(ids, str::to_owned);
     if several && printer.for_humans() {
         printer.line(&printer.bold(&format!("trace {}, {} tokens", record.trace, record.tokens)))?;
     }
-    printer.line(&if printer.for_humans() { harmless(&text) } else { text })?;
+    printer.line(&if printer.for_humans() {
+        harmless(&text)
+    } else {
+        text
+    })?;
     Ok(())
 }

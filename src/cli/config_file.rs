@@ -15,7 +15,9 @@ pub(crate) fn words(file: &Path, command: &Command, matches: &ArgMatches) -> any
     let name = file.display();
     let text = std::fs::read_to_string(file).map_err(|e| anyhow!("--config {name} cannot be read: {e}"))?;
     let table: Table = toml::from_str(&text).map_err(|e| {
-        let line = e.span().map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
+        let line = e
+            .span()
+            .map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
         anyhow!("{name}, line {line}: {}", e.message().replace('\n', ", "))
     })?;
     let known: Vec<&str> = command
@@ -24,17 +26,26 @@ pub(crate) fn words(file: &Path, command: &Command, matches: &ArgMatches) -> any
         .chain(command.get_arguments())
         .filter_map(flag)
         .collect();
-    let (sub, sub_matches) = matches.subcommand().ok_or_else(|| anyhow!("no command was given"))?;
-    let sub = command.find_subcommand(sub).ok_or_else(|| anyhow!("no command was given"))?;
+    let (sub, sub_matches) = matches
+        .subcommand()
+        .ok_or_else(|| anyhow!("no command was given"))?;
+    let sub = command
+        .find_subcommand(sub)
+        .ok_or_else(|| anyhow!("no command was given"))?;
     let mut words = Vec::new();
     for (key, value) in &table {
         let key = key.replace('_', "-");
         if !known.contains(&key.as_str()) {
-            let tip = nearest(&key, known.iter().copied()).map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
+            let tip = nearest(&key, known.iter().copied())
+                .map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
             bail!("{name}: there is no flag `{key}`{tip}");
         }
         // a flag of another command is no mistake: one file serves them all
-        let Some(arg) = sub.get_arguments().chain(command.get_arguments()).find(|a| flag(a) == Some(&key)) else {
+        let Some(arg) = sub
+            .get_arguments()
+            .chain(command.get_arguments())
+            .find(|a| flag(a) == Some(&key))
+        else {
             continue;
         };
         let given = |arg: &Arg| {
@@ -48,18 +59,21 @@ pub(crate) fn words(file: &Path, command: &Command, matches: &ArgMatches) -> any
                 .into_iter()
                 .any(|m| source(m).is_some_and(|s| s != ValueSource::DefaultValue))
         };
-        let contradicted =
-            sub.get_arguments().any(|a| a.get_id() == arg.get_id()) && sub.get_arg_conflicts_with(arg).into_iter().any(given);
+        let contradicted = sub.get_arguments().any(|a| a.get_id() == arg.get_id())
+            && sub.get_arg_conflicts_with(arg).into_iter().any(given);
         if given(arg) || contradicted {
             continue;
         }
-        words.extend(values(&key, value).map_err(|what| anyhow!("{name}: `{key}` is {what}, which no flag takes"))?);
+        words.extend(
+            values(&key, value).map_err(|what| anyhow!("{name}: `{key}` is {what}, which no flag takes"))?,
+        );
     }
     Ok(words)
 }
 
 fn flag(arg: &Arg) -> Option<&str> {
-    arg.get_long().filter(|long| !matches!(*long, "help" | "version" | "config"))
+    arg.get_long()
+        .filter(|long| !matches!(*long, "help" | "version" | "config"))
 }
 
 fn values(key: &str, value: &Value) -> Result<Vec<OsString>, &'static str> {
@@ -70,7 +84,11 @@ fn values(key: &str, value: &Value) -> Result<Vec<OsString>, &'static str> {
         Value::String(text) => one(text.clone()),
         Value::Integer(n) => one(n.to_string()),
         Value::Float(x) => one(x.to_string()),
-        Value::Array(items) => items.iter().map(|item| values(key, item)).collect::<Result<Vec<_>, _>>()?.concat(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| values(key, item))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat(),
         Value::Datetime(_) => return Err("a date"),
         Value::Table(_) => return Err("a table"),
     })

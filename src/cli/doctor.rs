@@ -38,7 +38,10 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let threads = args.model.threads.unwrap_or_else(default_threads);
     let loaded = args.model.open(printer)?;
     let (model, config, shape) = (&loaded.model, loaded.model.config(), loaded.model.shape());
-    let recommended = loaded.prompter.as_ref().and_then(|p| p.generation().max_new_tokens);
+    let recommended = loaded
+        .prompter
+        .as_ref()
+        .and_then(|p| p.generation().max_new_tokens);
     let most = config.max_positions.saturating_sub(args.prompt_tokens).max(1);
     let max_tokens = args.max_tokens.or(recommended).unwrap_or(most).min(most);
     let plan = Plan::new(
@@ -49,7 +52,13 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
         args.batch.memory,
         args.batch.max_batch.0,
     );
-    let rows = args.batch.slots.unwrap_or(args.traces).min(args.traces).min(plan.max_batch).max(1);
+    let rows = args
+        .batch
+        .slots
+        .unwrap_or(args.traces)
+        .min(args.traces)
+        .min(plan.max_batch)
+        .max(1);
     let weights = model.bytes() as u64;
     let work = model.workspace_bytes(rows.max(PREFILL_CHUNK), rows, threads) as u64;
     let prompt = shape.sequence_bytes(args.prompt_tokens, 0) as u64;
@@ -71,7 +80,10 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     }
     let mut table = Builder::default();
     let mut row = |what: &str, is: String| table.push_record([what.to_owned(), is]);
-    row("instruction tier", format!("{tier} (this machine runs {})", tiers.join(", ")));
+    row(
+        "instruction tier",
+        format!("{tier} (this machine runs {})", tiers.join(", ")),
+    );
     row("threads", format!("{threads} of {}", default_threads()));
     row("memory available", bytes(available));
     row(
@@ -84,29 +96,50 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
             count(config.max_positions as u64)
         ),
     );
-    let held: Vec<_> = formats.iter().map(|(f, n)| format!("{f} {}", bytes(*n as u64))).collect();
+    let held: Vec<_> = formats
+        .iter()
+        .map(|(f, n)| format!("{f} {}", bytes(*n as u64)))
+        .collect();
     row("weights", format!("{} ({})", bytes(weights), held.join(", ")));
     row(
         "prompt",
         match &loaded.prompter {
             None => "no tokenizer: token ids only".to_owned(),
-            Some(p) if p.has_chat_template() => format!("tokenizer of {} ids, chat template", count(p.tokenizer_size() as u64)),
-            Some(p) => format!("tokenizer of {} ids, no chat template", count(p.tokenizer_size() as u64)),
+            Some(p) if p.has_chat_template() => format!(
+                "tokenizer of {} ids, chat template",
+                count(p.tokenizer_size() as u64)
+            ),
+            Some(p) => format!(
+                "tokenizer of {} ids, no chat template",
+                count(p.tokenizer_size() as u64)
+            ),
         },
     );
     row("state of a trace", bytes(shape.state_bytes() as u64));
     row("keys and values", format!("{} a token", bytes(kv)));
     row(
         "a trace",
-        format!("{} at {} tokens", bytes(plan.bytes_per_trace), count(plan.expected_tokens as u64)),
+        format!(
+            "{} at {} tokens",
+            bytes(plan.bytes_per_trace),
+            count(plan.expected_tokens as u64)
+        ),
     );
     row(
         "rows of a batch",
-        format!("{} at most in {}", count(plan.max_batch as u64), bytes(plan.budget)),
+        format!(
+            "{} at most in {}",
+            count(plan.max_batch as u64),
+            bytes(plan.budget)
+        ),
     );
     row(
         "resident memory",
-        format!("about {} with {} traces at a time", bytes(resident), count(rows as u64)),
+        format!(
+            "about {} with {} traces at a time",
+            bytes(resident),
+            count(rows as u64)
+        ),
     );
     printer.line(report_table(table, 2).trim_end())?;
     Ok(ExitStatus::Done)

@@ -43,5 +43,8 @@ fn by<F: Future<Output = bool> + Send>(next: impl Fn() -> F + Send + Sync + 'sta
 
 /// The runtime of a command that waits for the engine.
 pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
 }

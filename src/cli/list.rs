@@ -65,7 +65,12 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
         // settings, one a line
         Value::Object(settings) => settings
             .iter()
-            .map(|(name, value)| format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+            .map(|(name, value)| {
+                format!(
+                    "{name} {}",
+                    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+                )
+            })
             .collect::<Vec<_>>()
             .join("\n"),
         other => other.to_string(),
@@ -73,7 +78,13 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
     let mut table = Builder::default();
     table.push_record(columns.iter().copied());
     for row in &rows {
-        let field = |column: &'static str| if column == "what it does" { "description" } else { column };
+        let field = |column: &'static str| {
+            if column == "what it does" {
+                "description"
+            } else {
+                column
+            }
+        };
         table.push_record(columns.iter().map(|c| cell(&row[field(c)])));
     }
     printer.line(report_table(table, columns.len()).trim_end())?;
@@ -94,7 +105,9 @@ fn models() -> anyhow::Result<Vec<Value>> {
     })];
     for (id, shape) in PUBLISHED {
         let folder = format!("models--{}", id.replace('/', "--"));
-        let here = cache.as_ref().is_some_and(|c| c.join(folder).join("snapshots").is_dir());
+        let here = cache
+            .as_ref()
+            .is_some_and(|c| c.join(folder).join("snapshots").is_dir());
         rows.push(json!({
             "name": id,
             "parameters": Config::named(shape).map(|c| parameters(c.parameters())),
@@ -118,7 +131,8 @@ fn tasks() -> anyhow::Result<Vec<Value>> {
         .map(|name| {
             let task = Task::named(name)?;
             let data = task.data.hub.or(task.data.file).unwrap_or_else(|| "in the program".to_owned());
-            // a copy is noticed that is not what it was; where no task says what that is, the hub's own sums must do
+            // a copy is noticed that is not what it was; where no task says what that is, the hub's own sums
+            // must do
             let checked = match (&task.data.bundled, &task.data.sha256, &task.data.answers) {
                 (Some(_), ..) => "is the program's",
                 (_, Some(_), _) => "file",

@@ -32,10 +32,13 @@ use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use printer::Printer;
 
-/// Solves problems with many reasoning traces at once: weak ones are stopped while they run, the answer is voted by confidence.
+/// Solves problems with many reasoning traces at once: weak ones are stopped while they run, the answer is
+/// voted by confidence.
 #[derive(Parser)]
 #[command(name = "tts", version, max_term_width = 110, args_override_self = false)]
-#[command(after_help = "Every flag can also be set as TTS_<FLAG> in the environment, or by its name in the file of --config.")]
+#[command(
+    after_help = "Every flag can also be set as TTS_<FLAG> in the environment, or by its name in the file of --config."
+)]
 struct Cli {
     #[command(flatten)]
     global: args::GlobalArgs,
@@ -170,7 +173,11 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Refusal> {
             words.splice(end..end, added);
             matches = command.try_get_matches_from_mut(&words).map_err(|error| {
                 let text = error.to_string();
-                let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                let first = text
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ");
                 Refusal::ConfigFile(anyhow::anyhow!("{}: {first}", file.display()))
             })?;
         }
@@ -218,7 +225,9 @@ fn log_to_stderr() {
 
 /// The name among `known` that is spelt most like `name`.
 fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known.into_iter().min_by_key(|k| strsim::damerau_levenshtein(name, k))
+    known
+        .into_iter()
+        .min_by_key(|k| strsim::damerau_levenshtein(name, k))
 }
 
 #[cfg(test)]

@@ -55,7 +55,9 @@ pub(crate) fn seconds(s: f64) -> String {
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is no amount of memory; write 512MiB, 4GiB or a number of bytes");
     let text = text.trim();
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let number: f64 = number.parse().map_err(|_| wrong())?;
     let scale: u64 = match unit.trim().to_ascii_lowercase().as_str() {
@@ -88,7 +90,11 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
             Duration::try_from(signed).map_err(|_| wrong())?
         }
     };
-    if duration.is_zero() { Err(wrong()) } else { Ok(duration) }
+    if duration.is_zero() {
+        Err(wrong())
+    } else {
+        Ok(duration)
+    }
 }
 
 /// A number of minutes above 0.
@@ -108,11 +114,19 @@ mod tests {
         assert_eq!(parse_bytes("4GiB"), Ok(4 << 30));
         assert_eq!(parse_bytes("1.5 m"), Ok(3 << 19));
         assert_eq!(parse_bytes("2GB"), Ok(2_000_000_000));
-        assert!(["", "GiB", "0", "-1", "4 parsecs", "1e400"].iter().all(|t| parse_bytes(t).is_err()));
+        assert!(
+            ["", "GiB", "0", "-1", "4 parsecs", "1e400"]
+                .iter()
+                .all(|t| parse_bytes(t).is_err())
+        );
         assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
         assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(parse_duration("0.5"), Ok(Duration::from_millis(500)));
-        assert!(["", "0", "-3s", "NaN", "soon"].iter().all(|t| parse_duration(t).is_err()));
+        assert!(
+            ["", "0", "-3s", "NaN", "soon"]
+                .iter()
+                .all(|t| parse_duration(t).is_err())
+        );
     }
 
     #[test]

@@ -39,7 +39,12 @@ pub(crate) struct PilotArgs {
     #[arg(long, value_name = "N", default_value_t = 64)]
     budget: usize,
     /// Share of the problems that a strategy may lose of those that plain majority solves
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.05,
+        allow_negative_numbers = true
+    )]
     margin: f64,
     /// Random draws of each problem's traces
     #[arg(long, value_name = "N", default_value_t = 32)]
@@ -132,7 +137,10 @@ impl Place {
     fn temporary() -> anyhow::Result<Self> {
         let dir = std::env::temp_dir().join(format!("tts-pilot-{}", std::process::id()));
         if dir.exists() {
-            bail!("{} is there already; remove it, or name a folder with --run", dir.display());
+            bail!(
+                "{} is there already; remove it, or name a folder with --run",
+                dir.display()
+            );
         }
         Ok(Self::Temporary(dir))
     }
@@ -152,7 +160,11 @@ impl Drop for Place {
 }
 
 /// Records complete traces of a few problems; also how long that took, unless some were there before.
-fn record(args: PilotArgs, dir: &Path, printer: &Printer) -> anyhow::Result<(ExitStatus, Option<Duration>, SetArgs, AnswerArgs)> {
+fn record(
+    args: PilotArgs,
+    dir: &Path,
+    printer: &Printer,
+) -> anyhow::Result<(ExitStatus, Option<Duration>, SetArgs, AnswerArgs)> {
     let Some(name) = args.set.data.clone() else {
         bail!("a pilot needs problems: give --data FILE|TASK, or --replay RECORDING");
     };
@@ -165,7 +177,9 @@ fn record(args: PilotArgs, dir: &Path, printer: &Printer) -> anyhow::Result<(Exi
             if wanted == 0 {
                 bail!("--problems 0 and --limit 0 leave nothing to solve: they must be at least 1");
             }
-            (0..wanted).map(|i| set.problems[i * all / wanted].id.clone()).collect()
+            (0..wanted)
+                .map(|i| set.problems[i * all / wanted].id.clone())
+                .collect()
         }
     };
     let before = dir.join("traces.jsonl").exists();
@@ -178,7 +192,14 @@ fn record(args: PilotArgs, dir: &Path, printer: &Printer) -> anyhow::Result<(Exi
         (name, ids, set.field.clone()),
         args.traces,
         dir.to_owned(),
-        (args.limits, args.prompt, args.answers, args.sampling, args.batch, args.model),
+        (
+            args.limits,
+            args.prompt,
+            args.answers,
+            args.sampling,
+            args.batch,
+            args.model,
+        ),
     );
     let (status, took) = solve::solved(&solve, &printer.muted())?;
     Ok((status, took.filter(|_| !before), set, solve.answers))
@@ -227,8 +248,10 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
             t.strategy.clone(),
             count(t.slots as u64),
             t.window.map_or_else(|| "own".to_owned(), |w| w.to_string()),
-            t.accuracy.map_or_else(|| "-".to_owned(), |a| format!("{:.1} %", a * 100.0)),
-            t.difference.map_or_else(|| "-".to_owned(), |d| format!("{:+.1}", d * 100.0)),
+            t.accuracy
+                .map_or_else(|| "-".to_owned(), |a| format!("{:.1} %", a * 100.0)),
+            t.difference
+                .map_or_else(|| "-".to_owned(), |d| format!("{:+.1}", d * 100.0)),
             t.may_lose.map_or_else(|| "-".to_owned(), percent),
             count(t.tokens as u64),
             format!("{:.2}", t.share),
@@ -242,19 +265,28 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
         Verdict::Enough => ("use", String::new()),
         Verdict::NotEnough { why, problems_needed } => {
             let more = match problems_needed {
-                Some(n) => format!("; about {} like these would do, if it goes on so", plural(*n, "problem")),
+                Some(n) => format!(
+                    "; about {} like these would do, if it goes on so",
+                    plural(*n, "problem")
+                ),
                 None => String::new(),
             };
             ("not enough evidence; the best guess is", format!("\n{why}{more}"))
         }
     };
-    printer.line(&format!("{}  {}{rest}", printer.bold(word), printer.bold(&named(&pilot.advice))))?;
+    printer.line(&format!(
+        "{}  {}{rest}",
+        printer.bold(word),
+        printer.bold(&named(&pilot.advice))
+    ))?;
     let range = |i: Option<tts::evals::stats::Interval>| {
-        i.map_or_else(String::new, |i| format!(" ({} to {})", count(i.low as u64), count(i.high as u64)))
+        i.map_or_else(String::new, |i| {
+            format!(" ({} to {})", count(i.low as u64), count(i.high as u64))
+        })
     };
-    let time = pilot
-        .seconds
-        .map_or_else(String::new, |s| format!(", about {} at the speed just measured", seconds(s)));
+    let time = pilot.seconds.map_or_else(String::new, |s| {
+        format!(", about {} at the speed just measured", seconds(s))
+    });
     printer.line(&format!(
         "the whole set: {} at {} traces at most, {} tokens{}{time}",
         plural(pilot.whole as u64, "problem"),
@@ -270,6 +302,8 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
 
 /// The flags that choose it.
 fn named(trial: &Trial) -> String {
-    let window = trial.window.map_or_else(String::new, |w| format!(" --window {w}"));
+    let window = trial
+        .window
+        .map_or_else(String::new, |w| format!(" --window {w}"));
     format!("--strategy {} --slots {}{window}", trial.strategy, trial.slots)
 }

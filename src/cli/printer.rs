@@ -91,7 +91,12 @@ impl Printer {
 
     /// Why the program ends: one sentence, on one line.
     pub(crate) fn error(&self, text: &str) {
-        let line = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+        let line = text
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
         self.to_stderr(&format!("error: {line}"));
     }
 
@@ -140,5 +145,7 @@ impl Printer {
 
 /// Text of a model without what could command a terminal.
 pub(crate) fn harmless(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    text.chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect()
 }

@@ -28,16 +28,19 @@ pub(crate) struct ReplayArgs {
     /// Traces for each problem, at most [default: the recording's]
     #[arg(long, value_name = "N")]
     traces: Option<usize>,
-    /// Traces of a problem in flight at once [default: the recording's, else as many as there are traces, at most 64]
+    /// Traces of a problem in flight at once [default: the recording's, else as many as there are traces, at
+    /// most 64]
     #[arg(long, value_name = "N")]
     slots: Option<usize>,
     /// Tokens of a problem after which the vote so far decides
     #[arg(long, value_name = "N")]
     max_total_tokens: Option<u64>,
-    /// Takes confidence over the K most likely ids instead of 20; the recording must hold them (--record-top-k)
+    /// Takes confidence over the K most likely ids instead of 20; the recording must hold them
+    /// (--record-top-k)
     #[arg(long, value_name = "K")]
     confidence_k: Option<usize>,
-    /// Also writes each problem with all its texts and the answer decided on as a line in the shape of lm-evaluation-harness's samples
+    /// Also writes each problem with all its texts and the answer decided on as a line in the shape of
+    /// lm-evaluation-harness's samples
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
     #[command(flatten)]
@@ -78,7 +81,9 @@ pub(super) struct Golds {
 
 impl SetArgs {
     pub(super) fn golds(&self, printer: &Printer) -> anyhow::Result<Golds> {
-        let Some(name) = &self.data else { return Ok(Golds::default()) };
+        let Some(name) = &self.data else {
+            return Ok(Golds::default());
+        };
         let (set, task) = task::dataset(name, &self.field, printer)?;
         Ok(Golds {
             by_id: set
@@ -98,8 +103,8 @@ impl SetArgs {
         if let Some(ids) = &self.ids {
             for id in ids {
                 if !problems.iter().any(|p| p.id == *id) {
-                    let tip =
-                        nearest(id, problems.iter().map(|p| p.id.as_str())).map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+                    let tip = nearest(id, problems.iter().map(|p| p.id.as_str()))
+                        .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
                     bail!("--ids: {} holds no problem `{id}`{tip}", pool.path().display());
                 }
             }
@@ -121,9 +126,17 @@ pub(super) fn fixed_windows(presets: &[Preset]) -> Vec<usize> {
 }
 
 /// Opens a recording and says what is wrong with it.
-pub(super) fn open(path: &Path, presets: &[Preset], confidence_k: Option<usize>, printer: &Printer) -> anyhow::Result<Arc<Pool>> {
+pub(super) fn open(
+    path: &Path,
+    presets: &[Preset],
+    confidence_k: Option<usize>,
+    printer: &Printer,
+) -> anyhow::Result<Arc<Pool>> {
     if !path.exists() {
-        bail!("{} does not exist; give a run folder or a .jsonl file of traces", path.display());
+        bail!(
+            "{} does not exist; give a run folder or a .jsonl file of traces",
+            path.display()
+        );
     }
     let options = PoolOptions {
         windows: fixed_windows(presets),
@@ -150,7 +163,11 @@ pub(super) fn open(path: &Path, presets: &[Preset], confidence_k: Option<usize>,
 }
 
 /// The reader of the answers, whether it reads them anew, and what it is for the record.
-pub(super) fn reader(answers: &AnswerArgs, task: Option<&Task>, pool: &Pool) -> anyhow::Result<(RuleReader, bool, serde_json::Value)> {
+pub(super) fn reader(
+    answers: &AnswerArgs,
+    task: Option<&Task>,
+    pool: &Pool,
+) -> anyhow::Result<(RuleReader, bool, serde_json::Value)> {
     let recorded = pool.manifest().and_then(|m| m.decisions.get("answers"));
     match recorded {
         Some(recorded) if !answers.any() => Ok((AnswerArgs::recorded(recorded)?, false, recorded.clone())),
@@ -166,13 +183,21 @@ pub(super) fn reader(answers: &AnswerArgs, task: Option<&Task>, pool: &Pool) -> 
 
 pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let golds = args.set.golds(printer)?;
-    // the strategy's windows are wanted before the recording is opened, and the recording's strategy only after that
+    // the strategy's windows are wanted before the recording is opened, and the recording's strategy only
+    // after that
     let named = args.strategy.named()?;
-    let pool = open(&args.run, &named.iter().cloned().collect::<Vec<_>>(), args.confidence_k, printer)?;
+    let pool = open(
+        &args.run,
+        &named.iter().cloned().collect::<Vec<_>>(),
+        args.confidence_k,
+        printer,
+    )?;
     let (reader, reread, _) = reader(&args.answers, golds.task.as_ref(), &pool)?;
     let strategy = match named {
         Some(preset) => Some(preset),
-        None => tts::replay::recorded_strategy(&pool)?.map(|p| args.strategy.over(p)).transpose()?,
+        None => tts::replay::recorded_strategy(&pool)?
+            .map(|p| args.strategy.over(p))
+            .transpose()?,
     };
     let asked: BTreeMap<String, Problem> = golds.problems.into_iter().map(|p| (p.id.clone(), p)).collect();
     let mut samples = args.samples.as_deref().map(Samples::create).transpose()?;
@@ -189,10 +214,15 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let mut summary = Summary::default();
     for problem in problems {
         if problem.traces == 0 {
-            printer.warn(&format!("problem `{}` has no recorded traces and was passed over", problem.id));
+            printer.warn(&format!(
+                "problem `{}` has no recorded traces and was passed over",
+                problem.id
+            ));
             continue;
         }
-        let solved = replay.solve(problem).map_err(|e| anyhow!("problem `{}`: {e}", problem.id))?;
+        let solved = replay
+            .solve(problem)
+            .map_err(|e| anyhow!("problem `{}`: {e}", problem.id))?;
         let mut result = solved.to_json();
         result["machine"] = json!({ "recording": args.run.display().to_string() });
         if let Some(samples) = &mut samples {

@@ -21,7 +21,8 @@ pub(crate) struct ReportArgs {
     /// Writes one page with everything in it, for a browser: also every problem's traces, as far as 16 MiB go
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Where every plot is written as SVG and PNG [default: plots/ in the folder, where results.json is written too]
+    /// Where every plot is written as SVG and PNG [default: plots/ in the folder, where results.json is
+    /// written too]
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
     /// Whether PNG files are light or dark (SVG files are both)
@@ -65,7 +66,10 @@ pub(crate) fn run(args: &ReportArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let gold = match &args.data {
         Some(name) => {
             let (set, _) = dataset(name, &args.field, printer)?;
-            set.problems.into_iter().filter_map(|p| Some((p.id, p.answer?))).collect()
+            set.problems
+                .into_iter()
+                .filter_map(|p| Some((p.id, p.answer?)))
+                .collect()
         }
         None => BTreeMap::new(),
     };
@@ -76,20 +80,29 @@ pub(crate) fn run(args: &ReportArgs, printer: &Printer) -> anyhow::Result<ExitSt
     };
     let report = Report::open(&args.path, &options)?;
     if let Some(file) = &args.html {
-        std::fs::write(file, report.html()).map_err(|e| anyhow!("{} cannot be written: {e}", file.display()))?;
+        std::fs::write(file, report.html())
+            .map_err(|e| anyhow!("{} cannot be written: {e}", file.display()))?;
         printer.note(&format!("wrote {}", file.display()));
     }
     if let Some(dir) = &args.plots {
         for name in report.write_plots(dir, args.theme)? {
-            printer.warn(&format!("{name} is too large for a PNG file; its SVG file is there"));
+            printer.warn(&format!(
+                "{name} is too large for a PNG file; its SVG file is there"
+            ));
         }
-        printer.note(&format!("wrote {} plots to {}", report.plots().len(), dir.display()));
+        printer.note(&format!(
+            "wrote {} plots to {}",
+            report.plots().len(),
+            dir.display()
+        ));
     }
     if args.path.is_dir() {
-        let kept = report.write_results(&args.path.join(RESULTS)).and_then(|()| match args.plots {
-            Some(_) => Ok(()),
-            None => report.write_plots(&args.path.join(PLOTS), args.theme).map(drop),
-        });
+        let kept = report
+            .write_results(&args.path.join(RESULTS))
+            .and_then(|()| match args.plots {
+                Some(_) => Ok(()),
+                None => report.write_plots(&args.path.join(PLOTS), args.theme).map(drop),
+            });
         // a folder that only may be read can be reported on
         if let Err(error) = kept {
             printer.warn(&error.to_string());
@@ -125,7 +138,11 @@ fn read(report: &Report, printer: &Printer) -> anyhow::Result<()> {
     }
     printer.line("")?;
     for group in &report.about {
-        let facts: Vec<String> = group.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let facts: Vec<String> = group
+            .facts
+            .iter()
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
         printer.line(&format!("{}: {}", printer.bold(&group.title), facts.join(" · ")))?;
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! `tts replay --samples`: results in the shape of lm-evaluation-harness's logged samples, one JSON line a problem.
+//! `tts replay --samples`: results in the shape of lm-evaluation-harness's logged samples, one JSON line a
+//! problem.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -18,12 +19,16 @@ pub(super) struct Samples {
 }
 
 fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 impl Samples {
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = File::create(path).map_err(|e| anyhow!("--samples {} cannot be written: {e}", path.display()))?;
+        let file =
+            File::create(path).map_err(|e| anyhow!("--samples {} cannot be written: {e}", path.display()))?;
         Ok(Self {
             file: BufWriter::new(file),
             path: path.to_owned(),
@@ -31,9 +36,15 @@ impl Samples {
         })
     }
 
-    /// Appends a problem: `doc` (the problem as the set has it), `target`, `arguments`, `resps` (the texts of all its traces, null where a text was not
-    /// recorded), `filtered_resps` (the answer decided on) by the `filter` of the strategy's name, and `exact_match`, null without a right answer.
-    pub(super) fn write(&mut self, solved: &Solved, asked: Option<&Problem>, texts: &[Option<String>]) -> anyhow::Result<()> {
+    /// Appends a problem: `doc` (the problem as the set has it), `target`, `arguments`, `resps` (the texts of
+    /// all its traces, null where a text was not recorded), `filtered_resps` (the answer decided on) by the
+    /// `filter` of the strategy's name, and `exact_match`, null without a right answer.
+    pub(super) fn write(
+        &mut self,
+        solved: &Solved,
+        asked: Option<&Problem>,
+        texts: &[Option<String>],
+    ) -> anyhow::Result<()> {
         let doc = match asked {
             Some(problem) => serde_json::to_value(problem)?,
             None => json!({ "id": solved.problem_id }),

@@ -27,15 +27,16 @@ pub(crate) struct ScoreArgs {
     /// Most likely ids that are given for each position
     #[arg(long, value_name = "K", default_value_t = 20)]
     top_k: usize,
-    /// Tokens in a group: group_confidence is the mean confidence of that many tokens, null before the first full group
+    /// Tokens in a group: group_confidence is the mean confidence of that many tokens, null before the first
+    /// full group
     #[arg(long, value_name = "N", default_value_t = 2048)]
     window: usize,
     #[command(flatten)]
     model: ModelArgs,
 }
 
-/// The object of `--json`. `confidence[i]` and `top[i]` belong to the distribution after tokens `0..=i`, `logprobs[i]` is token i under the
-/// distribution before it.
+/// The object of `--json`. `confidence[i]` and `top[i]` belong to the distribution after tokens `0..=i`,
+/// `logprobs[i]` is token i under the distribution before it.
 #[derive(Serialize)]
 struct Scored {
     token_ids: Vec<u32>,
@@ -52,19 +53,35 @@ pub(crate) fn run(args: &ScoreArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let loaded = args.model.open(printer)?;
     let ids = args.input.ids(&loaded)?;
     let tier = args.model.tier.unwrap_or_else(default_tier);
-    let mut session = Session::new(loaded.model.clone(), args.model.threads.unwrap_or_else(default_threads), tier);
+    let mut session = Session::new(
+        loaded.model.clone(),
+        args.model.threads.unwrap_or_else(default_threads),
+        tier,
+    );
     let scored = score(&mut session, tier, ids, args.top_k, args.window)?;
     if printer.json() {
         printer.object(&scored)?;
         return Ok(ExitStatus::Done);
     }
     let text = |id: u32| match &loaded.prompter {
-        Some(prompter) => harmless(&prompter.decode(&[id], false).replace('\n', "\\n").replace('\t', "\\t")),
+        Some(prompter) => harmless(
+            &prompter
+                .decode(&[id], false)
+                .replace('\n', "\\n")
+                .replace('\t', "\\t"),
+        ),
         None => String::new(),
     };
     if printer.for_humans() {
         let mut table = Builder::default();
-        table.push_record(["token", "id", "logprob", "confidence", "group", "most likely next"]);
+        table.push_record([
+            "token",
+            "id",
+            "logprob",
+            "confidence",
+            "group",
+            "most likely next",
+        ]);
         for (i, id) in scored.token_ids.iter().enumerate() {
             let next: Vec<_> = scored.top[i]
                 .iter()
@@ -83,7 +100,10 @@ pub(crate) fn run(args: &ScoreArgs, printer: &Printer) -> anyhow::Result<ExitSta
         }
         printer.line(report_table(table, 6).trim_end())?;
         let sum: f64 = scored.logprobs.iter().flatten().map(|p| f64::from(*p)).sum();
-        printer.note(&format!("{} tokens, log-probability {sum:.4}", scored.token_ids.len()));
+        printer.note(&format!(
+            "{} tokens, log-probability {sum:.4}",
+            scored.token_ids.len()
+        ));
     } else {
         let number = |x: Option<f32>| x.map_or_else(String::new, |x| x.to_string());
         for (i, id) in scored.token_ids.iter().enumerate() {
@@ -98,7 +118,13 @@ pub(crate) fn run(args: &ScoreArgs, printer: &Printer) -> anyhow::Result<ExitSta
     Ok(ExitStatus::Done)
 }
 
-fn score(session: &mut Session, tier: Tier, ids: Vec<u32>, top_k: usize, window: usize) -> anyhow::Result<Scored> {
+fn score(
+    session: &mut Session,
+    tier: Tier,
+    ids: Vec<u32>,
+    top_k: usize,
+    window: usize,
+) -> anyhow::Result<Scored> {
     let n = ids.len();
     let mut scored = Scored {
         logprobs: vec![None; n],
@@ -116,22 +142,33 @@ fn score(session: &mut Session, tier: Tier, ids: Vec<u32>, top_k: usize, window:
             broken.get_or_insert(i);
             return;
         }
-        let total: f64 = row.iter().map(|z| (f64::from(*z) - f64::from(seen.max)).exp()).sum();
+        let total: f64 = row
+            .iter()
+            .map(|z| (f64::from(*z) - f64::from(seen.max)).exp())
+            .sum();
         let logsumexp = f64::from(seen.max) + total.ln();
         // a masked id has no finite log-probability, and JSON no infinity
-        let logprob = |id: u32| Some((f64::from(row[id as usize]) - logsumexp) as f32).filter(|p| p.is_finite());
+        let logprob =
+            |id: u32| Some((f64::from(row[id as usize]) - logsumexp) as f32).filter(|p| p.is_finite());
         if let Some(next) = ids.get(i + 1) {
             scored.logprobs[i + 1] = logprob(*next);
         }
-        scored
-            .top
-            .push(largest(row, top_k).into_iter().map(|id| (id, logprob(id))).collect());
+        scored.top.push(
+            largest(row, top_k)
+                .into_iter()
+                .map(|id| (id, logprob(id)))
+                .collect(),
+        );
         scored.confidence.push(seen.confidence());
-        scored.group_confidence.push(groups.push(seen.confidence()).map(|g| g as f32));
+        scored
+            .group_confidence
+            .push(groups.push(seen.confidence()).map(|g| g as f32));
     });
     match broken {
         Some(i) => {
-            bail!("the model's logits after token {i} are not numbers (NaN or infinite); the weights are damaged or the dtype overflows")
+            bail!(
+                "the model's logits after token {i} are not numbers (NaN or infinite); the weights are damaged or the dtype overflows"
+            )
         }
         None => Ok(scored),
     }

@@ -20,7 +20,8 @@ use super::solve::{LimitArgs, PromptArgs, StrategyArgs, engines, of_problems, of
 use super::task::AnswerArgs;
 use super::{ExitStatus, interrupt};
 
-/// The variable that holds API keys. There is no flag for them: other users of the machine can read a command line.
+/// The variable that holds API keys. There is no flag for them: other users of the machine can read a command
+/// line.
 const KEY: &str = "TTS_API_KEY";
 
 #[derive(Args)]
@@ -190,7 +191,9 @@ impl ServeArgs {
         Ok(Limits {
             body: usize::try_from(self.max_body).unwrap_or(usize::MAX),
             prompt: self.max_prompt.unwrap_or(usize::MAX),
-            traces: self.max_traces.unwrap_or(self.traces.max(Limits::default().traces)),
+            traces: self
+                .max_traces
+                .unwrap_or(self.traces.max(Limits::default().traces)),
             choices: self.max_choices,
             requests: self.max_requests,
             connections: self.max_connections,
@@ -202,7 +205,8 @@ impl ServeArgs {
     fn keys(&self) -> anyhow::Result<Keys> {
         let (text, from) = match (&self.api_key_file, std::env::var(KEY)) {
             (Some(file), _) => {
-                let read = std::fs::read_to_string(file).map_err(|e| anyhow!("--api-key-file {} cannot be read: {e}", file.display()))?;
+                let read = std::fs::read_to_string(file)
+                    .map_err(|e| anyhow!("--api-key-file {} cannot be read: {e}", file.display()))?;
                 (read, format!("--api-key-file {}", file.display()))
             }
             (None, Ok(key)) => (key, KEY.to_owned()),
@@ -218,7 +222,12 @@ impl ServeArgs {
     }
 
     /// The engines elsewhere, asked what they give.
-    async fn reach(&self, settings: Settings, reader: Option<Reader>, printer: &Printer) -> anyhow::Result<RemoteRunner> {
+    async fn reach(
+        &self,
+        settings: Settings,
+        reader: Option<Reader>,
+        printer: &Printer,
+    ) -> anyhow::Result<RemoteRunner> {
         let sample = Problem {
             id: String::new(),
             problem: "What is 1 + 1?".to_owned(),
@@ -226,7 +235,14 @@ impl ServeArgs {
             extra: serde_json::Map::new(),
         };
         let options = self.backend.options(self.confidence_k);
-        let mut runner = RemoteRunner::connect(&options, self.backend.api(), settings, self.model.prompter()?, &sample).await?;
+        let mut runner = RemoteRunner::connect(
+            &options,
+            self.backend.api(),
+            settings,
+            self.model.prompter()?,
+            &sample,
+        )
+        .await?;
         if let Some(reader) = reader {
             runner = runner.with_reader(reader);
         }
@@ -247,7 +263,10 @@ impl ServeArgs {
 
 /// The last part of `--model`, without the ending of a file.
 fn file_name(model: &str) -> &str {
-    let last = Path::new(model).file_name().and_then(OsStr::to_str).unwrap_or(model);
+    let last = Path::new(model)
+        .file_name()
+        .and_then(OsStr::to_str)
+        .unwrap_or(model);
     let last = last.rsplit_once(':').map_or(last, |(_, file)| file);
     last.strip_suffix(".gguf").unwrap_or(last)
 }

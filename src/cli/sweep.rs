@@ -24,15 +24,16 @@ use super::number::{count, percent, plural, seconds};
 use super::printer::Printer;
 use super::replay::{Golds, SetArgs, open, reader};
 use super::solve::{
-    Board, Cost, EVENTS, Elsewhere, LimitArgs, PromptArgs, Recorder, manifest, of_traces, preset, remote_manifest, report_table,
-    say_what_is_taken,
+    Board, Cost, EVENTS, Elsewhere, LimitArgs, PromptArgs, Recorder, manifest, of_traces, preset,
+    remote_manifest, report_table, say_what_is_taken,
 };
 use super::task::{self, AnswerArgs};
 use super::{ExitStatus, interrupt, number};
 
 #[derive(Args)]
 pub(crate) struct SweepArgs {
-    /// Decides over this recording: a run folder, or a .jsonl file of traces. Without it the traces are generated and recorded first
+    /// Decides over this recording: a run folder, or a .jsonl file of traces. Without it the traces are
+    /// generated and recorded first
     #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "backend", "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "max_batch"])]
     replay: Option<PathBuf>,
     /// Strategies of `tts list strategies`, or preset files
@@ -44,7 +45,12 @@ pub(crate) struct SweepArgs {
     )]
     strategies: Vec<String>,
     /// Budgets: traces that may be launched for a problem
-    #[arg(long, value_delimiter = ',', value_name = "N,N", default_value = "1,2,4,8,16,32,64")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "N,N",
+        default_value = "1,2,4,8,16,32,64"
+    )]
     traces: Vec<usize>,
     /// Traces of a problem in flight at once; auto is as many as there are traces, at most 64
     #[arg(long, value_delimiter = ',', value_name = "N,N|auto", default_value = "auto", value_parser = slots)]
@@ -55,16 +61,20 @@ pub(crate) struct SweepArgs {
     /// Seed of the random orders
     #[arg(long, value_name = "N", default_value_t = 0)]
     resample_seed: u64,
-    /// Where results (and the recording, where one is made) go [default: the folder of --replay, else sweep-NAME]
+    /// Where results (and the recording, where one is made) go [default: the folder of --replay, else
+    /// sweep-NAME]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// Also records the log-probabilities of the K most likely ids of every token, so that confidence over fewer than 20 can be replayed
+    /// Also records the log-probabilities of the K most likely ids of every token, so that confidence over
+    /// fewer than 20 can be replayed
     #[arg(long, value_name = "K", conflicts_with = "replay")]
     record_top_k: Option<usize>,
-    /// Takes confidence over the K most likely ids instead of 20; the recording must hold them (--record-top-k)
+    /// Takes confidence over the K most likely ids instead of 20; the recording must hold them
+    /// (--record-top-k)
     #[arg(long, value_name = "K")]
     confidence_k: Option<usize>,
-    /// While traces are generated, also records those in flight, every so many minutes, tokens and states; a killed run goes on in the middle of them
+    /// While traces are generated, also records those in flight, every so many minutes, tokens and states; a
+    /// killed run goes on in the middle of them
     #[arg(long, value_name = "MINUTES", conflicts_with = "replay", value_parser = number::parse_minutes)]
     checkpoint: Option<Duration>,
     #[command(flatten)]
@@ -143,17 +153,18 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
             (path.clone(), dir)
         }
         None => {
-            let name = args
-                .set
-                .data
-                .as_deref()
-                .ok_or_else(|| anyhow!("there is nothing to sweep: give --data FILE|TASK, or a recording with --replay RUN"))?;
+            let name = args.set.data.as_deref().ok_or_else(|| {
+                anyhow!("there is nothing to sweep: give --data FILE|TASK, or a recording with --replay RUN")
+            })?;
             let dir = args.run.clone().unwrap_or_else(|| named(name));
             let most = budgets.last().copied().unwrap_or(1);
             let (made, interrupted) = record(args, most, &dir, printer)?;
             golds = made;
             if interrupted {
-                printer.warn(&format!("interrupted; the same command goes on with {}", dir.display()));
+                printer.warn(&format!(
+                    "interrupted; the same command goes on with {}",
+                    dir.display()
+                ));
                 return Ok(ExitStatus::Interrupted);
             }
             (dir.clone(), dir)
@@ -186,15 +197,35 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
     }
     let mut folder = Folder::open(&dir, header)?;
     let recorded = Recorded::new(pool.clone(), Arc::new(reader), reread);
-    let stopped = decide(&recorded, &plan, &problems, &mut folder, args.model.threads, printer)?;
-    folder.close(if stopped { Status::Interrupted } else { Status::Finished }, notes)?;
+    let stopped = decide(
+        &recorded,
+        &plan,
+        &problems,
+        &mut folder,
+        args.model.threads,
+        printer,
+    )?;
+    folder.close(
+        if stopped {
+            Status::Interrupted
+        } else {
+            Status::Finished
+        },
+        notes,
+    )?;
     show(&dir, printer)?;
-    Ok(if stopped { ExitStatus::Interrupted } else { ExitStatus::Done })
+    Ok(if stopped {
+        ExitStatus::Interrupted
+    } else {
+        ExitStatus::Done
+    })
 }
 
 /// A folder for a set or a file.
 fn named(name: &str) -> PathBuf {
-    let stem = Path::new(name).file_stem().map_or_else(|| name.into(), |s| s.to_string_lossy());
+    let stem = Path::new(name)
+        .file_stem()
+        .map_or_else(|| name.into(), |s| s.to_string_lossy());
     PathBuf::from(format!("sweep-{stem}"))
 }
 
@@ -232,7 +263,14 @@ fn notes(pool: &Pool, plan: &Plan, problems: &[&PoolProblem]) -> Vec<String> {
     notes
 }
 
-fn header(pool: &Pool, plan: &Plan, problems: &[&PoolProblem], path: Option<&Path>, data: Option<String>, answers: Value) -> Header {
+fn header(
+    pool: &Pool,
+    plan: &Plan,
+    problems: &[&PoolProblem],
+    path: Option<&Path>,
+    data: Option<String>,
+    answers: Value,
+) -> Header {
     Header {
         schema: SCHEMA,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -276,7 +314,9 @@ fn decide(
     });
     let bar = printer.shows_progress().then(|| {
         let bar = ProgressBar::with_draw_target(Some(problems.len() as u64), ProgressDrawTarget::stderr());
-        bar.set_style(ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         bar
     });
     printer.set_bar(bar.clone());
@@ -317,7 +357,9 @@ fn decide(
 /// Generates complete traces of every problem into the folder, and says whether Ctrl-C came before the end.
 fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> anyhow::Result<(Golds, bool)> {
     if args.limits.max_total_tokens.is_some() || args.limits.time_limit.is_some() {
-        bail!("--max-total-tokens and --time-limit would cut traces off that a sweep needs complete; leave them out");
+        bail!(
+            "--max-total-tokens and --time-limit would cut traces off that a sweep needs complete; leave them out"
+        );
     }
     let name = args.set.data.as_deref().unwrap_or_default();
     let (set, own_task) = task::dataset(name, &args.set.field, printer)?;
@@ -339,27 +381,56 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
     };
     let mut settings = of_traces(settings, &args.limits, &args.prompt, &args.sampling, &args.model)?;
     if settings.instruction.is_none() {
-        settings.instruction = task.as_ref().map(|t| t.instruction.clone()).filter(|i| !i.is_empty());
+        settings.instruction = task
+            .as_ref()
+            .map(|t| t.instruction.clone())
+            .filter(|i| !i.is_empty());
     }
     let interrupted = if args.backend.is_remote() {
-        let elsewhere = Elsewhere::reach(&args.backend, &args.model, args.confidence_k, settings, &problems, reader, printer)?;
+        let elsewhere = Elsewhere::reach(
+            &args.backend,
+            &args.model,
+            args.confidence_k,
+            settings,
+            &problems,
+            reader,
+            printer,
+        )?;
         let manifest = remote_manifest(&elsewhere.runner, Some(set.digest.clone()), answers);
         let recorder = Recorder::open(Some(dir), manifest, &elsewhere.prepared, args.checkpoint, printer)?;
-        let all = record_all(&elsewhere.runner, &elsewhere.prepared, elsewhere.side_by_side(), recorder, printer);
+        let all = record_all(
+            &elsewhere.runner,
+            &elsewhere.prepared,
+            elsewhere.side_by_side(),
+            recorder,
+            printer,
+        );
         elsewhere.runtime.block_on(all)?
     } else {
         let runner = Runner::new(args.model.open(printer)?, settings)?.with_reader(Reader::Rules(reader));
-        let prepared = problems.iter().map(|p| runner.prepare(p)).collect::<Result<Vec<_>, _>>()?;
+        let prepared = problems
+            .iter()
+            .map(|p| runner.prepare(p))
+            .collect::<Result<Vec<_>, _>>()?;
         say_what_is_taken(&runner, &prepared, printer);
         let (plan, cost) = Cost::planned(&runner, &prepared);
         printer.note(&cost.sentence());
         let manifest = manifest(&runner, &prepared, Some(set.digest.clone()), answers)?;
         let recorder = Recorder::open(Some(dir), manifest, &prepared, args.checkpoint, printer)?;
         runner.start(plan)?;
-        interrupt::runtime()?.block_on(record_all(&runner, &prepared, cost.side_by_side, recorder, printer))?
+        interrupt::runtime()?.block_on(record_all(
+            &runner,
+            &prepared,
+            cost.side_by_side,
+            recorder,
+            printer,
+        ))?
     };
     let golds = Golds {
-        by_id: problems.iter().filter_map(|p| Some((p.id.clone(), p.answer.clone()?))).collect(),
+        by_id: problems
+            .iter()
+            .filter_map(|p| Some((p.id.clone(), p.answer.clone()?)))
+            .collect(),
         digest: Some(set.digest),
         task,
         problems,
@@ -393,7 +464,9 @@ async fn record_all(
             Ok::<_, anyhow::Error>(())
         }
     };
-    let mut results = futures::stream::iter(prepared).map(one).buffered(side_by_side.max(1));
+    let mut results = futures::stream::iter(prepared)
+        .map(one)
+        .buffered(side_by_side.max(1));
     let mut outcome = Ok(());
     while let Some(result) = results.next().await {
         if let Err(error) = result
@@ -442,7 +515,10 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
     }
     printer.line(report_table(table, 1).trim_end())?;
     if !passes.is_empty() {
-        let each: Vec<_> = passes.iter().map(|(k, p)| format!("@{k} {:.1} %", 100.0 * p)).collect();
+        let each: Vec<_> = passes
+            .iter()
+            .map(|(k, p)| format!("@{k} {:.1} %", 100.0 * p))
+            .collect();
         printer.line(&format!("pass (any trace right)  {}", each.join("  ")))?;
     }
     printer.note(
@@ -472,9 +548,9 @@ fn cells(row: &Row, slots: bool) -> Vec<String> {
     cells.push(of(row.of_majority.map(percent)));
     cells.push(of(row.against_majority.map(|c| {
         let d = c.difference;
-        let over = d
-            .problems
-            .map_or_else(String::new, |i| format!(" [{:+.1} {:+.1}]", 100.0 * i.low, 100.0 * i.high));
+        let over = d.problems.map_or_else(String::new, |i| {
+            format!(" [{:+.1} {:+.1}]", 100.0 * i.low, 100.0 * i.high)
+        });
         format!("{:+.1}{over}", 100.0 * d.mean)
     })));
     cells.push(count(row.ticks.round() as u64));

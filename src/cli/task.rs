@@ -7,7 +7,8 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 use serde::de::DeserializeOwned;
 use tts::evals::answer::{
-    AnswerKind, BracketRule, DecimalRule, EqualOptions, ExtractRules, ListOrder, PercentRule, RuleReader, UnitRule, compile_pattern,
+    AnswerKind, BracketRule, DecimalRule, EqualOptions, ExtractRules, ListOrder, PercentRule, RuleReader,
+    UnitRule, compile_pattern,
 };
 use tts::evals::data::{self, Dataset, Fields};
 use tts::evals::task::Task;
@@ -42,7 +43,8 @@ struct EqualityArgs {
     /// Whether the order of a list without brackets matters [default: free]
     #[arg(long, value_name = "free|strict", value_parser = word::<ListOrder>)]
     list_order: Option<ListOrder>,
-    /// Whether 13 digits or more may stand for an exact value that they round (full), or never (exact) [default: full]
+    /// Whether 13 digits or more may stand for an exact value that they round (full), or never (exact)
+    /// [default: full]
     #[arg(long, value_name = "full|exact", value_parser = word::<DecimalRule>)]
     decimals: Option<DecimalRule>,
     /// Whether 10m is ten times m (strict), or also accepted for 10 (lenient) [default: strict]
@@ -111,7 +113,10 @@ impl AnswerArgs {
 impl AnswerArgs {
     /// Whether anything was asked for.
     pub(crate) fn any(&self) -> bool {
-        self.task.is_some() || self.answer_kind.is_some() || self.answer_pattern.is_some() || self.equality != EqualityArgs::NONE
+        self.task.is_some()
+            || self.answer_kind.is_some()
+            || self.answer_pattern.is_some()
+            || self.equality != EqualityArgs::NONE
     }
 
     /// The reader of a recording whose `answers` [`Self::describe`] wrote.
@@ -155,7 +160,8 @@ fn task(name: &str) -> anyhow::Result<Task> {
     if !looks_like_path(name) {
         return Ok(Task::named(name)?);
     }
-    let text = std::fs::read_to_string(name).map_err(|e| anyhow!("the task file {name} cannot be read: {e}"))?;
+    let text =
+        std::fs::read_to_string(name).map_err(|e| anyhow!("the task file {name} cannot be read: {e}"))?;
     Ok(Task::parse(&text, name)?)
 }
 
@@ -171,11 +177,18 @@ const BUNDLED: [(&str, &str); 2] = [
 
 /// A set that is in the program, as JSON lines.
 fn bundled(name: &str) -> Option<&'static str> {
-    BUNDLED.into_iter().find(|(known, _)| *known == name).map(|(_, lines)| lines)
+    BUNDLED
+        .into_iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, lines)| lines)
 }
 
 /// The set that `--data` names, and the task that it belongs to, if it is a task's.
-pub(crate) fn dataset(name: &str, fields: &[String], printer: &Printer) -> anyhow::Result<(Dataset, Option<Task>)> {
+pub(crate) fn dataset(
+    name: &str,
+    fields: &[String],
+    printer: &Printer,
+) -> anyhow::Result<(Dataset, Option<Task>)> {
     let with_fields = |mut base: Fields| {
         for field in fields {
             base.set(field)?;
@@ -185,7 +198,10 @@ pub(crate) fn dataset(name: &str, fields: &[String], printer: &Printer) -> anyho
     if name == "-" {
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes)?;
-        return Ok((data::load(&bytes, "stdin", &with_fields(Fields::default())?)?, None));
+        return Ok((
+            data::load(&bytes, "stdin", &with_fields(Fields::default())?)?,
+            None,
+        ));
     }
     if Path::new(name).is_file() {
         let bytes = std::fs::read(name).map_err(|e| anyhow!("--data {name} cannot be read: {e}"))?;
@@ -202,25 +218,36 @@ pub(crate) fn dataset(name: &str, fields: &[String], printer: &Printer) -> anyho
         );
     }
     if looks_like_path(name) {
-        bail!("--data {name} does not exist; give a JSONL, JSON, CSV or parquet file, or a task of `tts list tasks`");
+        bail!(
+            "--data {name} does not exist; give a JSONL, JSON, CSV or parquet file, or a task of `tts list tasks`"
+        );
     }
     let task = Task::named(of)?;
     let fields = with_fields(task.data.fields.clone())?;
     let mut set = match (&task.data.bundled, &task.data.hub, &task.data.file) {
         (Some(set), _, _) => {
             let set = if of == name { set } else { name };
-            let lines = bundled(set).ok_or_else(|| anyhow!("task {name}: this program holds no problem set `{set}`"))?;
+            let lines = bundled(set)
+                .ok_or_else(|| anyhow!("task {name}: this program holds no problem set `{set}`"))?;
             data::load(lines.as_bytes(), set, &fields)?
         }
         (None, Some(repo), Some(file)) => {
             let repo = Repo::new(RepoKind::Dataset, repo, DEFAULT_REVISION)?;
-            let paths = hub::files(&repo, &[file], &HubOptions::from_env()?, &mut downloads::watcher(printer))?;
-            let path = paths.first().ok_or_else(|| anyhow!("task {name}: the hub gave no file"))?;
+            let paths = hub::files(
+                &repo,
+                &[file],
+                &HubOptions::from_env()?,
+                &mut downloads::watcher(printer),
+            )?;
+            let path = paths
+                .first()
+                .ok_or_else(|| anyhow!("task {name}: the hub gave no file"))?;
             let bytes = std::fs::read(path).map_err(|e| anyhow!("{} cannot be read: {e}", path.display()))?;
             data::load(&bytes, &path.display().to_string(), &fields)?
         }
         (None, None, Some(file)) => {
-            let bytes = std::fs::read(file).map_err(|e| anyhow!("task {name}: {file} cannot be read: {e}"))?;
+            let bytes =
+                std::fs::read(file).map_err(|e| anyhow!("task {name}: {file} cannot be read: {e}"))?;
             data::load(&bytes, file, &fields)?
         }
         _ => bail!("task {name} does not say where its problems are"),

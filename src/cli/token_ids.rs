@@ -43,7 +43,9 @@ impl InputArgs {
                     .map_err(|e| anyhow!("the text on stdin cannot be read: {e}"))?;
                 loaded.prompter()?.encode_raw(text.trim_end_matches('\n'))?
             }
-            (None, None, None) => bail!("there is nothing to read: give --text TEXT, --token-ids 1,2,3 or `-` for stdin"),
+            (None, None, None) => {
+                bail!("there is nothing to read: give --text TEXT, --token-ids 1,2,3 or `-` for stdin")
+            }
         };
         if ids.is_empty() {
             bail!("the text is empty; give at least one token");

@@ -1,8 +1,10 @@
-//! Steps of a model whose weights stay in the processor's caches: tokens are drawn ahead of the step that asks for them.
+//! Steps of a model whose weights stay in the processor's caches: tokens are drawn ahead of the step that
+//! asks for them.
 //!
-//! What such a model waits for is its traces' states, which do not stay there with the weights. A few lanes that take many tokens in a row
-//! do find theirs, and are one thread's from the first of them to the last, so threads need not wait for each other at every token. What a
-//! lane draws depends on nothing but itself, so it may be drawn early; a token that nobody comes to ask for is lost work and nothing else.
+//! What such a model waits for is its traces' states, which do not stay there with the weights. A few lanes
+//! that take many tokens in a row do find theirs, and are one thread's from the first of them to the last, so
+//! threads need not wait for each other at every token. What a lane draws depends on nothing but itself, so
+//! it may be drawn early; a token that nobody comes to ask for is lost work and nothing else.
 
 use super::sampler;
 use super::session::{Turn, emptied};
@@ -29,7 +31,8 @@ pub(super) struct Hand {
 }
 
 impl Hand {
-    /// One for each of `threads`; none for a model whose weights come from memory at every step, which all rows should share.
+    /// One for each of `threads`; none for a model whose weights come from memory at every step, which all
+    /// rows should share.
     pub(super) fn each(model: &Model, threads: usize, tier: Tier) -> Vec<Self> {
         let threads = if model.bytes() <= CACHED { threads } else { 0 };
         let hand = |_| Self {
@@ -69,14 +72,17 @@ impl Hand {
                 row += usize::from(logits.is_some());
                 // what is forced is this step's token
                 let forced = turn.forced.filter(|_| turn.lane.ahead.is_empty());
-                let drawn = turn.lane.draw(self.alone.tier(), logits, forced, &mut self.scratch);
+                let drawn = turn
+                    .lane
+                    .draw(self.alone.tier(), logits, forced, &mut self.scratch);
                 turn.lane.ahead.push_back(drawn);
             }
         }
     }
 }
 
-/// Picks the turns whose lanes have nothing to hand out; where they are too few for full groups, those that run out next as well.
+/// Picks the turns whose lanes have nothing to hand out; where they are too few for full groups, those that
+/// run out next as well.
 pub(super) fn pick<'t, 'l>(turns: &'t mut [Turn<'l>], threads: usize, picked: &mut Vec<&'t mut Turn<'l>>) {
     // how many lanes have so many tokens, then how many of those are taken
     let mut count = [0; MOST];
@@ -102,7 +108,9 @@ pub(super) fn pick<'t, 'l>(turns: &'t mut [Turn<'l>], threads: usize, picked: &m
 
 /// How many lanes a group has where `picked` are picked, so that all threads have as many groups.
 pub(super) fn group_size(picked: usize, threads: usize) -> usize {
-    picked.div_ceil(threads * picked.div_ceil(threads * GROUP).max(1)).max(1)
+    picked
+        .div_ceil(threads * picked.div_ceil(threads * GROUP).max(1))
+        .max(1)
 }
 
 #[cfg(test)]
@@ -120,7 +128,8 @@ mod tests {
     /// ends a trace
     const STOP: u32 = 7;
 
-    /// Lane `i` begins at step 3 * (i % 6), has a token forced at every 23rd place if i % 7 is 0, and its likeliest ids found if i % 11 is 0.
+    /// Lane `i` begins at step 3 * (i % 6), has a token forced at every 23rd place if i % 7 is 0, and its
+    /// likeliest ids found if i % 11 is 0.
     fn forced(i: usize, at: usize) -> Option<u32> {
         (i.is_multiple_of(7) && at % 23 == 22).then_some(20)
     }
@@ -155,7 +164,9 @@ mod tests {
                 .iter_mut()
                 .map(|(i, lane)| {
                     let at = drawn[*i].len();
-                    let free = (at + 1..TOKENS).take_while(|next| forced(*i, *next).is_none()).count();
+                    let free = (at + 1..TOKENS)
+                        .take_while(|next| forced(*i, *next).is_none())
+                        .count();
                     Turn::new(lane, forced(*i, at)).then(free, &[STOP])
                 })
                 .collect();
@@ -176,9 +187,13 @@ mod tests {
     #[test]
     fn tokens_do_not_depend_on_how_early_they_are_drawn_and_none_is_lost() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/data/bundled");
-        let model = Arc::new(Model::load(&Checkpoint::open(folder.as_ref()).unwrap(), WeightFormat::Auto).unwrap());
+        let model =
+            Arc::new(Model::load(&Checkpoint::open(folder.as_ref()).unwrap(), WeightFormat::Auto).unwrap());
         let together = run(Session::new(model.clone(), 2, Tier::detect()).together());
-        assert!(together.0.iter().any(|ids| ids.len() < TOKENS) && together.0.iter().any(|ids| ids.len() == TOKENS));
+        assert!(
+            together.0.iter().any(|ids| ids.len() < TOKENS)
+                && together.0.iter().any(|ids| ids.len() == TOKENS)
+        );
         for threads in [1, 2, 3] {
             let session = Session::new(model.clone(), threads, Tier::detect());
             assert!(run(session) == together, "{threads} threads");
@@ -192,11 +207,19 @@ mod tests {
                 let size = group_size(picked, threads);
                 assert!(size <= GROUP);
                 let groups = picked.div_ceil(size);
-                assert!(groups <= threads * picked.div_ceil(threads * GROUP), "{picked} on {threads}");
+                assert!(
+                    groups <= threads * picked.div_ceil(threads * GROUP),
+                    "{picked} on {threads}"
+                );
             }
         }
         assert_eq!(
-            (group_size(64, 2), group_size(40, 2), group_size(6, 2), group_size(1, 2)),
+            (
+                group_size(64, 2),
+                group_size(40, 2),
+                group_size(6, 2),
+                group_size(1, 2)
+            ),
             (16, 10, 3, 1)
         );
     }

@@ -67,7 +67,8 @@ fn window(problem: &Problem) -> usize {
     problem.bar().1.unwrap_or(WINDOW)
 }
 
-/// The mean of the last `window` confidences (of all, before there are as many) at some tokens after `from`, the last one among them.
+/// The mean of the last `window` confidences (of all, before there are as many) at some tokens after `from`,
+/// the last one among them.
 fn points(confidences: &[f32], from: usize, window: usize) -> Vec<(usize, f32)> {
     let to = confidences.len();
     if from >= to {
@@ -97,7 +98,14 @@ mod tests {
     #[test]
     fn points_are_means_over_the_window_and_end_with_the_newest_token() {
         let c: Vec<f32> = (1..=100).map(|i| i as f32).collect();
-        for (from, to, window) in [(0, 1, 4), (0, 100, 8), (40, 100, 8), (97, 100, 32), (3, 5, 1), (0, 7, 100)] {
+        for (from, to, window) in [
+            (0, 1, 4),
+            (0, 100, 8),
+            (40, 100, 8),
+            (97, 100, 32),
+            (3, 5, 1),
+            (0, 7, 100),
+        ] {
             let found = points(&c[..to], from, window);
             assert!(!found.is_empty() && found.len() <= POINTS, "{found:?}");
             assert_eq!(found.last().unwrap().0, to);

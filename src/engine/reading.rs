@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 use super::session::{Each, PREFILL_CHUNK, Session};
 use crate::model::{Model, Sequence};
 
-/// For each token that was asked about, the likeliest ids at its place with their log-probabilities in nats, likeliest first.
+/// For each token that was asked about, the likeliest ids at its place with their log-probabilities in nats,
+/// likeliest first.
 pub type Likeliest = Vec<Vec<(u32, f32)>>;
 
 /// A text to read.
@@ -78,7 +79,8 @@ impl Reading {
     }
 }
 
-/// The `k` likeliest ids with their log-probabilities, fewer where fewer have one; nothing where the logits are not numbers.
+/// The `k` likeliest ids with their log-probabilities, fewer where fewer have one; nothing where the logits
+/// are not numbers.
 pub(super) fn likeliest(row: &[f32], k: usize) -> Option<Vec<(u32, f32)>> {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = row.iter().map(|z| (f64::from(*z) - f64::from(max)).exp()).sum();
@@ -87,12 +89,19 @@ pub(super) fn likeliest(row: &[f32], k: usize) -> Option<Vec<(u32, f32)>> {
         return None;
     }
     let of = |id: u32| (id, (f64::from(row[id as usize]) - logsumexp) as f32);
-    Some(largest(row, k).into_iter().map(of).filter(|(_, p)| p.is_finite()).collect())
+    Some(
+        largest(row, k)
+            .into_iter()
+            .map(of)
+            .filter(|(_, p)| p.is_finite())
+            .collect(),
+    )
 }
 
 /// The ids of the `k` largest logits, largest first, of equal ones the lowest id first.
 pub fn largest(row: &[f32], k: usize) -> Vec<u32> {
-    let order = |a: &u32, b: &u32| -> Ordering { row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b)) };
+    let order =
+        |a: &u32, b: &u32| -> Ordering { row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b)) };
     let mut ids: Vec<u32> = (0..row.len() as u32).collect();
     let k = k.min(ids.len());
     if k == 0 {

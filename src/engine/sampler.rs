@@ -23,7 +23,8 @@ pub struct Sampling {
     pub top_p: f64,
     /// Keeps ids at least this fraction as likely as the most likely one; 0 keeps all.
     pub min_p: f64,
-    /// Divides positive and multiplies negative logits of ids in the prompt or the trace (arXiv 1909.05858); 1 is off.
+    /// Divides positive and multiplies negative logits of ids in the prompt or the trace (arXiv 1909.05858);
+    /// 1 is off.
     pub repetition_penalty: f64,
     /// Subtracted from the logits of ids that the trace holds; 0 is off.
     pub presence_penalty: f64,
@@ -64,8 +65,18 @@ impl Sampling {
             (0.0..=100.0).contains(&self.temperature),
             "between 0 (greedy) and 100",
         )?;
-        within("top-p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1")?;
-        within("min-p", self.min_p, (0.0..=1.0).contains(&self.min_p), "between 0 and 1")?;
+        within(
+            "top-p",
+            self.top_p,
+            self.top_p > 0.0 && self.top_p <= 1.0,
+            "above 0 and at most 1",
+        )?;
+        within(
+            "min-p",
+            self.min_p,
+            (0.0..=1.0).contains(&self.min_p),
+            "between 0 and 1",
+        )?;
         within(
             "repetition penalty",
             self.repetition_penalty,
@@ -92,8 +103,8 @@ impl Sampling {
     }
 }
 
-/// The random stream of one trace: ChaCha12 keyed by (seed, problem), stream = trace index, counter = token index. Token i's number does
-/// not depend on what was drawn before, so a trace can be taken up anywhere.
+/// The random stream of one trace: ChaCha12 keyed by (seed, problem), stream = trace index, counter = token
+/// index. Token i's number does not depend on what was drawn before, so a trace can be taken up anywhere.
 #[derive(Clone)]
 pub struct Stream(ChaCha12Rng);
 
@@ -130,7 +141,8 @@ pub struct Drawn {
     pub entropy: f32,
     /// Self-certainty of the raw distribution, in nats.
     pub self_certainty: f32,
-    /// Log-probabilities of the most likely ids under the raw distribution, largest first, in nats; -inf where fewer ids have one.
+    /// Log-probabilities of the most likely ids under the raw distribution, largest first, in nats; -inf
+    /// where fewer ids have one.
     pub top: [f32; TOP],
 }
 
@@ -176,7 +188,12 @@ pub struct Scratch {
 ///
 /// # Errors
 /// When the logits are not numbers.
-pub fn draw(tier: Tier, logits: &[f32], how: &Draw<'_>, scratch: &mut Scratch) -> Result<Drawn, BrokenLogits> {
+pub fn draw(
+    tier: Tier,
+    logits: &[f32],
+    how: &Draw<'_>,
+    scratch: &mut Scratch,
+) -> Result<Drawn, BrokenLogits> {
     let seen = scan(tier, logits);
     if seen.broken || seen.kept == 0 {
         return Err(BrokenLogits);
@@ -233,7 +250,14 @@ fn pick(tier: Tier, raw: &[f32], seen: &Scan, how: &Draw<'_>, scratch: &mut Scra
     choose(tier, logits, &changed, how, candidates, block_sums)
 }
 
-fn choose(tier: Tier, z: &[f32], scan: &Scan, how: &Draw<'_>, candidates: &mut Vec<Candidate>, block_sums: &mut Vec<f64>) -> Option<u32> {
+fn choose(
+    tier: Tier,
+    z: &[f32],
+    scan: &Scan,
+    how: &Draw<'_>,
+    candidates: &mut Vec<Candidate>,
+    block_sums: &mut Vec<f64>,
+) -> Option<u32> {
     let s = how.sampling;
     let (max, best) = (scan.max, scan.top[0].1);
     if s.temperature == 0.0 {
@@ -242,7 +266,10 @@ fn choose(tier: Tier, z: &[f32], scan: &Scan, how: &Draw<'_>, candidates: &mut V
     let inverse = (1.0 / s.temperature) as f32;
     let mut block = [0.0f32; WEIGHTS];
     block_sums.clear();
-    block_sums.extend(z.chunks(WEIGHTS).map(|c| weights(tier, c, max, inverse, &mut block)));
+    block_sums.extend(
+        z.chunks(WEIGHTS)
+            .map(|c| weights(tier, c, max, inverse, &mut block)),
+    );
     let total: f64 = block_sums.iter().sum();
     if s.top_k == 0 && s.top_p >= 1.0 && s.min_p == 0.0 {
         return Some(walk(tier, z, max, inverse, how.uniform * total, block_sums, best));
@@ -254,9 +281,14 @@ fn choose(tier: Tier, z: &[f32], scan: &Scan, how: &Draw<'_>, candidates: &mut V
         return Some(id);
     }
     // candidates by descending weight: everything above a cut that is lowered until it holds enough
-    let top_k = if s.top_k == 0 { usize::MAX } else { s.top_k.min(scan.finite) };
+    let top_k = if s.top_k == 0 {
+        usize::MAX
+    } else {
+        s.top_k.min(scan.finite)
+    };
     for cut in [4.0f32, 8.0, 16.0, 32.0, f32::INFINITY] {
-        // no weight above e^-cut lies below max - cut * temperature; a hair lower guards the rounding of that product
+        // no weight above e^-cut lies below max - cut * temperature; a hair lower guards the rounding of that
+        // product
         let floor = if cut.is_finite() {
             max - cut * (s.temperature as f32) * 1.000_01
         } else {
@@ -300,7 +332,11 @@ fn choose(tier: Tier, z: &[f32], scan: &Scan, how: &Draw<'_>, candidates: &mut V
         candidates.truncate(top_k);
     }
     if s.top_p < 1.0 {
-        let pool = if top_k == usize::MAX { total } else { mass(candidates) };
+        let pool = if top_k == usize::MAX {
+            total
+        } else {
+            mass(candidates)
+        };
         let last = reach(candidates, rank, |sum| sum >= s.top_p * pool);
         candidates.truncate(last + 1);
     }
@@ -315,7 +351,8 @@ fn choose(tier: Tier, z: &[f32], scan: &Scan, how: &Draw<'_>, candidates: &mut V
     Some(if weight > 0.0 { id } else { best })
 }
 
-/// The id that `uniform` draws from the fewest likeliest ids whose weights reach `wanted`, where these are among those that the scan found.
+/// The id that `uniform` draws from the fewest likeliest ids whose weights reach `wanted`, where these are
+/// among those that the scan found.
 fn nucleus_of_top(tier: Tier, scan: &Scan, inverse: f32, wanted: f64, uniform: f64) -> Option<u32> {
     let top = &scan.top[..scan.kept];
     let mut z = [f32::NEG_INFINITY; TOP];
@@ -336,9 +373,14 @@ fn nucleus_of_top(tier: Tier, scan: &Scan, inverse: f32, wanted: f64, uniform: f
     Some(top[at].1)
 }
 
-/// Moves to the front what comes before the candidate at which the running weight, in order of rank, has reached enough (the last one if it never
-/// does), and returns where that one then is. Linear in the number of candidates: a flat distribution has a hundred thousand of them.
-fn reach(candidates: &mut [Candidate], rank: impl Fn(&Candidate, &Candidate) -> Ordering, enough: impl Fn(f64) -> bool) -> usize {
+/// Moves to the front what comes before the candidate at which the running weight, in order of rank, has
+/// reached enough (the last one if it never does), and returns where that one then is. Linear in the number
+/// of candidates: a flat distribution has a hundred thousand of them.
+fn reach(
+    candidates: &mut [Candidate],
+    rank: impl Fn(&Candidate, &Candidate) -> Ordering,
+    enough: impl Fn(f64) -> bool,
+) -> usize {
     let (mut from, mut to, mut before) = (0, candidates.len(), 0.0);
     while to - from > 32 {
         let middle = from + (to - from) / 2;

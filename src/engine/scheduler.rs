@@ -1,4 +1,5 @@
-//! Runs problems on a session: admits them, steps their rows together, and sees to it that memory is there before it is needed.
+//! Runs problems on a session: admits them, steps their rows together, and sees to it that memory is there
+//! before it is needed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
@@ -20,8 +21,8 @@ use crate::backend::{Desk, Event, Outcome, Ran, RunError};
 use crate::model::Sequence;
 use crate::solve::{Bounds, Cut, Problem, Setup, Token, TraceRecord};
 
-/// Tokens of prompts that are read between two steps, or twice as many as there are rows: a long prompt holds nobody up, and many short ones come in as
-/// fast as short traces end.
+/// Tokens of prompts that are read between two steps, or twice as many as there are rows: a long prompt holds
+/// nobody up, and many short ones come in as fast as short traces end.
 const READ: usize = 256;
 
 /// What a caller may do to a running problem.
@@ -138,7 +139,10 @@ impl Scheduler {
     }
     /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty() && self.to_read.is_empty() && self.reading.is_none()
+        self.waiting.is_empty()
+            && self.running.is_empty()
+            && self.to_read.is_empty()
+            && self.reading.is_none()
     }
     /// The session.
     pub fn session(&mut self) -> &mut Session {
@@ -166,14 +170,19 @@ impl Scheduler {
     fn read_on(&mut self) {
         self.reading = match self.reading.take() {
             Some(reading) => reading.go_on(&mut self.session),
-            None => self.to_read.pop_front().map(|text| Reading::new(text, self.session.model())),
+            None => self
+                .to_read
+                .pop_front()
+                .map(|text| Reading::new(text, self.session.model())),
         };
     }
 
     /// Cancellations, interrupts and deadlines.
     fn obey(&mut self) {
-        self.waiting.retain(|w| !w.ticket.control.cancelled.load(Ordering::Relaxed));
-        self.running.retain(|r| !r.ticket.control.cancelled.load(Ordering::Relaxed));
+        self.waiting
+            .retain(|w| !w.ticket.control.cancelled.load(Ordering::Relaxed));
+        self.running
+            .retain(|r| !r.ticket.control.cancelled.load(Ordering::Relaxed));
         let now = Instant::now();
         for r in &mut self.running {
             if r.ticket.control.interrupted.is_cancelled() {
@@ -213,7 +222,11 @@ impl Scheduler {
             let wanted = next.setup.bounds.slots.max(1);
             let slots = wanted.min(self.plan.max_batch);
             let (prompt, each) = self.expected(next.prompt.len(), next.setup.rules.max_tokens);
-            let free = self.plan.budget.saturating_sub(self.promised()).saturating_sub(prompt);
+            let free = self
+                .plan
+                .budget
+                .saturating_sub(self.promised())
+                .saturating_sub(prompt);
             let fits = (free / each.max(1)).min(slots as u64) as usize;
             let busy = self.rows() > self.plan.most_before(slots);
             if !self.running.is_empty() && (busy || reserved + slots > self.plan.max_batch || fits < slots) {
@@ -281,7 +294,12 @@ impl Scheduler {
             desk,
         };
         if slots < wanted {
-            let per = self.session.model().shape().sequence_bytes(self.plan.expected_tokens, prompt.len()) as f64 / f64::from(1 << 20);
+            let per = self
+                .session
+                .model()
+                .shape()
+                .sequence_bytes(self.plan.expected_tokens, prompt.len()) as f64
+                / f64::from(1 << 20);
             running.notice(format!(
                 "{slots} traces at a time instead of {wanted}: the batch holds {} rows and a trace takes {per:.1} MiB",
                 self.plan.max_batch
@@ -292,14 +310,23 @@ impl Scheduler {
 
     /// Rows that the running problems have, or are about to have.
     pub fn rows(&self) -> usize {
-        let rows = |r: &Running| if r.problem.ticks() == 0 { r.slots } else { r.problem.in_flight() };
+        let rows = |r: &Running| {
+            if r.problem.ticks() == 0 {
+                r.slots
+            } else {
+                r.problem.in_flight()
+            }
+        };
         self.running.iter().map(rows).sum()
     }
 
     /// Bytes that prompts and lanes hold.
     fn used(&self) -> u64 {
         let shape = self.session.model().shape();
-        let reading = self.reading.as_ref().map_or(0, |r| shape.sequence_bytes(r.tokens(), 0) as u64);
+        let reading = self
+            .reading
+            .as_ref()
+            .map_or(0, |r| shape.sequence_bytes(r.tokens(), 0) as u64);
         let begun = self.waiting.iter().filter_map(|w| w.begun.as_ref());
         let begun: u64 = begun.map(|b| shape.sequence_bytes(b.len(), 0) as u64).sum();
         self.running.iter().map(|r| self.held(r)).sum::<u64>() + reading + begun
@@ -308,7 +335,11 @@ impl Scheduler {
     fn held(&self, r: &Running) -> u64 {
         let shape = self.session.model().shape();
         let prompt = r.prefix.ids().len();
-        let lanes: usize = r.lanes.values().map(|l| shape.sequence_bytes(l.sequence().len(), prompt)).sum();
+        let lanes: usize = r
+            .lanes
+            .values()
+            .map(|l| shape.sequence_bytes(l.sequence().len(), prompt))
+            .sum();
         (shape.sequence_bytes(prompt, 0) + lanes) as u64
     }
 
@@ -316,7 +347,10 @@ impl Scheduler {
     fn expected(&self, prompt: usize, max_tokens: usize) -> (u64, u64) {
         let shape = self.session.model().shape();
         let tokens = prompt + max_tokens.min(self.plan.expected_tokens.saturating_sub(prompt));
-        (shape.sequence_bytes(prompt, 0) as u64, shape.sequence_bytes(tokens, prompt) as u64)
+        (
+            shape.sequence_bytes(prompt, 0) as u64,
+            shape.sequence_bytes(tokens, prompt) as u64,
+        )
     }
 
     /// Bytes that the running problems hold or are expected to.
@@ -347,19 +381,22 @@ impl Scheduler {
             .sum()
     }
 
-    /// Forgets prompts that are not read to the end: they are read again when there is room. Whether there were any.
+    /// Forgets prompts that are not read to the end: they are read again when there is room. Whether there
+    /// were any.
     fn forget_begun(&mut self) -> bool {
         self.waiting.iter_mut().filter_map(|w| w.begun.take()).count() > 0
     }
 
-    /// Sets problems aside, youngest first, until the next tick fits; a lone problem goes on with fewer slots. Brings back what fits again.
+    /// Sets problems aside, youngest first, until the next tick fits; a lone problem goes on with fewer
+    /// slots. Brings back what fits again.
     fn make_room(&mut self) {
         let mut used = self.used();
         for i in 0..self.running.len() {
             if self.running[i].aside {
                 let others: u64 = (0..i).map(|j| self.next_tick(&self.running[j])).sum();
                 // headroom of one block a row, or it would go out again at once
-                let headroom = (self.running[i].problem.live().len() * self.session.model().shape().block_bytes()) as u64;
+                let headroom = (self.running[i].problem.live().len()
+                    * self.session.model().shape().block_bytes()) as u64;
                 if used + others + self.next_tick(&self.running[i]) + headroom > self.plan.budget && i > 0 {
                     break;
                 }
@@ -368,7 +405,9 @@ impl Scheduler {
             }
         }
         loop {
-            let active: Vec<usize> = (0..self.running.len()).filter(|i| !self.running[*i].aside).collect();
+            let active: Vec<usize> = (0..self.running.len())
+                .filter(|i| !self.running[*i].aside)
+                .collect();
             let needed: u64 = active.iter().map(|i| self.next_tick(&self.running[*i])).sum();
             let left = self.plan.budget.checked_sub(self.used() + needed);
             // memory of ended traces is kept for others as long as nothing else needs it
@@ -385,11 +424,15 @@ impl Scheduler {
                     let r = &mut self.running[lone];
                     let live = r.problem.live().len();
                     if live <= 1 {
-                        r.notice("memory holds less than one trace of this length; going on beyond the plan".to_owned());
+                        r.notice(
+                            "memory holds less than one trace of this length; going on beyond the plan"
+                                .to_owned(),
+                        );
                         return;
                     }
                     r.problem.set_slots(live - 1);
-                    let rows: BTreeSet<TraceId> = r.problem.live().iter().map(crate::solve::Row::trace).collect();
+                    let rows: BTreeSet<TraceId> =
+                        r.problem.live().iter().map(crate::solve::Row::trace).collect();
                     r.lanes.retain(|trace, _| rows.contains(trace));
                     r.notice(format!(
                         "traces outgrew the memory: {} at a time from token {}",
@@ -401,7 +444,9 @@ impl Scheduler {
                     let r = &mut self.running[youngest];
                     r.aside = true;
                     r.lanes.clear();
-                    r.notice("set aside until there is memory; it will go on exactly where it was".to_owned());
+                    r.notice(
+                        "set aside until there is memory; it will go on exactly where it was".to_owned(),
+                    );
                 }
             }
         }
@@ -409,7 +454,11 @@ impl Scheduler {
 
     fn step(&mut self) {
         // lanes for rows that have none: new traces, rows whose record ended, rows brought back
-        for r in self.running.iter_mut().filter(|r| !r.aside && !r.problem.is_over()) {
+        for r in self
+            .running
+            .iter_mut()
+            .filter(|r| !r.aside && !r.problem.is_over())
+        {
             let missing = || {
                 r.problem
                     .live()
@@ -439,10 +488,18 @@ impl Scheduler {
             r.peak_rows = r.peak_rows.max(r.lanes.len());
         }
         let mut turns = emptied(std::mem::take(&mut self.turns));
-        for r in self.running.iter_mut().filter(|r| !r.aside && !r.problem.is_over()) {
+        for r in self
+            .running
+            .iter_mut()
+            .filter(|r| !r.aside && !r.problem.is_over())
+        {
             let mut lanes = r.lanes.iter_mut().peekable();
             let rules = r.problem.rules();
-            let kept_now = r.ticket.checkpoint.as_ref().is_some_and(|snapshots| r.desk.is_due(snapshots.every));
+            let kept_now = r
+                .ticket
+                .checkpoint
+                .as_ref()
+                .is_some_and(|snapshots| r.desk.is_due(snapshots.every));
             for row in r.problem.live().iter().filter(|row| row.is_live()) {
                 while lanes.peek().is_some_and(|(trace, _)| **trace < row.trace()) {
                     lanes.next();
@@ -458,9 +515,17 @@ impl Scheduler {
         results.extend(turns.iter().map(|t| t.result.map_or(Token::Broken, Token::Drawn)));
         self.turns = emptied(turns);
         let mut results = results.iter();
-        for r in self.running.iter_mut().filter(|r| !r.aside && !r.problem.is_over()) {
-            r.problem.tick(|_, _| *results.next().expect("one for every live row"));
-            if let (Some(pages), Some(first)) = (&r.ticket.control.pages, r.problem.live().first().filter(|row| row.trace() == 0)) {
+        for r in self
+            .running
+            .iter_mut()
+            .filter(|r| !r.aside && !r.problem.is_over())
+        {
+            r.problem
+                .tick(|_, _| *results.next().expect("one for every live row"));
+            if let (Some(pages), Some(first)) = (
+                &r.ticket.control.pages,
+                r.problem.live().first().filter(|row| row.trace() == 0),
+            ) {
                 pages.write(first, r.lanes.get(&0));
             }
         }
@@ -508,11 +573,14 @@ impl Running {
         let Some(snapshots) = snapshots.filter(|_| !lanes.values().any(Lane::is_ahead)) else {
             return Ok(());
         };
-        self.desk.checkpoint(&self.problem, snapshots.every, |problem, record| {
-            let Some(lane) = lanes.get(&record.trace) else { return Ok(()) };
-            let read = lane.read(&record.arrays.token_ids);
-            let saved = snapshots.save(problem, record.trace, prefix, read, lane.sequence());
-            saved.map_err(|e| format!("{}: {e}", snapshots.dir.display()))
-        })
+        self.desk
+            .checkpoint(&self.problem, snapshots.every, |problem, record| {
+                let Some(lane) = lanes.get(&record.trace) else {
+                    return Ok(());
+                };
+                let read = lane.read(&record.arrays.token_ids);
+                let saved = snapshots.save(problem, record.trace, prefix, read, lane.sequence());
+                saved.map_err(|e| format!("{}: {e}", snapshots.dir.display()))
+            })
     }
 }

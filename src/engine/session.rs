@@ -1,7 +1,7 @@
 //! The batched session: lanes that advance by one token a step.
 //!
-//! A lane is one sequence with its own random stream, sampling settings and held-back ids. Which lanes step together changes nothing about
-//! any of them.
+//! A lane is one sequence with its own random stream, sampling settings and held-back ids. Which lanes step
+//! together changes nothing about any of them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
@@ -70,7 +70,8 @@ impl Spare {
 pub struct Lane {
     spare: Arc<Spare>,
     prefix: Arc<Prefix>,
-    /// its own state, once it has read a token of its own: the first token is drawn from the prompt's logits, and waits for no copy
+    /// its own state, once it has read a token of its own: the first token is drawn from the prompt's logits,
+    /// and waits for no copy
     sequence: Option<Sequence>,
     /// drawn and not yet read; none before the first token
     pending: Option<u32>,
@@ -88,9 +89,13 @@ impl Lane {
     /// A lane that goes on from here with a stream (and settings) of its own.
     ///
     /// # Panics
-    /// When the lane has drawn tokens that it has not handed out: its state is beyond them. Steps draw none early where [`Turn::then`] does not allow it.
+    /// When the lane has drawn tokens that it has not handed out: its state is beyond them. Steps draw none
+    /// early where [`Turn::then`] does not allow it.
     pub fn fork(&self, manner: Manner) -> Self {
-        assert!(self.ahead.is_empty(), "a lane that is ahead cannot be forked where it was");
+        assert!(
+            self.ahead.is_empty(),
+            "a lane that is ahead cannot be forked where it was"
+        );
         Self {
             spare: self.spare.clone(),
             prefix: self.prefix.clone(),
@@ -104,7 +109,8 @@ impl Lane {
             likeliest: self.likeliest.clone(),
         }
     }
-    /// The ids that the state has read after the prompt: all that were drawn but the last, of which `ids` is the list.
+    /// The ids that the state has read after the prompt: all that were drawn but the last, of which `ids` is
+    /// the list.
     pub(super) fn read<'i>(&self, ids: &'i [u32]) -> &'i [u32] {
         &ids[..self.sequence().len() - self.prefix.ids.len()]
     }
@@ -113,7 +119,8 @@ impl Lane {
         self.sequence.as_ref().unwrap_or(&self.prefix.sequence)
     }
     fn own(&mut self) -> &mut Sequence {
-        self.sequence.get_or_insert_with(|| self.spare.fork(&self.prefix.sequence))
+        self.sequence
+            .get_or_insert_with(|| self.spare.fork(&self.prefix.sequence))
     }
     /// Tokens drawn (or forced) and handed out so far.
     pub fn tokens(&self) -> usize {
@@ -132,7 +139,8 @@ impl Lane {
     pub(super) fn find_likeliest(&mut self, k: usize) {
         self.k = k;
     }
-    /// The likeliest ids where the newest token was drawn, with their log-probabilities in nats, where they are wanted.
+    /// The likeliest ids where the newest token was drawn, with their log-probabilities in nats, where they
+    /// are wanted.
     pub(super) fn likeliest(&self) -> &[(u32, f32)] {
         &self.likeliest
     }
@@ -146,13 +154,16 @@ impl Lane {
         self.seen.entry(id).or_default().generated += 1;
     }
 
-    /// Whether its next token depends on what its state reads first; before it has drawn anything it depends on the prompt's logits.
+    /// Whether its next token depends on what its state reads first; before it has drawn anything it depends
+    /// on the prompt's logits.
     pub(super) fn has_read(&self) -> bool {
         self.pending.is_some()
     }
     /// Whether its state reads on without more memory, which is asked for by the step.
     fn has_room(&self) -> bool {
-        self.sequence.as_ref().is_some_and(|own| !own.len().is_multiple_of(BLOCK))
+        self.sequence
+            .as_ref()
+            .is_some_and(|own| !own.len().is_multiple_of(BLOCK))
     }
     /// What its state reads next.
     pub(super) fn feed(&mut self) -> Option<Feed<'_>> {
@@ -170,7 +181,11 @@ impl Lane {
         scratch: &mut sampler::Scratch,
     ) -> Result<Drawn, BrokenLogits> {
         let row = logits.unwrap_or(&self.prefix.logits);
-        let Manner { sampling, held, stream } = &mut self.manner;
+        let Manner {
+            sampling,
+            held,
+            stream,
+        } = &mut self.manner;
         let how = Draw {
             sampling,
             uniform: stream.uniform(self.drawn),
@@ -193,7 +208,9 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.spare.list().extend(self.sequence.take().map(Sequence::into_memory));
+        self.spare
+            .list()
+            .extend(self.sequence.take().map(Sequence::into_memory));
     }
 }
 
@@ -224,8 +241,9 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Says that `free` tokens after this one will be drawn as the lane stands, none forced and no setting changed, unless the trace ends before;
-    /// after one of `stops` none is drawn. The session may draw them now, for later steps.
+    /// Says that `free` tokens after this one will be drawn as the lane stands, none forced and no setting
+    /// changed, unless the trace ends before; after one of `stops` none is drawn. The session may draw them
+    /// now, for later steps.
     pub fn then(mut self, free: usize, stops: &'a [u32]) -> Self {
         (self.free, self.stops) = (free, stops);
         self
@@ -263,7 +281,8 @@ pub struct Session {
     groups: Vec<&'static mut [&'static mut Turn<'static>]>,
 }
 
-/// The memory of a list whose items are gone, for items that borrow something else: collecting in place keeps it.
+/// The memory of a list whose items are gone, for items that borrow something else: collecting in place keeps
+/// it.
 pub(super) fn emptied<A, B>(mut list: Vec<A>) -> Vec<B> {
     list.clear();
     list.into_iter().filter_map(|_| None).collect()
@@ -275,7 +294,10 @@ impl Session {
         let pool = Pool::new(threads, tier);
         let space = model.workspace(pool.threads());
         let samplers = (0..pool.threads()).map(|_| Mutex::default()).collect();
-        let hands = Hand::each(&model, pool.threads(), tier).into_iter().map(Mutex::new).collect();
+        let hands = Hand::each(&model, pool.threads(), tier)
+            .into_iter()
+            .map(Mutex::new)
+            .collect();
         Self {
             model,
             pool,
@@ -307,8 +329,8 @@ impl Session {
     pub(crate) fn pack_share(&mut self) -> bool {
         self.model.pack_share(&mut self.pool)
     }
-    /// Positions that the model has read for this session: of prompts, of traces, again where a trace was taken up later, and ahead of traces
-    /// that were then stopped.
+    /// Positions that the model has read for this session: of prompts, of traces, again where a trace was
+    /// taken up later, and ahead of traces that were then stopped.
     pub fn positions(&self) -> u64 {
         self.positions
     }
@@ -326,9 +348,16 @@ impl Session {
     fn read(&mut self, sequence: &mut Sequence, ids: &[u32], want_last: bool) -> Option<Vec<f32>> {
         let chunks = ids.len().div_ceil(PREFILL_CHUNK);
         for (i, chunk) in ids.chunks(PREFILL_CHUNK).enumerate() {
-            let want = if want_last && i + 1 == chunks { Want::Last } else { Want::Nothing };
-            self.model
-                .forward(&mut self.pool, &mut self.space, &mut [Feed::new(sequence, chunk, want)]);
+            let want = if want_last && i + 1 == chunks {
+                Want::Last
+            } else {
+                Want::Nothing
+            };
+            self.model.forward(
+                &mut self.pool,
+                &mut self.space,
+                &mut [Feed::new(sequence, chunk, want)],
+            );
             self.positions += chunk.len() as u64;
         }
         (want_last && chunks > 0).then(|| self.space.logits().row(0).to_vec())
@@ -345,8 +374,9 @@ impl Session {
         }
     }
 
-    /// [`Self::prefill`] in parts: reads on where `sequence` is, in whole chunks until `most` tokens are read. Gives the sequence back as long as
-    /// there is more of the prompt to read. The chunks are those of one reading.
+    /// [`Self::prefill`] in parts: reads on where `sequence` is, in whole chunks until `most` tokens are
+    /// read. Gives the sequence back as long as there is more of the prompt to read. The chunks are those of
+    /// one reading.
     pub(super) fn prefill_on(
         &mut self,
         mut sequence: Sequence,
@@ -374,13 +404,14 @@ impl Session {
         }))
     }
 
-    /// A lane after the prompt and `ids`, which it had drawn before. Reading them again gives the state bit for bit, because a position is the
-    /// same arithmetic in a chunk as alone.
+    /// A lane after the prompt and `ids`, which it had drawn before. Reading them again gives the state bit
+    /// for bit, because a position is the same arithmetic in a chunk as alone.
     pub fn lane(&mut self, prefix: &Arc<Prefix>, ids: &[u32], manner: Manner) -> Lane {
         self.go_on(prefix, None, ids, manner)
     }
 
-    /// [`Self::lane`] for each of `wanted`, or from a state that has read some of its ids; the copies of the prompt's state are made on all threads.
+    /// [`Self::lane`] for each of `wanted`, or from a state that has read some of its ids; the copies of the
+    /// prompt's state are made on all threads.
     pub fn lanes<'i>(
         &mut self,
         prefix: &Arc<Prefix>,
@@ -397,7 +428,13 @@ impl Session {
         wanted.into_iter().map(lane).collect()
     }
 
-    fn go_on(&mut self, prefix: &Arc<Prefix>, mut sequence: Option<Sequence>, ids: &[u32], manner: Manner) -> Lane {
+    fn go_on(
+        &mut self,
+        prefix: &Arc<Prefix>,
+        mut sequence: Option<Sequence>,
+        ids: &[u32],
+        manner: Manner,
+    ) -> Lane {
         if let Some((_, read)) = ids.split_last().filter(|(_, read)| !read.is_empty()) {
             let sequence = sequence.get_or_insert_with(|| self.spare.fork(&prefix.sequence));
             let done = sequence.len() - prefix.ids.len();
@@ -467,15 +504,20 @@ impl Session {
         let (logits, samplers, tier) = (self.space.logits(), &self.samplers, self.pool.tier());
         self.pool.for_each(turns, |i, turn, thread| {
             let mut scratch = samplers[thread].lock().unwrap_or_else(PoisonError::into_inner);
-            turn.result = turn.lane.draw(tier, rows[i].map(|r| logits.row(r)), turn.forced, &mut scratch);
+            turn.result = turn
+                .lane
+                .draw(tier, rows[i].map(|r| logits.row(r)), turn.forced, &mut scratch);
         });
         self.rows = rows;
     }
 
-    /// Lanes hand out what they drew before; those that have nothing left draw several tokens, in groups of a thread each.
+    /// Lanes hand out what they drew before; those that have nothing left draw several tokens, in groups of a
+    /// thread each.
     fn step_ahead(&mut self, turns: &mut [Turn<'_>]) {
         debug_assert!(
-            turns.iter().all(|turn| turn.forced.is_none() || !turn.lane.is_ahead()),
+            turns
+                .iter()
+                .all(|turn| turn.forced.is_none() || !turn.lane.is_ahead()),
             "it was said to be free"
         );
         let threads = self.pool.threads();
@@ -486,7 +528,10 @@ impl Session {
         groups.extend(picked.chunks_mut(size));
         let (hands, model) = (&self.hands, &self.model);
         self.pool.for_each(&mut groups, |_, group, thread| {
-            hands[thread].lock().unwrap_or_else(PoisonError::into_inner).take(model, group);
+            hands[thread]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(model, group);
         });
         self.groups = emptied(groups);
         self.picked = emptied(picked);
@@ -499,11 +544,15 @@ impl Session {
         }
     }
 
-    /// Reads at most [`PREFILL_CHUNK`] tokens into a sequence; with `each` the logits after every one of them are handed out.
+    /// Reads at most [`PREFILL_CHUNK`] tokens into a sequence; with `each` the logits after every one of them
+    /// are handed out.
     pub(super) fn read_chunk(&mut self, sequence: &mut Sequence, chunk: &[u32], each: Option<Each<'_>>) {
         let want = if each.is_some() { Want::All } else { Want::Nothing };
-        self.model
-            .forward(&mut self.pool, &mut self.space, &mut [Feed::new(sequence, chunk, want)]);
+        self.model.forward(
+            &mut self.pool,
+            &mut self.space,
+            &mut [Feed::new(sequence, chunk, want)],
+        );
         self.positions += chunk.len() as u64;
         if let Some(each) = each {
             for r in 0..chunk.len() {
@@ -512,7 +561,8 @@ impl Session {
         }
     }
 
-    /// Raw logits `[ids, vocab]` of every position of `ids`, handed out chunk by chunk as (first position, rows).
+    /// Raw logits `[ids, vocab]` of every position of `ids`, handed out chunk by chunk as (first position,
+    /// rows).
     pub fn score(&mut self, ids: &[u32], mut each: impl FnMut(usize, &[f32])) {
         let mut sequence = self.model.sequence();
         for (i, chunk) in ids.chunks(PREFILL_CHUNK).enumerate() {

@@ -1,4 +1,5 @@
-//! States of traces in flight in files, so that a run that is killed goes on without reading their tokens again.
+//! States of traces in flight in files, so that a run that is killed goes on without reading their tokens
+//! again.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -10,8 +11,8 @@ use tts_strategies::TraceId;
 use super::session::Prefix;
 use crate::model::{Sequence, Shape};
 
-/// First bytes of a file, with the number of its layout: then the number of tokens read after the prompt, the blake3 of all ids that were read, the
-/// state as it lies in memory, and the blake3 of that.
+/// First bytes of a file, with the number of its layout: then the number of tokens read after the prompt, the
+/// blake3 of all ids that were read, the state as it lies in memory, and the blake3 of that.
 const MAGIC: &[u8; 8] = b"ttstate1";
 
 /// How often traces in flight are kept, and where.
@@ -19,7 +20,8 @@ const MAGIC: &[u8; 8] = b"ttstate1";
 pub struct Snapshots {
     /// Time between two.
     pub every: Duration,
-    /// The folder of the states, a file a trace. They fit the model, its formats and its tier alone: whoever names the folder sees to that.
+    /// The folder of the states, a file a trace. They fit the model, its formats and its tier alone: whoever
+    /// names the folder sees to that.
     pub dir: PathBuf,
 }
 
@@ -29,8 +31,16 @@ impl Snapshots {
         self.dir.join(format!("{}-{trace}", &name[..16]))
     }
 
-    /// Keeps the state of a trace that has read `ids` after the prompt, in place of what was kept of it before.
-    pub(super) fn save(&self, problem: &str, trace: TraceId, prefix: &Prefix, ids: &[u32], sequence: &Sequence) -> io::Result<()> {
+    /// Keeps the state of a trace that has read `ids` after the prompt, in place of what was kept of it
+    /// before.
+    pub(super) fn save(
+        &self,
+        problem: &str,
+        trace: TraceId,
+        prefix: &Prefix,
+        ids: &[u32],
+        sequence: &Sequence,
+    ) -> io::Result<()> {
         std::fs::create_dir_all(&self.dir)?;
         let path = self.path(problem, trace);
         let fresh = path.with_extension("tmp");
@@ -48,8 +58,16 @@ impl Snapshots {
         std::fs::rename(fresh, path)
     }
 
-    /// The state of a trace that has read the prompt and some of `ids`, at most all, where one was kept and is whole.
-    pub(super) fn load(&self, problem: &str, trace: TraceId, prefix: &Prefix, ids: &[u32], shape: &Shape) -> Option<Sequence> {
+    /// The state of a trace that has read the prompt and some of `ids`, at most all, where one was kept and
+    /// is whole.
+    pub(super) fn load(
+        &self,
+        problem: &str,
+        trace: TraceId,
+        prefix: &Prefix,
+        ids: &[u32],
+        shape: &Shape,
+    ) -> Option<Sequence> {
         let mut file = BufReader::with_capacity(1 << 20, File::open(self.path(problem, trace)).ok()?);
         let mut bytes = |n: usize| {
             let mut bytes = vec![0; n];

@@ -12,14 +12,15 @@ pub struct Written {
     pub id: u32,
     /// Its log-probability, nats.
     pub logprob: f32,
-    /// The likeliest ids at its place with their log-probabilities, likeliest first, as many as were asked for.
+    /// The likeliest ids at its place with their log-probabilities, likeliest first, as many as were asked
+    /// for.
     pub likeliest: Vec<(u32, f32)>,
     /// Its text, or that of several tokens, where an engine elsewhere gives texts and not ids.
     pub text: Option<String>,
 }
 
-/// A problem's first trace as far as it is written. Whoever comes late finds all of it. The token that ends the trace is not among them: until then
-/// nobody knows whether it belongs to the text.
+/// A problem's first trace as far as it is written. Whoever comes late finds all of it. The token that ends
+/// the trace is not among them: until then nobody knows whether it belongs to the text.
 #[derive(Debug, Default)]
 pub struct Pages {
     k: usize,
@@ -53,7 +54,8 @@ impl Pages {
         self.tokens.send_modify(|tokens| tokens.push(piece));
     }
 
-    /// Adds what a trace in flight has written since the last time; `lane` is where its newest token comes from.
+    /// Adds what a trace in flight has written since the last time; `lane` is where its newest token comes
+    /// from.
     pub(super) fn write(&self, row: &Row, lane: Option<&Lane>) {
         self.tokens.send_if_modified(|tokens| {
             let from = tokens.len();

@@ -60,9 +60,14 @@ impl RepoCache {
         Ok(())
     }
 
-    /// Keeps other processes (ours and Python's) from fetching the same blob until the file is dropped. `None` where the file
-    /// system has no locks.
-    pub(super) fn lock(&self, etag: &str, file: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Option<File>, HubError> {
+    /// Keeps other processes (ours and Python's) from fetching the same blob until the file is dropped.
+    /// `None` where the file system has no locks.
+    pub(super) fn lock(
+        &self,
+        etag: &str,
+        file: &str,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Option<File>, HubError> {
         make(&self.locks)?;
         let path = self.locks.join(format!("{etag}.lock"));
         let lock = File::options().create(true).append(true).open(&path);

@@ -123,7 +123,13 @@ impl Client {
     }
 
     /// Opens a file, from byte `from` if given. Only 200, 206 and 416 come back as answers.
-    pub(super) fn open(&self, path: &str, from: Option<u64>, repo: &Repo, file: &str) -> Result<Answer, Failure> {
+    pub(super) fn open(
+        &self,
+        path: &str,
+        from: Option<u64>,
+        repo: &Repo,
+        file: &str,
+    ) -> Result<Answer, Failure> {
         self.get(&format!("{}{path}", self.endpoint), from, repo, Some(file))
     }
 
@@ -146,7 +152,11 @@ impl Client {
     /// One request. The token goes along if the address is on the endpoint's own scheme, host and port.
     fn send(&self, method: &str, url: &str, from: Option<u64>) -> Result<Answer, Failure> {
         let mut request = Request::builder().method(method).uri(url);
-        if let Some(token) = self.token.as_ref().filter(|_| origin(url) == origin(&self.endpoint)) {
+        if let Some(token) = self
+            .token
+            .as_ref()
+            .filter(|_| origin(url) == origin(&self.endpoint))
+        {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         if let Some(from) = from {
@@ -230,7 +240,9 @@ impl Client {
             (404, ..) => no_repo,
             (408 | 429 | 500..=599, ..) => {
                 let wait = text_header(&answer.headers, "retry-after");
-                let wait = wait.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+                let wait = wait
+                    .and_then(|seconds| seconds.parse().ok())
+                    .map(Duration::from_secs);
                 let reason = match status {
                     429 => "it asks for fewer requests (429)".to_owned(),
                     _ => format!("it answered {status}"),
@@ -300,7 +312,8 @@ fn resolve_location(url: &str, location: &str) -> Option<String> {
 pub(super) fn describe(error: &ureq::Error) -> String {
     use ureq::Error;
     if is_tls(error) {
-        return "no trusted connection could be made (for a company's own certificates set SSL_CERT_FILE)".to_owned();
+        return "no trusted connection could be made (for a company's own certificates set SSL_CERT_FILE)"
+            .to_owned();
     }
     match error {
         Error::Timeout(_) => "it did not answer in time".to_owned(),
@@ -324,7 +337,10 @@ fn is_tls(error: &ureq::Error) -> bool {
 }
 
 pub(super) fn describe_io(error: &std::io::Error) -> String {
-    if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()) {
+    if let Some(inner) = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<ureq::Error>())
+    {
         return describe(inner);
     }
     match error.kind() {

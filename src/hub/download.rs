@@ -1,4 +1,5 @@
-//! One file from the hub into the cache: resumed where it stopped, its length and sha256 checked, then renamed into place.
+//! One file from the hub into the cache: resumed where it stopped, its length and sha256 checked, then
+//! renamed into place.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -34,7 +35,11 @@ struct Part<'a> {
 
 impl Downloader<'_> {
     /// Makes sure that `file` is in the snapshot and returns its path.
-    pub(super) fn fetch(&self, file: &RemoteFile, progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf, HubError> {
+    pub(super) fn fetch(
+        &self,
+        file: &RemoteFile,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<PathBuf, HubError> {
         if let Some(path) = self.cache.file(self.commit, &file.name) {
             return Ok(path);
         }
@@ -49,7 +54,9 @@ impl Downloader<'_> {
         let facts = self.retry(name, progress, |_| self.client.facts(&address, self.repo, name))?;
         let size = facts.size.or(file.size);
         let announced = facts.etag.as_ref().map(|etag| etag.to_ascii_lowercase());
-        let sha256 = announced.filter(|etag| is_sha256(etag)).or_else(|| file.sha256.clone());
+        let sha256 = announced
+            .filter(|etag| is_sha256(etag))
+            .or_else(|| file.sha256.clone());
         // A server that tells no ETag gets a name that is nobody's checksum.
         let etag = facts.etag.or_else(|| file.sha256.clone()).unwrap_or_else(|| {
             let hash = Sha256::digest(format!("{}/{name}", self.commit).as_bytes());
@@ -77,7 +84,12 @@ impl Downloader<'_> {
     }
 
     /// Downloads until the part is whole and right.
-    fn complete(&self, address: &str, part: &Part<'_>, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), HubError> {
+    fn complete(
+        &self,
+        address: &str,
+        part: &Part<'_>,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<(), HubError> {
         let found_some = part.length() > 0;
         progress(Progress::Started {
             file: part.file,
@@ -85,7 +97,9 @@ impl Downloader<'_> {
             total: part.size,
         });
         for attempt in 0.. {
-            self.retry(part.file, progress, |progress| self.receive(address, part, progress))?;
+            self.retry(part.file, progress, |progress| {
+                self.receive(address, part, progress)
+            })?;
             let Some(expected) = &part.sha256 else { break };
             progress(Progress::Verifying { file: part.file });
             let found = sha256_of(&part.path)?;
@@ -109,7 +123,12 @@ impl Downloader<'_> {
     }
 
     /// One request for what is still missing of the part.
-    fn receive(&self, address: &str, part: &Part<'_>, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), Failure> {
+    fn receive(
+        &self,
+        address: &str,
+        part: &Part<'_>,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<(), Failure> {
         let mut done = part.length();
         if part.size.is_some_and(|size| done > size) {
             remove(&part.path)?;
@@ -125,7 +144,10 @@ impl Downloader<'_> {
             200 => done = 0,
             206 | 416 => {
                 remove(&part.path)?;
-                return Err(Failure::Transient("it cannot go on where the download stopped".to_owned(), None));
+                return Err(Failure::Transient(
+                    "it cannot go on where the download stopped".to_owned(),
+                    None,
+                ));
             }
             status => {
                 return Err(Failure::Transient(format!("it answered {status}"), None));
@@ -145,7 +167,8 @@ impl Downloader<'_> {
             if count == 0 {
                 break;
             }
-            file.write_all(&chunk[..count]).map_err(|error| part.io(done, error))?;
+            file.write_all(&chunk[..count])
+                .map_err(|error| part.io(done, error))?;
             done += count as u64;
             progress(Progress::Bytes {
                 file: part.file,
@@ -155,7 +178,9 @@ impl Downloader<'_> {
         }
         file.sync_all().map_err(|error| part.io(done, error))?;
         match part.size {
-            Some(expected) if done < expected => Err(Failure::Transient("the connection was cut".to_owned(), None)),
+            Some(expected) if done < expected => {
+                Err(Failure::Transient("the connection was cut".to_owned(), None))
+            }
             Some(expected) if done > expected => {
                 remove(&part.path)?;
                 let (repo, file) = (self.repo.to_string(), part.file.to_owned());
@@ -187,7 +212,11 @@ impl Downloader<'_> {
             });
             let given_up = |reason: String| {
                 let (endpoint, what) = (self.client.endpoint(), format!("{what} of {}", self.repo));
-                Err(HubError::Network { endpoint, what, reason })
+                Err(HubError::Network {
+                    endpoint,
+                    what,
+                    reason,
+                })
             };
             let (reason, wait) = match result {
                 Ok(value) => return Ok(value),
@@ -204,7 +233,10 @@ impl Downloader<'_> {
                 attempt: failures,
                 reason: &reason,
             });
-            let backoff = self.options.backoff.saturating_mul(1 << failures.saturating_sub(1).min(10));
+            let backoff = self
+                .options
+                .backoff
+                .saturating_mul(1 << failures.saturating_sub(1).min(10));
             std::thread::sleep(wait.unwrap_or(backoff).min(LONGEST_WAIT));
         }
     }
@@ -229,12 +261,15 @@ impl Part<'_> {
 
 /// Whether a 206 begins at byte `done`.
 fn resumes_at(answer: &super::client::Answer, done: u64) -> bool {
-    text_header(&answer.headers, "content-range").is_some_and(|range| range.starts_with(&format!("bytes {done}-")))
+    text_header(&answer.headers, "content-range")
+        .is_some_and(|range| range.starts_with(&format!("bytes {done}-")))
 }
 
 fn remove(path: &Path) -> Result<(), HubError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(HubError::io(path, "removed", error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(HubError::io(path, "removed", error))
+        }
         _ => Ok(()),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Why files could not be found or fetched. Every message names what was asked for and what to do; none holds a token or a
-/// signed address.
+/// Why files could not be found or fetched. Every message names what was asked for and what to do; none holds
+/// a token or a signed address.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
@@ -73,10 +73,14 @@ pub enum HubError {
         expected: &'static str,
     },
     /// A token with characters that no token has.
-    #[error("the hub token (HF_TOKEN or the file HF_HOME/token) holds a character that no token has; copy it again")]
+    #[error(
+        "the hub token (HF_TOKEN or the file HF_HOME/token) holds a character that no token has; copy it again"
+    )]
     BadToken,
     /// 404, or 401 for a name that nobody may know.
-    #[error("{endpoint} has no {repo} that can be read here; check the spelling, or set HF_TOKEN if it is private")]
+    #[error(
+        "{endpoint} has no {repo} that can be read here; check the spelling, or set HF_TOKEN if it is private"
+    )]
     NoSuchRepo {
         /// The repository.
         repo: String,
@@ -100,7 +104,9 @@ pub enum HubError {
         file: String,
     },
     /// 401: who asks must say who they are.
-    #[error("{repo} needs a login: accept its terms at {endpoint}/{page}, make a token there and set HF_TOKEN")]
+    #[error(
+        "{repo} needs a login: accept its terms at {endpoint}/{page}, make a token there and set HF_TOKEN"
+    )]
     NeedsToken {
         /// The repository.
         repo: String,
@@ -158,7 +164,9 @@ pub enum HubError {
         expected: u64,
     },
     /// A file with another content than the hub says.
-    #[error("{file} of {repo} arrived damaged (sha256 {found} instead of {expected}) and was thrown away; run the same command again")]
+    #[error(
+        "{file} of {repo} arrived damaged (sha256 {found} instead of {expected}) and was thrown away; run the same command again"
+    )]
     Checksum {
         /// The repository.
         repo: String,
@@ -188,7 +196,9 @@ pub enum HubError {
         reason: String,
     },
     /// Nothing in the repository can be run.
-    #[error("{repo} has no model that can be run here: it needs config.json with *.safetensors, or a .gguf file")]
+    #[error(
+        "{repo} has no model that can be run here: it needs config.json with *.safetensors, or a .gguf file"
+    )]
     NoWeights {
         /// The repository.
         repo: String,
@@ -230,7 +240,9 @@ pub enum HubError {
         files: String,
     },
     /// A GGUF file in parts.
-    #[error("{file} of {repo} is one part of a split GGUF file; merge the parts (llama-gguf-split --merge) and give the merged file")]
+    #[error(
+        "{file} of {repo} is one part of a split GGUF file; merge the parts (llama-gguf-split --merge) and give the merged file"
+    )]
     SplitGguf {
         /// The repository.
         repo: String,

@@ -32,7 +32,9 @@ pub(super) fn resolve(
         let mut wanted = select::side_files(&session.listed);
         wanted.extend(session.listed.iter().find(|file| file.name == name).cloned());
         let paths = session.fetch_all(&wanted, progress)?;
-        return paths.into_iter().next_back().ok_or(HubError::NoWeights { repo: repo.to_string() });
+        return paths.into_iter().next_back().ok_or(HubError::NoWeights {
+            repo: repo.to_string(),
+        });
     }
     session.fetch_all(&select::side_files(&session.listed), progress)?;
     let names = match session.cache.file(&session.commit, select::INDEX) {
@@ -57,10 +59,13 @@ pub(super) fn resolve(
 /// The model in the cache, or the names of what is missing there.
 fn cached_model(repo: &Repo, file: Option<&str>, options: &HubOptions) -> Result<PathBuf, String> {
     let cache = RepoCache::new(&options.cache, repo);
-    let commit = cache.commit(&repo.revision).ok_or_else(|| "every file".to_owned())?;
+    let commit = cache
+        .commit(&repo.revision)
+        .ok_or_else(|| "every file".to_owned())?;
     let names = cache.names(&commit);
     let has = |name: &str| names.iter().any(|cached| cached == name);
-    // Which of a repository's GGUF files is meant can be known from what is cached only if it is named, or nobody can be asked.
+    // Which of a repository's GGUF files is meant can be known from what is cached only if it is named, or
+    // nobody can be asked.
     if file.is_some() || (options.offline && !has(select::CONFIG)) {
         let name = select::gguf(&names, file, &repo.to_string());
         let name = name.map_err(|_| file.unwrap_or("the model").to_owned())?;
@@ -87,13 +92,21 @@ fn cached_model(repo: &Repo, file: Option<&str>, options: &HubOptions) -> Result
 
 /// The error for an adapter, with the name of the model that it belongs to.
 fn adapter(session: &Session<'_>, repo: &Repo, progress: &mut dyn FnMut(Progress<'_>)) -> HubError {
-    let file = session.listed.iter().find(|file| file.name == select::ADAPTER).cloned();
+    let file = session
+        .listed
+        .iter()
+        .find(|file| file.name == select::ADAPTER)
+        .cloned();
     let text = session
         .fetch_all(&Vec::from_iter(file), progress)
         .ok()
         .and_then(|paths| std::fs::read_to_string(paths.first()?).ok());
-    let config: serde_json::Value = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    let base = config.get("base_model_name_or_path").and_then(serde_json::Value::as_str);
+    let config: serde_json::Value = text
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    let base = config
+        .get("base_model_name_or_path")
+        .and_then(serde_json::Value::as_str);
     let base = base.unwrap_or("its base model").to_owned();
     HubError::Adapter {
         repo: repo.to_string(),

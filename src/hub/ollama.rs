@@ -15,7 +15,8 @@ const REGISTRIES: [&str; 2] = ["ollama.com", "registry.ollama.ai"];
 /// The GGUF file of a model: `name`, `name:tag`, `user/name:tag` or `host/user/name:tag`.
 ///
 /// # Errors
-/// [`HubError::BadName`], and [`HubError::NoOllamaModel`] where Ollama has no such model, or not in one GGUF file.
+/// [`HubError::BadName`], and [`HubError::NoOllamaModel`] where Ollama has no such model, or not in one GGUF
+/// file.
 pub(super) fn find(name: &str, stores: &[PathBuf]) -> Result<PathBuf, HubError> {
     if !is_safe_name(&name.replace(':', "/")) {
         return Err(HubError::BadName {
@@ -76,10 +77,15 @@ pub(super) fn find(name: &str, stores: &[PathBuf]) -> Result<PathBuf, HubError> 
     blob(store, digest).map_err(missing)
 }
 
-/// Where a manifest may be, in the order in which Ollama looks: its newer layout has the registry's newer name.
+/// Where a manifest may be, in the order in which Ollama looks: its newer layout has the registry's newer
+/// name.
 fn candidates(host: &str, rest: &str, tag: &str) -> impl Iterator<Item = PathBuf> + use<> {
     let own = [host];
-    let hosts: &[&str] = if REGISTRIES.contains(&host) { &REGISTRIES } else { &own };
+    let hosts: &[&str] = if REGISTRIES.contains(&host) {
+        &REGISTRIES
+    } else {
+        &own
+    };
     let below = |layout: &str, host: &str| Path::new(layout).join(host).join(rest).join(tag);
     let newer = below("manifests-v2", &hosts[0].replace(':', "%3A"));
     let older: Vec<_> = hosts.iter().rev().map(|host| below("manifests", host)).collect();
@@ -162,13 +168,20 @@ mod tests {
             assert_eq!(find(name, &stores).unwrap(), blob, "{name}");
         }
         // the newer layout wins, and may name a manifest for each of several programs
-        let other = folder.path().join("blobs").join(format!("sha256-{}", "ef".repeat(32)));
+        let other = folder
+            .path()
+            .join("blobs")
+            .join(format!("sha256-{}", "ef".repeat(32)));
         std::fs::write(&other, layers(&format!("sha256:{digest}"))).unwrap();
         let list = format!(
             r#"{{"manifests": [{{"runner": "mlx", "digest": "sha256:00"}}, {{"runner": "ggml", "digest": "sha256:{}"}}]}}"#,
             "ef".repeat(32)
         );
-        put(folder.path(), "../manifests-v2/ollama.com/library/falcon/latest", &list);
+        put(
+            folder.path(),
+            "../manifests-v2/ollama.com/library/falcon/latest",
+            &list,
+        );
         put(folder.path(), "registry.ollama.ai/library/falcon/latest", "{}");
         assert_eq!(find("falcon", &stores).unwrap(), blob);
     }
@@ -177,18 +190,37 @@ mod tests {
     fn what_is_not_there_gets_a_sentence() {
         let (folder, stores) = tree();
         let error = |name: &str| find(name, &stores).unwrap_err().to_string();
-        assert!(error("falcon").contains("ollama pull falcon"), "{}", error("falcon"));
+        assert!(
+            error("falcon").contains("ollama pull falcon"),
+            "{}",
+            error("falcon")
+        );
         for name in ["", "../x", "a/../b", "/etc/passwd", "a:../b"] {
-            assert!(matches!(find(name, &stores), Err(HubError::BadName { .. })), "{name}");
+            assert!(
+                matches!(find(name, &stores), Err(HubError::BadName { .. })),
+                "{name}"
+            );
         }
         for (tag, text, part) in [
             ("damaged", "{".to_owned(), "is no manifest"),
-            ("split", layers(&"ab".repeat(32)).replace("template", "model"), "2 layers"),
+            (
+                "split",
+                layers(&"ab".repeat(32)).replace("template", "model"),
+                "2 layers",
+            ),
             ("none", r#"{"layers": []}"#.to_owned(), "0 layers"),
             ("outside", layers("sha256:../../etc/passwd"), "no digest"),
-            ("gone", layers(&format!("sha256:{}", "cd".repeat(32))), "is not there"),
+            (
+                "gone",
+                layers(&format!("sha256:{}", "cd".repeat(32))),
+                "is not there",
+            ),
         ] {
-            put(folder.path(), &format!("registry.ollama.ai/library/m/{tag}"), &text);
+            put(
+                folder.path(),
+                &format!("registry.ollama.ai/library/m/{tag}"),
+                &text,
+            );
             let error = error(&format!("m:{tag}"));
             assert!(error.contains(part), "{tag}: {error}");
         }
@@ -196,8 +228,13 @@ mod tests {
 
     #[test]
     fn the_variable_names_the_only_store() {
-        let of = |set: &'static [(&str, &str)]| stores(|name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()));
-        assert_eq!(of(&[("OLLAMA_MODELS", "/m"), ("HOME", "/h")]), [PathBuf::from("/m")]);
+        let of = |set: &'static [(&str, &str)]| {
+            stores(|name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+        };
+        assert_eq!(
+            of(&[("OLLAMA_MODELS", "/m"), ("HOME", "/h")]),
+            [PathBuf::from("/m")]
+        );
         assert_eq!(of(&[("HOME", "/h")])[0], PathBuf::from("/h/.ollama/models"));
         assert_eq!(of(&[]).len(), 1);
     }

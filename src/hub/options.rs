@@ -18,7 +18,8 @@ pub struct HubOptions {
     pub token: Option<String>,
     /// Never use the network. HF_HUB_OFFLINE.
     pub offline: bool,
-    /// Longest wait for a connection, and longest silence on one. HF_HUB_DOWNLOAD_TIMEOUT in seconds, else 30 s.
+    /// Longest wait for a connection, and longest silence on one. HF_HUB_DOWNLOAD_TIMEOUT in seconds, else 30
+    /// s.
     pub timeout: Duration,
     /// How often in a row a fetch may fail without a byte gained before it is given up.
     pub retries: u32,
@@ -94,10 +95,12 @@ impl HubOptions {
             .filter_map(|name| get(name))
             .any(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "on" | "yes" | "true"));
         let token_file = path("HF_TOKEN_PATH").or_else(|| hf_home.map(|home| home.join("token")));
-        options.token = get("HF_TOKEN").or_else(|| get("HUGGING_FACE_HUB_TOKEN")).or_else(|| {
-            let text = std::fs::read_to_string(token_file?).ok()?;
-            Some(text.trim().to_owned()).filter(|token| !token.is_empty())
-        });
+        options.token = get("HF_TOKEN")
+            .or_else(|| get("HUGGING_FACE_HUB_TOKEN"))
+            .or_else(|| {
+                let text = std::fs::read_to_string(token_file?).ok()?;
+                Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+            });
         if options
             .token
             .as_ref()

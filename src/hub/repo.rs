@@ -114,7 +114,9 @@ impl Repo {
 
     /// Its page on the hub, below the endpoint.
     pub(super) fn page(&self) -> String {
-        format!("{}/{}", self.kind.prefix(), self.name).trim_start_matches('/').to_owned()
+        format!("{}/{}", self.kind.prefix(), self.name)
+            .trim_start_matches('/')
+            .to_owned()
     }
 }
 

@@ -22,7 +22,11 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Asks the hub for the list of files.
-    pub(super) fn open(repo: &'a Repo, options: &'a HubOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Self, HubError> {
+    pub(super) fn open(
+        repo: &'a Repo,
+        options: &'a HubOptions,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Self, HubError> {
         let client = Client::new(options)?;
         let cache = RepoCache::new(&options.cache, repo);
         progress(Progress::Listing { repo: &repo.name });
@@ -35,10 +39,14 @@ impl<'a> Session<'a> {
             listed: Vec::new(),
         };
         let revision = quote(&repo.revision, false);
-        let path = format!("/api/{}s/{}/revision/{revision}?blobs=true", repo.kind.name(), repo.name);
-        let answer = session
-            .downloader()
-            .retry("the list of files", progress, |_| session.client.text(&path, repo))?;
+        let path = format!(
+            "/api/{}s/{}/revision/{revision}?blobs=true",
+            repo.kind.name(),
+            repo.name
+        );
+        let answer = session.downloader().retry("the list of files", progress, |_| {
+            session.client.text(&path, repo)
+        })?;
         (session.commit, session.listed) = session.read_listing(&answer)?;
         Ok(session)
     }
@@ -79,7 +87,9 @@ impl<'a> Session<'a> {
                 });
             }
             let lfs = sibling.get("lfs");
-            let sha256 = lfs.and_then(|lfs| lfs.get("sha256")?.as_str()).filter(|hash| is_sha256(hash));
+            let sha256 = lfs
+                .and_then(|lfs| lfs.get("sha256")?.as_str())
+                .filter(|hash| is_sha256(hash));
             listed.push(RemoteFile {
                 name: name.to_owned(),
                 size: sibling.get("size").and_then(Value::as_u64),
@@ -90,7 +100,11 @@ impl<'a> Session<'a> {
     }
 
     /// Fetches files one after the other and then remembers the revision.
-    pub(super) fn fetch_all(&self, files: &[RemoteFile], progress: &mut dyn FnMut(Progress<'_>)) -> Result<Vec<PathBuf>, HubError> {
+    pub(super) fn fetch_all(
+        &self,
+        files: &[RemoteFile],
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Vec<PathBuf>, HubError> {
         self.cache.prepare()?;
         let downloader = self.downloader();
         let fetched = files.iter().map(|file| downloader.fetch(file, progress));

@@ -31,7 +31,8 @@ pub enum ModelSource {
 pub const DEFAULT_REVISION: &str = "main";
 
 impl ModelSource {
-    /// Understands `./folder`, `file.gguf`, `org/name`, `org/name:file.gguf`, `org/name:Q8_0`, `org/name@revision`,
+    /// Understands `./folder`, `file.gguf`, `org/name`, `org/name:file.gguf`, `org/name:Q8_0`,
+    /// `org/name@revision`,
     /// `org/name@revision:file.gguf`, `ollama:name` and `bundled`. What exists on this disk wins.
     ///
     /// # Errors
@@ -44,7 +45,9 @@ impl ModelSource {
         if !text.is_empty() && path.exists() {
             return match is_gguf(text) {
                 true => Ok(Self::Gguf(path.to_owned())),
-                false => Err(HubError::NotGguf { path: path.to_owned() }),
+                false => Err(HubError::NotGguf {
+                    path: path.to_owned(),
+                }),
             };
         }
         if text == "bundled" {
@@ -66,10 +69,14 @@ impl ModelSource {
             || text.ends_with('/')
             || (file.is_none() && (is_gguf(text) || repo.matches('/').count() > 1));
         if looks_like_path {
-            return Err(HubError::PathMissing { path: path.to_owned() });
+            return Err(HubError::PathMissing {
+                path: path.to_owned(),
+            });
         }
         if !is_repo_name(repo) {
-            return Err(HubError::NotAModel { text: text.to_owned() });
+            return Err(HubError::NotAModel {
+                text: text.to_owned(),
+            });
         }
         check_revision(revision)?;
         if let Some(file) = file.filter(|file| !is_safe_name(file)) {
@@ -186,7 +193,10 @@ mod tests {
         std::fs::write(path("m.gguf"), "").unwrap();
         std::fs::write(path("model.safetensors"), "").unwrap();
         let folder_name = folder.path().display().to_string();
-        assert_eq!(ModelSource::parse(&folder_name).unwrap(), ModelSource::Folder(folder.path().into()));
+        assert_eq!(
+            ModelSource::parse(&folder_name).unwrap(),
+            ModelSource::Folder(folder.path().into())
+        );
         assert_eq!(
             ModelSource::parse(&path("m.gguf")).unwrap(),
             ModelSource::Gguf(path("m.gguf").into())
@@ -196,7 +206,10 @@ mod tests {
             Err(HubError::NotGguf { .. })
         ));
         // `src/hub` is a folder of this package, where tests run.
-        assert_eq!(ModelSource::parse("src/hub").unwrap(), ModelSource::Folder("src/hub".into()));
+        assert_eq!(
+            ModelSource::parse("src/hub").unwrap(),
+            ModelSource::Folder("src/hub".into())
+        );
     }
 
     #[test]
@@ -211,17 +224,39 @@ mod tests {
             "C:\\models",
             "o/n/",
         ] {
-            assert!(matches!(ModelSource::parse(path), Err(HubError::PathMissing { .. })), "{path}");
+            assert!(
+                matches!(ModelSource::parse(path), Err(HubError::PathMissing { .. })),
+                "{path}"
+            );
         }
-        for text in ["", "gpt2", "o//n", "o n/m", "o/n--m", "https://example.com/x", "-o/n", "o/é"] {
+        for text in [
+            "",
+            "gpt2",
+            "o//n",
+            "o n/m",
+            "o/n--m",
+            "https://example.com/x",
+            "-o/n",
+            "o/é",
+        ] {
             let error = ModelSource::parse(text).err().unwrap();
             assert!(
                 matches!(error, HubError::NotAModel { .. } | HubError::PathMissing { .. }),
                 "{text}: {error}"
             );
         }
-        for text in ["o/n@../x", "o/n@", "o/n:../x.gguf", "o/n:", "o/n:/etc/x.gguf", "o/n:a\u{0}.gguf"] {
-            assert!(matches!(ModelSource::parse(text), Err(HubError::BadName { .. })), "{text}");
+        for text in [
+            "o/n@../x",
+            "o/n@",
+            "o/n:../x.gguf",
+            "o/n:",
+            "o/n:/etc/x.gguf",
+            "o/n:a\u{0}.gguf",
+        ] {
+            assert!(
+                matches!(ModelSource::parse(text), Err(HubError::BadName { .. })),
+                "{text}"
+            );
         }
     }
 }

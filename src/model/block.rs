@@ -1,6 +1,7 @@
 //! One block of Falcon-H1: attention and Mamba-2 side by side on the same normed input, then a gated MLP.
 //!
-//! Source of the arithmetic: transformers' `modeling_falcon_h1.py`; every multiplier of the configuration is a factor of a product's epilogue.
+//! Source of the arithmetic: transformers' `modeling_falcon_h1.py`; every multiplier of the configuration is
+//! a factor of a product's epilogue.
 
 use super::Feed;
 use super::config::Config;
@@ -82,7 +83,11 @@ impl Work {
             mixer::Scratch::width(c.ssm_heads),
         ];
         let per_row: usize = widths.iter().map(|w| w.div_ceil(32) * 32).sum();
-        let widest = c.hidden.max(c.d_ssm).max(c.heads * c.head_dim).max(c.intermediate);
+        let widest = c
+            .hidden
+            .max(c.d_ssm)
+            .max(c.heads * c.head_dim)
+            .max(c.intermediate);
         rows.next_power_of_two() * per_row * size_of::<f32>() + gemm::Scratch::bytes(threads, rows, widest)
     }
 
@@ -104,8 +109,17 @@ impl Work {
         }
     }
 
-    /// The final norm and lm_head for the rows in `wanted`; the products run over a packed copy of those rows.
-    pub(crate) fn logits(&mut self, pool: &mut Pool, norm: &Buf, eps: f32, head: &Linear, wanted: &[usize], logits: &mut Rows) {
+    /// The final norm and lm_head for the rows in `wanted`; the products run over a packed copy of those
+    /// rows.
+    pub(crate) fn logits(
+        &mut self,
+        pool: &mut Pool,
+        norm: &Buf,
+        eps: f32,
+        head: &Linear,
+        wanted: &[usize],
+        logits: &mut Rows,
+    ) {
         for (to, from) in wanted.iter().enumerate() {
             // rows only move up, so none is overwritten before it is read
             self.h.copy_row(*from, to);
@@ -133,7 +147,12 @@ pub(crate) fn final_norm(weights: &Checkpoint, width: usize) -> Result<Buf, Mode
 }
 
 impl Block {
-    pub(crate) fn load(weights: &Checkpoint, c: &Config, layer: usize, format: WeightFormat) -> Result<Self, ModelError> {
+    pub(crate) fn load(
+        weights: &Checkpoint,
+        c: &Config,
+        layer: usize,
+        format: WeightFormat,
+    ) -> Result<Self, ModelError> {
         let name = |part: &str| format!("model.layers.{layer}.{part}");
         let linear = |part: &str, n: usize, k: usize| -> Result<(Linear, Option<Vec<f32>>), ModelError> {
             let weight = Linear::open(weights, &name(&format!("{part}.weight")), [n, k], format)?;
@@ -145,14 +164,21 @@ impl Block {
             };
             Ok((weight, bias))
         };
-        // `input` multiplies what the projection reads, `output` what it gives; only the latter touches its bias
+        // `input` multiplies what the projection reads, `output` what it gives; only the latter touches its
+        // bias
         let scaled = |(w, bias): (Linear, Option<Vec<f32>>), input: f32, output: f32| {
             w.scaled(input)
                 .scaled(output)
                 .biased(bias.map(|b| b.iter().map(|b| b * output).collect()))
         };
         let (hidden, q_width, kv_width) = (c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim);
-        let sections = [c.d_ssm, c.d_ssm, c.groups * c.d_state, c.groups * c.d_state, c.ssm_heads];
+        let sections = [
+            c.d_ssm,
+            c.d_ssm,
+            c.groups * c.d_state,
+            c.groups * c.d_state,
+            c.ssm_heads,
+        ];
         let mup: Vec<f32> = sections
             .iter()
             .zip(c.ssm_multipliers)
@@ -175,7 +201,11 @@ impl Block {
             conv_bias[..channels].copy_from_slice(&weights.vector(&name("mamba.conv1d.bias"), channels)?);
         }
         let gate = if weights.has(&name("mamba.norm.weight")) {
-            let (weight, groups, eps) = (weights.vector(&name("mamba.norm.weight"), c.d_ssm)?, c.groups, c.norm_eps);
+            let (weight, groups, eps) = (
+                weights.vector(&name("mamba.norm.weight"), c.d_ssm)?,
+                c.groups,
+                c.norm_eps,
+            );
             if c.norm_before_gate {
                 Gate::After { weight, groups, eps }
             } else {
@@ -188,7 +218,11 @@ impl Block {
             input_norm: norm_weight(weights, &name("input_layernorm.weight"), hidden)?,
             ff_norm: norm_weight(weights, &name("pre_ff_layernorm.weight"), hidden)?,
             in_proj,
-            out_proj: scaled(linear("mamba.out_proj", hidden, c.d_ssm)?, 1.0, c.ssm_out_multiplier),
+            out_proj: scaled(
+                linear("mamba.out_proj", hidden, c.d_ssm)?,
+                1.0,
+                c.ssm_out_multiplier,
+            ),
             // the attention scale rides on q, whose rotation is linear
             q: scaled(
                 linear("self_attn.q_proj", q_width, hidden)?,
@@ -200,11 +234,27 @@ impl Block {
                 c.attention_in_multiplier,
                 c.key_multiplier,
             ),
-            v: scaled(linear("self_attn.v_proj", kv_width, hidden)?, c.attention_in_multiplier, 1.0),
-            o: scaled(linear("self_attn.o_proj", hidden, q_width)?, 1.0, c.attention_out_multiplier),
-            gate: scaled(linear("feed_forward.gate_proj", c.intermediate, hidden)?, 1.0, c.mlp_multipliers[0]),
+            v: scaled(
+                linear("self_attn.v_proj", kv_width, hidden)?,
+                c.attention_in_multiplier,
+                1.0,
+            ),
+            o: scaled(
+                linear("self_attn.o_proj", hidden, q_width)?,
+                1.0,
+                c.attention_out_multiplier,
+            ),
+            gate: scaled(
+                linear("feed_forward.gate_proj", c.intermediate, hidden)?,
+                1.0,
+                c.mlp_multipliers[0],
+            ),
             up: scaled(linear("feed_forward.up_proj", c.intermediate, hidden)?, 1.0, 1.0),
-            down: scaled(linear("feed_forward.down_proj", hidden, c.intermediate)?, 1.0, c.mlp_multipliers[1]),
+            down: scaled(
+                linear("feed_forward.down_proj", hidden, c.intermediate)?,
+                1.0,
+                c.mlp_multipliers[1],
+            ),
             params: Params {
                 conv_weight,
                 conv_bias,
@@ -234,7 +284,10 @@ impl Block {
 
     /// Formats that the weights are held in, with their bytes.
     pub(crate) fn formats(&self) -> impl Iterator<Item = (&'static str, usize)> {
-        let small = self.input_norm.len() + self.ff_norm.len() + self.params.conv_weight.len() + self.params.conv_bias.len();
+        let small = self.input_norm.len()
+            + self.ff_norm.len()
+            + self.params.conv_weight.len()
+            + self.params.conv_bias.len();
         self.linears()
             .into_iter()
             .map(|w| (w.format(), w.bytes()))
@@ -242,7 +295,15 @@ impl Block {
     }
 
     /// Runs the block over the residual stream in `work.h`.
-    pub(crate) fn forward(&self, pool: &mut Pool, shape: &Shape, layer: usize, eps: f32, work: &mut Work, feeds: &mut [Feed<'_>]) {
+    pub(crate) fn forward(
+        &self,
+        pool: &mut Pool,
+        shape: &Shape,
+        layer: usize,
+        eps: f32,
+        work: &mut Work,
+        feeds: &mut [Feed<'_>],
+    ) {
         let w = work;
         norm::rms(pool, &w.h, &self.input_norm, eps, &mut w.normed);
         gemm::products(
@@ -269,10 +330,22 @@ impl Block {
         gemm::products(
             pool,
             &mut w.products,
-            [Job::add((&w.y, &self.out_proj), Some((&w.attended, &self.o)), &mut w.h)],
+            [Job::add(
+                (&w.y, &self.out_proj),
+                Some((&w.attended, &self.o)),
+                &mut w.h,
+            )],
         );
         norm::rms(pool, &w.h, &self.ff_norm, eps, &mut w.normed);
-        gemm::products(pool, &mut w.products, [Job::gated(&w.normed, &self.gate, &self.up, &mut w.act)]);
-        gemm::products(pool, &mut w.products, [Job::add((&w.act, &self.down), None, &mut w.h)]);
+        gemm::products(
+            pool,
+            &mut w.products,
+            [Job::gated(&w.normed, &self.gate, &self.up, &mut w.act)],
+        );
+        gemm::products(
+            pool,
+            &mut w.products,
+            [Job::add((&w.act, &self.down), None, &mut w.h)],
+        );
     }
 }

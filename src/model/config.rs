@@ -1,5 +1,5 @@
-//! The Falcon-H1 configuration: the shapes and scalars of one model, read from `config.json` in the spellings of
-//! transformers 4.x and 5.x, with the defaults of transformers where a key is missing.
+//! The Falcon-H1 configuration: the shapes and scalars of one model, read from `config.json` in the spellings
+//! of transformers 4.x and 5.x, with the defaults of transformers where a key is missing.
 
 mod json;
 mod parse;
@@ -12,8 +12,8 @@ use std::path::Path;
 use super::error::ModelError;
 pub(crate) use parse::Parsed;
 
-/// Shapes and scalars of one Falcon-H1 model. Every block has an attention branch and a Mamba-2 branch, both on the same
-/// normed input, and a gated feed-forward part.
+/// Shapes and scalars of one Falcon-H1 model. Every block has an attention branch and a Mamba-2 branch, both
+/// on the same normed input, and a gated feed-forward part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Width of the residual stream.
@@ -109,8 +109,8 @@ impl Default for Biases {
 }
 
 impl Config {
-    /// Reads the text of a `config.json`; `file` is what errors name. Python's `NaN` and `Infinity` literals are
-    /// understood.
+    /// Reads the text of a `config.json`; `file` is what errors name. Python's `NaN` and `Infinity` literals
+    /// are understood.
     ///
     /// # Errors
     /// Another architecture, a missing, impossible or unsupported field: one sentence that names it.
@@ -145,7 +145,8 @@ impl Config {
         let (h, f, b) = (n(self.hidden), n(self.intermediate), self.biases);
         let (q, kv) = (n(self.q_width()), n(self.kv_width()));
         let channels = n(self.conv_channels());
-        let attention = 2 * h * q + 2 * h * kv + bias(b.attention, self.q_width() + 2 * self.kv_width() + self.hidden);
+        let attention =
+            2 * h * q + 2 * h * kv + bias(b.attention, self.q_width() + 2 * self.kv_width() + self.hidden);
         let mamba = n(self.in_proj_rows()) * h
             + h * n(self.d_ssm)
             + channels * n(self.d_conv)
@@ -161,8 +162,8 @@ impl Config {
     }
 
     /// The shape of a published model, for benchmarks on random weights: `falcon-h1-0.5b`, `falcon-h1-1.5b`,
-    /// `falcon-h1-1.5b-deep`, `falcon-h1-3b`, `falcon-h1-7b` (also `falcon-h1r-7b`), `falcon-h1-34b`, `tiny-90m`.
-    /// A multiplier that is not publicly known is 1: speed does not depend on it.
+    /// `falcon-h1-1.5b-deep`, `falcon-h1-3b`, `falcon-h1-7b` (also `falcon-h1r-7b`), `falcon-h1-34b`,
+    /// `tiny-90m`. A multiplier that is not publicly known is 1: speed does not depend on it.
     pub fn named(shape: &str) -> Option<Self> {
         shapes::named(shape)
     }
@@ -172,8 +173,8 @@ impl Config {
         shapes::NAMES
     }
 
-    /// Everything that changes the arithmetic, one `key=value` a line, for digests: stable over versions of this program
-    /// and over spellings of config.json.
+    /// Everything that changes the arithmetic, one `key=value` a line, for digests: stable over versions of
+    /// this program and over spellings of config.json.
     pub(crate) fn canonical(&self) -> String {
         use std::fmt::Write as _;
         let mut text = String::new();
@@ -210,7 +211,8 @@ impl Config {
         text
     }
 
-    /// Refuses shapes that cannot be: zero or absurd sizes, heads that do not divide, multipliers that are not numbers.
+    /// Refuses shapes that cannot be: zero or absurd sizes, heads that do not divide, multipliers that are
+    /// not numbers.
     pub(crate) fn check(&self, file: &Path, naming: &Naming) -> Result<(), ModelError> {
         let bad = |field: &str, problem: String| Err(ModelError::field(file, field, problem));
         for (value, field, most) in [
@@ -240,7 +242,10 @@ impl Config {
         ];
         for (part, part_field, whole, whole_field) in divides {
             if whole % part != 0 {
-                return bad(part_field, format!("is {part}, which does not divide {whole_field} ({whole})"));
+                return bad(
+                    part_field,
+                    format!("is {part}, which does not divide {whole_field} ({whole})"),
+                );
             }
         }
         if self.ssm_heads * self.ssm_head_dim != self.d_ssm {
@@ -265,7 +270,10 @@ impl Config {
             );
         }
         if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
-            return bad(naming.rope_theta, format!("is {}: it must be a positive number", self.rope_theta));
+            return bad(
+                naming.rope_theta,
+                format!("is {}: it must be a positive number", self.rope_theta),
+            );
         }
         let (low, high) = self.time_step_limit;
         if low.is_nan() || high.is_nan() || low > high || low == f32::INFINITY || high < 0.0 {

@@ -1,5 +1,5 @@
-//! What can be wrong with a model on disk. Each variant is one sentence that names the file, the field or the tensor and
-//! says what would be right.
+//! What can be wrong with a model on disk. Each variant is one sentence that names the file, the field or the
+//! tensor and says what would be right.
 
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,8 @@ pub enum ModelError {
         /// The architecture it names.
         found: String,
     },
-    /// A field of config.json, or a metadata key of a GGUF file, is missing, malformed, impossible or not supported.
+    /// A field of config.json, or a metadata key of a GGUF file, is missing, malformed, impossible or not
+    /// supported.
     #[error("{}: {field} {problem}", file.display())]
     Field {
         /// The file.

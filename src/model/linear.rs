@@ -60,7 +60,8 @@ impl From<WeightFormat> for Formats {
     }
 }
 
-/// `[n, k]` weights with a per-output f32 scale (the model's multipliers; never folded into the weights) and an optional bias.
+/// `[n, k]` weights with a per-output f32 scale (the model's multipliers; never folded into the weights) and
+/// an optional bias.
 pub struct Linear {
     storage: Storage,
     /// padded to whole panels
@@ -85,14 +86,22 @@ impl Linear {
         Self::new(Storage::packed(raw, to))
     }
 
-    /// The tensor of this name and shape `[n, k]`. It stays in its file until [`Self::pack_now`] where the file is mapped and holds that format.
+    /// The tensor of this name and shape `[n, k]`. It stays in its file until [`Self::pack_now`] where the
+    /// file is mapped and holds that format.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
-    pub(crate) fn open(weights: &Checkpoint, name: &str, shape: [usize; 2], format: WeightFormat) -> Result<Self, ModelError> {
+    pub(crate) fn open(
+        weights: &Checkpoint,
+        name: &str,
+        shape: [usize; 2],
+        format: WeightFormat,
+    ) -> Result<Self, ModelError> {
         let raw = weights.tensor(name, &shape)?;
         Ok(match weights.mapped(name) {
-            Some((bytes, range)) if stored_as(&raw, format) == raw.dtype => Self::new(Storage::in_file(&raw, bytes, range)),
+            Some((bytes, range)) if stored_as(&raw, format) == raw.dtype => {
+                Self::new(Storage::in_file(&raw, bytes, range))
+            }
             _ => Self::pack(&raw, format),
         })
     }
@@ -169,7 +178,11 @@ impl Linear {
 
     /// Bytes of weights that are still in their file.
     pub(crate) fn unpacked_bytes(&self) -> usize {
-        if self.storage.is_in_file() { self.storage.bytes() } else { 0 }
+        if self.storage.is_in_file() {
+            self.storage.bytes()
+        } else {
+            0
+        }
     }
 
     /// Name of the format in memory.
@@ -201,11 +214,16 @@ fn stored_as(raw: &RawTensor<'_>, format: WeightFormat) -> Dtype {
 /// Quantises whole rows with candle's reference quantisers, a slice of rows at a time.
 fn quantize(values: &[f32], to: Dtype) -> Vec<u8> {
     use candle_core::quantized::{GgmlDType, QTensor};
-    let kind = if to == Dtype::Q8_0 { GgmlDType::Q8_0 } else { GgmlDType::Q4_0 };
+    let kind = if to == Dtype::Q8_0 {
+        GgmlDType::Q8_0
+    } else {
+        GgmlDType::Q4_0
+    };
     values
         .chunks(to.block_len() << 15)
         .flat_map(|part| {
-            let tensor = candle_core::Tensor::from_slice(part, part.len(), &candle_core::Device::Cpu).expect("a slice has its own length");
+            let tensor = candle_core::Tensor::from_slice(part, part.len(), &candle_core::Device::Cpu)
+                .expect("a slice has its own length");
             let quantized = QTensor::quantize(&tensor, kind).expect("whole blocks");
             quantized.data().expect("on the CPU").into_owned()
         })

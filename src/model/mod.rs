@@ -1,7 +1,8 @@
-//! The Falcon-H1 family (arXiv 2507.22448): every block has an attention branch and a Mamba-2 branch on the same normed input.
+//! The Falcon-H1 family (arXiv 2507.22448): every block has an attention branch and a Mamba-2 branch on the
+//! same normed input.
 //!
-//! Weights are `&self`, state is `&mut` ([`Sequence`]). One position is one row of arithmetic, whether it comes alone, in a prefill chunk or
-//! in a batch, and a row's result does not depend on which.
+//! Weights are `&self`, state is `&mut` ([`Sequence`]). One position is one row of arithmetic, whether it
+//! comes alone, in a prefill chunk or in a batch, and a row's result does not depend on which.
 
 mod block;
 pub mod config;
@@ -31,7 +32,8 @@ use kernels::mixer::MAX_SSM_HEAD_DIM;
 use parts::Part;
 use weights::Checkpoint;
 
-/// Passes over the weights that a model makes before it begins to pack them: its first prompt and its first tokens do not wait for that.
+/// Passes over the weights that a model makes before it begins to pack them: its first prompt and its first
+/// tokens do not wait for that.
 const UNPACKED: usize = 3;
 /// In how many shares they are packed then, one a pass.
 const SHARES: usize = 10;
@@ -112,7 +114,8 @@ impl Workspace {
 }
 
 impl Model {
-    /// Opens a checkpoint's weights. Those of a mapped file that are held as they are there stay in it for the first passes; all others are packed here.
+    /// Opens a checkpoint's weights. Those of a mapped file that are held as they are there stay in it for
+    /// the first passes; all others are packed here.
     ///
     /// # Errors
     /// When a tensor is missing or has another shape than the configuration says.
@@ -125,12 +128,24 @@ impl Model {
             return Err(ModelError::field(
                 &file,
                 "mamba_d_head",
-                format!("is {}; heads up to {MAX_SSM_HEAD_DIM} wide can be run", config.ssm_head_dim),
+                format!(
+                    "is {}; heads up to {MAX_SSM_HEAD_DIM} wide can be run",
+                    config.ssm_head_dim
+                ),
             ));
         }
         // a 4-bit embedding table damages the small models of the family
-        let ends = if format == WeightFormat::Q4_0 { WeightFormat::Q8_0 } else { format };
-        let embed = Linear::open(weights, "model.embed_tokens.weight", [config.vocab, config.hidden], ends)?;
+        let ends = if format == WeightFormat::Q4_0 {
+            WeightFormat::Q8_0
+        } else {
+            format
+        };
+        let embed = Linear::open(
+            weights,
+            "model.embed_tokens.weight",
+            [config.vocab, config.hidden],
+            ends,
+        )?;
         let (embed, head) = if config.tied {
             (embed.scaled(config.lm_head_multiplier), None)
         } else {
@@ -155,12 +170,17 @@ impl Model {
         };
         model.bytes = model.formats().iter().map(|(_, bytes)| bytes).sum();
         let plain = model.formats().iter().all(|(format, _)| *format == "f32");
-        model.shape.kv = formats.kv.unwrap_or(if plain { CacheFormat::F32 } else { CacheFormat::Bf16 });
+        model.shape.kv = formats.kv.unwrap_or(if plain {
+            CacheFormat::F32
+        } else {
+            CacheFormat::Bf16
+        });
         model.shape.state = formats.state;
         Ok(model)
     }
 
-    /// A model of this shape with random weights held as `dtype` (`f32`, `f16`, `bf16`, `q8_0` or `q4_0`), for measurements of speed.
+    /// A model of this shape with random weights held as `dtype` (`f32`, `f16`, `bf16`, `q8_0` or `q4_0`),
+    /// for measurements of speed.
     ///
     /// # Errors
     /// When there is no such type, or rows of the shape cannot be stored in it.
@@ -189,7 +209,8 @@ impl Model {
             parts: Vec::new(),
         }
     }
-    /// Bytes that a workspace takes for `rows` positions, and for steps of `logits` rows, whose logits it keeps.
+    /// Bytes that a workspace takes for `rows` positions, and for steps of `logits` rows, whose logits it
+    /// keeps.
     pub fn workspace_bytes(&self, rows: usize, logits: usize, threads: usize) -> usize {
         Work::bytes_for(&self.config, rows, threads)
             + self.parts_bytes(logits, threads)
@@ -216,7 +237,8 @@ impl Model {
         while self.pack_share(pool) {}
     }
 
-    /// Packs a share of the weights that are still in their file; false where none are, or another session is packing.
+    /// Packs a share of the weights that are still in their file; false where none are, or another session is
+    /// packing.
     pub(crate) fn pack_share(&self, pool: &mut Pool) -> bool {
         if self.packing.done.load(Ordering::Relaxed) {
             return false;
@@ -238,7 +260,9 @@ impl Model {
 
     /// Counts a pass, and packs a share of the weights once enough were made.
     fn begin_pass(&self, pool: &mut Pool) {
-        if !self.packing.done.load(Ordering::Relaxed) && self.packing.passes.fetch_add(1, Ordering::Relaxed) >= UNPACKED {
+        if !self.packing.done.load(Ordering::Relaxed)
+            && self.packing.passes.fetch_add(1, Ordering::Relaxed) >= UNPACKED
+        {
             self.pack_share(pool);
         }
     }
@@ -254,7 +278,8 @@ impl Model {
         self.ends().chain(blocks).map(Linear::unpacked_bytes).sum()
     }
 
-    /// Reads the feeds' tokens; the logits that were wanted are then in the workspace. A sequence may stand in one feed only.
+    /// Reads the feeds' tokens; the logits that were wanted are then in the workspace. A sequence may stand
+    /// in one feed only.
     pub fn forward(&self, pool: &mut Pool, space: &mut Workspace, feeds: &mut [Feed<'_>]) {
         self.begin_pass(pool);
         if !self.blocks_in_parts(pool, &mut space.parts, &mut space.work, feeds) {
@@ -263,23 +288,39 @@ impl Model {
         self.logits(pool, space, feeds);
     }
 
-    /// [`Self::forward`], calling `observe(i, residual stream [rows, hidden])` after the embedding (0) and after block i - 1.
-    pub fn forward_observed(&self, pool: &mut Pool, space: &mut Workspace, feeds: &mut [Feed<'_>], observe: impl FnMut(usize, &Rows)) {
+    /// [`Self::forward`], calling `observe(i, residual stream [rows, hidden])` after the embedding (0) and
+    /// after block i - 1.
+    pub fn forward_observed(
+        &self,
+        pool: &mut Pool,
+        space: &mut Workspace,
+        feeds: &mut [Feed<'_>],
+        observe: impl FnMut(usize, &Rows),
+    ) {
         self.begin_pass(pool);
         self.blocks(pool, &mut space.work, feeds, observe);
         self.logits(pool, space, feeds);
     }
 
     /// Takes the feeds through all blocks; the residual stream is then in `work.h`.
-    fn blocks(&self, pool: &mut Pool, work: &mut Work, feeds: &mut [Feed<'_>], mut observe: impl FnMut(usize, &Rows)) {
+    fn blocks(
+        &self,
+        pool: &mut Pool,
+        work: &mut Work,
+        feeds: &mut [Feed<'_>],
+        mut observe: impl FnMut(usize, &Rows),
+    ) {
         work.resize(feeds.iter().map(|f| f.tokens.len()).sum());
         let mut row = 0;
         for feed in feeds.iter_mut() {
             feed.sequence.reserve(&self.shape, feed.tokens.len());
             feed.row = row;
             for (i, token) in feed.tokens.iter().enumerate() {
-                self.embed
-                    .row(*token as usize, self.config.embedding_multiplier, work.h.row_mut(row));
+                self.embed.row(
+                    *token as usize,
+                    self.config.embedding_multiplier,
+                    work.h.row_mut(row),
+                );
                 self.angles(feed.sequence.len + i, work.rope.row_mut(row));
                 row += 1;
             }
@@ -296,7 +337,9 @@ impl Model {
 
     /// The wanted logits of feeds that went through the blocks.
     fn logits(&self, pool: &mut Pool, space: &mut Workspace, feeds: &[Feed<'_>]) {
-        let Workspace { work, logits, wanted, .. } = space;
+        let Workspace {
+            work, logits, wanted, ..
+        } = space;
         wanted.clear();
         for feed in feeds {
             let end = feed.row + feed.tokens.len();
@@ -326,7 +369,11 @@ impl Model {
 }
 
 /// Opens the blocks, some on each core: where they are packed, copying is all it does.
-fn load_blocks(weights: &Checkpoint, config: &Config, format: WeightFormat) -> Result<Vec<Block>, ModelError> {
+fn load_blocks(
+    weights: &Checkpoint,
+    config: &Config,
+    format: WeightFormat,
+) -> Result<Vec<Block>, ModelError> {
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let layers: Vec<usize> = (0..config.layers).collect();
     let load = |layers: &[usize]| {
@@ -342,7 +389,10 @@ fn load_blocks(weights: &Checkpoint, config: &Config, format: WeightFormat) -> R
             .collect();
         let mut blocks = Vec::with_capacity(layers.len());
         for part in parts {
-            blocks.extend(part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            blocks.extend(
+                part.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
+            );
         }
         Ok(blocks)
     })

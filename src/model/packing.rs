@@ -1,4 +1,5 @@
-//! How weights lie in memory: panels of [`WIDTH`] outputs, so that a product reads each of them once from end to end.
+//! How weights lie in memory: panels of [`WIDTH`] outputs, so that a product reads each of them once from end
+//! to end.
 
 mod blocks;
 mod lanes;
@@ -25,10 +26,11 @@ pub(crate) enum Layout {
     Codes(Codebook),
 }
 
-/// Blocks of small integers with their scales. A block of a panel holds, each for [`WIDTH`] outputs: the f16 scale, the f16 minimum if the
-/// format has minima, the groups' scales and minima if they are integers, and the codes as `[group][step][WIDTH][4]`: four consecutive
-/// elements of every output. Of codes below 8 bits the low nibbles come first, a byte for a step and the next (which has the high half), then
-/// all that is above them as `[WIDTH][4]`: byte i holds the bits of element i of every step, the first step's lowest.
+/// Blocks of small integers with their scales. A block of a panel holds, each for [`WIDTH`] outputs: the f16
+/// scale, the f16 minimum if the format has minima, the groups' scales and minima if they are integers, and
+/// the codes as `[group][step][WIDTH][4]`: four consecutive elements of every output. Of codes below 8 bits
+/// the low nibbles come first, a byte for a step and the next (which has the high half), then all that is
+/// above them as `[WIDTH][4]`: byte i holds the bits of element i of every step, the first step's lowest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Codebook {
     pub(crate) dtype: Dtype,
@@ -80,7 +82,9 @@ impl Layout {
             Self::F32 => k * WIDTH,
             Self::F16 => k * WIDTH / 2,
             Self::Bf16 => k.div_ceil(2) * WIDTH,
-            Self::Codes(book) => k / book.format.block * Codebook::block_bytes(&book.format) / size_of::<u32>(),
+            Self::Codes(book) => {
+                k / book.format.block * Codebook::block_bytes(&book.format) / size_of::<u32>()
+            }
         }
     }
 }
@@ -125,7 +129,9 @@ fn fill<T: Transpose>(rows: Lanes<'_>, layout: Layout, k: usize, out: &mut [u32]
                 rows.words::<T>(i * 64, words);
                 for (word, out) in words.iter().zip(out.chunks_exact_mut(2 * WIDTH)) {
                     let (low, high) = out.split_at_mut(WIDTH);
-                    low.iter_mut().zip(word).for_each(|(out, word)| *out = (*word as u16).to_le_bytes());
+                    low.iter_mut()
+                        .zip(word)
+                        .for_each(|(out, word)| *out = (*word as u16).to_le_bytes());
                     high.iter_mut()
                         .zip(word)
                         .for_each(|(out, word)| *out = ((word >> 16) as u16).to_le_bytes());
@@ -241,10 +247,12 @@ mod tests {
     #[test]
     fn panels_are_their_rows_with_any_instructions() {
         for dtype in Dtype::ALL {
-            for k in [256, 768]
-                .into_iter()
-                .chain((!dtype.is_quantized()).then_some([1, 2, 7, 31, 102, 333]).into_iter().flatten())
-            {
+            for k in [256, 768].into_iter().chain(
+                (!dtype.is_quantized())
+                    .then_some([1, 2, 7, 31, 102, 333])
+                    .into_iter()
+                    .flatten(),
+            ) {
                 let (layout, stride) = (Layout::of(dtype), dtype.row_bytes(k));
                 for count in [1, 5, 8, 31, 32] {
                     let file = bytes(count * stride);
@@ -259,7 +267,10 @@ mod tests {
                         if let Some(row) = file.chunks_exact(stride).nth(lane) {
                             dequantize_row(dtype, row, &mut expected);
                             row_of(&mut packed, layout, lane, &mut found);
-                            let same = expected.iter().zip(&found).all(|(e, f)| e.to_bits() == f.to_bits());
+                            let same = expected
+                                .iter()
+                                .zip(&found)
+                                .all(|(e, f)| e.to_bits() == f.to_bits());
                             assert!(same, "{dtype} {k} {lane} of {count}");
                         } else if !dtype.is_quantized() {
                             row_of(&mut packed, layout, lane, &mut found);

@@ -1,8 +1,8 @@
 //! A step of many rows in parts: each goes through all blocks on one thread.
 //!
-//! Rows do not depend on each other before the vocabulary, so threads that take rows, instead of columns of every product, wait for each other
-//! once a step and not after every product, and what a row's activations and state leave in a core's caches is read by that core. The price
-//! is that every part reads all weights.
+//! Rows do not depend on each other before the vocabulary, so threads that take rows, instead of columns of
+//! every product, wait for each other once a step and not after every product, and what a row's activations
+//! and state leave in a core's caches is read by that core. The price is that every part reads all weights.
 
 use super::block::Work;
 use super::kernels::Pool;
@@ -39,15 +39,23 @@ impl Model {
         }
     }
 
-    /// What a token of a feed costs, in bytes that pass from memory in that time. Products take about as long as an eighth of the weights; keys and
-    /// values come at two thirds of the rate.
+    /// What a token of a feed costs, in bytes that pass from memory in that time. Products take about as long
+    /// as an eighth of the weights; keys and values come at two thirds of the rate.
     fn cost(&self, feed: &Feed<'_>) -> usize {
-        self.bytes / 8 + 2 * self.shape.state_bytes() + feed.sequence.len * self.shape.block_bytes() / BLOCK * 3 / 2
+        self.bytes / 8
+            + 2 * self.shape.state_bytes()
+            + feed.sequence.len * self.shape.block_bytes() / BLOCK * 3 / 2
     }
 
-    /// Takes feeds of one token each through all blocks, in parts of about the same cost; the residual stream is then in `h`. False where that
-    /// does not pay, and nothing was done.
-    pub(super) fn blocks_in_parts(&self, pool: &mut Pool, parts: &mut Vec<Part>, work: &mut Work, feeds: &mut [Feed<'_>]) -> bool {
+    /// Takes feeds of one token each through all blocks, in parts of about the same cost; the residual stream
+    /// is then in `h`. False where that does not pay, and nothing was done.
+    pub(super) fn blocks_in_parts(
+        &self,
+        pool: &mut Pool,
+        parts: &mut Vec<Part>,
+        work: &mut Work,
+        feeds: &mut [Feed<'_>],
+    ) -> bool {
         let (rows, tier) = (feeds.len(), pool.tier());
         let count = self.part_count(rows, pool.threads());
         if count == 1 || feeds.iter().any(|feed| feed.tokens.len() != 1) {
@@ -85,14 +93,19 @@ impl Model {
             part.end = end;
         }
         work.h.resize(rows);
-        let (base, h, stride) = (Shared(feeds.as_mut_ptr()), Shared(work.h.as_mut_ptr()), work.h.stride());
+        let (base, h, stride) = (
+            Shared(feeds.as_mut_ptr()),
+            Shared(work.h.as_mut_ptr()),
+            work.h.stride(),
+        );
         pool.for_each_placed(&mut parts[..count], |_, part, _| {
             // SAFETY: every feed, and its row of h, belongs to one part
             unsafe {
                 let feeds = std::slice::from_raw_parts_mut(base.at(part.first), part.end - part.first);
                 self.blocks(&mut part.alone, &mut part.work, feeds, |_, _| ());
                 let own = part.work.h.as_ptr();
-                h.at(part.first * stride).copy_from_nonoverlapping(own, feeds.len() * stride);
+                h.at(part.first * stride)
+                    .copy_from_nonoverlapping(own, feeds.len() * stride);
             }
         });
         for (row, feed) in feeds.iter_mut().enumerate() {
@@ -117,7 +130,11 @@ mod tests {
         let sequence = |length: usize| {
             let mut sequence = model.sequence();
             let ids: Vec<u32> = (0..length).map(|t| (4 + (7 * t + length) % 100) as u32).collect();
-            model.forward(&mut pool, &mut space, &mut [Feed::new(&mut sequence, &ids, Want::Nothing)]);
+            model.forward(
+                &mut pool,
+                &mut space,
+                &mut [Feed::new(&mut sequence, &ids, Want::Nothing)],
+            );
             sequence
         };
         let sequences = lengths.map(sequence).collect();
@@ -147,7 +164,11 @@ mod tests {
 
         let (mut one, mut scratch) = (Pool::new(1, Tier::detect()), model.workspace(1));
         for (i, (own, together)) in alone.iter_mut().zip(&sequences).enumerate() {
-            model.forward(&mut one, &mut scratch, &mut [Feed::new(own, &ids[i..=i], Want::Last)]);
+            model.forward(
+                &mut one,
+                &mut scratch,
+                &mut [Feed::new(own, &ids[i..=i], Want::Last)],
+            );
             assert_eq!(scratch.logits().row(0), space.logits().row(i), "row {i}");
             for layer in 0..model.shape().layers {
                 assert!(own.ssm_state(model.shape(), layer) == together.ssm_state(model.shape(), layer));
@@ -161,7 +182,10 @@ mod tests {
         let (model, mut sequences) = read((0..2 * FEWEST).map(|_| 64));
         let mut count = |longest: usize| {
             sequences[5].stretch(longest);
-            let mut feeds: Vec<Feed<'_>> = sequences.iter_mut().map(|s| Feed::new(s, &[4], Want::Last)).collect();
+            let mut feeds: Vec<Feed<'_>> = sequences
+                .iter_mut()
+                .map(|s| Feed::new(s, &[4], Want::Last))
+                .collect();
             let (mut pool, mut space) = (Pool::new(2, Tier::detect()), model.workspace(2));
             model.forward(&mut pool, &mut space, &mut feeds);
             space.parts.len()

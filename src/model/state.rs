@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::config::Config;
 use super::kernels::buf::{Buf, padded};
 
-/// Positions in a block of keys and values. Blocks are aligned to positions counted from 0, so attention sums in the same order whether a
-/// block is shared or private.
+/// Positions in a block of keys and values. Blocks are aligned to positions counted from 0, so attention sums
+/// in the same order whether a block is shared or private.
 pub const BLOCK: usize = 64;
 
 /// How keys and values, or SSM states, are held.
@@ -83,8 +83,8 @@ impl Shape {
     pub(crate) fn head_stride(&self) -> usize {
         padded(self.head_dim)
     }
-    /// One Mamba head's state is `[d_state, padded ssm_head_dim]`: the width is contiguous, so the update needs no horizontal sum. In bf16 two
-    /// rows share words, the even one in the low half.
+    /// One Mamba head's state is `[d_state, padded ssm_head_dim]`: the width is contiguous, so the update
+    /// needs no horizontal sum. In bf16 two rows share words, the even one in the low half.
     pub(crate) fn ssm_width(&self) -> usize {
         padded(self.ssm_head_dim)
     }
@@ -97,7 +97,8 @@ impl Shape {
     pub(crate) fn window_layer_len(&self) -> usize {
         (self.taps - 1) * padded(self.channels)
     }
-    /// K `[head_dim, BLOCK]` of one head of one layer. In bf16 two rows share words, the even one in the low half; so in V.
+    /// K `[head_dim, BLOCK]` of one head of one layer. In bf16 two rows share words, the even one in the low
+    /// half; so in V.
     pub(crate) fn keys_len(&self) -> usize {
         self.kv.words(self.head_dim, BLOCK)
     }
@@ -113,18 +114,20 @@ impl Shape {
     pub fn block_bytes(&self) -> usize {
         self.layers * self.kv_heads * self.kv_head_len() * size_of::<f32>()
     }
-    /// Bytes of a sequence of `tokens` tokens, of which the first `shared` stand in blocks shared with others.
+    /// Bytes of a sequence of `tokens` tokens, of which the first `shared` stand in blocks shared with
+    /// others.
     pub fn sequence_bytes(&self, tokens: usize, shared: usize) -> usize {
         self.state_bytes() + (tokens.div_ceil(BLOCK) - (shared.min(tokens) / BLOCK)) * self.block_bytes()
     }
 }
 
-/// Keys and values of [`BLOCK`] positions: `[layer][kv head]` of K `[head_dim, BLOCK]` and V `[BLOCK, padded head_dim]`.
+/// Keys and values of [`BLOCK`] positions: `[layer][kv head]` of K `[head_dim, BLOCK]` and V `[BLOCK, padded
+/// head_dim]`.
 #[derive(Clone)]
 pub(crate) struct KvBlock(pub(crate) Buf);
 
-/// Memory of one sequence's SSM states and convolution windows. The system hands out large memory a page at a time, zeroed: to use it again
-/// costs a copy alone.
+/// Memory of one sequence's SSM states and convolution windows. The system hands out large memory a page at a
+/// time, zeroed: to use it again costs a copy alone.
 pub(crate) struct StateMemory(Buf, Buf);
 
 /// One sequence's state after `len` tokens.
@@ -157,7 +160,8 @@ impl Sequence {
         self.len == 0
     }
 
-    /// A copy that goes its own way: state copied, full blocks of keys and values shared, the last partial block copied.
+    /// A copy that goes its own way: state copied, full blocks of keys and values shared, the last partial
+    /// block copied.
     pub fn fork(&self) -> Self {
         self.fork_into(None)
     }
@@ -191,7 +195,8 @@ impl Sequence {
         StateMemory(self.ssm, self.window)
     }
 
-    /// What this sequence does not share with the prompt that it goes on from, as it lies in memory: states, windows, blocks.
+    /// What this sequence does not share with the prompt that it goes on from, as it lies in memory: states,
+    /// windows, blocks.
     pub(crate) fn own(&self, prompt: &Self) -> impl Iterator<Item = &[u8]> {
         let states = [self.ssm.bytes(), self.window.bytes()];
         states
@@ -199,7 +204,8 @@ impl Sequence {
             .chain(self.kv[prompt.len / BLOCK..].iter().map(|block| block.0.bytes()))
     }
 
-    /// The sequence `tokens` tokens after this prompt whose [`Self::own`] parts `fill` gives, in the same order.
+    /// The sequence `tokens` tokens after this prompt whose [`Self::own`] parts `fill` gives, in the same
+    /// order.
     pub(crate) fn resumed(
         &self,
         shape: &Shape,
@@ -212,7 +218,12 @@ impl Sequence {
         fill(sequence.ssm.bytes_mut())?;
         fill(sequence.window.bytes_mut())?;
         for block in &mut sequence.kv[self.len / BLOCK..] {
-            fill(Arc::get_mut(block).expect("a fork shares full blocks alone").0.bytes_mut())?;
+            fill(
+                Arc::get_mut(block)
+                    .expect("a fork shares full blocks alone")
+                    .0
+                    .bytes_mut(),
+            )?;
         }
         Ok(sequence)
     }
@@ -224,18 +235,21 @@ impl Sequence {
 
     /// Bytes that this sequence alone holds: state and unshared blocks.
     pub fn private_bytes(&self, shape: &Shape) -> usize {
-        shape.state_bytes() + self.kv.iter().filter(|b| Arc::strong_count(b) == 1).count() * shape.block_bytes()
+        shape.state_bytes()
+            + self.kv.iter().filter(|b| Arc::strong_count(b) == 1).count() * shape.block_bytes()
     }
 
     pub(crate) fn reserve(&mut self, shape: &Shape, tokens: usize) {
         for _ in 0..self.blocks_needed(tokens) {
-            self.kv
-                .push(Arc::new(KvBlock(Buf::paged(shape.layers * shape.kv_heads * shape.kv_head_len()))));
+            self.kv.push(Arc::new(KvBlock(Buf::paged(
+                shape.layers * shape.kv_heads * shape.kv_head_len(),
+            ))));
         }
     }
 
-    /// Goes on by `tokens` positions without reading any: their keys and values are copies of those that are there, shared with nobody. A long
-    /// private context for measurements of speed; what it would say means nothing.
+    /// Goes on by `tokens` positions without reading any: their keys and values are copies of those that are
+    /// there, shared with nobody. A long private context for measurements of speed; what it would say means
+    /// nothing.
     pub(crate) fn stretch(&mut self, tokens: usize) {
         let read = self.kv.len();
         for i in 0..self.blocks_needed(tokens) {
@@ -245,7 +259,8 @@ impl Sequence {
         self.len += tokens;
     }
 
-    /// The convolution's inputs of the last `taps - 1` positions in layer `layer`: `[channels, taps - 1]`, oldest first.
+    /// The convolution's inputs of the last `taps - 1` positions in layer `layer`: `[channels, taps - 1]`,
+    /// oldest first.
     pub fn conv_window(&self, shape: &Shape, layer: usize) -> Vec<f32> {
         let slots = shape.taps - 1;
         let stride = padded(shape.channels);
@@ -278,7 +293,9 @@ impl Sequence {
                 let block = &self.kv[t / BLOCK].0[(layer * shape.kv_heads + head) * shape.kv_head_len()..];
                 let (k, v) = block.split_at(shape.keys_len());
                 keys.extend((0..shape.head_dim).map(|d| element(k, shape.kv, BLOCK, d, t % BLOCK)));
-                values.extend((0..shape.head_dim).map(|d| element(v, shape.kv, shape.head_stride(), t % BLOCK, d)));
+                values.extend(
+                    (0..shape.head_dim).map(|d| element(v, shape.kv, shape.head_stride(), t % BLOCK, d)),
+                );
             }
         }
         (keys, values)
@@ -291,14 +308,25 @@ pub(crate) fn element(data: &[f32], format: CacheFormat, width: usize, row: usiz
         CacheFormat::F32 => data[row * width + column],
         CacheFormat::Bf16 => {
             let bits = data[row / 2 * width + column].to_bits();
-            f32::from_bits(if row.is_multiple_of(2) { bits << 16 } else { bits & 0xffff_0000 })
+            f32::from_bits(if row.is_multiple_of(2) {
+                bits << 16
+            } else {
+                bits & 0xffff_0000
+            })
         }
     }
 }
 
 /// Writes what [`element`] reads.
 #[cfg(test)]
-pub(crate) fn put(data: &mut [f32], format: CacheFormat, width: usize, row: usize, column: usize, value: f32) {
+pub(crate) fn put(
+    data: &mut [f32],
+    format: CacheFormat,
+    width: usize,
+    row: usize,
+    column: usize,
+    value: f32,
+) {
     match format {
         CacheFormat::F32 => data[row * width + column] = value,
         CacheFormat::Bf16 => {

@@ -1,7 +1,9 @@
-//! Where a matrix of weights is: packed in memory, or still in its file, from which panels are packed as they are read.
+//! Where a matrix of weights is: packed in memory, or still in its file, from which panels are packed as they
+//! are read.
 //!
-//! A model that was just opened reads its file, so that it can begin at once; what reads a panel cannot tell. Packing all of it once pays from a few
-//! dozen steps on, and gives the file's pages back as it goes, so weights are in memory once.
+//! A model that was just opened reads its file, so that it can begin at once; what reads a panel cannot tell.
+//! Packing all of it once pays from a few dozen steps on, and gives the file's pages back as it goes, so
+//! weights are in memory once.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -41,7 +43,11 @@ impl Storage {
         let (row_bytes, stride) = (raw.dtype.row_bytes(own.k), to.row_bytes(own.k));
         let mut converted = vec![0; if raw.dtype == to { 0 } else { WIDTH * stride }];
         let mut values = vec![0.0; own.k];
-        for (p, out) in packed.words_mut().chunks_exact_mut(own.panel_words.max(1)).enumerate() {
+        for (p, out) in packed
+            .words_mut()
+            .chunks_exact_mut(own.panel_words.max(1))
+            .enumerate()
+        {
             if raw.dtype == to {
                 packing::panel(Lanes::of(raw.bytes, stride, own.n, p), own.layout, own.k, out);
                 continue;
@@ -119,7 +125,12 @@ impl Storage {
 
     fn fill(&self, file: &InFile, panel: usize, out: &mut [u32]) {
         let stride = self.layout.dtype().row_bytes(self.k);
-        packing::panel(Lanes::of(file.rows(), stride, self.n, panel), self.layout, self.k, out);
+        packing::panel(
+            Lanes::of(file.rows(), stride, self.n, panel),
+            self.layout,
+            self.k,
+            out,
+        );
     }
 
     /// Row `i` as f32.
@@ -127,7 +138,12 @@ impl Storage {
         match (self.packed.get(), &self.file) {
             (Some(packed), _) => {
                 let bytes = self.panel_words * size_of::<u32>();
-                packing::row(&packed.bytes()[i / WIDTH * bytes..][..bytes], self.layout, i % WIDTH, out);
+                packing::row(
+                    &packed.bytes()[i / WIDTH * bytes..][..bytes],
+                    self.layout,
+                    i % WIDTH,
+                    out,
+                );
             }
             (None, Some(file)) => {
                 let (dtype, stride) = (self.layout.dtype(), self.layout.dtype().row_bytes(self.k));
@@ -182,7 +198,13 @@ mod tests {
     }
 
     /// Logits after one more token.
-    fn step(model: &Model, pool: &mut Pool, space: &mut Workspace, sequence: &mut Sequence, id: u32) -> Vec<f32> {
+    fn step(
+        model: &Model,
+        pool: &mut Pool,
+        space: &mut Workspace,
+        sequence: &mut Sequence,
+        id: u32,
+    ) -> Vec<f32> {
         model.forward(pool, space, &mut [Feed::new(sequence, &[id], Want::Last)]);
         space.logits().row(0).to_vec()
     }
@@ -201,17 +223,29 @@ mod tests {
                 packed.pack(&mut pool);
                 assert_eq!((packed.unpacked_bytes(), packed.bytes()), (0, model.bytes()));
                 let whole = model.unpacked_bytes();
-                assert!(whole > model.bytes() / 2, "{whole} of {} in the file", model.bytes());
+                assert!(
+                    whole > model.bytes() / 2,
+                    "{whole} of {} in the file",
+                    model.bytes()
+                );
 
                 let (mut a, mut b) = (model.sequence(), packed.sequence());
                 let (mut space, mut other) = (model.workspace(threads), packed.workspace(threads));
                 for pass in 0..UNPACKED + SHARES + 1 {
                     let id = 4 + 7 * pass as u32 % 60;
                     let found = step(&model, &mut pool, &mut space, &mut a, id);
-                    assert_eq!(found, step(&packed, &mut pool, &mut other, &mut b, id), "{name} {tier} pass {pass}");
+                    assert_eq!(
+                        found,
+                        step(&packed, &mut pool, &mut other, &mut b, id),
+                        "{name} {tier} pass {pass}"
+                    );
                     let left = model.unpacked_bytes();
                     assert!(
-                        if pass < UNPACKED { left == whole } else { left < whole },
+                        if pass < UNPACKED {
+                            left == whole
+                        } else {
+                            left < whole
+                        },
                         "{name} pass {pass}: {left} left"
                     );
                 }

@@ -9,7 +9,8 @@ use super::{LEVEL, MIXED, ScoreTrial, Trial, Verdict};
 /// Problems beyond which counting how many more would do is of no use.
 const MOST: u64 = 100_000;
 
-/// The cheapest that loses no more than the margin on these problems, of those whose grounds hold; plain majority otherwise.
+/// The cheapest that loses no more than the margin on these problems, of those whose grounds hold; plain
+/// majority otherwise.
 pub(super) fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> &Trial {
     let plain = trials
         .iter()
@@ -22,7 +23,14 @@ pub(super) fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> &
     trials.iter().find(holds).unwrap_or(plain)
 }
 
-pub(super) fn verdict(advice: &Trial, scores: &[ScoreTrial], graded: usize, mixed: usize, problems: usize, margin: f64) -> Verdict {
+pub(super) fn verdict(
+    advice: &Trial,
+    scores: &[ScoreTrial],
+    graded: usize,
+    mixed: usize,
+    problems: usize,
+    margin: f64,
+) -> Verdict {
     let not_enough = |why: String, problems_needed| Verdict::NotEnough { why, problems_needed };
     if graded == 0 {
         return not_enough(
@@ -43,12 +51,16 @@ pub(super) fn verdict(advice: &Trial, scores: &[ScoreTrial], graded: usize, mixe
             Some(s) => {
                 let needed = needed_for_auroc(&s.auroc, mixed, problems);
                 not_enough(
-                    format!("{mixed} of {problems} problems have right and wrong traces, too few to say that confidence tells them apart"),
+                    format!(
+                        "{mixed} of {problems} problems have right and wrong traces, too few to say that confidence tells them apart"
+                    ),
                     needed,
                 )
             }
             None => not_enough(
-                format!("{mixed} of {problems} problems have right and wrong traces: what a score knows can be seen on no others"),
+                format!(
+                    "{mixed} of {problems} problems have right and wrong traces: what a score knows can be seen on no others"
+                ),
                 None,
             ),
         };

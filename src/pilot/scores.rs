@@ -10,7 +10,10 @@ use crate::solve::TraceRecord;
 pub(super) const LOWEST: &str = "lowest group";
 
 pub(super) fn scores(drawn: &[Drawn], right: &[Option<Vec<bool>>]) -> Vec<ScoreTrial> {
-    let lengths: Vec<usize> = drawn.iter().flat_map(|d| d.records.iter().map(|r| r.tokens)).collect();
+    let lengths: Vec<usize> = drawn
+        .iter()
+        .flat_map(|d| d.records.iter().map(|r| r.tokens))
+        .collect();
     let fits = |w: usize| 2 * lengths.iter().filter(|n| **n >= w).count() >= lengths.len();
     let plain = [
         ("mean", Statistic::Mean),
@@ -22,7 +25,8 @@ pub(super) fn scores(drawn: &[Drawn], right: &[Option<Vec<bool>>]) -> Vec<ScoreT
         ("bottom tenth", Statistic::Bottom),
         ("tail", Statistic::Tail),
     ];
-    let mut asked: Vec<(&'static str, Statistic, Option<usize>)> = plain.map(|(name, s)| (name, s, None)).to_vec();
+    let mut asked: Vec<(&'static str, Statistic, Option<usize>)> =
+        plain.map(|(name, s)| (name, s, None)).to_vec();
     for w in WINDOWS.into_iter().filter(|w| fits(*w)) {
         asked.extend(grouped.map(|(name, s)| (name, s, Some(w))));
     }
@@ -30,7 +34,9 @@ pub(super) fn scores(drawn: &[Drawn], right: &[Option<Vec<bool>>]) -> Vec<ScoreT
         .into_iter()
         .filter_map(|(score, statistic, window)| {
             let value = |r: &TraceRecord| match &r.measured {
-                Some(m) if statistic == Statistic::SelfCertainty => r.scores.self_certainty.or(m.self_certainty),
+                Some(m) if statistic == Statistic::SelfCertainty => {
+                    r.scores.self_certainty.or(m.self_certainty)
+                }
                 Some(m) => m.scores(window).get(statistic),
                 None => r.scores.get(statistic).filter(|_| window.is_none()),
             };

@@ -30,12 +30,17 @@ fn candidates(budget: usize, confident: bool, window: Option<usize>) -> Vec<Cand
     }];
     for slots in slots {
         // all that end a problem early and cost no accuracy by design; others are for `tts sweep`
-        all.extend(["adaptive-consistency", "best-of-infinity", "esc"].map(|name| Candidate {
-            preset: named(name),
-            slots,
-            window: None,
-        }));
-        for name in ["deepconf-high", "deepconf-low"].into_iter().filter(|_| confident) {
+        all.extend(
+            ["adaptive-consistency", "best-of-infinity", "esc"].map(|name| Candidate {
+                preset: named(name),
+                slots,
+                window: None,
+            }),
+        );
+        for name in ["deepconf-high", "deepconf-low"]
+            .into_iter()
+            .filter(|_| confident)
+        {
             let preset = named(name);
             let fixed = window.and_then(|w| {
                 let mut preset = preset.clone();
@@ -117,7 +122,11 @@ pub(super) fn trials(
             difference_interval: against.as_ref().and_then(|c| c.difference.problems),
             lost: against.as_ref().map(|c| c.only_b),
             // plain majority loses nothing against itself
-            may_lose: if is_plain { against.as_ref().map(|_| 0.0) } else { may_lose },
+            may_lose: if is_plain {
+                against.as_ref().map(|_| 0.0)
+            } else {
+                may_lose
+            },
             tokens: mean,
             tokens_interval: tokens.and_then(|t| t.problems),
             share: if base > 0.0 { mean / base } else { 1.0 },

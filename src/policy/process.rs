@@ -12,7 +12,8 @@ const LONGEST: u64 = 1 << 20;
 /// How much of standard error is kept.
 const KEPT: usize = 2048;
 
-/// A running command. Reading, writing and its standard error have a thread each, so that nobody waits for a pipe.
+/// A running command. Reading, writing and its standard error have a thread each, so that nobody waits for a
+/// pipe.
 pub(super) struct Process {
     child: Child,
     requests: Sender<String>,
@@ -39,7 +40,11 @@ impl Process {
         std::thread::spawn(move || {
             for line in to_write {
                 // a policy that is gone is noticed by its silence
-                if stdin.write_all(line.as_bytes()).and_then(|()| stdin.flush()).is_err() {
+                if stdin
+                    .write_all(line.as_bytes())
+                    .and_then(|()| stdin.flush())
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -122,9 +127,18 @@ impl Process {
 
     /// The last line of its standard error.
     fn last_words(&self) -> String {
-        let kept = self.complaints.lock().map(|kept| kept.clone()).unwrap_or_default();
+        let kept = self
+            .complaints
+            .lock()
+            .map(|kept| kept.clone())
+            .unwrap_or_default();
         let text = String::from_utf8_lossy(&kept).into_owned();
-        let printable = |line: &str| line.chars().filter(|c| !c.is_control()).take(300).collect::<String>();
+        let printable = |line: &str| {
+            line.chars()
+                .filter(|c| !c.is_control())
+                .take(300)
+                .collect::<String>()
+        };
         match text.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
             Some(line) => format!("; its last words: {}", printable(line)),
             None => String::new(),
@@ -144,16 +158,24 @@ fn next_line(stdout: &mut impl BufRead) -> Option<Result<String, String>> {
     let mut bytes = Vec::new();
     match stdout.take(LONGEST).read_until(b'\n', &mut bytes) {
         Ok(0) | Err(_) => None,
-        Ok(n) if n as u64 == LONGEST => Some(Err(format!("answered with a line of more than {LONGEST} bytes"))),
-        Ok(_) => Some(String::from_utf8(bytes).map_err(|_| "answered with bytes that are not UTF-8".to_owned())),
+        Ok(n) if n as u64 == LONGEST => {
+            Some(Err(format!("answered with a line of more than {LONGEST} bytes")))
+        }
+        Ok(_) => {
+            Some(String::from_utf8(bytes).map_err(|_| "answered with bytes that are not UTF-8".to_owned()))
+        }
     }
 }
 
 /// What to do about a command that cannot be run.
 fn hint(program: &str, error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::PermissionDenied => "; make it executable (chmod +x) and begin it with `#!/usr/bin/env python3` or the like",
-        std::io::ErrorKind::NotFound if !program.contains('/') => "; a file in this folder is written with ./ before it",
+        std::io::ErrorKind::PermissionDenied => {
+            "; make it executable (chmod +x) and begin it with `#!/usr/bin/env python3` or the like"
+        }
+        std::io::ErrorKind::NotFound if !program.contains('/') => {
+            "; a file in this folder is written with ./ before it"
+        }
         _ => "",
     }
 }

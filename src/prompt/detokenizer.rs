@@ -9,9 +9,9 @@ const MAX_HELD: usize = 8;
 
 /// Turns a stream of token ids into text.
 ///
-/// A character that is spread over several tokens is held back until it is whole; bytes that cannot become a character turn
-/// into U+FFFD, so the pieces joined together are the text that [`super::Prompter::decode`] gives. What one token costs does
-/// not depend on how many came before.
+/// A character that is spread over several tokens is held back until it is whole; bytes that cannot become a
+/// character turn into U+FFFD, so the pieces joined together are the text that [`super::Prompter::decode`]
+/// gives. What one token costs does not depend on how many came before.
 pub struct Detokenizer {
     pieces: Pieces,
     skip_special: bool,
@@ -72,7 +72,8 @@ impl Detokenizer {
         &self.out
     }
 
-    /// Ends the stream: what was held back comes out, an unfinished character as U+FFFD. The next token starts a new text.
+    /// Ends the stream: what was held back comes out, an unfinished character as U+FFFD. The next token
+    /// starts a new text.
     pub fn finish(&mut self) -> &str {
         self.out.clear();
         match &self.pieces {
@@ -103,8 +104,9 @@ fn after_common_start<'a>(text: &'a str, before: &str) -> &'a str {
     &text[at..]
 }
 
-/// Appends the whole characters of `bytes` to `out`, each impossible sequence as one U+FFFD as `String::from_utf8_lossy` does,
-/// and returns how many bytes were used: the rest may still become a character.
+/// Appends the whole characters of `bytes` to `out`, each impossible sequence as one U+FFFD as
+/// `String::from_utf8_lossy` does, and returns how many bytes were used: the rest may still become a
+/// character.
 fn push_whole_characters(bytes: &[u8], out: &mut String) -> usize {
     let mut taken = 0;
     loop {

@@ -32,7 +32,10 @@ pub enum PromptError {
         reason: String,
     },
     /// A side file that is not the JSON it should be.
-    #[error("{origin} is not valid JSON: {}; fetch the file again or correct it", short(reason))]
+    #[error(
+        "{origin} is not valid JSON: {}; fetch the file again or correct it",
+        short(reason)
+    )]
     Json {
         /// The file.
         origin: String,
@@ -61,7 +64,9 @@ pub enum PromptError {
         origin: String,
     },
     /// Several named templates and none called `default`.
-    #[error("{origin} has several chat templates ({names}) and none is called `default`; pass the one to use with --chat-template")]
+    #[error(
+        "{origin} has several chat templates ({names}) and none is called `default`; pass the one to use with --chat-template"
+    )]
     AmbiguousTemplate {
         /// The file.
         origin: String,
@@ -69,7 +74,9 @@ pub enum PromptError {
         names: String,
     },
     /// A chat template that is not valid Jinja.
-    #[error("the chat template of {origin} does not compile: {reason}; correct it or pass another with --chat-template")]
+    #[error(
+        "the chat template of {origin} does not compile: {reason}; correct it or pass another with --chat-template"
+    )]
     TemplateSyntax {
         /// Where it came from.
         origin: String,
@@ -77,7 +84,9 @@ pub enum PromptError {
         reason: String,
     },
     /// A chat template that failed on these messages.
-    #[error("the chat template of {origin} failed on these messages: {reason}; correct it or pass another with --chat-template")]
+    #[error(
+        "the chat template of {origin} failed on these messages: {reason}; correct it or pass another with --chat-template"
+    )]
     TemplateFailed {
         /// Where it came from.
         origin: String,
@@ -93,7 +102,9 @@ pub enum PromptError {
         message: String,
     },
     /// The rendered prompt holds no token.
-    #[error("the chat template of {origin} made an empty prompt; correct it or pass another with --chat-template")]
+    #[error(
+        "the chat template of {origin} made an empty prompt; correct it or pass another with --chat-template"
+    )]
     EmptyPrompt {
         /// Where it came from.
         origin: String,
@@ -124,7 +135,9 @@ pub enum PromptError {
         vocab_size: usize,
     },
     /// A prompt template without its one necessary placeholder.
-    #[error("the prompt template has no {{problem}} placeholder; write {{problem}} where the problem's text belongs")]
+    #[error(
+        "the prompt template has no {{problem}} placeholder; write {{problem}} where the problem's text belongs"
+    )]
     NoProblemPlaceholder,
     /// A problem of blanks only.
     #[error("the problem is empty; give its text")]
@@ -136,7 +149,9 @@ fn short(reason: &str) -> String {
     const KEPT: usize = 200;
     let ends = |n: usize| reason.char_indices().nth(n).map(|(at, _)| at);
     match (ends(KEPT), reason.char_indices().rev().nth(KEPT)) {
-        (Some(first), Some((last, _))) if first < last => format!("{} ... {}", &reason[..first], &reason[last..]),
+        (Some(first), Some((last, _))) if first < last => {
+            format!("{} ... {}", &reason[..first], &reason[last..])
+        }
         _ => reason.to_owned(),
     }
 }

@@ -64,7 +64,10 @@ impl GenerationConfig {
     /// [`PromptError::Json`] and [`PromptError::BadKey`].
     pub fn parse(json: &str, origin: &str) -> Result<Self, PromptError> {
         let fields = object(json, origin)?;
-        let reader = Reader { fields: &fields, origin };
+        let reader = Reader {
+            fields: &fields,
+            origin,
+        };
         let mut config = Self {
             do_sample: reader.flag("do_sample")?,
             temperature: reader.number("temperature", "a number from 0", |x| x >= 0.0)?,
@@ -169,10 +172,18 @@ impl Reader<'_> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        value.as_bool().map(Some).ok_or_else(|| self.wrong(key, value, "true or false"))
+        value
+            .as_bool()
+            .map(Some)
+            .ok_or_else(|| self.wrong(key, value, "true or false"))
     }
 
-    fn number(&self, key: &str, expected: &'static str, fits: impl Fn(f32) -> bool) -> Result<Option<f32>, PromptError> {
+    fn number(
+        &self,
+        key: &str,
+        expected: &'static str,
+        fits: impl Fn(f32) -> bool,
+    ) -> Result<Option<f32>, PromptError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
@@ -186,7 +197,9 @@ impl Reader<'_> {
             return Ok(None);
         };
         let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
-        count.map(Some).ok_or_else(|| self.wrong(key, value, "a whole number from 0"))
+        count
+            .map(Some)
+            .ok_or_else(|| self.wrong(key, value, "a whole number from 0"))
     }
 
     /// One id or a list of ids.
@@ -217,7 +230,9 @@ impl Reader<'_> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        let text = value.as_str().or_else(|| value.get("content").and_then(Value::as_str));
+        let text = value
+            .as_str()
+            .or_else(|| value.get("content").and_then(Value::as_str));
         text.map(|text| Some(text.to_owned()))
             .ok_or_else(|| self.wrong(key, value, "a token's text or an object with its `content`"))
     }

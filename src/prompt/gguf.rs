@@ -9,12 +9,11 @@ use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokeni
 use super::PromptError;
 use super::vocabulary::Vocabulary;
 
-/// Split pattern of Llama 3: contractions, words with one leading mark, digits in threes, punctuation, line ends, blanks.
-const LLAMA3_SPLIT: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Split pattern of Llama 3: contractions, words with one leading mark, digits in threes, punctuation, line
+/// ends, blanks.
+const LLAMA3_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// The same with every digit alone (Qwen 2).
-const SINGLE_DIGIT_SPLIT: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const SINGLE_DIGIT_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// `tokenizer.ggml.token_type`: what is never in a text.
 const UNUSED: i32 = 5;
@@ -38,7 +37,8 @@ pub struct GgufTokenizer {
     pub bos: Option<u32>,
     /// `tokenizer.ggml.eos_token_id`.
     pub eos: Option<u32>,
-    /// `tokenizer.ggml.add_bos_token`. Kept for the record: a prompt has the BOS that its template writes, and no other.
+    /// `tokenizer.ggml.add_bos_token`. Kept for the record: a prompt has the BOS that its template writes,
+    /// and no other.
     pub add_bos: Option<bool>,
     /// `tokenizer.chat_template`.
     pub chat_template: Option<String>,
@@ -71,15 +71,21 @@ impl GgufTokenizer {
         }
         let pre_tokenizer = self.pre_tokenizer(origin)?;
         let model = self.model(origin)?;
-        let added = self.tokens.iter().enumerate().filter_map(|(id, token)| match self.kind(id) {
-            CONTROL => Some(AddedToken::from(token.as_str(), true).normalized(false)),
-            USER_DEFINED => Some(AddedToken::from(token.as_str(), false).normalized(false)),
-            _ => None,
-        });
+        let added = self
+            .tokens
+            .iter()
+            .enumerate()
+            .filter_map(|(id, token)| match self.kind(id) {
+                CONTROL => Some(AddedToken::from(token.as_str(), true).normalized(false)),
+                USER_DEFINED => Some(AddedToken::from(token.as_str(), false).normalized(false)),
+                _ => None,
+            });
         let mut tokenizer = Tokenizer::new(model);
         tokenizer.with_pre_tokenizer(Some(pre_tokenizer));
         tokenizer.with_decoder(Some(ByteLevel::default()));
-        tokenizer.add_tokens(added).map_err(|error| refuse(error.to_string()))?;
+        tokenizer
+            .add_tokens(added)
+            .map_err(|error| refuse(error.to_string()))?;
         Vocabulary::new(tokenizer, origin, self.digest())
     }
 
@@ -103,15 +109,18 @@ impl GgufTokenizer {
             }
         };
         let pattern = SplitPattern::Regex(pattern.to_owned());
-        let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(|error| PromptError::Tokenizer {
-            origin: origin.to_owned(),
-            reason: error.to_string(),
+        let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(|error| {
+            PromptError::Tokenizer {
+                origin: origin.to_owned(),
+                reason: error.to_string(),
+            }
         })?;
         let bytes = ByteLevel::new(false, true, false);
         Ok(Sequence::new(vec![split.into(), bytes.into()]).into())
     }
 
-    /// The BPE model: every token but those of type unused, which only fill the vocabulary up, and the merges by rank.
+    /// The BPE model: every token but those of type unused, which only fill the vocabulary up, and the merges
+    /// by rank.
     fn model(&self, origin: &str) -> Result<BPE, PromptError> {
         let refuse = |reason: String| PromptError::Tokenizer {
             origin: origin.to_owned(),
@@ -124,13 +133,17 @@ impl GgufTokenizer {
             }
             let id = u32::try_from(id).map_err(|_| refuse("it has too many tokens".to_owned()))?;
             if let Some(twin) = vocabulary.insert(token.clone(), id) {
-                return Err(refuse(format!("ids {twin} and {id} are the same token {token:?}")));
+                return Err(refuse(format!(
+                    "ids {twin} and {id} are the same token {token:?}"
+                )));
             }
         }
         let mut merges = Vec::with_capacity(self.merges.len());
         for merge in &self.merges {
             let known = |left: &str, right: &str| {
-                vocabulary.contains_key(left) && vocabulary.contains_key(right) && vocabulary.contains_key(&format!("{left}{right}"))
+                vocabulary.contains_key(left)
+                    && vocabulary.contains_key(right)
+                    && vocabulary.contains_key(&format!("{left}{right}"))
             };
             let (left, right) = merge
                 .split_once(' ')
@@ -146,7 +159,10 @@ impl GgufTokenizer {
 
     /// Llama 3 and Falcon-H1 take a word that is a token as it is, whether or not merges lead to it.
     fn ignore_merges(&self) -> bool {
-        matches!(self.pre.as_deref(), Some("falcon-h1" | "llama-bpe" | "llama3" | "llama-v3"))
+        matches!(
+            self.pre.as_deref(),
+            Some("falcon-h1" | "llama-bpe" | "llama3" | "llama-v3")
+        )
     }
 
     fn digest(&self) -> [u8; 32] {

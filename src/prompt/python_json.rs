@@ -1,4 +1,5 @@
-//! The `tojson` filter as chat templates expect it: Python's `json.dumps` with `ensure_ascii=False`, nothing escaped for HTML.
+//! The `tojson` filter as chat templates expect it: Python's `json.dumps` with `ensure_ascii=False`, nothing
+//! escaped for HTML.
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
@@ -10,7 +11,9 @@ pub(super) fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> R
         None => options.get::<Option<Value>>("indent")?,
     };
     let ensure_ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
-    let separators = options.get::<Option<Value>>("separators")?.filter(|value| !value.is_none());
+    let separators = options
+        .get::<Option<Value>>("separators")?
+        .filter(|value| !value.is_none());
     let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
     let indent = match indent {
@@ -18,8 +21,14 @@ pub(super) fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> R
         _ => None,
     };
     let (between, after_key) = match separators {
-        Some(pair) => (pair.get_item_by_index(0)?.to_string(), pair.get_item_by_index(1)?.to_string()),
-        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+        Some(pair) => (
+            pair.get_item_by_index(0)?.to_string(),
+            pair.get_item_by_index(1)?.to_string(),
+        ),
+        None => (
+            if indent.is_some() { "," } else { ", " }.to_owned(),
+            ": ".to_owned(),
+        ),
     };
     let mut writer = Writer {
         out: String::new(),
@@ -48,7 +57,10 @@ const MAX_DEPTH: usize = 128;
 impl Writer {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
-            return Err(Error::new(ErrorKind::BadSerialization, "tojson: value is nested too deeply"));
+            return Err(Error::new(
+                ErrorKind::BadSerialization,
+                "tojson: value is nested too deeply",
+            ));
         }
         match value.kind() {
             ValueKind::Undefined | ValueKind::None => self.out.push_str("null"),

@@ -35,7 +35,8 @@ impl Prompter {
     /// Reads the side files of a model folder.
     ///
     /// # Errors
-    /// Every [`PromptError`] but those of rendering; a missing chat template is none until something is to be rendered.
+    /// Every [`PromptError`] but those of rendering; a missing chat template is none until something is to be
+    /// rendered.
     pub fn from_folder(folder: &Path) -> Result<Self, PromptError> {
         let read = |name: &str| read_optional(&folder.join(name));
         let Some(tokenizer_json) = read("tokenizer.json")? else {
@@ -70,9 +71,9 @@ impl Prompter {
         Self::assemble(vocabulary, parts, None)
     }
 
-    /// Builds from a GGUF file's metadata. `file` is the GGUF file: errors name it, and side files are looked for beside it
-    /// (tokenizer.json where the metadata has no vocabulary; chat_template.jinja and tokenizer_config.json where it has no
-    /// template; generation_config.json, config.json and tts.json).
+    /// Builds from a GGUF file's metadata. `file` is the GGUF file: errors name it, and side files are looked
+    /// for beside it (tokenizer.json where the metadata has no vocabulary; chat_template.jinja and
+    /// tokenizer_config.json where it has no template; generation_config.json, config.json and tts.json).
     ///
     /// # Errors
     /// As [`Prompter::from_folder`].
@@ -81,14 +82,18 @@ impl Prompter {
         let read = |name: &str| read_optional(&folder.join(name));
         let origin = file.display().to_string();
         let own = if metadata.tokens.is_empty() {
-            Err(PromptError::NoTokenizer { place: origin.clone() })
+            Err(PromptError::NoTokenizer {
+                place: origin.clone(),
+            })
         } else {
             metadata.vocabulary(&origin)
         };
         let vocabulary = match own {
             Ok(vocabulary) => vocabulary,
             Err(reason) => match read("tokenizer.json")? {
-                Some(json) => Vocabulary::from_json(&json, &folder.join("tokenizer.json").display().to_string())?,
+                Some(json) => {
+                    Vocabulary::from_json(&json, &folder.join("tokenizer.json").display().to_string())?
+                }
                 None => return Err(reason),
             },
         };
@@ -112,13 +117,23 @@ impl Prompter {
         Self::assemble(vocabulary, &parts, Some(metadata))
     }
 
-    fn assemble(vocabulary: Vocabulary, parts: &Parts<'_>, gguf: Option<&GgufTokenizer>) -> Result<Self, PromptError> {
+    fn assemble(
+        vocabulary: Vocabulary,
+        parts: &Parts<'_>,
+        gguf: Option<&GgufTokenizer>,
+    ) -> Result<Self, PromptError> {
         let settings = parts.object("tokenizer_config.json", parts.tokenizer_config)?;
         let map = parts.object("special_tokens_map.json", parts.special_tokens_map)?;
         let mut special_tokens = BTreeMap::new();
-        for (fields, name) in [(&map, "special_tokens_map.json"), (&settings, "tokenizer_config.json")] {
+        for (fields, name) in [
+            (&map, "special_tokens_map.json"),
+            (&settings, "tokenizer_config.json"),
+        ] {
             let origin = parts.file(name);
-            let reader = Reader { fields, origin: &origin };
+            let reader = Reader {
+                fields,
+                origin: &origin,
+            };
             for key in ["bos_token", "eos_token", "pad_token", "unk_token"] {
                 if let Some(token) = reader.token(key)? {
                     special_tokens.insert(key.to_owned(), token);
@@ -135,7 +150,11 @@ impl Prompter {
         let template = match parts.chat_template {
             Some(source) => {
                 let inside = gguf.is_some_and(|gguf| gguf.chat_template.is_some());
-                let name = if inside { "its metadata" } else { "chat_template.jinja" };
+                let name = if inside {
+                    "its metadata"
+                } else {
+                    "chat_template.jinja"
+                };
                 Some(ChatTemplate::compile(source, &parts.file(name))?)
             }
             None => parts
@@ -157,7 +176,11 @@ impl Prompter {
         let mut stop_ids = BTreeSet::new();
         stop_ids.extend(&generation.eos_token_ids);
         stop_ids.extend(&config_ends);
-        stop_ids.extend(special_tokens.get("eos_token").and_then(|token| vocabulary.id(token)));
+        stop_ids.extend(
+            special_tokens
+                .get("eos_token")
+                .and_then(|token| vocabulary.id(token)),
+        );
         stop_ids.extend(ENDS.iter().filter_map(|token| vocabulary.special_id(token)));
         stop_ids.extend(gguf.and_then(|gguf| gguf.eos));
         let own = parts.object("tts.json", parts.tts)?;
@@ -190,10 +213,14 @@ impl Parts<'_> {
     }
 
     fn object(&self, name: &str, text: Option<&str>) -> Result<serde_json::Map<String, Value>, PromptError> {
-        text.map_or_else(|| Ok(serde_json::Map::new()), |text| object(text, &self.file(name)))
+        text.map_or_else(
+            || Ok(serde_json::Map::new()),
+            |text| object(text, &self.file(name)),
+        )
     }
 
-    /// The `chat_template` key: a text, or a list of `{name, template}` of which `default` or the only one counts.
+    /// The `chat_template` key: a text, or a list of `{name, template}` of which `default` or the only one
+    /// counts.
     fn named_template<'v>(&self, value: Option<&'v Value>) -> Result<Option<&'v str>, PromptError> {
         let wrong = |found: &Value| PromptError::BadKey {
             origin: self.file("tokenizer_config.json"),
@@ -220,7 +247,11 @@ impl Parts<'_> {
                 Some((_, source)) => Ok(Some(source)),
                 None => Err(PromptError::AmbiguousTemplate {
                     origin: self.file("tokenizer_config.json"),
-                    names: several.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
+                    names: several
+                        .iter()
+                        .map(|(name, _)| *name)
+                        .collect::<Vec<_>>()
+                        .join(", "),
                 }),
             },
         }

@@ -1,7 +1,9 @@
 //! The model's own chat template, rendered as transformers renders it.
 //!
-//! Block tags trim the newline after them and the blanks before them, Python's string and dictionary methods exist,
-//! `raise_exception` and `strftime_now` are there, `tojson` writes Python's JSON, and `{% generation %}` marks nothing.
+//! Block tags trim the newline after them and the blanks before them, Python's string and dictionary methods
+//! exist,
+//! `raise_exception` and `strftime_now` are there, `tojson` writes Python's JSON, and `{% generation %}`
+//! marks nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -36,13 +38,19 @@ impl ChatTemplate {
     /// Compiles `source`; `origin` is the file that an error names.
     pub(super) fn compile(source: &str, origin: &str) -> Result<Self, PromptError> {
         let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build();
         environment.set_syntax(syntax.map_err(|error| syntax_error(origin, &error))?);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, format!("{REFUSAL}{message}")))
+            Err(Error::new(
+                ErrorKind::InvalidOperation,
+                format!("{REFUSAL}{message}"),
+            ))
         });
         environment.add_function("strftime_now", |format: String| {
             jiff::fmt::strtime::format(&format, &jiff::Zoned::now())
@@ -69,7 +77,11 @@ impl ChatTemplate {
     }
 
     /// The text of `messages`.
-    pub(super) fn render(&self, messages: &[Message], variables: &TemplateVariables<'_>) -> Result<String, PromptError> {
+    pub(super) fn render(
+        &self,
+        messages: &[Message],
+        variables: &TemplateVariables<'_>,
+    ) -> Result<String, PromptError> {
         let turn = |message: &Message| {
             Value::from_object(Fields(vec![
                 ("role".to_owned(), Value::from(message.role.as_str())),
@@ -77,13 +89,19 @@ impl ChatTemplate {
             ]))
         };
         let messages: Value = messages.iter().map(turn).collect();
-        let extra = variables.extra.iter().map(|(key, value)| (key.clone(), from_json(value)));
+        let extra = variables
+            .extra
+            .iter()
+            .map(|(key, value)| (key.clone(), from_json(value)));
         let tokens = variables
             .special_tokens
             .iter()
             .map(|(key, token)| (key.clone(), Value::from(token)));
         let named = Value::from_pairs(tokens.chain(extra));
-        let template = self.environment.get_template(NAME).map_err(|error| self.failed(&error))?;
+        let template = self
+            .environment
+            .get_template(NAME)
+            .map_err(|error| self.failed(&error))?;
         template
             .render(context! {
                 messages,
@@ -98,7 +116,10 @@ impl ChatTemplate {
     fn failed(&self, error: &Error) -> PromptError {
         let mut cause: &dyn std::error::Error = error;
         loop {
-            let text = cause.downcast_ref::<Error>().and_then(Error::detail).unwrap_or_default();
+            let text = cause
+                .downcast_ref::<Error>()
+                .and_then(Error::detail)
+                .unwrap_or_default();
             if let Some((_, message)) = text.split_once(REFUSAL) {
                 let message = message.trim().to_owned();
                 return PromptError::TemplateRefused {
@@ -136,14 +157,20 @@ fn describe(error: &Error) -> String {
     }
 }
 
-/// `{% generation %}` marks what an assistant wrote, for training. An `{% if true %}` in its place trims the same white space.
+/// `{% generation %}` marks what an assistant wrote, for training. An `{% if true %}` in its place trims the
+/// same white space.
 fn without_generation_marks(source: &str) -> String {
-    static MARK: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").ok());
+    static MARK: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").ok());
     let Some(mark) = MARK.as_ref() else {
         return source.to_owned();
     };
     mark.replace_all(source, |found: &regex::Captures<'_>| {
-        let tag = if found.get(2).is_some() { "endif" } else { "if true" };
+        let tag = if found.get(2).is_some() {
+            "endif"
+        } else {
+            "if true"
+        };
         format!("{{%{} {tag} {}%}}", &found[1], &found[3])
     })
     .into_owned()
@@ -156,11 +183,19 @@ struct Fields(Vec<(String, Value)>);
 impl Object for Fields {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let key = key.as_str()?;
-        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
+        self.0
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.clone())
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.0.iter().map(|(name, _)| Value::from(name.as_str())).collect())
+        Enumerator::Values(
+            self.0
+                .iter()
+                .map(|(name, _)| Value::from(name.as_str()))
+                .collect(),
+        )
     }
 }
 
@@ -175,6 +210,8 @@ fn from_json(value: &serde_json::Value) -> Value {
         },
         serde_json::Value::String(text) => Value::from(text.as_str()),
         serde_json::Value::Array(items) => items.iter().map(from_json).collect(),
-        serde_json::Value::Object(fields) => Value::from_pairs(fields.iter().map(|(key, value)| (key.clone(), from_json(value)))),
+        serde_json::Value::Object(fields) => {
+            Value::from_pairs(fields.iter().map(|(key, value)| (key.clone(), from_json(value))))
+        }
     }
 }

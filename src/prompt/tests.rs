@@ -35,7 +35,9 @@ fn messages(value: &serde_json::Value) -> Vec<Message> {
 
 fn check_golden(prompter: &Prompter, expected: &serde_json::Value) {
     let chat = &expected["chat"];
-    let rendered = prompter.render(&messages(&chat["messages"]), &RenderOptions::default()).unwrap();
+    let rendered = prompter
+        .render(&messages(&chat["messages"]), &RenderOptions::default())
+        .unwrap();
     assert_eq!(rendered.text, chat["rendered"].as_str().unwrap());
     assert_eq!(rendered.ids, ids(&chat["ids"]));
     assert!(rendered.ends_in_think);
@@ -81,7 +83,10 @@ fn parts_give_what_the_folder_gives() {
     })
     .unwrap();
     check_golden(&prompter, &expected("case-gqa"));
-    assert_eq!(prompter.digest(), Prompter::from_folder(&folder).unwrap().digest());
+    assert_eq!(
+        prompter.digest(),
+        Prompter::from_folder(&folder).unwrap().digest()
+    );
     assert_eq!(prompter.instruction(), "");
     assert_eq!(prompter.note(), Some("solves sums"));
 }
@@ -100,7 +105,8 @@ fn bos_is_written_by_the_template_alone() {
         "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
         "special_tokens": {"<|begin_of_text|>": {"id": "<|begin_of_text|>", "ids": [1], "tokens": ["<|begin_of_text|>"]}}
     });
-    json["truncation"] = json!({"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0});
+    json["truncation"] =
+        json!({"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0});
     json["padding"] = json!({"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null,
         "pad_id": 0, "pad_type_id": 0, "pad_token": "<|pad|>"});
     let strange = json.to_string();
@@ -123,7 +129,10 @@ fn special_tokens_and_padding_ids_decode_as_promised() {
     assert_eq!(prompter.token_id("<|im_end|>"), Some(4));
     assert!(prompter.check_vocab(336).is_ok() && prompter.check_vocab(329).is_ok());
     let sentence = prompter.check_vocab(328).err().unwrap().to_string();
-    assert!(sentence.contains("328") && sentence.contains("329 ids"), "{sentence}");
+    assert!(
+        sentence.contains("328") && sentence.contains("329 ids"),
+        "{sentence}"
+    );
 }
 
 #[test]
@@ -135,17 +144,29 @@ fn a_problem_becomes_the_users_turn() {
     );
     assert_eq!(default("1+1?", "").unwrap(), "1+1?");
     // What is put in is not searched, and other braces stand.
-    assert_eq!(default("{instruction} {problem}", "i").unwrap(), "{instruction} {problem}\n\ni");
-    assert_eq!(user_turn(r"\boxed{x} {é {problem}", "p", "i").unwrap(), r"\boxed{x} {é p");
+    assert_eq!(
+        default("{instruction} {problem}", "i").unwrap(),
+        "{instruction} {problem}\n\ni"
+    );
+    assert_eq!(
+        user_turn(r"\boxed{x} {é {problem}", "p", "i").unwrap(),
+        r"\boxed{x} {é p"
+    );
     assert_eq!(user_turn("{instruction}\n{problem}", "p", "").unwrap(), "\np");
     assert!(matches!(default(" \n", "i"), Err(PromptError::EmptyProblem)));
-    assert!(matches!(user_turn("Solve it.", "p", "i"), Err(PromptError::NoProblemPlaceholder)));
+    assert!(matches!(
+        user_turn("Solve it.", "p", "i"),
+        Err(PromptError::NoProblemPlaceholder)
+    ));
 }
 
 /// A tokenizer whose decoder is not byte-level: words with a leading mark, bytes as `<0x..>`.
 fn byte_fallback() -> Prompter {
     let mut vocab = serde_json::Map::new();
-    for (id, token) in ["▁This", "▁is", "<0xC3>", "<0xA9>", "é", "▁"].into_iter().enumerate() {
+    for (id, token) in ["▁This", "▁is", "<0xC3>", "<0xA9>", "é", "▁"]
+        .into_iter()
+        .enumerate()
+    {
         vocab.insert(token.to_owned(), json!(id));
     }
     let json = json!({

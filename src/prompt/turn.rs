@@ -3,7 +3,8 @@
 use super::PromptError;
 
 /// What is asked of a model after the problem unless the task or the model says otherwise.
-pub const DEFAULT_INSTRUCTION: &str = "Please reason step by step, and put your final answer within \\boxed{}.";
+pub const DEFAULT_INSTRUCTION: &str =
+    "Please reason step by step, and put your final answer within \\boxed{}.";
 
 /// How problem and instruction make the user's turn unless `--prompt-template` says otherwise.
 pub const DEFAULT_PROMPT_TEMPLATE: &str = "{problem}\n\n{instruction}";
@@ -13,9 +14,9 @@ const INSTRUCTION: &str = "{instruction}";
 
 /// Makes the text of the user's turn from a problem.
 ///
-/// `template` holds `{problem}` and, if it likes, `{instruction}`; every other brace stands for itself, so LaTeX needs no
-/// escaping, and neither placeholder is looked for in what was put in. With an empty instruction its placeholder goes together
-/// with the white space before it.
+/// `template` holds `{problem}` and, if it likes, `{instruction}`; every other brace stands for itself, so
+/// LaTeX needs no escaping, and neither placeholder is looked for in what was put in. With an empty
+/// instruction its placeholder goes together with the white space before it.
 ///
 /// # Errors
 /// [`PromptError::NoProblemPlaceholder`] and [`PromptError::EmptyProblem`].

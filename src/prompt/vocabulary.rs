@@ -67,12 +67,20 @@ impl Vocabulary {
             reason,
         };
         // A file may carry the truncation and padding of its training: a prompt is never cut or padded.
-        tokenizer.with_truncation(None).map_err(|e| refuse(e.to_string()))?;
+        tokenizer
+            .with_truncation(None)
+            .map_err(|e| refuse(e.to_string()))?;
         tokenizer.with_padding(None);
-        let last = tokenizer.get_vocab(true).into_iter().max_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        let last = tokenizer
+            .get_vocab(true)
+            .into_iter()
+            .max_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
         let last = last.ok_or_else(|| refuse("its vocabulary is empty".to_owned()))?;
         if last.1 >= MAX_IDS {
-            return Err(refuse(format!("token {:?} has the impossible id {}", last.0, last.1)));
+            return Err(refuse(format!(
+                "token {:?} has the impossible id {}",
+                last.0, last.1
+            )));
         }
         let tokenizer = Arc::new(tokenizer);
         let pieces = match tokenizer.get_decoder() {
@@ -108,10 +116,13 @@ impl Vocabulary {
 
     /// Ids of `text`; special tokens written in it are recognised and none is put before or after it.
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, PromptError> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| PromptError::Encode {
-            origin: self.origin.clone(),
-            reason: error.to_string(),
-        })?;
+        let encoding = self
+            .tokenizer
+            .encode_fast(text, false)
+            .map_err(|error| PromptError::Encode {
+                origin: self.origin.clone(),
+                reason: error.to_string(),
+            })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -171,12 +182,15 @@ fn token_bytes(tokenizer: &Tokenizer, last: u32) -> TokenBytes {
                 }
             }
         }
-        table.ends.push((table.bytes.len(), added.is_special_token(&token)));
+        table
+            .ends
+            .push((table.bytes.len(), added.is_special_token(&token)));
     }
     table
 }
 
-/// The byte-level alphabet (Radford et al. 2019): printable bytes stand for themselves, the 68 others are numbered from U+0100.
+/// The byte-level alphabet (Radford et al. 2019): printable bytes stand for themselves, the 68 others are
+/// numbered from U+0100.
 fn byte_letters() -> [Option<u8>; 256 + 68] {
     let mut letters = [None; 256 + 68];
     let mut next = 256;
@@ -215,7 +229,12 @@ enum Merge {
 
 impl MergesOnly {
     fn check(&self) -> Result<(), String> {
-        let prefix = self.model.continuing_subword_prefix.as_deref().unwrap_or_default().len();
+        let prefix = self
+            .model
+            .continuing_subword_prefix
+            .as_deref()
+            .unwrap_or_default()
+            .len();
         for merge in &self.model.merges {
             let (left, right) = match merge {
                 Merge::Text(text) => text.split_once(' ').unwrap_or((text, "")),

@@ -49,10 +49,17 @@ pub(crate) fn about(evidence: &Evidence) -> Vec<Facts> {
     ];
     set.push(fact(
         "with a gold answer",
-        &evidence.pools.iter().filter(|p| p.gold.is_some()).count().to_string(),
+        &evidence
+            .pools
+            .iter()
+            .filter(|p| p.gold.is_some())
+            .count()
+            .to_string(),
     ));
     group("Problems", set);
-    let traces = header.and_then(|h| h.traces.as_ref()).or_else(|| manifest.map(|m| &m.traces));
+    let traces = header
+        .and_then(|h| h.traces.as_ref())
+        .or_else(|| manifest.map(|m| &m.traces));
     let mut generated = Vec::new();
     if let Some(traces) = traces {
         flatten("", traces, &mut generated);
@@ -78,9 +85,15 @@ pub(crate) fn about(evidence: &Evidence) -> Vec<Facts> {
         group(
             "Sweep",
             vec![
-                fact("recording", header.recording.path.as_deref().unwrap_or("this folder")),
+                fact(
+                    "recording",
+                    header.recording.path.as_deref().unwrap_or("this folder"),
+                ),
                 fact("digest of the recorded traces", &header.recording.digest),
-                fact("budgets", &list(header.budgets.iter().map(ToString::to_string).collect())),
+                fact(
+                    "budgets",
+                    &list(header.budgets.iter().map(ToString::to_string).collect()),
+                ),
                 fact(
                     "slots",
                     &list(
@@ -137,13 +150,20 @@ fn flatten(path: &str, value: &Value, out: &mut Vec<(String, String)>) {
         Value::Null => {}
         Value::Object(object) => {
             for (key, value) in object {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
                 flatten(&path, value, out);
             }
         }
         Value::String(text) => out.push((one_line(path), one_line(text))),
         Value::Array(items) if items.iter().all(|i| !i.is_object() && !i.is_array()) => {
-            let items: Vec<String> = items.iter().map(|i| i.as_str().map_or_else(|| i.to_string(), one_line)).collect();
+            let items: Vec<String> = items
+                .iter()
+                .map(|i| i.as_str().map_or_else(|| i.to_string(), one_line))
+                .collect();
             out.push((one_line(path), items.join(", ")));
         }
         other => out.push((one_line(path), one_line(&other.to_string()))),
@@ -188,12 +208,20 @@ pub(crate) fn notes(counts: &Counts, arms: &[Arm]) -> Vec<String> {
 }
 
 /// What is missing, counted.
-pub(crate) fn warn(evidence: &Evidence, counts: &Counts, whole: bool, arms: &[Arm], warnings: &mut Vec<String>) {
+pub(crate) fn warn(
+    evidence: &Evidence,
+    counts: &Counts,
+    whole: bool,
+    arms: &[Arm],
+    warnings: &mut Vec<String>,
+) {
     let without = counts.problems - counts.graded;
     if counts.problems == 0 {
         warnings.push("there is no problem here yet".to_owned());
     } else if counts.graded == 0 {
-        warnings.push("no gold answer is known: there is no accuracy, no calibration and no comparison".to_owned());
+        warnings.push(
+            "no gold answer is known: there is no accuracy, no calibration and no comparison".to_owned(),
+        );
     } else if without > 0 {
         warnings.push(format!(
             "{} without a gold answer: in the tokens, not in the accuracy",
@@ -201,7 +229,10 @@ pub(crate) fn warn(evidence: &Evidence, counts: &Counts, whole: bool, arms: &[Ar
         ));
     }
     if counts.empty > 0 {
-        warnings.push(format!("{} without a complete trace", plural(counts.empty as u64, "problem")));
+        warnings.push(format!(
+            "{} without a complete trace",
+            plural(counts.empty as u64, "problem")
+        ));
     }
     if !whole {
         warnings.push(format!(
@@ -241,7 +272,9 @@ pub(crate) fn warn(evidence: &Evidence, counts: &Counts, whole: bool, arms: &[Ar
     }
     if let Some(traces) = &evidence.traces {
         let complete = traces.iter().flat_map(|t| &t.complete);
-        let unscored = complete.filter(|t| t.scores == tts_strategies::TraceScores::default()).count();
+        let unscored = complete
+            .filter(|t| t.scores == tts_strategies::TraceScores::default())
+            .count();
         if unscored > 0 {
             warnings.push(format!(
                 "no confidence is on record for {unscored} of {}: they are in the votes, not in the plots of scores",

@@ -1,7 +1,7 @@
 //! Text of models and of strangers, made harmless before it is shown.
 
-/// Every character that commands instead of showing (control characters, but for those in `keep`, and marks that turn the direction of writing) as
-/// something to see, so that nothing is hidden and nothing can act.
+/// Every character that commands instead of showing (control characters, but for those in `keep`, and marks
+/// that turn the direction of writing) as something to see, so that nothing is hidden and nothing can act.
 fn shown(text: &str, keep: &[char]) -> String {
     text.chars()
         .map(|c| match c {
@@ -9,9 +9,13 @@ fn shown(text: &str, keep: &[char]) -> String {
             '\0'..='\u{1f}' => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
             '\u{7f}' => '\u{2421}',
             c if c.is_control() => '\u{fffd}',
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
-                '\u{fffd}'
-            }
+            '\u{200e}'
+            | '\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}' => '\u{fffd}',
             c => c,
         })
         .collect()
@@ -72,7 +76,10 @@ mod tests {
 
     #[test]
     fn what_commands_is_shown() {
-        assert_eq!(one_line("a\u{1b}[31m\n\u{202e}b"), "a\u{241b}[31m\u{240a}\u{fffd}b");
+        assert_eq!(
+            one_line("a\u{1b}[31m\n\u{202e}b"),
+            "a\u{241b}[31m\u{240a}\u{fffd}b"
+        );
         assert_eq!(markup("<b a='1'>&\n\0"), "&lt;b a=&#39;1&#39;&gt;&amp;\n\u{2400}");
         assert_eq!(markdown("a|b_c"), "a\\|b\\_c");
         assert_eq!(clipped("abcdef", 4), "abc\u{2026}");

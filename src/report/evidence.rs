@@ -1,4 +1,5 @@
-//! What a run folder or a sweep's folder holds, read into one form: problems with their traces, and decisions over them.
+//! What a run folder or a sweep's folder holds, read into one form: problems with their traces, and decisions
+//! over them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,8 @@ pub(crate) struct Evidence {
     pub(crate) decisions: Vec<(String, Value)>,
     /// where a run's decisions stand in `decided`
     places: BTreeMap<(String, String, usize, Option<usize>), usize>,
-    /// of a run's decisions, in their order: the winner's share of the deciding vote, and whether it was right
+    /// of a run's decisions, in their order: the winner's share of the deciding vote, and whether it was
+    /// right
     pub(crate) winners: Vec<Option<(f64, bool)>>,
     pub(crate) warnings: Vec<String>,
 }
@@ -73,7 +75,9 @@ impl Evidence {
 
     fn of_run(path: &Path, golds: &BTreeMap<String, String>) -> Result<Self, ReportError> {
         let manifest = manifest(path);
-        let answers = manifest.as_ref().map_or(Value::Null, |m| m.decisions["answers"].clone());
+        let answers = manifest
+            .as_ref()
+            .map_or(Value::Null, |m| m.decisions["answers"].clone());
         let fixed = manifest.as_ref().and_then(|m| window(&m.decisions["strategy"]));
         let recorded = recorded(path, &answers, fixed)?;
         let reader = reader(&answers);
@@ -98,7 +102,12 @@ impl Evidence {
                 Some(decided) => decided.every_decided(&problem.id)?,
                 None => Vec::new(),
             };
-            let graded = || lines.iter().rev().find_map(|l| Some(l["gold"].as_str()?.to_owned()));
+            let graded = || {
+                lines
+                    .iter()
+                    .rev()
+                    .find_map(|l| Some(l["gold"].as_str()?.to_owned()))
+            };
             let given = golds.get(&problem.id).cloned();
             let gold = given.clone().or_else(|| problem.gold.clone()).or_else(graded);
             let (pool, of_problem) = gather(&recorded, problem, gold.as_deref(), fixed)?;
@@ -123,16 +132,17 @@ impl Evidence {
             } else {
                 "interrupted"
             };
-            evidence
-                .warnings
-                .push(format!("the run is not finished ({how}): this is about what it has so far"));
+            evidence.warnings.push(format!(
+                "the run is not finished ({how}): this is about what it has so far"
+            ));
         }
         evidence.warnings.extend_from_slice(recorded.pool().warnings());
         evidence.recorded = Some(recorded);
         Ok(evidence)
     }
 
-    /// Keeps a decision under a name; decisions with other settings have other names. Of two with the same settings the later counts.
+    /// Keeps a decision under a name; decisions with other settings have other names. Of two with the same
+    /// settings the later counts.
     fn add_decision(&mut self, mut decided: Decided, line: &Value) {
         let settings = &line["decisions"];
         let known = self.decisions.iter().position(|(_, known)| known == settings);
@@ -142,7 +152,10 @@ impl Evidence {
                 let same = self
                     .decisions
                     .iter()
-                    .filter(|(_, s)| s["strategy"]["name"] == settings["strategy"]["name"] && s["strategy"] != settings["strategy"])
+                    .filter(|(_, s)| {
+                        s["strategy"]["name"] == settings["strategy"]["name"]
+                            && s["strategy"] != settings["strategy"]
+                    })
                     .count();
                 let name = if same > 0 {
                     format!("{} ({})", decided.strategy, same + 1)
@@ -154,7 +167,12 @@ impl Evidence {
             }
         };
         decided.strategy = name;
-        let key = (decided.problem_id.clone(), decided.strategy.clone(), decided.budget, decided.slots);
+        let key = (
+            decided.problem_id.clone(),
+            decided.strategy.clone(),
+            decided.budget,
+            decided.slots,
+        );
         let right = decided.correct.as_ref().and_then(|c| c.first()).map(|c| *c == 1);
         let weights: Vec<f64> = line["ballots"]
             .as_array()
@@ -162,7 +180,10 @@ impl Evidence {
             .flatten()
             .filter_map(|b| b["weight"].as_f64())
             .collect();
-        let (most, all) = (weights.iter().copied().fold(0.0, f64::max), weights.iter().sum::<f64>());
+        let (most, all) = (
+            weights.iter().copied().fold(0.0, f64::max),
+            weights.iter().sum::<f64>(),
+        );
         let winner = right
             .filter(|_| all > 0.0 && all.is_finite())
             .map(|right| ((most / all).clamp(0.0, 1.0), right));
@@ -195,7 +216,11 @@ impl Evidence {
         if header.status != Status::Finished {
             warnings.push("the sweep is not finished: this is about what it has so far".to_owned());
         }
-        let place = header.recording.path.as_ref().map_or_else(|| path.to_owned(), PathBuf::from);
+        let place = header
+            .recording
+            .path
+            .as_ref()
+            .map_or_else(|| path.to_owned(), PathBuf::from);
         let fixed = header.strategies.iter().find_map(window);
         let recorded = match recorded(&place, &header.answers, fixed) {
             Ok(recorded) => Some(recorded),
@@ -210,7 +235,11 @@ impl Evidence {
         if let Some(recorded) = &recorded {
             let mut all = Vec::new();
             for pool in &pools {
-                let problem = recorded.pool().problems().iter().find(|p| p.id == pool.problem_id);
+                let problem = recorded
+                    .pool()
+                    .problems()
+                    .iter()
+                    .find(|p| p.id == pool.problem_id);
                 all.push(match problem {
                     Some(problem) => gather(recorded, problem, pool.gold.as_deref(), fixed)?.1,
                     None => Traces::default(),
@@ -249,7 +278,11 @@ fn in_order(lines: Vec<Line>, header: &Header, warnings: &mut Vec<String>) -> (V
             Line::Pool(pool) => pools.push(pool),
             Line::Decided(d) => {
                 let n = d.tokens.len();
-                if n == 0 || d.ticks.len() != n || d.launched.len() != n || d.correct.as_ref().is_some_and(|c| c.len() != n) {
+                if n == 0
+                    || d.ticks.len() != n
+                    || d.launched.len() != n
+                    || d.correct.as_ref().is_some_and(|c| c.len() != n)
+                {
                     unequal += 1;
                 } else {
                     decided.push(*d);
@@ -268,12 +301,26 @@ fn in_order(lines: Vec<Line>, header: &Header, warnings: &mut Vec<String>) -> (V
         .filter(|id| !pools.iter().any(|p: &Pool| p.problem_id == **id))
         .count();
     if missing > 0 {
-        warnings.push(format!("{missing} of {} problems are not decided yet", header.problems.len()));
+        warnings.push(format!(
+            "{missing} of {} problems are not decided yet",
+            header.problems.len()
+        ));
     }
-    let place: BTreeMap<&str, usize> = header.problems.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
+    let place: BTreeMap<&str, usize> = header
+        .problems
+        .iter()
+        .enumerate()
+        .map(|(i, id)| (id.as_str(), i))
+        .collect();
     let at = |id: &str| place.get(id).copied().unwrap_or(usize::MAX);
     pools.sort_by_key(|p| at(&p.problem_id));
-    let strategy = |name: &str| header.strategies.iter().position(|s| s["name"] == name).unwrap_or(usize::MAX);
+    let strategy = |name: &str| {
+        header
+            .strategies
+            .iter()
+            .position(|s| s["name"] == name)
+            .unwrap_or(usize::MAX)
+    };
     decided.sort_by_key(|d| {
         (
             strategy(&d.strategy),
@@ -288,7 +335,9 @@ fn in_order(lines: Vec<Line>, header: &Header, warnings: &mut Vec<String>) -> (V
 /// What compares answers, as a manifest or a header names it.
 pub(crate) fn reader(answers: &Value) -> RuleReader {
     let kind: Option<AnswerKind> = serde_json::from_value(answers["kind"].clone()).ok();
-    let task = answers["task"].as_str().and_then(|name| Task::named(name).ok()?.reader().ok());
+    let task = answers["task"]
+        .as_str()
+        .and_then(|name| Task::named(name).ok()?.reader().ok());
     let mut reader = task.unwrap_or_else(|| RuleReader::new(kind.unwrap_or_default()));
     if let Some(kind) = kind {
         reader.kind = kind;
@@ -303,7 +352,10 @@ fn manifest(path: &Path) -> Option<Manifest> {
 
 /// The group size that a preset fixes.
 fn window(strategy: &Value) -> Option<usize> {
-    strategy["settings"]["window"].as_u64().map(|w| w as usize).filter(|w| *w > 0)
+    strategy["settings"]["window"]
+        .as_u64()
+        .map(|w| w as usize)
+        .filter(|w| *w > 0)
 }
 
 /// Opens a recording for decisions over it.
@@ -316,7 +368,8 @@ pub(crate) fn recorded(path: &Path, answers: &Value, window: Option<usize>) -> R
     Ok(Recorded::new(Arc::new(pool), Arc::new(reader(answers)), false))
 }
 
-/// A problem's traces without their tokens, each graded, with the scores of the fixed window, else of the automatic one.
+/// A problem's traces without their tokens, each graded, with the scores of the fixed window, else of the
+/// automatic one.
 pub(crate) fn gather(
     recorded: &Recorded,
     problem: &PoolProblem,
@@ -327,7 +380,11 @@ pub(crate) fn gather(
     let mut verdicts: BTreeMap<String, bool> = BTreeMap::new();
     let mut traces = Traces::default();
     let records = recorded.traces(problem)?;
-    let lengths: Vec<usize> = records.iter().filter(|r| is_natural(r.finish)).map(|r| r.tokens).collect();
+    let lengths: Vec<usize> = records
+        .iter()
+        .filter(|r| is_natural(r.finish))
+        .map(|r| r.tokens)
+        .collect();
     let window = window.or_else(|| auto_window(&lengths));
     for record in records {
         if !is_natural(record.finish) {
@@ -336,9 +393,11 @@ pub(crate) fn gather(
         }
         let answer = answer(&record);
         let right = gold.map(|gold| {
-            answer
-                .as_ref()
-                .is_some_and(|(answer, _)| *verdicts.entry(answer.clone()).or_insert_with(|| reader.grade(answer, gold).equal))
+            answer.as_ref().is_some_and(|(answer, _)| {
+                *verdicts
+                    .entry(answer.clone())
+                    .or_insert_with(|| reader.grade(answer, gold).equal)
+            })
         });
         traces.complete.push(Traced {
             finish: record.finish,
@@ -372,15 +431,23 @@ fn answer(record: &TraceRecord) -> Option<(String, String)> {
 }
 
 /// A line of problems.jsonl as a decision over one draw; graded `anew` where another gold answer was given.
-fn decision(id: &str, line: &Value, (gold, anew): (Option<&str>, bool), reader: &RuleReader) -> Option<Decided> {
+fn decision(
+    id: &str,
+    line: &Value,
+    (gold, anew): (Option<&str>, bool),
+    reader: &RuleReader,
+) -> Option<Decided> {
     let books = |field: &str| serde_json::from_value::<Books>(line[field].clone()).ok();
     let decisions = &line["decisions"];
-    let strategy = line["strategy"].as_str().or_else(|| decisions["strategy"]["name"].as_str())?;
+    let strategy = line["strategy"]
+        .as_str()
+        .or_else(|| decisions["strategy"]["name"].as_str())?;
     let launched = line["traces"]["launched"].as_u64()?;
     let budget = decisions["traces"].as_u64().unwrap_or(launched) as usize;
     let answer = line["answer"].as_str();
     let known = line["correct"].as_bool().filter(|_| !anew);
-    let right = known.or_else(|| gold.map(|gold| answer.is_some_and(|answer| reader.grade(answer, gold).equal)));
+    let right =
+        known.or_else(|| gold.map(|gold| answer.is_some_and(|answer| reader.grade(answer, gold).equal)));
     Some(Decided {
         problem_id: id.to_owned(),
         strategy: strategy.to_owned(),
@@ -394,7 +461,11 @@ fn decision(id: &str, line: &Value, (gold, anew): (Option<&str>, bool), reader: 
         answered: u64::from(answer.is_some()),
         token_fates: books("tokens")?,
         trace_fates: books("traces")?,
-        pools: line["pool"].as_str().map(|p| (p.to_owned(), 1)).into_iter().collect(),
+        pools: line["pool"]
+            .as_str()
+            .map(|p| (p.to_owned(), 1))
+            .into_iter()
+            .collect(),
         short: 0,
     })
 }

@@ -69,7 +69,11 @@ pub(crate) fn plural(n: u64, thing: &str) -> String {
 
 /// A p-value.
 pub(crate) fn p(p: f64) -> String {
-    if p < 0.001 { "<0.001".to_owned() } else { format!("{p:.3}") }
+    if p < 0.001 {
+        "<0.001".to_owned()
+    } else {
+        format!("{p:.3}")
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The files of a report in the folder that it is about: made from the others there, and to be made again at any time.
+//! The files of a report in the folder that it is about: made from the others there, and to be made again at
+//! any time.
 
 use std::path::Path;
 
@@ -20,8 +21,8 @@ impl Report {
         write(path, &text)
     }
 
-    /// Writes every plot as SVG (light and dark) and PNG (of one theme) into a folder, which is made where it is missing. Names the plots that are too
-    /// large for PNG.
+    /// Writes every plot as SVG (light and dark) and PNG (of one theme) into a folder, which is made where it
+    /// is missing. Names the plots that are too large for PNG.
     ///
     /// # Errors
     /// When the folder or a file cannot be written.

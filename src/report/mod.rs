@@ -1,5 +1,6 @@
-//! Reports: what a run or a sweep found, as tables, Markdown, CSV, JSON, plots and one page. They read what [`crate::run`] and [`crate::sweep`] wrote
-//! and nothing else, and the same folder always gives the same report.
+//! Reports: what a run or a sweep found, as tables, Markdown, CSV, JSON, plots and one page. They read what
+//! [`crate::run`] and [`crate::sweep`] wrote and nothing else, and the same folder always gives the same
+//! report.
 
 mod about;
 mod escape;
@@ -19,8 +20,8 @@ use std::path::{Path, PathBuf};
 pub use files::{PLOTS, RESULTS};
 pub use plot::{Plot, Theme};
 pub use results::{
-    Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Facts, Fates, PassAt, ProblemRow, ReliabilityFacts, Report, SCHEMA, ScoreFacts,
-    Winner,
+    Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Facts, Fates, PassAt, ProblemRow, ReliabilityFacts,
+    Report, SCHEMA, ScoreFacts, Winner,
 };
 pub use tables::{Table, TableKind};
 pub use timeline::{Lane, Timeline};
@@ -35,7 +36,8 @@ use evidence::Evidence;
 pub struct ReportOptions {
     /// The problem whose traces are shown over time; without it that is the one that shows most.
     pub problem: Option<String>,
-    /// Whether [`Report::html`] is to show the traces of the other problems too, as far as they fit: every one of them is read and decided again.
+    /// Whether [`Report::html`] is to show the traces of the other problems too, as far as they fit: every
+    /// one of them is read and decided again.
     pub every_problem: bool,
     /// Right answers by problem, over those of the recording.
     pub gold: BTreeMap<String, String>,
@@ -79,7 +81,8 @@ impl Report {
     /// Reads a run folder, a .jsonl file of traces, or a sweep's folder.
     ///
     /// # Errors
-    /// When nothing is recorded there, a file cannot be read or is of a newer layout, or there is no such problem.
+    /// When nothing is recorded there, a file cannot be read or is of a newer layout, or there is no such
+    /// problem.
     pub fn open(path: &Path, options: &ReportOptions) -> Result<Self, ReportError> {
         let mut evidence = Evidence::open(path, &options.gold)?;
         let mut warnings = std::mem::take(&mut evidence.warnings);
@@ -87,10 +90,17 @@ impl Report {
         let whole = summary::is_whole(&evidence);
         if evidence.header.is_none() && whole {
             let counted = summary::counted(&evidence);
-            evidence.decided.extend(counted.into_iter().map(|d| (Basis::Counted, d)));
+            evidence
+                .decided
+                .extend(counted.into_iter().map(|d| (Basis::Counted, d)));
         }
         let arms = summary::arms(&evidence.decided, &mut warnings);
-        let (timeline, others) = timeline::timelines(&evidence, options.problem.as_deref(), options.every_problem, &mut warnings)?;
+        let (timeline, others) = timeline::timelines(
+            &evidence,
+            options.problem.as_deref(),
+            options.every_problem,
+            &mut warnings,
+        )?;
         about::warn(&evidence, &counts, whole, &arms, &mut warnings);
         Ok(Self {
             schema: SCHEMA,
@@ -99,7 +109,11 @@ impl Report {
             path: path.display().to_string(),
             about: about::about(&evidence),
             counts,
-            pass_at: if whole { summary::pass_at(&evidence.pools) } else { Vec::new() },
+            pass_at: if whole {
+                summary::pass_at(&evidence.pools)
+            } else {
+                Vec::new()
+            },
             average: summary::average(&evidence.pools).filter(|_| whole),
             comparisons: summary::comparisons(&evidence.decided, &arms),
             curves: summary::curve_facts(&arms),

@@ -88,10 +88,16 @@ impl Page {
         }
         if let Some(best) = best(&report.arms) {
             let accuracy = best.accuracy.map_or(f64::NAN, |a| a.mean);
-            cards.push((percent(accuracy), format!("{} @{}, the most accurate", best.series, best.budget)));
+            cards.push((
+                percent(accuracy),
+                format!("{} @{}, the most accurate", best.series, best.budget),
+            ));
         }
         if let Some(saved) = cheapest(report) {
-            cards.push((percent(1.0 - saved.1), format!("of majority\u{2019}s tokens do for {}", saved.0)));
+            cards.push((
+                percent(1.0 - saved.1),
+                format!("of majority\u{2019}s tokens do for {}", saved.0),
+            ));
         }
         self.body.push_str("<div class=\"cards\">");
         for (figure, what) in cards {
@@ -122,8 +128,9 @@ impl Page {
             return;
         };
         self.nav.push_str(&format!("<a href=\"#{id}\">{title}</a>"));
-        self.body
-            .push_str(&format!("<section id=\"{id}\"><h2>{title}</h2>\n{inside}</section>\n"));
+        self.body.push_str(&format!(
+            "<section id=\"{id}\"><h2>{title}</h2>\n{inside}</section>\n"
+        ));
     }
 
     fn add(&mut self, text: &str) {
@@ -141,10 +148,19 @@ impl Page {
         let Some(first) = &report.timeline else { return };
         if !report.others.is_empty() {
             // in the order of the problems, as far as they are here
-            let mut all: Vec<(usize, &Timeline)> = report.others.iter().chain([first]).map(|t| (place(report, t), t)).collect();
+            let mut all: Vec<(usize, &Timeline)> = report
+                .others
+                .iter()
+                .chain([first])
+                .map(|t| (place(report, t), t))
+                .collect();
             all.sort_by_key(|(place, _)| *place);
             let option = |(place, t): &(usize, &Timeline)| {
-                let chosen = if t.problem == first.problem { " selected" } else { "" };
+                let chosen = if t.problem == first.problem {
+                    " selected"
+                } else {
+                    ""
+                };
                 format!("<option{chosen} value=\"{place}\">{}</option>", markup(&said(t)))
             };
             let options: String = all.iter().map(option).collect();
@@ -234,7 +250,11 @@ impl Page {
 
     fn settings(&mut self, report: &Report) {
         self.open("reading", "How to read this");
-        let notes: String = report.notes.iter().map(|n| format!("<li>{}</li>", markup(n))).collect();
+        let notes: String = report
+            .notes
+            .iter()
+            .map(|n| format!("<li>{}</li>", markup(n)))
+            .collect();
         self.add(&format!("<ul class=\"notes\">{notes}</ul>"));
         self.close();
         self.open("settings", "Every digest and setting");
@@ -245,7 +265,10 @@ impl Page {
                 .iter()
                 .map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>", markup(name), markup(value)))
                 .collect();
-            self.add(&format!("<div><h3>{}</h3><dl>{facts}</dl></div>", markup(&group.title)));
+            self.add(&format!(
+                "<div><h3>{}</h3><dl>{facts}</dl></div>",
+                markup(&group.title)
+            ));
         }
         self.add("</div>");
         self.close();
@@ -273,7 +296,11 @@ impl Page {
 
 /// Where a problem stands among all.
 fn place(report: &Report, timeline: &Timeline) -> usize {
-    report.problems.iter().take_while(|p| p.id != timeline.problem).count()
+    report
+        .problems
+        .iter()
+        .take_while(|p| p.id != timeline.problem)
+        .count()
 }
 
 fn figure(plot: &Plot) -> String {
@@ -289,7 +316,12 @@ fn figure(plot: &Plot) -> String {
 fn pictures(timeline: &Timeline) -> String {
     let note = |note: &String| format!("<p class=\"note\">{}</p>", markup(note));
     let plots = of_traces(timeline);
-    timeline.notes.iter().map(note).chain(plots.iter().map(figure)).collect()
+    timeline
+        .notes
+        .iter()
+        .map(note)
+        .chain(plots.iter().map(figure))
+        .collect()
 }
 
 /// A problem, to be chosen from a list.
@@ -312,8 +344,8 @@ fn said(timeline: &Timeline) -> String {
     said
 }
 
-/// JSON that nothing in a page can be taken for but JSON: what stands in a script element ends at the first `</`, and marks that turn the direction of
-/// writing act there too. All of it can only be within strings.
+/// JSON that nothing in a page can be taken for but JSON: what stands in a script element ends at the first
+/// `</`, and marks that turn the direction of writing act there too. All of it can only be within strings.
 fn in_script(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut units = [0; 2];

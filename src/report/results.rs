@@ -177,7 +177,8 @@ pub struct Arm {
     pub ticks: f64,
     /// Tokens spent for each right answer; `None` without any.
     pub tokens_per_right: Option<f64>,
-    /// Share of the baseline's tokens at the same budget and slots that it does without; `None` where there is no such baseline.
+    /// Share of the baseline's tokens at the same budget and slots that it does without; `None` where there
+    /// is no such baseline.
     pub saved: Option<f64>,
     /// No other arm is as accurate for fewer tokens.
     pub pareto: bool,
@@ -226,9 +227,11 @@ pub struct Compared {
 pub struct CurveFacts {
     /// The series.
     pub series: String,
-    /// Mean accuracy over the tokens that all curves cover, on the logarithmic axis; `None` where they cover none together.
+    /// Mean accuracy over the tokens that all curves cover, on the logarithmic axis; `None` where they cover
+    /// none together.
     pub area: Option<f64>,
-    /// Share of the baseline's tokens saved at the baseline's final accuracy; `None` where it is never as accurate.
+    /// Share of the baseline's tokens saved at the baseline's final accuracy; `None` where it is never as
+    /// accurate.
     pub saving: Option<f64>,
 }
 
@@ -269,7 +272,8 @@ pub struct ProblemRow {
     pub answered: u64,
     /// Of them, those that are right.
     pub right: Option<u64>,
-    /// The answer with most votes over all complete traces, and its votes; `None` where the recording was not at hand or held no answer.
+    /// The answer with most votes over all complete traces, and its votes; `None` where the recording was not
+    /// at hand or held no answer.
     pub majority: Option<Winner>,
     /// Share of right decisions over the draws, for each series at its largest budget.
     pub decided: Vec<(String, Option<f64>)>,

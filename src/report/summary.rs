@@ -29,11 +29,17 @@ pub(crate) fn counts(evidence: &Evidence) -> Counts {
         right: sum(|p| p.right.unwrap_or(0)),
         incomplete: evidence.traces.iter().flatten().map(|t| t.incomplete).sum(),
         tokens: sum(|p| p.tokens),
-        resamples: evidence.decided.iter().map(|(_, d)| d.tokens.len()).max().unwrap_or(1),
+        resamples: evidence
+            .decided
+            .iter()
+            .map(|(_, d)| d.tokens.len())
+            .max()
+            .unwrap_or(1),
     }
 }
 
-/// Whether the recorded traces are all that were launched, so that they speak for the model and not for what a strategy kept of them.
+/// Whether the recorded traces are all that were launched, so that they speak for the model and not for what
+/// a strategy kept of them.
 pub(crate) fn is_whole(evidence: &Evidence) -> bool {
     evidence.traces.iter().flatten().all(|t| t.incomplete == 0)
 }
@@ -55,13 +61,19 @@ struct Group<'a> {
 
 /// Decisions by series and budget, in the order in which they came.
 fn groups(decided: &[(Basis, Decided)]) -> Vec<Group<'_>> {
-    let mut slots: Vec<_> = decided.iter().filter(|(b, _)| *b != Basis::Counted).map(|(_, d)| d.slots).collect();
+    let mut slots: Vec<_> = decided
+        .iter()
+        .filter(|(b, _)| *b != Basis::Counted)
+        .map(|(_, d)| d.slots)
+        .collect();
     slots.sort_unstable();
     slots.dedup();
     let mut places: BTreeMap<(Basis, &str, Option<usize>, usize), usize> = BTreeMap::new();
     let mut groups: Vec<Group<'_>> = Vec::new();
     for (basis, d) in decided {
-        let at = *places.entry((*basis, &d.strategy, d.slots, d.budget)).or_insert(groups.len());
+        let at = *places
+            .entry((*basis, &d.strategy, d.slots, d.budget))
+            .or_insert(groups.len());
         if at == groups.len() {
             groups.push(Group {
                 basis: *basis,
@@ -74,7 +86,8 @@ fn groups(decided: &[(Basis, Decided)]) -> Vec<Group<'_>> {
     groups
 }
 
-/// Every strategy at every budget; arms whose problems were not resampled equally often are left out and said.
+/// Every strategy at every budget; arms whose problems were not resampled equally often are left out and
+/// said.
 pub(crate) fn arms(decided: &[(Basis, Decided)], warnings: &mut Vec<String>) -> Vec<Arm> {
     let mut arms: Vec<Arm> = Vec::new();
     let groups = groups(decided);
@@ -95,7 +108,10 @@ pub(crate) fn arms(decided: &[(Basis, Decided)], warnings: &mut Vec<String>) -> 
     for (arm, point) in arms.iter_mut().zip(&points) {
         arm.pareto = point.is_some() && front.next().unwrap_or(false);
     }
-    let tokens: Vec<Option<f64>> = arms.iter().map(|arm| baseline(&arms, arm).map(|b| b.tokens)).collect();
+    let tokens: Vec<Option<f64>> = arms
+        .iter()
+        .map(|arm| baseline(&arms, arm).map(|b| b.tokens))
+        .collect();
     for (arm, tokens) in arms.iter_mut().zip(tokens) {
         arm.saved = tokens.filter(|t| *t > 0.0).map(|t| 1.0 - arm.tokens / t);
     }
@@ -111,13 +127,21 @@ pub(crate) fn point(arm: &Arm) -> Option<Point> {
     })
 }
 
-/// Plain majority with the same budget, over the same problems: what an arm is measured against. Majority itself has none.
+/// Plain majority with the same budget, over the same problems: what an arm is measured against. Majority
+/// itself has none.
 fn baseline<'a>(arms: &'a [Arm], arm: &Arm) -> Option<&'a Arm> {
-    let plain = |a: &&Arm| (a.strategy == "majority" || a.basis == Basis::Counted) && a.budget == arm.budget && a.problems == arm.problems;
+    let plain = |a: &&Arm| {
+        (a.strategy == "majority" || a.basis == Basis::Counted)
+            && a.budget == arm.budget
+            && a.problems == arm.problems
+    };
     if arm.strategy == "majority" || arm.basis == Basis::Counted {
         return None;
     }
-    let same_slots = arms.iter().filter(plain).find(|a| a.slots == arm.slots && a.basis == arm.basis);
+    let same_slots = arms
+        .iter()
+        .filter(plain)
+        .find(|a| a.slots == arm.slots && a.basis == arm.basis);
     same_slots.or_else(|| arms.iter().find(plain))
 }
 
@@ -126,7 +150,10 @@ fn arm(group: &Group<'_>) -> Arm {
     let first = decided[0];
     let resamples = first.tokens.len();
     let draws = resamples as f64;
-    let tokens: Vec<Vec<f64>> = decided.iter().map(|d| d.tokens.iter().map(|x| *x as f64).collect()).collect();
+    let tokens: Vec<Vec<f64>> = decided
+        .iter()
+        .map(|d| d.tokens.iter().map(|x| *x as f64).collect())
+        .collect();
     let correct = sweep::rights(decided);
     let right: f64 = correct.iter().flatten().sum();
     let accuracy = spread(&correct, LEVEL, SEED).ok().map(|s| {
@@ -146,7 +173,8 @@ fn arm(group: &Group<'_>) -> Arm {
         }
     });
     let fates = |of: fn(&Decided) -> &Books| {
-        let sum = |field: fn(&Books) -> u64| decided.iter().map(|d| field(of(d)) as f64).sum::<f64>() / (n * draws);
+        let sum =
+            |field: fn(&Books) -> u64| decided.iter().map(|d| field(of(d)) as f64).sum::<f64>() / (n * draws);
         Fates {
             warmup: sum(|b| b.warmup),
             finished: sum(|b| b.finished),
@@ -215,7 +243,8 @@ pub(crate) fn average(pools: &[Pool]) -> Option<tts_evals::stats::AvgAtN> {
     avg_at_n(&scores).ok()
 }
 
-/// Each series at its largest budget against plain majority with the same budget, else against the first series.
+/// Each series at its largest budget against plain majority with the same budget, else against the first
+/// series.
 pub(crate) fn comparisons(decided: &[(Basis, Decided)], arms: &[Arm]) -> Vec<Compared> {
     let groups = groups(decided);
     let find = |arm: &Arm| {
@@ -226,14 +255,19 @@ pub(crate) fn comparisons(decided: &[(Basis, Decided)], arms: &[Arm]) -> Vec<Com
     let mut all = Vec::new();
     let first = largest(arms).into_iter().find(|a| a.accuracy.is_some());
     for arm in largest(arms) {
-        let other = baseline(arms, arm)
-            .or_else(|| first.filter(|f| f.series != arm.series && arm.strategy != "majority" && arm.basis != Basis::Counted));
+        let other = baseline(arms, arm).or_else(|| {
+            first.filter(|f| {
+                f.series != arm.series && arm.strategy != "majority" && arm.basis != Basis::Counted
+            })
+        });
         let Some((other, (a, b))) = other.and_then(|other| Some((other, (find(arm)?, find(other)?)))) else {
             continue;
         };
         let mut pairs = sweep::paired(&a.decided, &b.decided);
         pairs.retain(|(a, b)| a.correct.is_some() && b.correct.is_some());
-        let Some(Ok(c)) = sweep::against(&pairs) else { continue };
+        let Some(Ok(c)) = sweep::against(&pairs) else {
+            continue;
+        };
         all.push(Compared {
             a: format!("{}@{}", arm.series, arm.budget),
             b: format!("{}@{}", other.series, other.budget),
@@ -254,7 +288,10 @@ pub(crate) fn comparisons(decided: &[(Basis, Decided)], arms: &[Arm]) -> Vec<Com
 pub(crate) fn largest(arms: &[Arm]) -> Vec<&Arm> {
     let mut largest: Vec<&Arm> = Vec::new();
     for arm in arms {
-        match largest.iter_mut().find(|a| a.series == arm.series && a.basis == arm.basis) {
+        match largest
+            .iter_mut()
+            .find(|a| a.series == arm.series && a.basis == arm.basis)
+        {
             Some(known) if known.budget < arm.budget => *known = arm,
             Some(_) => {}
             None => largest.push(arm),
@@ -288,7 +325,8 @@ pub(crate) fn curve_facts(arms: &[Arm]) -> Vec<CurveFacts> {
             Some((series.to_owned(), plain, Curve::new(&points).ok()?))
         })
         .collect();
-    let shared = Curve::shared(&curves.iter().map(|c| c.2.clone()).collect::<Vec<_>>()).filter(|_| curves.len() > 1);
+    let shared =
+        Curve::shared(&curves.iter().map(|c| c.2.clone()).collect::<Vec<_>>()).filter(|_| curves.len() > 1);
     let majority = curves.iter().find(|c| c.1).map(|c| &c.2);
     curves
         .iter()
@@ -305,12 +343,16 @@ pub(crate) fn problems(evidence: &Evidence, arms: &[Arm]) -> Vec<ProblemRow> {
     let shown: Vec<(&str, BTreeMap<&str, &Decided>)> = largest(arms)
         .into_iter()
         .filter_map(|arm| {
-            let group = groups
-                .iter()
-                .find(|g| g.basis == arm.basis && g.series == arm.series && g.decided[0].budget == arm.budget)?;
+            let group = groups.iter().find(|g| {
+                g.basis == arm.basis && g.series == arm.series && g.decided[0].budget == arm.budget
+            })?;
             Some((
                 arm.series.as_str(),
-                group.decided.iter().map(|d| (d.problem_id.as_str(), *d)).collect(),
+                group
+                    .decided
+                    .iter()
+                    .map(|d| (d.problem_id.as_str(), *d))
+                    .collect(),
             ))
         })
         .collect();
@@ -334,7 +376,12 @@ pub(crate) fn problems(evidence: &Evidence, arms: &[Arm]) -> Vec<ProblemRow> {
             }),
             decided: shown
                 .iter()
-                .map(|(series, of)| ((*series).to_owned(), of.get(pool.problem_id.as_str()).and_then(|d| share(d))))
+                .map(|(series, of)| {
+                    (
+                        (*series).to_owned(),
+                        of.get(pool.problem_id.as_str()).and_then(|d| share(d)),
+                    )
+                })
                 .collect(),
             mean_tokens: (pool.traces > 0).then(|| pool.tokens as f64 / pool.traces as f64),
         }

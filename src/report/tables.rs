@@ -55,7 +55,13 @@ impl TableKind {
     ];
 }
 
-fn table(title: &'static str, texts: usize, columns: &[&str], rows: Vec<Vec<String>>, note: Option<String>) -> Option<Table> {
+fn table(
+    title: &'static str,
+    texts: usize,
+    columns: &[&str],
+    rows: Vec<Vec<String>>,
+    note: Option<String>,
+) -> Option<Table> {
     (!rows.is_empty()).then(|| Table {
         title,
         columns: columns.iter().map(|c| (*c).to_owned()).collect(),
@@ -112,7 +118,10 @@ impl Report {
             .filter(|i| self.arms.iter().any(|a| a.token_fates.each()[*i].1 > 0.0))
             .collect();
         let arms = largest(&self.arms);
-        let names = arms.first().map(|a| a.token_fates.each().map(|f| f.0)).unwrap_or_default();
+        let names = arms
+            .first()
+            .map(|a| a.token_fates.each().map(|f| f.0))
+            .unwrap_or_default();
         let mut columns = vec!["strategy", "traces"];
         columns.extend(used.iter().map(|i| names[*i]));
         columns.push("in all");
@@ -125,7 +134,13 @@ impl Report {
                 row
             })
             .collect();
-        table("Tokens a problem, by fate of their trace", 1, &columns, rows, None)
+        table(
+            "Tokens a problem, by fate of their trace",
+            1,
+            &columns,
+            rows,
+            None,
+        )
     }
 
     fn compared(&self) -> Option<Table> {
@@ -152,7 +167,10 @@ impl Report {
     }
 
     fn curves(&self) -> Option<Table> {
-        let known = self.curves.iter().filter(|c| c.area.is_some() || c.saving.is_some());
+        let known = self
+            .curves
+            .iter()
+            .filter(|c| c.area.is_some() || c.saving.is_some());
         let rows = known.map(|c| {
             vec![
                 one_line(&c.series),
@@ -241,7 +259,15 @@ impl Report {
             .first()
             .map(|p| p.decided.iter().map(|(s, _)| s.as_str()).collect())
             .unwrap_or_default();
-        let mut columns = vec!["problem", "gold", "majority", "votes", "right", "traces", "mean tokens"];
+        let mut columns = vec![
+            "problem",
+            "gold",
+            "majority",
+            "votes",
+            "right",
+            "traces",
+            "mean tokens",
+        ];
         columns.extend(&series);
         let rows = self.problems.iter().map(|p| {
             let mut row = vec![
@@ -291,7 +317,12 @@ impl Report {
         }
         for table in self.tables() {
             out.push_str(&format!("\n## {}\n\n", table.title));
-            let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(|c| markdown(c)).collect::<Vec<_>>().join(" | "));
+            let line = |cells: &[String]| {
+                format!(
+                    "| {} |\n",
+                    cells.iter().map(|c| markdown(c)).collect::<Vec<_>>().join(" | ")
+                )
+            };
             out.push_str(&line(&table.columns));
             let rule: Vec<&str> = (0..table.columns.len())
                 .map(|i| if i < table.texts { "---" } else { "--:" })
@@ -321,7 +352,9 @@ impl Report {
     /// A table as CSV with full precision, quoted as RFC 4180 has it.
     pub fn csv(&self, kind: TableKind) -> String {
         fn values<T: Serialize>(rows: &[T]) -> Vec<Value> {
-            rows.iter().map(|r| serde_json::to_value(r).unwrap_or(Value::Null)).collect()
+            rows.iter()
+                .map(|r| serde_json::to_value(r).unwrap_or(Value::Null))
+                .collect()
         }
         let rows = match kind {
             TableKind::Strategies => values(&self.arms),
@@ -329,16 +362,23 @@ impl Report {
             TableKind::Scores => values(&self.scores),
             TableKind::PassAtK => values(&self.pass_at),
             TableKind::Problems => values(&self.problems),
-            TableKind::Traces => self.timeline.as_ref().map(|t| values(&t.lanes)).unwrap_or_default(),
+            TableKind::Traces => self
+                .timeline
+                .as_ref()
+                .map(|t| values(&t.lanes))
+                .unwrap_or_default(),
         };
         csv(&rows)
     }
 }
 
 /// Columns that say what a line is about.
-const LEADING: [&str; 10] = ["id", "trace", "score", "k", "a", "b", "series", "strategy", "slots", "budget"];
+const LEADING: [&str; 10] = [
+    "id", "trace", "score", "k", "a", "b", "series", "strategy", "slots", "budget",
+];
 
-/// Objects as lines; a field of a field is named by its path. Lists of (name, value) become columns, other lists are left out.
+/// Objects as lines; a field of a field is named by its path. Lists of (name, value) become columns, other
+/// lists are left out.
 fn csv(rows: &[Value]) -> String {
     let mut columns: Vec<String> = Vec::new();
     let flat: Vec<Vec<(String, String)>> = rows
@@ -364,7 +404,12 @@ fn csv(rows: &[Value]) -> String {
     columns.sort_by_key(|c| LEADING.iter().position(|l| l == c).unwrap_or(LEADING.len()));
     let mut out = columns.iter().map(|c| quoted(c)).collect::<Vec<_>>().join(",") + "\r\n";
     for cells in &flat {
-        let of = |name: &String| cells.iter().find(|(n, _)| n == name).map_or_else(String::new, |(_, v)| quoted(v));
+        let of = |name: &String| {
+            cells
+                .iter()
+                .find(|(n, _)| n == name)
+                .map_or_else(String::new, |(_, v)| quoted(v))
+        };
         out.push_str(&columns.iter().map(of).collect::<Vec<_>>().join(","));
         out.push_str("\r\n");
     }
@@ -372,9 +417,17 @@ fn csv(rows: &[Value]) -> String {
 }
 
 fn flatten(path: &str, value: &Value, out: &mut Vec<(String, String)>) {
-    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    let below = |key: &str| {
+        if path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{path}.{key}")
+        }
+    };
     match value {
-        Value::Object(object) => object.iter().for_each(|(key, value)| flatten(&below(key), value, out)),
+        Value::Object(object) => object
+            .iter()
+            .for_each(|(key, value)| flatten(&below(key), value, out)),
         Value::Array(items) => {
             for item in items {
                 if let Some([Value::String(name), value]) = item.as_array().map(Vec::as_slice) {

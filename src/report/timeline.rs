@@ -1,4 +1,5 @@
-//! One problem's traces over time: decided once more over the record, to see when each began, when it ended, and why.
+//! One problem's traces over time: decided once more over the record, to see when each began, when it ended,
+//! and why.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use crate::solve::{Bounds, Decode, Outside, Phase, Problem, Rules, Setup, Token,
 
 /// Points of a trace's line that are kept: of each stretch the lowest, so that no dip is lost.
 const POINTS: usize = 160;
-/// The same for the problems beside the one that is shown at first: as many as there is room for, in bytes of the page, but not fewer than
+/// The same for the problems beside the one that is shown at first: as many as there is room for, in bytes of
+/// the page, but not fewer than
 const FEWEST_POINTS: usize = 8;
 /// within about so many bytes for all of them,
 pub(crate) const ROOM: usize = 16 << 20;
@@ -96,8 +98,9 @@ impl Decode for NoText {
     }
 }
 
-/// The picture of the problem that is asked for, or of the one that shows most, and with `every` those of the others, as far as they fit into
-/// [`ROOM`], in the order of the problems. Nothing where no trace is recorded.
+/// The picture of the problem that is asked for, or of the one that shows most, and with `every` those of the
+/// others, as far as they fit into [`ROOM`], in the order of the problems. Nothing where no trace is
+/// recorded.
 pub(crate) fn timelines(
     evidence: &Evidence,
     wanted: Option<&str>,
@@ -116,7 +119,8 @@ pub(crate) fn timelines(
             return Ok((None, Vec::new()));
         }
     };
-    let recorded_of = |at: &usize| evidence.pools[*at].traces + evidence.traces.as_ref().map_or(0, |t| t[*at].incomplete);
+    let recorded_of =
+        |at: &usize| evidence.pools[*at].traces + evidence.traces.as_ref().map_or(0, |t| t[*at].incomplete);
     let all: u64 = rest.iter().map(recorded_of).sum();
     let each = (ROOM / (all as usize).max(1)).saturating_sub(TRACE_BYTES) / POINT_BYTES;
     let points = each.clamp(FEWEST_POINTS, POINTS);
@@ -133,7 +137,10 @@ pub(crate) fn timelines(
         }
     }
     others.sort_by_key(|(at, _)| *at);
-    Ok((Some(first), others.into_iter().map(|(_, timeline)| timeline).collect()))
+    Ok((
+        Some(first),
+        others.into_iter().map(|(_, timeline)| timeline).collect(),
+    ))
 }
 
 enum Picture {
@@ -144,9 +151,19 @@ enum Picture {
     Unknown,
 }
 
-fn picture(evidence: &Evidence, recorded: &Recorded, at: usize, points: usize) -> Result<Picture, ReportError> {
+fn picture(
+    evidence: &Evidence,
+    recorded: &Recorded,
+    at: usize,
+    points: usize,
+) -> Result<Picture, ReportError> {
     let pool = &evidence.pools[at];
-    let Some(problem) = recorded.pool().problems().iter().find(|p| p.id == pool.problem_id) else {
+    let Some(problem) = recorded
+        .pool()
+        .problems()
+        .iter()
+        .find(|p| p.id == pool.problem_id)
+    else {
         return Ok(Picture::Empty);
     };
     let Some(plan) = plan(evidence, recorded, problem)? else {
@@ -157,7 +174,14 @@ fn picture(evidence: &Evidence, recorded: &Recorded, at: usize, points: usize) -
         return Ok(Picture::Empty);
     }
     let gold = pool.gold.as_deref();
-    Ok(Picture::Drawn(decide(evidence, plan, &pool.problem_id, gold, records, points)))
+    Ok(Picture::Drawn(decide(
+        evidence,
+        plan,
+        &pool.problem_id,
+        gold,
+        records,
+        points,
+    )))
 }
 
 /// Indices of the problems: the one that is asked for first, then those that show most.
@@ -201,7 +225,11 @@ fn preset(value: &Value) -> Option<Preset> {
     })
 }
 
-fn plan(evidence: &Evidence, recorded: &Recorded, problem: &PoolProblem) -> Result<Option<Plan>, ReportError> {
+fn plan(
+    evidence: &Evidence,
+    recorded: &Recorded,
+    problem: &PoolProblem,
+) -> Result<Option<Plan>, ReportError> {
     if let Some(header) = &evidence.header {
         let most = header.budgets.iter().copied().max().unwrap_or(1).max(1);
         let budget = most.min(problem.traces.max(1));
@@ -210,7 +238,13 @@ fn plan(evidence: &Evidence, recorded: &Recorded, problem: &PoolProblem) -> Resu
             .iter()
             .position(|p| matches!(p.settings, tts_strategies::Settings::DeepconfOnline(_)))
             .unwrap_or(0);
-        let slots = header.slots.first().copied().flatten().unwrap_or(64).clamp(1, budget);
+        let slots = header
+            .slots
+            .first()
+            .copied()
+            .flatten()
+            .unwrap_or(64)
+            .clamp(1, budget);
         return Ok(presets.into_iter().nth(watches).map(|preset| Plan {
             preset,
             budget,
@@ -225,7 +259,11 @@ fn plan(evidence: &Evidence, recorded: &Recorded, problem: &PoolProblem) -> Resu
         None => Vec::new(),
     };
     // the newest in which a bar was set, else the newest
-    let line = lines.iter().rev().find(|l| l["threshold"].is_number()).or(lines.last());
+    let line = lines
+        .iter()
+        .rev()
+        .find(|l| l["threshold"].is_number())
+        .or(lines.last());
     let Some(line) = line else {
         let budget = problem.traces.max(1);
         return Ok(Preset::named("majority").ok().map(|preset| Plan {
@@ -250,7 +288,14 @@ fn plan(evidence: &Evidence, recorded: &Recorded, problem: &PoolProblem) -> Resu
     }))
 }
 
-fn decide(evidence: &Evidence, plan: Plan, id: &str, gold: Option<&str>, records: Vec<Arc<TraceRecord>>, points: usize) -> Timeline {
+fn decide(
+    evidence: &Evidence,
+    plan: Plan,
+    id: &str,
+    gold: Option<&str>,
+    records: Vec<Arc<TraceRecord>>,
+    points: usize,
+) -> Timeline {
     let reader = evidence.reader();
     let lengths: Vec<usize> = records.iter().map(|r| r.tokens).collect();
     let max_tokens = lengths.iter().copied().max().unwrap_or(1).max(1);
@@ -292,7 +337,9 @@ fn decide(evidence: &Evidence, plan: Plan, id: &str, gold: Option<&str>, records
     let decided = problem.decide(&all);
     drop(all);
     let threshold = threshold.or(decided.decision.threshold);
-    let window = window.or(decided.decision.window).or_else(|| auto_window(&lengths));
+    let window = window
+        .or(decided.decision.window)
+        .or_else(|| auto_window(&lengths));
     ended.sort_by_key(|(_, r)| r.trace);
     let lanes: Vec<Lane> = ended
         .into_iter()
@@ -300,9 +347,13 @@ fn decide(evidence: &Evidence, plan: Plan, id: &str, gold: Option<&str>, records
         .map(|(to, record)| {
             let fate = record.finish.fate(record.phase == Phase::Warmup);
             let complete = matches!(fate, Fate::Warmup | Fate::Finished | Fate::Truncated);
-            let right = gold
-                .filter(|_| complete)
-                .map(|gold| fate != Fate::Truncated && record.answer.as_ref().is_some_and(|answer| reader.grade(answer, gold).equal));
+            let right = gold.filter(|_| complete).map(|gold| {
+                fate != Fate::Truncated
+                    && record
+                        .answer
+                        .as_ref()
+                        .is_some_and(|answer| reader.grade(answer, gold).equal)
+            });
             let (groups, lowest) = thinned(&record.arrays.confidence, window.unwrap_or(1), points);
             Lane {
                 trace: record.trace,
@@ -338,7 +389,12 @@ fn decide(evidence: &Evidence, plan: Plan, id: &str, gold: Option<&str>, records
         threshold,
         bar_tick,
         ticks: decided.ticks,
-        correct: gold.map(|gold| decided.answer.as_ref().is_some_and(|answer| reader.grade(answer, gold).equal)),
+        correct: gold.map(|gold| {
+            decided
+                .answer
+                .as_ref()
+                .is_some_and(|answer| reader.grade(answer, gold).equal)
+        }),
         answer: decided.answer,
         lanes,
         notes,
@@ -381,7 +437,11 @@ mod tests {
         assert_eq!(lowest, Some(1.0));
         assert!(points.windows(2).all(|w| w[0].0 < w[1].0));
         assert_eq!(thinned(&[], 4, POINTS), (vec![], None));
-        assert_eq!(thinned(&[1.0, 2.0], 4, POINTS), (vec![], None), "no window is full");
+        assert_eq!(
+            thinned(&[1.0, 2.0], 4, POINTS),
+            (vec![], None),
+            "no window is full"
+        );
         let (points, lowest) = thinned(&[f32::NAN, 3.0], 1, POINTS);
         assert_eq!((points, lowest), (vec![(1, 3.0)], Some(3.0)));
     }
@@ -390,7 +450,10 @@ mod tests {
     fn a_preset_comes_back_from_a_manifest() {
         for name in tts_strategies::names() {
             let shipped = Preset::named(name).expect("shipped");
-            assert_eq!(preset(&serde_json::to_value(&shipped).expect("plain data")), Some(shipped));
+            assert_eq!(
+                preset(&serde_json::to_value(&shipped).expect("plain data")),
+                Some(shipped)
+            );
         }
         assert_eq!(
             preset(&serde_json::json!({ "name": "x", "kind": "unheard-of", "settings": {} })),

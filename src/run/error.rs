@@ -76,7 +76,9 @@ pub enum RunFolderError {
         why: Vec<String>,
     },
     /// The journal's thread could not write.
-    #[error("the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes on from there")]
+    #[error(
+        "the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes on from there"
+    )]
     Journal(String),
     /// Not what a problem's line must be.
     #[error("a decided problem must be a JSON object with a string `problem_id`")]

@@ -1,10 +1,12 @@
 //! Recordings made elsewhere whose lines are not one trace each.
 //!
-//! - A line a problem with arrays: `answers`, `lengths` (or `tokens`), and perhaps `gold`; the problem's name in `problem_id`, `problem`, `id` or
+//! - A line a problem with arrays: `answers`, `lengths` (or `tokens`), and perhaps `gold`; the problem's name
+//!   in `problem_id`, `problem`, `id` or
 //!   `question_id`. An answer that is null or empty is none.
-//! - Dumps of DeepConf's reference code as JSON: an object a question, or a list of them, with `traces` (`warmup_traces` and `final_traces` of its
-//!   online runs), `ground_truth`, `question_id`; each trace with `num_tokens`, `extracted_answer`, `stop_reason`, and `confs`, or `group_confs`
-//!   of the window that `config.window_size` names.
+//! - Dumps of DeepConf's reference code as JSON: an object a question, or a list of them, with `traces`
+//!   (`warmup_traces` and `final_traces` of its online runs), `ground_truth`, `question_id`; each trace with
+//!   `num_tokens`, `extracted_answer`, `stop_reason`, and `confs`, or `group_confs` of the window that
+//!   `config.window_size` names.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -35,7 +37,9 @@ fn is_pool(object: &Map<String, Value>) -> bool {
 }
 
 fn is_dump(object: &Map<String, Value>) -> bool {
-    DUMPED.iter().any(|name| object.get(*name).is_some_and(Value::is_array))
+    DUMPED
+        .iter()
+        .any(|name| object.get(*name).is_some_and(Value::is_array))
 }
 
 fn is_foreign(value: &Value) -> bool {
@@ -46,7 +50,8 @@ fn is_foreign(value: &Value) -> bool {
     }
 }
 
-/// Whether the beginning of a file says that it is one of these recordings. Lines of single traces are none, and are told from their first line.
+/// Whether the beginning of a file says that it is one of these recordings. Lines of single traces are none,
+/// and are told from their first line.
 pub(super) fn is_one(path: &Path) -> Result<bool, RunFolderError> {
     use std::io::{BufRead, BufReader};
     let file = std::fs::File::open(path).map_err(RunFolderError::io("open", path))?;
@@ -74,18 +79,27 @@ pub(super) fn read(path: &Path, warnings: &mut Warnings) -> Result<Vec<Foreign>,
     }
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut take = |value: Value, place: String, warnings: &mut Warnings| match problem(value, &place, warnings) {
-        Ok(foreign) if seen.insert(foreign.id.clone()) => problems.push(foreign),
-        Ok(_) => warnings.add(Trouble::Twice, || place),
-        Err(trouble) => warnings.add(trouble, || place),
-    };
+    let mut take =
+        |value: Value, place: String, warnings: &mut Warnings| match problem(value, &place, warnings) {
+            Ok(foreign) if seen.insert(foreign.id.clone()) => problems.push(foreign),
+            Ok(_) => warnings.add(Trouble::Twice, || place),
+            Err(trouble) => warnings.add(trouble, || place),
+        };
     if let Some(value) = parse::<Value>(&all) {
-        let items = if let Value::Array(items) = value { items } else { vec![value] };
+        let items = if let Value::Array(items) = value {
+            items
+        } else {
+            vec![value]
+        };
         for (i, item) in items.into_iter().enumerate() {
             take(item, format!("item {} of {}", i + 1, path.display()), warnings);
         }
     } else {
-        for (i, line) in all.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        for (i, line) in all
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+        {
             let place = format!("line {} of {}", i + 1, path.display());
             match parse::<Value>(line) {
                 Some(value) => take(value, place, warnings),
@@ -100,8 +114,14 @@ fn problem(value: Value, place: &str, warnings: &mut Warnings) -> Result<Foreign
     let Value::Object(mut object) = value else {
         return Err(Trouble::NotJson);
     };
-    let id = NAMES.iter().find_map(|name| word(object.get(*name)?)).ok_or(Trouble::NoName)?;
-    let gold = GOLDS.iter().find_map(|name| word(object.get(*name)?)).filter(|g| !g.is_empty());
+    let id = NAMES
+        .iter()
+        .find_map(|name| word(object.get(*name)?))
+        .ok_or(Trouble::NoName)?;
+    let gold = GOLDS
+        .iter()
+        .find_map(|name| word(object.get(*name)?))
+        .filter(|g| !g.is_empty());
     let mut records = if is_pool(&object) {
         pool(&mut object)?
     } else if is_dump(&object) {
@@ -176,12 +196,18 @@ fn dump(object: &mut Map<String, Value>, place: &str, warnings: &mut Warnings) -
     records
 }
 
-fn dumped(trace: &mut Map<String, Value>, window: Option<usize>, mut warn: impl FnMut(Trouble)) -> Result<TraceRecord, Trouble> {
+fn dumped(
+    trace: &mut Map<String, Value>,
+    window: Option<usize>,
+    mut warn: impl FnMut(Trouble),
+) -> Result<TraceRecord, Trouble> {
     let ids = list(trace, "token_ids").unwrap_or_default();
     let confs = list(trace, "confs").unwrap_or_default();
     let groups = list(trace, "group_confs").unwrap_or_default();
     let known = [ids.len(), confs.len()].into_iter().find(|n| *n > 0);
-    let tokens = count(trace.get("num_tokens")).or(known).ok_or(Trouble::NoTokens)?;
+    let tokens = count(trace.get("num_tokens"))
+        .or(known)
+        .ok_or(Trouble::NoTokens)?;
     let stopped = trace
         .get("stop_reason")
         .or_else(|| trace.get("finish_reason"))
@@ -194,11 +220,23 @@ fn dumped(trace: &mut Map<String, Value>, window: Option<usize>, mut warn: impl 
         Some(_) => return Err(Trouble::Finish),
     };
     let mut record = bare(tokens, finish);
-    record.answer = trace.get("extracted_answer").and_then(word).filter(|a| !a.trim().is_empty());
+    record.answer = trace
+        .get("extracted_answer")
+        .and_then(word)
+        .filter(|a| !a.trim().is_empty());
     record.text = trace.get("text").and_then(Value::as_str).map(str::to_owned);
     if !ids.is_empty() {
-        let id = |v: &Value| whole(v).and_then(|id| u32::try_from(id).ok()).filter(|id| *id != u32::MAX);
-        match ids.iter().map(id).collect::<Option<Vec<_>>>().filter(|ids| ids.len() == tokens) {
+        let id = |v: &Value| {
+            whole(v)
+                .and_then(|id| u32::try_from(id).ok())
+                .filter(|id| *id != u32::MAX)
+        };
+        match ids
+            .iter()
+            .map(id)
+            .collect::<Option<Vec<_>>>()
+            .filter(|ids| ids.len() == tokens)
+        {
             Some(ids) => record.arrays.token_ids = ids,
             None => warn(Trouble::BadIds),
         }
@@ -211,7 +249,9 @@ fn dumped(trace: &mut Map<String, Value>, window: Option<usize>, mut warn: impl 
     };
     if !confs.is_empty() {
         match numbers(&confs) {
-            Some(confs) if confs.len() == tokens => record.arrays.confidence = confs.iter().map(|c| *c as f32).collect(),
+            Some(confs) if confs.len() == tokens => {
+                record.arrays.confidence = confs.iter().map(|c| *c as f32).collect()
+            }
             Some(_) => warn(Trouble::Lengths),
             None => warn(Trouble::NotNumbers),
         }
@@ -221,7 +261,9 @@ fn dumped(trace: &mut Map<String, Value>, window: Option<usize>, mut warn: impl 
                 record.measured = Some(Arc::new(of_groups(&groups, window)));
             }
             // a trace that never filled the window has its mean there
-            Some(groups) if tokens < window && groups.len() == 1 => record.measured = Some(Arc::new(of_mean(groups[0], window))),
+            Some(groups) if tokens < window && groups.len() == 1 => {
+                record.measured = Some(Arc::new(of_mean(groups[0], window)))
+            }
             Some(_) => warn(Trouble::Lengths),
             None => warn(Trouble::NotNumbers),
         }
@@ -282,5 +324,7 @@ fn bare(tokens: usize, finish: Finish) -> TraceRecord {
 
 /// A trace's number of tokens: whole, at least 1, and no more than a record can hold.
 fn count(value: Option<&Value>) -> Option<usize> {
-    whole(value?).filter(|n| (1..=u64::from(u32::MAX)).contains(n)).map(|n| n as usize)
+    whole(value?)
+        .filter(|n| (1..=u64::from(u32::MAX)).contains(n))
+        .map(|n| n as usize)
 }

@@ -17,7 +17,8 @@ use crate::solve::TraceRecord;
 
 /// Traces that may wait to be written before the engine waits for the disk.
 const WAITING: usize = 64;
-/// How often the files are made durable. A killed process loses nothing that was written; a machine that loses power loses this much.
+/// How often the files are made durable. A killed process loses nothing that was written; a machine that
+/// loses power loses this much.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 enum Message {
@@ -40,10 +41,18 @@ pub struct Journal {
 
 impl Journal {
     /// Appends to files that end where the last whole line (and its arrays) ends.
-    pub(super) fn start(files: &Files, index: Arc<Mutex<Index>>, seed: Option<Value>) -> Result<Self, RunFolderError> {
+    pub(super) fn start(
+        files: &Files,
+        index: Arc<Mutex<Index>>,
+        seed: Option<Value>,
+    ) -> Result<Self, RunFolderError> {
         let open = |path: &std::path::PathBuf| {
             let io = || RunFolderError::io("write", path);
-            let file = OpenOptions::new().append(true).create(true).open(path).map_err(io())?;
+            let file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(path)
+                .map_err(io())?;
             let at = file.metadata().map_err(io())?.len();
             Ok(Tail {
                 file,
@@ -73,9 +82,11 @@ impl Journal {
         })
     }
 
-    /// A sink for ended traces. It hands them over and returns; it returns an error as soon as the journal has had one.
+    /// A sink for ended traces. It hands them over and returns; it returns an error as soon as the journal
+    /// has had one.
     pub fn sink(&self, problem_id: &str) -> RecordSink {
-        let (sender, failure, problem_id) = (self.sender.clone(), self.failure.clone(), problem_id.to_owned());
+        let (sender, failure, problem_id) =
+            (self.sender.clone(), self.failure.clone(), problem_id.to_owned());
         Box::new(move |record| {
             if let Some(failure) = failure.get() {
                 return Err(failure.clone());
@@ -111,7 +122,9 @@ impl Journal {
 
     /// Writes what is left and ends the thread; sinks that are still about return errors from then on.
     pub(super) fn close(&mut self) -> Result<(), RunFolderError> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
         let _ = self.sender.send(Message::Close);
         if thread.join().is_err() {
             let _ = self.failure.set("its thread ended unexpectedly".to_owned());
@@ -185,7 +198,8 @@ impl Writer {
             } else {
                 inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
             };
-            // after a failure nothing more is written, or what follows would stand behind a torn line; senders are not left waiting
+            // after a failure nothing more is written, or what follows would stand behind a torn line;
+            // senders are not left waiting
             let well = failure.get().is_none();
             let mut last = false;
             let mut answer = None;

@@ -11,7 +11,8 @@ use super::warnings::Trouble;
 use crate::engine::sampler::TOP;
 use crate::solve::{Arrays, Phase, TraceRecord};
 
-/// Bytes of one token in tokens.bin: id, log-probability, confidence. The log-probabilities of the most likely ids come on top.
+/// Bytes of one token in tokens.bin: id, log-probability, confidence. The log-probabilities of the most
+/// likely ids come on top.
 const TOKEN_BYTES: u64 = 12;
 
 /// Where a trace's arrays are in tokens.bin.
@@ -29,7 +30,10 @@ pub(super) struct Span {
 impl Span {
     fn of(value: &Value) -> Option<Self> {
         let (offset, n) = (value.get("offset")?.as_u64()?, value.get("n")?.as_u64()?);
-        let top_k = value.get("top_k").map_or(Some(0), Value::as_u64).filter(|k| *k <= TOP as u64)?;
+        let top_k = value
+            .get("top_k")
+            .map_or(Some(0), Value::as_u64)
+            .filter(|k| *k <= TOP as u64)?;
         offset.checked_add(n.checked_mul(TOKEN_BYTES + 4 * top_k)?)?;
         Some(Self {
             offset,
@@ -78,19 +82,27 @@ struct Written<'a> {
 }
 
 /// The bytes of a trace: its arrays for tokens.bin, to be written at `offset`, and its line with the newline.
-pub(super) fn encode(record: &TraceRecord, offset: u64, seed: Option<&Value>, prompt: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn encode(
+    record: &TraceRecord,
+    offset: u64,
+    seed: Option<&Value>,
+    prompt: Option<&str>,
+) -> (Vec<u8>, Vec<u8>) {
     let (n, a) = (record.tokens, &record.arrays);
     let held = [a.token_ids.len(), a.logprobs.len(), a.confidence.len()];
     let mut bytes = Vec::new();
     let top_k = a.top_k();
     if n > 0 && held.contains(&n) {
         // an array that was not measured is all ones, which is NaN: so the layout is the same for every trace
-        let mut put =
-            |held: usize, value: &dyn Fn(usize) -> [u8; 4]| (0..n).for_each(|i| bytes.extend(if held == n { value(i) } else { [0xff; 4] }));
+        let mut put = |held: usize, value: &dyn Fn(usize) -> [u8; 4]| {
+            (0..n).for_each(|i| bytes.extend(if held == n { value(i) } else { [0xff; 4] }))
+        };
         put(held[0], &|i| a.token_ids[i].to_le_bytes());
         put(held[1], &|i| a.logprobs[i].to_le_bytes());
         put(held[2], &|i| a.confidence[i].to_le_bytes());
-        a.top[..n * top_k].iter().for_each(|p| bytes.extend(p.to_le_bytes()));
+        a.top[..n * top_k]
+            .iter()
+            .for_each(|p| bytes.extend(p.to_le_bytes()));
     }
     let arrays = (!bytes.is_empty()).then(|| Span {
         offset,
@@ -159,7 +171,9 @@ impl Head {
             None | Some(Value::Null) if gold.is_some() => None,
             None => return Err(Trouble::NoName),
             Some(value) => {
-                let trace = whole(&value).and_then(|t| TraceId::try_from(t).ok()).ok_or(Trouble::NoName)?;
+                let trace = whole(&value)
+                    .and_then(|t| TraceId::try_from(t).ok())
+                    .ok_or(Trouble::NoName)?;
                 let finish = finish(raw.finish.as_ref())?;
                 let inline = [&raw.token_ids, &raw.logprobs, &raw.confidence]
                     .into_iter()
@@ -205,8 +219,13 @@ struct RawTrace {
     seconds: Option<Value>,
 }
 
-/// A whole trace. `arrays` are its bytes of tokens.bin, if its line names any there; what was passed over goes to `warn`.
-pub(super) fn decode(line: &[u8], arrays: Option<&[u8]>, mut warn: impl FnMut(Trouble)) -> Result<TraceRecord, Trouble> {
+/// A whole trace. `arrays` are its bytes of tokens.bin, if its line names any there; what was passed over
+/// goes to `warn`.
+pub(super) fn decode(
+    line: &[u8],
+    arrays: Option<&[u8]>,
+    mut warn: impl FnMut(Trouble),
+) -> Result<TraceRecord, Trouble> {
     let head = Head::read(line)?;
     let (trace, tokens, finish) = head.trace.ok_or(Trouble::NoName)?;
     let (text, _) = text(line);
@@ -224,7 +243,11 @@ pub(super) fn decode(line: &[u8], arrays: Option<&[u8]>, mut warn: impl FnMut(Tr
         if span.n != tokens {
             warn(Trouble::Lengths);
         } else {
-            let part = |i: usize| bytes[i * n * 4..(i + 1) * n * 4].chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
+            let part = |i: usize| {
+                bytes[i * n * 4..(i + 1) * n * 4]
+                    .chunks_exact(4)
+                    .map(|b| [b[0], b[1], b[2], b[3]])
+            };
             held.token_ids = part(0).map(u32::from_le_bytes).collect();
             if held.token_ids.contains(&u32::MAX) {
                 if held.token_ids.iter().any(|id| *id != u32::MAX) {
@@ -247,7 +270,11 @@ pub(super) fn decode(line: &[u8], arrays: Option<&[u8]>, mut warn: impl FnMut(Tr
             }
             a => a.unwrap_or_default(),
         };
-        let (ids, logprobs, confidence) = (inline(raw.token_ids), inline(raw.logprobs), inline(raw.confidence));
+        let (ids, logprobs, confidence) = (
+            inline(raw.token_ids),
+            inline(raw.logprobs),
+            inline(raw.confidence),
+        );
         let id = |x: &Option<f64>| {
             x.filter(|x| x.fract() == 0.0 && (0.0..f64::from(u32::MAX)).contains(x))
                 .map(|x| x as u32)
@@ -256,7 +283,12 @@ pub(super) fn decode(line: &[u8], arrays: Option<&[u8]>, mut warn: impl FnMut(Tr
             warn(Trouble::BadIds);
             Vec::new()
         });
-        let floats = |array: Vec<Option<f64>>| array.into_iter().map(|x| x.map_or(f32::NAN, |x| x as f32)).collect();
+        let floats = |array: Vec<Option<f64>>| {
+            array
+                .into_iter()
+                .map(|x| x.map_or(f32::NAN, |x| x as f32))
+                .collect()
+        };
         held.logprobs = numbers(floats(logprobs), &mut warn);
         held.confidence = numbers(floats(confidence), &mut warn);
     }
@@ -264,7 +296,10 @@ pub(super) fn decode(line: &[u8], arrays: Option<&[u8]>, mut warn: impl FnMut(Tr
     Ok(TraceRecord {
         problem_id: head.problem_id,
         trace,
-        phase: raw.phase.and_then(|p| serde_json::from_value(p).ok()).unwrap_or_default(),
+        phase: raw
+            .phase
+            .and_then(|p| serde_json::from_value(p).ok())
+            .unwrap_or_default(),
         finish,
         tokens: n,
         unseen: raw.unseen.as_ref().and_then(Value::as_u64).unwrap_or(0),
@@ -274,7 +309,10 @@ pub(super) fn decode(line: &[u8], arrays: Option<&[u8]>, mut warn: impl FnMut(Tr
         extraction: string(raw.extraction),
         arrays: held,
         measured: None,
-        scores: raw.scores.and_then(|s| serde_json::from_value(s).ok()).unwrap_or_default(),
+        scores: raw
+            .scores
+            .and_then(|s| serde_json::from_value(s).ok())
+            .unwrap_or_default(),
         self_certainty_sum: raw.self_certainty_sum.as_ref().and_then(Value::as_f64),
         seconds: raw.seconds.as_ref().and_then(Value::as_f64).unwrap_or(0.0),
         fresh: false,
@@ -334,7 +372,8 @@ pub(super) fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
         .or_else(|| serde_json::from_str(&without_nan(text)?).ok())
 }
 
-/// The text with NaN, Infinity and -Infinity outside of strings replaced by null; `None` where there are none.
+/// The text with NaN, Infinity and -Infinity outside of strings replaced by null; `None` where there are
+/// none.
 fn without_nan(text: &str) -> Option<String> {
     let (mut out, mut rest, mut changed) = (String::with_capacity(text.len()), text, false);
     while let Some(at) = rest.find(['"', 'N', 'I', '-']) {
@@ -355,7 +394,10 @@ fn without_nan(text: &str) -> Option<String> {
             })?;
             out.push_str(&rest[..end + 2]);
             rest = &rest[end + 2..];
-        } else if let Some(word) = ["NaN", "Infinity", "-Infinity"].into_iter().find(|w| rest.starts_with(w)) {
+        } else if let Some(word) = ["NaN", "Infinity", "-Infinity"]
+            .into_iter()
+            .find(|w| rest.starts_with(w))
+        {
             out.push_str("null");
             rest = &rest[word.len()..];
             changed = true;
@@ -417,10 +459,16 @@ mod tests {
         assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
         let head = Head::read(&line).expect("a head");
         assert_eq!(head.span.as_ref().map(|s| (s.offset, s.end())), Some((24, 84)));
-        assert_eq!(decode(&line, Some(&bytes), |t| panic!("{t:?}")).expect("read"), record);
+        assert_eq!(
+            decode(&line, Some(&bytes), |t| panic!("{t:?}")).expect("read"),
+            record
+        );
         let mut torn = bytes.clone();
         torn[20] ^= 1;
-        assert_eq!(decode(&line, Some(&torn), |_| {}).expect_err("altered"), Trouble::Altered);
+        assert_eq!(
+            decode(&line, Some(&torn), |_| {}).expect_err("altered"),
+            Trouble::Altered
+        );
         // what was not measured is not made up
         let bare = TraceRecord {
             arrays: Arrays {
@@ -431,7 +479,10 @@ mod tests {
             ..record.clone()
         };
         let (bytes, line) = encode(&bare, 0, None, None);
-        assert_eq!(decode(&line, Some(&bytes), |t| panic!("{t:?}")).expect("read"), bare);
+        assert_eq!(
+            decode(&line, Some(&bytes), |t| panic!("{t:?}")).expect("read"),
+            bare
+        );
         let none = TraceRecord {
             arrays: Arrays {
                 len: 3,
@@ -446,10 +497,16 @@ mod tests {
 
     #[test]
     fn strangers_lines_are_read_as_far_as_they_go() {
-        let (record, warned) = read(r#"{"problem_id": 7, "trace": 2.0, "answer": 12, "tokens": 5, "stranger": [1, {"a": 2}]}"#);
+        let (record, warned) =
+            read(r#"{"problem_id": 7, "trace": 2.0, "answer": 12, "tokens": 5, "stranger": [1, {"a": 2}]}"#);
         let record = record.expect("enough");
         assert_eq!(
-            (record.problem_id.as_str(), record.trace, record.tokens, record.finish),
+            (
+                record.problem_id.as_str(),
+                record.trace,
+                record.tokens,
+                record.finish
+            ),
             ("7", 2, 5, Finish::Stop)
         );
         assert_eq!((record.answer.as_deref(), warned.len()), (Some("12"), 0));
@@ -487,12 +544,30 @@ mod tests {
             ("{", Trouble::NotJson),
             (r#"{"trace": 0, "tokens": 1}"#, Trouble::NoName),
             (r#"{"problem_id": "p", "tokens": 1}"#, Trouble::NoName),
-            (r#"{"problem_id": "p", "trace": -1, "tokens": 1}"#, Trouble::NoName),
-            (r#"{"problem_id": "p", "trace": 4294967296, "tokens": 1}"#, Trouble::NoName),
-            (r#"{"problem_id": "p", "trace": 0, "answer": "1"}"#, Trouble::NoTokens),
-            (r#"{"problem_id": "p", "trace": 0, "tokens": 0}"#, Trouble::NoTokens),
-            (r#"{"problem_id": "p", "trace": 0, "tokens": 1e300}"#, Trouble::NoTokens),
-            (r#"{"problem_id": "p", "trace": 0, "tokens": 1, "finish": "eos"}"#, Trouble::Finish),
+            (
+                r#"{"problem_id": "p", "trace": -1, "tokens": 1}"#,
+                Trouble::NoName,
+            ),
+            (
+                r#"{"problem_id": "p", "trace": 4294967296, "tokens": 1}"#,
+                Trouble::NoName,
+            ),
+            (
+                r#"{"problem_id": "p", "trace": 0, "answer": "1"}"#,
+                Trouble::NoTokens,
+            ),
+            (
+                r#"{"problem_id": "p", "trace": 0, "tokens": 0}"#,
+                Trouble::NoTokens,
+            ),
+            (
+                r#"{"problem_id": "p", "trace": 0, "tokens": 1e300}"#,
+                Trouble::NoTokens,
+            ),
+            (
+                r#"{"problem_id": "p", "trace": 0, "tokens": 1, "finish": "eos"}"#,
+                Trouble::Finish,
+            ),
         ] {
             assert_eq!(read(line).0.expect_err(line), trouble, "{line}");
         }

@@ -37,7 +37,10 @@ impl Lock {
                     .ok()
                     .map(|_| pid.trim().to_owned())
                     .filter(|p| !p.is_empty());
-                return Err(RunFolderError::Busy { dir: dir.to_owned(), pid });
+                return Err(RunFolderError::Busy {
+                    dir: dir.to_owned(),
+                    pid,
+                });
             }
         }
         let sign = |file: &mut File| {

@@ -35,11 +35,12 @@ pub struct Manifest {
     pub schema: u32,
     /// Version that wrote last.
     pub tool_version: String,
-    /// Settings that a trace is a function of: model, prompt and template digests, sampling, seed, dtype, instruction tier, token limit, stop ids,
-    /// thinking budget, loop stop. An object; a run that differs in any of them is refused.
+    /// Settings that a trace is a function of: model, prompt and template digests, sampling, seed, dtype,
+    /// instruction tier, token limit, stop ids, thinking budget, loop stop. An object; a run that differs in
+    /// any of them is refused.
     pub traces: Value,
-    /// Settings that a decision over given traces is a function of: strategy and its settings, traces, slots, token limit of a problem. An object; free
-    /// to change. Which problems are solved does not belong here.
+    /// Settings that a decision over given traces is a function of: strategy and its settings, traces, slots,
+    /// token limit of a problem. An object; free to change. Which problems are solved does not belong here.
     pub decisions: Value,
     /// Digest of the data set, if there is one.
     pub data: Option<String>,
@@ -82,9 +83,12 @@ impl Manifest {
             path: path.clone(),
             reason,
         };
-        let value: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("not the manifest of a run ({e})")))?;
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|e| damaged(format!("not the manifest of a run ({e})")))?;
         let Some(found) = value.get("schema").and_then(Value::as_u64) else {
-            return Err(damaged("not the manifest of a run (it has no `schema` number)".to_owned()));
+            return Err(damaged(
+                "not the manifest of a run (it has no `schema` number)".to_owned(),
+            ));
         };
         if found > u64::from(SCHEMA) {
             return Err(RunFolderError::Newer {
@@ -122,7 +126,11 @@ impl Manifest {
 }
 
 /// Writes `tmp`, makes it durable and puts it in the place of `path`.
-pub(crate) fn replace(path: &Path, tmp: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), RunFolderError> {
+pub(crate) fn replace(
+    path: &Path,
+    tmp: &Path,
+    write: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> Result<(), RunFolderError> {
     let io = RunFolderError::io("write", path);
     let attempt = || {
         let mut file = File::create(tmp)?;
@@ -145,7 +153,11 @@ fn differences(key: &str, was: &Value, now: &Value, out: &mut Vec<String>) {
         keys.sort();
         keys.dedup();
         for k in keys {
-            let path = if key.is_empty() { k.clone() } else { format!("{key}.{k}") };
+            let path = if key.is_empty() {
+                k.clone()
+            } else {
+                format!("{key}.{k}")
+            };
             differences(&path, at(a, k), at(b, k), out);
         }
     } else if !same(was, now) {
@@ -160,7 +172,9 @@ fn at<'a>(map: &'a Map<String, Value>, key: &str) -> &'a Value {
 /// Equality in which 1 is 1.0.
 pub(super) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Number(x), Value::Number(y)) => x == y || ((x.is_f64() || y.is_f64()) && x.as_f64() == y.as_f64()),
+        (Value::Number(x), Value::Number(y)) => {
+            x == y || ((x.is_f64() || y.is_f64()) && x.as_f64() == y.as_f64())
+        }
         (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
         (Value::Object(x), Value::Object(y)) => x.keys().chain(y.keys()).all(|k| same(at(x, k), at(y, k))),
         _ => a == b,
@@ -168,7 +182,11 @@ pub(super) fn same(a: &Value, b: &Value) -> bool {
 }
 
 fn short(value: &Value) -> String {
-    let text = if value.is_null() { "not set".to_owned() } else { value.to_string() };
+    let text = if value.is_null() {
+        "not set".to_owned()
+    } else {
+        value.to_string()
+    };
     if text.chars().count() > 80 {
         format!("{}...", text.chars().take(77).collect::<String>())
     } else {

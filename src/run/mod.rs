@@ -1,4 +1,5 @@
-//! The run folder: what was generated and decided, appended as it ends, so that nothing finished is lost and the same command goes on after a kill.
+//! The run folder: what was generated and decided, appended as it ends, so that nothing finished is lost and
+//! the same command goes on after a kill.
 //!
 //! ```text
 //! manifest.json    layout number, version, settings (those that change traces, those that change decisions), data digest, machine, status
@@ -10,16 +11,19 @@
 //! results.json     what the report made of these (`plots` too), and can make again
 //! ```
 //!
-//! A line of traces.jsonl is a JSON object: `problem_id`, `trace` (index within the problem, from 0), `seed`, `prompt` (digest), `phase` (warmup |
-//! main), `finish` (stop | length | loop | low_confidence | cancelled | failed), `tokens`, `text`, `answer`, `answer_key` (class of the answer),
-//! `extraction`, `arrays`, `scores` (of the run's window), `self_certainty_sum`, `seconds`, and `unseen` (tokens that a remote engine generated beyond `tokens`
-//! and that no decision saw). Of several lines for one trace the one that ended by itself counts, else the one with the most tokens: a trace that was cut
-//! short and went on later has two. Lines stand in the order in which traces ended.
+//! A line of traces.jsonl is a JSON object: `problem_id`, `trace` (index within the problem, from 0), `seed`,
+//! `prompt` (digest), `phase` (warmup | main), `finish` (stop | length | loop | low_confidence | cancelled |
+//! failed), `tokens`, `text`, `answer`, `answer_key` (class of the answer),
+//! `extraction`, `arrays`, `scores` (of the run's window), `self_certainty_sum`, `seconds`, and `unseen`
+//! (tokens that a remote engine generated beyond `tokens` and that no decision saw). Of several lines for one
+//! trace the one that ended by itself counts, else the one with the most tokens: a trace that was cut short
+//! and went on later has two. Lines stand in the order in which traces ended.
 //!
-//! `arrays` is `{"offset", "n", "check"}`: at byte `offset` of tokens.bin stand n token ids (u32), then n log-probabilities (f32), then n confidences
-//! (f32), all little-endian; an array that was not measured is NaN throughout (ids: 2^32 - 1). `check` is the beginning of the blake3 of these 12 n
-//! bytes. Where the most likely ids were kept (`--record-top-k`), `arrays` has `top_k`, and n times top_k log-probabilities (f32), largest first, follow the
-//! confidences; -inf where fewer ids have one. With Python:
+//! `arrays` is `{"offset", "n", "check"}`: at byte `offset` of tokens.bin stand n token ids (u32), then n
+//! log-probabilities (f32), then n confidences (f32), all little-endian; an array that was not measured is
+//! NaN throughout (ids: 2^32 - 1). `check` is the beginning of the blake3 of these 12 n bytes. Where the most
+//! likely ids were kept (`--record-top-k`), `arrays` has `top_k`, and n times top_k log-probabilities (f32),
+//! largest first, follow the confidences; -inf where fewer ids have one. With Python:
 //!
 //! ```python
 //! import json, numpy as np
@@ -33,16 +37,20 @@
 //!         top = np.fromfile("run/tokens.bin", "<f4", n * a.get("top_k", 0), offset=at + 12 * n).reshape(n, -1)
 //! ```
 //!
-//! Recordings made elsewhere may hold the arrays in the line (`token_ids`, `logprobs`, `confidence`); `{"problem_id", "trace", "answer", "tokens"}` is
-//! enough for strategies that read no confidences; `gold` may stand in any line; fields that are not known are ignored. A line may also hold a whole
-//! problem: `{"problem_id", "gold", "answers": [...], "lengths": [...]}`; and dumps of DeepConf's reference code are read as JSON (its pickles through
+//! Recordings made elsewhere may hold the arrays in the line (`token_ids`, `logprobs`, `confidence`);
+//! `{"problem_id", "trace", "answer", "tokens"}` is enough for strategies that read no confidences; `gold`
+//! may stand in any line; fields that are not known are ignored. A line may also hold a whole problem:
+//! `{"problem_id", "gold", "answers": [...], "lengths": [...]}`; and dumps of DeepConf's reference code are
+//! read as JSON (its pickles through
 //! `tools/from_deepconf.py`).
 //!
-//! `scalars.bin` (`NAME.scalars` beside a file NAME) is a cache of what replays need of the traces. It is written when a large recording is first
-//! replayed, used while the files are as they were then, and may be deleted at any time.
+//! `scalars.bin` (`NAME.scalars` beside a file NAME) is a cache of what replays need of the traces. It is
+//! written when a large recording is first replayed, used while the files are as they were then, and may be
+//! deleted at any time.
 //!
-//! A line of problems.jsonl is the object that `solve --json` prints, with `decisions` (the settings it was decided with), `slots` and `outside` (what
-//! came from outside: fewer slots for want of memory, a time limit), without which a replay would not be exact.
+//! A line of problems.jsonl is the object that `solve --json` prints, with `decisions` (the settings it was
+//! decided with), `slots` and `outside` (what came from outside: fewer slots for want of memory, a time
+//! limit), without which a replay would not be exact.
 
 mod error;
 mod foreign;
@@ -82,8 +90,9 @@ const STATES: &str = "states";
 
 /// A run folder that is being written.
 ///
-/// To go on with a problem, give [`RunFolder::recorded`] to `Setup::recorded` and [`RunFolder::sink`] to the backend: recorded tokens are read, only what
-/// is missing is generated. A problem for which [`RunFolder::decided`] has a line needs no work at all.
+/// To go on with a problem, give [`RunFolder::recorded`] to `Setup::recorded` and [`RunFolder::sink`] to the
+/// backend: recorded tokens are read, only what is missing is generated. A problem for which
+/// [`RunFolder::decided`] has a line needs no work at all.
 pub struct RunFolder {
     dir: PathBuf,
     manifest: Manifest,
@@ -97,8 +106,8 @@ impl RunFolder {
     /// Begins a run folder, or goes on with one.
     ///
     /// # Errors
-    /// A folder that is none of ours, that another process writes, or whose traces were recorded with other settings; files that cannot be read or
-    /// written.
+    /// A folder that is none of ours, that another process writes, or whose traces were recorded with other
+    /// settings; files that cannot be read or written.
     pub fn open(dir: &Path, manifest: Manifest) -> Result<Self, RunFolderError> {
         if dir.exists() && !dir.is_dir() {
             return Err(RunFolderError::NotAFolder(dir.to_owned()));
@@ -117,7 +126,13 @@ impl RunFolder {
             problems = before.problems;
         }
         let known: BTreeSet<String> = problems.iter().cloned().collect();
-        problems.extend(manifest.problems.iter().filter(|id| !known.contains(*id)).cloned());
+        problems.extend(
+            manifest
+                .problems
+                .iter()
+                .filter(|id| !known.contains(*id))
+                .cloned(),
+        );
         let manifest = Manifest {
             status: Status::Started,
             problems,
@@ -179,7 +194,8 @@ impl RunFolder {
         self.journal.sink(problem_id)
     }
 
-    /// The problem's recorded traces, those just handed to its sink included, in the order in which they ended.
+    /// The problem's recorded traces, those just handed to its sink included, in the order in which they
+    /// ended.
     ///
     /// # Errors
     /// When the journal has failed or the files cannot be read.
@@ -191,7 +207,8 @@ impl RunFolder {
         Ok(records)
     }
 
-    /// The problem's line of problems.jsonl if it was decided with this run's settings, to its end: nothing is left to do for it.
+    /// The problem's line of problems.jsonl if it was decided with this run's settings, to its end: nothing
+    /// is left to do for it.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -204,20 +221,24 @@ impl RunFolder {
         self.recording.gold(problem_id)
     }
 
-    /// Appends a decided problem: `problem` is the object that users see, with a string `problem_id`. `decisions`, `slots` and `outside` are put into it.
-    /// All its traces are durable before it is.
+    /// Appends a decided problem: `problem` is the object that users see, with a string `problem_id`.
+    /// `decisions`, `slots` and `outside` are put into it. All its traces are durable before it is.
     ///
     /// # Errors
     /// When it is no such object, or the journal has failed.
     pub fn write_decided(&self, problem: &Value, decided: &Decided) -> Result<(), RunFolderError> {
-        let (Some(id), Some(object)) = (problem.get("problem_id").and_then(Value::as_str), problem.as_object()) else {
+        let (Some(id), Some(object)) = (
+            problem.get("problem_id").and_then(Value::as_str),
+            problem.as_object(),
+        ) else {
             return Err(RunFolderError::NotAProblem);
         };
         let mut object = object.clone();
         object.insert("decisions".to_owned(), self.manifest.decisions.clone());
         object.insert("slots".to_owned(), json!(decided.slots));
         object.insert("outside".to_owned(), json!(decided.outside));
-        self.journal.problem(id, serde_json::to_vec(&object).expect("JSON is plain data"))
+        self.journal
+            .problem(id, serde_json::to_vec(&object).expect("JSON is plain data"))
     }
 
     /// Waits until everything that was handed over is durable.
@@ -228,7 +249,8 @@ impl RunFolder {
         self.journal.flush()
     }
 
-    /// Writes what is left and how the run ended. Dropping the folder does the same with [`Status::Interrupted`], without saying what went wrong.
+    /// Writes what is left and how the run ended. Dropping the folder does the same with
+    /// [`Status::Interrupted`], without saying what went wrong.
     ///
     /// # Errors
     /// When not everything could be written.
@@ -241,7 +263,11 @@ impl RunFolder {
             return Ok(());
         }
         let written = self.journal.close();
-        self.manifest.status = if written.is_ok() { status } else { Status::Interrupted };
+        self.manifest.status = if written.is_ok() {
+            status
+        } else {
+            Status::Interrupted
+        };
         if self.manifest.status == Status::Finished {
             // none may ever have been kept
             let _ = std::fs::remove_dir_all(self.states());
@@ -291,7 +317,9 @@ fn repair(files: &Files) -> Result<Scan, RunFolderError> {
 fn cut(path: &Path, end: u64) -> Result<(), RunFolderError> {
     let io = || RunFolderError::io("write", path);
     match OpenOptions::new().write(true).open(path) {
-        Ok(file) if file.metadata().map_err(io())?.len() > end => file.set_len(end).and_then(|()| file.sync_all()).map_err(io()),
+        Ok(file) if file.metadata().map_err(io())?.len() > end => {
+            file.set_len(end).and_then(|()| file.sync_all()).map_err(io())
+        }
         Ok(_) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(io()(e)),

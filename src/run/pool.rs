@@ -1,4 +1,5 @@
-//! A recording as replays read it: every problem's traces without texts and tokens, from a cache where the recording is large.
+//! A recording as replays read it: every problem's traces without texts and tokens, from a cache where the
+//! recording is large.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,7 +28,8 @@ const MAGIC: &[u8; 12] = b"tts-scalars1";
 pub struct PoolOptions {
     /// Group sizes that will be asked for beside the automatic ones.
     pub windows: Vec<usize>,
-    /// Takes the confidences over so many of the most likely ids, instead of 20, from what was kept of them; no cache holds these.
+    /// Takes the confidences over so many of the most likely ids, instead of 20, from what was kept of them;
+    /// no cache holds these.
     pub confidence_k: Option<usize>,
     /// Bytes of traces from which on a cache is written.
     pub cache_from: u64,
@@ -111,7 +113,8 @@ impl Pool {
         }
         let decided = Recording::of_problems(path)?;
         let cache = cache_of(path);
-        let cached = || read_cache(&cache, &files, &options.windows).filter(|_| options.confidence_k.is_none());
+        let cached =
+            || read_cache(&cache, &files, &options.windows).filter(|_| options.confidence_k.is_none());
         if let Some((head, blocks)) = cached() {
             return Ok(Self {
                 path: path.to_owned(),
@@ -167,7 +170,11 @@ impl Pool {
         let mut builder = Builder::new(&options.windows);
         let mut held = BTreeMap::new();
         for Foreign { id, gold, records } in problems {
-            let lengths: Vec<usize> = records.iter().filter(|r| is_natural(r.finish)).map(|r| r.tokens).collect();
+            let lengths: Vec<usize> = records
+                .iter()
+                .filter(|r| is_natural(r.finish))
+                .map(|r| r.tokens)
+                .collect();
             let windows = windows(&lengths, &options.windows);
             let mut lean = Vec::new();
             for record in &records {
@@ -175,7 +182,10 @@ impl Pool {
                 lean.push(scalars::lean(record.clone(), &windows));
             }
             builder.problem(id.clone(), gold, &lean);
-            if records.iter().any(|r| r.text.is_some() || !r.arrays.confidence.is_empty()) {
+            if records
+                .iter()
+                .any(|r| r.text.is_some() || !r.arrays.confidence.is_empty())
+            {
                 held.insert(id, records.into_iter().map(Arc::new).collect());
             }
         }
@@ -231,7 +241,10 @@ impl Pool {
     pub fn traces(&self, problem: &PoolProblem) -> Result<Vec<Arc<TraceRecord>>, RunFolderError> {
         let damaged = || RunFolderError::Damaged {
             path: cache_of(&self.path),
-            reason: format!("the cache does not hold problem `{}` as it was written; delete it", problem.id),
+            reason: format!(
+                "the cache does not hold problem `{}` as it was written; delete it",
+                problem.id
+            ),
         };
         let held;
         let bytes = match &self.blocks {
@@ -343,7 +356,11 @@ impl Builder {
 
     fn problem(&mut self, id: String, gold: Option<String>, records: &[TraceRecord]) {
         let bytes = scalars::encode(records);
-        let confident = |r: &&TraceRecord| r.measured.as_ref().is_some_and(|m| m.mean.is_some() || !m.windows.is_empty());
+        let confident = |r: &&TraceRecord| {
+            r.measured
+                .as_ref()
+                .is_some_and(|m| m.mean.is_some() || !m.windows.is_empty())
+        };
         self.problems.push(PoolProblem {
             id,
             gold,
@@ -400,7 +417,9 @@ fn made_from(files: &Files) -> Vec<(u64, u128)> {
         let changed = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
         Some((meta.len(), changed.as_nanos()))
     };
-    [&files.traces, &files.tokens].map(|f| of(f).unwrap_or_default()).to_vec()
+    [&files.traces, &files.tokens]
+        .map(|f| of(f).unwrap_or_default())
+        .to_vec()
 }
 
 /// The cache, if it is one of these files as they are and holds the windows asked for.
@@ -416,7 +435,8 @@ fn read_cache(path: &Path, files: &Files, windows: &[usize]) -> Option<(Head, Bl
     file.read_exact(&mut head).ok()?;
     let head: Head = serde_json::from_slice(&head).ok()?;
     let whole = 20 + len + head.problems.iter().map(|p| p.len).sum::<u64>() == file.metadata().ok()?.len();
-    let fits = whole && head.made_from == made_from(files) && windows.iter().all(|w| head.windows.contains(w));
+    let fits =
+        whole && head.made_from == made_from(files) && windows.iter().all(|w| head.windows.contains(w));
     fits.then(|| (head, Blocks::Cache(Mutex::new(file), 20 + len)))
 }
 

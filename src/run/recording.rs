@@ -112,11 +112,13 @@ impl Index {
             let entries = known.traces.entry(trace).or_default();
             two_ends = ended && entries.iter().any(|e| e.ended);
             entries.push(Entry { place, tokens, ended });
-            // the best first: an end of its own, then more tokens (a remote engine may have begun a cut trace anew), then the newest
+            // the best first: an end of its own, then more tokens (a remote engine may have begun a cut trace
+            // anew), then the newest
             entries.sort_by_key(|e| std::cmp::Reverse((e.ended, e.tokens, e.place.at)));
         }
         if two_ends {
-            self.warnings.add(Trouble::TwoEnds, || format!("problem `{}`", head.problem_id));
+            self.warnings
+                .add(Trouble::TwoEnds, || format!("problem `{}`", head.problem_id));
         }
         if two_golds {
             self.warnings.add(Trouble::Gold, || head.problem_id);
@@ -163,7 +165,9 @@ fn lines(path: &Path, mut each: impl FnMut(&[u8], Place, bool)) -> Result<(), Ru
     let (mut line, mut at) = (Vec::new(), 0);
     loop {
         line.clear();
-        let len = file.read_until(b'\n', &mut line).map_err(RunFolderError::io("read", path))? as u64;
+        let len = file
+            .read_until(b'\n', &mut line)
+            .map_err(RunFolderError::io("read", path))? as u64;
         if len == 0 {
             return Ok(());
         }
@@ -181,7 +185,8 @@ fn lines(path: &Path, mut each: impl FnMut(&[u8], Place, bool)) -> Result<(), Ru
     }
 }
 
-/// Reads every line of a folder's files. A last line without a newline is read too if it is whole, unless the folder is to be `written`.
+/// Reads every line of a folder's files. A last line without a newline is read too if it is whole, unless the
+/// folder is to be `written`.
 pub(super) fn scan(files: &Files, written: bool) -> Result<Scan, RunFolderError> {
     let mut scan = Scan::default();
     let tokens_len = match std::fs::metadata(&files.tokens) {
@@ -245,15 +250,23 @@ fn scan_problems(files: &Files, written: bool, scan: &mut Scan) -> Result<(), Ru
         if whole {
             scan.problems_end = place.at + place.len + 1;
         }
-        match value.as_ref().and_then(|v| v.get("problem_id")).and_then(Value::as_str) {
+        match value
+            .as_ref()
+            .and_then(|v| v.get("problem_id"))
+            .and_then(Value::as_str)
+        {
             Some(id) => scan.index.add_decided(id, place),
             None if whole && value.is_some() => scan.index.warnings.add(Trouble::NoName, here),
-            None => scan.index.warnings.add(if whole { Trouble::NotJson } else { Trouble::Torn }, here),
+            None => scan
+                .index
+                .warnings
+                .add(if whole { Trouble::NotJson } else { Trouble::Torn }, here),
         }
     })
 }
 
-/// A recording, to be read: a run folder, or traces.jsonl made elsewhere (also without a manifest and without tokens.bin).
+/// A recording, to be read: a run folder, or traces.jsonl made elsewhere (also without a manifest and without
+/// tokens.bin).
 #[derive(Clone, Debug)]
 pub struct Recording {
     files: Files,
@@ -262,7 +275,8 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Opens a run folder, or a .jsonl file of traces. Nothing is changed or locked: a run that is being written can be read.
+    /// Opens a run folder, or a .jsonl file of traces. Nothing is changed or locked: a run that is being
+    /// written can be read.
     ///
     /// # Errors
     /// When there are no traces, a file cannot be read, or the manifest is of a newer layout.
@@ -278,7 +292,10 @@ impl Recording {
         })
     }
 
-    fn read_with(path: &Path, scan: impl FnOnce(&Files) -> Result<Scan, RunFolderError>) -> Result<Self, RunFolderError> {
+    fn read_with(
+        path: &Path,
+        scan: impl FnOnce(&Files) -> Result<Scan, RunFolderError>,
+    ) -> Result<Self, RunFolderError> {
         let mut foreign = Warnings::default();
         let manifest = if path.is_file() {
             None
@@ -317,9 +334,14 @@ impl Recording {
         self.manifest.as_ref()
     }
 
-    /// The problems that anything is recorded of: in the order in which they were asked for where that is known, else as they appear.
+    /// The problems that anything is recorded of: in the order in which they were asked for where that is
+    /// known, else as they appear.
     pub fn problems(&self) -> Vec<String> {
-        let asked = self.manifest.as_ref().map(|m| m.problems.as_slice()).unwrap_or_default();
+        let asked = self
+            .manifest
+            .as_ref()
+            .map(|m| m.problems.as_slice())
+            .unwrap_or_default();
         let place: BTreeMap<&String, usize> = asked.iter().enumerate().map(|(i, id)| (id, i)).collect();
         let mut order = self.lock().order.clone();
         order.sort_by_key(|id| place.get(id).copied().unwrap_or(usize::MAX));
@@ -339,7 +361,11 @@ impl Recording {
     /// Lengths of a problem's complete traces.
     pub(super) fn lengths(&self, problem_id: &str) -> Vec<usize> {
         let index = self.lock();
-        let best = index.problems.get(problem_id).into_iter().flat_map(|p| p.traces.values());
+        let best = index
+            .problems
+            .get(problem_id)
+            .into_iter()
+            .flat_map(|p| p.traces.values());
         best.filter_map(|entries| entries.first())
             .filter(|e| e.ended)
             .map(|e| e.tokens as usize)
@@ -356,10 +382,12 @@ impl Recording {
         self.lock().warnings.sentences()
     }
 
-    /// The traces of one problem with their texts and arrays, by ascending index. Of several lines for one trace the one with the most tokens counts.
+    /// The traces of one problem with their texts and arrays, by ascending index. Of several lines for one
+    /// trace the one with the most tokens counts.
     ///
     /// # Errors
-    /// When the files cannot be read. A single trace that cannot be read is passed over and counted in [`Recording::warnings`].
+    /// When the files cannot be read. A single trace that cannot be read is passed over and counted in
+    /// [`Recording::warnings`].
     pub fn recorded(&self, problem_id: &str) -> Result<Vec<Arc<TraceRecord>>, RunFolderError> {
         let mut records = Vec::new();
         self.each(problem_id, |record| records.push(Arc::new(record)))?;
@@ -386,7 +414,8 @@ impl Recording {
         if wanted.is_empty() {
             return Ok(());
         }
-        let mut traces = File::open(&self.files.traces).map_err(RunFolderError::io("open", &self.files.traces))?;
+        let mut traces =
+            File::open(&self.files.traces).map_err(RunFolderError::io("open", &self.files.traces))?;
         let mut tokens = None;
         let mut warnings = Warnings::default();
         for entries in wanted {
@@ -436,7 +465,9 @@ impl Recording {
             }
         }
         let here = || format!("byte {} of {}", place.at, self.files.traces.display());
-        Ok(line::decode(&text, arrays.as_deref(), |trouble| warnings.add(trouble, here)))
+        Ok(line::decode(&text, arrays.as_deref(), |trouble| {
+            warnings.add(trouble, here)
+        }))
     }
 
     /// The problem's newest line of problems.jsonl, whatever the settings it was decided with.
@@ -464,7 +495,8 @@ impl Recording {
         Ok(lines)
     }
 
-    /// The problem's newest line that was decided with these settings and not interrupted: nothing is left to do for it.
+    /// The problem's newest line that was decided with these settings and not interrupted: nothing is left to
+    /// do for it.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -478,8 +510,17 @@ impl Recording {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn newest(&self, problem_id: &str, mut fits: impl FnMut(&Value) -> bool) -> Result<Option<Value>, RunFolderError> {
-        let places = self.lock().problems.get(problem_id).map(|p| p.decided.clone()).unwrap_or_default();
+    pub fn newest(
+        &self,
+        problem_id: &str,
+        mut fits: impl FnMut(&Value) -> bool,
+    ) -> Result<Option<Value>, RunFolderError> {
+        let places = self
+            .lock()
+            .problems
+            .get(problem_id)
+            .map(|p| p.decided.clone())
+            .unwrap_or_default();
         if places.is_empty() {
             return Ok(None);
         }
@@ -496,7 +537,15 @@ impl Recording {
 }
 
 fn interrupted(problem: &Value) -> bool {
-    let by_user = |o: &Outside| matches!(o, Outside::Cut { cut: Cut::Interrupted, .. });
+    let by_user = |o: &Outside| {
+        matches!(
+            o,
+            Outside::Cut {
+                cut: Cut::Interrupted,
+                ..
+            }
+        )
+    };
     outside(problem).iter().any(by_user)
 }
 
@@ -520,7 +569,8 @@ fn at(file: &mut File, place: Place) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// The records without their answers where there is a text to read them from: for a run that reads answers in another way than the recording did.
+/// The records without their answers where there is a text to read them from: for a run that reads answers in
+/// another way than the recording did.
 pub fn without_answers(records: Vec<Arc<TraceRecord>>) -> Vec<Arc<TraceRecord>> {
     let forget = |mut record: Arc<TraceRecord>| {
         if record.text.is_some() {

@@ -1,7 +1,8 @@
 //! Traces without their texts and tokens: what a replay decides over, as bytes.
 //!
-//! A block holds one problem's traces: first the strings (answers, class keys, how answers were found), each once, since few traces differ in them;
-//! then for every trace its counts and statistics. All numbers are little-endian; a statistic that was not measured is NaN.
+//! A block holds one problem's traces: first the strings (answers, class keys, how answers were found), each
+//! once, since few traces differ in them; then for every trace its counts and statistics. All numbers are
+//! little-endian; a statistic that was not measured is NaN.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,7 +69,8 @@ pub(super) fn encode(records: &[TraceRecord]) -> Vec<u8> {
     for r in records {
         out.u32(r.trace);
         out.u32(r.tokens as u32);
-        out.0.push(FINISHES.iter().position(|f| *f == r.finish).unwrap_or_default() as u8);
+        out.0
+            .push(FINISHES.iter().position(|f| *f == r.finish).unwrap_or_default() as u8);
         out.0.push(u8::from(r.phase == Phase::Warmup));
         for text in strings(r) {
             out.u32(text.map_or(NOTHING, |text| table[&text]));
@@ -83,7 +85,9 @@ pub(super) fn encode(records: &[TraceRecord]) -> Vec<u8> {
         out.u32(measured.windows.len() as u32);
         for w in &measured.windows {
             out.u32(w.window as u32);
-            [w.tail, w.bottom, w.lowest_group].into_iter().for_each(|x| out.number(Some(x)));
+            [w.tail, w.bottom, w.lowest_group]
+                .into_iter()
+                .for_each(|x| out.number(Some(x)));
             out.u32(w.minima.len() as u32);
             for (tokens, group) in &w.minima {
                 out.u32(*tokens);
@@ -108,7 +112,11 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
     for _ in 0..n {
         let (trace, tokens) = (from.u32()?, from.u32()? as usize);
         let finish = *FINISHES.get(from.take(1)?[0] as usize)?;
-        let phase = if from.take(1)?[0] == 1 { Phase::Warmup } else { Phase::Main };
+        let phase = if from.take(1)?[0] == 1 {
+            Phase::Warmup
+        } else {
+            Phase::Main
+        };
         let mut text = || match from.u32()? {
             NOTHING => Some(None),
             i => Some(Some(texts.get(i as usize)?.clone())),
@@ -127,7 +135,9 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
             let mut value = || from.number()?;
             let (tail, bottom, lowest_group) = (value()?, value()?, value()?);
             let count = from.u32()?;
-            let minima = (0..count).map(|_| Some((from.u32()?, from.number()??))).collect::<Option<_>>()?;
+            let minima = (0..count)
+                .map(|_| Some((from.u32()?, from.number()??)))
+                .collect::<Option<_>>()?;
             measured.windows.push(Windowed {
                 window,
                 tail,
@@ -209,7 +219,9 @@ mod tests {
             answer_key: answer.map(|a| format!("key of {a}")),
             arrays: Arrays {
                 len: n,
-                confidence: (0..n).map(|i| 5.0 + ((i * 7 + trace as usize) % 11) as f32).collect(),
+                confidence: (0..n)
+                    .map(|i| 5.0 + ((i * 7 + trace as usize) % 11) as f32)
+                    .collect(),
                 logprobs: vec![-0.25; n],
                 ..Arrays::default()
             },

@@ -14,7 +14,9 @@ use crate::backend::{Backend, Job, Outcome, Remote, RemoteOptions, RunError, che
 use crate::engine::sampler::Sampling;
 use crate::engine::scheduler::Control;
 use crate::error::Error;
-use crate::prompt::{DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn};
+use crate::prompt::{
+    DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
+};
 use crate::solve::{Bounds, Decode, Rules, Setup, TraceRecord};
 
 /// Token limit of a trace where neither the user, the model nor the engine names one.
@@ -26,7 +28,8 @@ pub enum Api {
     /// `/chat/completions`: the engine renders the conversation.
     #[default]
     Chat,
-    /// `/completions`: the prompt is rendered here where the model's folder is known, else it is sent as it is.
+    /// `/completions`: the prompt is rendered here where the model's folder is known, else it is sent as it
+    /// is.
     Completions,
 }
 
@@ -67,8 +70,9 @@ impl Decode for NoText {
 }
 
 impl RemoteRunner {
-    /// Asks the engines what they give, with a request as `sample` will make it, and refuses settings and strategies that cannot work. `prompter` is the
-    /// tokenizer and template of the model that they serve, where its folder was named.
+    /// Asks the engines what they give, with a request as `sample` will make it, and refuses settings and
+    /// strategies that cannot work. `prompter` is the tokenizer and template of the model that they serve,
+    /// where its folder was named.
     ///
     /// # Errors
     /// A sentence that names the setting, the address or the strategy.
@@ -82,7 +86,9 @@ impl RemoteRunner {
         check(&settings)?;
         let manner = Manner {
             api,
-            recommended: prompter.as_ref().map_or_else(SamplingChoice::default, recommended),
+            recommended: prompter
+                .as_ref()
+                .map_or_else(SamplingChoice::default, recommended),
             prompter: prompter.map(Arc::new),
         };
         let messages = manner.messages(sample, &settings)?;
@@ -151,7 +157,10 @@ impl RemoteRunner {
     pub fn prepare(&self, problem: &Problem) -> Result<Prepared, Error> {
         let messages = self.manner.messages(problem, &self.settings)?;
         let prompt = self.render(&messages, &RenderOptions::default())?;
-        let room = self.remote.context().map_or(usize::MAX, |c| c.saturating_sub(prompt.ids.len()));
+        let room = self
+            .remote
+            .context()
+            .map_or(usize::MAX, |c| c.saturating_sub(prompt.ids.len()));
         if let Some(wanted) = self.settings.max_tokens.filter(|wanted| *wanted > room) {
             return Err(Error::Setting(format!(
                 "--max-tokens {wanted} does not fit: the engine's context leaves at most {room} for problem `{}`",
@@ -171,14 +180,17 @@ impl RemoteRunner {
         })
     }
 
-    /// The prompt of a conversation, as far as it can be known here: with its ids where there is a template, else its texts one below the other.
+    /// The prompt of a conversation, as far as it can be known here: with its ids where there is a template,
+    /// else its texts one below the other.
     pub(crate) fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Rendered, Error> {
         self.manner.render(messages, options)
     }
 
     /// Token limit of a trace, if the context has room for it.
     pub(crate) fn max_tokens(&self) -> usize {
-        self.manner.asked_tokens(&self.settings).unwrap_or(DEFAULT_MAX_TOKENS)
+        self.manner
+            .asked_tokens(&self.settings)
+            .unwrap_or(DEFAULT_MAX_TOKENS)
     }
 
     /// Strategy, rules, bounds and reader of a prepared problem.
@@ -212,9 +224,16 @@ impl RemoteRunner {
     }
 
     /// Runs a problem that was set up, with the caller's own hand on it.
-    pub(crate) async fn run(&self, problem: &Prepared, job: Job, control: Arc<Control>) -> Result<Outcome, RunError> {
+    pub(crate) async fn run(
+        &self,
+        problem: &Prepared,
+        job: Job,
+        control: Arc<Control>,
+    ) -> Result<Outcome, RunError> {
         let room = self.remote.context().map(|_| problem.max_tokens);
-        let asking = self.manner.asking(&self.settings, problem.messages.clone(), &problem.prompt, room);
+        let asking = self
+            .manner
+            .asking(&self.settings, problem.messages.clone(), &problem.prompt, room);
         self.remote.solve(job, asking, control).await
     }
 
@@ -248,10 +267,13 @@ impl RemoteRunner {
                 notices: std::mem::take(&mut outcome.notices),
             })),
         };
-        Ok(Solved::of(outcome, about, |answer, gold| self.reader.grade(answer, gold)))
+        Ok(Solved::of(outcome, about, |answer, gold| {
+            self.reader.grade(answer, gold)
+        }))
     }
 
-    /// What traces are a function of, for a run folder. Addresses are not among it: the same model at another address gives the same traces.
+    /// What traces are a function of, for a run folder. Addresses are not among it: the same model at another
+    /// address gives the same traces.
     pub fn traces(&self) -> Value {
         let s = &self.settings;
         json!({
@@ -286,13 +308,19 @@ impl Solver for RemoteRunner {
 impl Manner {
     /// What is asked after a problem.
     fn instruction<'a>(&'a self, settings: &'a Settings) -> &'a str {
-        let own = || self.prompter.as_ref().map_or(DEFAULT_INSTRUCTION, |p| p.instruction());
+        let own = || {
+            self.prompter
+                .as_ref()
+                .map_or(DEFAULT_INSTRUCTION, |p| p.instruction())
+        };
         settings.instruction.as_deref().unwrap_or_else(own)
     }
 
     /// The token limit that the user or the model names.
     fn asked_tokens(&self, settings: &Settings) -> Option<usize> {
-        settings.max_tokens.or_else(|| self.prompter.as_ref()?.generation().max_new_tokens)
+        settings
+            .max_tokens
+            .or_else(|| self.prompter.as_ref()?.generation().max_new_tokens)
     }
 
     /// The conversation of a problem.
@@ -303,7 +331,10 @@ impl Manner {
                 problem.id
             )));
         }
-        let template = settings.prompt_template.as_deref().unwrap_or(DEFAULT_PROMPT_TEMPLATE);
+        let template = settings
+            .prompt_template
+            .as_deref()
+            .unwrap_or(DEFAULT_PROMPT_TEMPLATE);
         let system = settings.system.iter().map(Message::system);
         let user = Message::user(user_turn(template, &problem.problem, self.instruction(settings))?);
         Ok(system.chain([user]).collect())
@@ -313,21 +344,33 @@ impl Manner {
         match &self.prompter {
             Some(prompter) => Ok(prompter.render(messages, options)?),
             None => Ok(Rendered {
-                text: messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n\n"),
+                text: messages
+                    .iter()
+                    .map(|m| m.content.as_str())
+                    .collect::<Vec<_>>()
+                    .join("\n\n"),
                 ids: Vec::new(),
                 ends_in_think: false,
             }),
         }
     }
 
-    /// What is asked of an engine: to go on with a conversation, or with a prompt as it is. `room` is what its context leaves, where that is known.
-    fn asking(&self, settings: &Settings, messages: Vec<Message>, prompt: &Rendered, room: Option<usize>) -> Asking {
+    /// What is asked of an engine: to go on with a conversation, or with a prompt as it is. `room` is what
+    /// its context leaves, where that is known.
+    fn asking(
+        &self,
+        settings: &Settings,
+        messages: Vec<Message>,
+        prompt: &Rendered,
+        room: Option<usize>,
+    ) -> Asking {
         let prompt = match self.api {
             Api::Chat if !messages.is_empty() => Prompt::Messages(messages),
             _ if prompt.ids.is_empty() => Prompt::Text(prompt.text.clone()),
             _ => Prompt::Ids(prompt.ids.clone()),
         };
-        // plain endpoints have limits of their own, 16 tokens say; what a text leaves of the context is not known
+        // plain endpoints have limits of their own, 16 tokens say; what a text leaves of the context is not
+        // known
         let room = room.filter(|_| matches!(prompt, Prompt::Ids(_)));
         Asking {
             prompt,

@@ -66,7 +66,8 @@ pub struct Settings {
     pub loop_stop: bool,
     /// Generated tokens at which the end of thinking is forced.
     pub thinking_budget: Option<usize>,
-    /// Log-probabilities of the most likely ids that are kept of each token, so that confidence over other numbers of ids can be replayed.
+    /// Log-probabilities of the most likely ids that are kept of each token, so that confidence over other
+    /// numbers of ids can be replayed.
     pub record_top_k: usize,
     /// Generated tokens of a problem after which the vote so far decides.
     pub max_total_tokens: Option<u64>,
@@ -130,7 +131,9 @@ pub struct Resolved {
 /// Refuses settings out of their range, whatever the model.
 pub(super) fn check(s: &Settings) -> Result<(), Error> {
     let at_least_one = |name: &str, value: Option<usize>| match value {
-        Some(0) => Err(Error::Setting(format!("--{name} 0 leaves nothing to run: it must be at least 1"))),
+        Some(0) => Err(Error::Setting(format!(
+            "--{name} 0 leaves nothing to run: it must be at least 1"
+        ))),
         _ => Ok(()),
     };
     at_least_one("traces", Some(s.traces))?;
@@ -145,16 +148,24 @@ pub(super) fn check(s: &Settings) -> Result<(), Error> {
         )));
     }
     if s.traces > u32::MAX as usize {
-        return Err(Error::Setting(format!("--traces {} is more than {} traces", s.traces, u32::MAX)));
+        return Err(Error::Setting(format!(
+            "--traces {} is more than {} traces",
+            s.traces,
+            u32::MAX
+        )));
     }
     if s.max_total_tokens == Some(0) {
         return Err(Error::Setting(
             "--max-total-tokens 0 leaves nothing to generate: it must be at least 1".to_owned(),
         ));
     }
-    sampling(&crate::prompt::GenerationConfig::default(), &s.sampling, &mut Vec::new())
-        .check()
-        .map_err(Error::Setting)
+    sampling(
+        &crate::prompt::GenerationConfig::default(),
+        &s.sampling,
+        &mut Vec::new(),
+    )
+    .check()
+    .map_err(Error::Setting)
 }
 
 /// Traces of a problem in flight at once.
@@ -168,10 +179,18 @@ pub(super) fn resolve(loaded: &Loaded, s: &Settings) -> Result<Resolved, Error> 
     let (sampling, unhonoured, recommended) = match &loaded.prompter {
         Some(prompter) => {
             let g = prompter.generation();
-            (sampling(g, &s.sampling, &mut taken), g.unhonoured.clone(), g.max_new_tokens)
+            (
+                sampling(g, &s.sampling, &mut taken),
+                g.unhonoured.clone(),
+                g.max_new_tokens,
+            )
         }
         None => (
-            sampling(&crate::prompt::GenerationConfig::default(), &s.sampling, &mut taken),
+            sampling(
+                &crate::prompt::GenerationConfig::default(),
+                &s.sampling,
+                &mut taken,
+            ),
             Vec::new(),
             None,
         ),
@@ -216,7 +235,11 @@ fn think_end(prompter: &crate::prompt::Prompter, s: &Settings) -> Result<Vec<u32
     })
 }
 
-pub(super) fn sampling(g: &crate::prompt::GenerationConfig, choice: &SamplingChoice, taken: &mut Vec<String>) -> Sampling {
+pub(super) fn sampling(
+    g: &crate::prompt::GenerationConfig,
+    choice: &SamplingChoice,
+    taken: &mut Vec<String>,
+) -> Sampling {
     let mut pick = |name: &str, chosen: Option<f64>, recommended: Option<f64>, default: f64| {
         if let (None, Some(value)) = (chosen, recommended) {
             taken.push(format!("{name} {value}"));
@@ -227,12 +250,37 @@ pub(super) fn sampling(g: &crate::prompt::GenerationConfig, choice: &SamplingCho
     let wide = |x: Option<f32>| x.and_then(|x| x.to_string().parse::<f64>().ok());
     let greedy = (g.do_sample == Some(false)).then_some(0.0);
     Sampling {
-        temperature: pick("temperature", choice.temperature, greedy.or_else(|| wide(g.temperature)), 1.0),
+        temperature: pick(
+            "temperature",
+            choice.temperature,
+            greedy.or_else(|| wide(g.temperature)),
+            1.0,
+        ),
         top_p: pick("top-p", choice.top_p, wide(g.top_p), 1.0),
-        top_k: pick("top-k", choice.top_k.map(|k| k as f64), g.top_k.map(|k| k as f64), 0.0) as usize,
+        top_k: pick(
+            "top-k",
+            choice.top_k.map(|k| k as f64),
+            g.top_k.map(|k| k as f64),
+            0.0,
+        ) as usize,
         min_p: pick("min-p", choice.min_p, wide(g.min_p), 0.0),
-        repetition_penalty: pick("repetition penalty", choice.repetition_penalty, wide(g.repetition_penalty), 1.0),
-        presence_penalty: pick("presence penalty", choice.presence_penalty, wide(g.presence_penalty), 0.0),
-        frequency_penalty: pick("frequency penalty", choice.frequency_penalty, wide(g.frequency_penalty), 0.0),
+        repetition_penalty: pick(
+            "repetition penalty",
+            choice.repetition_penalty,
+            wide(g.repetition_penalty),
+            1.0,
+        ),
+        presence_penalty: pick(
+            "presence penalty",
+            choice.presence_penalty,
+            wide(g.presence_penalty),
+            0.0,
+        ),
+        frequency_penalty: pick(
+            "frequency penalty",
+            choice.frequency_penalty,
+            wide(g.frequency_penalty),
+            0.0,
+        ),
     }
 }

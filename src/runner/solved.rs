@@ -52,7 +52,8 @@ pub struct TokenCounts {
     /// By fate; they sum to `generated`.
     #[serde(flatten)]
     pub fates: Books,
-    /// Of these, tokens of a remote engine that no decision saw: they came after their trace was stopped, or were reported and not sent.
+    /// Of these, tokens of a remote engine that no decision saw: they came after their trace was stopped, or
+    /// were reported and not sent.
     #[serde(skip_serializing_if = "is_zero")]
     pub unseen: u64,
 }
@@ -287,7 +288,8 @@ impl Solved {
         serde_json::to_value(self).expect("a result has no map with keys that are not strings")
     }
 
-    /// Tokens that majority over all traces would have taken, estimated from the mean length of traces that ended by themselves.
+    /// Tokens that majority over all traces would have taken, estimated from the mean length of traces that
+    /// ended by themselves.
     pub fn estimated_full_tokens(&self, traces: usize) -> Option<f64> {
         let complete: Vec<f64> = self
             .records

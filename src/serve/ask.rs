@@ -23,7 +23,8 @@ const TOP_LOGPROBS: usize = 20;
 /// The logit bias that holds a token back.
 const NEVER: f64 = -100.0;
 
-/// Fields of OpenAI's interface that change nothing about an answer. All others that are not known are refused.
+/// Fields of OpenAI's interface that change nothing about an answer. All others that are not known are
+/// refused.
 const BOOKKEEPING: [&str; 7] = [
     "user",
     "metadata",
@@ -87,7 +88,8 @@ impl Asked {
         self.prompts.len() * self.n
     }
 
-    /// Whether each choice is a single trace, which is the reply whatever it comes to, and what of it is thinking is known from its beginning on.
+    /// Whether each choice is a single trace, which is the reply whatever it comes to, and what of it is
+    /// thinking is known from its beginning on.
     pub(super) fn is_lone(&self) -> bool {
         self.runner.settings().traces == 1 && self.prompts.iter().all(|p| self.runner.knows_template(p))
     }
@@ -176,8 +178,18 @@ pub(super) fn asked(mut fields: Fields, endpoint: Endpoint, house: &House) -> Re
         ));
     }
     if endpoint == Endpoint::Completion {
-        one_of(f, "best_of", &[Value::from(n)], "there is a vote over the traces already")?;
-        one_of(f, "suffix", &[Value::from("")], "the model writes on from the end of a text alone")?;
+        one_of(
+            f,
+            "best_of",
+            &[Value::from(n)],
+            "there is a vote over the traces already",
+        )?;
+        one_of(
+            f,
+            "suffix",
+            &[Value::from("")],
+            "the model writes on from the end of a text alone",
+        )?;
     } else {
         let text = serde_json::json!({ "type": "text" });
         one_of(f, "response_format", &[text], "the answer is text")?;
@@ -187,7 +199,12 @@ pub(super) fn asked(mut fields: Fields, endpoint: Endpoint, house: &House) -> Re
         let words = [Value::from("none"), Value::from("auto")];
         one_of(f, "tool_choice", &words, "tools are not called")?;
         one_of(f, "function_call", &words, "functions are not called")?;
-        one_of(f, "modalities", &[serde_json::json!(["text"])], "the answer is text")?;
+        one_of(
+            f,
+            "modalities",
+            &[serde_json::json!(["text"])],
+            "the answer is text",
+        )?;
         f.flag("parallel_tool_calls")?;
     }
     for name in BOOKKEEPING {
@@ -198,7 +215,11 @@ pub(super) fn asked(mut fields: Fields, endpoint: Endpoint, house: &House) -> Re
     } else {
         BTreeMap::new()
     };
-    let instruction = if endpoint == Endpoint::Chat { f.text("instruction")? } else { None };
+    let instruction = if endpoint == Endpoint::Chat {
+        f.text("instruction")?
+    } else {
+        None
+    };
     let runner = house.source.runner(settings)?;
     if logprobs.is_some() {
         runner.only_here("logprobs")?;
@@ -208,7 +229,13 @@ pub(super) fn asked(mut fields: Fields, endpoint: Endpoint, house: &House) -> Re
         _ => Vec::new(),
     };
     let prompts = match endpoint {
-        Endpoint::Chat => vec![prompts::chat(f, &runner, max_tokens, instruction.as_deref(), &variables)?],
+        Endpoint::Chat => vec![prompts::chat(
+            f,
+            &runner,
+            max_tokens,
+            instruction.as_deref(),
+            &variables,
+        )?],
         Endpoint::Completion => prompts::raw(f, &runner, max_tokens, house.limits.choices)?,
     };
     fields.finish()?;
@@ -243,7 +270,9 @@ fn max_tokens(f: &mut Fields, endpoint: Endpoint, house: &House) -> Result<Optio
     let wanted = match endpoint {
         Endpoint::Chat => {
             let newer = f.count("max_completion_tokens", 1..=usize::MAX)?;
-            f.count("max_tokens", 1..=usize::MAX)?.filter(|_| newer.is_none()).or(newer)
+            f.count("max_tokens", 1..=usize::MAX)?
+                .filter(|_| newer.is_none())
+                .or(newer)
         }
         Endpoint::Completion => f.count("max_tokens", 1..=usize::MAX)?,
     };
@@ -259,7 +288,12 @@ fn max_tokens(f: &mut Fields, endpoint: Endpoint, house: &House) -> Result<Optio
 }
 
 /// The server's settings with the request's over them.
-fn settings(f: &mut Fields, max_tokens: Option<usize>, model: &str, house: &House) -> Result<Settings, ApiError> {
+fn settings(
+    f: &mut Fields,
+    max_tokens: Option<usize>,
+    model: &str,
+    house: &House,
+) -> Result<Settings, ApiError> {
     let base = &house.settings;
     let named = by_name(model, &house.name)?;
     let mut strategy = named.strategy.unwrap_or_else(|| base.strategy.clone());
@@ -270,7 +304,9 @@ fn settings(f: &mut Fields, max_tokens: Option<usize>, model: &str, house: &Hous
     }
     let given = overrides(f)?;
     if given != Overrides::default() {
-        strategy.apply(&given).map_err(|e| ApiError::invalid(None, e.to_string()))?;
+        strategy
+            .apply(&given)
+            .map_err(|e| ApiError::invalid(None, e.to_string()))?;
     }
     let most = house.limits.traces;
     let traces = match (f.count("traces", 1..=most)?, named.traces) {
@@ -288,7 +324,12 @@ fn settings(f: &mut Fields, max_tokens: Option<usize>, model: &str, house: &Hous
         Duration::try_from_secs_f64(seconds)
             .ok()
             .filter(|limit| !limit.is_zero())
-            .ok_or_else(|| ApiError::invalid(Some("time_limit"), "`time_limit` must be a number of seconds above 0"))
+            .ok_or_else(|| {
+                ApiError::invalid(
+                    Some("time_limit"),
+                    "`time_limit` must be a number of seconds above 0",
+                )
+            })
     });
     let max_total_tokens = f.whole("max_total_tokens", 1..=u64::MAX)?;
     let mut sampling = base.sampling;
@@ -312,7 +353,9 @@ fn settings(f: &mut Fields, max_tokens: Option<usize>, model: &str, house: &Hous
         seed: seed(f)?.unwrap_or(base.seed),
         ignore_eos: f.flag("ignore_eos")?.unwrap_or(base.ignore_eos),
         loop_stop: f.flag("loop_stop")?.unwrap_or(base.loop_stop),
-        thinking_budget: f.count("thinking_budget", 0..=usize::MAX)?.or(base.thinking_budget),
+        thinking_budget: f
+            .count("thinking_budget", 0..=usize::MAX)?
+            .or(base.thinking_budget),
         max_total_tokens: least(max_total_tokens, base.max_total_tokens),
         time_limit: least(time_limit.transpose()?, base.time_limit),
         ..base.clone()
@@ -333,10 +376,15 @@ fn overrides(f: &mut Fields) -> Result<Overrides, ApiError> {
         warmup: f.count("warmup", 1..=usize::MAX)?,
         window: f.of("window", "a number of tokens, or \"auto\"")?,
         keep_top: f.number("keep_top")?,
-        consensus: f.of::<Consensus>("consensus", share_or_off)?.map(Consensus::share),
+        consensus: f
+            .of::<Consensus>("consensus", share_or_off)?
+            .map(Consensus::share),
         min_votes: f.count("min_votes", 1..=usize::MAX)?,
         vote: f.of("vote", "the name of a vote, as \"majority\" or \"min-weighted\"")?,
-        statistic: f.of("statistic", "the name of a statistic, as \"mean\" or \"lowest-group\"")?,
+        statistic: f.of(
+            "statistic",
+            "the name of a statistic, as \"mean\" or \"lowest-group\"",
+        )?,
         certainty: f.number("certainty")?,
         batch: f.count("agree", 1..=usize::MAX)?,
         first: f.count("first", 1..=usize::MAX)?,
@@ -356,7 +404,10 @@ fn seed(f: &mut Fields) -> Result<Option<u64>, ApiError> {
     seed.map(Some).ok_or_else(|| {
         ApiError::invalid(
             Some("seed"),
-            format!("`seed` must be a whole number of 64 bits; {} was given", kind(&value)),
+            format!(
+                "`seed` must be a whole number of 64 bits; {} was given",
+                kind(&value)
+            ),
         )
     })
 }
@@ -365,9 +416,8 @@ fn stops(f: &mut Fields) -> Result<Vec<String>, ApiError> {
     let stops = match f.take("stop") {
         None => return Ok(Vec::new()),
         Some(Value::String(stop)) => vec![stop],
-        Some(other) => {
-            serde_json::from_value(other).map_err(|_| ApiError::invalid(Some("stop"), "`stop` must be a string or an array of strings"))?
-        }
+        Some(other) => serde_json::from_value(other)
+            .map_err(|_| ApiError::invalid(Some("stop"), "`stop` must be a string or an array of strings"))?,
     };
     let fit = |stop: &String| !stop.is_empty() && stop.len() <= STOP_BYTES;
     if stops.len() > STOPS || !stops.iter().all(fit) {
@@ -390,7 +440,9 @@ fn held(biases: BTreeMap<String, f64>, runner: &RequestRunner) -> Result<Vec<u32
             Ok(id) if (id as usize) < vocab => {
                 return Err(ApiError::invalid(
                     Some("logit_bias"),
-                    format!("`logit_bias` holds tokens back, with {NEVER}; other values would change the confidences, and {bias} is one"),
+                    format!(
+                        "`logit_bias` holds tokens back, with {NEVER}; other values would change the confidences, and {bias} is one"
+                    ),
                 ));
             }
             _ => {
@@ -402,7 +454,10 @@ fn held(biases: BTreeMap<String, f64>, runner: &RequestRunner) -> Result<Vec<u32
         }
     }
     if held.len() >= vocab {
-        return Err(ApiError::invalid(Some("logit_bias"), "`logit_bias` holds every token back"));
+        return Err(ApiError::invalid(
+            Some("logit_bias"),
+            "`logit_bias` holds every token back",
+        ));
     }
     held.sort_unstable();
     Ok(held)
@@ -411,7 +466,9 @@ fn held(biases: BTreeMap<String, f64>, runner: &RequestRunner) -> Result<Vec<u32
 /// Further variables of the chat template.
 fn variables(f: &mut Fields) -> Result<BTreeMap<String, Value>, ApiError> {
     let right = "an object of strings, numbers and booleans";
-    let mut variables = f.of::<BTreeMap<String, Value>>("chat_template_kwargs", right)?.unwrap_or_default();
+    let mut variables = f
+        .of::<BTreeMap<String, Value>>("chat_template_kwargs", right)?
+        .unwrap_or_default();
     if variables.values().any(|v| v.is_array() || v.is_object()) {
         return Err(ApiError::invalid(
             Some("chat_template_kwargs"),
@@ -427,7 +484,10 @@ fn variables(f: &mut Fields) -> Result<BTreeMap<String, Value>, ApiError> {
 /// Refuses a field of OpenAI's interface that is not done here, unless it asks for what is done anyway.
 fn one_of(f: &mut Fields, name: &'static str, harmless: &[Value], why: &str) -> Result<(), ApiError> {
     match f.take(name) {
-        Some(value) if !harmless.contains(&value) => Err(ApiError::invalid(Some(name), format!("`{name}` is not done: {why}"))),
+        Some(value) if !harmless.contains(&value) => Err(ApiError::invalid(
+            Some(name),
+            format!("`{name}` is not done: {why}"),
+        )),
         _ => Ok(()),
     }
 }

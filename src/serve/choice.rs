@@ -75,7 +75,10 @@ pub(super) async fn choice(
         (Some(k), Some(best)) => {
             if let Some(first) = pieces.first().filter(|_| k > 0).map(|piece| piece.index) {
                 let text = [&prompt.prompt.ids[..], &best.arrays.token_ids].concat();
-                let likeliest = asked.runner.likeliest(text, prompt.prompt.ids.len() + first, k).await?;
+                let likeliest = asked
+                    .runner
+                    .likeliest(text, prompt.prompt.ids.len() + first, k)
+                    .await?;
                 let mut likeliest: Vec<_> = likeliest.into_iter().map(Some).collect();
                 for piece in &mut pieces {
                     piece.likeliest = likeliest[piece.index - first].take().unwrap_or_default();
@@ -119,7 +122,10 @@ fn best(solved: &Solved) -> Option<&TraceRecord> {
     let score = |r: &TraceRecord| (rank(r), r.scores.mean.unwrap_or(f64::NEG_INFINITY));
     solved.records.iter().max_by(|a, b| {
         let ((rank_a, mean_a), (rank_b, mean_b)) = (score(a), score(b));
-        rank_a.cmp(&rank_b).then(mean_a.total_cmp(&mean_b)).then(b.trace.cmp(&a.trace))
+        rank_a
+            .cmp(&rank_b)
+            .then(mean_a.total_cmp(&mean_b))
+            .then(b.trace.cmp(&a.trace))
     })
 }
 

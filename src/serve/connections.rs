@@ -27,9 +27,11 @@ const HEADERS: usize = 64;
 /// Pause where the system has no more sockets.
 const PAUSE: Duration = Duration::from_millis(50);
 /// What a connection beyond the limit is told.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
 
-/// Serves until `stop`; then no connection is accepted and each open one ends with the reply it is at. Returns what waits for those.
+/// Serves until `stop`; then no connection is accepted and each open one ends with the reply it is at.
+/// Returns what waits for those.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -82,8 +84,8 @@ pub(super) async fn serve(
     open.shutdown()
 }
 
-/// A socket whose other end must take what is written within a time. Reading has no limit of its own: a request's head and body have theirs, and a
-/// client that waits for its reply is silent for good reason.
+/// A socket whose other end must take what is written within a time. Reading has no limit of its own: a
+/// request's head and body have theirs, and a client that waits for its reply is silent for good reason.
 struct Timed {
     stream: TcpStream,
     patience: Duration,
@@ -110,7 +112,9 @@ impl Timed {
             return written;
         }
         let patience = self.patience;
-        let until = self.until.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
+        let until = self
+            .until
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
         match until.as_mut().poll(cx) {
             Poll::Ready(()) => {
                 self.until = None;
@@ -122,7 +126,11 @@ impl Timed {
 }
 
 impl AsyncRead for Timed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -131,7 +139,11 @@ impl AsyncWrite for Timed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.timed(cx, |stream, cx| stream.poll_write(cx, buf))
     }
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         self.timed(cx, |stream, cx| stream.poll_write_vectored(cx, bufs))
     }
     fn is_write_vectored(&self) -> bool {
@@ -159,7 +171,10 @@ mod tests {
         let mut writer = Timed::new(stream, Duration::from_millis(50));
         // far more than sockets hold
         let much = vec![0; 64 << 20];
-        assert_eq!(writer.write_all(&much).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            writer.write_all(&much).await.unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
         // what is read makes room: then it is a reader again
         let mut part = vec![0; 1 << 20];
         let reading = async { while reader.read(&mut part).await.is_ok_and(|n| n > 0) {} };

@@ -85,7 +85,10 @@ impl ApiError {
     }
 
     pub(super) fn with_code(self, code: &'static str) -> Self {
-        Self { code: Some(code), ..self }
+        Self {
+            code: Some(code),
+            ..self
+        }
     }
 
     /// The body, and the data of an event in a stream that has begun.
@@ -98,7 +101,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
         if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response
@@ -112,8 +117,12 @@ impl IntoResponse for ApiError {
 impl From<RunError> for ApiError {
     fn from(error: RunError) -> Self {
         match error {
-            RunError::NotStarted(_) => Self::unavailable("the request waited for a place in the batch until its time was over"),
-            RunError::Refused { reason, .. } => Self::invalid(None, format!("the engine refuses the request: {reason}")),
+            RunError::NotStarted(_) => {
+                Self::unavailable("the request waited for a place in the batch until its time was over")
+            }
+            RunError::Refused { reason, .. } => {
+                Self::invalid(None, format!("the engine refuses the request: {reason}"))
+            }
             RunError::Needs { .. } => Self::invalid(Some("strategy"), error.to_string()),
             // where engines are is no client's business
             RunError::Remote { .. } => {
@@ -139,10 +148,17 @@ impl From<Error> for ApiError {
                 format!("the model's chat template refuses these messages: {message}"),
             ),
             Error::Prompt(PromptError::TemplateFailed { .. } | PromptError::EmptyPrompt { .. }) => {
-                Self::invalid(Some("messages"), "the model's chat template cannot be filled with these messages")
+                Self::invalid(
+                    Some("messages"),
+                    "the model's chat template cannot be filled with these messages",
+                )
             }
-            Error::Prompt(PromptError::Encode { .. }) => Self::invalid(None, "the prompt cannot be encoded by the model's tokenizer"),
-            Error::Prompt(PromptError::EmptyProblem) => Self::invalid(Some("messages"), "the last message is empty"),
+            Error::Prompt(PromptError::Encode { .. }) => {
+                Self::invalid(None, "the prompt cannot be encoded by the model's tokenizer")
+            }
+            Error::Prompt(PromptError::EmptyProblem) => {
+                Self::invalid(Some("messages"), "the last message is empty")
+            }
             Error::Prompt(PromptError::NoTokenizer { .. } | PromptError::NoTemplate { .. }) => Self::invalid(
                 None,
                 "the model has no tokenizer or no chat template: ask /v1/completions, with token ids",

@@ -20,12 +20,18 @@ impl Fields {
     pub(super) fn read(body: &[u8]) -> Result<Self, ApiError> {
         let text = std::str::from_utf8(body).map_err(|_| ApiError::invalid(None, "the body is not UTF-8"))?;
         match serde_json::from_str(text) {
-            Ok(Value::Object(left)) => Ok(Self { left, known: Vec::new() }),
+            Ok(Value::Object(left)) => Ok(Self {
+                left,
+                known: Vec::new(),
+            }),
             Ok(other) => Err(ApiError::invalid(
                 None,
                 format!("the body must be a JSON object, not {}", kind(&other)),
             )),
-            Err(error) => Err(ApiError::invalid(None, format!("the body is not valid JSON: {error}"))),
+            Err(error) => Err(ApiError::invalid(
+                None,
+                format!("the body is not valid JSON: {error}"),
+            )),
         }
     }
 
@@ -47,12 +53,17 @@ impl Fields {
     }
 
     /// A field of any type that can be read from JSON; `right` says what it must be.
-    pub(super) fn of<T: DeserializeOwned>(&mut self, name: &'static str, right: impl Display) -> Result<Option<T>, ApiError> {
+    pub(super) fn of<T: DeserializeOwned>(
+        &mut self,
+        name: &'static str,
+        right: impl Display,
+    ) -> Result<Option<T>, ApiError> {
         self.take(name)
             .map(|value| {
                 let found = kind(&value);
-                serde_json::from_value(value)
-                    .map_err(|_| ApiError::invalid(Some(name), format!("`{name}` must be {right}; {found} was given")))
+                serde_json::from_value(value).map_err(|_| {
+                    ApiError::invalid(Some(name), format!("`{name}` must be {right}; {found} was given"))
+                })
             })
             .transpose()
     }
@@ -70,7 +81,11 @@ impl Fields {
     }
 
     /// A whole number within a range.
-    pub(super) fn whole(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Result<Option<u64>, ApiError> {
+    pub(super) fn whole(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, ApiError> {
         let right = match (*range.start(), *range.end()) {
             (0, u64::MAX) => "a whole number".to_owned(),
             (start, u64::MAX) => format!("a whole number of at least {start}"),
@@ -82,14 +97,23 @@ impl Fields {
         if range.contains(&value) {
             Ok(Some(value))
         } else {
-            Err(ApiError::invalid(Some(name), format!("`{name}` must be {right}, not {value}")))
+            Err(ApiError::invalid(
+                Some(name),
+                format!("`{name}` must be {right}, not {value}"),
+            ))
         }
     }
 
     /// [`Self::whole`] that counts something in memory.
-    pub(super) fn count(&mut self, name: &'static str, range: RangeInclusive<usize>) -> Result<Option<usize>, ApiError> {
+    pub(super) fn count(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<usize>,
+    ) -> Result<Option<usize>, ApiError> {
         let range = *range.start() as u64..=(*range.end()).min(u64::MAX as usize) as u64;
-        Ok(self.whole(name, range)?.map(|n| usize::try_from(n).unwrap_or(usize::MAX)))
+        Ok(self
+            .whole(name, range)?
+            .map(|n| usize::try_from(n).unwrap_or(usize::MAX)))
     }
 
     /// Refuses what is left.

@@ -43,7 +43,10 @@ impl Keys {
     /// Compares with every key, in a time that tells nothing of how much is right.
     fn open(&self, key: &[u8]) -> bool {
         let given = digest(key);
-        let hit = self.0.iter().fold(Choice::from(0), |hit, known| hit | known.ct_eq(&given));
+        let hit = self
+            .0
+            .iter()
+            .fold(Choice::from(0), |hit, known| hit | known.ct_eq(&given));
         hit.into()
     }
 }
@@ -66,7 +69,13 @@ pub(super) struct Gate {
 
 impl Gate {
     /// Whether this request may be answered. `open` routes need no key.
-    pub(super) fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap, open: bool) -> Result<(), ApiError> {
+    pub(super) fn check(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        open: bool,
+    ) -> Result<(), ApiError> {
         let host = headers.get(header::HOST).map(|h| h.to_str().unwrap_or_default());
         let host = uri.authority().map(|a| a.as_str()).or(host);
         // a page on another site may point a name of its own at this machine: its name gives it away
@@ -80,7 +89,11 @@ impl Gate {
         if *method != Method::GET
             && let Some(origin) = headers.get(header::ORIGIN)
         {
-            let own = origin.to_str().ok().and_then(|o| o.split_once("://")).map(|(_, site)| site);
+            let own = origin
+                .to_str()
+                .ok()
+                .and_then(|o| o.split_once("://"))
+                .map(|(_, site)| site);
             if own.is_none() || own != host {
                 return Err(ApiError::refused(
                     StatusCode::FORBIDDEN,
@@ -91,7 +104,9 @@ impl Gate {
         if open || self.keys.is_empty() {
             return Ok(());
         }
-        let given = headers.get(header::AUTHORIZATION).map_or(&[][..], header::HeaderValue::as_bytes);
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .map_or(&[][..], header::HeaderValue::as_bytes);
         let key = match given.split_at_checked(7) {
             Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => key.trim_ascii(),
             _ => return Err(ApiError::unauthorized()),
@@ -110,7 +125,8 @@ fn is_loopback(host: &str) -> bool {
         Some(six) => six.split_once(']').map_or("", |(name, _)| name),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -156,7 +172,11 @@ mod tests {
         }
         assert_eq!(ask(&gate, Method::GET, &[], true), 403);
         let own = [("host", "localhost:8080"), ("authorization", "Bearer anything")];
-        assert_eq!(ask(&gate, Method::POST, &own, false), 200, "without keys the header is ignored");
+        assert_eq!(
+            ask(&gate, Method::POST, &own, false),
+            200,
+            "without keys the header is ignored"
+        );
     }
 
     #[test]
@@ -165,7 +185,14 @@ mod tests {
             keys: Keys::default(),
             address: "127.0.0.1:8080".parse().unwrap(),
         };
-        let from = |origin| ask(&gate, Method::POST, &[("host", "localhost:8080"), ("origin", origin)], false);
+        let from = |origin| {
+            ask(
+                &gate,
+                Method::POST,
+                &[("host", "localhost:8080"), ("origin", origin)],
+                false,
+            )
+        };
         assert_eq!(from("http://localhost:8080"), 200);
         for origin in [
             "null",
@@ -187,7 +214,14 @@ mod tests {
             keys,
             address: "0.0.0.0:80".parse().unwrap(),
         };
-        let with = |value| ask(&gate, Method::POST, &[("host", "any.example"), ("authorization", value)], false);
+        let with = |value| {
+            ask(
+                &gate,
+                Method::POST,
+                &[("host", "any.example"), ("authorization", value)],
+                false,
+            )
+        };
         assert_eq!(with("Bearer sixteen-letters-1"), 200);
         assert_eq!(with("bearer another-sixteen-letters"), 200);
         for wrong in [

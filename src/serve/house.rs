@@ -1,4 +1,5 @@
-//! What all requests share: the source of traces, the settings and the limits that the server was started with.
+//! What all requests share: the source of traces, the settings and the limits that the server was started
+//! with.
 
 use std::sync::Arc;
 
@@ -25,7 +26,12 @@ pub(super) struct House {
 
 impl House {
     /// Starts the engine.
-    pub(super) fn open(loaded: Loaded, settings: Settings, reader: Option<Reader>, options: &Options) -> Result<Self, Error> {
+    pub(super) fn open(
+        loaded: Loaded,
+        settings: Settings,
+        reader: Option<Reader>,
+        options: &Options,
+    ) -> Result<Self, Error> {
         let runner = Runner::new(loaded.clone(), settings.clone())?;
         let resolved = runner.resolved();
         let room = loaded.model.config().max_positions;
@@ -77,7 +83,10 @@ impl House {
         if tokens > self.limits.prompt {
             return Err(ApiError::invalid(
                 None,
-                format!("the prompt has {tokens} tokens; this server takes at most {}", self.limits.prompt),
+                format!(
+                    "the prompt has {tokens} tokens; this server takes at most {}",
+                    self.limits.prompt
+                ),
             )
             .with_code("context_length_exceeded"));
         }

@@ -55,13 +55,15 @@ pub(super) struct Watch {
 }
 
 impl Live {
-    /// A client's view of each choice; with `details` every trace's confidence too. Nothing once they are over.
+    /// A client's view of each choice; with `details` every trace's confidence too. Nothing once they are
+    /// over.
     pub(super) fn watch(&self, house: &House, details: bool) -> Vec<Watch> {
         let one = |(index, run): (usize, &Run)| {
             if details {
                 run.control.details.store(true, Ordering::Relaxed);
             }
-            let writing = |pages: &Pages| Writing::new(house, &self.asked, self.endpoint, index, pages.read());
+            let writing =
+                |pages: &Pages| Writing::new(house, &self.asked, self.endpoint, index, pages.read());
             Watch {
                 events: run.events.subscribe(),
                 writing: run.control.pages.as_ref().map(writing),
@@ -131,16 +133,22 @@ impl Named {
 
     /// A request is over: its name is free again, or stands for its reply.
     fn end(&mut self, key: Key, done: &watch::Sender<Option<Finished>>, finished: &Finished) {
-        let Some((live, _)) = self.running.get(&key.name) else { return };
+        let Some((live, _)) = self.running.get(&key.name) else {
+            return;
+        };
         let live = live.upgrade();
         // a request that was given up may have a successor of the same name
-        if live.as_ref().is_some_and(|l| !l.done.same_channel(&done.subscribe())) {
+        if live
+            .as_ref()
+            .is_some_and(|l| !l.done.same_channel(&done.subscribe()))
+        {
             return;
         }
         self.running.remove(&key.name);
         if let (Some(live), Ok(choices)) = (live, finished) {
             let bytes = live.asked.bytes() + kept::bytes(choices);
-            self.kept.put(key, Arc::new(live.over(finished.clone())), bytes, Instant::now());
+            self.kept
+                .put(key, Arc::new(live.over(finished.clone())), bytes, Instant::now());
         }
     }
 }

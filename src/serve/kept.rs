@@ -34,7 +34,8 @@ impl<T> Default for Kept<T> {
 }
 
 impl<T: Clone> Kept<T> {
-    /// Keeps a reply of so many bytes, in place of the oldest ones where it must be; one that is larger than all may be is not kept.
+    /// Keeps a reply of so many bytes, in place of the oldest ones where it must be; one that is larger than
+    /// all may be is not kept.
     pub(super) fn put(&mut self, key: Key, reply: T, bytes: usize, now: Instant) {
         self.replies.retain(|r| r.key.name != key.name);
         if bytes > BYTES {
@@ -71,7 +72,11 @@ impl<T: Clone> Kept<T> {
 pub(super) fn bytes(choices: &[Choice]) -> usize {
     let one = |c: &Choice| {
         let texts = c.content.len() + c.reasoning.as_ref().map_or(0, String::len);
-        size_of::<Choice>() + texts + c.logprobs.as_ref().map_or(0, weight) + weight(&c.tts) + weight(&c.traces)
+        size_of::<Choice>()
+            + texts
+            + c.logprobs.as_ref().map_or(0, weight)
+            + weight(&c.tts)
+            + weight(&c.traces)
     };
     choices.iter().map(one).sum()
 }
@@ -81,7 +86,10 @@ fn weight(value: &Value) -> usize {
         Value::String(text) => text.len(),
         Value::Array(all) => all.iter().map(weight).sum(),
         // a name, and the tree that holds it
-        Value::Object(all) => all.iter().map(|(name, value)| 64 + name.len() + weight(value)).sum(),
+        Value::Object(all) => all
+            .iter()
+            .map(|(name, value)| 64 + name.len() + weight(value))
+            .sum(),
         _ => 0,
     };
     size_of::<Value>() + inside
@@ -108,7 +116,9 @@ mod tests {
         assert_eq!(kept.get(&key(1).name, now).unwrap().1, [7; 32]);
         // one that is large takes the place of many, one that is too large has none
         kept.put(key(1000), (), BYTES - 10, now);
-        assert!(!has(&mut kept, REPLIES - 10, now) && has(&mut kept, REPLIES, now) && has(&mut kept, 1000, now));
+        assert!(
+            !has(&mut kept, REPLIES - 10, now) && has(&mut kept, REPLIES, now) && has(&mut kept, 1000, now)
+        );
         kept.put(key(1001), (), BYTES + 1, now);
         assert!(!has(&mut kept, 1001, now) && has(&mut kept, 1000, now));
         kept.put(key(1002), (), BYTES, now);

@@ -30,7 +30,8 @@ impl Piece {
 
     /// Whether it adds to the text in one of these places.
     pub(super) fn overlaps(&self, mut places: impl Iterator<Item = Range<usize>>) -> bool {
-        !self.text.is_empty() && places.any(|place| self.from < place.end && self.from + self.text.len() > place.start)
+        !self.text.is_empty()
+            && places.any(|place| self.from < place.end && self.from + self.text.len() > place.start)
     }
 }
 
@@ -81,7 +82,8 @@ pub(super) fn pieces(house: &House, record: &TraceRecord) -> Vec<Piece> {
     pieces
 }
 
-/// The `logprobs` of a choice or of a part of one: these tokens; with the likeliest ids at their places if `alternatives`.
+/// The `logprobs` of a choice or of a part of one: these tokens; with the likeliest ids at their places if
+/// `alternatives`.
 pub(super) fn object(house: &House, endpoint: Endpoint, pieces: &[Piece], alternatives: bool) -> Value {
     let text_of = |id: u32| {
         let prompter = house.source.prompter();
@@ -129,6 +131,8 @@ pub(super) fn without(logprobs: &Value, n: usize) -> Option<Value> {
         .iter()
         .map(|(name, value)| (name.clone(), rest(value)))
         .collect();
-    let left = fields.values().any(|value| value.as_array().is_some_and(|all| !all.is_empty()));
+    let left = fields
+        .values()
+        .any(|value| value.as_array().is_some_and(|all| !all.is_empty()));
     left.then_some(Value::Object(fields))
 }

@@ -150,9 +150,19 @@ impl Metrics {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .iter()
-            .map(|((route, status), n)| (format!("{{route=\"{route}\",status=\"{status}\"}}"), n.to_string()))
+            .map(|((route, status), n)| {
+                (
+                    format!("{{route=\"{route}\",status=\"{status}\"}}"),
+                    n.to_string(),
+                )
+            })
             .collect();
-        family("http_requests_total", "counter", "Replies by route and status.", &answered);
+        family(
+            "http_requests_total",
+            "counter",
+            "Replies by route and status.",
+            &answered,
+        );
         family(
             "requests_running",
             "gauge",
@@ -160,7 +170,12 @@ impl Metrics {
             &one(self.running().to_string()),
         );
         let load = |n: &AtomicI64| one(n.load(Ordering::Relaxed).to_string());
-        family("connections", "gauge", "Open connections.", &load(&self.connections));
+        family(
+            "connections",
+            "gauge",
+            "Open connections.",
+            &load(&self.connections),
+        );
         family(
             "connections_refused_total",
             "counter",
@@ -169,8 +184,18 @@ impl Metrics {
         );
         {
             let sums = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            family("tokens_total", "counter", "Generated tokens by fate.", &fates(&sums.tokens));
-            family("traces_total", "counter", "Ended traces by fate.", &fates(&sums.traces));
+            family(
+                "tokens_total",
+                "counter",
+                "Generated tokens by fate.",
+                &fates(&sums.tokens),
+            );
+            family(
+                "traces_total",
+                "counter",
+                "Ended traces by fate.",
+                &fates(&sums.traces),
+            );
             family(
                 "prompt_tokens_total",
                 "counter",

@@ -1,4 +1,5 @@
-//! `NAME`, `NAME@STRATEGY` and `NAME@STRATEGY-TRACES`: settings by the name of a model, for clients that can set nothing else.
+//! `NAME`, `NAME@STRATEGY` and `NAME@STRATEGY-TRACES`: settings by the name of a model, for clients that can
+//! set nothing else.
 
 use tts_strategies::Preset;
 
@@ -15,9 +16,16 @@ pub(super) struct ByName {
 /// Reads a model's name; `served` is the one that this server has.
 pub(super) fn by_name(asked: &str, served: &str) -> Result<ByName, ApiError> {
     let shown: String = asked.chars().take(200).collect();
-    let unknown =
-        |why: String| ApiError::refused(StatusCode::NOT_FOUND, format!("there is no model `{shown}`: {why}")).with_code("model_not_found");
-    let same = asked.get(..served.len()).is_some_and(|start| start.eq_ignore_ascii_case(served));
+    let unknown = |why: String| {
+        ApiError::refused(
+            StatusCode::NOT_FOUND,
+            format!("there is no model `{shown}`: {why}"),
+        )
+        .with_code("model_not_found")
+    };
+    let same = asked
+        .get(..served.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(served));
     let rest = asked.get(served.len()..).filter(|_| same);
     match rest.map(|rest| (rest, rest.strip_prefix('@'))) {
         Some(("", _)) => Ok(ByName::default()),
@@ -28,7 +36,10 @@ pub(super) fn by_name(asked: &str, served: &str) -> Result<ByName, ApiError> {
                     traces: None,
                 });
             }
-            let (name, traces) = match settings.rsplit_once('-').map(|(name, n)| (name, n.parse::<usize>())) {
+            let (name, traces) = match settings
+                .rsplit_once('-')
+                .map(|(name, n)| (name, n.parse::<usize>()))
+            {
                 Some((name, Ok(n))) => (name, Some(n)),
                 _ => (settings, None),
             };
@@ -44,7 +55,9 @@ pub(super) fn by_name(asked: &str, served: &str) -> Result<ByName, ApiError> {
                 ))),
             }
         }
-        _ => Err(unknown(format!("this server has `{served}`, and `{served}@STRATEGY-TRACES`"))),
+        _ => Err(unknown(format!(
+            "this server has `{served}`, and `{served}@STRATEGY-TRACES`"
+        ))),
     }
 }
 

@@ -17,7 +17,8 @@ pub(super) enum Apart {
     },
 }
 
-/// The parts of a text as far as it is written. What is certain at one time is the beginning of what is certain at any later time.
+/// The parts of a text as far as it is written. What is certain at one time is the beginning of what is
+/// certain at any later time.
 #[derive(Debug)]
 pub(super) struct Parts {
     apart: Apart,
@@ -95,7 +96,11 @@ impl Parts {
     }
 
     fn add(&mut self, range: Range<usize>) {
-        let part = if self.thinks { &mut self.thought } else { &mut self.said };
+        let part = if self.thinks {
+            &mut self.thought
+        } else {
+            &mut self.said
+        };
         let trims = part.is_empty() && !matches!(self.apart, Apart::No);
         let all = &self.text[range.clone()];
         let new = if trims { all.trim_start() } else { all };
@@ -185,7 +190,12 @@ mod tests {
     #[test]
     fn what_may_be_a_stop_text_waits() {
         let mut parts = Parts::new(Apart::No, vec!["END".to_owned(), "\u{e4}\u{f6}".to_owned()]);
-        for (more, said) in [("a E", "a "), ("N", "a "), ("\u{e4}", "a EN"), ("E", "a EN\u{e4}")] {
+        for (more, said) in [
+            ("a E", "a "),
+            ("N", "a "),
+            ("\u{e4}", "a EN"),
+            ("E", "a EN\u{e4}"),
+        ] {
             parts.push(more);
             assert_eq!(parts.said(), said);
         }

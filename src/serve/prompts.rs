@@ -9,7 +9,9 @@ use super::error::ApiError;
 use super::fields::{Fields, kind};
 use super::source::RequestRunner;
 use crate::error::Error;
-use crate::prompt::{DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn};
+use crate::prompt::{
+    DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn,
+};
 use crate::runner::{Prepared, problem_id};
 
 /// Roles, and the names that templates have for them.
@@ -37,7 +39,8 @@ struct Part {
     text: Option<String>,
 }
 
-/// The prompt of `messages`. The instruction that the model is asked with goes behind the last turn of the user.
+/// The prompt of `messages`. The instruction that the model is asked with goes behind the last turn of the
+/// user.
 pub(super) fn chat(
     f: &mut Fields,
     runner: &RequestRunner,
@@ -48,8 +51,15 @@ pub(super) fn chat(
     let wrong = |what: String| ApiError::invalid(Some("messages"), what);
     let given = match f.take("messages") {
         Some(Value::Array(given)) if !given.is_empty() => given,
-        Some(Value::Array(_)) | None => return Err(wrong("`messages` must hold at least one message".to_owned())),
-        Some(other) => return Err(wrong(format!("`messages` must be an array; {} was given", kind(&other)))),
+        Some(Value::Array(_)) | None => {
+            return Err(wrong("`messages` must hold at least one message".to_owned()));
+        }
+        Some(other) => {
+            return Err(wrong(format!(
+                "`messages` must be an array; {} was given",
+                kind(&other)
+            )));
+        }
     };
     let mut messages = given
         .into_iter()
@@ -72,7 +82,10 @@ pub(super) fn chat(
         let instruction = instruction
             .or(settings.instruction.as_deref())
             .unwrap_or_else(|| prompter.map_or(DEFAULT_INSTRUCTION, |p| p.instruction()));
-        let template = settings.prompt_template.as_deref().unwrap_or(DEFAULT_PROMPT_TEMPLATE);
+        let template = settings
+            .prompt_template
+            .as_deref()
+            .unwrap_or(DEFAULT_PROMPT_TEMPLATE);
         last.content = user_turn(template, &last.content, instruction).map_err(Error::from)?;
     }
     if let Some(system) = settings.system.as_ref().filter(|_| messages[0].role != "system") {
@@ -95,7 +108,10 @@ fn read(message: Value) -> Result<Message, String> {
         _ => return Err("must have a `role`".to_owned()),
     };
     let Some((_, role)) = ROLES.iter().find(|r| r.0 == role) else {
-        return Err(format!("has a `role` that is none of {}", ROLES.map(|r| r.0).join(", ")));
+        return Err(format!(
+            "has a `role` that is none of {}",
+            ROLES.map(|r| r.0).join(", ")
+        ));
     };
     let content = match message.remove("content") {
         // an assistant that called a tool said nothing
@@ -126,7 +142,12 @@ enum Raw {
 }
 
 /// The prompts of `prompt`: a text, token ids, or an array of either.
-pub(super) fn raw(f: &mut Fields, runner: &RequestRunner, wanted: Option<usize>, most: usize) -> Result<Vec<Prepared>, ApiError> {
+pub(super) fn raw(
+    f: &mut Fields,
+    runner: &RequestRunner,
+    wanted: Option<usize>,
+    most: usize,
+) -> Result<Vec<Prepared>, ApiError> {
     let wrong = |what: &str| ApiError::invalid(Some("prompt"), what);
     let shapes = "a string, an array of token ids, or an array of either";
     let raw = f
@@ -142,7 +163,12 @@ pub(super) fn raw(f: &mut Fields, runner: &RequestRunner, wanted: Option<usize>,
     };
     let of_ids = |ids: Vec<u32>| {
         raw_prompt(
-            runner.prompter().ok().flatten().map(|p| p.decode(&ids, false)).unwrap_or_default(),
+            runner
+                .prompter()
+                .ok()
+                .flatten()
+                .map(|p| p.decode(&ids, false))
+                .unwrap_or_default(),
             ids,
         )
     };
@@ -168,12 +194,21 @@ pub(super) fn raw(f: &mut Fields, runner: &RequestRunner, wanted: Option<usize>,
             if let Some(vocab) = runner.vocab()
                 && let Some(id) = prompt.ids.iter().find(|id| **id as usize >= vocab)
             {
-                return Err(wrong(&format!("`prompt` has the token id {id}; the model's ids are below {vocab}")));
+                return Err(wrong(&format!(
+                    "`prompt` has the token id {id}; the model's ids are below {vocab}"
+                )));
             }
             // as `tts complete` names it
             let id = match prompt.ids.is_empty() {
                 true => problem_id(&prompt.text),
-                false => problem_id(&prompt.ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")),
+                false => problem_id(
+                    &prompt
+                        .ids
+                        .iter()
+                        .map(u32::to_string)
+                        .collect::<Vec<_>>()
+                        .join(","),
+                ),
             };
             prepared(runner, wanted, id, prompt.text.clone(), Vec::new(), prompt)
         })

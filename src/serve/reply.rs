@@ -63,7 +63,8 @@ pub(super) fn usage(live: &Live, choices: &[Choice]) -> Value {
     // the choices of one prompt share it
     let prompt: u64 = choices.iter().step_by(n.max(1)).map(|c| c.prompt_tokens).sum();
     let generated: u64 = choices.iter().map(|c| c.generated).sum();
-    let mut details = json!({ "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0 });
+    let mut details =
+        json!({ "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0 });
     if let Some(shown) = choices.iter().map(|c| c.shown_tokens).sum::<Option<u64>>() {
         details["reasoning_tokens"] = json!(generated - shown.min(generated));
     }

@@ -98,14 +98,21 @@ fn label(path: &str) -> &'static str {
 async fn gate(State(front): Shared, request: Request, next: Next) -> Response {
     let route = label(request.uri().path());
     let open = matches!(route, "/" | "/health");
-    let checked = front.gate.check(request.method(), request.uri(), request.headers(), open);
+    let checked = front
+        .gate
+        .check(request.method(), request.uri(), request.headers(), open);
     let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     };
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     front.metrics.answered(route, response.status().as_u16());
     response
 }
@@ -119,7 +126,11 @@ async fn nowhere() -> ApiError {
 }
 
 async fn not_so() -> ApiError {
-    ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, "this is not asked with that method").with_code("method_not_allowed")
+    ApiError::refused(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this is not asked with that method",
+    )
+    .with_code("method_not_allowed")
 }
 
 async fn health(State(front): Shared) -> Response {
@@ -130,7 +141,11 @@ async fn health(State(front): Shared) -> Response {
         StatusCode::OK
     };
     let word = if draining { "draining" } else { "ok" };
-    (status, Json(json!({ "status": word, "running": front.metrics.running() }))).into_response()
+    (
+        status,
+        Json(json!({ "status": word, "running": front.metrics.running() })),
+    )
+        .into_response()
 }
 
 async fn metrics(State(front): Shared) -> Response {
@@ -185,7 +200,11 @@ async fn answer(front: &Arc<Front>, request: Request, endpoint: Endpoint) -> Res
         asked: *blake3::keyed_hash(&fields.digest(&OF_MANNER), &[endpoint as u8]).as_bytes(),
     });
     let manner = ask::manner(&mut fields, endpoint)?;
-    let joined = key.as_ref().map(|key| front.jobs.join(key)).transpose()?.flatten();
+    let joined = key
+        .as_ref()
+        .map(|key| front.jobs.join(key))
+        .transpose()?
+        .flatten();
     let watch = |live: &Live| {
         if manner.stream {
             live.watch(&front.house, manner.progress == Progress::Traces)
@@ -208,7 +227,13 @@ async fn answer(front: &Arc<Front>, request: Request, endpoint: Endpoint) -> Res
         }
     };
     if manner.stream {
-        return Ok(stream::stream(front.house.clone(), live, watched, manner, &front.fingerprint));
+        return Ok(stream::stream(
+            front.house.clone(),
+            live,
+            watched,
+            manner,
+            &front.fingerprint,
+        ));
     }
     let choices = live.finished().await?;
     Ok(Json(reply::whole(&live, &front.fingerprint, &choices)).into_response())
@@ -220,22 +245,38 @@ fn key(headers: &HeaderMap) -> Result<Option<[u8; 32]>, ApiError> {
         return Ok(None);
     };
     if name.is_empty() || name.len() > KEY {
-        return Err(ApiError::invalid(None, format!("Idempotency-Key must have 1 to {KEY} characters")));
+        return Err(ApiError::invalid(
+            None,
+            format!("Idempotency-Key must have 1 to {KEY} characters"),
+        ));
     }
     let mut hasher = blake3::Hasher::new();
-    for part in [Some(name), headers.get(header::AUTHORIZATION)].into_iter().flatten() {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    for part in [Some(name), headers.get(header::AUTHORIZATION)]
+        .into_iter()
+        .flatten()
+    {
+        hasher
+            .update(&(part.len() as u64).to_le_bytes())
+            .update(part.as_bytes());
     }
     Ok(Some(*hasher.finalize().as_bytes()))
 }
 
-/// Reads a body. What is large is read by few requests at a time, so that many of them take no more memory than that.
-async fn read(front: &Front, headers: &HeaderMap, body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
+/// Reads a body. What is large is read by few requests at a time, so that many of them take no more memory
+/// than that.
+async fn read(
+    front: &Front,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
     let limits = &front.house.limits;
     let too_large = || {
         ApiError::refused(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is more than {} bytes, which is as much as this server takes", limits.body),
+            format!(
+                "the body is more than {} bytes, which is as much as this server takes",
+                limits.body
+            ),
         )
         .with_code("body_too_large")
     };

@@ -29,7 +29,11 @@ impl Source {
     /// The settings of a request, checked.
     pub(super) fn runner(&self, settings: Settings) -> Result<RequestRunner, Error> {
         Ok(match self {
-            Self::Here { loaded, engine, reader } => {
+            Self::Here {
+                loaded,
+                engine,
+                reader,
+            } => {
                 let mut runner = Runner::new(loaded.clone(), settings)?;
                 if let Some(reader) = reader {
                     runner = runner.with_reader(reader.clone());
@@ -52,7 +56,9 @@ impl Source {
     pub(super) fn fingerprint(&self) -> String {
         let digest = match self {
             Self::Here { loaded, .. } => loaded.digest().to_owned(),
-            Self::There(runner) => blake3::hash(runner.remote().model().as_bytes()).to_hex().to_string(),
+            Self::There(runner) => blake3::hash(runner.remote().model().as_bytes())
+                .to_hex()
+                .to_string(),
         };
         format!("fp_{}", digest.get(..16).unwrap_or_default())
     }
@@ -112,7 +118,8 @@ impl RequestRunner {
         }
     }
 
-    /// Whether it is known what a prompt ends in: an engine elsewhere may fill a template of its own, which may open the thinking.
+    /// Whether it is known what a prompt ends in: an engine elsewhere may fill a template of its own, which
+    /// may open the thinking.
     pub(super) fn knows_template(&self, prompt: &Prepared) -> bool {
         match self {
             Self::Here(..) => true,
@@ -123,11 +130,17 @@ impl RequestRunner {
     /// The prompt of a conversation.
     pub(super) fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Rendered, ApiError> {
         match self {
-            Self::Here(runner, _) => Ok(runner.loaded().prompter()?.render(messages, options).map_err(Error::from)?),
-            Self::There(runner) if runner.api() == Api::Chat && !options.variables.is_empty() => Err(ApiError::invalid(
-                Some("chat_template_kwargs"),
-                "variables of the chat template are not passed on: an engine elsewhere fills it",
-            )),
+            Self::Here(runner, _) => Ok(runner
+                .loaded()
+                .prompter()?
+                .render(messages, options)
+                .map_err(Error::from)?),
+            Self::There(runner) if runner.api() == Api::Chat && !options.variables.is_empty() => {
+                Err(ApiError::invalid(
+                    Some("chat_template_kwargs"),
+                    "variables of the chat template are not passed on: an engine elsewhere fills it",
+                ))
+            }
             Self::There(runner) => Ok(runner.render(messages, options)?),
         }
     }
@@ -141,7 +154,12 @@ impl RequestRunner {
     }
 
     /// Runs a job to its decision.
-    pub(super) async fn run(&self, prompt: &Prepared, job: Job, control: Arc<Control>) -> Result<Outcome, RunError> {
+    pub(super) async fn run(
+        &self,
+        prompt: &Prepared,
+        job: Job,
+        control: Arc<Control>,
+    ) -> Result<Outcome, RunError> {
         match self {
             Self::Here(_, engine) => engine.run_controlled(job, control).await,
             Self::There(runner) => runner.run(prompt, job, control).await,
@@ -149,7 +167,12 @@ impl RequestRunner {
     }
 
     /// The `k` likeliest ids before each token of a text from index `from` on.
-    pub(super) async fn likeliest(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Likeliest, ApiError> {
+    pub(super) async fn likeliest(
+        &self,
+        ids: Vec<u32>,
+        from: usize,
+        k: usize,
+    ) -> Result<Likeliest, ApiError> {
         match self {
             Self::Here(_, engine) => Ok(engine.likeliest(ids, from, k).await?),
             Self::There(_) => Err(not_here("logprobs")),

@@ -1,8 +1,8 @@
 //! Replies as they come: server-sent events.
 //!
-//! Where several traces run, a stream shows how things stand (`progress`): as lines of `reasoning_content`, or as objects under `tts`. The answer
-//! comes at the end, in one piece: it is the vote that makes it. What a lone trace writes is shown as it is written. A client that is slow misses
-//! progress and nothing else.
+//! Where several traces run, a stream shows how things stand (`progress`): as lines of `reasoning_content`,
+//! or as objects under `tts`. The answer comes at the end, in one piece: it is the vote that makes it. What a
+//! lone trace writes is shown as it is written. A client that is slow misses progress and nothing else.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -35,7 +35,13 @@ const SILENCE: Duration = Duration::from_secs(10);
 const PARTS: usize = 8;
 
 /// The stream of a request, with what is seen of each of its choices while they run.
-pub(super) fn stream(house: Arc<House>, live: Arc<Live>, watched: Vec<Watch>, manner: Manner, fingerprint: &str) -> Response {
+pub(super) fn stream(
+    house: Arc<House>,
+    live: Arc<Live>,
+    watched: Vec<Watch>,
+    manner: Manner,
+    fingerprint: &str,
+) -> Response {
     let (send, mut parts) = mpsc::channel::<Bytes>(PARTS);
     let teller = Teller {
         head: reply::head(&live, fingerprint, true),
@@ -171,7 +177,10 @@ impl Teller {
             // not from an event: those may be dropped on the way
             if self.manner.progress == Progress::Text && !asked.is_lone() {
                 let settings = asked.runner.settings();
-                let line = format!("[{}: {} traces at most]\n", settings.strategy.name, settings.traces);
+                let line = format!(
+                    "[{}: {} traces at most]\n",
+                    settings.strategy.name, settings.traces
+                );
                 self.reasoning(index, &line).await?;
             }
         }
@@ -194,7 +203,9 @@ impl Teller {
     async fn progress(&self, index: usize, event: Event, said: &mut Said) -> Result<bool, Gone> {
         let line = match self.manner.progress {
             Progress::Off => None,
-            Progress::Text if self.manner.endpoint == Endpoint::Completion || self.live.asked.is_lone() => None,
+            Progress::Text if self.manner.endpoint == Endpoint::Completion || self.live.asked.is_lone() => {
+                None
+            }
             Progress::Text => said.line(&event),
             Progress::Traces => {
                 let mut tts = object(event, self.live.asked.runner.settings());
@@ -253,8 +264,12 @@ impl Teller {
             return Ok(thinks);
         }
         let part = match self.manner.endpoint {
-            Endpoint::Chat => json!({ "index": index, "delta": { "content": content }, "logprobs": logprobs, "finish_reason": null }),
-            Endpoint::Completion => json!({ "index": index, "text": content, "logprobs": logprobs, "finish_reason": null }),
+            Endpoint::Chat => {
+                json!({ "index": index, "delta": { "content": content }, "logprobs": logprobs, "finish_reason": null })
+            }
+            Endpoint::Completion => {
+                json!({ "index": index, "text": content, "logprobs": logprobs, "finish_reason": null })
+            }
         };
         self.part(part).await.map(|()| true)
     }
@@ -320,12 +335,17 @@ impl Said {
 /// An event as an object for those who draw it.
 fn object(event: Event, settings: &Settings) -> Value {
     match event {
-        Event::Started { slots, prompt_tokens, .. } => json!({
+        Event::Started {
+            slots, prompt_tokens, ..
+        } => json!({
             "event": "started", "strategy": settings.strategy.name, "budget": settings.traces, "slots": slots, "prompt_tokens": prompt_tokens,
         }),
         Event::Progress(now) => snapshot(&now),
         Event::Details(Details {
-            window, traces, ballots, ..
+            window,
+            traces,
+            ballots,
+            ..
         }) => json!({
             "event": "traces",
             "window": window,
@@ -340,7 +360,9 @@ fn object(event: Event, settings: &Settings) -> Value {
             tokens,
             answer,
             ..
-        } => json!({ "event": "ended", "trace": trace, "finish": finish, "tokens": tokens, "answer": answer }),
+        } => {
+            json!({ "event": "ended", "trace": trace, "finish": finish, "tokens": tokens, "answer": answer })
+        }
         Event::Notice { text, .. } => json!({ "event": "notice", "text": text }),
         Event::Decided { answer, .. } => json!({ "event": "decided", "answer": answer }),
     }

@@ -161,7 +161,9 @@ fn value() -> impl Strategy<Value = Value> {
         prop_oneof![
             vec(inner.clone(), 0..5).prop_map(Value::from),
             btree_map(any::<String>(), inner.clone(), 0..4).prop_map(|m| Value::Object(Map::from_iter(m))),
-            (any::<String>(), inner).prop_map(|(role, content)| json!({ "role": role, "type": "text", "content": content, "text": "1" })),
+            (any::<String>(), inner).prop_map(
+                |(role, content)| json!({ "role": role, "type": "text", "content": content, "text": "1" })
+            ),
         ]
     })
 }
@@ -243,7 +245,10 @@ proptest! {
 fn a_digest_is_of_what_is_asked() {
     let digest = |text: &str| Fields::read(text.as_bytes()).unwrap().digest(&["stream"]);
     let one = digest("{\"a\": 1, \"b\": [2, 3.0]}");
-    assert_eq!(one, digest("{ \"b\":[2,3.0], \"stream\": true, \"a\":1, \"c\": null }"));
+    assert_eq!(
+        one,
+        digest("{ \"b\":[2,3.0], \"stream\": true, \"a\":1, \"c\": null }")
+    );
     assert_ne!(one, digest("{\"a\": 2, \"b\": [2, 3.0]}"));
     assert_ne!(one, digest("{\"a\": 1}"));
 }

@@ -31,7 +31,8 @@ impl Delta {
     }
 }
 
-/// A choice's text as far as it is written and sent. What is sent is the beginning of what the choice will be, whatever comes.
+/// A choice's text as far as it is written and sent. What is sent is the beginning of what the choice will
+/// be, whatever comes.
 pub(super) struct Writing {
     pages: watch::Receiver<Vec<Written>>,
     endpoint: Endpoint,
@@ -53,7 +54,13 @@ pub(super) struct Writing {
 
 impl Writing {
     /// Of the choice `index` of a request.
-    pub(super) fn new(house: &House, asked: &Asked, endpoint: Endpoint, index: usize, pages: watch::Receiver<Vec<Written>>) -> Self {
+    pub(super) fn new(
+        house: &House,
+        asked: &Asked,
+        endpoint: Endpoint,
+        index: usize,
+        pages: watch::Receiver<Vec<Written>>,
+    ) -> Self {
         let prompt = &asked.prompts[index / asked.n].prompt;
         Self {
             pages,
@@ -61,7 +68,11 @@ impl Writing {
             logprobs: asked.logprobs,
             cutter: Cutter::new(house),
             parts: Parts::new(apart(endpoint, prompt), asked.stops.clone()),
-            echo: if asked.echo { prompt.text.clone() } else { String::new() },
+            echo: if asked.echo {
+                prompt.text.clone()
+            } else {
+                String::new()
+            },
             read: 0,
             waiting: VecDeque::new(),
             thought: 0,
@@ -123,7 +134,10 @@ impl Writing {
         Delta {
             reasoning: left(choice.reasoning.as_deref().unwrap_or_default(), self.thought),
             content: left(&choice.content, self.content),
-            logprobs: choice.logprobs.as_ref().and_then(|all| logprobs::without(all, self.tokens)),
+            logprobs: choice
+                .logprobs
+                .as_ref()
+                .and_then(|all| logprobs::without(all, self.tokens)),
         }
     }
 }

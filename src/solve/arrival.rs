@@ -1,8 +1,10 @@
 //! Traces of an engine that answers in its own order: each is handled when it comes, by the rules of a tick.
 //!
-//! There is no lockstep: a trace is decided over token by token in the order of arrival, and the problem's ticks are the length of the longest chain of tokens
-//! that had to come one after the other. What the engine generated and no decision saw (tokens in the same piece after the one that stopped the trace, tokens
-//! that it reports and did not send) is in the trace's book too, and stands apart as [`TraceRecord::unseen`](super::TraceRecord::unseen).
+//! There is no lockstep: a trace is decided over token by token in the order of arrival, and the problem's
+//! ticks are the length of the longest chain of tokens that had to come one after the other. What the engine
+//! generated and no decision saw (tokens in the same piece after the one that stopped the trace, tokens that
+//! it reports and did not send) is in the trace's book too, and stands apart as
+//! [`TraceRecord::unseen`](super::TraceRecord::unseen).
 
 use tts_strategies::{Finish, Step, TraceId};
 
@@ -23,7 +25,8 @@ pub struct Arrived<'a> {
 }
 
 impl Problem {
-    /// Books what came of a live trace and shows it to the strategy token by token; what comes of any other trace is passed over.
+    /// Books what came of a live trace and shows it to the strategy token by token; what comes of any other
+    /// trace is passed over.
     pub fn arrived(&mut self, trace: TraceId, piece: Arrived<'_>) {
         let Some(at) = self.position(trace) else { return };
         let mut row = self.rows.remove(at);
@@ -34,7 +37,8 @@ impl Problem {
             row.push(Token::Drawn(*token), &self.rules);
             self.live_tokens += 1;
             let last = i + 1 == piece.tokens.len();
-            // a token that ends a trace and crosses the bar makes it finished: the engine's word comes with the last one
+            // a token that ends a trace and crosses the bar makes it finished: the engine's word comes with
+            // the last one
             let step = self.watch(&mut row);
             finish = (last && wrote_stop)
                 .then_some(Finish::Stop)
@@ -49,11 +53,16 @@ impl Problem {
         if let Some(total) = piece.reported {
             row.pass_unseen(total.saturating_sub(row.tokens() as u64 + row.unseen()));
         }
-        self.settle(at, row, finish.or(wrote_stop.then_some(Finish::Stop)).or(piece.end));
+        self.settle(
+            at,
+            row,
+            finish.or(wrote_stop.then_some(Finish::Stop)).or(piece.end),
+        );
     }
 
-    /// Reads the record of a live trace that has one to its end. A trace that the strategy is not through with there begins anew, or has failed if the
-    /// strategy was shown tokens that may not come again. Returns false where there is no record to read.
+    /// Reads the record of a live trace that has one to its end. A trace that the strategy is not through
+    /// with there begins anew, or has failed if the strategy was shown tokens that may not come again.
+    /// Returns false where there is no record to read.
     pub fn read_record(&mut self, trace: TraceId) -> bool {
         let Some(at) = self.position(trace).filter(|at| self.rows[*at].has_record()) else {
             return false;

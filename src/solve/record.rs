@@ -36,7 +36,8 @@ pub struct Arrays {
     pub logprobs: Vec<f32>,
     /// Confidence of the distribution each was drawn from, nats.
     pub confidence: Vec<f32>,
-    /// Log-probabilities of the most likely ids of each, `[len, top_k]`, largest first; empty where they were not asked for.
+    /// Log-probabilities of the most likely ids of each, `[len, top_k]`, largest first; empty where they were
+    /// not asked for.
     pub top: Vec<f32>,
 }
 
@@ -100,8 +101,8 @@ pub struct TraceRecord {
     pub finish: Finish,
     /// Generated tokens.
     pub tokens: usize,
-    /// Tokens that a remote engine generated beyond these and that no decision saw: they came after the trace was stopped, or the engine reported them
-    /// without sending them. They are in the same book.
+    /// Tokens that a remote engine generated beyond these and that no decision saw: they came after the trace
+    /// was stopped, or the engine reported them without sending them. They are in the same book.
     pub unseen: u64,
     /// Its text, without the stop token.
     pub text: Option<String>,
@@ -117,7 +118,8 @@ pub struct TraceRecord {
     pub measured: Option<Arc<Measured>>,
     /// TraceScores for the run's window.
     pub scores: TraceScores,
-    /// Sum of the self-certainty over the tokens, if measured: a trace that goes on from its record goes on with it.
+    /// Sum of the self-certainty over the tokens, if measured: a trace that goes on from its record goes on
+    /// with it.
     pub self_certainty_sum: Option<f64>,
     /// Wall time from launch to end.
     pub seconds: f64,
@@ -163,18 +165,22 @@ impl TraceRecord {
 }
 
 impl TraceRecord {
-    /// Lets go of what a journal keeps: the arrays, of which the ids' digest stays, and the text, of which the solution stays. A problem can be decided
-    /// without them.
+    /// Lets go of what a journal keeps: the arrays, of which the ids' digest stays, and the text, of which
+    /// the solution stays. A problem can be decided without them.
     pub(crate) fn let_go(&mut self) {
         self.ids = self.ids_digest();
         self.arrays = Arrays::default();
-        self.text = self.text.take().map(|text| super::after_thinking(&text).to_owned());
+        self.text = self
+            .text
+            .take()
+            .map(|text| super::after_thinking(&text).to_owned());
     }
 
     /// Digest of the token ids; `None` where the record has none.
     fn ids_digest(&self) -> Option<blake3::Hash> {
         let whole = self.arrays.token_ids.len() == self.tokens;
-        self.ids.or_else(|| whole.then(|| Digest::of(&self.arrays.token_ids)))
+        self.ids
+            .or_else(|| whole.then(|| Digest::of(&self.arrays.token_ids)))
     }
 }
 

@@ -171,7 +171,10 @@ impl Row {
 
     /// Generated tokens that no decision saw.
     pub(super) fn unseen(&self) -> u64 {
-        let recorded = self.record.as_ref().filter(|r| self.own.is_none() && r.tokens == self.at);
+        let recorded = self
+            .record
+            .as_ref()
+            .filter(|r| self.own.is_none() && r.tokens == self.at);
         recorded.map_or(self.unseen, |r| r.unseen)
     }
     pub(super) fn pass_unseen(&mut self, tokens: u64) {
@@ -202,7 +205,8 @@ impl Row {
         }
     }
 
-    /// The tokens that the strategy has not been shown yet: the newest one, and those before it that were passed over.
+    /// The tokens that the strategy has not been shown yet: the newest one, and those before it that were
+    /// passed over.
     pub(super) fn unshown(&mut self) -> impl Iterator<Item = TokenScalars> + '_ {
         let from = std::mem::replace(&mut self.shown, self.at);
         (from..self.at).map(|i| self.scalars(i))
@@ -210,20 +214,31 @@ impl Row {
 
     /// Whether the tokens' confidences are not there to be shown, though a statistic made of them is.
     pub(super) fn is_blind(&self) -> bool {
-        self.own.is_none() && self.confidences().is_empty() && self.measured().is_some_and(|m| m.mean.is_some() || !m.windows.is_empty())
+        self.own.is_none()
+            && self.confidences().is_empty()
+            && self
+                .measured()
+                .is_some_and(|m| m.mean.is_some() || !m.windows.is_empty())
     }
 
     /// The record's statistics, while the row is within it.
     fn measured(&self) -> Option<&Arc<Measured>> {
-        self.record.as_ref().filter(|_| self.own.is_none())?.measured.as_ref()
+        self.record
+            .as_ref()
+            .filter(|_| self.own.is_none())?
+            .measured
+            .as_ref()
     }
 
     /// Tokens of the record that are still to come.
     pub(super) fn recorded_left(&self) -> usize {
-        self.record.as_ref().map_or(0, |r| r.tokens.saturating_sub(self.at))
+        self.record
+            .as_ref()
+            .map_or(0, |r| r.tokens.saturating_sub(self.at))
     }
 
-    /// The number of tokens after which the record first falls below the bar; `None` where that is not known or the row is beyond its record.
+    /// The number of tokens after which the record first falls below the bar; `None` where that is not known
+    /// or the row is beyond its record.
     pub(super) fn crossing(&mut self, window: usize, bar: f64) -> Option<Option<usize>> {
         if self.own.is_some() {
             return None;
@@ -277,7 +292,11 @@ impl Row {
                 let recorded = self.recorded_left() > 0;
                 self.at += 1;
                 if !recorded {
-                    let before = || self.record.as_ref().map_or_else(Arrays::default, |r| r.arrays.clone());
+                    let before = || {
+                        self.record
+                            .as_ref()
+                            .map_or_else(Arrays::default, |r| r.arrays.clone())
+                    };
                     let own = self.own.take().unwrap_or_else(before);
                     self.own.insert(own).push(&drawn, rules.record_top_k);
                 }
@@ -402,7 +421,9 @@ impl Row {
     ) -> TraceRecord {
         let tokens = self.at;
         // the stop token of a trace that was cancelled with it is no longer (or now) part of its text
-        let reread = |r: &TraceRecord| self.ids().len() == tokens && (finish == Finish::Stop) != (r.finish == Finish::Stop);
+        let reread = |r: &TraceRecord| {
+            self.ids().len() == tokens && (finish == Finish::Stop) != (r.finish == Finish::Stop)
+        };
         // what was read from a record in full keeps what the record says of it
         if let Some(record) = self.record.as_ref().filter(|r| r.tokens == tokens && !reread(r)) {
             let mut same = TraceRecord::clone(record);
@@ -421,7 +442,10 @@ impl Row {
         let unseen = self.unseen();
         let arrays = match self.own {
             Some(own) => own,
-            None => self.record.as_ref().map_or_else(Arrays::default, |r| r.arrays.first(tokens)),
+            None => self
+                .record
+                .as_ref()
+                .map_or_else(Arrays::default, |r| r.arrays.first(tokens)),
         };
         let mut record = TraceRecord {
             problem_id: problem.to_owned(),
@@ -435,10 +459,9 @@ impl Row {
             },
             self_certainty_sum: sum,
             seconds: self.started.elapsed().as_secs_f64(),
-            fresh: self
-                .record
-                .as_ref()
-                .is_none_or(|r| tokens > r.tokens || (tokens == r.tokens && is_natural(finish) && !is_natural(r.finish))),
+            fresh: self.record.as_ref().is_none_or(|r| {
+                tokens > r.tokens || (tokens == r.tokens && is_natural(finish) && !is_natural(r.finish))
+            }),
             arrays,
             unseen,
             ..TraceRecord::default()
@@ -474,7 +497,10 @@ fn so_far<T>(array: &[T], n: usize) -> &[T] {
 /// The length of a text before the first stop text after its thinking.
 fn before_stop(text: &str, stops: &[String]) -> usize {
     let from = text.rfind(THINK_END).map_or(0, |at| at + THINK_END.len());
-    let first = stops.iter().filter_map(|stop| text[from..].find(stop.as_str())).min();
+    let first = stops
+        .iter()
+        .filter_map(|stop| text[from..].find(stop.as_str()))
+        .min();
     first.map_or(text.len(), |at| from + at)
 }
 

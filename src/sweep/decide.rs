@@ -48,7 +48,11 @@ impl Plan {
                     slots,
                 })
             };
-            self.slots.iter().copied().flat_map(with_slots).map(move |cell| (preset, cell))
+            self.slots
+                .iter()
+                .copied()
+                .flat_map(with_slots)
+                .map(move |cell| (preset, cell))
         };
         self.strategies.iter().flat_map(of)
     }
@@ -84,7 +88,11 @@ pub(super) fn problem(
     pool_wanted: bool,
 ) -> Result<Vec<Line>, Error> {
     let gold = crate::replay::gold(&plan.gold, recorded.pool(), of);
-    let complete: Vec<_> = recorded.traces(of)?.into_iter().filter(|r| is_natural(r.finish)).collect();
+    let complete: Vec<_> = recorded
+        .traces(of)?
+        .into_iter()
+        .filter(|r| is_natural(r.finish))
+        .collect();
     let mut right = Graded {
         recorded,
         gold: gold.as_deref(),
@@ -119,7 +127,12 @@ pub(super) fn problem(
     Ok(lines)
 }
 
-fn pool(of: &PoolProblem, gold: Option<String>, complete: &[Arc<TraceRecord>], right: &mut Graded<'_>) -> Pool {
+fn pool(
+    of: &PoolProblem,
+    gold: Option<String>,
+    complete: &[Arc<TraceRecord>],
+    right: &mut Graded<'_>,
+) -> Pool {
     let voted: Vec<_> = complete
         .iter()
         .filter(|r| r.finish == Finish::Stop)
@@ -129,7 +142,9 @@ fn pool(of: &PoolProblem, gold: Option<String>, complete: &[Arc<TraceRecord>], r
         problem_id: of.id.clone(),
         traces: complete.len() as u64,
         answered: voted.len() as u64,
-        right: gold.is_some().then(|| voted.iter().filter(|a| right.is(a)).count() as u64),
+        right: gold
+            .is_some()
+            .then(|| voted.iter().filter(|a| right.is(a)).count() as u64),
         tokens: complete.iter().map(|r| r.tokens as u64).sum(),
         gold,
     }
@@ -166,7 +181,12 @@ struct Orders<'a> {
 }
 
 impl<'a> Orders<'a> {
-    fn new(recorded: &'a Recorded, of: &'a PoolProblem, complete: &'a [Arc<TraceRecord>], plan: &Plan) -> Self {
+    fn new(
+        recorded: &'a Recorded,
+        of: &'a PoolProblem,
+        complete: &'a [Arc<TraceRecord>],
+        plan: &Plan,
+    ) -> Self {
         let orders = plan.orders(&of.id, complete.len());
         let lean = orders.iter().map(|order| numbered(complete, order)).collect();
         Self {
@@ -233,14 +253,19 @@ fn decide(
         short: 0,
     };
     for i in 0..orders.orders.len() {
-        let go = |records: &[Arc<TraceRecord>]| recorded.decide(&orders.of.id, &records[..traces], preset.build(), &bounds, &[]);
+        let go = |records: &[Arc<TraceRecord>]| {
+            recorded.decide(&orders.of.id, &records[..traces], preset.build(), &bounds, &[])
+        };
         let mut replayed = go(&orders.lean[i])?;
         if replayed.blind > 0 {
             let whole = orders.with_tokens(i)?;
             replayed = go(&whole)?.sighted()?;
         }
         let Replayed {
-            problem, records, short, ..
+            problem,
+            records,
+            short,
+            ..
         } = replayed;
         let decided = problem.decide(&records);
         line.short += short.len() as u64;
@@ -254,7 +279,11 @@ fn decide(
         line.token_fates += decided.tokens;
         line.trace_fates += decided.traces;
         let pool = serde_json::to_value(decided.decision.pool).ok();
-        let pool = pool.as_ref().and_then(|p| p.as_str()).unwrap_or("none").to_owned();
+        let pool = pool
+            .as_ref()
+            .and_then(|p| p.as_str())
+            .unwrap_or("none")
+            .to_owned();
         *line.pools.entry(pool).or_insert(0) += 1;
     }
     Ok(line)

@@ -1,4 +1,5 @@
-//! The folder of a sweep: what is decided is appended as it comes, and what stands there is not decided again.
+//! The folder of a sweep: what is decided is appended as it comes, and what stands there is not decided
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -82,10 +83,15 @@ impl Results {
         if header.schema > SCHEMA {
             return Err(SweepError::Damaged {
                 path,
-                reason: format!("a sweep of schema {}, and this version reads up to {SCHEMA}", header.schema),
+                reason: format!(
+                    "a sweep of schema {}, and this version reads up to {SCHEMA}",
+                    header.schema
+                ),
             });
         }
-        let Lines { lines, passed_over, .. } = lines(&dir.join(LINES))?;
+        let Lines {
+            lines, passed_over, ..
+        } = lines(&dir.join(LINES))?;
         Ok(Some(Self {
             header,
             lines,
@@ -155,10 +161,12 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Begins a sweep in a folder, or goes on with it. Where the recording has changed since, everything is decided anew.
+    /// Begins a sweep in a folder, or goes on with it. Where the recording has changed since, everything is
+    /// decided anew.
     ///
     /// # Errors
-    /// A folder that another process writes or that holds a sweep with other settings; files that cannot be read or written.
+    /// A folder that another process writes or that holds a sweep with other settings; files that cannot be
+    /// read or written.
     pub fn open(dir: &Path, mut header: Header) -> Result<Self, SweepError> {
         std::fs::create_dir_all(dir).map_err(io("create", dir))?;
         let lock = FolderLock::take(dir)?;
@@ -201,7 +209,9 @@ impl Folder {
         let path = self.dir.join(HEADER);
         let mut text = serde_json::to_vec_pretty(&self.header).expect("a header is plain data");
         text.push(b'\n');
-        replace_file(&path, &self.dir.join("sweep.json.tmp"), |file| file.write_all(&text))?;
+        replace_file(&path, &self.dir.join("sweep.json.tmp"), |file| {
+            file.write_all(&text)
+        })?;
         Ok(())
     }
 
@@ -258,10 +268,21 @@ fn admit(before: &Header, now: &Header, dir: &Path) -> Result<(), SweepError> {
         }
     };
     let resamples = |r: Option<usize>| r.map_or("recorded order".to_owned(), |n| n.to_string());
-    differ("--resamples", resamples(before.resamples), resamples(now.resamples));
+    differ(
+        "--resamples",
+        resamples(before.resamples),
+        resamples(now.resamples),
+    );
     differ("--resample-seed", before.seed.to_string(), now.seed.to_string());
-    differ("the reading of answers", before.answers.to_string(), now.answers.to_string());
-    let data = |d: &Option<String>| d.as_deref().map_or("not given".to_owned(), |d| d.chars().take(16).collect());
+    differ(
+        "the reading of answers",
+        before.answers.to_string(),
+        now.answers.to_string(),
+    );
+    let data = |d: &Option<String>| {
+        d.as_deref()
+            .map_or("not given".to_owned(), |d| d.chars().take(16).collect())
+    };
     differ("the set of --data", data(&before.data), data(&now.data));
     for strategy in &now.strategies {
         let settings = |s: &serde_json::Value| (s["kind"].to_string(), s["settings"].to_string());

@@ -27,8 +27,8 @@ pub enum RunError {
     Folder(#[from] SweepError),
 }
 
-/// Decides what the folder does not hold yet, on `threads` threads, a problem on each. `done` is told how many problems are through; when `stop` is set
-/// the problems that were begun are finished and no more are.
+/// Decides what the folder does not hold yet, on `threads` threads, a problem on each. `done` is told how
+/// many problems are through; when `stop` is set the problems that were begun are finished and no more are.
 ///
 /// # Errors
 /// The first problem that could not be decided; what was decided before it is kept.
@@ -41,7 +41,11 @@ pub fn run(
     stop: &AtomicBool,
     mut done: impl FnMut(usize),
 ) -> Result<(), RunError> {
-    let open: Vec<&PoolProblem> = problems.iter().copied().filter(|p| !folder.is_done(&p.id, plan)).collect();
+    let open: Vec<&PoolProblem> = problems
+        .iter()
+        .copied()
+        .filter(|p| !folder.is_done(&p.id, plan))
+        .collect();
     let mut through = problems.len() - open.len();
     done(through);
     let next = AtomicUsize::new(0);

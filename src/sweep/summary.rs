@@ -39,7 +39,8 @@ pub struct Row {
     pub against_majority: Option<Comparison>,
 }
 
-/// The rows of a sweep in order of strategy, slots and budget, and pass@k of its pools for each budget that all of them hold.
+/// The rows of a sweep in order of strategy, slots and budget, and pass@k of its pools for each budget that
+/// all of them hold.
 ///
 /// # Errors
 /// When lines of one cell have different numbers of resamples.
@@ -53,12 +54,16 @@ pub fn summary(lines: &[Line]) -> Result<(Vec<Row>, BTreeMap<usize, f64>), Stats
                     order.push(d.strategy.clone());
                 }
                 budgets.insert(d.budget);
-                cells.entry((d.strategy.clone(), d.slots, d.budget)).or_default().push(d);
+                cells
+                    .entry((d.strategy.clone(), d.slots, d.budget))
+                    .or_default()
+                    .push(d);
             }
             Line::Pool(p) => pools.extend(p.right.map(|right| (&p.problem_id, (p.traces, right)))),
         }
     }
-    // lines stand in the order in which threads came to them; sums and resamples over problems must not depend on that
+    // lines stand in the order in which threads came to them; sums and resamples over problems must not
+    // depend on that
     cells
         .values_mut()
         .for_each(|lines| lines.sort_by(|a, b| a.problem_id.cmp(&b.problem_id)));
@@ -70,7 +75,13 @@ pub fn summary(lines: &[Line]) -> Result<(Vec<Row>, BTreeMap<usize, f64>), Stats
             let at = |slots| cells.get(&(m.to_owned(), slots, *budget));
             at(*slots).or_else(|| at(None))
         });
-        rows.push(row(strategy, *slots, *budget, lines, majority.map(Vec::as_slice))?);
+        rows.push(row(
+            strategy,
+            *slots,
+            *budget,
+            lines,
+            majority.map(Vec::as_slice),
+        )?);
     }
     rows.sort_by_key(|r| (order.iter().position(|s| *s == r.strategy), r.slots, r.budget));
     let passes = budgets
@@ -110,18 +121,29 @@ pub(crate) fn paired<'a>(ours: &[&'a Decided], theirs: &[&'a Decided]) -> Vec<(&
 /// The first's tokens as a share of the second's.
 pub(crate) fn share_of_tokens(pairs: &[(&Decided, &Decided)]) -> Option<f64> {
     let of = |d: &Decided| each(&[d], |d| &d.tokens);
-    let (ours, theirs): (f64, f64) = pairs.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + of(x), b + of(y)));
+    let (ours, theirs): (f64, f64) = pairs
+        .iter()
+        .fold((0.0, 0.0), |(a, b), (x, y)| (a + of(x), b + of(y)));
     (theirs > 0.0).then(|| ours / theirs)
 }
 
 /// How often each of the two is right where the other is not; nothing where no pair is graded.
 pub(crate) fn against(pairs: &[(&Decided, &Decided)]) -> Option<Result<Comparison, StatsError>> {
     let rights = |d: &Decided| Some(d.correct.as_ref()?.iter().map(|c| *c == 1).collect::<Vec<bool>>());
-    let (ours, theirs): (Vec<_>, Vec<_>) = pairs.iter().filter_map(|(a, b)| Some((rights(a)?, rights(b)?))).unzip();
+    let (ours, theirs): (Vec<_>, Vec<_>) = pairs
+        .iter()
+        .filter_map(|(a, b)| Some((rights(a)?, rights(b)?)))
+        .unzip();
     (!ours.is_empty()).then(|| compare(&ours, &theirs, LEVEL, SEED))
 }
 
-fn row(strategy: &str, slots: Option<usize>, budget: usize, lines: &[&Decided], majority: Option<&[&Decided]>) -> Result<Row, StatsError> {
+fn row(
+    strategy: &str,
+    slots: Option<usize>,
+    budget: usize,
+    lines: &[&Decided],
+    majority: Option<&[&Decided]>,
+) -> Result<Row, StatsError> {
     let graded = rights(lines);
     let accuracy = if graded.is_empty() {
         None

@@ -1,7 +1,8 @@
 //! Token confidence: how peaked the distribution is that a token was drawn from.
 //!
-//! "Deep Think with Confidence" (arXiv 2508.15260), section 3: the negative mean log-probability of the 20 most likely tokens.
-//! Higher is more peaked. With at least 20 finite logits it is never below `ln 20 = 2.996`, the value of a flat top 20.
+//! "Deep Think with Confidence" (arXiv 2508.15260), section 3: the negative mean log-probability of the 20
+//! most likely tokens. Higher is more peaked. With at least 20 finite logits it is never below `ln 20 =
+//! 2.996`, the value of a flat top 20.
 
 /// How many of the most likely tokens the confidence averages over.
 pub const TOP: usize = 20;
@@ -26,16 +27,22 @@ pub enum BadRow {
     AllMasked,
 }
 
-/// Confidence of raw logits `[vocab]`, before temperature, penalties and truncation: `C = logsumexp(z) - mean(20 largest z)`.
+/// Confidence of raw logits `[vocab]`, before temperature, penalties and truncation: `C = logsumexp(z) -
+/// mean(20 largest z)`.
 ///
-/// The slow, plain form in f64, which fast kernels are compared with. Minus infinity is a mask; with fewer than 20 finite
-/// logits those are averaged. The log-sum-exp is taken around the maximum: softmax followed by a logarithm would give minus
-/// infinity for rare tokens, and one such value in a running sum makes a trace unstoppable for good.
+/// The slow, plain form in f64, which fast kernels are compared with. Minus infinity is a mask; with fewer
+/// than 20 finite logits those are averaged. The log-sum-exp is taken around the maximum: softmax followed by
+/// a logarithm would give minus infinity for rare tokens, and one such value in a running sum makes a trace
+/// unstoppable for good.
 pub fn confidence_from_logits(logits: &[f32]) -> Result<Confidence, BadRow> {
     if logits.iter().any(|z| z.is_nan() || *z == f32::INFINITY) {
         return Err(BadRow::NotANumber);
     }
-    let mut z: Vec<f64> = logits.iter().filter(|z| z.is_finite()).map(|&z| f64::from(z)).collect();
+    let mut z: Vec<f64> = logits
+        .iter()
+        .filter(|z| z.is_finite())
+        .map(|&z| f64::from(z))
+        .collect();
     z.sort_unstable_by(|a, b| b.total_cmp(a));
     let Some(&max) = z.first() else {
         return Err(BadRow::AllMasked);
@@ -49,8 +56,9 @@ pub fn confidence_from_logits(logits: &[f32]) -> Result<Confidence, BadRow> {
     })
 }
 
-/// Confidence of a server's list of top log-probabilities (in nats, any order): the mean of the 20 largest, negated. Fewer than
-/// 20 are averaged as they are; entries that are not finite are taken as masked. `None` when nothing is left.
+/// Confidence of a server's list of top log-probabilities (in nats, any order): the mean of the 20 largest,
+/// negated. Fewer than 20 are averaged as they are; entries that are not finite are taken as masked. `None`
+/// when nothing is left.
 pub fn confidence_from_top_logprobs(top: &[f64]) -> Option<Confidence> {
     let mut p: Vec<f64> = top.iter().copied().filter(|p| p.is_finite()).collect();
     p.sort_unstable_by(|a, b| b.total_cmp(a));
@@ -64,9 +72,10 @@ pub fn confidence_from_top_logprobs(top: &[f64]) -> Option<Confidence> {
     })
 }
 
-/// The variant that the reference code computes after the fact from a server's list, for numeric parity with its recorded
-/// traces only: the mean runs over the list plus the sampled token when that is outside the list (20 or 21 entries), infinities
-/// included, and is rounded to three decimals. `None` for an empty position, which the reference skips.
+/// The variant that the reference code computes after the fact from a server's list, for numeric parity with
+/// its recorded traces only: the mean runs over the list plus the sampled token when that is outside the list
+/// (20 or 21 entries), infinities included, and is rounded to three decimals. `None` for an empty position,
+/// which the reference skips.
 pub fn reference_confidence(top: &[f64], sampled_outside: Option<f64>) -> Option<f64> {
     let n = top.len() + usize::from(sampled_outside.is_some());
     if n == 0 {
@@ -96,7 +105,13 @@ mod tests {
     fn masked_entries_do_not_count() {
         let mut z = vec![f32::NEG_INFINITY; 100];
         z[7] = 2.0;
-        assert_eq!(confidence_from_logits(&z).unwrap(), Confidence { value: 0.0, averaged: 1 });
+        assert_eq!(
+            confidence_from_logits(&z).unwrap(),
+            Confidence {
+                value: 0.0,
+                averaged: 1
+            }
+        );
         z[50] = 2.0;
         let two = confidence_from_logits(&z).unwrap();
         assert!((two.value - 2f64.ln()).abs() < 1e-12 && two.averaged == 2);
@@ -105,9 +120,15 @@ mod tests {
     #[test]
     fn rows_without_numbers_are_refused() {
         assert_eq!(confidence_from_logits(&[0.0, f32::NAN]), Err(BadRow::NotANumber));
-        assert_eq!(confidence_from_logits(&[0.0, f32::INFINITY]), Err(BadRow::NotANumber));
+        assert_eq!(
+            confidence_from_logits(&[0.0, f32::INFINITY]),
+            Err(BadRow::NotANumber)
+        );
         assert_eq!(confidence_from_logits(&[]), Err(BadRow::AllMasked));
-        assert_eq!(confidence_from_logits(&[f32::NEG_INFINITY; 3]), Err(BadRow::AllMasked));
+        assert_eq!(
+            confidence_from_logits(&[f32::NEG_INFINITY; 3]),
+            Err(BadRow::AllMasked)
+        );
     }
 
     #[test]

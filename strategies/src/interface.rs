@@ -11,8 +11,8 @@ use crate::vote::VoteKind;
 /// Index of a trace within its problem, counted from 0 in the order of launching.
 pub type TraceId = u32;
 
-/// Opaque equivalence class of an answer. Two traces that answer `0.5` and `1/2` carry the same class; a strategy never sees
-/// the text. The number has no meaning beyond identity: no tie is ever broken by it.
+/// Opaque equivalence class of an answer. Two traces that answer `0.5` and `1/2` carry the same class; a
+/// strategy never sees the text. The number has no meaning beyond identity: no tie is ever broken by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ClassId(pub u32);
@@ -20,7 +20,8 @@ pub struct ClassId(pub u32);
 /// What a strategy may read about one generated token.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct TokenScalars {
-    /// Token confidence C in nats: `logsumexp(z) - mean(20 largest z)` over the raw logits the token was drawn from.
+    /// Token confidence C in nats: `logsumexp(z) - mean(20 largest z)` over the raw logits the token was
+    /// drawn from.
     pub confidence: f32,
     /// Natural logarithm of the probability the model gave to the sampled token.
     pub logprob: f32,
@@ -129,7 +130,8 @@ pub enum Fate {
     Failed,
 }
 
-/// A trace that ended, as the strategy sees it. The slices may be empty when the source of traces has no such numbers.
+/// A trace that ended, as the strategy sees it. The slices may be empty when the source of traces has no such
+/// numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct TraceOutcome<'a> {
     /// Which trace.
@@ -138,7 +140,8 @@ pub struct TraceOutcome<'a> {
     pub finish: Finish,
     /// Generated tokens, prompt excluded.
     pub tokens: usize,
-    /// Class of its answer; `None` when it has none. For a trace that was cut short this is what its text so far says.
+    /// Class of its answer; `None` when it has none. For a trace that was cut short this is what its text so
+    /// far says.
     pub class: Option<ClassId>,
     /// `[tokens]` confidences, or empty.
     pub confidences: &'a [f32],
@@ -160,8 +163,8 @@ impl TraceOutcome<'_> {
     }
 }
 
-/// What [`Strategy::observe`] would answer to the next tokens of a trace, as long as no trace ends: a replay passes over tokens to which the answer is
-/// known.
+/// What [`Strategy::observe`] would answer to the next tokens of a trace, as long as no trace ends: a replay
+/// passes over tokens to which the answer is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Watching {
@@ -169,7 +172,8 @@ pub enum Watching {
     EveryToken,
     /// It goes on, whatever they are.
     Nothing,
-    /// It stops as soon as the mean confidence of the last `window` tokens is below `bar`; the window starts to fill with the trace's first token.
+    /// It stops as soon as the mean confidence of the last `window` tokens is below `bar`; the window starts
+    /// to fill with the trace's first token.
     Below {
         /// Group size in tokens.
         window: usize,
@@ -180,9 +184,10 @@ pub enum Watching {
 
 /// Decides how many traces run, when one stops, when all stop, and which answer wins.
 ///
-/// A strategy is synchronous and deterministic: no clock, no randomness, no input or output. It is driven in lockstep: the
-/// tokens of one tick come in ascending trace index, a trace's last token is observed before [`Strategy::finished`] is called
-/// for it, and a trace launched after one tick has its first token in the next.
+/// A strategy is synchronous and deterministic: no clock, no randomness, no input or output. It is driven in
+/// lockstep: the tokens of one tick come in ascending trace index, a trace's last token is observed before
+/// [`Strategy::finished`] is called for it, and a trace launched after one tick has its first token in the
+/// next.
 pub trait Strategy: Send {
     /// The preset's name, for results.
     fn name(&self) -> &str;
@@ -190,8 +195,9 @@ pub trait Strategy: Send {
     /// The scalars it cannot do without.
     fn needs(&self) -> Needs;
 
-    /// Starts a problem, forgetting any earlier one, and returns how many traces to launch now (at most `limits.traces`, at
-    /// least 1 when that is; it may exceed `limits.slots`, the rest then waits for a free slot).
+    /// Starts a problem, forgetting any earlier one, and returns how many traces to launch now (at most
+    /// `limits.traces`, at least 1 when that is; it may exceed `limits.slots`, the rest then waits for a free
+    /// slot).
     fn begin(&mut self, limits: &Limits) -> usize;
 
     /// Whether the trace belongs to the warm-up, see [`Finish::fate`].
@@ -199,15 +205,18 @@ pub trait Strategy: Send {
         false
     }
 
-    /// What [`Strategy::observe`] would answer to the trace's next tokens. Where that is known it need not be called for each of them.
+    /// What [`Strategy::observe`] would answer to the trace's next tokens. Where that is known it need not be
+    /// called for each of them.
     fn watching(&self, _trace: TraceId) -> Watching {
         Watching::EveryToken
     }
 
-    /// Called once for each token of each live trace, unless [`Strategy::watching`] knows the answer. Allocates at most at a trace's first token.
+    /// Called once for each token of each live trace, unless [`Strategy::watching`] knows the answer.
+    /// Allocates at most at a trace's first token.
     fn observe(&mut self, trace: TraceId, token: &TokenScalars) -> Step;
 
-    /// Called once for each trace that ended, also those it stopped itself, but not for those cancelled by [`Next::Done`].
+    /// Called once for each trace that ended, also those it stopped itself, but not for those cancelled by
+    /// [`Next::Done`].
     fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next;
 
     /// The answer as far as it is known. May be called at any time and changes nothing.
@@ -218,7 +227,8 @@ pub trait Strategy: Send {
         None
     }
 
-    /// Why it cannot go on, for a strategy that asks something outside of itself: the run ends with this sentence.
+    /// Why it cannot go on, for a strategy that asks something outside of itself: the run ends with this
+    /// sentence.
     fn failure(&self) -> Option<String> {
         None
     }
@@ -276,8 +286,8 @@ pub struct Decision {
     pub answer: Option<ClassId>,
     /// The heaviest trace of the winning class; of equally heavy ones the lowest index.
     pub winner_trace: Option<TraceId>,
-    /// Every vote side by side, in the fixed order of [`VoteKind::REPORTED`], over the pool that decided. `None` where no trace of
-    /// the pool has the statistic the vote needs.
+    /// Every vote side by side, in the fixed order of [`VoteKind::REPORTED`], over the pool that decided.
+    /// `None` where no trace of the pool has the statistic the vote needs.
     pub votes: Vec<(VoteKind, Option<Vote>)>,
     /// The classes of the deciding vote, heaviest first.
     pub ballots: Vec<Ballot>,

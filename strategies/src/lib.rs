@@ -1,8 +1,9 @@
-//! Test-time-scaling strategies: token confidence, windows over a trace, thresholds, votes, and the state machines that decide
-//! how many traces run, when one stops and which answer wins.
+//! Test-time-scaling strategies: token confidence, windows over a trace, thresholds, votes, and the state
+//! machines that decide how many traces run, when one stops and which answer wins.
 //!
-//! Everything here is pure: no input or output, no clock, no randomness, no threads. The same [`Strategy`] object therefore
-//! drives a live model, a remote engine and a recorded run, and decides alike in all of them.
+//! Everything here is pure: no input or output, no clock, no randomness, no threads. The same [`Strategy`]
+//! object therefore drives a live model, a remote engine and a recorded run, and decides alike in all of
+//! them.
 //!
 //! ```
 //! use tts_strategies::{ClassId, Finish, Limits, Preset, TraceOutcome};
@@ -40,8 +41,8 @@ mod vote;
 pub mod windows;
 
 pub use interface::{
-    Ballot, ClassId, Decision, Fate, Finish, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Vote,
-    Watching,
+    Ballot, ClassId, Decision, Fate, Finish, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars,
+    TraceId, TraceOutcome, Vote, Watching,
 };
 pub use measured::{Measured, Windowed};
 pub use outside::{Builder, Outside};
@@ -61,7 +62,8 @@ pub use rules::short_m_at_k::ShortMAtK;
 pub use rules::weighted::Weighted;
 pub use scores::{BOTTOM_FRACTION, Statistic, TraceScores};
 pub use settings::{
-    AdaptiveSettings, BestOfInfinitySettings, BestOfNSettings, BordaSettings, CgesSettings, Consensus, EscSettings, MajoritySettings,
-    OfflineSettings, OnlineSettings, Settings, ShortestSettings, WeightedSettings, Window,
+    AdaptiveSettings, BestOfInfinitySettings, BestOfNSettings, BordaSettings, CgesSettings, Consensus,
+    EscSettings, MajoritySettings, OfflineSettings, OnlineSettings, Settings, ShortestSettings,
+    WeightedSettings, Window,
 };
 pub use vote::{Tally, VoteKind, Voter};

@@ -1,4 +1,5 @@
-//! A trace's statistics without its tokens: what a replay needs to decide over a trace that is far too long, or one of far too many, to be read again.
+//! A trace's statistics without its tokens: what a replay needs to decide over a trace that is far too long,
+//! or one of far too many, to be read again.
 
 use crate::scores::TraceScores;
 use crate::windows::GroupWindow;
@@ -29,8 +30,8 @@ pub struct Windowed {
     pub bottom: f64,
     /// [`TraceScores::lowest_group`].
     pub lowest_group: f64,
-    /// Every group that was lower than all before it: the number of tokens at its end, and its mean. Enough to say where the trace first fell below
-    /// any bar.
+    /// Every group that was lower than all before it: the number of tokens at its end, and its mean. Enough
+    /// to say where the trace first fell below any bar.
     pub minima: Vec<(u32, f64)>,
 }
 
@@ -41,7 +42,9 @@ impl Windowed {
             let mut groups = GroupWindow::new(window);
             for (i, confidence) in confidences.iter().enumerate() {
                 match groups.push(*confidence) {
-                    Some(group) if minima.last().is_none_or(|(_, lowest)| group < *lowest) => minima.push((i as u32 + 1, group)),
+                    Some(group) if minima.last().is_none_or(|(_, lowest)| group < *lowest) => {
+                        minima.push((i as u32 + 1, group))
+                    }
                     _ => {}
                 }
             }
@@ -58,9 +61,20 @@ impl Windowed {
 
 impl Measured {
     /// Measures a trace of `[n]` confidences and `[n]` log-probabilities; either slice may be empty.
-    pub fn new(confidences: &[f32], logprobs: &[f32], self_certainty: Option<f64>, windows: &[usize]) -> Self {
+    pub fn new(
+        confidences: &[f32],
+        logprobs: &[f32],
+        self_certainty: Option<f64>,
+        windows: &[usize],
+    ) -> Self {
         let scores = TraceScores::new(confidences, logprobs, self_certainty, None);
-        let windowed = |w: &usize| Windowed::new(confidences, *w, &TraceScores::new(confidences, &[], None, Some(*w)));
+        let windowed = |w: &usize| {
+            Windowed::new(
+                confidences,
+                *w,
+                &TraceScores::new(confidences, &[], None, Some(*w)),
+            )
+        };
         Self {
             mean: scores.mean,
             sequence_logprob: scores.sequence_logprob,
@@ -74,7 +88,8 @@ impl Measured {
         self.windows.iter().find(|w| w.window == window)
     }
 
-    /// The scores for a group size, equal to the last bit to [`TraceScores::new`]; those that depend on it are left out where it was not measured.
+    /// The scores for a group size, equal to the last bit to [`TraceScores::new`]; those that depend on it
+    /// are left out where it was not measured.
     pub fn scores(&self, window: Option<usize>) -> TraceScores {
         let windowed = window.and_then(|w| self.at(w));
         TraceScores {
@@ -88,7 +103,8 @@ impl Measured {
         }
     }
 
-    /// The number of tokens after which a full window was first below the bar, `Some(None)` if it never was; `None` where that was not measured.
+    /// The number of tokens after which a full window was first below the bar, `Some(None)` if it never was;
+    /// `None` where that was not measured.
     pub fn first_below(&self, window: usize, bar: f64) -> Option<Option<usize>> {
         if self.mean.is_none() && self.windows.is_empty() {
             return Some(None);
@@ -126,7 +142,10 @@ mod tests {
     fn what_was_not_measured_is_not_known() {
         let measured = Measured::new(&[4.0, 5.0], &[], None, &[2]);
         assert_eq!(measured.first_below(3, 9.0), None);
-        assert_eq!(measured.scores(Some(3)), TraceScores::new(&[4.0, 5.0], &[], None, None));
+        assert_eq!(
+            measured.scores(Some(3)),
+            TraceScores::new(&[4.0, 5.0], &[], None, None)
+        );
         assert_eq!(
             Measured::new(&[], &[], None, &[2]).first_below(2, 9.0),
             Some(None),

@@ -1,4 +1,5 @@
-//! A strategy that is not of this crate, as a preset: what it is called in results and manifests, and how it is made.
+//! A strategy that is not of this crate, as a preset: what it is called in results and manifests, and how it
+//! is made.
 
 use std::fmt;
 use std::sync::Arc;

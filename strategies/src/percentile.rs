@@ -1,8 +1,8 @@
 //! Percentiles by linear interpolation.
 
-/// The `q`-th percentile (`0 <= q <= 100`) of `values` by NumPy's default rule, "linear", type R-7: over the sorted values the
-/// position is `(n - 1) q / 100`, interpolated between its neighbours. NaN and infinities are dropped first; `None` when
-/// nothing is left, the value itself when there is one.
+/// The `q`-th percentile (`0 <= q <= 100`) of `values` by NumPy's default rule, "linear", type R-7: over the
+/// sorted values the position is `(n - 1) q / 100`, interpolated between its neighbours. NaN and infinities
+/// are dropped first; `None` when nothing is left, the value itself when there is one.
 pub fn percentile(values: &[f64], q: f64) -> Option<f64> {
     let mut x: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     x.sort_unstable_by(f64::total_cmp);

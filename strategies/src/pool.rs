@@ -1,4 +1,5 @@
-//! The ballot book that the strategies share: what remains of each ended trace, which of them may vote, and the decision.
+//! The ballot book that the strategies share: what remains of each ended trace, which of them may vote, and
+//! the decision.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -92,8 +93,8 @@ impl Waiting {
 
 /// Every ended trace of a problem, by index.
 ///
-/// Confidences are kept only until the window is settled, that is for the first `settle_after` traces that ended by themselves
-/// or were cut off; each is then reduced to its [`TraceScores`].
+/// Confidences are kept only until the window is settled, that is for the first `settle_after` traces that
+/// ended by themselves or were cut off; each is then reduced to its [`TraceScores`].
 #[derive(Clone, Debug)]
 pub(crate) struct Book {
     count_truncated: bool,
@@ -130,7 +131,11 @@ impl Book {
         }
         // What failed or was cancelled never votes and tells nothing: no scores, no answer.
         let counts = !matches!(o.finish, Finish::Failed | Finish::Cancelled);
-        let scores = if counts { o.scores(self.window) } else { TraceScores::default() };
+        let scores = if counts {
+            o.scores(self.window)
+        } else {
+            TraceScores::default()
+        };
         if counts && self.window.is_none() {
             let waiting = match o.measured {
                 Some(measured) => Waiting::Measured(measured.clone()),
@@ -148,7 +153,9 @@ impl Book {
                 scores,
             },
         );
-        if self.filled.is_none() && self.entries.values().filter(|e| e.has_length()).count() >= self.settle_after {
+        if self.filled.is_none()
+            && self.entries.values().filter(|e| e.has_length()).count() >= self.settle_after
+        {
             self.settle();
         }
         true
@@ -171,7 +178,9 @@ impl Book {
             return;
         }
         self.window = self.fixed.or_else(|| auto_window(&lengths));
-        self.filled = self.window.map(|w| (lengths.len(), lengths.iter().filter(|&&l| l >= w).count()));
+        self.filled = self
+            .window
+            .map(|w| (lengths.len(), lengths.iter().filter(|&&l| l >= w).count()));
         for (trace, waiting) in std::mem::take(&mut self.waiting) {
             if let Some(e) = self.entries.get_mut(&trace) {
                 e.scores = waiting.windowed(e.scores, self.window);
@@ -184,7 +193,11 @@ impl Book {
     }
 
     fn lengths(&self) -> Vec<usize> {
-        self.entries.values().filter(|e| e.has_length()).map(|e| e.tokens).collect()
+        self.entries
+            .values()
+            .filter(|e| e.has_length())
+            .map(|e| e.tokens)
+            .collect()
     }
 
     /// The statistic of every trace that has it and neither failed nor was stopped.
@@ -197,8 +210,8 @@ impl Book {
         match finish {
             Finish::Stop => true,
             Finish::Length | Finish::Loop => self.count_truncated || pool == PoolKind::Any,
-            // A stopped trace has no answer but that of its unfinished text, which a recording of the complete trace could not
-            // give back: it never votes.
+            // A stopped trace has no answer but that of its unfinished text, which a recording of the
+            // complete trace could not give back: it never votes.
             Finish::LowConfidence | Finish::Cancelled | Finish::Failed => false,
         }
     }
@@ -217,10 +230,14 @@ impl Book {
         self.entries.iter().filter_map(votes).collect()
     }
 
-    /// The class ahead among the traces that pass the filter, else among all finished ones, and its share. While the window is
-    /// open: by majority.
+    /// The class ahead among the traces that pass the filter, else among all finished ones, and its share.
+    /// While the window is open: by majority.
     pub(crate) fn leading(&self, vote: VoteKind, filter: Option<Filter>) -> Option<(ClassId, f64)> {
-        let vote = if self.window.is_some() { vote } else { VoteKind::Majority };
+        let vote = if self.window.is_some() {
+            vote
+        } else {
+            VoteKind::Majority
+        };
         let filtered = filter.and_then(|_| Tally::hold(vote, &self.voters(PoolKind::Filtered, filter)));
         let winner = filtered
             .or_else(|| Tally::hold(vote, &self.voters(PoolKind::Finished, None)))?
@@ -228,7 +245,8 @@ impl Book {
         Some((winner.class, winner.share))
     }
 
-    /// A book in which the window is settled, by the traces ended so far if need be: for a decision at any time.
+    /// A book in which the window is settled, by the traces ended so far if need be: for a decision at any
+    /// time.
     pub(crate) fn settled(&self) -> std::borrow::Cow<'_, Book> {
         if self.filled.is_some() {
             return std::borrow::Cow::Borrowed(self);
@@ -239,7 +257,13 @@ impl Book {
     }
 
     /// Decides by a named vote, see [`Book::decide_by`].
-    pub(crate) fn decide(&self, vote: VoteKind, filter: Option<Filter>, min_votes: usize, consensus: bool) -> Decision {
+    pub(crate) fn decide(
+        &self,
+        vote: VoteKind,
+        filter: Option<Filter>,
+        min_votes: usize,
+        consensus: bool,
+    ) -> Decision {
         let hold = |voters: &[Voter]| Tally::hold(vote, voters);
         self.decide_by(&Rule {
             filter,
@@ -250,8 +274,8 @@ impl Book {
         })
     }
 
-    /// Decides over the best pool: the filtered one if it holds `min_votes` ballots, else all finished traces, else any with an
-    /// answer.
+    /// Decides over the best pool: the filtered one if it holds `min_votes` ballots, else all finished
+    /// traces, else any with an answer.
     pub(crate) fn decide_by(&self, rule: &Rule<'_>) -> Decision {
         let mut warnings = Vec::new();
         let (pool, voters) = self.best_pool(rule, &mut warnings);
@@ -308,7 +332,9 @@ impl Book {
                 "ballots that passed the filter: {passed}, fewer than min_votes = {}; {whom}",
                 rule.min_votes
             )),
-            None if pool == PoolKind::Any => warnings.push(format!("no finished trace gave an answer; {whom}")),
+            None if pool == PoolKind::Any => {
+                warnings.push(format!("no finished trace gave an answer; {whom}"))
+            }
             None => {}
         }
         (pool, voters)

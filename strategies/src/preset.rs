@@ -179,7 +179,8 @@ impl Preset {
         })
     }
 
-    /// A preset from the text of a file; `file` is what errors call it, and its stem becomes the strategy's name.
+    /// A preset from the text of a file; `file` is what errors call it, and its stem becomes the strategy's
+    /// name.
     pub fn from_toml(text: &str, file: &str) -> Result<Self, PresetError> {
         let stem = file.rsplit(['/', '\\']).next().unwrap_or(file);
         Self::parse(text, stem.strip_suffix(".toml").unwrap_or(stem), file)
@@ -189,7 +190,9 @@ impl Preset {
         fn read<'de, T: Deserialize<'de>>(text: &'de str, file: &str) -> Result<T, PresetError> {
             toml::from_str(text).map_err(|e| PresetError::File {
                 file: file.to_owned(),
-                line: e.span().map(|s| text[..s.start.min(text.len())].matches('\n').count() + 1),
+                line: e
+                    .span()
+                    .map(|s| text[..s.start.min(text.len())].matches('\n').count() + 1),
                 message: e.message().trim().replace('\n', ", "),
             })
         }
@@ -256,8 +259,8 @@ impl Preset {
         }
     }
 
-    /// Puts settings over the preset's own. Refuses, and then changes nothing, when the strategy does not have one of them or
-    /// a value is out of range.
+    /// Puts settings over the preset's own. Refuses, and then changes nothing, when the strategy does not
+    /// have one of them or a value is out of range.
     pub fn apply(&mut self, o: &Overrides) -> Result<(), PresetError> {
         let mut changed = self.clone();
         Places::of(&mut changed.settings)
@@ -300,12 +303,20 @@ impl Preset {
         if let Some(&mut keep) = p.keep_top
             && !(keep > 0.0 && keep <= 1.0)
         {
-            return bad("keep_top", "above 0 and at most 1 (the share of traces kept)", keep.to_string());
+            return bad(
+                "keep_top",
+                "above 0 and at most 1 (the share of traces kept)",
+                keep.to_string(),
+            );
         }
         if let Some(&mut Consensus::At(tau)) = p.consensus
             && !(tau > 0.5 && tau <= 1.0)
         {
-            return bad("consensus", "above 0.5 and at most 1, or \"off\"", tau.to_string());
+            return bad(
+                "consensus",
+                "above 0.5 and at most 1, or \"off\"",
+                tau.to_string(),
+            );
         }
         if let Some(0) = p.min_votes {
             return bad("min_votes", "at least 1", "0".to_owned());

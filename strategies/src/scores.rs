@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::windows;
 
-/// The share of the lowest groups that the bottom statistic averages (arXiv 2508.15260, section 3: "bottom 10%").
+/// The share of the lowest groups that the bottom statistic averages (arXiv 2508.15260, section 3: "bottom
+/// 10%").
 pub const BOTTOM_FRACTION: f64 = 0.1;
 
 /// The statistics of one trace. A field is `None` where the source of traces did not have the numbers.
@@ -28,9 +29,15 @@ pub struct TraceScores {
 }
 
 impl TraceScores {
-    /// Scores of a trace of `[n]` confidences and `[n]` log-probabilities; either slice may be empty. `window` is the size of
-    /// a group and of the tail, in tokens; without one the statistics that need it are left out.
-    pub fn new(confidences: &[f32], logprobs: &[f32], self_certainty: Option<f64>, window: Option<usize>) -> Self {
+    /// Scores of a trace of `[n]` confidences and `[n]` log-probabilities; either slice may be empty.
+    /// `window` is the size of a group and of the tail, in tokens; without one the statistics that need it
+    /// are left out.
+    pub fn new(
+        confidences: &[f32],
+        logprobs: &[f32],
+        self_certainty: Option<f64>,
+        window: Option<usize>,
+    ) -> Self {
         let measured = confidences.iter().any(|c| c.is_finite());
         let windowed = window.filter(|_| measured);
         let groups = windowed.map(|w| windows::lowest_and_bottom(confidences, w, BOTTOM_FRACTION));
@@ -108,7 +115,10 @@ impl Statistic {
 
     /// Whether it is a mean of token confidences.
     pub fn of_confidence(self) -> bool {
-        !matches!(self, Statistic::SequenceLogprob | Statistic::MeanLogprob | Statistic::SelfCertainty)
+        !matches!(
+            self,
+            Statistic::SequenceLogprob | Statistic::MeanLogprob | Statistic::SelfCertainty
+        )
     }
 }
 
@@ -125,9 +135,15 @@ mod tests {
             TraceScores::default()
         );
         let no_window = TraceScores::new(&[4.0, 6.0], &[-1.0, -0.5], Some(0.3), None);
-        assert_eq!((no_window.mean, no_window.tail, no_window.lowest_group), (Some(5.0), None, None));
+        assert_eq!(
+            (no_window.mean, no_window.tail, no_window.lowest_group),
+            (Some(5.0), None, None)
+        );
         assert_eq!(no_window.self_certainty, Some(0.3));
-        assert_eq!((no_window.sequence_logprob, no_window.mean_logprob), (Some(-1.5), Some(-0.75)));
+        assert_eq!(
+            (no_window.sequence_logprob, no_window.mean_logprob),
+            (Some(-1.5), Some(-0.75))
+        );
     }
 
     #[test]

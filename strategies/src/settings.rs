@@ -238,7 +238,8 @@ settings! {
 settings! {
     /// Settings of [`crate::AdaptiveConsistency`].
     AdaptiveSettings {
-        /// The probability, in `(0.5, 1)`, that the leader stays ahead of the runner-up, at which sampling stops.
+        /// The probability, in `(0.5, 1)`, that the leader stays ahead of the runner-up, at which sampling
+        /// stops.
         certainty: f64 = 0.95,
     }
 }

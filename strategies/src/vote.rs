@@ -1,8 +1,8 @@
 //! Votes over (answer class, trace scores).
 //!
-//! Grouping is by [`ClassId`]; ties are broken by weight, then by the number of traces, then by the lowest trace index: never by
-//! hash order, class number or order of arrival. Weights of a class are summed in ascending order, so the same ballots give the
-//! same sums, to the last bit, in whatever order they came.
+//! Grouping is by [`ClassId`]; ties are broken by weight, then by the number of traces, then by the lowest
+//! trace index: never by hash order, class number or order of arrival. Weights of a class are summed in
+//! ascending order, so the same ballots give the same sums, to the last bit, in whatever order they came.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -164,7 +164,8 @@ impl Tally {
         })
     }
 
-    /// Holds one of the named votes. `None` when no voter has the statistic it needs; voters without it abstain.
+    /// Holds one of the named votes. `None` when no voter has the statistic it needs; voters without it
+    /// abstain.
     pub fn hold(kind: VoteKind, voters: &[Voter]) -> Option<Self> {
         let Some(statistic) = kind.statistic() else {
             return Self::count(voters.iter().map(|v| (v.trace, v.class, 1.0)));
@@ -198,7 +199,12 @@ impl Tally {
 
     /// Share of the winner minus share of the runner-up.
     pub fn margin(&self) -> f64 {
-        self.share(0) - if self.ballots.len() > 1 { self.share(1) } else { 0.0 }
+        self.share(0)
+            - if self.ballots.len() > 1 {
+                self.share(1)
+            } else {
+                0.0
+            }
     }
 
     /// How many traces took part.

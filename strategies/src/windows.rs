@@ -1,12 +1,13 @@
 //! Statistics over the confidences of a trace: mean, tail, groups (arXiv 2508.15260, section 3).
 //!
-//! A group is the mean of `W` consecutive confidences, stride 1; group `i` exists for `i >= W - 1`. Values that are not finite
-//! are left out of every mean (a group counts as full by its tokens, not by its finite ones), so that one bad number never
-//! makes a trace unstoppable.
+//! A group is the mean of `W` consecutive confidences, stride 1; group `i` exists for `i >= W - 1`. Values
+//! that are not finite are left out of every mean (a group counts as full by its tokens, not by its finite
+//! ones), so that one bad number never makes a trace unstoppable.
 
 /// The mean of every full window of the last `W` confidences, in one pass and `4 W` bytes.
 ///
-/// The sum is kept in f64 and taken anew every `W` tokens, so its error does not grow with the length of the trace.
+/// The sum is kept in f64 and taken anew every `W` tokens, so its error does not grow with the length of the
+/// trace.
 #[derive(Clone, Debug)]
 pub struct GroupWindow<T = f32> {
     ring: Vec<T>,
@@ -54,7 +55,12 @@ impl<T: Copy + Into<f64>> GroupWindow<T> {
         self.at += 1;
         if self.at == self.size {
             self.at = 0;
-            self.sum = self.ring.iter().map(|&c| c.into()).filter(|c: &f64| c.is_finite()).sum();
+            self.sum = self
+                .ring
+                .iter()
+                .map(|&c| c.into())
+                .filter(|c: &f64| c.is_finite())
+                .sum();
         }
         (self.ring.len() == self.size && self.finite > 0).then(|| self.sum / self.finite as f64)
     }
@@ -87,16 +93,18 @@ pub fn groups<T: Copy + Into<f64>>(values: &[T], window: usize) -> Vec<f64> {
     values.iter().filter_map(|&c| w.push(c)).collect()
 }
 
-/// The smallest group (the reference's `min_conf`); the mean of all values when no window is full, 0 for an empty trace.
+/// The smallest group (the reference's `min_conf`); the mean of all values when no window is full, 0 for an
+/// empty trace.
 ///
-/// Computed by the same [`GroupWindow`] that watches a live trace: a trace that was never below a bar has a lowest group that
-/// is not below it either, to the last bit.
+/// Computed by the same [`GroupWindow`] that watches a live trace: a trace that was never below a bar has a
+/// lowest group that is not below it either, to the last bit.
 pub fn lowest_group<T: Copy + Into<f64>>(values: &[T], window: usize) -> f64 {
     let lowest = groups(values, window).into_iter().min_by(f64::total_cmp);
     lowest.unwrap_or_else(|| mean(values))
 }
 
-/// Mean of the smallest `max(1, floor(fraction * groups))` groups; the mean of all values when no window is full.
+/// Mean of the smallest `max(1, floor(fraction * groups))` groups; the mean of all values when no window is
+/// full.
 pub fn bottom<T: Copy + Into<f64>>(values: &[T], window: usize, fraction: f64) -> f64 {
     lowest_and_bottom(values, window, fraction).1
 }
@@ -116,10 +124,11 @@ pub fn lowest_and_bottom<T: Copy + Into<f64>>(values: &[T], window: usize, fract
     (smallest[0], smallest.iter().sum::<f64>() / keep as f64)
 }
 
-/// The group size that `window = "auto"` stands for: the largest power of two not above an eighth of the median length, held
-/// between 16 and 2048. `None` without lengths.
+/// The group size that `window = "auto"` stands for: the largest power of two not above an eighth of the
+/// median length, held between 16 and 2048. `None` without lengths.
 ///
-/// An eighth leaves at least half of the traces several windows; a power of two keeps neighbouring problems comparable.
+/// An eighth leaves at least half of the traces several windows; a power of two keeps neighbouring problems
+/// comparable.
 pub fn auto_window(lengths: &[usize]) -> Option<usize> {
     let mut sorted = lengths.to_vec();
     sorted.sort_unstable();
@@ -169,7 +178,8 @@ mod tests {
 
     #[test]
     fn ordinary_confidences_sum_exactly() {
-        // Values of one binade and a few below: every partial sum is exact in f64, so streaming and direct agree to the bit.
+        // Values of one binade and a few below: every partial sum is exact in f64, so streaming and direct
+        // agree to the bit.
         let values: Vec<f32> = (0..65_536u32)
             .map(|i| 3.0 + (i.wrapping_mul(2_654_435_761) >> 9) as f32 / 1e6)
             .collect();
@@ -191,7 +201,11 @@ mod tests {
             let mut s: Vec<f64> = lengths.iter().map(|&l| l as f64).collect();
             s.sort_by(f64::total_cmp);
             let n = s.len();
-            let median = if n % 2 == 1 { s[n / 2] } else { (s[n / 2 - 1] + s[n / 2]) / 2.0 };
+            let median = if n % 2 == 1 {
+                s[n / 2]
+            } else {
+                (s[n / 2 - 1] + s[n / 2]) / 2.0
+            };
             ((median / 8.0).log2().floor().exp2()).clamp(16.0, 2048.0) as usize
         };
         for lengths in [

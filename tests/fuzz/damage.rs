@@ -7,7 +7,9 @@ pub(super) struct Rng(u64);
 
 impl Rng {
     pub(super) fn new(seed: u64, target: u64, case: u64) -> Self {
-        let mut rng = Self(seed ^ target.wrapping_mul(0xd134_2543_de82_ef95) ^ case.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        let mut rng = Self(
+            seed ^ target.wrapping_mul(0xd134_2543_de82_ef95) ^ case.wrapping_mul(0x2545_f491_4f6c_dd1d),
+        );
         rng.next();
         rng
     }
@@ -85,7 +87,17 @@ pub(super) fn bytes(rng: &mut Rng, bytes: &mut Vec<u8>, to: usize) {
             }
             5 => {
                 // a length or an offset, as binary formats have them
-                let number = [0, 1, u64::MAX, u64::MAX >> 1, 1 << 31, 1 << 32, 1 << 40, u64::from(u32::MAX)][rng.below(8)].to_le_bytes();
+                let number = [
+                    0,
+                    1,
+                    u64::MAX,
+                    u64::MAX >> 1,
+                    1 << 31,
+                    1 << 32,
+                    1 << 40,
+                    u64::from(u32::MAX),
+                ][rng.below(8)]
+                .to_le_bytes();
                 let width = [4, 8][rng.below(2)].min(bytes.len() - at);
                 bytes[at..at + width].copy_from_slice(&number[..width]);
             }

@@ -68,7 +68,11 @@ impl Target for Engines {
 
     fn case(&mut self, rng: &mut Rng) -> Result<(), String> {
         let strategy = rng.pick(&["majority", "deepconf-low"]);
-        let api = if rng.once_in(3) { Api::Completions } else { Api::Chat };
+        let api = if rng.once_in(3) {
+            Api::Completions
+        } else {
+            Api::Chat
+        };
         let said: Arc<Mutex<Vec<u8>>> = Arc::default();
         // replies before the first one that is damaged: questions about the engine come first
         let sound = rng.below(6);
@@ -134,7 +138,10 @@ impl Target for Engines {
             Ok(solved) => {
                 let spent: u64 = solved.records.iter().map(|r| r.tokens as u64 + r.unseen).sum();
                 if spent != solved.tokens.generated {
-                    return Err(format!("{spent} tokens of traces, {} in the books", solved.tokens.generated));
+                    return Err(format!(
+                        "{spent} tokens of traces, {} in the books",
+                        solved.tokens.generated
+                    ));
                 }
                 Ok(())
             }

@@ -1,7 +1,9 @@
-//! Damaged input of every kind: nothing panics, nothing hangs, memory stays where it was, and the answer is a result or a refusal.
+//! Damaged input of every kind: nothing panics, nothing hangs, memory stays where it was, and the answer is a
+//! result or a refusal.
 //!
-//! `cargo test --test fuzz` tries a few hundred cases, the same ones in every run. To look further, with others each time unless FUZZ_SEED says
-//! which: `FUZZ_MINUTES=10 cargo test --release --test fuzz`. FUZZ_ONLY=server takes one of the targets. What a finding was given lies where it says.
+//! `cargo test --test fuzz` tries a few hundred cases, the same ones in every run. To look further, with
+//! others each time unless FUZZ_SEED says which: `FUZZ_MINUTES=10 cargo test --release --test fuzz`.
+//! FUZZ_ONLY=server takes one of the targets. What a finding was given lies where it says.
 
 mod damage;
 mod engines;
@@ -72,7 +74,10 @@ fn main() {
     targets.retain(|t| only.as_ref().is_none_or(|name| t.name() == name));
     // everything is ready: from here on no thread may panic
     std::panic::set_hook(Box::new(|info| {
-        PANICS.lock().unwrap_or_else(PoisonError::into_inner).push(info.to_string());
+        PANICS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(info.to_string());
     }));
     let mut counts = vec![0u64; targets.len()];
     let mut most = 0;
@@ -98,7 +103,8 @@ fn main() {
                 .chain((memory > MEMORY).then(|| format!("{memory} bytes of memory are held")));
             let wrong: Vec<String> = wrong.collect();
             if !wrong.is_empty() {
-                let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{}-{seed}-{case}", target.name()));
+                let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+                    .join(format!("fuzz-{}-{seed}-{case}", target.name()));
                 let kept = std::fs::write(&file, target.given());
                 say(&format!(
                     "{} (FUZZ_SEED={seed}, case {case}): {}\nit was given {} ({kept:?})",
@@ -110,7 +116,11 @@ fn main() {
             }
         }
     }
-    let names: Vec<String> = targets.iter().zip(&counts).map(|(t, n)| format!("{} {n}", t.name())).collect();
+    let names: Vec<String> = targets
+        .iter()
+        .zip(&counts)
+        .map(|(t, n)| format!("{} {n}", t.name()))
+        .collect();
     say(&format!(
         "nothing was found in {:.1} minutes with seed {seed}: {} cases; memory {} MiB at most",
         started.elapsed().as_secs_f64() / 60.0,

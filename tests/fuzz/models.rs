@@ -13,8 +13,18 @@ use super::damage::{self, Rng};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 /// Files of a model's folder that are JSON.
-const JSON: [&str; 4] = ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"];
-const GGUF: [&str; 4] = ["gguf/q8_0.gguf", "gguf/q4_0.gguf", "gguf/mixed-k.gguf", "gguf/tied.gguf"];
+const JSON: [&str; 4] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+];
+const GGUF: [&str; 4] = [
+    "gguf/q8_0.gguf",
+    "gguf/q4_0.gguf",
+    "gguf/mixed-k.gguf",
+    "gguf/tied.gguf",
+];
 /// The names and shapes of a file's tensors stand in its first bytes, and its tokenizer.
 const HEAD: usize = 16 << 10;
 
@@ -30,7 +40,8 @@ impl Models {
         let model = folder.join("model");
         fs::create_dir_all(&model).expect("a folder");
         for name in JSON.into_iter().chain(["model.safetensors"]) {
-            fs::copy(format!("{FIXTURES}/golden/case-gqa/{name}"), model.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+            fs::copy(format!("{FIXTURES}/golden/case-gqa/{name}"), model.join(name))
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
         }
         Self {
             folder: model,
@@ -50,7 +61,9 @@ impl Models {
             ..LoadOptions::default()
         };
         let sentence = |error: tts::Error| match error.to_string() {
-            said if said.is_empty() || said.len() > 4000 => Err(format!("it is refused with {} bytes", said.len())),
+            said if said.is_empty() || said.len() > 4000 => {
+                Err(format!("it is refused with {} bytes", said.len()))
+            }
             _ => Ok(()),
         };
         let loaded = match Loaded::open(&options, &mut |_| ()) {
@@ -65,7 +78,8 @@ impl Models {
             memory: Some(64 << 20),
             ..Settings::default()
         };
-        let solved = Runner::new(loaded, settings).and_then(|runner| self.runtime.block_on(runner.solve_text("1 + 1")));
+        let solved = Runner::new(loaded, settings)
+            .and_then(|runner| self.runtime.block_on(runner.solve_text("1 + 1")));
         solved.map_or_else(sentence, |_| Ok(()))
     }
 
@@ -81,7 +95,10 @@ impl Models {
                 Ok(mut header) if !rng.once_in(3) => {
                     damage::json(rng, &mut header);
                     let header = header.to_string().into_bytes();
-                    bytes.splice(..8 + length, [&(header.len() as u64).to_le_bytes()[..], &header].concat());
+                    bytes.splice(
+                        ..8 + length,
+                        [&(header.len() as u64).to_le_bytes()[..], &header].concat(),
+                    );
                 }
                 _ => damage::bytes(rng, &mut bytes, 8 + length),
             }
@@ -114,7 +131,11 @@ impl Target for Models {
 
     fn case(&mut self, rng: &mut Rng) -> Result<(), String> {
         if rng.once_in(2) {
-            let name = if rng.once_in(3) { "model.safetensors" } else { rng.pick(&JSON) };
+            let name = if rng.once_in(3) {
+                "model.safetensors"
+            } else {
+                rng.pick(&JSON)
+            };
             return self.in_folder(rng, name);
         }
         let name = rng.pick(&GGUF);

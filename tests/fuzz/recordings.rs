@@ -48,7 +48,10 @@ impl Recordings {
             .expect("the program runs");
         let whole = FILES
             .iter()
-            .map(|f| fs::read(run.join(f)).unwrap_or_else(|e| panic!("{f}: {e}; {}", String::from_utf8_lossy(&status.stderr))))
+            .map(|f| {
+                fs::read(run.join(f))
+                    .unwrap_or_else(|e| panic!("{f}: {e}; {}", String::from_utf8_lossy(&status.stderr)))
+            })
             .collect();
         Self {
             whole,
@@ -60,7 +63,10 @@ impl Recordings {
 
 /// Damages a line's JSON, or the lines themselves.
 fn lines(rng: &mut Rng, bytes: &[u8]) -> Vec<u8> {
-    let mut all: Vec<String> = String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect();
+    let mut all: Vec<String> = String::from_utf8_lossy(bytes)
+        .lines()
+        .map(str::to_owned)
+        .collect();
     for _ in 0..=rng.below(3) {
         if all.is_empty() {
             break;
@@ -124,10 +130,20 @@ impl Target for Recordings {
                 confidence_k: rng.once_in(4).then_some(2),
                 ..PoolOptions::default()
             };
-            let Ok(pool) = Pool::open(&path, &options) else { continue };
+            let Ok(pool) = Pool::open(&path, &options) else {
+                continue;
+            };
             let pool = Arc::new(pool);
             let settings = ReplaySettings {
-                strategy: Preset::named(rng.pick(&["majority", "deepconf-low", "deepconf-offline", "esc", "cges", "borda"])).ok(),
+                strategy: Preset::named(rng.pick(&[
+                    "majority",
+                    "deepconf-low",
+                    "deepconf-offline",
+                    "esc",
+                    "cges",
+                    "borda",
+                ]))
+                .ok(),
                 ..ReplaySettings::default()
             };
             let reader = Arc::new(RuleReader::new(AnswerKind::Math));

@@ -100,12 +100,19 @@ impl Server {
     /// What is answered to these bytes.
     fn ask(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
         let mut stream = TcpStream::connect(self.address).map_err(|e| format!("nobody listens: {e}"))?;
-        stream.set_read_timeout(Some(super::PATIENCE)).map_err(|e| e.to_string())?;
+        stream
+            .set_read_timeout(Some(super::PATIENCE))
+            .map_err(|e| e.to_string())?;
         // it may be closed on us while we write
         let _ = stream.write_all(bytes);
         let mut answered = Vec::new();
         match stream.read_to_end(&mut answered) {
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) =>
+            {
                 Err("it neither answers nor hangs up".to_owned())
             }
             _ => Ok(answered),
@@ -171,7 +178,11 @@ impl Target for Server {
         }
         self.given = whole;
         let answered = self.ask(&self.given)?;
-        if let Some(line) = answered.split(|b| *b == b'\n').next().filter(|_| !answered.is_empty()) {
+        if let Some(line) = answered
+            .split(|b| *b == b'\n')
+            .next()
+            .filter(|_| !answered.is_empty())
+        {
             let line = String::from_utf8_lossy(line);
             let status = line.split(' ').nth(1).and_then(|s| s.parse::<u16>().ok());
             // 503: it waited for its turn longer than it gave itself
@@ -180,6 +191,10 @@ impl Target for Server {
             }
         }
         self.cases += 1;
-        if self.cases.is_multiple_of(32) { self.is_well() } else { Ok(()) }
+        if self.cases.is_multiple_of(32) {
+            self.is_well()
+        } else {
+            Ok(())
+        }
     }
 }

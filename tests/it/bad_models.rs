@@ -54,32 +54,63 @@ fn edit_header(file: &Path, edit: impl FnOnce(&mut Value)) {
     let header = header.to_string();
     fs::write(
         file,
-        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes[8 + length..]].concat(),
+        [
+            &(header.len() as u64).to_le_bytes(),
+            header.as_bytes(),
+            &bytes[8 + length..],
+        ]
+        .concat(),
     )
     .unwrap();
 }
 
 #[test]
 fn what_is_not_a_model_is_said_to_be_something_else() {
-    says(&refusal(Path::new("/no/such/folder")), &["/no/such/folder", "does not exist"]);
+    says(
+        &refusal(Path::new("/no/such/folder")),
+        &["/no/such/folder", "does not exist"],
+    );
     let empty = tempfile::tempdir().unwrap();
-    says(&refusal(empty.path()), &[&empty.path().display().to_string(), "config.json"]);
+    says(
+        &refusal(empty.path()),
+        &[&empty.path().display().to_string(), "config.json"],
+    );
     let adapter = tempfile::tempdir().unwrap();
-    let config = json!({"peft_type": "LORA", "base_model_name_or_path": "tiiuae/Falcon-H1-0.5B-Base", "r": 8});
+    let config =
+        json!({"peft_type": "LORA", "base_model_name_or_path": "tiiuae/Falcon-H1-0.5B-Base", "r": 8});
     fs::write(adapter.path().join("adapter_config.json"), config.to_string()).unwrap();
     fs::write(adapter.path().join("adapter_model.safetensors"), "").unwrap();
-    fs::copy(fixture("golden/case-gqa/tokenizer.json"), adapter.path().join("tokenizer.json")).unwrap();
-    says(&refusal(adapter.path()), &["adapter", "tiiuae/Falcon-H1-0.5B-Base", "merge"]);
+    fs::copy(
+        fixture("golden/case-gqa/tokenizer.json"),
+        adapter.path().join("tokenizer.json"),
+    )
+    .unwrap();
+    says(
+        &refusal(adapter.path()),
+        &["adapter", "tiiuae/Falcon-H1-0.5B-Base", "merge"],
+    );
     let llama = |folder: &Path| {
         edit_json(&folder.join("config.json"), |c| {
             c["model_type"] = json!("llama");
             c["architectures"] = json!(["LlamaForCausalLM"]);
         });
     };
-    says(&spoiled("golden/case-gqa", llama), &["config.json", "llama", "Falcon-H1"]);
-    says(&refusal(&fixture("gguf/llama.gguf")), &["llama.gguf", "llama", "Falcon-H1"]);
-    says(&refusal(&fixture("gguf/unfolded.gguf")), &["unfolded.gguf", "multiplier"]);
-    says(&refusal(&fixture("gguf/unknown-type.gguf")), &["unknown-type.gguf"]);
+    says(
+        &spoiled("golden/case-gqa", llama),
+        &["config.json", "llama", "Falcon-H1"],
+    );
+    says(
+        &refusal(&fixture("gguf/llama.gguf")),
+        &["llama.gguf", "llama", "Falcon-H1"],
+    );
+    says(
+        &refusal(&fixture("gguf/unfolded.gguf")),
+        &["unfolded.gguf", "multiplier"],
+    );
+    says(
+        &refusal(&fixture("gguf/unknown-type.gguf")),
+        &["unknown-type.gguf"],
+    );
 }
 
 #[test]
@@ -133,7 +164,9 @@ fn a_missing_shard_is_named() {
 
 #[test]
 fn a_truncated_file_is_named() {
-    let whole = fs::metadata(fixture("golden/case-gqa/model.safetensors")).unwrap().len();
+    let whole = fs::metadata(fixture("golden/case-gqa/model.safetensors"))
+        .unwrap()
+        .len();
     for length in [0, 5, 8, 100, 4000, whole / 2, whole - 1] {
         let cut = |folder: &Path| {
             fs::File::options()
@@ -160,7 +193,11 @@ fn a_truncated_file_is_named() {
 fn a_tensor_of_another_shape_is_named() {
     let tensor = "model.layers.1.mamba.in_proj.weight";
     for shape in [json!([64, 230]), json!([115, 128]), json!([14720])] {
-        let turn = |folder: &Path| edit_header(&folder.join("model.safetensors"), |h| h[tensor]["shape"] = shape.clone());
+        let turn = |folder: &Path| {
+            edit_header(&folder.join("model.safetensors"), |h| {
+                h[tensor]["shape"] = shape.clone()
+            })
+        };
         says(&spoiled("golden/case-gqa", turn), &[tensor, "230"]);
     }
     let forget = |folder: &Path| {
@@ -171,7 +208,11 @@ fn a_tensor_of_another_shape_is_named() {
         });
     };
     says(&spoiled("golden/case-gqa", forget), &[tensor]);
-    let retype = |folder: &Path| edit_header(&folder.join("model.safetensors"), |h| h[tensor]["dtype"] = json!("I32"));
+    let retype = |folder: &Path| {
+        edit_header(&folder.join("model.safetensors"), |h| {
+            h[tensor]["dtype"] = json!("I32")
+        })
+    };
     says(&spoiled("golden/case-gqa", retype), &[tensor, "I32"]);
     let beyond = |folder: &Path| {
         edit_header(&folder.join("model.safetensors"), |h| {
@@ -193,7 +234,8 @@ fn no_single_byte_makes_it_panic() {
         usize::try_from(random % below as u64).unwrap()
     };
     let open = |path: &Path| {
-        let _ = Checkpoint::open(path).and_then(|weights| Model::load(&weights, WeightFormat::F32).map(|_| ()));
+        let _ =
+            Checkpoint::open(path).and_then(|weights| Model::load(&weights, WeightFormat::F32).map(|_| ()));
     };
     let gguf = fs::read(fixture("gguf/q4_0.gguf")).unwrap();
     let file = folder.path().join("model.gguf");

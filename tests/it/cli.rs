@@ -93,7 +93,11 @@ fn path(name: &str) -> String {
 /// A copy of a fixture folder that a test may spoil.
 fn copy_of(folder: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|e| e.path().is_file()) {
+    for entry in fs::read_dir(folder)
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|e| e.path().is_file())
+    {
         fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
     copy
@@ -107,7 +111,15 @@ fn write(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
 
 #[test]
 fn problems_are_generated_with_answers_and_graded() {
-    let made = ran(&["generate", "--count", "20", "--seed", "3", "--family", "gcd,power"]);
+    let made = ran(&[
+        "generate",
+        "--count",
+        "20",
+        "--seed",
+        "3",
+        "--family",
+        "gcd,power",
+    ]);
     let problems = made.objects();
     assert_eq!(problems.len(), 20);
     for p in &problems {
@@ -118,16 +130,36 @@ fn problems_are_generated_with_answers_and_graded() {
     }
     assert_eq!(
         made.out,
-        ran(&["generate", "--count", "20", "--seed", "3", "--family", "gcd,power"]).out
+        ran(&[
+            "generate",
+            "--count",
+            "20",
+            "--seed",
+            "3",
+            "--family",
+            "gcd,power"
+        ])
+        .out
     );
     assert_ne!(
         made.out,
-        ran(&["generate", "--count", "20", "--seed", "4", "--family", "gcd,power"]).out
+        ran(&[
+            "generate",
+            "--count",
+            "20",
+            "--seed",
+            "4",
+            "--family",
+            "gcd,power"
+        ])
+        .out
     );
 
     let lines: String = problems
         .iter()
-        .map(|p| serde_json::json!({"text": p["solution"], "gold": p["answer"], "id": p["id"]}).to_string() + "\n")
+        .map(|p| {
+            serde_json::json!({"text": p["solution"], "gold": p["answer"], "id": p["id"]}).to_string() + "\n"
+        })
         .collect();
     let graded = Ran::of(tts(&["grade", "--answer-kind", "integer"]).write_stdin(lines.clone()));
     assert_eq!(graded.code, 0);
@@ -140,10 +172,18 @@ fn problems_are_generated_with_answers_and_graded() {
     );
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(
-        ran(&["grade", &write(&folder, "lines.jsonl", &lines), "--task", "heldout", "--json"]).out,
+        ran(&[
+            "grade",
+            &write(&folder, "lines.jsonl", &lines),
+            "--task",
+            "heldout",
+            "--json"
+        ])
+        .out,
         graded.out
     );
-    let bad = Ran::of(tts(&["grade", "-"]).write_stdin("{\"gold\": 1, \"prediction\": \"1\"}\n{\"gold\": 1}\n"));
+    let bad =
+        Ran::of(tts(&["grade", "-"]).write_stdin("{\"gold\": 1, \"prediction\": \"1\"}\n{\"gold\": 1}\n"));
     assert_eq!((bad.code, bad.objects().len()), (2, 1));
     assert!(bad.err.contains("line 2"), "{}", bad.err);
 }
@@ -168,8 +208,21 @@ fn lists_and_the_doctor_say_what_there_is() {
     assert_eq!(ran(&["list", "strategies"]).out, strategies.join("\n") + "\n");
 
     let model = path("golden/case-mha-groups-sharded");
-    let doctor = &ran(&["doctor", "--json", "--model", &model, "--threads", "1", "--tier", "portable"]).objects()[0];
-    assert_eq!((&doctor["tier"], &doctor["threads"]), (&Value::from("portable"), &Value::from(1)));
+    let doctor = &ran(&[
+        "doctor",
+        "--json",
+        "--model",
+        &model,
+        "--threads",
+        "1",
+        "--tier",
+        "portable",
+    ])
+    .objects()[0];
+    assert_eq!(
+        (&doctor["tier"], &doctor["threads"]),
+        (&Value::from("portable"), &Value::from(1))
+    );
     for field in [
         "memory_available_bytes",
         "parameters",
@@ -216,14 +269,24 @@ fn flags_come_from_the_command_line_else_the_environment_else_the_file() {
         ["gcd-heldout-7-0", "power-heldout-7-0", "gcd-heldout-7-1"]
     );
     assert_eq!(
-        ids(ran(&["--config", &config, "generate", "--count", "1", "--family", "base"])),
+        ids(ran(&[
+            "--config", &config, "generate", "--count", "1", "--family", "base"
+        ])),
         ["base-heldout-7-0"]
     );
-    let from_both = Ran::of(tts(&["generate", "--count", "1"]).env("TTS_CONFIG", &config).env("TTS_SEED", "9"));
+    let from_both = Ran::of(
+        tts(&["generate", "--count", "1"])
+            .env("TTS_CONFIG", &config)
+            .env("TTS_SEED", "9"),
+    );
     assert_eq!(ids(from_both), ["gcd-heldout-9-0"]);
     let solved = ran(&["solve", "--config", &config, "--dry-run", GCD]).objects();
     assert_eq!(solved[0]["traces"], 5);
-    let plain = Ran::of(tts(&["generate", "--count", "1"]).env("TTS_QUIET", "1").env("TTS_SEED", "nine"));
+    let plain = Ran::of(
+        tts(&["generate", "--count", "1"])
+            .env("TTS_QUIET", "1")
+            .env("TTS_SEED", "nine"),
+    );
     assert_eq!(plain.code, 2);
 
     refused(
@@ -231,11 +294,19 @@ fn flags_come_from_the_command_line_else_the_environment_else_the_file() {
         &["a.toml", "`cuont`", "`count`"],
     );
     refused(
-        &["generate", "--config", &write(&folder, "b.toml", "count = \"many\"\n")],
+        &[
+            "generate",
+            "--config",
+            &write(&folder, "b.toml", "count = \"many\"\n"),
+        ],
         &["b.toml", "--count", "many"],
     );
     refused(
-        &["generate", "--config", &write(&folder, "c.toml", "seed = 1\ncount = = 3\n")],
+        &[
+            "generate",
+            "--config",
+            &write(&folder, "c.toml", "seed = 1\ncount = = 3\n"),
+        ],
         &["c.toml", "line 2"],
     );
     refused(&["generate", "--config", "no-such.toml"], &["no-such.toml"]);
@@ -250,11 +321,16 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         .spawn()
         .unwrap();
     let mut first = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut first)
+        .unwrap();
     assert!(first.starts_with('{'));
     let output = child.wait_with_output().unwrap();
     assert_eq!(
-        (output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()),
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap().as_str()
+        ),
         (Some(0), "")
     );
 }

@@ -1,4 +1,5 @@
-//! A trace is a function of (model, prompt, sampling settings, seed, problem, trace index) and nothing else; sessions and their lanes.
+//! A trace is a function of (model, prompt, sampling settings, seed, problem, trace index) and nothing else;
+//! sessions and their lanes.
 
 use std::sync::Arc;
 
@@ -12,7 +13,10 @@ use crate::rig::{Engine, Task, agree, all_but, gqa, model, preset, prompt, roomy
 
 /// Problems that join and leave while another runs.
 fn company(i: usize) -> Task {
-    let mut task = Task::new(&format!("company {i}"), ["majority", "deepconf-low", "deepconf-high"][i % 3]);
+    let mut task = Task::new(
+        &format!("company {i}"),
+        ["majority", "deepconf-low", "deepconf-high"][i % 3],
+    );
     task.prompt = prompt(1 + 37 * i, i);
     task.bounds.traces = 4 + i;
     task.bounds.slots = 3;
@@ -26,7 +30,8 @@ fn company(i: usize) -> Task {
     task
 }
 
-/// Its traces at many batch sizes, thread counts, with and without company, pruned and not, are those of the trace alone.
+/// Its traces at many batch sizes, thread counts, with and without company, pruned and not, are those of the
+/// trace alone.
 fn alone_and_together(model: &Arc<Model>, tier: Tier, length: usize, slots: &[(usize, usize)]) {
     let mut task = Task::new("p", "majority");
     task.prompt = prompt(length, 3);
@@ -59,7 +64,11 @@ fn alone_and_together(model: &Arc<Model>, tier: Tier, length: usize, slots: &[(u
             }
             let outcome = engine.reply("p").unwrap().unwrap();
             pruned += outcome.decided.traces.stopped;
-            agree(&format!("{what}, {strategy}, in company"), &traces(&outcome.records), &alone);
+            agree(
+                &format!("{what}, {strategy}, in company"),
+                &traces(&outcome.records),
+                &alone,
+            );
         }
     }
     assert!(pruned > 10 * slots.len() as u64, "{pruned} traces were stopped");
@@ -135,13 +144,21 @@ fn the_prompt_is_read_once_and_its_full_blocks_are_shared() {
             shape.sequence_bytes(length, 0),
             "all of it before a fork"
         );
-        let mut lanes: Vec<_> = (0..5).map(|trace| session.lane(&prefix, &[], task.manner(trace))).collect();
+        let mut lanes: Vec<_> = (0..5)
+            .map(|trace| session.lane(&prefix, &[], task.manner(trace)))
+            .collect();
         for tokens in 1..=BLOCK + 2 {
             step(&mut session, &mut lanes.iter_mut().collect::<Vec<_>>(), None);
             for lane in &lanes {
-                assert_eq!((lane.tokens(), lane.sequence().len()), (tokens, length + tokens - 1));
+                assert_eq!(
+                    (lane.tokens(), lane.sequence().len()),
+                    (tokens, length + tokens - 1)
+                );
                 if tokens == 1 {
-                    assert!(std::ptr::eq(lane.sequence(), prefix.sequence()), "the first token needs no copy");
+                    assert!(
+                        std::ptr::eq(lane.sequence(), prefix.sequence()),
+                        "the first token needs no copy"
+                    );
                     continue;
                 }
                 assert_eq!(
@@ -153,7 +170,10 @@ fn the_prompt_is_read_once_and_its_full_blocks_are_shared() {
         }
         // what is left of the prompt's own: its state and its last, partial block
         let partial = usize::from(!length.is_multiple_of(BLOCK)) * shape.block_bytes();
-        assert_eq!(prefix.sequence().private_bytes(shape), shape.state_bytes() + partial);
+        assert_eq!(
+            prefix.sequence().private_bytes(shape),
+            shape.state_bytes() + partial
+        );
 
         let mut engine = Engine::roomy(&model);
         let outcome = engine.run(&task);
@@ -166,7 +186,8 @@ fn the_prompt_is_read_once_and_its_full_blocks_are_shared() {
     }
 }
 
-/// Scored anew, the tokens have the log-probabilities and confidences that they were drawn with, and a restored lane goes on as the first did.
+/// Scored anew, the tokens have the log-probabilities and confidences that they were drawn with, and a
+/// restored lane goes on as the first did.
 #[test]
 fn a_lane_is_taken_up_again_by_reading_its_ids() {
     let (mut session, task) = session();
@@ -176,7 +197,11 @@ fn a_lane_is_taken_up_again_by_reading_its_ids() {
     for n in [1, 2, 4, 5, 64, 89] {
         let mut again = session.lane(&prefix, &ids(&drawn[..n]), task.manner(4));
         assert_eq!(again.tokens(), n);
-        assert_eq!(steps(&mut session, &mut again, 90 - n), drawn[n..], "restored after {n}");
+        assert_eq!(
+            steps(&mut session, &mut again, 90 - n),
+            drawn[n..],
+            "restored after {n}"
+        );
     }
     let text = [task.prompt.clone(), ids(&drawn)].concat();
     let mut rows = Vec::new();
@@ -225,7 +250,10 @@ fn held_ids_are_never_drawn() {
             let mut lane = session.lane(&prefix, &[], task.manner(0));
             let drawn = steps(&mut session, &mut lane, 30);
             assert!(drawn.iter().all(|d| allowed.contains(&d.id)));
-            assert_eq!(drawn[0].confidence, first.confidence, "confidence is that of the raw distribution");
+            assert_eq!(
+                drawn[0].confidence, first.confidence,
+                "confidence is that of the raw distribution"
+            );
         }
     }
 }
@@ -248,7 +276,11 @@ fn a_forked_lane_goes_its_own_way_and_its_parent_does_not_notice() {
         }
         assert_eq!(both.0, want[at..], "the parent, forked after {at}");
         let mut fresh = session.lane(&prefix, &ids(&want[..at]), task.manner(9));
-        assert_eq!(steps(&mut session, &mut fresh, 40 - at), both.1, "the fork after {at}");
+        assert_eq!(
+            steps(&mut session, &mut fresh, 40 - at),
+            both.1,
+            "the fork after {at}"
+        );
         assert_ne!(both.0, both.1);
     }
 }
@@ -288,7 +320,9 @@ fn sampling_settings_belong_to_the_lane() {
         }
         .manner(i as u32)
     };
-    let mut lanes: Vec<_> = (0..settings.len()).map(|i| session.lane(&prefix, &[], manner(i))).collect();
+    let mut lanes: Vec<_> = (0..settings.len())
+        .map(|i| session.lane(&prefix, &[], manner(i)))
+        .collect();
     let mut together = vec![Vec::new(); settings.len()];
     for _ in 0..30 {
         let drawn = step(&mut session, &mut lanes.iter_mut().collect::<Vec<_>>(), None);
@@ -296,13 +330,28 @@ fn sampling_settings_belong_to_the_lane() {
     }
     for (i, together) in together.iter().enumerate() {
         let mut alone = session.lane(&prefix, &[], manner(i));
-        assert_eq!(&steps(&mut session, &mut alone, 30), together, "{:?}", settings[i]);
+        assert_eq!(
+            &steps(&mut session, &mut alone, 30),
+            together,
+            "{:?}",
+            settings[i]
+        );
         // and taken up in the middle, with what was seen before
         let mut again = session.lane(&prefix, &ids(&together[..11]), manner(i));
-        assert_eq!(steps(&mut session, &mut again, 19), together[11..], "{:?}", settings[i]);
+        assert_eq!(
+            steps(&mut session, &mut again, 19),
+            together[11..],
+            "{:?}",
+            settings[i]
+        );
     }
     assert_eq!(ids(&together[0]), ids(&together[1]), "greedy is the best id");
-    let distinct = |drawn: &[Drawn]| ids(drawn).into_iter().collect::<std::collections::BTreeSet<_>>().len();
+    let distinct = |drawn: &[Drawn]| {
+        ids(drawn)
+            .into_iter()
+            .collect::<std::collections::BTreeSet<_>>()
+            .len()
+    };
     assert_eq!(distinct(&together[3]), 30, "a great penalty forbids repeating");
     assert!(
         ids(&together[4]).iter().all(|id| !task.prompt.contains(id)) && distinct(&together[4]) == 30,

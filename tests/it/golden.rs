@@ -1,5 +1,5 @@
-//! The model against what transformers and a float64 recurrence computed (tests/fixtures/README.md says how), and against itself: a
-//! position's result must not depend on how it came.
+//! The model against what transformers and a float64 recurrence computed (tests/fixtures/README.md says how),
+//! and against itself: a position's result must not depend on how it came.
 
 use std::path::Path;
 
@@ -34,8 +34,14 @@ const FOLDERS: [&str; 14] = [
 
 /// Each with the goldens that hold for it.
 const GGUF: [(&str, &str); 8] = [
-    ("golden/gguf-gqa/gqa-f32.gguf", "golden/case-gqa/golden.safetensors"),
-    ("golden/gguf-gqa/gqa-q8_0.gguf", "golden/gguf-gqa/gqa-q8_0.golden.safetensors"),
+    (
+        "golden/gguf-gqa/gqa-f32.gguf",
+        "golden/case-gqa/golden.safetensors",
+    ),
+    (
+        "golden/gguf-gqa/gqa-q8_0.gguf",
+        "golden/gguf-gqa/gqa-q8_0.golden.safetensors",
+    ),
     (
         "golden/gguf-h1r-like-q4k/h1r-like-Q4_K_M.gguf",
         "golden/gguf-h1r-like-q4k/h1r-like-Q4_K_M.golden.safetensors",
@@ -79,11 +85,13 @@ impl Golden {
     fn greedy(&self) -> Vec<[String; 3]> {
         let short = |i| format!("short{i}_ids");
         std::iter::once(["prompt_ids", "greedy_ids", "greedy_logits"].map(String::from))
-            .chain(
-                (0..)
-                    .take_while(|i| self.has(&short(*i)))
-                    .map(|i| [short(i), format!("short{i}_greedy_ids"), format!("short{i}_greedy_logits")]),
-            )
+            .chain((0..).take_while(|i| self.has(&short(*i))).map(|i| {
+                [
+                    short(i),
+                    format!("short{i}_greedy_ids"),
+                    format!("short{i}_greedy_logits"),
+                ]
+            }))
             .collect()
     }
 }
@@ -100,7 +108,12 @@ impl Runner {
         Self::new(&Checkpoint::open(path)?, format, threads, tier)
     }
 
-    fn new(weights: &Checkpoint, format: impl Into<Formats>, threads: usize, tier: Tier) -> Result<Self, ModelError> {
+    fn new(
+        weights: &Checkpoint,
+        format: impl Into<Formats>,
+        threads: usize,
+        tier: Tier,
+    ) -> Result<Self, ModelError> {
         let model = Model::load(weights, format)?;
         let space = model.workspace(threads);
         Ok(Self {
@@ -111,7 +124,8 @@ impl Runner {
     }
 
     fn fixture(name: &str) -> Self {
-        Self::open(&fixture(name), WeightFormat::F32, 2, Tier::detect()).unwrap_or_else(|e| panic!("{name}: {e}"))
+        Self::open(&fixture(name), WeightFormat::F32, 2, Tier::detect())
+            .unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
     /// Logits of every token read, one row each.
@@ -147,14 +161,23 @@ impl Runner {
         let shape = self.model.shape();
         let layer = |layer| {
             let (k, v) = sequence.keys_values(shape, layer);
-            [sequence.conv_window(shape, layer), sequence.ssm_state(shape, layer), k, v].concat()
+            [
+                sequence.conv_window(shape, layer),
+                sequence.ssm_state(shape, layer),
+                k,
+                v,
+            ]
+            .concat()
         };
         (0..shape.layers).flat_map(layer).map(f32::to_bits).collect()
     }
 }
 
 fn argmax(row: &[f32]) -> u32 {
-    let best = row.iter().enumerate().fold(0, |best, (i, v)| if *v > row[best] { i } else { best });
+    let best = row
+        .iter()
+        .enumerate()
+        .fold(0, |best, (i, v)| if *v > row[best] { i } else { best });
     u32::try_from(best).unwrap()
 }
 
@@ -162,11 +185,15 @@ fn argmax(row: &[f32]) -> u32 {
 fn log_softmax(row: &[f32]) -> Vec<f32> {
     let most = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = row.iter().map(|v| (f64::from(*v) - most).exp()).sum();
-    row.iter().map(|v| (f64::from(*v) - most - sum.ln()) as f32).collect()
+    row.iter()
+        .map(|v| (f64::from(*v) - most - sum.ln()) as f32)
+        .collect()
 }
 
 fn bits(rows: &[Vec<f32>]) -> Vec<Vec<u32>> {
-    rows.iter().map(|row| row.iter().map(|v| v.to_bits()).collect()).collect()
+    rows.iter()
+        .map(|row| row.iter().map(|v| v.to_bits()).collect())
+        .collect()
 }
 
 /// Fails unless all values lie within `bound` of each other; a NaN fails.
@@ -178,7 +205,13 @@ fn close(what: &str, got: &[f32], want: &[f32], bound: f32) {
         .zip(want)
         .enumerate()
         .map(|(i, (a, b))| (i, (a - b).abs()))
-        .fold((0, 0.0), |worst, now| if now.1 > worst.1 || now.1.is_nan() { now } else { worst });
+        .fold((0, 0.0), |worst, now| {
+            if now.1 > worst.1 || now.1.is_nan() {
+                now
+            } else {
+                worst
+            }
+        });
     let (at, by) = worst;
     assert!(
         by <= bound,
@@ -194,14 +227,16 @@ fn a_full_forward_pass_gives_the_reference_numbers() {
     for name in FOLDERS {
         let golden = Golden::read(&fixture(name).join("golden.safetensors"));
         for tier in Tier::available() {
-            let mut r = Runner::open(&fixture(name), WeightFormat::F32, 2, tier).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let mut r = Runner::open(&fixture(name), WeightFormat::F32, 2, tier)
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
             let (prompt, mut sequence) = (golden.ids("prompt_ids"), r.model.sequence());
             let what = |part: &str| format!("{name}, {}: {part}", tier.name());
             let mut hidden = Vec::new();
             let mut feeds = [Feed::new(&mut sequence, &prompt, Want::All)];
-            r.model.forward_observed(&mut r.pool, &mut r.space, &mut feeds, |_, h| {
-                hidden.extend((0..h.rows()).flat_map(|i| h.row(i).to_vec()));
-            });
+            r.model
+                .forward_observed(&mut r.pool, &mut r.space, &mut feeds, |_, h| {
+                    hidden.extend((0..h.rows()).flat_map(|i| h.row(i).to_vec()));
+                });
             if golden.has("hidden") {
                 close(&what("hidden"), &hidden, &golden.f32("hidden"), HIDDEN);
             }
@@ -212,7 +247,12 @@ fn a_full_forward_pass_gives_the_reference_numbers() {
             for (i, want) in want.chunks_exact(vocab).enumerate() {
                 let got = r.space.logits().row(first + i);
                 close(&what("logits"), got, want, LOGITS);
-                close(&what("log-probabilities"), &log_softmax(got), &log_softmax(want), LOGITS);
+                close(
+                    &what("log-probabilities"),
+                    &log_softmax(got),
+                    &log_softmax(want),
+                    LOGITS,
+                );
             }
             if golden.has("top20_ids") {
                 let (ids, logprobs) = (golden.ids("top20_ids"), golden.f32("top20_logprobs"));
@@ -223,10 +263,16 @@ fn a_full_forward_pass_gives_the_reference_numbers() {
                 }
             }
             let shape = r.model.shape();
-            let concat = |part: &dyn Fn(usize) -> Vec<f32>| (0..shape.layers).flat_map(part).collect::<Vec<f32>>();
+            let concat =
+                |part: &dyn Fn(usize) -> Vec<f32>| (0..shape.layers).flat_map(part).collect::<Vec<f32>>();
             if golden.has("state_conv") {
                 let got = concat(&|layer| sequence.conv_window(shape, layer));
-                close(&what("convolution window"), &got, &golden.f32("state_conv"), STATE);
+                close(
+                    &what("convolution window"),
+                    &got,
+                    &golden.f32("state_conv"),
+                    STATE,
+                );
             }
             let got = concat(&|layer| sequence.ssm_state(shape, layer));
             close(&what("SSM state"), &got, &golden.f32("state_ssm"), STATE);
@@ -252,12 +298,18 @@ fn greedy_ids_are_the_reference_ids() {
             let want = golden.ids(&ids);
             let (got, rows) = r.greedy(&golden.ids(&prompt), want.len());
             assert_eq!(got, want, "{name}: {ids}");
-            close(&format!("{name}: {logits}"), &rows.concat(), &golden.f32(&logits), LOGITS);
+            close(
+                &format!("{name}: {logits}"),
+                &rows.concat(),
+                &golden.f32(&logits),
+                LOGITS,
+            );
         }
     }
 }
 
-/// Bit for bit: token by token, in chunks of any length, and all at once (so cached decode is the full forward pass).
+/// Bit for bit: token by token, in chunks of any length, and all at once (so cached decode is the full
+/// forward pass).
 #[test]
 fn chunks_change_nothing() {
     for name in FOLDERS {
@@ -267,7 +319,11 @@ fn chunks_change_nothing() {
         let mut whole = r.model.sequence();
         let want = bits(&r.read(&mut whole, &text));
         let want_state = r.state(&whole);
-        let uneven: Vec<usize> = [20, 13, 36, 1, 5, 64, 2, 1, 1, 3].into_iter().cycle().take(text.len()).collect();
+        let uneven: Vec<usize> = [20, 13, 36, 1, 5, 64, 2, 1, 1, 3]
+            .into_iter()
+            .cycle()
+            .take(text.len())
+            .collect();
         for chunks in [1, 2, 7, 16, 33, 63, 64, 65]
             .map(|n| vec![n; text.len()])
             .into_iter()
@@ -341,7 +397,8 @@ fn company_and_threads_change_nothing() {
     }
 }
 
-/// A fork goes on as its parent would have, neither disturbs the other, and full blocks of the prompt are shared.
+/// A fork goes on as its parent would have, neither disturbs the other, and full blocks of the prompt are
+/// shared.
 #[test]
 fn forks_are_copies() {
     for name in [
@@ -383,15 +440,26 @@ fn gguf_files_give_the_numbers_of_their_own_weights() {
     for (file, golden) in GGUF {
         let golden = Golden::read(&fixture(golden));
         for tier in Tier::available() {
-            let mut r = Runner::open(&fixture(file), WeightFormat::F32, 2, tier).unwrap_or_else(|e| panic!("{file}: {e}"));
+            let mut r = Runner::open(&fixture(file), WeightFormat::F32, 2, tier)
+                .unwrap_or_else(|e| panic!("{file}: {e}"));
             let what = |part: &str| format!("{file} as f32, {}: {part}", tier.name());
             let mut sequence = r.model.sequence();
             let rows = r.read(&mut sequence, &golden.ids("prompt_ids"));
-            close(&what("logits"), &rows.concat(), &golden.f32("logits_ref64"), LOGITS);
+            close(
+                &what("logits"),
+                &rows.concat(),
+                &golden.f32("logits_ref64"),
+                LOGITS,
+            );
             let want = golden.ids("greedy_ids");
             let (got, rows) = r.greedy(&golden.ids("prompt_ids"), want.len());
             assert_eq!(got, want, "{}", what("greedy ids"));
-            close(&what("greedy logits"), &rows.concat(), &golden.f32("greedy_logits"), LOGITS);
+            close(
+                &what("greedy logits"),
+                &rows.concat(),
+                &golden.f32("greedy_logits"),
+                LOGITS,
+            );
         }
     }
 }
@@ -403,8 +471,8 @@ fn relative_error(got: &[f32], want: &[f32]) -> f64 {
     (off / sum(&|i| f64::from(want[i]).powi(2))).sqrt()
 }
 
-/// What rounding the inputs of products to 8 bits and keys and values to bf16 costs: the logits of quantised files as they are, against
-/// exact arithmetic on the same weights.
+/// What rounding the inputs of products to 8 bits and keys and values to bf16 costs: the logits of quantised
+/// files as they are, against exact arithmetic on the same weights.
 #[test]
 fn quantised_files_as_they_are_stay_close_to_their_own_weights() {
     for (file, golden) in GGUF {
@@ -414,14 +482,18 @@ fn quantised_files_as_they_are_stay_close_to_their_own_weights() {
             let mut sequence = r.model.sequence();
             let rows = r.read(&mut sequence, &golden.ids("prompt_ids"));
             let off = relative_error(&rows.concat(), &golden.f32("logits_ref64"));
-            let quantised = r.model.formats().iter().any(|(format, _)| format.starts_with('Q'));
+            let quantised = r
+                .model
+                .formats()
+                .iter()
+                .any(|(format, _)| format.starts_with('Q'));
             assert!(off < if quantised { 8e-2 } else { 3e-2 }, "{file}, {tier}: {off}");
         }
     }
 }
 
-/// Checkpoints in 16 bits as they are. Where products read f32 inputs and keys and values are f32, nothing is rounded but the file's own
-/// weights; else the rounding to bf16 shows.
+/// Checkpoints in 16 bits as they are. Where products read f32 inputs and keys and values are f32, nothing is
+/// rounded but the file's own weights; else the rounding to bf16 shows.
 #[test]
 fn sixteen_bit_folders_in_their_own_format() {
     for name in [
@@ -452,7 +524,8 @@ fn sixteen_bit_folders_in_their_own_format() {
     }
 }
 
-/// The scale of a tied GGUF file's logits is not in the file: it comes from config.json beside it or is asked for.
+/// The scale of a tied GGUF file's logits is not in the file: it comes from config.json beside it or is asked
+/// for.
 #[test]
 fn a_tied_gguf_file_is_never_run_at_a_wrong_scale() {
     let golden = Golden::read(&fixture("gguf/tied.golden.safetensors"));
@@ -473,7 +546,11 @@ fn a_tied_gguf_file_is_never_run_at_a_wrong_scale() {
         },
     )
     .unwrap();
-    std::fs::copy(fixture("gguf/tied-with-config/config.json"), folder.path().join("config.json")).unwrap();
+    std::fs::copy(
+        fixture("gguf/tied-with-config/config.json"),
+        folder.path().join("config.json"),
+    )
+    .unwrap();
     let found = Checkpoint::open(&file).unwrap();
     for weights in [told, found] {
         let mut r = Runner::new(&weights, WeightFormat::F32, 1, Tier::detect()).unwrap();
@@ -485,7 +562,8 @@ fn a_tied_gguf_file_is_never_run_at_a_wrong_scale() {
     }
 }
 
-/// Whatever weight is not a number, the logits say so (or the loader does): no maximum, clamp or softmax swallows it.
+/// Whatever weight is not a number, the logits say so (or the loader does): no maximum, clamp or softmax
+/// swallows it.
 #[test]
 fn a_weight_that_is_not_a_number_reaches_the_logits() {
     let name = "golden/case-gqa";
@@ -493,7 +571,11 @@ fn a_weight_that_is_not_a_number_reaches_the_logits() {
     let bytes = std::fs::read(fixture(name).join("model.safetensors")).unwrap();
     let start = 8 + usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(fixture(name).join("config.json"), folder.path().join("config.json")).unwrap();
+    std::fs::copy(
+        fixture(name).join("config.json"),
+        folder.path().join("config.json"),
+    )
+    .unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     for (tensor, view) in tensors.iter().filter(|(tensor, _)| !tensor.contains("layers.2")) {
         let mut at = view.data().as_ptr() as usize - bytes.as_ptr() as usize;

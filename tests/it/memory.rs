@@ -1,4 +1,5 @@
-//! Memory is asked for before it is needed: what does not fit waits, is set aside and comes back bit for bit, or goes on with fewer slots.
+//! Memory is asked for before it is needed: what does not fit waits, is set aside and comes back bit for bit,
+//! or goes on with fewer slots.
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ fn long(id: &str, strategy: &str, tokens: usize) -> Task {
     task
 }
 
-/// A plan that expects traces of 10 tokens after the prompt, and has memory for `rows` of them after each of `prompts`, and a little more.
+/// A plan that expects traces of 10 tokens after the prompt, and has memory for `rows` of them after each of
+/// `prompts`, and a little more.
 fn short_sighted(model: &Model, prompts: &[usize], rows: usize, blocks: usize) -> Plan {
     let shape = model.shape();
     let longest = *prompts.iter().max().unwrap();
@@ -59,14 +61,37 @@ fn the_youngest_problem_is_set_aside_and_comes_back_bit_for_bit() {
         tasks.iter().for_each(|task| {
             engine.submit(task);
         });
-        engine.finish(|s| assert!(s.memory_used() <= plan.budget, "{} of {}", s.memory_used(), plan.budget));
-        let got: Vec<_> = tasks.iter().map(|task| engine.reply(&task.id).unwrap().unwrap()).collect();
+        engine.finish(|s| {
+            assert!(
+                s.memory_used() <= plan.budget,
+                "{} of {}",
+                s.memory_used(),
+                plan.budget
+            )
+        });
+        let got: Vec<_> = tasks
+            .iter()
+            .map(|task| engine.reply(&task.id).unwrap().unwrap())
+            .collect();
         for ((task, got), want) in tasks.iter().zip(&got).zip(&want) {
             check(task, got);
-            assert_eq!(verdict(&got.decided), verdict(&want.decided), "problem {}", task.id);
-            assert!(traces(&got.records) == traces(&want.records), "problem {}", task.id);
+            assert_eq!(
+                verdict(&got.decided),
+                verdict(&want.decided),
+                "problem {}",
+                task.id
+            );
+            assert!(
+                traces(&got.records) == traces(&want.records),
+                "problem {}",
+                task.id
+            );
         }
-        assert!(got[2].notices.iter().any(|n| n.contains("set aside")), "{:?}", got[2].notices);
+        assert!(
+            got[2].notices.iter().any(|n| n.contains("set aside")),
+            "{:?}",
+            got[2].notices
+        );
         assert!(got[0].notices.is_empty() && got[3].notices.is_empty());
         assert_eq!(
             engine.order.lock().unwrap()[0],
@@ -100,12 +125,22 @@ fn a_lone_problem_goes_on_with_fewer_slots_and_records_it() {
             .decided
             .outside
             .iter()
-            .map(|o| if let Outside::Slots { slots, .. } = o { *slots } else { 0 })
+            .map(|o| {
+                if let Outside::Slots { slots, .. } = o {
+                    *slots
+                } else {
+                    0
+                }
+            })
             .collect();
         assert!(slots.windows(2).all(|w| w[1] < w[0]), "{slots:?}");
         if strategy == "majority" {
             assert!(slots.len() > 2 && slots[0] == 11, "{slots:?}");
-            assert!(outcome.notices.iter().any(|n| n.contains("outgrew")), "{:?}", outcome.notices);
+            assert!(
+                outcome.notices.iter().any(|n| n.contains("outgrew")),
+                "{:?}",
+                outcome.notices
+            );
         }
         agree(strategy, &traces(&outcome.records), &free);
     }
@@ -142,7 +177,14 @@ fn more_than_the_machine_has_is_run_in_waves() {
     task.bounds.traces = 100;
     task.bounds.slots = 100;
     let memory = 6 << 20;
-    let plan = Plan::new(&model, task.prompt.len(), task.rules.max_tokens, 1, Some(memory), None);
+    let plan = Plan::new(
+        &model,
+        task.prompt.len(),
+        task.rules.max_tokens,
+        1,
+        Some(memory),
+        None,
+    );
     assert!(plan.max_batch > 4 && plan.max_batch < 60, "{plan:?}");
     let mut engine = Engine::new(&model, 1, Tier::detect(), plan);
     engine.submit(&task);
@@ -157,7 +199,10 @@ fn more_than_the_machine_has_is_run_in_waves() {
         outcome.notices
     );
     task.bounds.slots = plan.max_batch;
-    assert_eq!(verdict(&Engine::roomy(&model).run(&task).decided), verdict(&outcome.decided));
+    assert_eq!(
+        verdict(&Engine::roomy(&model).run(&task).decided),
+        verdict(&outcome.decided)
+    );
 }
 
 #[test]
@@ -178,9 +223,18 @@ fn problems_join_a_busy_batch_when_half_of_their_rows_are_wanted() {
         });
         let mut most = 0;
         engine.finish(|s| most = most.max(s.rows()));
-        let outcomes: Vec<_> = tasks.iter().map(|task| engine.reply(&task.id).unwrap().unwrap()).collect();
-        assert_eq!(outcomes[3].peak_rows, 20, "one that is wider than busy runs as wide as it is");
-        (most, outcomes.iter().map(|o| traces(&o.records)).collect::<Vec<_>>())
+        let outcomes: Vec<_> = tasks
+            .iter()
+            .map(|task| engine.reply(&task.id).unwrap().unwrap())
+            .collect();
+        assert_eq!(
+            outcomes[3].peak_rows, 20,
+            "one that is wider than busy runs as wide as it is"
+        );
+        (
+            most,
+            outcomes.iter().map(|o| traces(&o.records)).collect::<Vec<_>>(),
+        )
     };
     let (free, wanted) = run(None);
     assert!(free > 20 + 8 + 4, "{free}");
@@ -201,7 +255,10 @@ fn plans_promise_no_more_than_there_is() {
                 plan.budget <= memory && (plan.max_batch == 1 || promised <= plan.budget),
                 "{memory}: {plan:?}"
             );
-            assert_eq!(Plan::new(&model, prompt, max_tokens, 2, Some(memory), Some(9)).max_batch, 9);
+            assert_eq!(
+                Plan::new(&model, prompt, max_tokens, 2, Some(memory), Some(9)).max_batch,
+                9
+            );
         }
     }
     assert!(tts::engine::memory::available() > 1 << 20);
@@ -269,9 +326,14 @@ fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
     let mut reading = long("reading", "majority", 10);
     reading.prompt = prompt(3000, 2);
     (reading.bounds.traces, reading.bounds.slots) = (1, 1);
-    let want: Vec<_> = [&running, &reading].map(|task| Engine::roomy(&model).run(task)).into();
+    let want: Vec<_> = [&running, &reading]
+        .map(|task| Engine::roomy(&model).run(task))
+        .into();
     let each = shape.sequence_bytes(80, 70);
-    let both = shape.sequence_bytes(70, 0) + 40 * each + shape.sequence_bytes(3000, 0) + shape.sequence_bytes(3000, 3000);
+    let both = shape.sequence_bytes(70, 0)
+        + 40 * each
+        + shape.sequence_bytes(3000, 0)
+        + shape.sequence_bytes(3000, 3000);
     let plan = Plan {
         max_batch: 64,
         budget: both as u64,
@@ -283,12 +345,23 @@ fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
     engine.submit(&running);
     (0..50).for_each(|_| engine.scheduler.turn());
     engine.submit(&reading);
-    engine.finish(|s| assert!(s.memory_used() <= plan.budget, "{} of {}", s.memory_used(), plan.budget));
+    engine.finish(|s| {
+        assert!(
+            s.memory_used() <= plan.budget,
+            "{} of {}",
+            s.memory_used(),
+            plan.budget
+        )
+    });
     for (task, want) in [&running, &reading].into_iter().zip(&want) {
         let got = engine.reply(&task.id).unwrap().unwrap();
         check(task, &got);
         assert!(got.notices.is_empty(), "{:?}", got.notices);
-        assert!(traces(&got.records) == traces(&want.records), "problem {}", task.id);
+        assert!(
+            traces(&got.records) == traces(&want.records),
+            "problem {}",
+            task.id
+        );
     }
     let once = 70 + 40 * 119 + 3000 + 9;
     assert!(engine.scheduler.session().positions() > once, "it was read twice");

@@ -1,5 +1,7 @@
-//! Pools: the cache of a large recording, and recorded answers of real models, swept in the order of their files; ignored unless asked for, since the pools are no part of the repository:
-//! `TTS_FACTS=<folder> cargo test --test it pools -- --ignored`. An independent script made the golden values.
+//! Pools: the cache of a large recording, and recorded answers of real models, swept in the order of their
+//! files; ignored unless asked for, since the pools are no part of the repository:
+//! `TTS_FACTS=<folder> cargo test --test it pools -- --ignored`. An independent script made the golden
+//! values.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -50,15 +52,30 @@ fn a_cache_says_what_the_recording_says_and_gives_way_to_it() {
     let plain = all(&open(&[8], u64::MAX));
     assert!(!cache.exists(), "small recordings need none");
     assert_eq!(
-        (plain.0.len(), plain.0[0].traces, plain.0[0].confident, plain.0[0].gold.as_deref()),
+        (
+            plain.0.len(),
+            plain.0[0].traces,
+            plain.0[0].confident,
+            plain.0[0].gold.as_deref()
+        ),
         (2, 30, 30, Some("1"))
     );
     assert_eq!(all(&open(&[8], 0)), plain);
-    let written = std::fs::metadata(&cache).expect("a cache").modified().expect("a time");
+    let written = std::fs::metadata(&cache)
+        .expect("a cache")
+        .modified()
+        .expect("a time");
     assert_eq!(all(&open(&[8], 0)), plain);
-    assert_eq!(all(&open(&[], 0)), plain, "what it holds beyond what is asked for does no harm");
     assert_eq!(
-        std::fs::metadata(&cache).expect("a cache").modified().expect("a time"),
+        all(&open(&[], 0)),
+        plain,
+        "what it holds beyond what is asked for does no harm"
+    );
+    assert_eq!(
+        std::fs::metadata(&cache)
+            .expect("a cache")
+            .modified()
+            .expect("a time"),
         written,
         "it was read"
     );
@@ -80,28 +97,41 @@ fn a_cache_says_what_the_recording_says_and_gives_way_to_it() {
     std::fs::write(&cache, &flipped).expect("written");
     let pool = open(&[8], 0);
     let error = pool.traces(&pool.problems()[1]).expect_err("altered").to_string();
-    assert!(error.contains("delete it") && error.contains("traces.jsonl.scalars"), "{error}");
+    assert!(
+        error.contains("delete it") && error.contains("traces.jsonl.scalars"),
+        "{error}"
+    );
 }
 
 #[test]
 #[ignore = "needs TTS_FACTS"]
 fn the_golden_values_come_out_of_a_sweep() {
     let facts = std::env::var("TTS_FACTS").expect("TTS_FACTS names the folder of the pools");
-    let golden: Value = serde_json::from_str(include_str!("../../strategies/tests/fixtures/pools_golden.json")).expect("JSON");
+    let golden: Value =
+        serde_json::from_str(include_str!("../../strategies/tests/fixtures/pools_golden.json"))
+            .expect("JSON");
     let mut checked = 0;
     for (name, of) in golden.as_object().expect("an object") {
         let path = format!("{facts}/pools/{name}.jsonl");
         let pool = Arc::new(Pool::open(Path::new(&path), &PoolOptions::default()).expect("a pool"));
         // the script compared answers as they are written
         let recorded = Recorded::new(pool.clone(), Arc::new(RuleReader::new(AnswerKind::Text)), false);
-        // the script took an answer for a number or for nothing: one of Phi-4's traces writes 104 in mathematical digits, which it read, and two of other
-        // models say m+n=127 and 5+1+185+68=259, which are right here and were not there
-        let graded = Recorded::new(pool.clone(), Arc::new(RuleReader::new(AnswerKind::Integer)), false);
+        // the script took an answer for a number or for nothing: one of Phi-4's traces writes 104 in
+        // mathematical digits, which it read, and two of other models say m+n=127 and 5+1+185+68=259, which
+        // are right here and were not there
+        let graded = Recorded::new(
+            pool.clone(),
+            Arc::new(RuleReader::new(AnswerKind::Integer)),
+            false,
+        );
         let right = |p: &tts::run::PoolProblem| {
             let gold = p.gold.as_deref().expect("gold");
             let is = |answer: &str| !answer.contains('=') && graded.reader().grade(answer, gold).equal;
             let traces = graded.traces(p).expect("traces");
-            let right = traces.iter().filter(|r| r.answer.as_deref().is_some_and(is)).count();
+            let right = traces
+                .iter()
+                .filter(|r| r.answer.as_deref().is_some_and(is))
+                .count();
             (traces.len() as u64, right as u64)
         };
         let counts: Vec<_> = pool.problems().iter().map(right).collect();
@@ -110,7 +140,10 @@ fn the_golden_values_come_out_of_a_sweep() {
                 continue;
             };
             let got = mean_pass_at_k(&counts, k).expect("as many traces");
-            assert!((got - expected).abs() <= 5.1e-7, "{name}: pass@{k} is {got}, not {expected}");
+            assert!(
+                (got - expected).abs() <= 5.1e-7,
+                "{name}: pass@{k} is {got}, not {expected}"
+            );
             checked += 1;
         }
         let cell = |preset: &Preset, k: usize, slots: usize| {
@@ -144,9 +177,23 @@ fn the_golden_values_come_out_of_a_sweep() {
             };
             let mut folder = Folder::open(home.path(), header).expect("a folder");
             let problems: Vec<_> = pool.problems().iter().collect();
-            run(&recorded, &plan, &problems, &mut folder, 2, &AtomicBool::new(false), |_| ()).expect("decided");
-            let lines = Results::read(home.path()).expect("readable").expect("there").lines;
-            let decided = lines.iter().filter_map(|l| if let Line::Decided(d) = l { Some(d) } else { None });
+            run(
+                &recorded,
+                &plan,
+                &problems,
+                &mut folder,
+                2,
+                &AtomicBool::new(false),
+                |_| (),
+            )
+            .expect("decided");
+            let lines = Results::read(home.path())
+                .expect("readable")
+                .expect("there")
+                .lines;
+            let decided = lines
+                .iter()
+                .filter_map(|l| if let Line::Decided(d) = l { Some(d) } else { None });
             decided.fold((0, 0, 0), |(right, launched, tokens), d| {
                 let correct = d.correct.as_ref().map_or(0, |c| u64::from(c[0]));
                 (right + correct, launched + d.launched[0], tokens + d.tokens[0])
@@ -160,7 +207,11 @@ fn the_golden_values_come_out_of_a_sweep() {
             let got = cell(preset, k, slots);
             let number = |field: &str, got: u64| expected[field].as_u64().unwrap_or(got);
             let right = expected.as_u64().unwrap_or_else(|| number("correct", got.0));
-            assert_eq!(got, (right, number("samples", got.1), number("tokens", got.2)), "{name}: {key}");
+            assert_eq!(
+                got,
+                (right, number("samples", got.1), number("tokens", got.2)),
+                "{name}: {key}"
+            );
             checked += 1;
         };
         let preset = |name: &str| Preset::named(name).expect("shipped");

@@ -1,4 +1,5 @@
-//! Reports: what they say about folders that the tool wrote, and what they make of input that is not as it should be.
+//! Reports: what they say about folders that the tool wrote, and what they make of input that is not as it
+//! should be.
 
 mod nasty;
 mod page;
@@ -11,7 +12,8 @@ use tts::report::{Basis, Report, ReportOptions, TableKind, Theme};
 
 use crate::fixture;
 
-/// Six problems of the held-out set, twelve traces each, decided by plain majority and by deepconf-low with a short warm-up.
+/// Six problems of the held-out set, twelve traces each, decided by plain majority and by deepconf-low with a
+/// short warm-up.
 pub(crate) fn run_fixture() -> PathBuf {
     fixture("report/run")
 }
@@ -61,19 +63,30 @@ fn the_arms_of_a_run_are_what_problems_jsonl_says() {
     let live: Vec<_> = report.arms.iter().filter(|a| a.basis == Basis::Live).collect();
     assert_eq!(live.len(), 2);
     for arm in live {
-        let of: Vec<_> = lines.iter().filter(|l| l["strategy"] == arm.strategy.as_str()).collect();
-        let mean = |field: fn(&serde_json::Value) -> f64| of.iter().map(|l| field(l)).sum::<f64>() / of.len() as f64;
+        let of: Vec<_> = lines
+            .iter()
+            .filter(|l| l["strategy"] == arm.strategy.as_str())
+            .collect();
+        let mean =
+            |field: fn(&serde_json::Value) -> f64| of.iter().map(|l| field(l)).sum::<f64>() / of.len() as f64;
         assert_eq!(arm.problems, of.len());
-        assert_eq!(arm.accuracy.unwrap().mean, mean(|l| f64::from(u8::from(l["correct"] == true))));
+        assert_eq!(
+            arm.accuracy.unwrap().mean,
+            mean(|l| f64::from(u8::from(l["correct"] == true)))
+        );
         assert_eq!(arm.tokens, mean(|l| l["tokens"]["generated"].as_f64().unwrap()));
         assert_eq!(arm.ticks, mean(|l| l["ticks"].as_f64().unwrap()));
-        assert_eq!(arm.token_fates.stopped, mean(|l| l["tokens"]["stopped"].as_f64().unwrap()));
+        assert_eq!(
+            arm.token_fates.stopped,
+            mean(|l| l["tokens"]["stopped"].as_f64().unwrap())
+        );
         let fates: f64 = arm.token_fates.each().iter().map(|f| f.1).sum();
         assert!((fates - arm.tokens).abs() < 1e-9, "every token is in one book");
     }
 }
 
-/// The counted majority at the whole pool is the strategy's own decision, and at one trace it is the mean over traces.
+/// The counted majority at the whole pool is the strategy's own decision, and at one trace it is the mean
+/// over traces.
 #[test]
 fn counted_votes_agree_with_the_strategy() {
     let report = open(&run_fixture());
@@ -100,7 +113,10 @@ fn counted_votes_agree_with_the_strategy() {
         one.mean,
         each.mean
     );
-    assert_eq!(report.pass_at.first().map(|p| (p.k, p.pass)), Some((1, each.mean)));
+    assert_eq!(
+        report.pass_at.first().map(|p| (p.k, p.pass)),
+        Some((1, each.mean))
+    );
 }
 
 fn of(problem: &str) -> ReportOptions {
@@ -110,22 +126,35 @@ fn of(problem: &str) -> ReportOptions {
     }
 }
 
-/// The picture of one problem is the run's own: same traces, same tokens by fate, the bar where the run had it.
+/// The picture of one problem is the run's own: same traces, same tokens by fate, the bar where the run had
+/// it.
 #[test]
 fn the_timeline_is_the_runs_own() {
     let text = std::fs::read_to_string(run_fixture().join("problems.jsonl")).unwrap();
-    let lines = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+    let lines = text
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
     let mut drawn = 0;
     for line in lines.filter(|l| l["strategy"] == "deepconf-low") {
         let id = line["problem_id"].as_str().unwrap();
         let report = Report::open(&run_fixture(), &of(id)).unwrap();
         let timeline = report.timeline.unwrap();
-        assert_eq!((timeline.problem.as_str(), timeline.threshold), (id, line["threshold"].as_f64()));
+        assert_eq!(
+            (timeline.problem.as_str(), timeline.threshold),
+            (id, line["threshold"].as_f64())
+        );
         assert_eq!(timeline.window, line["window"].as_u64().map(|w| w as usize));
         assert_eq!(timeline.ticks, line["ticks"].as_u64().unwrap());
         assert!(timeline.notes.is_empty(), "{:?}", timeline.notes);
-        assert_eq!(timeline.lanes.len() as u64, line["traces"]["launched"].as_u64().unwrap());
-        let stopped: Vec<_> = timeline.lanes.iter().filter(|l| l.fate == tts_strategies::Fate::Stopped).collect();
+        assert_eq!(
+            timeline.lanes.len() as u64,
+            line["traces"]["launched"].as_u64().unwrap()
+        );
+        let stopped: Vec<_> = timeline
+            .lanes
+            .iter()
+            .filter(|l| l.fate == tts_strategies::Fate::Stopped)
+            .collect();
         assert_eq!(
             stopped.iter().map(|l| l.tokens).sum::<u64>(),
             line["tokens"]["stopped"].as_u64().unwrap()
@@ -148,7 +177,9 @@ fn the_timeline_is_the_runs_own() {
         }
     }
     assert!(drawn > 0, "the fixture shows a stop");
-    let error = Report::open(&run_fixture(), &of("no such problem")).unwrap_err().to_string();
+    let error = Report::open(&run_fixture(), &of("no such problem"))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("no such problem"), "{error}");
 }
 

@@ -1,4 +1,5 @@
-//! What the tests of the engine share: small models, problems whose answers are made of token ids, and checks that hold for every run.
+//! What the tests of the engine share: small models, problems whose answers are made of token ids, and checks
+//! that hold for every run.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -47,7 +48,9 @@ fn reader() -> Arc<dyn ReadAnswer> {
 
 /// `n` ids of a text.
 pub(crate) fn prompt(n: usize, seed: usize) -> Vec<u32> {
-    (0..n).map(|i| ((i * i * 7 + i * 3 + seed * 101 + 11) % 300) as u32).collect()
+    (0..n)
+        .map(|i| ((i * i * 7 + i * 3 + seed * 101 + 11) % 300) as u32)
+        .collect()
 }
 
 /// Every `step`th id ends a trace.
@@ -60,7 +63,8 @@ pub(crate) fn all_but(ids: &[u32]) -> Vec<u32> {
     (0..VOCAB).filter(|id| !ids.contains(id)).collect()
 }
 
-/// A preset made fit for short traces: a warm-up of 6 or 12, windows of 8 tokens, and consensus only where asked for.
+/// A preset made fit for short traces: a warm-up of 6 or 12, windows of 8 tokens, and consensus only where
+/// asked for.
 pub(crate) fn preset(name: &str, consensus: Option<f64>) -> Preset {
     let mut preset = Preset::named(name).unwrap();
     let mut overrides = Overrides {
@@ -179,7 +183,10 @@ impl Engine {
             checkpoint: None,
             reply: Box::new(move |reply| {
                 order.lock().unwrap().push(id.clone());
-                assert!(replies.lock().unwrap().insert(id, reply).is_none(), "one reply a problem");
+                assert!(
+                    replies.lock().unwrap().insert(id, reply).is_none(),
+                    "one reply a problem"
+                );
             }),
         }
     }
@@ -273,18 +280,31 @@ pub(crate) fn agree(what: &str, a: &BTreeMap<u32, Bits>, b: &BTreeMap<u32, Bits>
 
 /// Everything that was decided, but for the time it took.
 pub(crate) fn verdict(d: &Decided) -> String {
-    let timeless = Decided { seconds: 0.0, ..d.clone() };
+    let timeless = Decided {
+        seconds: 0.0,
+        ..d.clone()
+    };
     format!("{timeless:#?}")
 }
 
-/// What holds for every run: each token and each trace is booked once, and a replay of the records decides alike, token for token.
+/// What holds for every run: each token and each trace is booked once, and a replay of the records decides
+/// alike, token for token.
 #[track_caller]
 pub(crate) fn check(task: &Task, outcome: &Outcome) {
     let (d, records) = (&outcome.decided, &outcome.records);
-    assert!(d.launched <= task.bounds.traces as u64 && d.launched == d.traces.total() && d.launched == records.len() as u64);
-    assert_eq!(d.tokens.total(), records.iter().map(|r| r.tokens as u64).sum::<u64>());
+    assert!(
+        d.launched <= task.bounds.traces as u64
+            && d.launched == d.traces.total()
+            && d.launched == records.len() as u64
+    );
+    assert_eq!(
+        d.tokens.total(),
+        records.iter().map(|r| r.tokens as u64).sum::<u64>()
+    );
     let by_fate = |fate: Fate| {
-        let of = records.iter().filter(|r| r.finish.fate(r.phase == Phase::Warmup) == fate);
+        let of = records
+            .iter()
+            .filter(|r| r.finish.fate(r.phase == Phase::Warmup) == fate);
         of.fold((0, 0), |(n, tokens), r| (n + 1, tokens + r.tokens as u64))
     };
     let fates = [
@@ -295,7 +315,16 @@ pub(crate) fn check(task: &Task, outcome: &Outcome) {
         Fate::Truncated,
         Fate::Failed,
     ];
-    let booked = |b: &solve::Books| [b.warmup, b.finished, b.stopped, b.cancelled, b.truncated, b.failed];
+    let booked = |b: &solve::Books| {
+        [
+            b.warmup,
+            b.finished,
+            b.stopped,
+            b.cancelled,
+            b.truncated,
+            b.failed,
+        ]
+    };
     for ((fate, n), tokens) in fates.into_iter().zip(booked(&d.traces)).zip(booked(&d.tokens)) {
         assert_eq!(by_fate(fate), (n, tokens), "{fate:?}");
     }
@@ -308,7 +337,13 @@ pub(crate) fn check(task: &Task, outcome: &Outcome) {
     };
     let (problem, replayed) = solve::replay(setup, |trace| panic!("replay wants more of trace {trace}"));
     assert_eq!(verdict(&problem.decide(&replayed)), verdict(d), "replay");
-    let plain = |r: &TraceRecord| TraceRecord { fresh: false, ..r.clone() };
-    let (live, replayed): (Vec<_>, Vec<_>) = (records.iter().map(plain).collect(), replayed.iter().map(plain).collect());
+    let plain = |r: &TraceRecord| TraceRecord {
+        fresh: false,
+        ..r.clone()
+    };
+    let (live, replayed): (Vec<_>, Vec<_>) = (
+        records.iter().map(plain).collect(),
+        replayed.iter().map(plain).collect(),
+    );
     assert_eq!(live, replayed);
 }

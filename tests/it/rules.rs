@@ -11,7 +11,9 @@ use tts::model::kernels::Tier;
 use tts::model::weights::Checkpoint;
 use tts::model::{Model, WeightFormat};
 use tts::solve::Cut;
-use tts_strategies::{Decision, Finish, Limits, Needs, Next, Step, Strategy, TokenScalars, TraceId, TraceOutcome};
+use tts_strategies::{
+    Decision, Finish, Limits, Needs, Next, Step, Strategy, TokenScalars, TraceId, TraceOutcome,
+};
 
 use crate::fixture;
 use crate::rig::{Engine, Task, VOCAB, all_but, check, gqa, prompt, roomy, traces, verdict};
@@ -36,7 +38,12 @@ fn a_stop_id_beats_the_length_limit_and_is_counted() {
     ] {
         (task.rules.max_tokens, task.rules.ignore_eos) = (max_tokens, ignore);
         let outcome = Engine::roomy(&gqa()).run(&task);
-        assert!(outcome.records.iter().all(|r| (r.finish, r.tokens) == (finish, tokens)));
+        assert!(
+            outcome
+                .records
+                .iter()
+                .all(|r| (r.finish, r.tokens) == (finish, tokens))
+        );
         let d = &outcome.decided;
         assert_eq!(d.tokens.total(), 24 * tokens as u64);
         assert_eq!(
@@ -48,7 +55,11 @@ fn a_stop_id_beats_the_length_limit_and_is_counted() {
             d.tokens.total()
         );
         // the stop token is not part of the text, so there is no answer in it
-        let text = if ignore { vec!["7"; tokens].join(" ") } else { String::new() };
+        let text = if ignore {
+            vec!["7"; tokens].join(" ")
+        } else {
+            String::new()
+        };
         assert!(
             outcome
                 .records
@@ -114,14 +125,26 @@ fn a_strategy_sees_every_token_once_with_its_own_scalars() {
         let outcome = engine.reply("p").unwrap().unwrap();
         let seen = seen.lock().unwrap();
         for r in &outcome.records {
-            let own: Vec<_> = seen.iter().filter(|s| s.0 == r.trace).map(|s| (s.1, s.2)).collect();
-            let want: Vec<_> = r.arrays.confidence.iter().copied().zip(r.arrays.logprobs.iter().copied()).collect();
+            let own: Vec<_> = seen
+                .iter()
+                .filter(|s| s.0 == r.trace)
+                .map(|s| (s.1, s.2))
+                .collect();
+            let want: Vec<_> = r
+                .arrays
+                .confidence
+                .iter()
+                .copied()
+                .zip(r.arrays.logprobs.iter().copied())
+                .collect();
             assert_eq!(own, want, "trace {}", r.trace);
             let by_itself = task.rules.stop_ids.contains(r.arrays.token_ids.last().unwrap());
             match stop_at {
                 // a token that ends a trace and crosses the bar makes it finished
                 Some(n) if r.tokens == n && !by_itself => assert_eq!(r.finish, Finish::LowConfidence),
-                _ => assert!(by_itself == (r.finish == Finish::Stop) && stop_at.is_none_or(|n| r.tokens <= n)),
+                _ => {
+                    assert!(by_itself == (r.finish == Finish::Stop) && stop_at.is_none_or(|n| r.tokens <= n))
+                }
             }
         }
         assert_eq!(seen.len() as u64, outcome.decided.tokens.total());
@@ -141,7 +164,10 @@ fn verbatim_loops_are_stopped() {
         task.rules.stop_ids.clear();
         let outcome = Engine::roomy(&gqa()).run(&task);
         assert!(
-            outcome.records.iter().all(|r| (r.finish, r.tokens) == (finish, tokens)),
+            outcome
+                .records
+                .iter()
+                .all(|r| (r.finish, r.tokens) == (finish, tokens)),
             "{ids:?} {:?}",
             outcome.records[0].finish
         );
@@ -157,7 +183,12 @@ fn the_end_of_thinking_is_forced_at_the_budget() {
     // nearly uniform, so that some traces say 6 early and some do not
     task.sampling.temperature = 20.0;
     let free = traces(&Engine::roomy(&model).run(&task).records);
-    for (budget, end) in [(0, vec![6]), (2, vec![6]), (3, vec![200, 201, 202]), (59, vec![200, 201, 202])] {
+    for (budget, end) in [
+        (0, vec![6]),
+        (2, vec![6]),
+        (3, vec![200, 201, 202]),
+        (59, vec![200, 201, 202]),
+    ] {
         (task.rules.thinking_budget, task.rules.think_end) = (Some(budget), end.clone());
         let outcome = Engine::roomy(&model).run(&task);
         let mut forced = 0;
@@ -177,7 +208,11 @@ fn the_end_of_thinking_is_forced_at_the_budget() {
         assert!(forced > 0 || budget == 59, "nothing was forced at {budget}");
         assert_eq!(
             outcome.decided.tokens.total(),
-            outcome.records.iter().map(|r| r.arrays.token_ids.len() as u64).sum::<u64>()
+            outcome
+                .records
+                .iter()
+                .map(|r| r.arrays.token_ids.len() as u64)
+                .sum::<u64>()
         );
     }
 }
@@ -217,15 +252,24 @@ fn logits_that_are_not_numbers_fail_their_trace_alone() {
                 // the bad id is drawn and counted; what comes after it is not a number
                 assert_eq!(
                     r.finish == Finish::Failed,
-                    met.is_some_and(|at| at + 1 == r.tokens && !task.rules.stop_ids.contains(&r.arrays.token_ids[at]))
+                    met.is_some_and(
+                        |at| at + 1 == r.tokens && !task.rules.stop_ids.contains(&r.arrays.token_ids[at])
+                    )
                 );
                 assert!(met.is_none_or(|at| at + 1 == r.tokens));
                 if tier == Tier::detect() {
                     assert_eq!(crate::rig::bits(r), healthy[&r.trace][..r.tokens]);
                 }
-                if r.finish == Finish::Failed { failed += 1 } else { fine += 1 }
+                if r.finish == Finish::Failed {
+                    failed += 1
+                } else {
+                    fine += 1
+                }
             }
-            assert!(failed > 2 && fine > 2 && outcome.decided.traces.failed == failed, "{failed} {fine}");
+            assert!(
+                failed > 2 && fine > 2 && outcome.decided.traces.failed == failed,
+                "{failed} {fine}"
+            );
         }
     }
 }
@@ -248,7 +292,9 @@ fn a_run_of_nothing_but_failures_is_an_error() {
     engine.finish(|_| ());
     assert!(matches!(engine.reply("all").unwrap(), Err(RunError::AllFailed(id)) if id == "all"));
     let error = engine.reply("broken").unwrap().unwrap_err();
-    assert!(matches!(&error, RunError::BrokenPrompt(id) if id == "broken") && error.to_string().contains("NaN"));
+    assert!(
+        matches!(&error, RunError::BrokenPrompt(id) if id == "broken") && error.to_string().contains("NaN")
+    );
     check(&fine, &engine.reply("fine").unwrap().unwrap());
 }
 
@@ -273,7 +319,10 @@ fn an_interrupt_decides_with_the_votes_so_far() {
     }
     // what has not begun, or is late already
     let mut engine = Engine::roomy(&model);
-    engine.submit(&Task::new("waits", "majority")).interrupted.cancel();
+    engine
+        .submit(&Task::new("waits", "majority"))
+        .interrupted
+        .cancel();
     let mut late = engine.ticket(&Task::new("late", "majority"));
     late.deadline = Some(Instant::now());
     engine.scheduler.submit(late);
@@ -282,7 +331,10 @@ fn an_interrupt_decides_with_the_votes_so_far() {
         engine.reply("waits").unwrap(),
         Err(RunError::NotStarted(Cut::Interrupted))
     ));
-    assert!(matches!(engine.reply("late").unwrap(), Err(RunError::NotStarted(Cut::TimeLimit))));
+    assert!(matches!(
+        engine.reply("late").unwrap(),
+        Err(RunError::NotStarted(Cut::TimeLimit))
+    ));
     // a limit of time strikes between two ticks
     let mut task = Task::new("limited", "majority");
     (task.rules.ignore_eos, task.rules.max_tokens, task.rules.loop_stop) = (true, 1 << 20, false);
@@ -302,7 +354,11 @@ fn a_journal_that_cannot_be_written_ends_its_problem_alone() {
     let mut left = 3;
     ticket.records = Some(Box::new(move |_| {
         left -= 1;
-        if left < 0 { Err("no space left".to_owned()) } else { Ok(()) }
+        if left < 0 {
+            Err("no space left".to_owned())
+        } else {
+            Ok(())
+        }
     }));
     engine.scheduler.submit(ticket);
     let other = Task::new("other", "majority");
@@ -340,7 +396,11 @@ async fn the_backend_runs_interrupts_and_forgets() {
     )
     .unwrap();
     let mut endless = Task::new("endless", "majority");
-    (endless.rules.ignore_eos, endless.rules.max_tokens, endless.rules.loop_stop) = (true, 1 << 40, false);
+    (
+        endless.rules.ignore_eos,
+        endless.rules.max_tokens,
+        endless.rules.loop_stop,
+    ) = (true, 1 << 40, false);
     let tasks = ["majority", "deepconf-low"].map(|strategy| Task::new(strategy, strategy));
     for round in 0..2 {
         // dropped: it gives its eight rows back, or the next one would wait for ever
@@ -375,7 +435,10 @@ async fn the_backend_runs_interrupts_and_forgets() {
         }
         // nobody holds the sender once the problem is gone
         assert!(matches!(
-            tokio::time::timeout(Duration::from_secs(60), async { while seen.recv().await.is_ok() {} }).await,
+            tokio::time::timeout(Duration::from_secs(60), async {
+                while seen.recv().await.is_ok() {}
+            })
+            .await,
             Ok(())
         ));
         let interrupt = tokio_util::sync::CancellationToken::new();

@@ -21,7 +21,11 @@ fn run(dir: &Path, job: &Job) -> End {
 fn go_on(folder: &RunFolder, job: &Job) -> End {
     let recorded = folder.recorded(ID).expect("records");
     let held: Vec<_> = recorded.iter().map(|r| (r.trace, r.tokens)).collect();
-    let end = drive(Problem::new(job.setup(recorded)), Some(folder.sink(ID)), |_, _| {});
+    let end = drive(
+        Problem::new(job.setup(recorded)),
+        Some(folder.sink(ID)),
+        |_, _| {},
+    );
     for (trace, tokens) in held {
         assert!(
             end.live.iter().all(|l| l.0 != trace || l.1 >= tokens),
@@ -29,7 +33,10 @@ fn go_on(folder: &RunFolder, job: &Job) -> End {
         );
     }
     folder
-        .write_decided(&json!({"problem_id": ID, "answer": end.decided.answer}), &end.decided)
+        .write_decided(
+            &json!({"problem_id": ID, "answer": end.decided.answer}),
+            &end.decided,
+        )
         .expect("written");
     end
 }
@@ -73,7 +80,10 @@ fn a_journal_cut_at_any_byte_is_gone_on_with() {
                         missing,
                         "what stands in {kept} whole lines is read, the rest generated"
                     );
-                    assert_eq!(Recording::open(&dir).expect("readable").lines(), whole.records.len());
+                    assert_eq!(
+                        Recording::open(&dir).expect("readable").lines(),
+                        whole.records.len()
+                    );
                 }
                 let folder = RunFolder::open(&dir, manifest(&job)).expect("again");
                 assert_eq!(
@@ -98,11 +108,16 @@ fn a_run_killed_at_any_tick_is_gone_on_with() {
         let home = folder();
         let whole = run(&home.path().join("whole"), &job);
         for tick in (0..whole.decided.ticks).step_by(7) {
-            let (killed, dir) = (home.path().join(format!("killed{tick}")), home.path().join(format!("on{tick}")));
+            let (killed, dir) = (
+                home.path().join(format!("killed{tick}")),
+                home.path().join(format!("on{tick}")),
+            );
             let folder = RunFolder::open(&killed, manifest(&job)).expect("a run folder");
-            let part = drive(Problem::new(job.setup(vec![])), Some(folder.sink(ID)), |problem, stop| {
-                *stop = problem.ticks() == tick
-            });
+            let part = drive(
+                Problem::new(job.setup(vec![])),
+                Some(folder.sink(ID)),
+                |problem, stop| *stop = problem.ticks() == tick,
+            );
             folder.flush().expect("flushed");
             copy(&killed, &dir);
             let end = run(&dir, &job);
@@ -122,7 +137,12 @@ fn a_run_killed_at_any_tick_is_gone_on_with() {
 fn live_is_replay_token_for_token() {
     let home = folder();
     let complete = run(&home.path().join("majority"), &Job::new("majority"));
-    assert!(complete.records.iter().all(|r| r.finish == tts_strategies::Finish::Stop));
+    assert!(
+        complete
+            .records
+            .iter()
+            .all(|r| r.finish == tts_strategies::Finish::Stop)
+    );
     for strategy in [
         "majority",
         "deepconf-low",
@@ -132,7 +152,10 @@ fn live_is_replay_token_for_token() {
     ] {
         let job = Job::new(strategy);
         let live = run(&home.path().join(strategy), &job);
-        if let Some(which) = strategy.strip_prefix("deepconf-").filter(|which| *which != "offline") {
+        if let Some(which) = strategy
+            .strip_prefix("deepconf-")
+            .filter(|which| *which != "offline")
+        {
             let books = live.decided.traces;
             assert!(
                 books.stopped > 0 && (which == "high" || books.cancelled > 0),
@@ -190,7 +213,11 @@ fn another_strategy_and_more_traces_go_on_where_the_records_end() {
     let more = run(&dir, &job);
     let fresh = drive(Problem::new(job.setup(vec![])), None, |_, _| {});
     assert_eq!(more, fresh);
-    assert_eq!(more.live.len(), fresh.live.len() - low.live.len(), "only what was missing");
+    assert_eq!(
+        more.live.len(),
+        fresh.live.len() - low.live.len(),
+        "only what was missing"
+    );
     // and back: everything is there, and the first decision is still known
     let folder = RunFolder::open(
         &dir,
@@ -222,7 +249,10 @@ fn what_comes_from_outside_is_kept_and_replayed_where_it_struck() {
         (11, 41, Cut::Interrupted),
         (55, 90, Cut::TimeLimit),
     ];
-    for (strategy, (slots_at, cut_at, cut)) in ["deepconf-low", "borda"].into_iter().flat_map(|s| cases.map(|c| (s, c))) {
+    for (strategy, (slots_at, cut_at, cut)) in ["deepconf-low", "borda"]
+        .into_iter()
+        .flat_map(|s| cases.map(|c| (s, c)))
+    {
         let job = Job {
             traces: 24,
             slots: 7,
@@ -232,18 +262,28 @@ fn what_comes_from_outside_is_kept_and_replayed_where_it_struck() {
         let dir = home.path().join("run");
         let folder = RunFolder::open(&dir, manifest(&job)).expect("a run folder");
         let mut fewer = false;
-        let end = drive(Problem::new(job.setup(vec![])), Some(folder.sink(ID)), |problem, _| {
-            if problem.ticks() == slots_at && !std::mem::replace(&mut fewer, true) {
-                problem.set_slots(4);
-            }
-            if problem.ticks() == cut_at {
-                problem.cut(cut);
-            }
-        });
+        let end = drive(
+            Problem::new(job.setup(vec![])),
+            Some(folder.sink(ID)),
+            |problem, _| {
+                if problem.ticks() == slots_at && !std::mem::replace(&mut fewer, true) {
+                    problem.set_slots(4);
+                }
+                if problem.ticks() == cut_at {
+                    problem.cut(cut);
+                }
+            },
+        );
         assert_eq!(end.decided.cut(), Some(cut));
-        folder.write_decided(&json!({"problem_id": ID}), &end.decided).expect("written");
+        folder
+            .write_decided(&json!({"problem_id": ID}), &end.decided)
+            .expect("written");
         let nothing_left = folder.decided(ID).expect("read").is_some();
-        assert_eq!(nothing_left, cut == Cut::TimeLimit, "an interrupted problem is gone on with");
+        assert_eq!(
+            nothing_left,
+            cut == Cut::TimeLimit,
+            "an interrupted problem is gone on with"
+        );
         folder.close(Status::Interrupted).expect("closed");
         let recording = Recording::open(&dir).expect("a recording");
         assert_eq!(recording.manifest().map(|m| m.status), Some(Status::Interrupted));
@@ -315,9 +355,11 @@ fn victim() {
     let job = Job::new("deepconf-low");
     let folder = RunFolder::open(Path::new(&dir), manifest(&job)).expect("a run folder");
     let recorded = folder.recorded(ID).expect("records");
-    drive(Problem::new(job.setup(recorded)), Some(folder.sink(ID)), |_, _| {
-        std::thread::sleep(std::time::Duration::from_millis(2))
-    });
+    drive(
+        Problem::new(job.setup(recorded)),
+        Some(folder.sink(ID)),
+        |_, _| std::thread::sleep(std::time::Duration::from_millis(2)),
+    );
 }
 
 #[test]
@@ -347,7 +389,11 @@ fn a_killed_process_loses_nothing_that_ended() {
         );
         before = lines();
     }
-    let status: Value = serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).expect("there")).expect("JSON");
+    let status: Value =
+        serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).expect("there")).expect("JSON");
     assert_eq!(status["status"], "started");
-    assert_eq!(run(&dir, &job), drive(Problem::new(job.setup(vec![])), None, |_, _| {}));
+    assert_eq!(
+        run(&dir, &job),
+        drive(Problem::new(job.setup(vec![])), None, |_, _| {})
+    );
 }

@@ -56,7 +56,14 @@ async fn the_result_does_not_depend_on_the_machine() {
     }
     assert_eq!(seen[0], seen[1]);
     assert_eq!(seen[0], seen[2]);
-    let fates = ["warmup", "finished", "stopped", "cancelled", "truncated", "failed"];
+    let fates = [
+        "warmup",
+        "finished",
+        "stopped",
+        "cancelled",
+        "truncated",
+        "failed",
+    ];
     let tokens = &seen[0]["tokens"];
     let sum: u64 = fates.iter().map(|f| tokens[f].as_u64().unwrap()).sum();
     assert_eq!(sum, tokens["generated"].as_u64().unwrap());
@@ -68,7 +75,14 @@ async fn the_result_does_not_depend_on_the_machine() {
 #[tokio::test]
 async fn answers_can_be_read_by_a_closure() {
     let reader = Arc::new(FnReader::new(|text| {
-        Some(if text.len().is_multiple_of(2) { "even" } else { "odd" }.to_owned())
+        Some(
+            if text.len().is_multiple_of(2) {
+                "even"
+            } else {
+                "odd"
+            }
+            .to_owned(),
+        )
     }));
     let settings = Settings {
         strategy: Preset::named("majority").unwrap(),
@@ -79,13 +93,24 @@ async fn answers_can_be_read_by_a_closure() {
     let runner = runner(settings).unwrap().with_reader(Reader::Custom(reader));
     let solved = runner.solve_text(PROBLEM).await.unwrap();
     assert!(matches!(solved.answer.as_deref(), None | Some("even" | "odd")));
-    assert!(solved.records.iter().all(|r| r.answer.is_some() && r.tokens == 60));
+    assert!(
+        solved
+            .records
+            .iter()
+            .all(|r| r.answer.is_some() && r.tokens == 60)
+    );
 }
 
 #[test]
 fn what_cannot_run_is_refused_with_a_sentence() {
     let refused = |settings: Settings| runner(settings).map(|_| ()).unwrap_err().to_string();
-    assert!(refused(Settings { traces: 0, ..settings() }).contains("--traces 0"));
+    assert!(
+        refused(Settings {
+            traces: 0,
+            ..settings()
+        })
+        .contains("--traces 0")
+    );
     assert!(
         refused(Settings {
             slots: Some(0),
@@ -97,10 +122,22 @@ fn what_cannot_run_is_refused_with_a_sentence() {
         top_p: Some(0.0),
         ..Default::default()
     };
-    assert!(refused(Settings { sampling, ..settings() }).contains("top-p"));
+    assert!(
+        refused(Settings {
+            sampling,
+            ..settings()
+        })
+        .contains("top-p")
+    );
 
     let runner = runner(settings()).unwrap();
-    assert!(runner.prepare(&problem("  \n")).unwrap_err().to_string().contains("empty"));
+    assert!(
+        runner
+            .prepare(&problem("  \n"))
+            .unwrap_err()
+            .to_string()
+            .contains("empty")
+    );
     assert!(
         runner
             .prepare(&problem(&"7".repeat(20_000)))
@@ -118,5 +155,8 @@ fn max_tokens_beyond_the_context_says_what_would_fit() {
     })
     .unwrap();
     let error = runner.prepare(&problem(PROBLEM)).unwrap_err().to_string();
-    assert!(error.contains("--max-tokens 1000000") && error.contains("at most"), "{error}");
+    assert!(
+        error.contains("--max-tokens 1000000") && error.contains("at most"),
+        "{error}"
+    );
 }

@@ -11,7 +11,8 @@ use tts::engine::sampler::{Draw, Drawn, Sampling, Scratch, Seen, Stream, draw};
 use tts::model::kernels::Tier;
 use tts_strategies::confidence::confidence_from_logits;
 
-/// The distribution that settings make of logits: everything sorted, in f64. `None` where rounding may move a bound of the kept set.
+/// The distribution that settings make of logits: everything sorted, in f64. `None` where rounding may move a
+/// bound of the kept set.
 fn twin(logits: &[f32], s: &Sampling, held: &[u32], seen: &BTreeMap<u32, Seen>) -> Option<Vec<f64>> {
     let mut z: Vec<f64> = logits.iter().map(|z| f64::from(*z) + 0.0).collect();
     for (id, n) in seen {
@@ -30,7 +31,8 @@ fn twin(logits: &[f32], s: &Sampling, held: &[u32], seen: &BTreeMap<u32, Seen>) 
     let mut order: Vec<usize> = (0..z.len()).filter(|i| z[*i] > f64::NEG_INFINITY).collect();
     order.sort_by(|a, b| z[*b].total_cmp(&z[*a]).then(a.cmp(b)));
     // penalties round in f32, which may turn two ids about
-    let close = |a: usize, b: usize| changed && z[a] != z[b] && (z[a] - z[b]).abs() < 1e-5 * (1.0 + z[a].abs());
+    let close =
+        |a: usize, b: usize| changed && z[a] != z[b] && (z[a] - z[b]).abs() < 1e-5 * (1.0 + z[a].abs());
     let max = z[order[0]];
     let mut p = vec![0.0; z.len()];
     if s.temperature == 0.0 {
@@ -58,7 +60,9 @@ fn twin(logits: &[f32], s: &Sampling, held: &[u32], seen: &BTreeMap<u32, Seen>) 
         order.truncate(keep);
     }
     if s.min_p > 0.0 {
-        certain &= order.iter().all(|i| (w[*i] / w[order[0]] - s.min_p).abs() > 1e-5 * s.min_p);
+        certain &= order
+            .iter()
+            .all(|i| (w[*i] / w[order[0]] - s.min_p).abs() > 1e-5 * s.min_p);
         let bar = s.min_p * w[order[0]];
         order.retain(|i| w[*i] >= bar);
     }
@@ -67,9 +71,19 @@ fn twin(logits: &[f32], s: &Sampling, held: &[u32], seen: &BTreeMap<u32, Seen>) 
     certain.then_some(p)
 }
 
-/// Draws with `n` evenly spread numbers; every id has its share of them, to within the two ends of its interval.
-fn compare(tier: Tier, logits: &[f32], s: &Sampling, held: &[u32], seen: &BTreeMap<u32, Seen>, n: usize) -> Result<(), TestCaseError> {
-    let Some(p) = twin(logits, s, held, seen) else { return Ok(()) };
+/// Draws with `n` evenly spread numbers; every id has its share of them, to within the two ends of its
+/// interval.
+fn compare(
+    tier: Tier,
+    logits: &[f32],
+    s: &Sampling,
+    held: &[u32],
+    seen: &BTreeMap<u32, Seen>,
+    n: usize,
+) -> Result<(), TestCaseError> {
+    let Some(p) = twin(logits, s, held, seen) else {
+        return Ok(());
+    };
     let mut counts = BTreeMap::new();
     let mut scratch = Scratch::default();
     for i in 0..n {
@@ -80,7 +94,9 @@ fn compare(tier: Tier, logits: &[f32], s: &Sampling, held: &[u32], seen: &BTreeM
             held,
             seen,
         };
-        *counts.entry(draw(tier, logits, &how, &mut scratch).unwrap().id).or_insert(0) += 1;
+        *counts
+            .entry(draw(tier, logits, &how, &mut scratch).unwrap().id)
+            .or_insert(0) += 1;
     }
     for (id, count) in &counts {
         prop_assert!(
@@ -94,8 +110,15 @@ fn compare(tier: Tier, logits: &[f32], s: &Sampling, held: &[u32], seen: &BTreeM
             "{tier}: id {id} drawn {count} times instead of {want}; {s:?}"
         );
     }
-    for (id, p) in p.iter().enumerate().filter(|(_, p)| **p * n as f64 > 1.05 + 1e-4 * n as f64) {
-        prop_assert!(counts.contains_key(&(id as u32)), "{tier}: id {id} (p {p}) is never drawn; {s:?}");
+    for (id, p) in p
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| **p * n as f64 > 1.05 + 1e-4 * n as f64)
+    {
+        prop_assert!(
+            counts.contains_key(&(id as u32)),
+            "{tier}: id {id} (p {p}) is never drawn; {s:?}"
+        );
     }
     Ok(())
 }
@@ -110,18 +133,22 @@ fn logits() -> impl Strategy<Value = Vec<f32>> {
         Just((1e4, false)),
         Just((1e30, false))
     ];
-    (kind, prop::collection::vec((-1.0..1.0f32, prop::bool::weighted(0.1)), 1..600)).prop_map(|((range, ties), values)| {
-        let one = |(v, masked): &(f32, bool)| match (masked, ties) {
-            (true, _) => f32::NEG_INFINITY,
-            (_, true) => (v * range).round(),
-            _ => v * range,
-        };
-        let mut z: Vec<f32> = values.iter().map(one).collect();
-        if z.iter().all(|z| *z == f32::NEG_INFINITY) {
-            z[0] = 1.0;
-        }
-        z
-    })
+    (
+        kind,
+        prop::collection::vec((-1.0..1.0f32, prop::bool::weighted(0.1)), 1..600),
+    )
+        .prop_map(|((range, ties), values)| {
+            let one = |(v, masked): &(f32, bool)| match (masked, ties) {
+                (true, _) => f32::NEG_INFINITY,
+                (_, true) => (v * range).round(),
+                _ => v * range,
+            };
+            let mut z: Vec<f32> = values.iter().map(one).collect();
+            if z.iter().all(|z| *z == f32::NEG_INFINITY) {
+                z[0] = 1.0;
+            }
+            z
+        })
 }
 
 fn settings() -> impl Strategy<Value = Sampling> {
@@ -204,7 +231,12 @@ fn same_confidence(tier: Tier, z: &[f32], d: &Drawn) -> Result<(), TestCaseError
 fn noise(n: usize, seed: u64, scale: f32) -> Vec<f32> {
     let mut random = ChaCha12Rng::seed_from_u64(seed);
     (0..n)
-        .map(|_| (0..4).map(|_| random.next_u32() as f32 / u32::MAX as f32 - 0.5).sum::<f32>() * scale)
+        .map(|_| {
+            (0..4)
+                .map(|_| random.next_u32() as f32 / u32::MAX as f32 - 0.5)
+                .sum::<f32>()
+                * scale
+        })
         .collect()
 }
 
@@ -291,7 +323,10 @@ fn candle_draws_from_the_same_distribution() {
                 top_k: 7,
                 ..Sampling::default()
             },
-            Theirs::TopK { k: 7, temperature: 1.6 },
+            Theirs::TopK {
+                k: 7,
+                temperature: 1.6,
+            },
         ),
         (
             Sampling {
@@ -299,7 +334,10 @@ fn candle_draws_from_the_same_distribution() {
                 top_p: 0.8,
                 ..Sampling::default()
             },
-            Theirs::TopP { p: 0.8, temperature: 1.2 },
+            Theirs::TopP {
+                p: 0.8,
+                temperature: 1.2,
+            },
         ),
         (
             Sampling {
@@ -310,7 +348,8 @@ fn candle_draws_from_the_same_distribution() {
         ),
     ] {
         let mut processor = LogitsProcessor::from_sampling(5, theirs);
-        let (mut stream, mut scratch, seen) = (Stream::new(8, "candle", 2), Scratch::default(), BTreeMap::new());
+        let (mut stream, mut scratch, seen) =
+            (Stream::new(8, "candle", 2), Scratch::default(), BTreeMap::new());
         let mut counts = vec![[0u32; 2]; z.len()];
         for i in 0..N {
             let how = Draw {
@@ -332,9 +371,16 @@ fn candle_draws_from_the_same_distribution() {
                 .collect::<BTreeSet<_>>()
         };
         assert_eq!(often(0), often(1), "{ours:?}");
-        let (chi, cells) = counts.iter().filter(|c| c[0] + c[1] > 10).fold((0.0, 0), |(chi, cells), [a, b]| {
-            (chi + (f64::from(*a) - f64::from(*b)).powi(2) / f64::from(a + b), cells + 1)
-        });
+        let (chi, cells) =
+            counts
+                .iter()
+                .filter(|c| c[0] + c[1] > 10)
+                .fold((0.0, 0), |(chi, cells), [a, b]| {
+                    (
+                        chi + (f64::from(*a) - f64::from(*b)).powi(2) / f64::from(a + b),
+                        cells + 1,
+                    )
+                });
         let freedom = f64::from(cells - 1);
         assert!(
             chi <= freedom + 4.0 * (2.0 * freedom).sqrt(),
@@ -347,12 +393,19 @@ fn candle_draws_from_the_same_distribution() {
 fn streams_are_counter_based() {
     let all: Vec<f64> = (0..500).map(|i| Stream::new(7, "p", 3).uniform(i)).collect();
     let mut backwards = Stream::new(7, "p", 3);
-    (0..500)
-        .rev()
-        .for_each(|i| assert_eq!(backwards.uniform(i), all[i], "token {i} does not depend on the draws before it"));
+    (0..500).rev().for_each(|i| {
+        assert_eq!(
+            backwards.uniform(i),
+            all[i],
+            "token {i} does not depend on the draws before it"
+        )
+    });
     // the documented layout: 16 words a token, of which the first two are used
     let mut hasher = blake3::Hasher::new();
-    hasher.update(b"tts trace stream 1").update(&7u64.to_le_bytes()).update(b"p");
+    hasher
+        .update(b"tts trace stream 1")
+        .update(&7u64.to_le_bytes())
+        .update(b"p");
     let mut plain = ChaCha12Rng::from_seed(*hasher.finalize().as_bytes());
     plain.set_stream(3);
     for want in &all {
@@ -365,7 +418,10 @@ fn streams_are_counter_based() {
         assert!((0..500).filter(|i| other.uniform(*i) == all[*i]).count() == 0);
     }
     let mean = all.iter().sum::<f64>() / 500.0;
-    assert!(all.iter().all(|u| (0.0..1.0).contains(u)) && (mean - 0.5).abs() < 0.06, "{mean}");
+    assert!(
+        all.iter().all(|u| (0.0..1.0).contains(u)) && (mean - 0.5).abs() < 0.06,
+        "{mean}"
+    );
 }
 
 #[test]
@@ -395,7 +451,15 @@ fn broken_logits_are_refused_and_settings_out_of_range_are_named() {
                 assert!(draw(tier, &z, &how(sampling, &seen), &mut Scratch::default()).is_err());
             }
         }
-        assert!(draw(tier, &[f32::NEG_INFINITY; 40], &how(&default, &seen), &mut Scratch::default()).is_err());
+        assert!(
+            draw(
+                tier,
+                &[f32::NEG_INFINITY; 40],
+                &how(&default, &seen),
+                &mut Scratch::default()
+            )
+            .is_err()
+        );
         // a forced id has its own log-probability, and nothing but held ids leaves nothing
         let z = noise(300, 2, 5.0);
         let forced = Draw {
@@ -421,7 +485,13 @@ fn broken_logits_are_refused_and_settings_out_of_range_are_named() {
     }
     let d = Sampling::default;
     for (s, name) in [
-        (Sampling { temperature: -1.0, ..d() }, "temperature"),
+        (
+            Sampling {
+                temperature: -1.0,
+                ..d()
+            },
+            "temperature",
+        ),
         (
             Sampling {
                 temperature: f64::NAN,

@@ -1,4 +1,5 @@
-//! A decision is a function of the traces and the strategy's settings; every token is counted once; live equals replay.
+//! A decision is a function of the traces and the strategy's settings; every token is counted once; live
+//! equals replay.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,10 +75,19 @@ fn decisions_depend_on_slots_and_on_nothing_else_of_the_batch() {
                 want.0
             );
             if crowd > 0 {
-                assert!(engine.reply("bystander 1").is_none(), "nobody waits for what was cancelled");
-                assert_eq!(engine.reply("bystander 2").unwrap().unwrap().decided.cut(), Some(Cut::Interrupted));
+                assert!(
+                    engine.reply("bystander 1").is_none(),
+                    "nobody waits for what was cancelled"
+                );
+                assert_eq!(
+                    engine.reply("bystander 2").unwrap().unwrap().decided.cut(),
+                    Some(Cut::Interrupted)
+                );
                 for i in [0, 3].into_iter().filter(|i| *i < crowd).chain([crowd]) {
-                    check(&bystander(i), &engine.reply(&format!("bystander {i}")).unwrap().unwrap());
+                    check(
+                        &bystander(i),
+                        &engine.reply(&format!("bystander {i}")).unwrap().unwrap(),
+                    );
                 }
             }
         }
@@ -92,7 +102,11 @@ fn decisions_depend_on_slots_and_on_nothing_else_of_the_batch() {
 fn a_long_prompt_is_read_beside_the_others() {
     let model = gqa();
     let mut running = Task::new("running", "majority");
-    (running.rules.ignore_eos, running.rules.loop_stop, running.rules.max_tokens) = (true, false, 200);
+    (
+        running.rules.ignore_eos,
+        running.rules.loop_stop,
+        running.rules.max_tokens,
+    ) = (true, false, 200);
     let mut long = Task::new("long", "deepconf-low");
     long.prompt = prompt(5000, 3);
     let alone = [&running, &long].map(|task| traces(&Engine::roomy(&model).run(task).records));
@@ -117,7 +131,11 @@ fn a_long_prompt_is_read_beside_the_others() {
             turns += 1;
             assert_eq!(pages.borrow().len(), before + 1, "one token in every turn");
         }
-        assert_eq!(turns, 5000_usize.div_ceil(256), "a part of the prompt in every turn");
+        assert_eq!(
+            turns,
+            5000_usize.div_ceil(256),
+            "a part of the prompt in every turn"
+        );
         engine.finish(|_| ());
         for (task, alone) in [&running, &long].into_iter().zip(&alone) {
             let outcome = engine.reply(&task.id).unwrap().unwrap();
@@ -145,7 +163,10 @@ fn fewer_rows_than_slots_is_said_and_recorded() {
     let mut task = Task::new("p", "majority");
     task.bounds.slots = 20;
     let outcome = Engine::new(&model, 1, Tier::detect(), roomy(5)).run(&task);
-    assert_eq!((outcome.bounds.slots, outcome.slots_wanted, outcome.peak_rows), (5, 20, 5));
+    assert_eq!(
+        (outcome.bounds.slots, outcome.slots_wanted, outcome.peak_rows),
+        (5, 20, 5)
+    );
     assert!(
         outcome.notices[0].starts_with("5 traces at a time instead of 20"),
         "{:?}",
@@ -178,12 +199,21 @@ fn a_run_is_resumed_from_any_part_of_its_records() {
             engine.scheduler.submit(ticket);
             engine.finish(|_| ());
             let outcome = engine.reply("p").unwrap().unwrap();
-            assert_eq!(verdict(&outcome.decided), verdict(&whole.decided), "{strategy}, {keep} kept");
+            assert_eq!(
+                verdict(&outcome.decided),
+                verdict(&whole.decided),
+                "{strategy}, {keep} kept"
+            );
             let fresh: Vec<_> = whole.records[keep..].iter().map(|r| r.trace).collect();
-            assert_eq!(*written.lock().unwrap(), fresh, "{strategy}, {keep} kept: what is journalled");
+            assert_eq!(
+                *written.lock().unwrap(),
+                fresh,
+                "{strategy}, {keep} kept: what is journalled"
+            );
             let decoded: u64 = whole.records[keep..].iter().map(|r| r.tokens as u64 - 1).sum();
             // traces that were stopped may have been ahead
-            let stopped = |r: &&TraceRecord| r.finish == Finish::LowConfidence || r.finish == Finish::Cancelled;
+            let stopped =
+                |r: &&TraceRecord| r.finish == Finish::LowConfidence || r.finish == Finish::Cancelled;
             let ahead = 32 * whole.records[keep..].iter().filter(stopped).count() as u64;
             let least = task.prompt.len() as u64 + decoded;
             let read = engine.scheduler.session().positions();
@@ -195,8 +225,8 @@ fn a_run_is_resumed_from_any_part_of_its_records() {
     }
 }
 
-/// A killed run goes on from the states of its traces in flight, bit for bit and without reading their tokens again; where a state is damaged or missing
-/// they are read.
+/// A killed run goes on from the states of its traces in flight, bit for bit and without reading their tokens
+/// again; where a state is damaged or missing they are read.
 #[test]
 fn states_of_traces_in_flight_are_taken_up() {
     let model = gqa();
@@ -233,7 +263,11 @@ fn states_of_traces_in_flight_are_taken_up() {
             let (mut engine, _) = with(recorded.clone(), states);
             engine.finish(|_| ());
             let outcome = engine.reply("p").unwrap().unwrap();
-            assert_eq!(verdict(&outcome.decided), verdict(&whole.decided), "{length}, {turns}: {states}");
+            assert_eq!(
+                verdict(&outcome.decided),
+                verdict(&whole.decided),
+                "{length}, {turns}: {states}"
+            );
             engine.scheduler.session().positions()
         };
         let without = read(false);
@@ -252,7 +286,11 @@ fn states_of_traces_in_flight_are_taken_up() {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         std::fs::write(spoilt, bytes).unwrap();
-        assert_eq!(read(true), without - again + damaged.tokens as u64 - 1, "{length}, {turns}");
+        assert_eq!(
+            read(true),
+            without - again + damaged.tokens as u64 - 1,
+            "{length}, {turns}"
+        );
         assert_eq!(
             std::fs::read_dir(folder.path().join("states")).unwrap().count(),
             0,
@@ -327,12 +365,23 @@ fn a_recording_of_whole_traces_serves_other_strategies() {
         let task = Task::new("p", strategy);
         let live = Engine::roomy(&model).run(&task);
         let recorded = full.records.iter().cloned().map(Arc::new).collect();
-        let (problem, records) = solve::replay(Setup { recorded, ..task.setup() }, |trace| panic!("trace {trace} is all there"));
+        let (problem, records) = solve::replay(
+            Setup {
+                recorded,
+                ..task.setup()
+            },
+            |trace| panic!("trace {trace} is all there"),
+        );
         let replayed = problem.decide(&records);
         assert_eq!(traces(&records), traces(&live.records), "{strategy}");
         assert_eq!(
             (replayed.answer, replayed.tokens, replayed.traces, replayed.digest),
-            (live.decided.answer, live.decided.tokens, live.decided.traces, live.decided.digest),
+            (
+                live.decided.answer,
+                live.decided.tokens,
+                live.decided.traces,
+                live.decided.digest
+            ),
             "{strategy}"
         );
         assert_eq!(
@@ -343,7 +392,8 @@ fn a_recording_of_whole_traces_serves_other_strategies() {
     }
 }
 
-/// A record that ends before the strategy is through with it is asked for, and counted as failed if it cannot be had.
+/// A record that ends before the strategy is through with it is asked for, and counted as failed if it cannot
+/// be had.
 #[test]
 fn replay_says_what_is_missing() {
     let model = gqa();
@@ -359,7 +409,13 @@ fn replay_says_what_is_missing() {
     a.confidence.truncate(1);
     let recorded = records.into_iter().map(Arc::new).collect();
     let mut missing = Vec::new();
-    let (problem, _) = solve::replay(Setup { recorded, ..task.setup() }, |trace| missing.push(trace));
+    let (problem, _) = solve::replay(
+        Setup {
+            recorded,
+            ..task.setup()
+        },
+        |trace| missing.push(trace),
+    );
     missing.sort_unstable();
     assert_eq!((missing, problem.traces().failed), (vec![3, 5], 2));
 }
@@ -421,7 +477,8 @@ fn case() -> impl Strategy<Value = Case> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the settings: tokens and traces are conserved and the records replay (see `check`), and no bound is passed.
+    /// Whatever the settings: tokens and traces are conserved and the records replay (see `check`), and no
+    /// bound is passed.
     #[test]
     fn books_balance(c in case()) {
         let names: Vec<_> = tts_strategies::names().collect();

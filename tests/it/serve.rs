@@ -1,4 +1,5 @@
-//! The server, over sockets: shapes that clients rely on, requests that run together, and clients that misbehave.
+//! The server, over sockets: shapes that clients rely on, requests that run together, and clients that
+//! misbehave.
 
 mod clients;
 mod guarded;
@@ -66,7 +67,9 @@ impl Running {
             .build()
             .unwrap();
         let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap();
-        let server = runtime.block_on(Server::bind(loaded, settings, None, options)).unwrap();
+        let server = runtime
+            .block_on(Server::bind(loaded, settings, None, options))
+            .unwrap();
         let (address, stop) = (server.address(), CancellationToken::new());
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || runtime.block_on(server.run(stopped)));
@@ -93,7 +96,12 @@ impl Running {
 
     fn get(&self, path: &str) -> Reply {
         let mut stream = self.connect();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+            self.address
+        )
+        .unwrap();
         Reply::read(stream)
     }
 
@@ -105,24 +113,36 @@ impl Running {
     /// Begins a request and leaves it running.
     fn begin(&self, fields: Value, headers: &[(&str, &str)]) -> TcpStream {
         let mut stream = self.connect();
-        send(&mut stream, "/v1/chat/completions", headers, chat(fields).to_string().as_bytes());
+        send(
+            &mut stream,
+            "/v1/chat/completions",
+            headers,
+            chat(fields).to_string().as_bytes(),
+        );
         stream
     }
 
     /// A number of `/metrics`, summed over its labels.
     fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").text();
-        let lines = text
-            .lines()
-            .filter(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
-        lines.map(|l| l.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+        let lines = text.lines().filter(|l| {
+            l.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with([' ', '{']))
+        });
+        lines
+            .map(|l| l.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
+            .sum()
     }
 
     /// Waits until a number of `/metrics` is this.
     fn until(&self, name: &str, wanted: f64) {
         let began = std::time::Instant::now();
         while self.metric(name) != wanted {
-            assert!(began.elapsed() < PATIENCE, "{name} never became {wanted}: {}", self.metric(name));
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{name} never became {wanted}: {}",
+                self.metric(name)
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -148,7 +168,9 @@ fn connect(address: SocketAddr) -> TcpStream {
 
 fn send(stream: &mut TcpStream, path: &str, headers: &[(&str, &str)], body: &[u8]) {
     let address = stream.peer_addr().unwrap();
-    let mut head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n");
+    let mut head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    );
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -199,10 +221,17 @@ impl Reply {
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
         let mut body = all[end + 4..].to_vec();
-        if headers.iter().any(|h| h.0 == "transfer-encoding" && h.1 == "chunked") {
+        if headers
+            .iter()
+            .any(|h| h.0 == "transfer-encoding" && h.1 == "chunked")
+        {
             body = whole(&body);
         }
-        Self { status, headers, body }
+        Self {
+            status,
+            headers,
+            body,
+        }
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -228,14 +257,24 @@ impl Reply {
         assert_eq!(self.status, status, "{}", self.text());
         let body = self.json();
         let error = body["error"].as_object().unwrap_or_else(|| panic!("{body}"));
-        assert_eq!(error.keys().collect::<Vec<_>>(), ["code", "message", "param", "type"]);
-        (error["message"].as_str().unwrap().to_owned(), error["param"].clone())
+        assert_eq!(
+            error.keys().collect::<Vec<_>>(),
+            ["code", "message", "param", "type"]
+        );
+        (
+            error["message"].as_str().unwrap().to_owned(),
+            error["param"].clone(),
+        )
     }
 
     /// The objects of a stream, which ends as it should.
     fn events(&self) -> Vec<Value> {
         assert_eq!(self.status, 200, "{}", self.text());
-        assert!(self.header("content-type").unwrap().starts_with("text/event-stream"));
+        assert!(
+            self.header("content-type")
+                .unwrap()
+                .starts_with("text/event-stream")
+        );
         let text = self.text();
         let mut parts: Vec<&str> = text.split("\n\n").collect();
         assert_eq!(parts.pop(), Some(""), "a stream ends with a blank line");

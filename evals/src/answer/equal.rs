@@ -44,8 +44,9 @@ pub enum PercentRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecimalRule {
-    /// Only with so many digits, 13 or more, that it can be nothing but the exact value rounded: 0.8660254037844386 for
-    /// half the root of 3, and never 0.866. A decimal that ends is a number of its own.
+    /// Only with so many digits, 13 or more, that it can be nothing but the exact value rounded:
+    /// 0.8660254037844386 for half the root of 3, and never 0.866. A decimal that ends is a number of its
+    /// own.
     #[default]
     Full,
     /// Never: a decimal is exactly what it says.
@@ -105,9 +106,10 @@ const DIFFERENT: Verdict = Verdict {
 
 /// The class key of an answer. Being equal in class is being the same string, so it is transitive.
 ///
-/// For [`AnswerKind::Integer`] and [`AnswerKind::Math`] every spelling of a rational number has the number itself as
-/// key (`042`, `42.0`, `\frac{84}{2}` and `n = 42` have `42`; `0.5` and `\frac12` have `1/2`); other expressions have
-/// their canonical form, and what is not mathematics its letters without regard to case and spacing.
+/// For [`AnswerKind::Integer`] and [`AnswerKind::Math`] every spelling of a rational number has the number
+/// itself as key (`042`, `42.0`, `\frac{84}{2}` and `n = 42` have `42`; `0.5` and `\frac12` have `1/2`);
+/// other expressions have their canonical form, and what is not mathematics its letters without regard to
+/// case and spacing.
 pub fn canonical(answer: &str, kind: AnswerKind) -> String {
     let answer = scan::unbox(strip_math(answer));
     match kind {
@@ -123,9 +125,9 @@ pub fn canonical(answer: &str, kind: AnswerKind) -> String {
 
 /// Whether `prediction` is right, given `gold`. Bounded in time and memory for every input.
 ///
-/// In order: the same text; the same canonical form; the value of an equation for its name; the same parts, each
-/// compared by value to 30 digits; an interval for a gold inequality; what the options allow. A decimal equals
-/// an exact value only when it is exactly that value.
+/// In order: the same text; the same canonical form; the value of an equation for its name; the same parts,
+/// each compared by value to 30 digits; an interval for a gold inequality; what the options allow. A decimal
+/// equals an exact value only when it is exactly that value.
 pub fn equal(prediction: &str, gold: &str, kind: AnswerKind, options: &EqualOptions) -> Verdict {
     if kind != AnswerKind::Math {
         let same = canonical(prediction, kind) == canonical(gold, kind);
@@ -159,9 +161,14 @@ pub fn equal(prediction: &str, gold: &str, kind: AnswerKind, options: &EqualOpti
 fn compare(prediction: &str, gold: &str, options: &EqualOptions) -> Option<Verdict> {
     let (Some(p), Some(g)) = (read(prediction), read(gold)) else {
         let (p, g) = (text_key(prediction), text_key(gold));
-        return if p == g && !p.is_empty() { yes("same text") } else { None };
+        return if p == g && !p.is_empty() {
+            yes("same text")
+        } else {
+            None
+        };
     };
-    let strict_list = options.list_order == ListOrder::Strict && matches!((&p, &g), (Form::Set(_), Form::Set(_)));
+    let strict_list =
+        options.list_order == ListOrder::Strict && matches!((&p, &g), (Form::Set(_), Form::Set(_)));
     if strict_list && !prediction.contains("\\{") {
         return in_order(prediction, gold, options);
     }
@@ -183,7 +190,9 @@ fn compare(prediction: &str, gold: &str, options: &EqualOptions) -> Option<Verdi
         }
     }
     if let Form::Equation {
-        value, left: Left::Name, ..
+        value,
+        left: Left::Name,
+        ..
     } = &g
         && same(&p, value).is_some()
     {
@@ -191,7 +200,8 @@ fn compare(prediction: &str, gold: &str, options: &EqualOptions) -> Option<Verdi
     }
     if let (
         Form::Below {
-            between: Some(interval), ..
+            between: Some(interval),
+            ..
         },
         Form::Interval { .. } | Form::Tuple(_) | Form::SetOp('U', _),
     ) = (&g, &p)
@@ -213,7 +223,9 @@ fn compare(prediction: &str, gold: &str, options: &EqualOptions) -> Option<Verdi
 fn either_range(text: &str, form: &Form) -> Option<Form> {
     let Form::Set(members) = form else { return None };
     let ranges = members.iter().map(|member| match member {
-        Form::Below { between: Some(range), .. } => Some((**range).clone()),
+        Form::Below {
+            between: Some(range), ..
+        } => Some((**range).clone()),
         _ => None,
     });
     let mut ranges = ranges.collect::<Option<Vec<_>>>()?;
@@ -227,8 +239,12 @@ fn last_equation(prediction: &str, gold: &Form) -> Option<Verdict> {
     let Form::Expr(sum) = gold else { return None };
     match read(last)? {
         Form::Equation {
-            value, left: Left::Names, ..
-        } if before.contains('=') && is_constant(sum) => same(&value, gold).and_then(|_| yes("last of several equations")),
+            value,
+            left: Left::Names,
+            ..
+        } if before.contains('=') && is_constant(sum) => {
+            same(&value, gold).and_then(|_| yes("last of several equations"))
+        }
         _ => None,
     }
 }
@@ -238,8 +254,11 @@ pub(super) fn same(p: &Form, g: &Form) -> Option<&'static str> {
     if p == g {
         return Some("same form");
     }
-    let all = |a: &[Form], b: &[Form]| (a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b).is_some())).then_some("same parts");
-    let close = |a: &Sum, b: &Sum| a == b || (!both_rational(a, b) && numeric::same_value(a, b) == Some(true));
+    let all = |a: &[Form], b: &[Form]| {
+        (a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b).is_some())).then_some("same parts")
+    };
+    let close =
+        |a: &Sum, b: &Sum| a == b || (!both_rational(a, b) && numeric::same_value(a, b) == Some(true));
     match (p, g) {
         (Form::Expr(a), Form::Expr(b)) => close(a, b).then_some("same value"),
         (Form::Tuple(a), Form::Tuple(b)) => all(a, b),
@@ -265,12 +284,18 @@ pub(super) fn same(p: &Form, g: &Form) -> Option<&'static str> {
         (Form::Matrix(a), Form::Matrix(b)) => {
             (a.len() == b.len() && a.iter().zip(b).all(|(a, b)| all(a, b).is_some())).then_some("same parts")
         }
-        (Form::Ratio(a), Form::Ratio(b)) => (a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b))).then_some("same parts"),
-        (Form::Equation { zero: a, .. }, Form::Equation { zero: b, .. }) => close(a, b).then_some("same equation"),
+        (Form::Ratio(a), Form::Ratio(b)) => {
+            (a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b))).then_some("same parts")
+        }
+        (Form::Equation { zero: a, .. }, Form::Equation { zero: b, .. }) => {
+            close(a, b).then_some("same equation")
+        }
         // A list of one, and a tuple or a column written as a list in the same order.
         (Form::Set(a), one) if a.len() == 1 => same(&a[0], one),
         (one, Form::Set(b)) if b.len() == 1 => same(one, &b[0]),
-        (Form::Tuple(a), Form::Set(b)) | (Form::Set(a), Form::Tuple(b)) => all(a, b).map(|_| "same parts, other brackets"),
+        (Form::Tuple(a), Form::Set(b)) | (Form::Set(a), Form::Tuple(b)) => {
+            all(a, b).map(|_| "same parts, other brackets")
+        }
         (Form::Matrix(a), other) | (other, Form::Matrix(a)) if a.iter().all(|row| row.len() == 1) => {
             let column: Vec<Form> = a.iter().flatten().cloned().collect();
             match other {
@@ -281,7 +306,8 @@ pub(super) fn same(p: &Form, g: &Form) -> Option<&'static str> {
                     closed_low: true,
                     high,
                     closed_high: true,
-                } => all(&column, &[Form::Expr(low.clone()), Form::Expr(high.clone())]).map(|_| "column written as a tuple"),
+                } => all(&column, &[Form::Expr(low.clone()), Form::Expr(high.clone())])
+                    .map(|_| "column written as a tuple"),
                 _ => None,
             }
         }

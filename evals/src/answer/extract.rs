@@ -65,7 +65,8 @@ pub struct ExtractRules {
     pub inside_thinking: bool,
     /// Whether the text starts inside the thinking, because the prompt already opened `<think>`.
     pub starts_in_thinking: bool,
-    /// What [`ExtractionPath::Pattern`] looks for: its last match; the group `answer`, else group 1, else the whole match.
+    /// What [`ExtractionPath::Pattern`] looks for: its last match; the group `answer`, else group 1, else the
+    /// whole match.
     pub pattern: Option<Regex>,
 }
 
@@ -95,7 +96,11 @@ impl ExtractRules {
 
     /// A letter: boxed, announced, or the last one that stands alone.
     pub fn choice() -> Self {
-        Self::steps(&[ExtractionPath::Boxed, ExtractionPath::FinalAnswer, ExtractionPath::LastLetter])
+        Self::steps(&[
+            ExtractionPath::Boxed,
+            ExtractionPath::FinalAnswer,
+            ExtractionPath::LastLetter,
+        ])
     }
 
     /// The user's pattern and nothing else (see [`compile_pattern`]).
@@ -137,14 +142,23 @@ pub fn compile_pattern(pattern: &str) -> Result<Regex, PatternError> {
 pub fn extract(text: &str, rules: &ExtractRules) -> Option<Extraction> {
     let (spoken, thought) = split_thinking(text, rules.starts_in_thinking);
     let found = |region: &str, inside_thinking| {
-        let (answer, path) = rules.steps.iter().find_map(|&step| Some((run(step, region, rules)?, step)))?;
+        let (answer, path) = rules
+            .steps
+            .iter()
+            .find_map(|&step| Some((run(step, region, rules)?, step)))?;
         Some(Extraction {
             answer,
             path,
             inside_thinking,
         })
     };
-    found(spoken, false).or_else(|| if rules.inside_thinking { found(thought, true) } else { None })
+    found(spoken, false).or_else(|| {
+        if rules.inside_thinking {
+            found(thought, true)
+        } else {
+            None
+        }
+    })
 }
 
 /// What was said and what was only thought. Thinking that never ends has nothing said after it.
@@ -208,7 +222,8 @@ fn tagged_box(text: &str) -> Option<String> {
     Some(text[start..end].to_owned())
 }
 
-/// Whether two boxes with this between them are items of one list: commas, "and", `\quad`, a `\text{}` with "and".
+/// Whether two boxes with this between them are items of one list: commas, "and", `\quad`, a `\text{}` with
+/// "and".
 fn is_separator(gap: &str) -> bool {
     static SEPARATOR: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
@@ -221,7 +236,8 @@ fn is_separator(gap: &str) -> bool {
 
 fn final_answer(text: &str) -> Option<String> {
     static PHRASE: LazyLock<Regex> = LazyLock::new(|| {
-        const LINK: &str = r"(?:\*\*|__)?\s*(?:is\s*:|are\s*:|is|are|would be|must be|equals|:|：|=|→)(?:\*\*|__)?";
+        const LINK: &str =
+            r"(?:\*\*|__)?\s*(?:is\s*:|are\s*:|is|are|would be|must be|equals|:|：|=|→)(?:\*\*|__)?";
         Regex::new(&format!(
             r"(?i)\b(?:final|correct)?\s*answer\b(?:\s+(?:to|for|of)\s[^.\n]{{0,80}}?)?\s*{LINK}|\bfinal\s+answer(?:\*\*|__)?\s*\n|\banswer\s*(?:\$|\\\(|\\\[)|\br[ée]ponse\s+(?:finale\s+)?(?:est|:)|答案\s*(?:是|为|：|:)"
         ))
@@ -231,9 +247,12 @@ fn final_answer(text: &str) -> Option<String> {
     // The last of them counts; a few more are tried where it leads nowhere.
     phrases.into_iter().rev().take(8).find_map(|at| {
         // The delimiter that ends the phrase belongs to the answer.
-        let opening = ["\\(", "\\[", "$"].into_iter().find(|d| text[at.clone()].ends_with(d));
+        let opening = ["\\(", "\\[", "$"]
+            .into_iter()
+            .find(|d| text[at.clone()].ends_with(d));
         let tail = &text[at.end - opening.map_or(0, str::len)..];
-        let tail = tail.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | '_' | ':' | '：'));
+        let tail =
+            tail.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | '_' | ':' | '：'));
         let answer = stated(scan::first_sentence(tail))?;
         (!answer.starts_with("not ")).then_some(answer)
     })
@@ -241,11 +260,15 @@ fn final_answer(text: &str) -> Option<String> {
 
 /// The answer in the sentence that states it: what follows the last "is", the formula, or the number.
 fn stated(sentence: &str) -> Option<String> {
-    static LINK: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\s(?:is|are|equals)\s+").expect("a constant pattern"));
-    static CHOICE: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"^(\(?[A-J]\)?)(?:[,;:.]|\s+(?:and|non|not|because|since)\b)").expect("a constant pattern"));
-    static WORDS: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"(?:^|[^\\A-Za-z{])[A-Za-z]{2,},?\s+[A-Za-z]{2,}").expect("a constant pattern"));
+    static LINK: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\s(?:is|are|equals)\s+").expect("a constant pattern"));
+    static CHOICE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^(\(?[A-J]\)?)(?:[,;:.]|\s+(?:and|non|not|because|since)\b)")
+            .expect("a constant pattern")
+    });
+    static WORDS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?:^|[^\\A-Za-z{])[A-Za-z]{2,},?\s+[A-Za-z]{2,}").expect("a constant pattern")
+    });
     let mut answer = sentence.trim().trim_matches(['*', '`']).trim();
     if let Some(choice) = CHOICE.captures(answer) {
         return Some(choice[1].to_owned());
@@ -262,7 +285,9 @@ fn stated(sentence: &str) -> Option<String> {
     }
     let formulas = scan::formulas(answer);
     if let [only] = formulas.as_slice()
-        && answer[..only.start].trim_matches(['$', '\\', '(', '[', ' ']).is_empty()
+        && answer[..only.start]
+            .trim_matches(['$', '\\', '(', '[', ' '])
+            .is_empty()
         && !answer[only.end..].contains('%')
     {
         return Some(answer[only.clone()].to_owned());
@@ -273,16 +298,19 @@ fn stated(sentence: &str) -> Option<String> {
 fn hashes(text: &str) -> Option<String> {
     static HASHES: LazyLock<Regex> = LazyLock::new(|| {
         // A heading such as "#### 3. Compute" is not an answer.
-        Regex::new(r"(?m)(?:^|[^#])####[ \t]*([-+−]?[ \t]?[$\\(\[]*[-−]?[ \t]?(?:\d|\.\d|\\|[a-z]\b)[^\n]*)$").expect("a constant pattern")
+        Regex::new(r"(?m)(?:^|[^#])####[ \t]*([-+−]?[ \t]?[$\\(\[]*[-−]?[ \t]?(?:\d|\.\d|\\|[a-z]\b)[^\n]*)$")
+            .expect("a constant pattern")
     });
-    static HEADING: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\d+[.)]\s+\S").expect("a constant pattern"));
+    static HEADING: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\d+[.)]\s+\S").expect("a constant pattern"));
     let line = HASHES.captures_iter(text).last()?.get(1)?.as_str().trim();
     (!HEADING.is_match(line)).then(|| line.trim_end_matches('.').to_owned())
 }
 
 /// Whether the text speaks of a box that it never closes.
 fn promises_a_box(text: &str) -> bool {
-    static BOX: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\\?\b(?:boxed|fbox)\b").expect("a constant pattern"));
+    static BOX: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\\?\b(?:boxed|fbox)\b").expect("a constant pattern"));
     BOX.is_match(text)
 }
 
@@ -293,7 +321,8 @@ fn last_formula(text: &str) -> Option<String> {
     }
     // A number after the formula is nearer to the end, and so to the answer.
     let later_number = scan::last_number(&text[formula.end..]).is_some();
-    (!later_number && text[formula.clone()].chars().any(char::is_alphanumeric)).then(|| text[formula].to_owned())
+    (!later_number && text[formula.clone()].chars().any(char::is_alphanumeric))
+        .then(|| text[formula].to_owned())
 }
 
 fn last_number(text: &str) -> Option<String> {
@@ -303,15 +332,21 @@ fn last_number(text: &str) -> Option<String> {
     let number = scan::last_number(text)?;
     // The right-hand side of an equation that ends with the number, such as "= -1013 ln 2026", is one value.
     static VALUE: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"[=≈]\s*([-−+]?\s*(?:[\d.,]+|[a-zπ√^*/·×()+−-]|\s(?:ln|log|sqrt|sin|cos|tan|pi|exp)\s|\s)*)$")
-            .expect("a constant pattern")
+        Regex::new(
+            r"[=≈]\s*([-−+]?\s*(?:[\d.,]+|[a-zπ√^*/·×()+−-]|\s(?:ln|log|sqrt|sin|cos|tan|pi|exp)\s|\s)*)$",
+        )
+        .expect("a constant pattern")
     });
     let line_start = text[..number.start].rfind('\n').map_or(0, |at| at + 1);
     let line = &text[line_start..number.end];
-    let value = VALUE.captures(line).and_then(|c| c.get(1)).map(|m| m.as_str().trim());
+    let value = VALUE
+        .captures(line)
+        .and_then(|c| c.get(1))
+        .map(|m| m.as_str().trim());
     let words = |s: &str| {
-        s.split(|c: char| !c.is_alphabetic())
-            .any(|w| w.len() > 1 && !matches!(w, "ln" | "log" | "sqrt" | "sin" | "cos" | "tan" | "pi" | "exp"))
+        s.split(|c: char| !c.is_alphabetic()).any(|w| {
+            w.len() > 1 && !matches!(w, "ln" | "log" | "sqrt" | "sin" | "cos" | "tan" | "pi" | "exp")
+        })
     };
     match value {
         Some(value)
@@ -327,7 +362,8 @@ fn last_number(text: &str) -> Option<String> {
 }
 
 fn last_letter(text: &str) -> Option<String> {
-    static LETTER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b([A-J])\b").expect("a constant pattern"));
+    static LETTER: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\b([A-J])\b").expect("a constant pattern"));
     // "A" and "I" are also words: count them only where no lower-case word follows.
     let is_word = |end: usize, letter: &str| {
         matches!(letter, "A" | "I")
@@ -337,7 +373,9 @@ fn last_letter(text: &str) -> Option<String> {
     };
     let denied = |start: usize| {
         let before = text[..start].trim_end();
-        ["not", "n't", "不是", "non"].iter().any(|no| before.ends_with(no))
+        ["not", "n't", "不是", "non"]
+            .iter()
+            .any(|no| before.ends_with(no))
     };
     let letters = LETTER
         .captures_iter(text)
@@ -348,6 +386,9 @@ fn last_letter(text: &str) -> Option<String> {
 
 fn pattern(text: &str, pattern: &Regex) -> Option<String> {
     let found = pattern.captures_iter(text).last()?;
-    let group = found.name("answer").or_else(|| found.get(1)).or_else(|| found.get(0))?;
+    let group = found
+        .name("answer")
+        .or_else(|| found.get(1))
+        .or_else(|| found.get(0))?;
     Some(group.as_str().to_owned())
 }

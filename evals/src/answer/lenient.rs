@@ -1,4 +1,5 @@
-//! What graders disagree about: our defaults, and what the options let pass beside them. None of it makes a class of the vote.
+//! What graders disagree about: our defaults, and what the options let pass beside them. None of it makes a
+//! class of the vote.
 
 use super::equal::{BracketRule, DecimalRule, EqualOptions, PercentRule, UnitRule, Verdict, same, yes};
 use super::reading::time_of_day;
@@ -11,11 +12,18 @@ use num_traits::{FromPrimitive, Pow, Signed, Zero};
 use regex::Regex;
 use std::sync::LazyLock;
 
-/// Significant digits from which a decimal is taken for an exact value written out in full: what a double prints.
+/// Significant digits from which a decimal is taken for an exact value written out in full: what a double
+/// prints.
 const FULL_DIGITS: usize = 13;
 
 /// Tries what is left when the two are not equal as they stand; `p` and `g` are their forms.
-pub(super) fn allowed(prediction: &str, gold: &str, p: &Form, g: &Form, options: &EqualOptions) -> Option<Verdict> {
+pub(super) fn allowed(
+    prediction: &str,
+    gold: &str,
+    p: &Form,
+    g: &Form,
+    options: &EqualOptions,
+) -> Option<Verdict> {
     if let (Some(a), Some(b)) = (time_of_day(prediction), time_of_day(gold))
         && a.0 == b.0
         && (a.1 || b.1)
@@ -40,7 +48,9 @@ pub(super) fn allowed(prediction: &str, gold: &str, p: &Form, g: &Form, options:
     let (Form::Expr(a), Form::Expr(b)) = (p, g) else {
         return decimal_comma(prediction, gold);
     };
-    if options.decimals == DecimalRule::Full && (is_written_out(prediction, a, b) || is_written_out(gold, b, a)) {
+    if options.decimals == DecimalRule::Full
+        && (is_written_out(prediction, a, b) || is_written_out(gold, b, a))
+    {
         return yes("decimal in full");
     }
     if options.percent == PercentRule::Lenient
@@ -66,7 +76,8 @@ fn within(a: &Sum, b: &Sum, tolerance: f64) -> Option<Verdict> {
     if close { yes("within tolerance") } else { None }
 }
 
-/// Whether `text`, whose value is `decimal`, is a decimal with so many digits that it can only be `exact` rounded to them.
+/// Whether `text`, whose value is `decimal`, is a decimal with so many digits that it can only be `exact`
+/// rounded to them.
 fn is_written_out(text: &str, decimal: &Sum, exact: &Sum) -> bool {
     static DECIMAL: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"^[-+]?(\d*)\.(\d+)\s*(?:(?:\\times|\\cdot|\*)\s*10\s*\^\s*\{?\s*([-+]?\d{1,3})\s*\}?|[eE]([-+]?\d{1,3}))?$")
@@ -79,7 +90,10 @@ fn is_written_out(text: &str, decimal: &Sum, exact: &Sum) -> bool {
     if digits.trim_start_matches('0').len() < FULL_DIGITS || digits.len() > 40 {
         return false;
     }
-    let exponent = parts.get(3).or(parts.get(4)).map_or(Some(0), |e| e.as_str().parse::<i32>().ok());
+    let exponent = parts
+        .get(3)
+        .or(parts.get(4))
+        .map_or(Some(0), |e| e.as_str().parse::<i32>().ok());
     let (Some(value), Some(exponent)) = (decimal.as_rational(), exponent) else {
         return false;
     };
@@ -109,9 +123,15 @@ fn is_decimal(q: &BigRational) -> bool {
 /// An interval or a pair as its two ends.
 fn without_ends(form: &Form) -> Option<Form> {
     match form {
-        Form::Interval { low, high, .. } => Some(Form::Tuple(vec![Form::Expr(low.clone()), Form::Expr(high.clone())])),
+        Form::Interval { low, high, .. } => Some(Form::Tuple(vec![
+            Form::Expr(low.clone()),
+            Form::Expr(high.clone()),
+        ])),
         Form::Tuple(ends) if ends.len() == 2 => Some(form.clone()),
-        Form::SetOp(op, parts) => Some(Form::SetOp(*op, parts.iter().map(without_ends).collect::<Option<_>>()?)),
+        Form::SetOp(op, parts) => Some(Form::SetOp(
+            *op,
+            parts.iter().map(without_ends).collect::<Option<_>>()?,
+        )),
         _ => None,
     }
 }
@@ -119,10 +139,14 @@ fn without_ends(form: &Form) -> Option<Form> {
 /// The number before letters that are glued to it or follow it: the 10 of `10m` and of `10 m/s`.
 fn without_unit(text: &str) -> Option<&str> {
     static UNIT: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^\$?\s*([-+]?\d[\d.,]*)\s*[A-Za-zµΩ°]+(?:\s*/\s*[A-Za-z]+)?(?:\s*\^?\s*\{?[23]\}?)?\s*\$?$")
-            .expect("a constant pattern")
+        Regex::new(
+            r"^\$?\s*([-+]?\d[\d.,]*)\s*[A-Za-zµΩ°]+(?:\s*/\s*[A-Za-z]+)?(?:\s*\^?\s*\{?[23]\}?)?\s*\$?$",
+        )
+        .expect("a constant pattern")
     });
-    UNIT.captures(text.trim()).and_then(|c| c.get(1)).map(|m| m.as_str())
+    UNIT.captures(text.trim())
+        .and_then(|c| c.get(1))
+        .map(|m| m.as_str())
 }
 
 /// 1,22 for 1.22: one comma, no space, not three digits after it.

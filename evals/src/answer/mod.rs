@@ -10,7 +10,9 @@ mod lenient;
 mod reading;
 mod scan;
 
-pub use equal::{BracketRule, DecimalRule, EqualOptions, ListOrder, PercentRule, UnitRule, Verdict, canonical, equal};
+pub use equal::{
+    BracketRule, DecimalRule, EqualOptions, ListOrder, PercentRule, UnitRule, Verdict, canonical, equal,
+};
 pub use extract::{ExtractRules, Extraction, ExtractionPath, PatternError, compile_pattern, extract};
 
 use serde::{Deserialize, Serialize};

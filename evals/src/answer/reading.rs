@@ -49,7 +49,10 @@ pub(super) fn readings(answer: &str) -> Vec<String> {
     if boxes.is_empty() {
         readings.push(stripped.to_owned());
     } else {
-        let mut contents: Vec<&str> = boxes.iter().map(|b| scan::unbox(&stripped[b.inner.clone()])).collect();
+        let mut contents: Vec<&str> = boxes
+            .iter()
+            .map(|b| scan::unbox(&stripped[b.inner.clone()]))
+            .collect();
         contents.dedup();
         readings.push(contents.join(", "));
         // A percent sign after the box belongs to it.
@@ -61,7 +64,10 @@ pub(super) fn readings(answer: &str) -> Vec<String> {
         }
     }
     readings.extend(assignments(stripped));
-    if readings.first().is_none_or(|r| read(r).is_none() || r.contains('\n')) {
+    if readings
+        .first()
+        .is_none_or(|r| read(r).is_none() || r.contains('\n'))
+    {
         use ExtractionPath::{Boxed, FinalAnswer, LastFormula, LastNumber};
         let mut steps = vec![Boxed, FinalAnswer, LastFormula];
         // A number in a sentence counts; one inside a name (AZYUK2A) does not.
@@ -69,7 +75,11 @@ pub(super) fn readings(answer: &str) -> Vec<String> {
             steps.push(LastNumber);
         }
         // One item on each line is a list.
-        let lines: Vec<&str> = stripped.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        let lines: Vec<&str> = stripped
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .collect();
         if lines.len() > 1 && lines.iter().all(|line| line.len() < 200) {
             readings.push(lines.join(", "));
         }
@@ -95,7 +105,10 @@ fn assignments(answer: &str) -> Option<String> {
         let pairs = pairs.filter(|pairs| pairs.len() > 1)?;
         let own: Vec<&str> = pairs.iter().map(|(name, _)| name.trim()).collect();
         let same = names.as_ref().is_none_or(|names| *names == own);
-        if !same || own.iter().any(|name| name.is_empty()) || pairs.iter().any(|(_, value)| value.contains('=')) {
+        if !same
+            || own.iter().any(|name| name.is_empty())
+            || pairs.iter().any(|(_, value)| value.contains('='))
+        {
             return None;
         }
         names = Some(own);
@@ -107,7 +120,10 @@ fn assignments(answer: &str) -> Option<String> {
 
 /// A time of day in minutes, and whether it says which half of the day it is: `20:34`, `8:34 p.m.`.
 pub(super) fn time_of_day(answer: &str) -> Option<(u32, bool)> {
-    let key: String = text_key(answer).chars().filter(|c| !matches!(c, '.' | ' ')).collect();
+    let key: String = text_key(answer)
+        .chars()
+        .filter(|c| !matches!(c, '.' | ' '))
+        .collect();
     let (time, half) = match (key.strip_suffix("am"), key.strip_suffix("pm")) {
         (Some(time), _) => (time, Some(0)),
         (_, Some(time)) => (time, Some(12)),
@@ -118,9 +134,14 @@ pub(super) fn time_of_day(answer: &str) -> Option<(u32, bool)> {
         let plain = (1..=most).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
         plain.then(|| digits.parse::<u32>().ok()).flatten()
     };
-    let (hours, minutes) = (number(hours, 2)?, number(minutes, 2).filter(|m| minutes.len() == 2 && *m < 60)?);
+    let (hours, minutes) = (
+        number(hours, 2)?,
+        number(minutes, 2).filter(|m| minutes.len() == 2 && *m < 60)?,
+    );
     match half {
         None => (hours < 24).then_some((hours * 60 + minutes, false)),
-        Some(half) => (1..=12).contains(&hours).then_some(((hours % 12 + half) * 60 + minutes, true)),
+        Some(half) => (1..=12)
+            .contains(&hours)
+            .then_some(((hours % 12 + half) * 60 + minutes, true)),
     }
 }

@@ -15,7 +15,8 @@ pub(super) struct BoxSpan {
 ///
 /// One pass with a stack of open braces, so a text of nothing but `\boxed{` costs no more than any other.
 pub(super) fn closed_boxes(text: &str) -> Vec<BoxSpan> {
-    static OPENING: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\\(?:boxed|fbox)\s*\{").expect("a constant pattern"));
+    static OPENING: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\\(?:boxed|fbox)\s*\{").expect("a constant pattern"));
     let bytes = text.as_bytes();
     let mut openings = OPENING.find_iter(text).peekable();
     let mut stack: Vec<Option<usize>> = Vec::new();
@@ -31,7 +32,8 @@ pub(super) fn closed_boxes(text: &str) -> Vec<BoxSpan> {
             continue;
         }
         match bytes[i] {
-            // An escaped brace is not a brace. `\\boxed`, a backslash doubled by some other tool, is still a box.
+            // An escaped brace is not a brace. `\\boxed`, a backslash doubled by some other tool, is still a
+            // box.
             b'\\' => {
                 i += match bytes.get(i + 1) {
                     Some(b'{' | b'}') => 2,
@@ -60,7 +62,10 @@ pub(super) fn closed_boxes(text: &str) -> Vec<BoxSpan> {
     // A closing brace ends an inner box before an outer one: keep the outer.
     let mut outermost: Vec<BoxSpan> = Vec::new();
     for span in found {
-        while outermost.last().is_some_and(|last| last.whole.start > span.whole.start) {
+        while outermost
+            .last()
+            .is_some_and(|last| last.whole.start > span.whole.start)
+        {
             outermost.pop();
         }
         outermost.push(span);
@@ -73,10 +78,17 @@ pub(super) fn closed_boxes(text: &str) -> Vec<BoxSpan> {
 pub(super) fn unbox(text: &str) -> &str {
     let mut text = text.trim();
     for _ in 0..8 {
-        let Some(rest) = text.strip_prefix("\\boxed").or_else(|| text.strip_prefix("\\fbox")) else {
+        let Some(rest) = text
+            .strip_prefix("\\boxed")
+            .or_else(|| text.strip_prefix("\\fbox"))
+        else {
             break;
         };
-        let Some(inner) = rest.trim_start().strip_prefix('{').and_then(|r| r.strip_suffix('}')) else {
+        let Some(inner) = rest
+            .trim_start()
+            .strip_prefix('{')
+            .and_then(|r| r.strip_suffix('}'))
+        else {
             break;
         };
         if !is_balanced(inner) {
@@ -116,7 +128,8 @@ fn is_placeholder(inner: &str) -> bool {
 
 /// The formulas of a text, in order: `$$..$$`, `\[..\]` (these may span lines), `$..$`, `\(..\)` (one line).
 ///
-/// A delimiter's next partner is looked up once and kept until it is passed, so many openings cost no more than one.
+/// A delimiter's next partner is looked up once and kept until it is passed, so many openings cost no more
+/// than one.
 pub(super) fn formulas(text: &str) -> Vec<Range<usize>> {
     let (mut displays, mut brackets) = (Finder::new("$$"), Finder::new("\\]"));
     let (mut parens, mut line_ends) = (Finder::new("\\)"), Finder::new("\n"));
@@ -177,7 +190,10 @@ struct Finder {
 
 impl Finder {
     fn new(wanted: &'static str) -> Self {
-        Self { wanted, next: Some(0) }
+        Self {
+            wanted,
+            next: Some(0),
+        }
     }
 
     fn after(&mut self, text: &str, from: usize) -> Option<usize> {
@@ -191,8 +207,9 @@ impl Finder {
 
 /// Two or more words in a row outside `\text{}`: what stands between two stray dollar signs.
 fn is_prose(text: &str) -> bool {
-    static WORDS: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"(?:^|[^\\A-Za-z{])[A-Za-z]{2,}[,.]?\s+[A-Za-z]{3,}").expect("a constant pattern"));
+    static WORDS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?:^|[^\\A-Za-z{])[A-Za-z]{2,}[,.]?\s+[A-Za-z]{3,}").expect("a constant pattern")
+    });
     WORDS.is_match(text)
 }
 
@@ -235,7 +252,9 @@ fn with_sign(before: &str, number: Range<usize>) -> Range<usize> {
 /// none of them inside braces or a formula's delimiters.
 pub(super) fn first_sentence(text: &str) -> &str {
     // An odd dollar sign is money, not the start of a formula.
-    sentence(text, true).or_else(|| sentence(text, false)).unwrap_or(text)
+    sentence(text, true)
+        .or_else(|| sentence(text, false))
+        .unwrap_or(text)
 }
 
 fn sentence(text: &str, dollars_delimit: bool) -> Option<&str> {

@@ -24,7 +24,8 @@ pub struct Choices {
 const LETTERS: &str = "ABCDEFGHIJKLMNOP";
 
 impl Choices {
-    /// The question with its options under it, and the letter of the right one where the record says which it is.
+    /// The question with its options under it, and the letter of the right one where the record says which it
+    /// is.
     pub(super) fn ask(
         &self,
         record: &Map<String, Value>,
@@ -47,7 +48,9 @@ impl Choices {
                 };
                 let options: Option<Vec<String>> = list.iter().map(fields::text).collect();
                 (
-                    options.ok_or_else(|| bad(format!("the field \"{field}\" holds an option that is no text")))?,
+                    options.ok_or_else(|| {
+                        bad(format!("the field \"{field}\" holds an option that is no text"))
+                    })?,
                     None,
                 )
             }
@@ -62,10 +65,18 @@ impl Choices {
                 let right = order.iter().position(|i| options[*i].0);
                 (order.into_iter().map(|i| options[i].1.clone()).collect(), right)
             }
-            _ => return Err(bad("the task's choices need either `options`, or `right` and `wrong`".to_owned())),
+            _ => {
+                return Err(bad(
+                    "the task's choices need either `options`, or `right` and `wrong`".to_owned(),
+                ));
+            }
         };
         if !(2..=LETTERS.len()).contains(&options.len()) {
-            return Err(bad(format!("{} options are not between 2 and {}", options.len(), LETTERS.len())));
+            return Err(bad(format!(
+                "{} options are not between 2 and {}",
+                options.len(),
+                LETTERS.len()
+            )));
         }
         let lines: Vec<String> = LETTERS
             .chars()

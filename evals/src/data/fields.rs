@@ -49,7 +49,11 @@ impl Fields {
 }
 
 /// The first of these fields that the record has and that is not null. A named field is looked for alone.
-pub(super) fn pick<'a>(record: &'a Map<String, Value>, named: Option<&str>, usual: &[&'a str]) -> Option<(String, &'a Value)> {
+pub(super) fn pick<'a>(
+    record: &'a Map<String, Value>,
+    named: Option<&str>,
+    usual: &[&'a str],
+) -> Option<(String, &'a Value)> {
     let get = |name: &str| record.get_key_value(name).filter(|(_, value)| !value.is_null());
     let found = match named {
         Some(name) => get(name),

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// Reads a problem set from a file's bytes. The format is known by the content: a JSON array, JSON lines, CSV with a
-/// header line, or parquet. A byte-order mark, CRLF line ends and empty lines are taken in stride.
+/// Reads a problem set from a file's bytes. The format is known by the content: a JSON array, JSON lines, CSV
+/// with a header line, or parquet. A byte-order mark, CRLF line ends and empty lines are taken in stride.
 ///
 /// The question stands in one of question/problem/Problem/prompt/Question, the gold answer in
 /// answer/Answer/expected_answer/gold_answer or after `####` (or in the last box) of solution, the id in
@@ -22,21 +22,30 @@ pub fn load(bytes: &[u8], name: &str, fields: &Fields) -> Result<Dataset, DataEr
     } else {
         let text = decode(bytes, name)?;
         match text.trim_start().chars().next() {
-            None => return Err(DataError::Empty { file: name.to_owned() }),
+            None => {
+                return Err(DataError::Empty {
+                    file: name.to_owned(),
+                });
+            }
             Some('[') => array(text, name)?,
             Some('{') => lines(text, name)?,
             Some(_) => csv(text, name)?,
         }
     };
     if records.is_empty() {
-        return Err(DataError::Empty { file: name.to_owned() });
+        return Err(DataError::Empty {
+            file: name.to_owned(),
+        });
     }
     let mut problems = Vec::with_capacity(records.len());
     let mut warnings = Vec::new();
     let mut places: BTreeMap<String, String> = BTreeMap::new();
     for (place, record) in records {
         let problem = problem(record, &place, name, fields)?;
-        for (field, value) in [("problem", Some(&problem.problem)), ("answer", problem.answer.as_ref())] {
+        for (field, value) in [
+            ("problem", Some(&problem.problem)),
+            ("answer", problem.answer.as_ref()),
+        ] {
             if let Some(c) = value.and_then(|text| suspicious(text)) {
                 warnings.push(format!(
                     "{name}, {place}: the {field} holds the control character U+{:04X}, probably a lost backslash (\\frac read as a form feed); compare with the original",
@@ -117,8 +126,13 @@ fn kind(value: &Value) -> &'static str {
 }
 
 fn array(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
-    let items: Vec<Value> =
-        serde_json::from_str(text).map_err(|e| record_error(name, &format!("line {}", e.line()), format!("not a JSON array: {e}")))?;
+    let items: Vec<Value> = serde_json::from_str(text).map_err(|e| {
+        record_error(
+            name,
+            &format!("line {}", e.line()),
+            format!("not a JSON array: {e}"),
+        )
+    })?;
     items
         .into_iter()
         .enumerate()
@@ -126,7 +140,11 @@ fn array(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
             let place = format!("item {}", i + 1);
             match item {
                 Value::Object(record) => Ok((place, record)),
-                other => Err(record_error(name, &place, format!("expected an object, found {}", kind(&other)))),
+                other => Err(record_error(
+                    name,
+                    &place,
+                    format!("expected an object, found {}", kind(&other)),
+                )),
             }
         })
         .collect()
@@ -142,7 +160,11 @@ fn lines(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
         match serde_json::from_str(line) {
             Ok(Value::Object(record)) => records.push((place, record)),
             Ok(other) => {
-                return Err(record_error(name, &place, format!("expected an object, found {}", kind(&other))));
+                return Err(record_error(
+                    name,
+                    &place,
+                    format!("expected an object, found {}", kind(&other)),
+                ));
             }
             Err(e) => {
                 // One object written over several lines is a set of one problem.
@@ -172,7 +194,9 @@ fn parquet(_: &[u8], name: &str) -> Result<Vec<Record>, DataError> {
 fn csv(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let fail = |e: csv::Error| {
-        let place = e.position().map_or("the file".to_owned(), |p| format!("line {}", p.line()));
+        let place = e
+            .position()
+            .map_or("the file".to_owned(), |p| format!("line {}", p.line()));
         record_error(name, &place, format!("not valid CSV: {e}"))
     };
     let header = reader.headers().map_err(fail)?.clone();
@@ -193,7 +217,12 @@ fn csv(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
     Ok(records)
 }
 
-fn problem(mut record: Map<String, Value>, place: &str, file: &str, fields: &Fields) -> Result<Problem, DataError> {
+fn problem(
+    mut record: Map<String, Value>,
+    place: &str,
+    file: &str,
+    fields: &Fields,
+) -> Result<Problem, DataError> {
     let missing = |what: &'static str, named: Option<&str>, usual: &[&str]| DataError::MissingField {
         file: file.to_owned(),
         place: place.to_owned(),
@@ -205,7 +234,10 @@ fn problem(mut record: Map<String, Value>, place: &str, file: &str, fields: &Fie
         record_error(
             file,
             place,
-            format!("the field \"{field}\" must be a string or a number, not {}", kind(value)),
+            format!(
+                "the field \"{field}\" must be a string or a number, not {}",
+                kind(value)
+            ),
         )
     };
 
@@ -213,7 +245,11 @@ fn problem(mut record: Map<String, Value>, place: &str, file: &str, fields: &Fie
         .ok_or_else(|| missing("question", fields.question.as_deref(), QUESTION))?;
     let problem = fields::text(question).ok_or_else(|| not_text(&question_field, question))?;
     if problem.is_empty() {
-        return Err(record_error(file, place, format!("the field \"{question_field}\" is empty")));
+        return Err(record_error(
+            file,
+            place,
+            format!("the field \"{question_field}\" is empty"),
+        ));
     }
 
     let mut used = vec![question_field];
@@ -226,7 +262,9 @@ fn problem(mut record: Map<String, Value>, place: &str, file: &str, fields: &Fie
         None if fields.answer.is_some() => {
             return Err(missing("answer", fields.answer.as_deref(), ANSWER));
         }
-        None => fields::pick(&record, None, SOLUTION).and_then(|(_, value)| from_solution(&fields::text(value)?)),
+        None => {
+            fields::pick(&record, None, SOLUTION).and_then(|(_, value)| from_solution(&fields::text(value)?))
+        }
     };
     let id = match fields::pick(&record, fields.id.as_deref(), ID) {
         Some((field, value)) => {

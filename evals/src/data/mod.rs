@@ -34,7 +34,8 @@ pub struct Dataset {
     pub name: String,
     /// The problems in the file's order, ids unique.
     pub problems: Vec<Problem>,
-    /// SHA-256 of the file's bytes, in hexadecimal, as `sha256sum` prints it: two reports with the same digest used the same set.
+    /// SHA-256 of the file's bytes, in hexadecimal, as `sha256sum` prints it: two reports with the same
+    /// digest used the same set.
     pub digest: String,
     /// What looks wrong but does not prevent use, such as control characters from a lost backslash.
     pub warnings: Vec<String>,
@@ -79,7 +80,9 @@ pub enum DataError {
         reason: String,
     },
     /// A record without a field that is needed.
-    #[error("{file}, {place}: no field for the {what} (looked for {wanted}; the record has {present}); name it with --field {what}=NAME")]
+    #[error(
+        "{file}, {place}: no field for the {what} (looked for {wanted}; the record has {present}); name it with --field {what}=NAME"
+    )]
     MissingField {
         /// The file.
         file: String,
@@ -134,8 +137,8 @@ impl Dataset {
         self.problems.retain(is_kept);
     }
 
-    /// SHA-256 of the gold answers, sorted, one a line: the same for every copy of a set, whatever its format and its order.
-    /// Integers count by their value (`025` is 25), other answers as they are written.
+    /// SHA-256 of the gold answers, sorted, one a line: the same for every copy of a set, whatever its format
+    /// and its order. Integers count by their value (`025` is 25), other answers as they are written.
     pub fn answers_digest(&self, kind: AnswerKind) -> String {
         let written = |answer: &str| match kind {
             AnswerKind::Integer => canonical(answer, kind),
@@ -147,8 +150,8 @@ impl Dataset {
         load::sha256(keys.join("\n").as_bytes())
     }
 
-    /// The problems with these ids, in the order asked for (all, in the file's order, when there are none), and of
-    /// these no more than `limit`.
+    /// The problems with these ids, in the order asked for (all, in the file's order, when there are none),
+    /// and of these no more than `limit`.
     ///
     /// # Errors
     /// When an id is not in the set.
@@ -158,7 +161,11 @@ impl Dataset {
             return Ok(self.problems.iter().take(limit).cloned().collect());
         }
         let find = |id: &String| self.problems.iter().find(|p| p.id == *id);
-        let missing: Vec<&str> = ids.iter().filter(|id| find(id).is_none()).map(String::as_str).collect();
+        let missing: Vec<&str> = ids
+            .iter()
+            .filter(|id| find(id).is_none())
+            .map(String::as_str)
+            .collect();
         if !missing.is_empty() {
             let examples: Vec<&str> = self.problems.iter().take(3).map(|p| p.id.as_str()).collect();
             return Err(DataError::UnknownIds {

@@ -12,7 +12,8 @@ use std::panic::catch_unwind;
 /// The rows of a parquet file, each as a JSON object.
 pub(super) fn rows(bytes: &[u8], name: &str) -> Result<Vec<Record>, DataError> {
     // The reader takes some damage for an error of its own and panics.
-    catch_unwind(|| read(bytes, name)).unwrap_or_else(|_| Err(record_error(name, WHOLE, "not readable: it is damaged")))
+    catch_unwind(|| read(bytes, name))
+        .unwrap_or_else(|_| Err(record_error(name, WHOLE, "not readable: it is damaged")))
 }
 
 const WHOLE: &str = "the parquet file";
@@ -20,22 +21,36 @@ const WHOLE: &str = "the parquet file";
 fn read(bytes: &[u8], name: &str) -> Result<Vec<Record>, DataError> {
     let unreadable = |place: &str, e: ParquetError| {
         let reason = match e.to_string().rsplit_once("Disabled feature at compile time: ") {
-            Some((_, codec)) => format!("compressed by {codec}, which cannot be read here: save it with snappy, gzip or no compression"),
+            Some((_, codec)) => format!(
+                "compressed by {codec}, which cannot be read here: save it with snappy, gzip or no compression"
+            ),
             None => format!("not readable: {e}"),
         };
         record_error(name, place, reason)
     };
-    let reader = SerializedFileReader::new(Bytes::copy_from_slice(bytes)).map_err(|e| unreadable(WHOLE, e))?;
+    let reader =
+        SerializedFileReader::new(Bytes::copy_from_slice(bytes)).map_err(|e| unreadable(WHOLE, e))?;
     let said = reader.metadata().file_metadata().num_rows();
     // A row takes up space somewhere; a file that claims more rows than it could hold is damaged.
     if said < 0 || said as u64 > 64 * bytes.len() as u64 {
-        return Err(record_error(name, WHOLE, format!("not readable: it claims to hold {said} rows")));
+        return Err(record_error(
+            name,
+            WHOLE,
+            format!("not readable: it claims to hold {said} rows"),
+        ));
     }
     let mut records = Vec::new();
-    for (i, row) in reader.get_row_iter(None).map_err(|e| unreadable(WHOLE, e))?.enumerate() {
+    for (i, row) in reader
+        .get_row_iter(None)
+        .map_err(|e| unreadable(WHOLE, e))?
+        .enumerate()
+    {
         let place = format!("row {}", i + 1);
         let row = row.map_err(|e| unreadable(&place, e))?;
-        let record: Map<String, Value> = row.get_column_iter().map(|(key, field)| (key.clone(), json(field))).collect();
+        let record: Map<String, Value> = row
+            .get_column_iter()
+            .map(|(key, field)| (key.clone(), json(field)))
+            .collect();
         records.push((place, record));
     }
     Ok(records)
@@ -63,7 +78,11 @@ fn json(field: &Field) -> Value {
             Ok(text) => Value::String(text.to_owned()),
             Err(_) => Value::Null,
         },
-        Field::Group(row) => Value::Object(row.get_column_iter().map(|(key, field)| (key.clone(), json(field))).collect()),
+        Field::Group(row) => Value::Object(
+            row.get_column_iter()
+                .map(|(key, field)| (key.clone(), json(field)))
+                .collect(),
+        ),
         Field::ListInternal(list) => Value::Array(list.elements().iter().map(json).collect()),
         Field::MapInternal(map) => {
             let key = |field: &Field| match field {

@@ -12,17 +12,27 @@ pub(super) fn gcd(draw: &mut Draw) -> Made {
     loop {
         let divisor = draw.from(1, 60);
         let most = 199 / divisor;
-        let (mut a, mut b) = (draw.from(2, most.max(2)) * divisor, draw.from(2, most.max(2)) * divisor);
+        let (mut a, mut b) = (
+            draw.from(2, most.max(2)) * divisor,
+            draw.from(2, most.max(2)) * divisor,
+        );
         if a <= b || a > 199 {
             continue;
         }
-        let (operands, problem) = (format!("{a},{b}"), format!("Find the greatest common divisor of {a} and {b}."));
+        let (operands, problem) = (
+            format!("{a},{b}"),
+            format!("Find the greatest common divisor of {a} and {b}."),
+        );
         let mut lines = Lines::default();
         let mut steps = 0;
         while b > 0 && steps <= want {
             lines.line(format_args!("{a}-{b}={}", a - b));
             let rest = a - b;
-            (a, b) = if rest == 0 { (b, 0) } else { (rest.max(b), rest.min(b)) };
+            (a, b) = if rest == 0 {
+                (b, 0)
+            } else {
+                (rest.max(b), rest.min(b))
+            };
             steps += 1;
         }
         if steps == want && b == 0 {

@@ -204,7 +204,10 @@ pub fn problem(family: &Family, seed: u64, index: u64, split: Split) -> Problem 
         }
     };
     let Made {
-        problem, answer, steps, ..
+        problem,
+        answer,
+        steps,
+        ..
     } = made;
     Problem {
         id: format!("{}-{}-{seed}-{index}", family.name, split.name()),

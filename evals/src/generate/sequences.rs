@@ -41,7 +41,9 @@ pub(super) fn fibonacci(draw: &mut Draw) -> Made {
     }
     Made {
         operands: format!("{m},{first},{second}"),
-        problem: format!("Let F_1 = {first}, F_2 = {second} and F_{{n+2}} = F_{{n+1}} + F_n mod {m}. Find F_{n}."),
+        problem: format!(
+            "Let F_1 = {first}, F_2 = {second} and F_{{n+2}} = F_{{n+1}} + F_n mod {m}. Find F_{n}."
+        ),
         answer: b,
         steps: lines.done(),
     }
@@ -74,7 +76,9 @@ pub(super) fn last_digits(draw: &mut Draw) -> Made {
     }
     Made {
         operands: format!("{p},{q},{first}"),
-        problem: format!("Let a_1 = {first} and a_{{n+1}} = {p} a_n + {q}. Find the last three digits of a_{n}."),
+        problem: format!(
+            "Let a_1 = {first} and a_{{n+1}} = {p} a_n + {q}. Find the last three digits of a_{n}."
+        ),
         answer: a,
         steps: lines.done(),
     }

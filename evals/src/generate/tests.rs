@@ -51,7 +51,9 @@ fn slow_answer(family: &str, text: &str) -> u32 {
                 .map(|term| match term.split_once('x') {
                     None => big(term.parse().unwrap()),
                     Some((c, "")) => big(c.parse().unwrap()) * ends[0],
-                    Some((c, power)) => big(c.parse().unwrap()) * big(ends[0]).pow(power[1..].parse().unwrap()),
+                    Some((c, power)) => {
+                        big(c.parse().unwrap()) * big(ends[0]).pow(power[1..].parse().unwrap())
+                    }
                 })
                 .sum();
             small(value % ends[1])
@@ -77,7 +79,12 @@ fn answers_agree_with_a_slow_computation() {
             for split in Split::ALL {
                 let made = problem(family, 7, index, split);
                 let answer: u32 = made.answer.parse().unwrap();
-                assert_eq!(answer, slow_answer(family.name, &made.problem), "{}", made.problem);
+                assert_eq!(
+                    answer,
+                    slow_answer(family.name, &made.problem),
+                    "{}",
+                    made.problem
+                );
                 assert!(answer <= 999, "{made:?}");
             }
         }
@@ -157,8 +164,17 @@ fn the_same_numbers_make_the_same_problem() {
 #[test]
 fn splits_share_no_problem() {
     let all: Vec<&Family> = families().iter().collect();
-    let texts = |split, seed| -> BTreeSet<String> { set(&all, seed, split, 3000).into_iter().map(|p| p.problem).collect() };
-    let (train, dev, held) = (texts(Split::Train, 1), texts(Split::Dev, 1), texts(Split::HeldOut, 2));
+    let texts = |split, seed| -> BTreeSet<String> {
+        set(&all, seed, split, 3000)
+            .into_iter()
+            .map(|p| p.problem)
+            .collect()
+    };
+    let (train, dev, held) = (
+        texts(Split::Train, 1),
+        texts(Split::Dev, 1),
+        texts(Split::HeldOut, 2),
+    );
     assert_eq!((train.len(), dev.len(), held.len()), (3000, 3000, 3000));
     assert!(train.is_disjoint(&dev) && train.is_disjoint(&held) && dev.is_disjoint(&held));
 }
@@ -196,7 +212,10 @@ fn the_splits_have_the_sizes_that_are_stated() {
             Split::HeldOut => counts[2] += 1,
         }
     }
-    assert!((850..1150).contains(&counts[1]) && (850..1150).contains(&counts[2]), "{counts:?}");
+    assert!(
+        (850..1150).contains(&counts[1]) && (850..1150).contains(&counts[2]),
+        "{counts:?}"
+    );
 }
 
 #[test]
@@ -217,7 +236,12 @@ fn a_problem_is_recognised_and_nothing_else_is() {
         assert_eq!(recognise(family.example).unwrap().name, family.name);
         for index in 0..300 {
             let made = problem(family, 2, index, Split::Train);
-            assert_eq!(recognise(&made.problem).unwrap().name, family.name, "{}", made.problem);
+            assert_eq!(
+                recognise(&made.problem).unwrap().name,
+                family.name,
+                "{}",
+                made.problem
+            );
         }
     }
     assert!(recognise("What is 2 + 2?").is_none());

@@ -18,7 +18,11 @@ impl Parser {
             Token::Sym(name) => {
                 if FUNCTION_NAMES.contains(&name.as_str()) && self.eat('(') {
                     let args = self.deeper(Self::items)?;
-                    return if self.eat(')') { Ok(Node::Apply(name, args)) } else { Err(TooMuch) };
+                    return if self.eat(')') {
+                        Ok(Node::Apply(name, args))
+                    } else {
+                        Err(TooMuch)
+                    };
                 }
                 Ok(Node::Sym(name))
             }
@@ -62,7 +66,11 @@ impl Parser {
                     return Ok(Node::Sym("\\emptyset".to_owned()));
                 }
                 let items = self.deeper(Self::items)?;
-                if self.eat('s') { Ok(Node::Set(items)) } else { Err(TooMuch) }
+                if self.eat('s') {
+                    Ok(Node::Set(items))
+                } else {
+                    Err(TooMuch)
+                }
             }
             Token::Op('|') => {
                 self.bars += 1;
@@ -76,7 +84,11 @@ impl Parser {
             }
             Token::Op(open @ ('⌊' | '⌈')) => {
                 let inner = self.deeper(Self::sum)?;
-                let (close, name) = if open == '⌊' { ('⌋', "floor") } else { ('⌉', "ceil") };
+                let (close, name) = if open == '⌊' {
+                    ('⌋', "floor")
+                } else {
+                    ('⌉', "ceil")
+                };
                 if self.eat(close) {
                     Ok(Node::Call(name, vec![inner]))
                 } else {
@@ -107,7 +119,9 @@ impl Parser {
 
     /// An argument of `\frac`: a group, or one symbol, which of a number is its first digit.
     pub(super) fn argument(&mut self) -> Result<Node> {
-        if let Some(Token::Num { digits: Some(digits), .. }) = self.peek()
+        if let Some(Token::Num {
+            digits: Some(digits), ..
+        }) = self.peek()
             && digits.len() > 1
         {
             let (first, rest) = (digits[..1].to_owned(), digits[1..].to_owned());
@@ -182,7 +196,11 @@ impl Parser {
                 factors.push((false, self.deeper(Self::power)?));
             }
             let product = Node::Mul(factors);
-            vec![if negative { Node::Add(vec![('-', product)]) } else { product }]
+            vec![if negative {
+                Node::Add(vec![('-', product)])
+            } else {
+                product
+            }]
         };
         let name = match (name, base) {
             ("lg", Some(base)) => {

@@ -68,11 +68,17 @@ pub(crate) fn clean(text: &str) -> String {
     // Backslashes doubled by another tool; in a matrix a double backslash ends a row.
     let doubled = !s.contains("\\begin") && s.contains("\\\\");
     if doubled {
-        s = pattern!(r"\\\\([A-Za-z$%{}(\[,;!])").replace_all(&s, "\\$1").into_owned();
+        s = pattern!(r"\\\\([A-Za-z$%{}(\[,;!])")
+            .replace_all(&s, "\\$1")
+            .into_owned();
     }
     // Thousands: 14{,}916, 32,\! 349
-    s = pattern!(r"(\d)(?:\{,\}|,\\!)\s*(\d{3})").replace_all(&s, "$1,$2").into_owned();
-    s = pattern!(r"(\d)\{,\}\s*(\d{3})").replace_all(&s, "$1,$2").into_owned();
+    s = pattern!(r"(\d)(?:\{,\}|,\\!)\s*(\d{3})")
+        .replace_all(&s, "$1,$2")
+        .into_owned();
+    s = pattern!(r"(\d)\{,\}\s*(\d{3})")
+        .replace_all(&s, "$1,$2")
+        .into_owned();
     s = pattern!(r"\\!").replace_all(&s, "").into_owned();
     s = pattern!(r"\\(?:[,;:>]|q?quad\b|enspace\b|thinspace\b|hspace\{[^{}]*\}|hfill\b|space\b)|~")
         .replace_all(&s, " ")
@@ -84,7 +90,9 @@ pub(crate) fn clean(text: &str) -> String {
             delimiter => format!(" {delimiter} "),
         })
         .into_owned();
-    s = pattern!(r"\\\$|\\\(|\\\)|\\\[|\\\]|\$").replace_all(&s, " ").into_owned();
+    s = pattern!(r"\\\$|\\\(|\\\)|\\\[|\\\]|\$")
+        .replace_all(&s, " ")
+        .into_owned();
     s = pattern!(
         r"\\(?:mathrm|mathbf|mathit|mathsf|mathtt|operatorname\*?|textbf|textit|textrm|textsf|texttt|emph|mbox|hbox|textnormal)(\s*\{)"
     )
@@ -93,7 +101,9 @@ pub(crate) fn clean(text: &str) -> String {
     s = pattern!(r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b")
         .replace_all(&s, "\\degree ")
         .into_owned();
-    s = pattern!(r"(?i)\b(?:pct|percent|per cent)\b").replace_all(&s, "%").into_owned();
+    s = pattern!(r"(?i)\b(?:pct|percent|per cent)\b")
+        .replace_all(&s, "%")
+        .into_owned();
     s = pattern!(r"\s+").replace_all(&s, " ").into_owned();
     let mut s = s.trim();
     loop {
@@ -107,7 +117,9 @@ pub(crate) fn clean(text: &str) -> String {
                 .trim_end_matches(['.', ' ', '!'])
                 .ends_with(|c: char| c.is_alphanumeric() || matches!(c, ')' | '}'))
         {
-            s = before.trim_end_matches(['.', ' ']).trim_start_matches([',', ';', ' ']);
+            s = before
+                .trim_end_matches(['.', ' '])
+                .trim_start_matches([',', ';', ' ']);
         }
         if s.ends_with('\\') && !s.ends_with("\\\\") {
             s = &s[..s.len() - 1];
@@ -127,7 +139,8 @@ pub(crate) fn without_rows(cleaned: &str) -> Option<String> {
 
 /// The key of an answer that is not mathematics: letters and digits, case and spacing ignored.
 pub(crate) fn text_key(text: &str) -> String {
-    let unwrapped = pattern!(r"\\(?:text|mathrm|textbf|textit|mbox|mathbf)\s*\{([^{}]*)\}").replace_all(text, " $1 ");
+    let unwrapped =
+        pattern!(r"\\(?:text|mathrm|textbf|textit|mbox|mathbf)\s*\{([^{}]*)\}").replace_all(text, " $1 ");
     let mut key = String::with_capacity(unwrapped.len());
     let mut after_word = false;
     let mut pending_space = false;
@@ -146,5 +159,9 @@ pub(crate) fn text_key(text: &str) -> String {
         key.extend(c.to_lowercase());
     }
     let trimmed = key.trim_end_matches(['.', ',', ';', '!']);
-    if trimmed.is_empty() { key } else { trimmed.to_owned() }
+    if trimmed.is_empty() {
+        key
+    } else {
+        trimmed.to_owned()
+    }
 }

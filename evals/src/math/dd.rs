@@ -37,7 +37,10 @@ fn two_sum(a: f64, b: f64) -> Dd {
 
 fn quick(hi: f64, lo: f64) -> Dd {
     let s = hi + lo;
-    Dd { hi: s, lo: lo - (s - hi) }
+    Dd {
+        hi: s,
+        lo: lo - (s - hi),
+    }
 }
 
 impl From<f64> for Dd {
@@ -104,7 +107,11 @@ impl Dd {
 
     pub(crate) fn sqrt(self) -> Self {
         if self.hi <= 0.0 {
-            return if self.hi == 0.0 { self } else { Self::from(f64::NAN) };
+            return if self.hi == 0.0 {
+                self
+            } else {
+                Self::from(f64::NAN)
+            };
         }
         let x = Self::from(self.hi.sqrt());
         let x = x + (self - x * x) / (x + x);

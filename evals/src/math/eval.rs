@@ -29,7 +29,9 @@ impl Builder {
                         '∓' => self.upper,
                         _ => false,
                     };
-                    let term = self.sum(term)?.scale(&int(if minus { -1 } else { 1 }), &mut self.budget)?;
+                    let term = self
+                        .sum(term)?
+                        .scale(&int(if minus { -1 } else { 1 }), &mut self.budget)?;
                     total = total.add(&term, &mut self.budget)?;
                 }
                 Ok(total)
@@ -53,7 +55,9 @@ impl Builder {
             }
             Node::Call(name, args) => {
                 let trig = matches!(*name, "sin" | "cos" | "tan" | "cot" | "sec" | "csc");
-                let args = args.iter().map(|arg| if trig { self.angle(arg) } else { self.sum(arg) });
+                let args = args
+                    .iter()
+                    .map(|arg| if trig { self.angle(arg) } else { self.sum(arg) });
                 let args = args.collect::<Result<Vec<_>>>()?;
                 func::apply(name, args, &mut self.budget)
             }
@@ -75,7 +79,9 @@ impl Builder {
             // An angle in degrees is given by its number.
             Node::Degree(inner) => self.sum(inner),
             Node::Group(_, items, _) if items.len() == 1 => self.sum(&items[0]),
-            Node::Text(word) if word.len() <= 20 && word.chars().all(char::is_alphanumeric) => Ok(Sum::symbol(word)),
+            Node::Text(word) if word.len() <= 20 && word.chars().all(char::is_alphanumeric) => {
+                Ok(Sum::symbol(word))
+            }
             _ => Err(TooMuch),
         }
     }
@@ -84,7 +90,10 @@ impl Builder {
     fn angle(&mut self, node: &Node) -> Result<Sum> {
         match node {
             Node::Degree(inner) => {
-                let turn = Sum::symbol("\\pi").scale(&BigRational::new(BigInt::from(1), BigInt::from(180)), &mut self.budget)?;
+                let turn = Sum::symbol("\\pi").scale(
+                    &BigRational::new(BigInt::from(1), BigInt::from(180)),
+                    &mut self.budget,
+                )?;
                 self.sum(inner)?.mul(&turn, &mut self.budget)
             }
             Node::Group(_, items, _) if items.len() == 1 => self.angle(&items[0]),
@@ -109,7 +118,8 @@ pub(crate) fn is_constant(sum: &Sum) -> bool {
 
 pub(super) fn left_side(node: &Node) -> Left {
     let is_variable = |n: &Node| matches!(n, Node::Sym(name) if !matches!(name.as_str(), "\\pi" | "\\infty"));
-    let is_point = |n: &Node| matches!(n, Node::Sym(name) if name.starts_with(|c: char| c.is_ascii_uppercase()));
+    let is_point =
+        |n: &Node| matches!(n, Node::Sym(name) if name.starts_with(|c: char| c.is_ascii_uppercase()));
     match node {
         node if is_variable(node) => Left::Name,
         Node::Text(_) | Node::Apply(..) => Left::Name,
@@ -118,7 +128,9 @@ pub(super) fn left_side(node: &Node) -> Left {
         // The length AB, and a function by another letter: h(x).
         Node::Mul(factors) if factors.iter().all(|(_, n)| is_point(n)) => Left::Name,
         Node::Mul(factors) => match factors.as_slice() {
-            [(false, name), (false, Node::Group('(', args, ')'))] if is_variable(name) && args.len() == 1 => Left::Name,
+            [(false, name), (false, Node::Group('(', args, ')'))] if is_variable(name) && args.len() == 1 => {
+                Left::Name
+            }
             [(false, Node::Text(_)), ..] | [.., (false, Node::Text(_))] => Left::Name,
             _ => Left::Other,
         },

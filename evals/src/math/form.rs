@@ -24,7 +24,8 @@ pub(crate) enum Form {
     /// Sorted parts of a union; `∩` and `\` keep their order.
     SetOp(char, Vec<Form>),
     Matrix(Vec<Vec<Form>>),
-    /// `zero` = 0, scaled to leading coefficient 1; `value` is the right-hand side, `named` whether the left is a name.
+    /// `zero` = 0, scaled to leading coefficient 1; `value` is the right-hand side, `named` whether the left
+    /// is a name.
     Equation {
         zero: Sum,
         value: Box<Form>,
@@ -68,9 +69,16 @@ impl Form {
                 format!("{open}{low}, {high}{close}")
             }
             Self::Set(items) => format!("{{{}}}", keys(items)),
-            Self::SetOp(op, parts) => parts.iter().map(Self::key).collect::<Vec<_>>().join(&format!(" {op} ")),
+            Self::SetOp(op, parts) => parts
+                .iter()
+                .map(Self::key)
+                .collect::<Vec<_>>()
+                .join(&format!(" {op} ")),
             Self::Matrix(rows) => {
-                format!("[{}]", rows.iter().map(|row| keys(row)).collect::<Vec<_>>().join("; "))
+                format!(
+                    "[{}]",
+                    rows.iter().map(|row| keys(row)).collect::<Vec<_>>().join("; ")
+                )
             }
             Self::Equation { zero, .. } => format!("{zero} = 0"),
             Self::Below { parts, .. } => parts
@@ -117,11 +125,15 @@ fn interval(low: Sum, closed_low: bool, high: Sum, closed_high: bool) -> Form {
 
 fn has_plus_minus(node: &Node) -> bool {
     match node {
-        Node::Add(terms) => terms.iter().any(|(sign, n)| matches!(sign, '±' | '∓') || has_plus_minus(n)),
+        Node::Add(terms) => terms
+            .iter()
+            .any(|(sign, n)| matches!(sign, '±' | '∓') || has_plus_minus(n)),
         Node::Mul(factors) => factors.iter().any(|(_, n)| has_plus_minus(n)),
         Node::Pow(a, b) => has_plus_minus(a) || has_plus_minus(b),
         Node::Degree(a) => has_plus_minus(a),
-        Node::Call(_, nodes) | Node::Apply(_, nodes) | Node::Group(_, nodes, _) | Node::Rel(nodes, _) => nodes.iter().any(has_plus_minus),
+        Node::Call(_, nodes) | Node::Apply(_, nodes) | Node::Group(_, nodes, _) | Node::Rel(nodes, _) => {
+            nodes.iter().any(has_plus_minus)
+        }
         _ => false,
     }
 }
@@ -150,7 +162,9 @@ impl Builder {
                 // x = 2, x = 3 and (p, q) = (1, 2), (3, 4): only the values are listed.
                 members.push(match self.form(item)? {
                     Form::Equation {
-                        value, left: Left::Name, ..
+                        value,
+                        left: Left::Name,
+                        ..
                     } => *value,
                     form => form,
                 });
@@ -167,10 +181,15 @@ impl Builder {
             Node::Group(open, items, close) => self.group(*open, items, *close),
             Node::Set(_) | Node::List(_) => self.with_signs(node),
             Node::Matrix(rows) => {
-                let rows: Result<Vec<Vec<Form>>> = rows.iter().map(|row| row.iter().map(|cell| self.form(cell)).collect()).collect();
+                let rows: Result<Vec<Vec<Form>>> = rows
+                    .iter()
+                    .map(|row| row.iter().map(|cell| self.form(cell)).collect())
+                    .collect();
                 Ok(Form::Matrix(rows?))
             }
-            Node::Add(terms) if terms.iter().any(|(_, n)| matches!(n, Node::Matrix(_))) => self.matrix_sum(terms),
+            Node::Add(terms) if terms.iter().any(|(_, n)| matches!(n, Node::Matrix(_))) => {
+                self.matrix_sum(terms)
+            }
             Node::SetOp(op, parts) => {
                 let mut parts = parts.iter().map(|p| self.form(p)).collect::<Result<Vec<_>>>()?;
                 if matches!(op, 'U' | '∩') {
@@ -178,7 +197,9 @@ impl Builder {
                 }
                 Ok(Form::SetOp(*op, parts))
             }
-            Node::Ratio(parts) => Ok(Form::Ratio(parts.iter().map(|p| self.sum(p)).collect::<Result<_>>()?)),
+            Node::Ratio(parts) => Ok(Form::Ratio(
+                parts.iter().map(|p| self.sum(p)).collect::<Result<_>>()?,
+            )),
             Node::Text(words) => Ok(Form::Text(words.clone())),
             Node::Rel(parts, relations) => self.relation(parts, relations),
             node => self.sum(node).map(Form::Expr),
@@ -192,7 +213,8 @@ impl Builder {
             let Form::Matrix(mut rows) = self.form(term)? else {
                 return Err(TooMuch);
             };
-            let same_shape = |other: &Vec<Vec<Form>>| other.len() == rows.len() && other[0].len() == rows[0].len();
+            let same_shape =
+                |other: &Vec<Vec<Form>>| other.len() == rows.len() && other[0].len() == rows[0].len();
             if !total.as_ref().is_none_or(same_shape) {
                 return Err(TooMuch);
             }
@@ -222,11 +244,18 @@ impl Builder {
         if let ([low, high], true) = (items, open == '[' || close == ']') {
             let (low, high) = (self.sum(low)?, self.sum(high)?);
             // Infinity never belongs to an interval, however it is bracketed.
-            let infinite = |sum: &Sum| sum.0.keys().any(|m| m.0.contains_key(&Atom::Sym("\\infty".to_owned())));
-            let (closed_low, closed_high) = (open == '[' && !infinite(&low), close == ']' && !infinite(&high));
+            let infinite = |sum: &Sum| {
+                sum.0
+                    .keys()
+                    .any(|m| m.0.contains_key(&Atom::Sym("\\infty".to_owned())))
+            };
+            let (closed_low, closed_high) =
+                (open == '[' && !infinite(&low), close == ']' && !infinite(&high));
             return Ok(interval(low, closed_low, high, closed_high));
         }
-        Ok(Form::Tuple(items.iter().map(|item| self.form(item)).collect::<Result<_>>()?))
+        Ok(Form::Tuple(
+            items.iter().map(|item| self.form(item)).collect::<Result<_>>()?,
+        ))
     }
 
     fn relation(&mut self, parts: &[Node], relations: &[&'static str]) -> Result<Form> {
@@ -260,11 +289,17 @@ impl Builder {
             };
             let difference = self.difference(low, high)?;
             let scale = difference.leading().map_or_else(|| int(1), |q| q.abs().recip());
-            below.push((difference.scale(&scale, &mut self.budget)?, matches!(*relation, "le" | "ge")));
+            below.push((
+                difference.scale(&scale, &mut self.budget)?,
+                matches!(*relation, "le" | "ge"),
+            ));
         }
         below.sort();
         let between = self.between(parts, relations)?.map(Box::new);
-        Ok(Form::Below { parts: below, between })
+        Ok(Form::Below {
+            parts: below,
+            between,
+        })
     }
 
     fn difference(&mut self, a: &Node, b: &Node) -> Result<Sum> {
@@ -303,7 +338,10 @@ impl Builder {
         if !bounded_below {
             return Ok(None);
         }
-        let (far, near) = (minus(high.clone(), &mut self.budget)?, minus(low.clone(), &mut self.budget)?);
+        let (far, near) = (
+            minus(high.clone(), &mut self.budget)?,
+            minus(low.clone(), &mut self.budget)?,
+        );
         let mut parts = vec![
             interval(far, closed_high, near, closed_low),
             interval(low, closed_low, high, closed_high),
@@ -328,7 +366,11 @@ impl Builder {
             ([a, x, b], [r, s]) if left_side(x) == Left::Name && upwards(r) == upwards(s) => {
                 let (a, b) = (self.sum(a)?, self.sum(b)?);
                 let (r, s) = (matches!(*r, "le" | "ge"), matches!(*s, "le" | "ge"));
-                if upwards(&relations[0]) { (a, r, b, s) } else { (b, s, a, r) }
+                if upwards(&relations[0]) {
+                    (a, r, b, s)
+                } else {
+                    (b, s, a, r)
+                }
             }
             ([x, b], [r]) if left_side(x) == Left::Name => {
                 let bound = self.sum(b)?;
@@ -345,7 +387,8 @@ impl Builder {
         Ok(Some(interval(low, closed_low, high, closed_high)))
     }
 
-    /// a = b = c. A name with a value is that value; anything else is an equation, whose last part is its value.
+    /// a = b = c. A name with a value is that value; anything else is an equation, whose last part is its
+    /// value.
     fn equation(&mut self, parts: &[Node]) -> Result<Form> {
         let (first, last) = (&parts[0], &parts[parts.len() - 1]);
         let left = left_side(first);
@@ -365,7 +408,11 @@ impl Builder {
             return Ok(value);
         };
         // 2 + 3 = 5 and x = ... = 5 are 5.
-        let start = if parts.len() > 2 { &parts[parts.len() - 2] } else { first };
+        let start = if parts.len() > 2 {
+            &parts[parts.len() - 2]
+        } else {
+            first
+        };
         let right = right.clone();
         let Ok(left_sum) = self.sum(start) else {
             return Ok(value);

@@ -43,8 +43,12 @@ pub(crate) fn apply(name: &str, mut args: Vec<Sum>, budget: &mut Budget) -> Resu
         }
         ("ln", [x]) => ln(x, budget),
         ("sin" | "cos", [x]) => trig(name, x.clone(), budget),
-        ("tan", [x]) => trig("sin", x.clone(), budget)?.mul(&reciprocal(trig("cos", x.clone(), budget)?, budget)?, budget),
-        ("cot", [x]) => trig("cos", x.clone(), budget)?.mul(&reciprocal(trig("sin", x.clone(), budget)?, budget)?, budget),
+        ("tan", [x]) => {
+            trig("sin", x.clone(), budget)?.mul(&reciprocal(trig("cos", x.clone(), budget)?, budget)?, budget)
+        }
+        ("cot", [x]) => {
+            trig("cos", x.clone(), budget)?.mul(&reciprocal(trig("sin", x.clone(), budget)?, budget)?, budget)
+        }
         ("sec", [x]) => reciprocal(trig("cos", x.clone(), budget)?, budget),
         ("csc", [x]) => reciprocal(trig("sin", x.clone(), budget)?, budget),
         ("abs", [x]) => {
@@ -86,7 +90,10 @@ pub(crate) fn power(base: &Sum, exponent: &Sum, budget: &mut Budget) -> Result<S
     }
     // b^(r + c*s) = b^r * (b^s)^c
     let mut symbolic = exponent.clone();
-    let constant = symbolic.0.remove(&Monomial::default()).unwrap_or_else(BigRational::zero);
+    let constant = symbolic
+        .0
+        .remove(&Monomial::default())
+        .unwrap_or_else(BigRational::zero);
     let scale = symbolic.leading().cloned().unwrap_or_else(BigRational::one);
     let symbolic = symbolic.scale(&scale.recip(), budget)?;
     let scale_is_small = scale.numer().bits() < 64;
@@ -96,11 +103,15 @@ pub(crate) fn power(base: &Sum, exponent: &Sum, budget: &mut Budget) -> Result<S
         (exponent.clone(), int(1))
     };
     let atom = Atom::Exp(Box::new(base.clone()), Box::new(symbolic));
-    let variable = Sum(BTreeMap::from([(Monomial(BTreeMap::from([(atom, scale)])), int(1))]));
+    let variable = Sum(BTreeMap::from([(
+        Monomial(BTreeMap::from([(atom, scale)])),
+        int(1),
+    )]));
     base.pow(&constant, budget)?.mul(&variable, budget)
 }
 
-/// Natural logarithm: of a positive rational the sum over its prime factors, of a single power of e its exponent.
+/// Natural logarithm: of a positive rational the sum over its prime factors, of a single power of e its
+/// exponent.
 fn ln(x: &Sum, budget: &mut Budget) -> Result<Sum> {
     let Some((monomial, q)) = (if x.0.len() == 1 { x.0.iter().next() } else { None }) else {
         return if x.0.is_empty() {
@@ -119,7 +130,8 @@ fn ln(x: &Sum, budget: &mut Budget) -> Result<Sum> {
             result = result.add(&log.scale(&int(i64::from(count) * sign), budget)?, budget)?;
         }
     }
-    let known = |atom: &Atom| matches!(atom, Atom::Int(_)) || matches!(atom, Atom::Sym(s) if s == "e" || s == "\\pi");
+    let known =
+        |atom: &Atom| matches!(atom, Atom::Int(_)) || matches!(atom, Atom::Sym(s) if s == "e" || s == "\\pi");
     let mut rest = monomial.clone();
     rest.0.retain(|atom, _| !known(atom));
     for (atom, power) in monomial.0.iter().filter(|(a, _)| known(a)) {
@@ -150,7 +162,10 @@ fn trig(name: &str, x: Sum, budget: &mut Budget) -> Result<Sum> {
         let twelfths = turns * int(12);
         if twelfths.is_integer() {
             let shift = BigInt::from(if name == "cos" { 6 } else { 0 });
-            let k = (twelfths.to_integer() + shift).mod_floor(&BigInt::from(24)).to_i64().unwrap_or(0);
+            let k = (twelfths.to_integer() + shift)
+                .mod_floor(&BigInt::from(24))
+                .to_i64()
+                .unwrap_or(0);
             let (sign, k) = if k >= 12 { (-1, k - 12) } else { (1, k) };
             let k = k.min(12 - k);
             // sin(k*pi/12) squared for k = 0, 2, 3, 4, 6

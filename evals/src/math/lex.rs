@@ -10,7 +10,10 @@ use num_traits::{One, Pow};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Token {
     /// A number; `digits` when it was nothing but digits.
-    Num { value: BigRational, digits: Option<String> },
+    Num {
+        value: BigRational,
+        digits: Option<String>,
+    },
     /// A variable or constant: one letter, or a command such as `\pi`.
     Sym(String),
     /// A function by its canonical name.
@@ -41,10 +44,10 @@ const MAX_TOKENS: usize = 4_000;
 
 /// Unit words that may follow a number without being variables.
 const UNITS: [&str; 48] = [
-    "cm", "mm", "km", "kg", "mg", "ml", "ft", "inch", "inches", "feet", "foot", "yards", "miles", "mph", "meters", "meter", "metres",
-    "unit", "units", "square", "cubic", "sq", "degrees", "degree", "dollars", "dollar", "cents", "cent", "hours", "hour", "minutes",
-    "minute", "seconds", "second", "sec", "hrs", "mins", "days", "day", "weeks", "week", "months", "years", "points", "people", "grams",
-    "liters", "ways",
+    "cm", "mm", "km", "kg", "mg", "ml", "ft", "inch", "inches", "feet", "foot", "yards", "miles", "mph",
+    "meters", "meter", "metres", "unit", "units", "square", "cubic", "sq", "degrees", "degree", "dollars",
+    "dollar", "cents", "cent", "hours", "hour", "minutes", "minute", "seconds", "second", "sec", "hrs",
+    "mins", "days", "day", "weeks", "week", "months", "years", "points", "people", "grams", "liters", "ways",
 ];
 
 pub(crate) fn is_unit(word: &str) -> bool {
@@ -179,7 +182,12 @@ impl Lexer<'_> {
     /// Decimal digits with separators of thousands, a repeating part, or an exponent of ten.
     fn number(&mut self) -> Result<()> {
         let bytes = self.rest.as_bytes();
-        let run = |from: usize| bytes[from.min(bytes.len())..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let run = |from: usize| {
+            bytes[from.min(bytes.len())..]
+                .iter()
+                .take_while(|b| b.is_ascii_digit())
+                .count()
+        };
         let mut at = run(0);
         let mut digits = self.rest[..at].to_owned();
         let mut plain = true;
@@ -198,7 +206,10 @@ impl Lexer<'_> {
             at += 1 + point;
             plain = false;
             let tail = &self.rest[at..];
-            if let Some(inner) = ["\\overline{", "\\bar{", "\\dot{"].iter().find_map(|p| tail.strip_prefix(p)) {
+            if let Some(inner) = ["\\overline{", "\\bar{", "\\dot{"]
+                .iter()
+                .find_map(|p| tail.strip_prefix(p))
+            {
                 let n = inner.bytes().take_while(u8::is_ascii_digit).count();
                 if n > 0 && n <= 100 && inner[n..].starts_with('}') {
                     repeating = Some(inner[..n].to_owned());

@@ -67,15 +67,21 @@ fn whole(q: &BigRational) -> Option<u32> {
     }
 }
 
-/// A decimal literal as an exact fraction: `digits` with `point` of them after the point, times 10^`exponent`.
+/// A decimal literal as an exact fraction: `digits` with `point` of them after the point, times
+/// 10^`exponent`.
 pub(crate) fn decimal(digits: &str, point: usize, exponent: i64) -> Result<BigRational> {
     // A number of more digits than this is text.
     if digits.len() > 1_200 {
         return Err(TooMuch);
     }
     let number = BigInt::parse_bytes(digits.as_bytes(), 10).ok_or(TooMuch)?;
-    let shift = exponent.checked_sub(i64::try_from(point).map_err(|_| TooMuch)?).ok_or(TooMuch)?;
-    let power = u32::try_from(shift.unsigned_abs()).ok().filter(|&p| p <= 1_200).ok_or(TooMuch)?;
+    let shift = exponent
+        .checked_sub(i64::try_from(point).map_err(|_| TooMuch)?)
+        .ok_or(TooMuch)?;
+    let power = u32::try_from(shift.unsigned_abs())
+        .ok()
+        .filter(|&p| p <= 1_200)
+        .ok_or(TooMuch)?;
     let scale = Pow::pow(BigInt::from(10), power);
     Ok(if shift >= 0 {
         BigRational::from_integer(number * scale)

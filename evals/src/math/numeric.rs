@@ -74,7 +74,10 @@ impl Value {
     /// A power that is a fraction; a negative real base has one only for odd denominators (the real root).
     fn pow(self, power: &BigRational) -> Option<Self> {
         if power.is_integer() {
-            let n = power.to_integer().to_i64().filter(|n| n.unsigned_abs() < 100_000)?;
+            let n = power
+                .to_integer()
+                .to_i64()
+                .filter(|n| n.unsigned_abs() < 100_000)?;
             let mut base = if n < 0 { self.recip()? } else { self };
             let mut n = n.unsigned_abs();
             let mut result = Self::real(Dd::from(1.0));
@@ -168,7 +171,9 @@ fn evaluate(sum: &Sum, point: Point, fuel: &mut u32) -> Option<Value> {
 
 fn evaluate_atom(atom: &Atom, point: Point, fuel: &mut u32) -> Option<Value> {
     match atom {
-        Atom::Int(n) => Some(Value::real(Dd::from_rational(&BigRational::from_integer(n.clone()))?)),
+        Atom::Int(n) => Some(Value::real(Dd::from_rational(&BigRational::from_integer(
+            n.clone(),
+        ))?)),
         Atom::Sym(name) => match name.as_str() {
             "\\pi" => Some(Value::real(PI)),
             "e" => Some(Value::real(E)),
@@ -188,7 +193,11 @@ fn evaluate_atom(atom: &Atom, point: Point, fuel: &mut u32) -> Option<Value> {
             let radius = (exponent.re * ln).exp();
             let (sin, cos) = (exponent.im * ln).sin_cos();
             let spread = (exponent.size * ln.hi.abs()).max(1.0);
-            let im = if exponent.is_real() { Dd::from(0.0) } else { radius * sin };
+            let im = if exponent.is_real() {
+                Dd::from(0.0)
+            } else {
+                radius * sin
+            };
             Value {
                 re: radius * cos,
                 im,
@@ -292,7 +301,8 @@ pub(crate) fn real_value(sum: &Sum) -> Option<f64> {
     constant(sum).filter(Value::is_real).map(|v| v.re.hi)
 }
 
-/// The value to about 30 digits as a fraction, when the sum is a real constant that was not left over from cancellation.
+/// The value to about 30 digits as a fraction, when the sum is a real constant that was not left over from
+/// cancellation.
 pub(crate) fn rational_value(sum: &Sum) -> Option<BigRational> {
     let v = constant(sum).filter(|v| v.is_real() && v.re.hi.abs() > 1e-6 * v.size)?;
     Some(BigRational::from_f64(v.re.hi)? + BigRational::from_f64(v.re.lo)?)
@@ -312,5 +322,7 @@ pub(crate) fn floor_of_constant(sum: &Sum) -> Option<BigInt> {
     let v = constant(sum).filter(|v| v.is_real() && v.size < 1e15)?;
     let floor = v.re.hi.floor();
     let share = (v.re - Dd::from(floor)).hi;
-    (share > 1e-9 && share < 1.0 - 1e-9).then(|| BigInt::from_f64(floor)).flatten()
+    (share > 1e-9 && share < 1.0 - 1e-9)
+        .then(|| BigInt::from_f64(floor))
+        .flatten()
 }

@@ -55,7 +55,11 @@ pub(crate) fn parse(tokens: Vec<Token>) -> Result<Node> {
         bars: 0,
     };
     let node = parser.list()?;
-    if parser.at < parser.tokens.len() { Err(TooMuch) } else { Ok(node) }
+    if parser.at < parser.tokens.len() {
+        Err(TooMuch)
+    } else {
+        Ok(node)
+    }
 }
 
 impl Parser {
@@ -183,7 +187,14 @@ impl Parser {
                 self.at += 1;
                 let negative = self.sign().is_some_and(|s| s == '-');
                 let factor = self.power()?;
-                factors.push((divided, if negative { Node::Add(vec![('-', factor)]) } else { factor }));
+                factors.push((
+                    divided,
+                    if negative {
+                        Node::Add(vec![('-', factor)])
+                    } else {
+                        factor
+                    },
+                ));
             } else if self.skip_unit() || self.skip_modulus()? {
                 // Units and "mod n" say nothing about the value.
             } else if self.starts_factor() {
@@ -201,8 +212,15 @@ impl Parser {
     pub(super) fn starts_factor(&self) -> bool {
         match self.peek() {
             // Two numbers side by side are no product.
-            Some(Token::Num { .. }) => !matches!(self.tokens.get(self.at.wrapping_sub(1)), Some(Token::Num { .. })),
-            Some(Token::Sym(_) | Token::Func(_) | Token::Macro("frac" | "sqrt" | "binom" | "box") | Token::Matrix(true)) => true,
+            Some(Token::Num { .. }) => {
+                !matches!(self.tokens.get(self.at.wrapping_sub(1)), Some(Token::Num { .. }))
+            }
+            Some(
+                Token::Sym(_)
+                | Token::Func(_)
+                | Token::Macro("frac" | "sqrt" | "binom" | "box")
+                | Token::Matrix(true),
+            ) => true,
             Some(Token::Op('(' | '[' | '{' | '⌊' | '⌈')) => true,
             Some(Token::Op('|')) => self.bars == 0,
             _ => false,
@@ -295,7 +313,11 @@ impl Parser {
             let upper = self.deeper(Self::exponent)?;
             node = Node::Pow(Box::new(node), Box::new(upper));
         }
-        Ok(if negative { Node::Add(vec![('-', node)]) } else { node })
+        Ok(if negative {
+            Node::Add(vec![('-', node)])
+        } else {
+            node
+        })
     }
 
     /// `x_1` is a name, `204_5` a number in base five.

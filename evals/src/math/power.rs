@@ -15,7 +15,11 @@ impl Sum {
             return Ok(Self::rational(BigRational::one()));
         }
         if self.0.is_empty() {
-            return if power.is_positive() { Ok(Self::default()) } else { Err(TooMuch) };
+            return if power.is_positive() {
+                Ok(Self::default())
+            } else {
+                Err(TooMuch)
+            };
         }
         if power.is_one() {
             return Ok(self.clone());
@@ -50,7 +54,11 @@ impl Sum {
     fn opaque(&self, power: &BigRational, budget: &mut Budget) -> Result<Self> {
         let leading = self.leading().cloned().unwrap_or_else(BigRational::one);
         // Under a root only a positive factor may be taken out.
-        let scale = if power.is_integer() { leading } else { leading.abs() };
+        let scale = if power.is_integer() {
+            leading
+        } else {
+            leading.abs()
+        };
         let mut base = self.clone().scale(&scale.recip(), budget)?;
         let mut outside = Self::rational(scale).pow(power, budget)?;
         if power.is_integer() {
@@ -59,7 +67,10 @@ impl Sum {
             if !common.0.is_empty() {
                 let inverse = Monomial(common.0.iter().map(|(a, p)| (a.clone(), -p)).collect());
                 base = base.mul(&Self::term(inverse, BigRational::one()), budget)?;
-                outside = outside.mul(&Self::term(common, BigRational::one()).pow(power, budget)?, budget)?;
+                outside = outside.mul(
+                    &Self::term(common, BigRational::one()).pow(power, budget)?,
+                    budget,
+                )?;
             }
         }
         let atom = Monomial(BTreeMap::from([(Atom::Base(Box::new(base)), power.clone())]));
@@ -146,10 +157,18 @@ pub(crate) fn rational_power(q: &BigRational, n: &BigInt, budget: &mut Budget) -
         return Ok(BigRational::one());
     }
     if q.is_zero() {
-        return if n.is_positive() { Ok(q.clone()) } else { Err(TooMuch) };
+        return if n.is_positive() {
+            Ok(q.clone())
+        } else {
+            Err(TooMuch)
+        };
     }
     if (-q).is_one() {
-        return Ok(if n.is_even() { BigRational::one() } else { q.clone() });
+        return Ok(if n.is_even() {
+            BigRational::one()
+        } else {
+            q.clone()
+        });
     }
     let n = n.to_i32().ok_or(TooMuch)?;
     let bits = q.numer().bits().max(q.denom().bits());
@@ -161,7 +180,12 @@ pub(crate) fn rational_power(q: &BigRational, n: &BigInt, budget: &mut Budget) -
     Ok(power)
 }
 
-fn power_of_term(monomial: &Monomial, q: &BigRational, power: &BigRational, budget: &mut Budget) -> Result<Sum> {
+fn power_of_term(
+    monomial: &Monomial,
+    q: &BigRational,
+    power: &BigRational,
+    budget: &mut Budget,
+) -> Result<Sum> {
     if power.is_integer() {
         let n = power.to_integer();
         let coefficient = match rational_power(q, &n, budget) {
@@ -192,13 +216,22 @@ fn power_of_term(monomial: &Monomial, q: &BigRational, power: &BigRational, budg
         Atom::Func(..) | Atom::Base(_) => p.denom().is_even(),
     };
     let all_split = monomial.0.iter().all(|(a, p)| splits(a, p));
-    if !all_split || (q.is_negative() && !monomial.0.keys().all(|a| matches!(a, Atom::Int(_) | Atom::Sym(_)))) {
+    if !all_split
+        || (q.is_negative()
+            && !monomial
+                .0
+                .keys()
+                .all(|a| matches!(a, Atom::Int(_) | Atom::Sym(_))))
+    {
         let base = Sum::term(monomial.clone(), BigRational::one());
         let sign = if q.is_negative() { int(-1) } else { int(1) };
         let outside = root_of_rational(&q.abs(), power, budget)?;
         let atom = Atom::Base(Box::new(base.scale(&sign, budget)?));
         return outside.mul(
-            &Sum::term(Monomial(BTreeMap::from([(atom, power.clone())])), BigRational::one()),
+            &Sum::term(
+                Monomial(BTreeMap::from([(atom, power.clone())])),
+                BigRational::one(),
+            ),
             budget,
         );
     }
@@ -206,7 +239,10 @@ fn power_of_term(monomial: &Monomial, q: &BigRational, power: &BigRational, budg
     for (atom, p) in &monomial.0 {
         let p = p * power;
         budget.number(&p)?;
-        result = result.mul(&tidy(BTreeMap::from([(atom.clone(), p)]), BigRational::one(), budget)?, budget)?;
+        result = result.mul(
+            &tidy(BTreeMap::from([(atom.clone(), p)]), BigRational::one(), budget)?,
+            budget,
+        )?;
     }
     Ok(result)
 }
@@ -228,13 +264,23 @@ fn root_of_rational(q: &BigRational, power: &BigRational, budget: &mut Budget) -
             result = Sum::symbol("i").pow(&BigRational::from_integer(power.numer().clone()), budget)?;
         } else {
             let atom = Atom::Base(Box::new(Sum::rational(q.clone())));
-            return Ok(Sum::term(Monomial(BTreeMap::from([(atom, power.clone())])), BigRational::one()));
+            return Ok(Sum::term(
+                Monomial(BTreeMap::from([(atom, power.clone())])),
+                BigRational::one(),
+            ));
         }
     }
     for (number, sign) in [(q.numer().abs(), 1), (q.denom().clone(), -1)] {
         for (prime, count) in super::number::factor(&number, budget)? {
             let p = power * int(i64::from(count) * sign);
-            result = result.mul(&tidy(BTreeMap::from([(Atom::Int(prime), p)]), BigRational::one(), budget)?, budget)?;
+            result = result.mul(
+                &tidy(
+                    BTreeMap::from([(Atom::Int(prime), p)]),
+                    BigRational::one(),
+                    budget,
+                )?,
+                budget,
+            )?;
         }
     }
     Ok(result)

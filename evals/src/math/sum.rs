@@ -1,8 +1,10 @@
-//! The canonical form of an expression: a sum of rational multiples of products of atoms with rational powers.
+//! The canonical form of an expression: a sum of rational multiples of products of atoms with rational
+//! powers.
 //!
-//! Everything that has an exact rational value becomes one (`0.5`, `1/2`, `\frac12`); square roots are reduced
-//! to square-free radicands and cleared from denominators; sums are expanded. What cannot be expanded within the
-//! [`Budget`] stays behind as an opaque atom or is given up with [`TooMuch`], so no input can hang or fill memory.
+//! Everything that has an exact rational value becomes one (`0.5`, `1/2`, `\frac12`); square roots are
+//! reduced to square-free radicands and cleared from denominators; sums are expanded. What cannot be expanded
+//! within the [`Budget`] stays behind as an opaque atom or is given up with [`TooMuch`], so no input can hang
+//! or fill memory.
 
 use super::power::rational_power;
 use num_bigint::BigInt;
@@ -37,7 +39,10 @@ impl Default for Budget {
 impl Budget {
     /// Pays for `n` small steps.
     pub(crate) fn spend(&mut self, n: u64) -> Result<()> {
-        self.0 = u32::try_from(n).ok().and_then(|n| self.0.checked_sub(n)).ok_or(TooMuch)?;
+        self.0 = u32::try_from(n)
+            .ok()
+            .and_then(|n| self.0.checked_sub(n))
+            .ok_or(TooMuch)?;
         Ok(())
     }
 
@@ -87,7 +92,10 @@ impl Sum {
     }
 
     pub(crate) fn atom(atom: Atom) -> Self {
-        Self::term(Monomial(BTreeMap::from([(atom, BigRational::one())])), BigRational::one())
+        Self::term(
+            Monomial(BTreeMap::from([(atom, BigRational::one())])),
+            BigRational::one(),
+        )
     }
 
     pub(super) fn term(monomial: Monomial, q: BigRational) -> Self {
@@ -102,13 +110,22 @@ impl Sum {
     pub(crate) fn as_rational(&self) -> Option<BigRational> {
         match self.0.len() {
             0 => Some(BigRational::zero()),
-            1 => self.0.iter().next().filter(|(m, _)| m.0.is_empty()).map(|(_, q)| q.clone()),
+            1 => self
+                .0
+                .iter()
+                .next()
+                .filter(|(m, _)| m.0.is_empty())
+                .map(|(_, q)| q.clone()),
             _ => None,
         }
     }
 
     pub(super) fn as_term(&self) -> Option<(&Monomial, &BigRational)> {
-        if self.0.len() == 1 { self.0.iter().next() } else { None }
+        if self.0.len() == 1 {
+            self.0.iter().next()
+        } else {
+            None
+        }
     }
 
     /// The coefficient that decides signs and scales: that of the greatest monomial.
@@ -125,7 +142,11 @@ impl Sum {
                 self.0.remove(monomial);
             }
         }
-        if self.0.len() > MAX_TERMS { Err(TooMuch) } else { Ok(self) }
+        if self.0.len() > MAX_TERMS {
+            Err(TooMuch)
+        } else {
+            Ok(self)
+        }
     }
 
     pub(crate) fn scale(mut self, q: &BigRational, budget: &mut Budget) -> Result<Self> {
@@ -159,14 +180,22 @@ impl Sum {
 }
 
 /// Brings a merged product into order: whole powers of integers into the coefficient, powers of i below 2.
-pub(super) fn tidy(mut factors: BTreeMap<Atom, BigRational>, mut q: BigRational, budget: &mut Budget) -> Result<Sum> {
+pub(super) fn tidy(
+    mut factors: BTreeMap<Atom, BigRational>,
+    mut q: BigRational,
+    budget: &mut Budget,
+) -> Result<Sum> {
     factors.retain(|_, power| !power.is_zero());
     for (atom, power) in &mut factors {
         match atom {
             Atom::Int(base) => {
                 let whole = power.floor();
                 if !whole.is_zero() {
-                    q *= rational_power(&BigRational::from_integer(base.clone()), &whole.to_integer(), budget)?;
+                    q *= rational_power(
+                        &BigRational::from_integer(base.clone()),
+                        &whole.to_integer(),
+                        budget,
+                    )?;
                     *power -= whole;
                 }
             }
@@ -184,7 +213,12 @@ pub(super) fn tidy(mut factors: BTreeMap<Atom, BigRational>, mut q: BigRational,
     // A base that came back to a positive whole power is expanded again: sqrt(x+1)^2 = x+1.
     let whole = factors
         .iter()
-        .find(|(a, p)| matches!(a, Atom::Base(_)) && p.is_integer() && p.is_positive() && p.numer() <= &BigInt::from(MAX_EXPANDED_POWER))
+        .find(|(a, p)| {
+            matches!(a, Atom::Base(_))
+                && p.is_integer()
+                && p.is_positive()
+                && p.numer() <= &BigInt::from(MAX_EXPANDED_POWER)
+        })
         .map(|(a, p)| (a.clone(), p.clone()));
     if let Some((atom, power)) = whole {
         factors.remove(&atom);

@@ -1,4 +1,5 @@
-//! Whether a score means what it says: reliability diagrams, and the scores of right and wrong traces side by side.
+//! Whether a score means what it says: reliability diagrams, and the scores of right and wrong traces side by
+//! side.
 
 use super::{Interval, StatsError, wilson};
 
@@ -15,8 +16,8 @@ pub struct ReliabilityBin {
     pub score: f64,
     /// The share of them that is right.
     pub right: f64,
-    /// Wilson's interval of that share. It takes them as independent, which traces of one problem are not: for traces it
-    /// is the least that the spread can be.
+    /// Wilson's interval of that share. It takes them as independent, which traces of one problem are not:
+    /// for traces it is the least that the spread can be.
     pub interval: Interval,
 }
 
@@ -48,12 +49,19 @@ pub fn reliability(scored: &[(f64, bool)], bins: usize, level: f64) -> Result<Re
         members[((p * bins as f64) as usize).min(bins - 1)].push((p, right));
     }
     let width = 1.0 / bins as f64;
-    let filled = members.iter().enumerate().filter(|(_, members)| !members.is_empty());
+    let filled = members
+        .iter()
+        .enumerate()
+        .filter(|(_, members)| !members.is_empty());
     let bins = filled
         .map(|(i, members)| bin(members, i as f64 * width, (i + 1) as f64 * width, level))
         .collect::<Result<Vec<_>, _>>()?;
     let n = scored.len() as f64;
-    let calibration_error = bins.iter().map(|b| b.count as f64 * (b.score - b.right).abs()).sum::<f64>() / n;
+    let calibration_error = bins
+        .iter()
+        .map(|b| b.count as f64 * (b.score - b.right).abs())
+        .sum::<f64>()
+        / n;
     let brier = scored
         .iter()
         .map(|&(p, right)| (p - f64::from(u8::from(right))).powi(2))
@@ -71,7 +79,11 @@ pub fn reliability(scored: &[(f64, bool)], bins: usize, level: f64) -> Result<Re
 ///
 /// # Errors
 /// When there are none, one is not a number, there is no bin, or the level is not between 0 and 1.
-pub fn right_by_rank(scored: &[(f64, bool)], bins: usize, level: f64) -> Result<Vec<ReliabilityBin>, StatsError> {
+pub fn right_by_rank(
+    scored: &[(f64, bool)],
+    bins: usize,
+    level: f64,
+) -> Result<Vec<ReliabilityBin>, StatsError> {
     if scored.is_empty() || bins == 0 {
         return Err(StatsError::Empty("a diagram by rank"));
     }
@@ -113,7 +125,8 @@ fn bin(members: &[(f64, bool)], low: f64, high: f64, level: f64) -> Result<Relia
 /// How many right and wrong ones have a score in each of several bins of equal width.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Histogram {
-    /// Ends of the bins, one more than there are bins. A bin holds its lower end, the last one also its upper.
+    /// Ends of the bins, one more than there are bins. A bin holds its lower end, the last one also its
+    /// upper.
     pub edges: Vec<f64>,
     /// Right ones in each bin.
     pub right: Vec<u64>,
@@ -128,14 +141,22 @@ pub struct Histogram {
 /// # Errors
 /// When no score is finite, or there is no bin.
 pub fn histogram(scored: &[(f64, bool)], bins: usize) -> Result<Histogram, StatsError> {
-    let finite: Vec<(f64, bool)> = scored.iter().copied().filter(|(score, _)| score.is_finite()).collect();
+    let finite: Vec<(f64, bool)> = scored
+        .iter()
+        .copied()
+        .filter(|(score, _)| score.is_finite())
+        .collect();
     if finite.is_empty() || bins == 0 {
         return Err(StatsError::Empty("a histogram"));
     }
     let low = finite.iter().map(|s| s.0).fold(f64::INFINITY, f64::min);
     let high = finite.iter().map(|s| s.0).fold(f64::NEG_INFINITY, f64::max);
     // Scores that are all equal get a bin around them.
-    let (low, high) = if low < high { (low, high) } else { (low - 0.5, high + 0.5) };
+    let (low, high) = if low < high {
+        (low, high)
+    } else {
+        (low - 0.5, high + 0.5)
+    };
     let edges: Vec<f64> = (0..=bins)
         .map(|i| {
             let at = i as f64 / bins as f64;

@@ -11,14 +11,20 @@ pub struct Point {
     pub accuracy: f64,
 }
 
-/// Which points no other beats: none has at least their accuracy for fewer tokens, or more accuracy for at most their
-/// tokens. Points that are alike are in or out together. In the order given.
+/// Which points no other beats: none has at least their accuracy for fewer tokens, or more accuracy for at
+/// most their tokens. Points that are alike are in or out together. In the order given.
 pub fn pareto(points: &[Point]) -> Vec<bool> {
-    let beats = |a: &Point, b: &Point| a.tokens <= b.tokens && a.accuracy >= b.accuracy && (a.tokens < b.tokens || a.accuracy > b.accuracy);
-    points.iter().map(|p| !points.iter().any(|other| beats(other, p))).collect()
+    let beats = |a: &Point, b: &Point| {
+        a.tokens <= b.tokens && a.accuracy >= b.accuracy && (a.tokens < b.tokens || a.accuracy > b.accuracy)
+    };
+    points
+        .iter()
+        .map(|p| !points.iter().any(|other| beats(other, p)))
+        .collect()
 }
 
-/// Accuracy against tokens for growing budgets of one strategy, linear in the logarithm of the tokens between points.
+/// Accuracy against tokens for growing budgets of one strategy, linear in the logarithm of the tokens between
+/// points.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
     /// By tokens, each number of tokens once.
@@ -38,10 +44,16 @@ impl Curve {
             .iter()
             .any(|p| !(p.tokens > 0.0 && p.tokens.is_finite() && p.accuracy.is_finite()))
         {
-            return Err(StatsError::NotFinite("a curve of accuracy against tokens (all above 0)"));
+            return Err(StatsError::NotFinite(
+                "a curve of accuracy against tokens (all above 0)",
+            ));
         }
         let mut points = points.to_vec();
-        points.sort_by(|a, b| a.tokens.total_cmp(&b.tokens).then(b.accuracy.total_cmp(&a.accuracy)));
+        points.sort_by(|a, b| {
+            a.tokens
+                .total_cmp(&b.tokens)
+                .then(b.accuracy.total_cmp(&a.accuracy))
+        });
         points.dedup_by(|b, a| a.tokens == b.tokens);
         Ok(Self { points })
     }
@@ -66,8 +78,8 @@ impl Curve {
         Some(low.accuracy + (high.accuracy - low.accuracy) * at)
     }
 
-    /// The fewest tokens at which it has this accuracy; `None` where it never has. Where already its first point has
-    /// it, fewer tokens might do: that point's tokens are returned.
+    /// The fewest tokens at which it has this accuracy; `None` where it never has. Where already its first
+    /// point has it, fewer tokens might do: that point's tokens are returned.
     pub fn tokens_at(&self, accuracy: f64) -> Option<f64> {
         let above = self.points.iter().position(|p| p.accuracy >= accuracy)?;
         let high = self.points[above];
@@ -85,8 +97,8 @@ impl Curve {
         (low < high).then_some(Interval { low, high })
     }
 
-    /// The mean accuracy over a range of tokens, on the logarithmic axis: the area under the curve divided by the
-    /// range's width. `None` when the curve does not cover the range.
+    /// The mean accuracy over a range of tokens, on the logarithmic axis: the area under the curve divided by
+    /// the range's width. `None` when the curve does not cover the range.
     pub fn area(&self, range: Interval) -> Option<f64> {
         let own = self.tokens();
         if !(range.low < range.high && own.low <= range.low && range.high <= own.high) {
@@ -97,7 +109,10 @@ impl Curve {
             .iter()
             .filter(|p| range.low < p.tokens && p.tokens < range.high)
             .copied();
-        let end = |tokens| self.accuracy_at(tokens).map(|accuracy| Point { tokens, accuracy });
+        let end = |tokens| {
+            self.accuracy_at(tokens)
+                .map(|accuracy| Point { tokens, accuracy })
+        };
         let mut corners = vec![end(range.low)?];
         corners.extend(inside);
         corners.push(end(range.high)?);
@@ -108,8 +123,8 @@ impl Curve {
         Some(area / (range.high / range.low).ln())
     }
 
-    /// The share of tokens that this curve saves against another where it is as accurate as the other at its end:
-    /// 0.4 when it needs 60% of them, negative when it needs more. `None` when it is never as accurate.
+    /// The share of tokens that this curve saves against another where it is as accurate as the other at its
+    /// end: 0.4 when it needs 60% of them, negative when it needs more. `None` when it is never as accurate.
     pub fn saving_against(&self, other: &Curve) -> Option<f64> {
         let goal = other.points.last()?;
         Some(1.0 - self.tokens_at(goal.accuracy)? / goal.tokens)

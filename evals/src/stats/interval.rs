@@ -22,7 +22,8 @@ fn check(successes: u64, trials: u64, level: f64) -> Result<(), StatsError> {
     Ok(())
 }
 
-/// Wilson's score interval for `successes` of `trials` (E. B. Wilson, JASA 22, 1927). `level` is 0.95 as a rule.
+/// Wilson's score interval for `successes` of `trials` (E. B. Wilson, JASA 22, 1927). `level` is 0.95 as a
+/// rule.
 ///
 /// # Errors
 /// When the counts are no share or the level is not between 0 and 1.
@@ -35,7 +36,11 @@ pub fn wilson(successes: u64, trials: u64, level: f64) -> Result<Interval, Stats
     let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + z * z / n;
     // At the ends the formula gives 0 and 1 but for rounding.
-    let low = if successes == 0 { 0.0 } else { ((centre - half) / scale).max(0.0) };
+    let low = if successes == 0 {
+        0.0
+    } else {
+        ((centre - half) / scale).max(0.0)
+    };
     let high = if successes == trials {
         1.0
     } else {
@@ -58,12 +63,20 @@ pub fn clopper_pearson(successes: u64, trials: u64, level: f64) -> Result<Interv
         let (mut low, mut high) = (0.0, 1.0);
         for _ in 0..60 {
             let middle = f64::midpoint(low, high);
-            if beta.cdf(middle) < p { low = middle } else { high = middle }
+            if beta.cdf(middle) < p {
+                low = middle
+            } else {
+                high = middle
+            }
         }
         Ok(f64::midpoint(low, high))
     };
     Ok(Interval {
-        low: if successes == 0 { 0.0 } else { quantile(x, n - x + 1.0, tail)? },
+        low: if successes == 0 {
+            0.0
+        } else {
+            quantile(x, n - x + 1.0, tail)?
+        },
         high: if successes == trials {
             1.0
         } else {
@@ -85,8 +98,8 @@ pub fn pass_at_k(n: u64, c: u64, k: u64) -> Option<f64> {
     Some(1.0 - all_wrong)
 }
 
-/// The mean of [`pass_at_k`] over problems given as (traces, right traces). `None` when it is undefined for any
-/// of them: leaving those out would speak about another set.
+/// The mean of [`pass_at_k`] over problems given as (traces, right traces). `None` when it is undefined for
+/// any of them: leaving those out would speak about another set.
 pub fn mean_pass_at_k(problems: &[(u64, u64)], k: u64) -> Option<f64> {
     let each: Option<Vec<f64>> = problems.iter().map(|&(n, c)| pass_at_k(n, c, k)).collect();
     let each = each.filter(|each| !each.is_empty())?;
@@ -102,11 +115,13 @@ pub struct AvgAtN {
     pub se: f64,
     /// The same without that factor (E. Miller, arXiv:2411.00640, section 2.2).
     pub se_large_sample: f64,
-    /// What the standard error would be if traces of one problem were independent. Too small or too large; never report it alone.
+    /// What the standard error would be if traces of one problem were independent. Too small or too large;
+    /// never report it alone.
     pub se_naive: f64,
 }
 
-/// The mean of scores (0 or 1, as a rule) over traces, `problems[p][t]`, with a standard error clustered by problem.
+/// The mean of scores (0 or 1, as a rule) over traces, `problems[p][t]`, with a standard error clustered by
+/// problem.
 ///
 /// # Errors
 /// When there is no trace.
@@ -118,7 +133,10 @@ pub fn avg_at_n(problems: &[Vec<f64>]) -> Result<AvgAtN, StatsError> {
     let n = n as f64;
     let mean = problems.iter().flatten().sum::<f64>() / n;
     let clusters = problems.iter().filter(|p| !p.is_empty()).count() as f64;
-    let between: f64 = problems.iter().map(|p| p.iter().map(|x| x - mean).sum::<f64>().powi(2)).sum();
+    let between: f64 = problems
+        .iter()
+        .map(|p| p.iter().map(|x| x - mean).sum::<f64>().powi(2))
+        .sum();
     let squares: f64 = problems.iter().flatten().map(|x| (x - mean).powi(2)).sum();
     let se_large_sample = between.sqrt() / n;
     let se = if clusters > 1.0 {

@@ -26,7 +26,9 @@ pub enum StatsError {
     #[error("{0} needs at least one value, but there is none")]
     Empty(&'static str),
     /// A share with more successes than trials, or no trials.
-    #[error("{successes} of {trials} is not a share: give between 0 and {trials} successes of at least 1 trial")]
+    #[error(
+        "{successes} of {trials} is not a share: give between 0 and {trials} successes of at least 1 trial"
+    )]
     NotAShare {
         /// Successes counted.
         successes: u64,

@@ -20,7 +20,10 @@ impl Discordant {
     /// When the series differ in length.
     pub fn count(a: &[bool], b: &[bool]) -> Result<Self, StatsError> {
         if a.len() != b.len() {
-            return Err(StatsError::Unpaired { a: a.len(), b: b.len() });
+            return Err(StatsError::Unpaired {
+                a: a.len(),
+                b: b.len(),
+            });
         }
         let only = |x: &[bool], y: &[bool]| x.iter().zip(y).filter(|&(&x, &y)| x && !y).count() as u64;
         Ok(Self {
@@ -30,7 +33,8 @@ impl Discordant {
     }
 }
 
-/// The two-sided p-value of McNemar's exact test: of `only_a + only_b` fair coins, as uneven a split or a more uneven one.
+/// The two-sided p-value of McNemar's exact test: of `only_a + only_b` fair coins, as uneven a split or a
+/// more uneven one.
 pub fn mcnemar_exact(d: Discordant) -> f64 {
     let (n, fewer) = (d.only_a + d.only_b, d.only_a.min(d.only_b));
     // log C(n, i) - n log 2, summed from the smallest term, so that a large n does not underflow to 0 early.
@@ -48,18 +52,28 @@ pub fn mcnemar_exact(d: Discordant) -> f64 {
 pub struct PairedDifference {
     /// Mean of A - B.
     pub difference: f64,
-    /// Percentile interval from resampling problems; `None` for a single problem, which tells nothing of others.
+    /// Percentile interval from resampling problems; `None` for a single problem, which tells nothing of
+    /// others.
     pub interval: Option<Interval>,
 }
 
-/// The difference of two scores per problem, with a percentile interval from resampling problems with replacement
-/// (B. Efron, 1979). The same seed gives the same interval.
+/// The difference of two scores per problem, with a percentile interval from resampling problems with
+/// replacement (B. Efron, 1979). The same seed gives the same interval.
 ///
 /// # Errors
 /// When the series differ in length or are empty, or the level is not between 0 and 1.
-pub fn paired_bootstrap(a: &[f64], b: &[f64], resamples: usize, level: f64, seed: u64) -> Result<PairedDifference, StatsError> {
+pub fn paired_bootstrap(
+    a: &[f64],
+    b: &[f64],
+    resamples: usize,
+    level: f64,
+    seed: u64,
+) -> Result<PairedDifference, StatsError> {
     if a.len() != b.len() {
-        return Err(StatsError::Unpaired { a: a.len(), b: b.len() });
+        return Err(StatsError::Unpaired {
+            a: a.len(),
+            b: b.len(),
+        });
     }
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     let difference = mean(&differences).ok_or(StatsError::Empty("a paired bootstrap"))?;
@@ -68,7 +82,12 @@ pub fn paired_bootstrap(a: &[f64], b: &[f64], resamples: usize, level: f64, seed
 }
 
 /// The percentile interval of a mean over problems; `None` when there is only one.
-pub(super) fn bootstrap_mean(values: &[f64], resamples: usize, level: f64, seed: u64) -> Result<Option<Interval>, StatsError> {
+pub(super) fn bootstrap_mean(
+    values: &[f64],
+    resamples: usize,
+    level: f64,
+    seed: u64,
+) -> Result<Option<Interval>, StatsError> {
     if !(level > 0.0 && level < 1.0) {
         return Err(StatsError::Level(level));
     }

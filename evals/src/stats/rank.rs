@@ -3,8 +3,8 @@
 use super::paired::{bootstrap_mean, mean};
 use super::{Interval, StatsError};
 
-/// The chance that a right trace scores higher than a wrong one, ties counting one half. `None` when there are no
-/// traces of one of the two kinds, or a score is not a number.
+/// The chance that a right trace scores higher than a wrong one, ties counting one half. `None` when there
+/// are no traces of one of the two kinds, or a score is not a number.
 pub fn auroc(scored: &[(f64, bool)]) -> Option<f64> {
     if scored.iter().any(|(score, _)| score.is_nan()) {
         return None;
@@ -37,17 +37,23 @@ pub struct WithinAuroc {
     pub interval: Option<Interval>,
     /// How many problems that is.
     pub problems: usize,
-    /// Standard deviation of their AUROCs: how many problems more an interval of some width needs follows from it.
+    /// Standard deviation of their AUROCs: how many problems more an interval of some width needs follows
+    /// from it.
     /// `None` when there is one only.
     pub sd: Option<f64>,
 }
 
-/// The AUROC of a score within each problem, `problems[p]` being (score, right) pairs, averaged over the problems
-/// where it is defined. Across problems a score also tells easy from hard, which helps no vote.
+/// The AUROC of a score within each problem, `problems[p]` being (score, right) pairs, averaged over the
+/// problems where it is defined. Across problems a score also tells easy from hard, which helps no vote.
 ///
 /// # Errors
 /// When no problem has both right and wrong traces, or the level is not between 0 and 1.
-pub fn within_problem_auroc(problems: &[Vec<(f64, bool)>], resamples: usize, level: f64, seed: u64) -> Result<WithinAuroc, StatsError> {
+pub fn within_problem_auroc(
+    problems: &[Vec<(f64, bool)>],
+    resamples: usize,
+    level: f64,
+    seed: u64,
+) -> Result<WithinAuroc, StatsError> {
     let each: Vec<f64> = problems.iter().filter_map(|p| auroc(p)).collect();
     let mean = mean(&each).ok_or(StatsError::Empty(
         "the AUROC within problems (a problem with right and wrong traces)",

@@ -4,8 +4,8 @@ use super::{Interval, StatsError, paired::mean};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The quantile of sorted values by linear interpolation between order statistics (R's type 7, NumPy's default;
-/// Hyndman and Fan 1996). `p` is clamped to [0, 1]; `None` without values.
+/// The quantile of sorted values by linear interpolation between order statistics (R's type 7, NumPy's
+/// default; Hyndman and Fan 1996). `p` is clamped to [0, 1]; `None` without values.
 pub fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let at = p.clamp(0.0, 1.0) * last as f64;
@@ -19,8 +19,8 @@ pub fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
 }
 
 /// Seeded subsets of `k` of `n` traces without replacement: maj@k and strategy@k are expectations over these.
-/// The i-th subset depends on the seed, the stream, `n` and i only, so every strategy can be given the same ones, and
-/// the subset for a smaller budget is the head of the one for a larger.
+/// The i-th subset depends on the seed, the stream, `n` and i only, so every strategy can be given the same
+/// ones, and the subset for a smaller budget is the head of the one for a larger.
 #[derive(Clone, Copy, Debug)]
 pub struct Resamples {
     /// Traces there are.
@@ -55,12 +55,16 @@ impl Resamples {
     }
 }
 
-/// The mean of `score` over subsets, and the interval that holds the middle `level` of them: the spread that comes
-/// from resampling traces.
+/// The mean of `score` over subsets, and the interval that holds the middle `level` of them: the spread that
+/// comes from resampling traces.
 ///
 /// # Errors
 /// When there are no subsets.
-pub fn expectation(resamples: Resamples, level: f64, score: impl FnMut(Vec<usize>) -> f64) -> Result<(f64, Interval), StatsError> {
+pub fn expectation(
+    resamples: Resamples,
+    level: f64,
+    score: impl FnMut(Vec<usize>) -> f64,
+) -> Result<(f64, Interval), StatsError> {
     let mut scores: Vec<f64> = resamples.subsets().map(score).collect();
     let average = mean(&scores).ok_or(StatsError::Empty("an expectation over subsets"))?;
     scores.sort_by(f64::total_cmp);

@@ -1,4 +1,5 @@
-//! The two sources of spread, apart: which traces were drawn, and which problems the benchmark happens to hold.
+//! The two sources of spread, apart: which traces were drawn, and which problems the benchmark happens to
+//! hold.
 
 use super::paired::{bootstrap_mean, mean};
 use super::{Discordant, Interval, StatsError, mcnemar_exact, quantile};
@@ -8,19 +9,19 @@ use super::{Discordant, Interval, StatsError, mcnemar_exact, quantile};
 pub struct Spread {
     /// Mean over all.
     pub mean: f64,
-    /// Where the middle of the resamples lies, each averaged over the problems: what another run over *these problems*
-    /// might have given.
+    /// Where the middle of the resamples lies, each averaged over the problems: what another run over *these
+    /// problems* might have given.
     pub traces: Interval,
-    /// Percentile interval from resampling problems, each averaged over its resamples: what *other problems of the
-    /// benchmark's kind* might give. `None` for a single problem, which tells nothing of others.
+    /// Percentile interval from resampling problems, each averaged over its resamples: what *other problems
+    /// of the benchmark's kind* might give. `None` for a single problem, which tells nothing of others.
     pub problems: Option<Interval>,
 }
 
 /// How many bootstrap draws over problems an interval takes.
 pub const BOOTSTRAP: usize = 2_000;
 
-/// The spread of `scores[problem][resample]`: of rights and wrongs, of tokens, of anything that was counted for every
-/// problem in every resample. The same seed gives the same intervals.
+/// The spread of `scores[problem][resample]`: of rights and wrongs, of tokens, of anything that was counted
+/// for every problem in every resample. The same seed gives the same intervals.
 ///
 /// # Errors
 /// When there is no score, a problem has more resamples than another, or the level is not between 0 and 1.
@@ -47,7 +48,9 @@ fn margins(scores: &[Vec<f64>]) -> Result<(Vec<f64>, Vec<f64>), StatsError> {
     }
     let by_problem = scores.iter().filter_map(|s| mean(s)).collect();
     let n = scores.len() as f64;
-    let by_resample = (0..resamples).map(|r| scores.iter().map(|s| s[r]).sum::<f64>() / n).collect();
+    let by_resample = (0..resamples)
+        .map(|r| scores.iter().map(|s| s[r]).sum::<f64>() / n)
+        .collect();
     Ok((by_problem, by_resample))
 }
 
@@ -73,16 +76,17 @@ pub struct Comparison {
     pub only_a: f64,
     /// Problems that only B solved, mean over resamples.
     pub only_b: f64,
-    /// Two-sided p of McNemar's exact test over problems. With several resamples, twice the median of theirs, which is a
-    /// valid p-value however they depend on each other (C. DiCiccio, T. DiCiccio, J. Romano, Statistics & Probability
-    /// Letters 166, 2020).
+    /// Two-sided p of McNemar's exact test over problems. With several resamples, twice the median of theirs,
+    /// which is a valid p-value however they depend on each other (C. DiCiccio, T. DiCiccio, J. Romano,
+    /// Statistics & Probability Letters 166, 2020).
     pub p: f64,
 }
 
 /// Compares `a[problem][resample]` with `b[problem][resample]`, whether each was solved.
 ///
 /// # Errors
-/// When there is nothing, the two are not about the same problems and resamples, or the level is not between 0 and 1.
+/// When there is nothing, the two are not about the same problems and resamples, or the level is not between
+/// 0 and 1.
 pub fn compare(a: &[Vec<bool>], b: &[Vec<bool>], level: f64, seed: u64) -> Result<Comparison, StatsError> {
     let unpaired = |a: usize, b: usize| StatsError::Unpaired { a, b };
     if a.len() != b.len() {
@@ -115,6 +119,10 @@ pub fn compare(a: &[Vec<bool>], b: &[Vec<bool>], level: f64, seed: u64) -> Resul
         difference,
         only_a: total.only_a as f64 / resamples as f64,
         only_b: total.only_b as f64 / resamples as f64,
-        p: if resamples == 1 { median } else { (2.0 * median).min(1.0) },
+        p: if resamples == 1 {
+            median
+        } else {
+            (2.0 * median).min(1.0)
+        },
     })
 }

@@ -110,15 +110,19 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Confidence is over the `k` most likely tokens, where that many come; without log-probabilities (`None`) a token is an id or, failing that, a piece of text.
+    /// Confidence is over the `k` most likely tokens, where that many come; without log-probabilities
+    /// (`None`) a token is an id or, failing that, a piece of text.
     pub(super) fn new(k: Option<usize>) -> Self {
-        Self { k, in_reasoning: false }
+        Self {
+            k,
+            in_reasoning: false,
+        }
     }
 
     /// Reads an event's data.
     pub(super) fn event(&mut self, data: &[u8]) -> Result<Piece, Wrong> {
-        let chunk: Chunk =
-            serde_json::from_slice(data).map_err(|e| Wrong::new(format!("it sent what is no JSON of a completion ({e})")))?;
+        let chunk: Chunk = serde_json::from_slice(data)
+            .map_err(|e| Wrong::new(format!("it sent what is no JSON of a completion ({e})")))?;
         if let Some(error) = chunk.error {
             return Err(Wrong {
                 why: format!("it reported an error: {}", message(&error)),
@@ -132,7 +136,8 @@ impl Answer {
         if let Some(usage) = chunk.usage {
             // a count that no answer can have is none
             let count = |n: Option<u64>| n.filter(|n| *n <= u64::from(u32::MAX));
-            (piece.reported, piece.prompt_tokens) = (count(usage.completion_tokens), count(usage.prompt_tokens));
+            (piece.reported, piece.prompt_tokens) =
+                (count(usage.completion_tokens), count(usage.prompt_tokens));
         }
         let Some(choice) = chunk.choices.into_iter().next() else {
             return Ok(piece);
@@ -163,7 +168,11 @@ impl Answer {
 
     /// The text of a delta, with reasoning between the marks that it has in a plain text.
     fn write(&mut self, delta: Delta, out: &mut String) {
-        if let Some(reasoning) = delta.reasoning_content.or(delta.reasoning).filter(|r| !r.is_empty()) {
+        if let Some(reasoning) = delta
+            .reasoning_content
+            .or(delta.reasoning)
+            .filter(|r| !r.is_empty())
+        {
             if !std::mem::replace(&mut self.in_reasoning, true) {
                 out.push_str(THINK_START);
             }
@@ -233,8 +242,8 @@ impl Scored {
     }
 }
 
-/// Confidence of a distribution from the log-probabilities of its most likely tokens: the mean of those that are not masked, with the sign turned
-/// (arXiv 2508.15260, section 2).
+/// Confidence of a distribution from the log-probabilities of its most likely tokens: the mean of those that
+/// are not masked, with the sign turned (arXiv 2508.15260, section 2).
 fn confidence(top: &[f64]) -> f32 {
     let unmasked = || top.iter().filter(|p| **p > MASKED);
     match unmasked().count() {
@@ -246,14 +255,19 @@ fn confidence(top: &[f64]) -> f32 {
 impl Logprobs {
     fn entries(self) -> Vec<Scored> {
         if let Some(content) = self.content {
-            let scored = |e: Entry| Scored::new(e.id.or_else(|| id(&e.token)), e.logprob, tops(e.top_logprobs));
+            let scored =
+                |e: Entry| Scored::new(e.id.or_else(|| id(&e.token)), e.logprob, tops(e.top_logprobs));
             return content.into_iter().map(scored).collect();
         }
         let mut top = self.top_logprobs.into_iter();
         let tokens = self.tokens;
         let scored = |(i, logprob): (usize, Option<f64>)| {
             let top = top.next().flatten().unwrap_or_default();
-            Scored::new(tokens.get(i).and_then(|t: &String| id(t)), logprob, top.into_values())
+            Scored::new(
+                tokens.get(i).and_then(|t: &String| id(t)),
+                logprob,
+                top.into_values(),
+            )
         };
         self.token_logprobs.into_iter().enumerate().map(scored).collect()
     }
@@ -300,7 +314,9 @@ mod tests {
     use super::*;
 
     fn read(data: &Value, k: Option<usize>) -> Piece {
-        Answer::new(k).event(data.to_string().as_bytes()).expect("a piece")
+        Answer::new(k)
+            .event(data.to_string().as_bytes())
+            .expect("a piece")
     }
 
     #[test]
@@ -308,12 +324,16 @@ mod tests {
         // the sampled token comes first though it is not among the most likely
         let entry = json!({"token": "x", "logprob": -7.0, "top_logprobs": [
             {"token": "x", "logprob": -7.0}, {"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}, {"token": "c", "logprob": -2.5}]});
-        let chunk = json!({"choices": [{"index": 0, "delta": {"content": "x"}, "logprobs": {"content": [entry]}}]});
+        let chunk =
+            json!({"choices": [{"index": 0, "delta": {"content": "x"}, "logprobs": {"content": [entry]}}]});
         let got = read(&chunk, Some(3));
         assert_eq!(got.tokens.len(), 1);
         assert!((got.tokens[0].confidence - 1.5).abs() < 1e-6 && (got.tokens[0].logprob + 7.0).abs() < 1e-6);
         assert_eq!((got.top, got.text.as_str()), (Some(4), "x"));
-        assert!(read(&chunk, Some(5)).tokens[0].confidence.is_nan(), "five were not given");
+        assert!(
+            read(&chunk, Some(5)).tokens[0].confidence.is_nan(),
+            "five were not given"
+        );
         // masked ones have no part
         let entry = json!({"token": "x", "logprob": -0.1, "top_logprobs": [{"logprob": -0.1}, {"logprob": -9999.0}, {"logprob": -3.0}]});
         let chunk = json!({"choices": [{"delta": {"content": "x"}, "logprobs": {"content": [entry]}}]});
@@ -333,12 +353,19 @@ mod tests {
             (vec![5, 6], Some(Finish::Stop), Some(9), Some(4))
         );
         let boast = json!({"choices": [], "usage": {"completion_tokens": u64::MAX, "prompt_tokens": 4}});
-        assert_eq!((read(&boast, None).reported, read(&boast, None).prompt_tokens), (None, Some(4)));
+        assert_eq!(
+            (read(&boast, None).reported, read(&boast, None).prompt_tokens),
+            (None, Some(4))
+        );
         assert!((got.tokens[0].confidence - 1.125).abs() < 1e-6);
         assert!(got.tokens[1].confidence.is_nan() && got.tokens[1].logprob.is_nan());
         // without log-probabilities: ids, else one token for a piece of text, none for none
         assert_eq!(read(&plain, None).tokens.len(), 2);
-        let text = |text: &str| read(&json!({"choices": [{"delta": {"content": text}}]}), None).tokens.len();
+        let text = |text: &str| {
+            read(&json!({"choices": [{"delta": {"content": text}}]}), None)
+                .tokens
+                .len()
+        };
         assert_eq!((text("abc"), text("")), (1, 0));
     }
 
@@ -364,7 +391,11 @@ mod tests {
         let wrong = |data: &str| Answer::new(None).event(data.as_bytes()).expect_err("refused");
         let error = |data: &str| wrong(data).why;
         assert!(wrong("{\"error\": {\"message\": \"logprobs of 21\", \"code\": 400}}").refused == Some(400));
-        assert!(wrong("{\"error\": {\"message\": \"no memory\", \"code\": 500}}").refused.is_none());
+        assert!(
+            wrong("{\"error\": {\"message\": \"no memory\", \"code\": 500}}")
+                .refused
+                .is_none()
+        );
         assert!(error("{\"error\": {\"message\": \"out of memory\"}}").contains("out of memory"));
         assert!(error("{\"choices\": 7}").contains("no JSON of a completion"));
         assert!(error("{\"choices\": [{\"finish_reason\": \"content_filter\"}]}").contains("content_filter"));

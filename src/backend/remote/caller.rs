@@ -33,14 +33,21 @@ pub(super) struct Caller {
 
 impl Caller {
     /// # Errors
-    /// When the key is no header, or no TLS can be set up. Addresses that are all on this machine are spoken to `direct`ly, and ones without TLS are `plain`.
-    pub(super) fn new(key: Option<Key>, patience: Patience, direct: bool, plain: bool) -> Result<Self, String> {
+    /// When the key is no header, or no TLS can be set up. Addresses that are all on this machine are spoken
+    /// to `direct`ly, and ones without TLS are `plain`.
+    pub(super) fn new(
+        key: Option<Key>,
+        patience: Patience,
+        direct: bool,
+        plain: bool,
+    ) -> Result<Self, String> {
         // refused where another part of the program has set one: any will do
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
         if let Some(key) = &key {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", key.text()))
-                .map_err(|_| "the API key in the environment has characters that no header may have".to_owned())?;
+            let mut value = HeaderValue::try_from(format!("Bearer {}", key.text())).map_err(|_| {
+                "the API key in the environment has characters that no header may have".to_owned()
+            })?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -57,8 +64,14 @@ impl Caller {
             // a machine without certificates has no need of them then
             builder = builder.tls_certs_only([]);
         }
-        let client = builder.build().map_err(|e| format!("no HTTP client can be set up: {e}"))?;
-        Ok(Self { client, key, patience })
+        let client = builder
+            .build()
+            .map_err(|e| format!("no HTTP client can be set up: {e}"))?;
+        Ok(Self {
+            client,
+            key,
+            patience,
+        })
     }
 
     /// A text that may have come from an engine, without the key.
@@ -71,7 +84,9 @@ impl Caller {
 
     pub(super) async fn get(&self, url: &Url) -> Result<Value, Trouble> {
         let patience = self.patience.connect * 3;
-        let response = self.answered(self.client.get(url.clone()).send(), patience).await?;
+        let response = self
+            .answered(self.client.get(url.clone()).send(), patience)
+            .await?;
         let bytes = beginning(response, ANSWER, patience).await;
         serde_json::from_slice(&bytes).map_err(|_| Trouble::Again {
             why: "it answered with no JSON".to_owned(),
@@ -89,7 +104,11 @@ impl Caller {
         self.answered(request.send(), self.patience.first_token).await
     }
 
-    async fn answered(&self, send: impl Future<Output = reqwest::Result<Response>>, patience: Duration) -> Result<Response, Trouble> {
+    async fn answered(
+        &self,
+        send: impl Future<Output = reqwest::Result<Response>>,
+        patience: Duration,
+    ) -> Result<Response, Trouble> {
         let response = match tokio::time::timeout(patience, send).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.again(&error)),
@@ -104,7 +123,10 @@ impl Caller {
         if status.is_success() {
             return Ok(response);
         }
-        let after = response.headers().get(RETRY_AFTER).and_then(|v| retry_after(v.to_str().ok()?));
+        let after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|v| retry_after(v.to_str().ok()?));
         let why = self.redacted(format!("{status}: {}", error_body(response).await));
         Err(match may_pass(status) {
             true => Trouble::Again { why, after },
@@ -166,7 +188,8 @@ async fn error_body(response: Response) -> String {
 
 /// Whether a status may pass by itself.
 fn may_pass(status: StatusCode) -> bool {
-    status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED || matches!(status.as_u16(), 408 | 409 | 425 | 429)
+    status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+        || matches!(status.as_u16(), 408 | 409 | 425 | 429)
 }
 
 /// Seconds, or a date (RFC 9110, section 10.2.3).
@@ -174,8 +197,12 @@ fn retry_after(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
     }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
-    let wait = SystemTime::from(date).duration_since(SystemTime::now()).unwrap_or_default();
+    let date = jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(text.trim())
+        .ok()?;
+    let wait = SystemTime::from(date)
+        .duration_since(SystemTime::now())
+        .unwrap_or_default();
     Some(wait.min(LONGEST_RETRY_AFTER))
 }
 
@@ -188,7 +215,10 @@ mod tests {
         assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
         assert_eq!(retry_after("99999999"), Some(LONGEST_RETRY_AFTER));
         assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(retry_after("Wed, 21 Oct 2099 07:28:00 GMT"), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(
+            retry_after("Wed, 21 Oct 2099 07:28:00 GMT"),
+            Some(LONGEST_RETRY_AFTER)
+        );
         assert_eq!(retry_after("soon"), None);
     }
 

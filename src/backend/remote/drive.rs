@@ -1,4 +1,5 @@
-//! Runs one problem on remote engines: a stream for each live trace, handled in the order in which their tokens come.
+//! Runs one problem on remote engines: a stream for each live trace, handled in the order in which their
+//! tokens come.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,7 +37,13 @@ struct Drive {
 }
 
 /// Runs a problem to its decision. Confidence is over `k` tokens, where the engines give them.
-pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<usize>, control: Arc<Control>) -> Result<Outcome, RunError> {
+pub(super) async fn run(
+    fleet: Arc<Fleet>,
+    job: Job,
+    asking: Asking,
+    k: Option<usize>,
+    control: Arc<Control>,
+) -> Result<Outcome, RunError> {
     let Job {
         mut setup,
         seed,
@@ -64,7 +71,9 @@ pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<u
         .sum();
     setup.recorded.retain(|r| r.finish != Finish::Cancelled);
     if cut > 0 {
-        let text = format!("traces that were in flight when the run ended begin anew: {cut} tokens of them are generated again");
+        let text = format!(
+            "traces that were in flight when the run ended begin anew: {cut} tokens of them are generated again"
+        );
         desk.notice(&setup.id, text);
     }
     let order: Vec<TraceId> = setup.recorded.iter().map(|r| r.trace).collect();
@@ -119,7 +128,9 @@ pub(super) async fn run(fleet: Arc<Fleet>, job: Job, asking: Asking, k: Option<u
         }
         drive.desk.keep(&mut drive.problem, |_, _| ())?;
         if let Some(snapshots) = &checkpoint {
-            drive.desk.checkpoint(&drive.problem, snapshots.every, |_, _| Ok(()))?;
+            drive
+                .desk
+                .checkpoint(&drive.problem, snapshots.every, |_, _| Ok(()))?;
         }
     }
     drive.close(bounds)
@@ -129,7 +140,13 @@ impl Drive {
     /// Reads what is recorded of live traces, in the order in which they came then.
     fn read_records(&mut self, order: &[TraceId]) -> Result<(), RunError> {
         loop {
-            let recorded: BTreeSet<TraceId> = self.problem.live().iter().filter(|r| r.has_record()).map(|r| r.trace()).collect();
+            let recorded: BTreeSet<TraceId> = self
+                .problem
+                .live()
+                .iter()
+                .filter(|r| r.has_record())
+                .map(|r| r.trace())
+                .collect();
             let Some(next) = order.iter().find(|t| recorded.contains(t)) else {
                 return Ok(());
             };
@@ -151,7 +168,10 @@ impl Drive {
         for trace in live {
             if !self.running.contains_key(&trace) {
                 let seed = trace_seed(self.seed, self.problem.id(), trace);
-                self.follow(trace, Stream::new(self.fleet.clone(), self.asking.clone(), seed, self.k));
+                self.follow(
+                    trace,
+                    Stream::new(self.fleet.clone(), self.asking.clone(), seed, self.k),
+                );
             }
         }
         self.peak = self.peak.max(self.running.len());
@@ -181,7 +201,8 @@ impl Drive {
             },
         );
         if let Some(why) = broken {
-            self.desk.notice(self.problem.id(), format!("a trace failed: {why}"));
+            self.desk
+                .notice(self.problem.id(), format!("a trace failed: {why}"));
             self.broken = Some(why);
         }
         if self.problem.live().iter().any(|r| r.trace() == trace) {
@@ -236,7 +257,8 @@ impl Drive {
     }
 }
 
-/// The seed that an engine is given for a trace: a function of the run's seed, the problem and the trace, within 31 bits, which all engines take.
+/// The seed that an engine is given for a trace: a function of the run's seed, the problem and the trace,
+/// within 31 bits, which all engines take.
 fn trace_seed(seed: u64, problem: &str, trace: TraceId) -> u32 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"tts remote seed 1");
@@ -255,7 +277,13 @@ mod tests {
     #[test]
     fn seeds_differ_by_trace_problem_and_seed_and_do_not_change() {
         let seeds: std::collections::BTreeSet<u32> = (0..100)
-            .flat_map(|t| [trace_seed(0, "a", t), trace_seed(1, "a", t), trace_seed(0, "b", t)])
+            .flat_map(|t| {
+                [
+                    trace_seed(0, "a", t),
+                    trace_seed(1, "a", t),
+                    trace_seed(0, "b", t),
+                ]
+            })
             .collect();
         assert_eq!(seeds.len(), 300);
         assert!(seeds.iter().all(|s| *s <= i32::MAX as u32));

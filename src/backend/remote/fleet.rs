@@ -84,7 +84,12 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    pub(super) fn new(caller: Caller, model: String, endpoints: Vec<Endpoint>, in_flight: usize) -> Arc<Self> {
+    pub(super) fn new(
+        caller: Caller,
+        model: String,
+        endpoints: Vec<Endpoint>,
+        in_flight: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             caller,
             model,
@@ -187,7 +192,9 @@ impl Drop for Place {
 
 /// Time to wait after so many failures in a row.
 pub(super) fn backoff(failures: u32) -> Duration {
-    BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_BACKOFF)
+    BACKOFF
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(LONGEST_BACKOFF)
 }
 
 /// Part of a time, so that requests that failed together do not come back together.

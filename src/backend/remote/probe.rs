@@ -1,4 +1,5 @@
-//! Asks an engine for one token, to see what it takes and what its log-probabilities are, before a trace is spent on it.
+//! Asks an engine for one token, to see what it takes and what its log-probabilities are, before a trace is
+//! spent on it.
 
 use std::time::Instant;
 
@@ -12,7 +13,8 @@ use super::request::{Asking, Engine, Fields, body};
 use super::sse::Events;
 use crate::runner::SamplingChoice;
 
-/// A processed distribution's log-probabilities lie this many times as far apart at half the temperature; it would be 2 for all of them, and 1 for raw ones.
+/// A processed distribution's log-probabilities lie this many times as far apart at half the temperature; it
+/// would be 2 for all of them, and 1 for raw ones.
 const PROCESSED: f32 = 1.2;
 /// The two temperatures.
 const TEMPERATURES: [f64; 2] = [1.0, 0.5];
@@ -48,8 +50,19 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// A sentence that begins with what is wrong; the caller names the address.
-pub(super) async fn ask(caller: &Caller, name: &str, base: &Url, model: Option<&str>, asking: &Asking, k: usize) -> Result<Found, String> {
-    let Listed { model, engine, context } = listed(caller, base, model).await?;
+pub(super) async fn ask(
+    caller: &Caller,
+    name: &str,
+    base: &Url,
+    model: Option<&str>,
+    asking: &Asking,
+    k: usize,
+) -> Result<Found, String> {
+    let Listed {
+        model,
+        engine,
+        context,
+    } = listed(caller, base, model).await?;
     let mut asking = asking.clone();
     asking.max_tokens = Some(1);
     let mut fields = Fields {
@@ -68,11 +81,18 @@ pub(super) async fn ask(caller: &Caller, name: &str, base: &Url, model: Option<&
             let body = body(&model, &asking, 0, &fields, engine);
             match one_token(caller, &url, &body).await {
                 Ok(piece) => break piece,
-                Err(Trouble::Refused { status: 400 | 422, why }) => {
-                    fields =
-                        without(fields, &why, k).ok_or_else(|| format!("it refuses the request: {why}{}", of_request(&asking, &why)))?;
+                Err(Trouble::Refused {
+                    status: 400 | 422,
+                    why,
+                }) => {
+                    fields = without(fields, &why, k).ok_or_else(|| {
+                        format!("it refuses the request: {why}{}", of_request(&asking, &why))
+                    })?;
                 }
-                Err(Trouble::Refused { status: 401 | 403, why }) => return Err(forbidden(&why)),
+                Err(Trouble::Refused {
+                    status: 401 | 403,
+                    why,
+                }) => return Err(forbidden(&why)),
                 Err(Trouble::Refused { why, .. } | Trouble::Again { why, .. }) => return Err(why),
             }
         };
@@ -109,7 +129,10 @@ struct Listed {
 async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Listed, String> {
     let list = match caller.get(&below(base, "models")).await {
         Ok(list) => list,
-        Err(Trouble::Refused { status: 401 | 403, why }) => return Err(forbidden(&why)),
+        Err(Trouble::Refused {
+            status: 401 | 403,
+            why,
+        }) => return Err(forbidden(&why)),
         // some engines have no list
         Err(Trouble::Refused {
             status: 404 | 405 | 501,
@@ -148,7 +171,12 @@ async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Lis
             .ok_or_else(|| format!("it has no model `{wanted}`; it has {}", names()))?,
         (None, [only]) => only,
         (None, []) => return Err("it lists no model; name one with --backend-model".to_owned()),
-        (None, _) => return Err(format!("it has several models; name one with --backend-model: {}", names())),
+        (None, _) => {
+            return Err(format!(
+                "it has several models; name one with --backend-model: {}",
+                names()
+            ));
+        }
     };
     let number = |v: &Value| v.as_u64().map(|n| n as usize);
     Ok(Listed {
@@ -159,7 +187,9 @@ async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Lis
 }
 
 fn forbidden(why: &str) -> String {
-    format!("it wants another API key ({why}); put it into the variable TTS_BACKEND_API_KEY or OPENAI_API_KEY")
+    format!(
+        "it wants another API key ({why}); put it into the variable TTS_BACKEND_API_KEY or OPENAI_API_KEY"
+    )
 }
 
 /// The version of an engine that tells it.
@@ -206,8 +236,8 @@ fn without(mut fields: Fields, why: &str, k: usize) -> Option<Fields> {
     Some(fields)
 }
 
-/// The next smaller number of log-probabilities that an engine may give. One more than confidence is taken over comes first: some put the sampled token into
-/// the list in the place of the least likely one.
+/// The next smaller number of log-probabilities that an engine may give. One more than confidence is taken
+/// over comes first: some put the sampled token into the list in the place of the least likely one.
 fn fewer(asked: Option<usize>, k: usize) -> Option<usize> {
     let asked = asked?;
     [k, 20, 5, 1].into_iter().filter(|n| *n < asked).max()
@@ -220,8 +250,16 @@ fn of_request(asking: &Asking, why: &str) -> String {
         ("top_k", "--top-k", s.top_k.is_some()),
         ("min_p", "--min-p", s.min_p.is_some()),
         ("repe", "--repetition-penalty", s.repetition_penalty.is_some()),
-        ("presence_penalty", "--presence-penalty", s.presence_penalty.is_some()),
-        ("frequency_penalty", "--frequency-penalty", s.frequency_penalty.is_some()),
+        (
+            "presence_penalty",
+            "--presence-penalty",
+            s.presence_penalty.is_some(),
+        ),
+        (
+            "frequency_penalty",
+            "--frequency-penalty",
+            s.frequency_penalty.is_some(),
+        ),
         ("ignore_eos", "--ignore-eos", asking.ignore_eos),
     ];
     let meant = flags.iter().find(|(field, _, set)| *set && why.contains(field));
@@ -236,7 +274,10 @@ fn scalars(tops: &[(usize, Option<[f32; crate::engine::sampler::TOP]>)], k: usiz
     let given = (*n).min(*m);
     let spread = |top: &[f32]| {
         let finite: Vec<_> = top.iter().filter(|p| p.is_finite()).collect();
-        (finite.len(), finite.first().zip(finite.last()).map_or(0.0, |(a, b)| *a - *b))
+        (
+            finite.len(),
+            finite.first().zip(finite.last()).map_or(0.0, |(a, b)| *a - *b),
+        )
     };
     let n = given.min(k).min(one.len());
     let ((one_finite, one), (half_finite, half)) = (spread(&one[..n]), spread(&half[..n]));
@@ -323,7 +364,8 @@ impl Scalars {
                 "gives log-probabilities after temperature and filters, from which confidence cannot be had{}",
                 match engine {
                     Engine::Vllm => hint("start it with --logprobs-mode raw_logprobs"),
-                    Engine::Sglang => hint("start it with SGLANG_RETURN_ORIGINAL_LOGPROB=1 in its environment"),
+                    Engine::Sglang =>
+                        hint("start it with SGLANG_RETURN_ORIGINAL_LOGPROB=1 in its environment"),
                     Engine::LlamaCpp => hint("it must not be asked for post_sampling_probs"),
                     _ => String::new(),
                 }
@@ -367,8 +409,19 @@ mod tests {
         };
         let named = without(all, "unknown field stream_options", 20).unwrap();
         assert_eq!(named, Fields { usage: false, ..all });
-        let fewer = without(all, "Requested sample logprobs of 21, which is greater than max allowed: 20", 20).unwrap();
-        assert_eq!(fewer, Fields { logprobs: Some(20), ..all });
+        let fewer = without(
+            all,
+            "Requested sample logprobs of 21, which is greater than max allowed: 20",
+            20,
+        )
+        .unwrap();
+        assert_eq!(
+            fewer,
+            Fields {
+                logprobs: Some(20),
+                ..all
+            }
+        );
         let (mut fields, mut steps) = (Some(all), 0);
         while let Some(f) = fields {
             fields = without(f, "bad request", 20);

@@ -70,7 +70,10 @@ pub(super) fn body(model: &str, asking: &Asking, seed: u32, fields: &Fields, eng
     match &asking.prompt {
         Prompt::Messages(messages) => put(
             "messages",
-            messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect(),
+            messages
+                .iter()
+                .map(|m| json!({"role": m.role, "content": m.content}))
+                .collect(),
         ),
         Prompt::Text(text) => put("prompt", json!(text)),
         Prompt::Ids(ids) => put("prompt", json!(ids)),
@@ -107,7 +110,11 @@ pub(super) fn body(model: &str, asking: &Asking, seed: u32, fields: &Fields, eng
     if off && s.min_p.or(r.min_p).is_none() {
         put("min_p", json!(0.0));
     }
-    if let Some(k) = s.top_k.or(r.top_k.filter(|_| fields.recommended)).or(off.then_some(0)) {
+    if let Some(k) = s
+        .top_k
+        .or(r.top_k.filter(|_| fields.recommended))
+        .or(off.then_some(0))
+    {
         put("top_k", json!(k));
     }
     match fields.logprobs {

@@ -49,7 +49,8 @@ impl Events {
         }
     }
 
-    /// The data of an event that the end of the stream cut off before its empty line: some engines leave that out after their last word.
+    /// The data of an event that the end of the stream cut off before its empty line: some engines leave that
+    /// out after their last word.
     pub(super) fn finish(mut self) -> Option<Vec<u8>> {
         self.end_line();
         self.has_data.then_some(self.data)
@@ -102,11 +103,15 @@ mod tests {
 
     #[test]
     fn events_are_what_the_standard_says() {
-        let text =
-            "\u{feff}: hello\ndata: one\n\ndata:two\r\ndata:  three\r\n\r\nevent: x\rid: 7\rdata\r\rretry: 5\n\ndatax: no\ndata: [DONE]";
+        let text = "\u{feff}: hello\ndata: one\n\ndata:two\r\ndata:  three\r\n\r\nevent: x\rid: 7\rdata\r\rretry: 5\n\ndatax: no\ndata: [DONE]";
         assert_eq!(
             events([text.as_bytes()]),
-            [b"one".to_vec(), b"two\n three".to_vec(), b"".to_vec(), b"[DONE]".to_vec()]
+            [
+                b"one".to_vec(),
+                b"two\n three".to_vec(),
+                b"".to_vec(),
+                b"[DONE]".to_vec()
+            ]
         );
         assert!(events([b"".as_slice()]).is_empty());
     }

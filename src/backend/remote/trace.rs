@@ -67,7 +67,8 @@ impl Stream {
         }
     }
 
-    /// Waits for what comes next. A stream that broke or ended is over; one that breaks before its first token is begun anew.
+    /// Waits for what comes next. A stream that broke or ended is over; one that breaks before its first
+    /// token is begun anew.
     ///
     /// # Errors
     /// When the request is refused, or was tried often enough.
@@ -100,7 +101,11 @@ impl Stream {
                 return Ok(News { piece, broken });
             }
             if refused.is_some() {
-                return Err(GivenUp { at: name, why, refused });
+                return Err(GivenUp {
+                    at: name,
+                    why,
+                    refused,
+                });
             }
             self.wait(name, why).await?;
         }
@@ -116,7 +121,13 @@ impl Stream {
                 Prompt::Messages(_) => &endpoint.chat,
                 _ => &endpoint.plain,
             };
-            let body = body(&self.fleet.model, &self.asking, self.seed, &endpoint.fields, endpoint.engine);
+            let body = body(
+                &self.fleet.model,
+                &self.asking,
+                self.seed,
+                &endpoint.fields,
+                endpoint.engine,
+            );
             let due = Instant::now() + self.fleet.caller.patience.first_token;
             match self.fleet.caller.post(url, &body).await {
                 Ok(response) => {
@@ -146,7 +157,8 @@ impl Stream {
         }
     }
 
-    /// Lets some time pass before the next try. The address itself is left alone for longer; others may be free.
+    /// Lets some time pass before the next try. The address itself is left alone for longer; others may be
+    /// free.
     async fn wait(&mut self, at: String, why: String) -> Result<(), GivenUp> {
         self.attempts += 1;
         if self.attempts > self.fleet.caller.patience.retries {
@@ -171,8 +183,13 @@ impl Open {
                     let why = match other {
                         Ok(Ok(_)) => "it ended a stream without a word".to_owned(),
                         Ok(Err(error)) => fleet.caller.broken(&error),
-                        Err(_) if self.any => format!("no token for {} s", fleet.caller.patience.idle.as_secs_f64()),
-                        Err(_) => format!("no first token within {} s", fleet.caller.patience.first_token.as_secs_f64()),
+                        Err(_) if self.any => {
+                            format!("no token for {} s", fleet.caller.patience.idle.as_secs_f64())
+                        }
+                        Err(_) => format!(
+                            "no first token within {} s",
+                            fleet.caller.patience.first_token.as_secs_f64()
+                        ),
                     };
                     return self.over(why);
                 }
@@ -193,7 +210,10 @@ impl Open {
                 return (piece, trouble.map(redacted));
             }
             if done && piece.end.is_none() {
-                return (piece, Some(Wrong::new("it ended a trace without saying why".to_owned())));
+                return (
+                    piece,
+                    Some(Wrong::new("it ended a trace without saying why".to_owned())),
+                );
             }
             if piece.end.is_some() && !done {
                 self.due = Instant::now() + LAST_WORDS;

@@ -39,10 +39,12 @@ pub(crate) struct SolveArgs {
     /// Records every trace in this folder as it ends; the same command goes on where it stopped
     #[arg(long, value_name = "DIR")]
     pub(super) run: Option<PathBuf>,
-    /// Also records the log-probabilities of the K most likely ids of every token, so that confidence over fewer than 20 can be replayed
+    /// Also records the log-probabilities of the K most likely ids of every token, so that confidence over
+    /// fewer than 20 can be replayed
     #[arg(long, value_name = "K", requires = "run")]
     pub(super) record_top_k: Option<usize>,
-    /// Also records traces in flight, every so many minutes, tokens and states, so that a killed run goes on in the middle of them, bit for bit
+    /// Also records traces in flight, every so many minutes, tokens and states, so that a killed run goes on
+    /// in the middle of them, bit for bit
     #[arg(long, value_name = "MINUTES", requires = "run", value_parser = number::parse_minutes)]
     pub(super) checkpoint: Option<Duration>,
     #[command(flatten)]
@@ -151,13 +153,21 @@ pub(crate) struct PromptArgs {
     /// The user's turn, with {problem} and {instruction} in it
     #[arg(long, value_name = "TEXT|@FILE")]
     pub(crate) prompt_template: Option<String>,
-    /// What is asked after the problem [default: the task's, the model's, else to put the answer into \boxed{}]
+    /// What is asked after the problem [default: the task's, the model's, else to put the answer into
+    /// \boxed{}]
     #[arg(long, value_name = "TEXT|@FILE")]
     pub(crate) instruction: Option<String>,
 }
 
 /// What is solved with besides strategy, traces and problems.
-type Rest = (LimitArgs, PromptArgs, AnswerArgs, SamplingArgs, BatchArgs, ModelArgs);
+type Rest = (
+    LimitArgs,
+    PromptArgs,
+    AnswerArgs,
+    SamplingArgs,
+    BatchArgs,
+    ModelArgs,
+);
 
 impl SolveArgs {
     /// Complete traces of these problems (set, ids, fields), recorded in a folder.
@@ -205,7 +215,12 @@ impl SolveArgs {
 }
 
 /// Settings of how problems are decided, and in what batch.
-pub(crate) fn of_problems(strategy: &StrategyArgs, traces: usize, batch: &BatchArgs, limits: &LimitArgs) -> anyhow::Result<Settings> {
+pub(crate) fn of_problems(
+    strategy: &StrategyArgs,
+    traces: usize,
+    batch: &BatchArgs,
+    limits: &LimitArgs,
+) -> anyhow::Result<Settings> {
     Ok(Settings {
         strategy: match strategy.named()? {
             Some(preset) => preset,
@@ -248,7 +263,10 @@ pub(crate) fn of_traces(
 impl StrategyArgs {
     /// The preset that was named, with the flags over it.
     pub(crate) fn named(&self) -> anyhow::Result<Option<Preset>> {
-        self.strategy.as_deref().map(|name| self.over(preset(name)?)).transpose()
+        self.strategy
+            .as_deref()
+            .map(|name| self.over(preset(name)?))
+            .transpose()
     }
 
     /// A preset with the flags over it.
@@ -282,7 +300,8 @@ pub(crate) fn preset(name: &str) -> anyhow::Result<Preset> {
     if !is_file {
         return Ok(Preset::named(name)?);
     }
-    let text = std::fs::read_to_string(name).map_err(|e| anyhow!("the strategy file {name} cannot be read: {e}"))?;
+    let text =
+        std::fs::read_to_string(name).map_err(|e| anyhow!("the strategy file {name} cannot be read: {e}"))?;
     Ok(Preset::from_toml(&text, name)?)
 }
 
@@ -302,7 +321,8 @@ fn text_or_file(flag: &str, value: Option<&str>) -> anyhow::Result<Option<String
         None => Ok(None),
         Some((text, None)) => Ok(Some(text.to_owned())),
         Some((_, Some(file))) => {
-            let text = std::fs::read_to_string(file).map_err(|e| anyhow!("--{flag} @{file} cannot be read: {e}"))?;
+            let text =
+                std::fs::read_to_string(file).map_err(|e| anyhow!("--{flag} @{file} cannot be read: {e}"))?;
             Ok(Some(text.trim_end_matches('\n').to_owned()))
         }
     }

@@ -26,7 +26,10 @@ impl Board {
     pub(crate) fn start(mut events: broadcast::Receiver<Event>, problems: usize, printer: &Printer) -> Self {
         let bar = printer.shows_progress().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.set_style(ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.set_style(
+                ProgressStyle::with_template("{wide_msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
             bar
         });
         printer.set_bar(bar.clone());
@@ -89,7 +92,11 @@ impl Standings {
             Event::Progress(snapshot) => {
                 self.last = Some(snapshot.problem.clone());
                 self.snapshots.insert(snapshot.problem.clone(), snapshot);
-                let tokens = self.snapshots.values().map(|s| s.tokens.total() + s.live_tokens).sum();
+                let tokens = self
+                    .snapshots
+                    .values()
+                    .map(|s| s.tokens.total() + s.live_tokens)
+                    .sum();
                 self.speed.push_back((now, tokens));
                 while self.speed.front().is_some_and(|(t, _)| now - *t > SPEED_OVER) {
                     self.speed.pop_front();
@@ -119,13 +126,19 @@ impl Standings {
             parts.push(format!("{}/{} decided", self.decided, self.problems));
         }
         parts.push(format!("live {}", count(sum(|s| s.live as u64))));
-        parts.push(format!("finished {}", count(sum(|s| s.traces.warmup + s.traces.finished))));
+        parts.push(format!(
+            "finished {}",
+            count(sum(|s| s.traces.warmup + s.traces.finished))
+        ));
         parts.push(format!("stopped {}", count(sum(|s| s.traces.stopped))));
         if let Some(speed) = self.speed() {
             parts.push(format!("{} tok/s", count(speed as u64)));
         }
         let last = self.last.as_ref().and_then(|p| self.snapshots.get(p));
-        if let Some((answer, share)) = last.filter(|_| self.problems == 1).and_then(|s| s.leading.as_ref()) {
+        if let Some((answer, share)) = last
+            .filter(|_| self.problems == 1)
+            .and_then(|s| s.leading.as_ref())
+        {
             parts.push(format!("{} leads ({})", harmless(answer), percent(*share)));
         }
         if let Some(saved) = self.saved() {
@@ -137,7 +150,8 @@ impl Standings {
         parts.join(" · ")
     }
 
-    /// Share of the ended traces' tokens that was saved if they had all become as long as those that ended by themselves.
+    /// Share of the ended traces' tokens that was saved if they had all become as long as those that ended by
+    /// themselves.
     fn saved(&self) -> Option<f64> {
         let (mut whole, mut whole_tokens, mut stopped, mut stopped_tokens) = (0, 0, 0, 0);
         for s in self.snapshots.values() {
@@ -157,7 +171,8 @@ impl Standings {
     fn left(&self, now: Instant) -> Option<f64> {
         if self.problems > 1 {
             let share = self.decided as f64 / self.problems as f64;
-            return (self.decided > 0 && self.decided < self.problems).then(|| (now - self.started).as_secs_f64() * (1.0 - share) / share);
+            return (self.decided > 0 && self.decided < self.problems)
+                .then(|| (now - self.started).as_secs_f64() * (1.0 - share) / share);
         }
         let s = self.snapshots.values().next()?;
         let ended = s.traces.total();

@@ -30,7 +30,8 @@ pub(crate) use remote::{Elsewhere, engines};
 pub(crate) use report::drawn as report_table;
 pub(crate) use report::{Report, Summary};
 
-/// Rows that keep the machine busy. More read the weights no more cheaply, and their states no longer fit its cache.
+/// Rows that keep the machine busy. More read the weights no more cheaply, and their states no longer fit its
+/// cache.
 const BUSY_ROWS: usize = 64;
 /// Problems of which a few last traces run beside those that fill the batch.
 const ENDING: usize = 3;
@@ -44,20 +45,38 @@ pub(crate) fn run(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ExitSta
 /// Solves, and says how long that took once the model was there; nothing for a dry run.
 pub(crate) fn solved(args: &SolveArgs, printer: &Printer) -> anyhow::Result<(ExitStatus, Option<Duration>)> {
     let mut settings = args.settings()?;
-    let Asked { problems, task, digest } = problems(args, printer)?;
+    let Asked {
+        problems,
+        task,
+        digest,
+    } = problems(args, printer)?;
     let task = args.answers.task()?.or(task);
     let reader = args.answers.reader(task.as_ref())?;
     let answers = args.answers.describe(task.as_ref(), &reader);
     if settings.instruction.is_none() {
-        settings.instruction = task.as_ref().map(|t: &Task| t.instruction.clone()).filter(|i| !i.is_empty());
+        settings.instruction = task
+            .as_ref()
+            .map(|t: &Task| t.instruction.clone())
+            .filter(|i| !i.is_empty());
     }
     if args.backend.is_remote() {
-        let elsewhere = Elsewhere::reach(&args.backend, &args.model, args.confidence_k, settings, &problems, reader, printer)?;
+        let elsewhere = Elsewhere::reach(
+            &args.backend,
+            &args.model,
+            args.confidence_k,
+            settings,
+            &problems,
+            reader,
+            printer,
+        )?;
         return elsewhere.solve(args, digest, answers, printer);
     }
     let loaded = args.model.open(printer)?;
     let runner = Runner::new(loaded, settings)?.with_reader(Reader::Rules(reader));
-    let prepared = problems.iter().map(|p| runner.prepare(p)).collect::<Result<Vec<_>, _>>()?;
+    let prepared = problems
+        .iter()
+        .map(|p| runner.prepare(p))
+        .collect::<Result<Vec<_>, _>>()?;
     say_what_is_taken(&runner, &prepared, printer);
 
     let (plan, cost) = Cost::planned(&runner, &prepared);
@@ -69,7 +88,13 @@ pub(crate) fn solved(args: &SolveArgs, printer: &Printer) -> anyhow::Result<(Exi
     let recorder = Recorder::open(args.run.as_deref(), manifest, &prepared, args.checkpoint, printer)?;
     runner.start(plan)?;
     let before = Instant::now();
-    let status = interrupt::runtime()?.block_on(solve_all(&runner, &prepared, cost.side_by_side, recorder, printer))?;
+    let status = interrupt::runtime()?.block_on(solve_all(
+        &runner,
+        &prepared,
+        cost.side_by_side,
+        recorder,
+        printer,
+    ))?;
     Ok((status, Some(before.elapsed())))
 }
 
@@ -136,7 +161,9 @@ fn problems(args: &SolveArgs, printer: &Printer) -> anyhow::Result<Asked> {
                 digest: Some(set.digest),
             })
         }
-        (None, None) => bail!("there is nothing to solve: give a problem, `-` to read one from stdin, or --data FILE|TASK"),
+        (None, None) => bail!(
+            "there is nothing to solve: give a problem, `-` to read one from stdin, or --data FILE|TASK"
+        ),
     }
 }
 
@@ -144,7 +171,10 @@ fn problems(args: &SolveArgs, printer: &Printer) -> anyhow::Result<Asked> {
 pub(crate) fn say_what_is_taken(runner: &Runner, prepared: &[Prepared], printer: &Printer) {
     let resolved = runner.resolved();
     if !resolved.taken.is_empty() {
-        printer.note(&format!("from the model's generation_config.json: {}", resolved.taken.join(", ")));
+        printer.note(&format!(
+            "from the model's generation_config.json: {}",
+            resolved.taken.join(", ")
+        ));
     }
     if !resolved.unhonoured.is_empty() {
         printer.warn(&format!(
@@ -152,7 +182,10 @@ pub(crate) fn say_what_is_taken(runner: &Runner, prepared: &[Prepared], printer:
             resolved.unhonoured.join(", ")
         ));
     }
-    let strange = prepared.iter().filter(|p| recognise(&p.problem).is_none()).count();
+    let strange = prepared
+        .iter()
+        .filter(|p| recognise(&p.problem).is_none())
+        .count();
     if let Some(note) = runner
         .loaded()
         .prompter
@@ -193,7 +226,8 @@ impl Cost {
         plan.busy = Some(BUSY_ROWS);
         let settings = runner.settings();
         let slots = runner.resolved().slots.min(plan.max_batch);
-        let side_by_side = ((BUSY_ROWS.div_ceil(slots) + ENDING).min(plan.max_batch / slots) + 1).min(prepared.len());
+        let side_by_side =
+            ((BUSY_ROWS.div_ceil(slots) + ENDING).min(plan.max_batch / slots) + 1).min(prepared.len());
         let rows = (slots * side_by_side)
             .min(plan.max_batch)
             .min(plan.most_before(slots).saturating_add(slots));
@@ -237,7 +271,12 @@ impl Cost {
 }
 
 /// Prints what would be done.
-fn dry_run(runner: &Runner, prepared: &[Prepared], cost: &Cost, printer: &Printer) -> anyhow::Result<ExitStatus> {
+fn dry_run(
+    runner: &Runner,
+    prepared: &[Prepared],
+    cost: &Cost,
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
     for p in prepared {
         if printer.json() {
             printer.object(&json!({
@@ -281,7 +320,10 @@ async fn solve_all(
         let recorder = &recorder;
         async move {
             if let Some(result) = recorder.decided(p)? {
-                return Ok::<_, anyhow::Error>(Report { result, full_tokens: None });
+                return Ok::<_, anyhow::Error>(Report {
+                    result,
+                    full_tokens: None,
+                });
             }
             let solved = solver.solve(p, recorder.watch(p, watch)?).await?;
             recorder.keep(&solved)?;
@@ -291,7 +333,9 @@ async fn solve_all(
             })
         }
     };
-    let mut results = futures::stream::iter(prepared).map(one).buffered(side_by_side.max(1));
+    let mut results = futures::stream::iter(prepared)
+        .map(one)
+        .buffered(side_by_side.max(1));
     let mut summary = Summary::default();
     let mut failure: Option<anyhow::Error> = None;
     while let Some(result) = results.next().await {
@@ -303,7 +347,9 @@ async fn solve_all(
                 report.print(of_set, solver.settings().traces, printer)?;
                 summary.add(&report);
             }
-            Err(error) if matches!(error.downcast_ref(), Some(Error::Run(RunError::NotStarted(_)))) => summary.not_started += 1,
+            Err(error) if matches!(error.downcast_ref(), Some(Error::Run(RunError::NotStarted(_)))) => {
+                summary.not_started += 1
+            }
             Err(error) => {
                 failure = Some(error);
                 break;

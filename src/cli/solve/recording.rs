@@ -47,7 +47,10 @@ impl Recorder {
         }
         let recorded: usize = prepared.iter().map(|p| folder.recording().traces(&p.id)).sum();
         if recorded > 0 {
-            printer.note(&format!("going on with {}, which holds {recorded} traces of this", dir.display()));
+            printer.note(&format!(
+                "going on with {}, which holds {recorded} traces of this",
+                dir.display()
+            ));
         }
         Ok(Self {
             folder: Some(folder),
@@ -57,7 +60,9 @@ impl Recorder {
 
     /// The result of a problem that was decided before, with the same settings.
     pub(crate) fn decided(&self, problem: &Prepared) -> anyhow::Result<Option<Value>> {
-        let Some(folder) = &self.folder else { return Ok(None) };
+        let Some(folder) = &self.folder else {
+            return Ok(None);
+        };
         let mut value = folder.decided(&problem.id)?;
         if let Some(Value::Object(object)) = &mut value {
             object.remove("decisions");
@@ -88,14 +93,24 @@ impl Recorder {
     /// Says how the run ended.
     pub(crate) fn close(self, finished: bool) -> anyhow::Result<()> {
         match self.folder {
-            Some(folder) => Ok(folder.close(if finished { Status::Finished } else { Status::Interrupted })?),
+            Some(folder) => Ok(folder.close(if finished {
+                Status::Finished
+            } else {
+                Status::Interrupted
+            })?),
             None => Ok(()),
         }
     }
 }
 
-/// What changes the traces of a model here, what changes the decisions, and the rest. `answers` says how answers are read and compared.
-pub(crate) fn manifest(runner: &Runner, prepared: &[Prepared], data: Option<String>, answers: Value) -> anyhow::Result<Manifest> {
+/// What changes the traces of a model here, what changes the decisions, and the rest. `answers` says how
+/// answers are read and compared.
+pub(crate) fn manifest(
+    runner: &Runner,
+    prepared: &[Prepared],
+    data: Option<String>,
+    answers: Value,
+) -> anyhow::Result<Manifest> {
     let (settings, resolved, loaded) = (runner.settings(), runner.resolved(), runner.loaded());
     let prompter = loaded.prompter()?;
     let rules = prepared.first().map(|p| runner.rules(p)).unwrap_or_default();
@@ -118,7 +133,12 @@ pub(crate) fn manifest(runner: &Runner, prepared: &[Prepared], data: Option<Stri
         "thinking_budget": rules.thinking_budget,
     });
     let machine = json!({ "threads": resolved.threads, "tier": resolved.tier.name(), "model": loaded.name });
-    Ok(Manifest::new(traces, decisions(settings, resolved.slots, answers), data, machine))
+    Ok(Manifest::new(
+        traces,
+        decisions(settings, resolved.slots, answers),
+        data,
+        machine,
+    ))
 }
 
 /// The same for traces from elsewhere.

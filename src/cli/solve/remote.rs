@@ -41,10 +41,17 @@ impl Elsewhere {
         let options = backend.options(k);
         let connected = RemoteRunner::connect(&options, backend.api(), settings, prompter, first);
         let runner = runtime.block_on(connected)?.with_reader(Reader::Rules(reader));
-        let prepared = problems.iter().map(|p| runner.prepare(p)).collect::<Result<Vec<_>, _>>()?;
+        let prepared = problems
+            .iter()
+            .map(|p| runner.prepare(p))
+            .collect::<Result<Vec<_>, _>>()?;
         runner.remote().notices().for_each(|notice| printer.warn(&notice));
         printer.note(&sentence(&runner, prepared.len()));
-        Ok(Self { runner, prepared, runtime })
+        Ok(Self {
+            runner,
+            prepared,
+            runtime,
+        })
     }
 
     /// Problems that are solved at a time: as many as keep the engines busy.
@@ -60,7 +67,11 @@ impl Elsewhere {
         answers: Value,
         printer: &Printer,
     ) -> anyhow::Result<(ExitStatus, Option<Duration>)> {
-        let Self { runner, prepared, runtime } = &self;
+        let Self {
+            runner,
+            prepared,
+            runtime,
+        } = &self;
         if args.dry_run {
             for p in prepared {
                 if printer.json() {
@@ -77,7 +88,13 @@ impl Elsewhere {
         let manifest = remote_manifest(runner, digest, answers);
         let recorder = Recorder::open(args.run.as_deref(), manifest, prepared, args.checkpoint, printer)?;
         let before = Instant::now();
-        let status = runtime.block_on(solve_all(runner, prepared, self.side_by_side(), recorder, printer))?;
+        let status = runtime.block_on(solve_all(
+            runner,
+            prepared,
+            self.side_by_side(),
+            recorder,
+            printer,
+        ))?;
         Ok((status, Some(before.elapsed())))
     }
 }
@@ -90,7 +107,9 @@ pub(crate) fn engines(runner: &RemoteRunner) -> String {
         .into_iter()
         .flatten()
         .map(|e| {
-            let version = e["version"].as_str().map_or_else(String::new, |v| format!(" {v}"));
+            let version = e["version"]
+                .as_str()
+                .map_or_else(String::new, |v| format!(" {v}"));
             format!(
                 "{}{version} at {}",
                 e["engine"].as_str().unwrap_or_default(),
@@ -102,7 +121,11 @@ pub(crate) fn engines(runner: &RemoteRunner) -> String {
         Some(k) => format!("confidence over {k} tokens"),
         None => "no confidence".to_owned(),
     };
-    format!("{}; model {}, {confidence}", engines.join(", "), runner.remote().model())
+    format!(
+        "{}; model {}, {confidence}",
+        engines.join(", "),
+        runner.remote().model()
+    )
 }
 
 /// Who answers, and how much it may be.

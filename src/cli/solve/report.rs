@@ -1,4 +1,5 @@
-//! Results as people read them. They are made from the object of `--json`, which is also what a run folder keeps.
+//! Results as people read them. They are made from the object of `--json`, which is also what a run folder
+//! keeps.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +43,11 @@ impl Report {
             self.warnings().iter().for_each(|w| printer.warn(w));
         }
         if printer.for_humans() {
-            printer.line(&if of_set { self.line(printer) } else { self.page(budget, printer) })?;
+            printer.line(&if of_set {
+                self.line(printer)
+            } else {
+                self.page(budget, printer)
+            })?;
         } else if of_set || answer.is_some() {
             printer.line(&answer.unwrap_or_default().replace(['\n', '\r'], " "))?;
         } else {
@@ -86,7 +91,10 @@ impl Report {
     }
 
     fn ballots(&self) -> Vec<(String, f64, u64)> {
-        let ballots = self.result["ballots"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let ballots = self.result["ballots"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         ballots
             .iter()
             .map(|b| {
@@ -182,7 +190,10 @@ impl Report {
     fn books(&self) -> String {
         let mut table = Builder::default();
         table.push_record(["fate", "traces", "tokens"]);
-        for (fate, field) in FATES.into_iter().filter(|(_, field)| self.number("traces", field) > 0) {
+        for (fate, field) in FATES
+            .into_iter()
+            .filter(|(_, field)| self.number("traces", field) > 0)
+        {
             table.push_record([
                 fate.to_owned(),
                 count(self.number("traces", field)),
@@ -243,7 +254,11 @@ pub(crate) fn drawn(table: Builder, numbers: usize) -> String {
         .with(Style::blank())
         .with(Modify::new(Segment::all()).with(Padding::new(0, 1, 0, 0)));
     table.with(Modify::new(Columns::new(numbers..)).with(Alignment::right()));
-    table.to_string().lines().map(|l| l.trim_end().to_owned() + "\n").collect()
+    table
+        .to_string()
+        .lines()
+        .map(|l| l.trim_end().to_owned() + "\n")
+        .collect()
 }
 
 /// How a set went.
@@ -266,7 +281,15 @@ impl Summary {
         self.problems += 1;
         for warning in report.warnings() {
             let kind = warning.chars().filter(|c| !c.is_ascii_digit()).collect();
-            let first = || (0, format!("problem {}: {warning}", report.text("problem_id").unwrap_or_default()));
+            let first = || {
+                (
+                    0,
+                    format!(
+                        "problem {}: {warning}",
+                        report.text("problem_id").unwrap_or_default()
+                    ),
+                )
+            };
             self.warnings.entry(kind).or_insert_with(first).0 += 1;
         }
         self.answered += u64::from(result["answer"].is_string());
@@ -285,7 +308,11 @@ impl Summary {
             };
             printer.warn(&format!("{first}{more}"));
         }
-        let mut parts = vec![format!("{}, {} answered", plural(self.problems, "problem"), count(self.answered))];
+        let mut parts = vec![format!(
+            "{}, {} answered",
+            plural(self.problems, "problem"),
+            count(self.answered)
+        )];
         if let Ok(interval) = wilson(self.right, self.graded, 0.95) {
             parts.push(format!(
                 "{} of {} right: {:.1} % (95 % interval {:.1} to {:.1} %)",
@@ -296,12 +323,19 @@ impl Summary {
                 100.0 * interval.high
             ));
         }
-        parts.push(format!("{}, {}", plural(self.traces, "trace"), plural(self.tokens, "token")));
+        parts.push(format!(
+            "{}, {}",
+            plural(self.traces, "trace"),
+            plural(self.tokens, "token")
+        ));
         if let Some(each) = self.tokens.checked_div(self.problems) {
             parts.push(format!("{} tokens a problem", count(each)));
         }
         if self.not_started > 0 {
-            parts.push(format!("{} not started before the run was cut", count(self.not_started)));
+            parts.push(format!(
+                "{} not started before the run was cut",
+                count(self.not_started)
+            ));
         }
         printer.note(&parts.join("; "));
     }

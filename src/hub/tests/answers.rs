@@ -19,7 +19,10 @@ fn offline_uses_what_is_there_and_names_what_is_not() {
     let mut options = options(&hub, &cache);
     options.offline = true;
     let text = sentence(&model(), &options);
-    assert!(text.contains("HF_HUB_OFFLINE") && text.contains("org/name"), "{text}");
+    assert!(
+        text.contains("HF_HUB_OFFLINE") && text.contains("org/name"),
+        "{text}"
+    );
     assert!(hub.requests().is_empty());
     options.offline = false;
     let folder = resolve(&model(), &options, &mut quiet()).unwrap();
@@ -92,7 +95,11 @@ fn a_silent_or_absent_network_ends_in_time() {
     let text = sentence(&model(), &options);
     assert!(text.contains("did not answer in time"), "{text}");
     // Nobody listens there.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     options.endpoint = format!("http://127.0.0.1:{port}");
     let text = sentence(&model(), &options);
     assert!(text.contains("check the network"), "{text}");
@@ -106,9 +113,15 @@ fn a_silent_or_absent_network_ends_in_time() {
 fn a_hub_that_is_none_or_wants_to_leave_the_cache_is_refused() {
     let answers = [
         ("<html>login</html>".to_owned(), "check HF_ENDPOINT"),
-        (r#"{"sha": "../../x", "siblings": []}"#.to_owned(), "names no commit"),
+        (
+            r#"{"sha": "../../x", "siblings": []}"#.to_owned(),
+            "names no commit",
+        ),
         (format!(r#"{{"sha": "{COMMIT}"}}"#), "no list of files"),
-        (format!(r#"{{"sha": "{COMMIT}", "siblings": []}}"#), "no model that can be run"),
+        (
+            format!(r#"{{"sha": "{COMMIT}", "siblings": []}}"#),
+            "no model that can be run",
+        ),
         (
             format!(r#"{{"sha": "{COMMIT}", "siblings": [{{"rfilename": "../../evil.safetensors"}}]}}"#),
             "not a safe name",
@@ -144,7 +157,10 @@ fn the_environment_is_read_as_python_reads_it() {
     let home = TempDir::new().unwrap();
     let home_path = home.path().display().to_string();
     let read = |pairs: &[(&'static str, &str)]| {
-        let pairs: BTreeMap<_, _> = pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let pairs: BTreeMap<_, _> = pairs
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect();
         HubOptions::from_variables(|name| pairs.get(name).cloned())
     };
     let plain = read(&[("HOME", &home_path)]).unwrap();
@@ -173,11 +189,21 @@ fn the_environment_is_read_as_python_reads_it() {
         Some("hf_env")
     );
     let cache = read(&[("HF_HUB_CACHE", "/elsewhere"), ("HF_HUB_OFFLINE", "0")]).unwrap();
-    assert_eq!((cache.cache.as_path(), cache.offline), (Path::new("/elsewhere"), false));
+    assert_eq!(
+        (cache.cache.as_path(), cache.offline),
+        (Path::new("/elsewhere"), false)
+    );
     assert!(matches!(read(&[]), Err(HubError::NoCache)));
-    let wrong = [("HF_ENDPOINT", "mirror"), ("HF_HUB_DOWNLOAD_TIMEOUT", "soon"), ("HF_TOKEN", "a\nb")];
+    let wrong = [
+        ("HF_ENDPOINT", "mirror"),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "soon"),
+        ("HF_TOKEN", "a\nb"),
+    ];
     for (name, value) in wrong {
         let error = read(&[("HOME", &home_path), (name, value)]).unwrap_err();
-        assert!(error.to_string().contains(name) && !error.to_string().contains("a\nb"), "{error}");
+        assert!(
+            error.to_string().contains(name) && !error.to_string().contains("a\nb"),
+            "{error}"
+        );
     }
 }

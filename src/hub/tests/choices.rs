@@ -23,7 +23,10 @@ fn shards_are_fetched_as_the_index_says() {
     let (hub, _storage) = stand_in(&files);
     let mut options = options(&hub, &cache);
     let folder = resolve(&model(), &options, &mut quiet()).unwrap();
-    assert_eq!(fs::read(folder.join("model-00002-of-00002.safetensors")).unwrap(), second);
+    assert_eq!(
+        fs::read(folder.join("model-00002-of-00002.safetensors")).unwrap(),
+        second
+    );
     assert!(!folder.join("other.safetensors").exists());
     options.offline = true;
     assert!(resolve(&model(), &options, &mut quiet()).is_ok());
@@ -59,9 +62,19 @@ fn a_gguf_file_comes_with_the_small_files_beside_it() {
     }
     assert_eq!(storage.requests().len(), 1);
     let text = sentence(&ModelSource::parse("org/name:Q6_K").unwrap(), &options);
-    assert!(text.contains("\"Q6_K\"") && text.contains("m-Q4_0.gguf"), "{text}");
+    assert!(
+        text.contains("\"Q6_K\"") && text.contains("m-Q4_0.gguf"),
+        "{text}"
+    );
     options.offline = true;
-    assert!(resolve(&ModelSource::parse("org/name:m-Q8_0.gguf").unwrap(), &options, &mut quiet()).is_ok());
+    assert!(
+        resolve(
+            &ModelSource::parse("org/name:m-Q8_0.gguf").unwrap(),
+            &options,
+            &mut quiet()
+        )
+        .is_ok()
+    );
     assert!(sentence(&ModelSource::parse("org/name:m-Q4_0.gguf").unwrap(), &options).contains("m-Q4_0.gguf"));
 }
 
@@ -93,25 +106,49 @@ fn data_sets_live_beside_models() {
     let repo = Repo::new(RepoKind::Dataset, "org/set", "refs/pr/1").unwrap();
     let listed = list(&repo, &options, &mut quiet()).unwrap();
     assert_eq!(listed[0].name, "data/test 1.jsonl");
-    let path = hub::files(&repo, &["data/test 1.jsonl"], &options, &mut quiet()).unwrap().remove(0);
+    let path = hub::files(&repo, &["data/test 1.jsonl"], &options, &mut quiet())
+        .unwrap()
+        .remove(0);
     assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n");
-    assert!(path.starts_with(cache.path().join("datasets--org--set/snapshots").join(COMMIT).join("data")));
+    assert!(
+        path.starts_with(
+            cache
+                .path()
+                .join("datasets--org--set/snapshots")
+                .join(COMMIT)
+                .join("data")
+        )
+    );
     assert_eq!(
         fs::read_to_string(cache.path().join("datasets--org--set/refs/refs/pr/1")).unwrap(),
         COMMIT
     );
-    assert_eq!(hub.count("GET", "/api/datasets/org/set/revision/refs%2Fpr%2F1"), 2);
     assert_eq!(
-        hub.count("GET", &format!("/datasets/org/set/resolve/{COMMIT}/data/test%201.jsonl")),
+        hub.count("GET", "/api/datasets/org/set/revision/refs%2Fpr%2F1"),
+        2
+    );
+    assert_eq!(
+        hub.count(
+            "GET",
+            &format!("/datasets/org/set/resolve/{COMMIT}/data/test%201.jsonl")
+        ),
         1
     );
     options.offline = true;
-    assert_eq!(hub::files(&repo, &["data/test 1.jsonl"], &options, &mut quiet()).unwrap(), [path]);
+    assert_eq!(
+        hub::files(&repo, &["data/test 1.jsonl"], &options, &mut quiet()).unwrap(),
+        [path]
+    );
     let error = hub::files(&repo, &["no.jsonl"], &options, &mut quiet()).unwrap_err();
     assert!(matches!(error, HubError::NotCached { .. }), "{error}");
     options.offline = false;
     let error = hub::files(&repo, &["no.jsonl"], &options, &mut quiet()).unwrap_err();
-    assert!(error.to_string().contains("data set org/set@refs/pr/1 has no file"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("data set org/set@refs/pr/1 has no file"),
+        "{error}"
+    );
     let error = hub::files(&repo, &["../no"], &options, &mut quiet()).unwrap_err();
     assert!(matches!(error, HubError::BadName { .. }), "{error}");
 }

@@ -63,7 +63,10 @@ pub(super) fn quiet() -> impl FnMut(Progress<'_>) {
 pub(super) fn sentence(source: &ModelSource, options: &HubOptions) -> String {
     let error = resolve(source, options, &mut quiet()).unwrap_err();
     let text = error.to_string();
-    assert!(!text.contains(SECRET) && !format!("{error:?}").contains(SECRET), "{text}");
+    assert!(
+        !text.contains(SECRET) && !format!("{error:?}").contains(SECRET),
+        "{text}"
+    );
     text
 }
 
@@ -72,7 +75,9 @@ pub(super) fn repo_folder(cache: &TempDir) -> PathBuf {
 }
 
 pub(super) fn weights_blob(cache: &TempDir, files: &Files) -> PathBuf {
-    repo_folder(cache).join("blobs").join(sha256(&files["model.safetensors"]))
+    repo_folder(cache)
+        .join("blobs")
+        .join(sha256(&files["model.safetensors"]))
 }
 
 pub(super) fn incomplete(cache: &TempDir, files: &Files) -> PathBuf {
@@ -98,7 +103,10 @@ pub(super) struct Reply {
 
 impl Reply {
     pub(super) fn status(status: u16) -> Self {
-        Self { status, ..Self::default() }
+        Self {
+            status,
+            ..Self::default()
+        }
     }
 
     pub(super) fn header(mut self, name: &str, value: impl ToString) -> Self {
@@ -145,10 +153,13 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Seen>>, answer: &dyn Fn(&Seen) -
     let first = lines.next().unwrap().unwrap();
     let mut words = first.split(' ').map(str::to_owned);
     let (method, path) = (words.next().unwrap(), words.next().unwrap());
-    let headers = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).filter_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        Some((name.to_ascii_lowercase(), value.trim().to_owned()))
-    });
+    let headers = lines
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+        });
     let seen = Seen {
         method: method.clone(),
         path,
@@ -173,10 +184,13 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Seen>>, answer: &dyn Fn(&Seen) -
 
 /// A body, or the rest of it from where `Range` says.
 pub(super) fn ranged(seen: &Seen, body: &[u8]) -> Reply {
-    let from = seen
-        .headers
-        .get("range")
-        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    let from = seen.headers.get("range").and_then(|range| {
+        range
+            .strip_prefix("bytes=")?
+            .strip_suffix('-')?
+            .parse::<usize>()
+            .ok()
+    });
     match from {
         None => Reply {
             status: 200,
@@ -189,22 +203,34 @@ pub(super) fn ranged(seen: &Seen, body: &[u8]) -> Reply {
             body: body[from..].to_vec(),
             ..Reply::default()
         }
-        .header("Content-Range", format!("bytes {from}-{}/{}", body.len() - 1, body.len())),
+        .header(
+            "Content-Range",
+            format!("bytes {from}-{}/{}", body.len() - 1, body.len()),
+        ),
     }
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 pub(super) type Files = Arc<BTreeMap<String, Vec<u8>>>;
 
-/// Answers as the hub does: a list, small files with git's hash as their ETag, weights with a redirect to `storage`.
+/// Answers as the hub does: a list, small files with git's hash as their ETag, weights with a redirect to
+/// `storage`.
 pub(super) fn hub_answer(seen: &Seen, files: &Files, storage: Option<&str>) -> Reply {
     let path = seen.path.split('?').next().unwrap_or_default();
     if path.starts_with("/api/") {
-        let list: Vec<_> = files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
-        let body = serde_json::json!({"sha": COMMIT, "siblings": list}).to_string().into_bytes();
+        let list: Vec<_> = files
+            .keys()
+            .map(|name| serde_json::json!({"rfilename": name}))
+            .collect();
+        let body = serde_json::json!({"sha": COMMIT, "siblings": list})
+            .to_string()
+            .into_bytes();
         return Reply {
             status: 200,
             body,
@@ -228,6 +254,13 @@ pub(super) fn hub_answer(seen: &Seen, files: &Files, storage: Option<&str>) -> R
 }
 
 pub(super) fn storage_answer(seen: &Seen, files: &Files) -> Reply {
-    let name = seen.path.trim_start_matches('/').split('?').next().unwrap_or_default();
-    files.get(name).map_or_else(|| Reply::status(404), |body| ranged(seen, body))
+    let name = seen
+        .path
+        .trim_start_matches('/')
+        .split('?')
+        .next()
+        .unwrap_or_default();
+    files
+        .get(name)
+        .map_or_else(|| Reply::status(404), |body| ranged(seen, body))
 }

@@ -36,7 +36,10 @@ fn a_model_is_fetched_into_the_shared_layout_and_then_used_from_there() {
         assert_eq!(&fs::read(folder.join(name)).unwrap(), body, "{name}");
     }
     assert!(!folder.join("README.md").exists());
-    assert_eq!(fs::read_to_string(repo_folder(&cache).join("refs/main")).unwrap(), COMMIT);
+    assert_eq!(
+        fs::read_to_string(repo_folder(&cache).join("refs/main")).unwrap(),
+        COMMIT
+    );
     #[cfg(unix)]
     assert_eq!(
         fs::read_link(folder.join("model.safetensors")).unwrap(),
@@ -46,7 +49,11 @@ fn a_model_is_fetched_into_the_shared_layout_and_then_used_from_there() {
     assert_eq!(resolve(&model(), &options, &mut quiet()).unwrap(), folder);
     let by_commit = ModelSource::parse(&format!("org/name@{COMMIT}")).unwrap();
     assert_eq!(resolve(&by_commit, &options, &mut quiet()).unwrap(), folder);
-    assert_eq!((hub.requests().len(), storage.requests().len()), before, "asked again");
+    assert_eq!(
+        (hub.requests().len(), storage.requests().len()),
+        before,
+        "asked again"
+    );
 }
 
 #[test]
@@ -56,7 +63,11 @@ fn the_token_goes_to_the_endpoint_alone() {
     let options = options(&hub, &cache);
     resolve(&model(), &options, &mut quiet()).unwrap();
     let bearer = format!("Bearer {SECRET}");
-    assert!(hub.requests().iter().all(|seen| seen.headers.get("authorization") == Some(&bearer)));
+    assert!(
+        hub.requests()
+            .iter()
+            .all(|seen| seen.headers.get("authorization") == Some(&bearer))
+    );
     assert!(!storage.requests().is_empty());
     for seen in storage.requests() {
         assert!(!format!("{seen:?}").contains(SECRET), "{seen:?}");
@@ -86,8 +97,15 @@ fn a_cut_download_goes_on_where_it_stopped() {
     // The second cut brings nothing, and one failure without a byte is allowed.
     let folder = folder.unwrap();
     assert_eq!(retries, 3);
-    assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), files["model.safetensors"]);
-    let ranges: Vec<_> = storage.requests().iter().map(|seen| seen.headers.get("range").cloned()).collect();
+    assert_eq!(
+        fs::read(folder.join("model.safetensors")).unwrap(),
+        files["model.safetensors"]
+    );
+    let ranges: Vec<_> = storage
+        .requests()
+        .iter()
+        .map(|seen| seen.headers.get("range").cloned())
+        .collect();
     let at = |from: usize| Some(format!("bytes={from}-"));
     assert_eq!(ranges, [None, at(1_000_000), at(1_000_000), at(1_700_000)]);
 }
@@ -114,7 +132,11 @@ fn what_an_earlier_run_left_is_used_and_damage_in_it_is_found() {
         fs::write(incomplete(&cache, &files), left).unwrap();
         let folder = resolve(&model(), &options(&hub, &cache), &mut quiet()).unwrap();
         assert_eq!(&fs::read(folder.join("model.safetensors")).unwrap(), whole);
-        let ranges: Vec<_> = storage.requests().iter().map(|seen| seen.headers.get("range").cloned()).collect();
+        let ranges: Vec<_> = storage
+            .requests()
+            .iter()
+            .map(|seen| seen.headers.get("range").cloned())
+            .collect();
         assert_eq!(ranges, asked);
         assert!(!incomplete(&cache, &files).exists());
     }
@@ -126,13 +148,19 @@ fn a_wrong_checksum_or_length_is_refused() {
     let mut wrong = files["model.safetensors"].clone();
     wrong[1] ^= 1;
     let longer = [files["model.safetensors"].as_slice(), b"more"].concat();
-    for (body, part) in [(wrong, "arrived damaged"), (longer, "2400004 bytes where the hub says 2400000")] {
+    for (body, part) in [
+        (wrong, "arrived damaged"),
+        (longer, "2400004 bytes where the hub says 2400000"),
+    ] {
         let cache = TempDir::new().unwrap();
         let storage = Server::new(move |seen| ranged(seen, &body));
         let (listed, address) = (Arc::clone(&files), storage.address.clone());
         let hub = Server::new(move |seen| hub_answer(seen, &listed, Some(&address)));
         let text = sentence(&model(), &options(&hub, &cache));
-        assert!(text.contains(part) && text.contains("model.safetensors"), "{text}");
+        assert!(
+            text.contains(part) && text.contains("model.safetensors"),
+            "{text}"
+        );
         assert!(!weights_blob(&cache, &files).exists() && !incomplete(&cache, &files).exists());
         assert_eq!(storage.requests().len(), 1);
     }
@@ -153,7 +181,9 @@ fn servers_without_ranges_or_with_wrong_ones_are_survived() {
             };
             match (kind, seen.headers.contains_key("range")) {
                 ("416", true) => Reply::status(416),
-                ("elsewhere", true) => Reply { status: 206, ..plain }.header("Content-Range", "bytes 0-2399999/2400000"),
+                ("elsewhere", true) => {
+                    Reply { status: 206, ..plain }.header("Content-Range", "bytes 0-2399999/2400000")
+                }
                 _ => plain,
             }
         });
@@ -162,7 +192,11 @@ fn servers_without_ranges_or_with_wrong_ones_are_survived() {
         fs::create_dir_all(repo_folder(&cache).join("blobs")).unwrap();
         fs::write(incomplete(&cache, &files), &whole[..5000]).unwrap();
         let folder = resolve(&model(), &options(&hub, &cache), &mut quiet()).unwrap();
-        assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), whole, "{kind}");
+        assert_eq!(
+            fs::read(folder.join("model.safetensors")).unwrap(),
+            whole,
+            "{kind}"
+        );
     }
 }
 
@@ -176,7 +210,10 @@ fn an_etag_cannot_name_a_file_elsewhere() {
         reply.header("ETag", "\"../../../evil\"")
     });
     let folder = resolve(&model(), &options(&hub, &cache), &mut quiet()).unwrap();
-    assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), files["model.safetensors"]);
+    assert_eq!(
+        fs::read(folder.join("model.safetensors")).unwrap(),
+        files["model.safetensors"]
+    );
     assert!(fs::read_dir(repo_folder(&cache).join("blobs")).unwrap().count() == 5);
 }
 

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::model::error::ModelError;
 
-/// Replaces the bare literals `NaN`, `Infinity` and `-Infinity`, which Python writes and JSON does not know, by the
-/// object `{"__float__": "..."}` that transformers 5.x writes for them.
+/// Replaces the bare literals `NaN`, `Infinity` and `-Infinity`, which Python writes and JSON does not know,
+/// by the object `{"__float__": "..."}` that transformers 5.x writes for them.
 pub(crate) fn without_python_literals(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = String::with_capacity(text.len());
@@ -131,7 +131,9 @@ impl<'a> Fields<'a> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        as_number(value).map(Some).ok_or_else(|| self.wrong(key, value, "a number"))
+        as_number(value)
+            .map(Some)
+            .ok_or_else(|| self.wrong(key, value, "a number"))
     }
 
     /// An array of exactly `N` numbers.

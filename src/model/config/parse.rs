@@ -1,5 +1,5 @@
-//! `config.json` to [`Config`]: both spellings, transformers' defaults, and a refusal of every key that would change the
-//! arithmetic and is not carried out here.
+//! `config.json` to [`Config`]: both spellings, transformers' defaults, and a refusal of every key that would
+//! change the arithmetic and is not carried out here.
 
 use std::path::Path;
 
@@ -55,7 +55,9 @@ impl Parsed {
             Some(width) => width,
             None if heads != 0 && hidden % heads == 0 => hidden / heads,
             None => {
-                let problem = format!("is missing, and num_attention_heads ({heads}) does not divide hidden_size ({hidden})");
+                let problem = format!(
+                    "is missing, and num_attention_heads ({heads}) does not divide hidden_size ({hidden})"
+                );
                 return Err(json.error("head_dim", problem));
             }
         };
@@ -87,7 +89,9 @@ impl Parsed {
 
         let multiplier = |key| Ok::<_, ModelError>(json.number(key)?.unwrap_or(1.0) as f32);
         let flag = |key, default| Ok::<_, ModelError>(json.flag(key)?.unwrap_or(default));
-        let limit = json.numbers::<2>("time_step_limit")?.unwrap_or([0.0, f64::INFINITY]);
+        let limit = json
+            .numbers::<2>("time_step_limit")?
+            .unwrap_or([0.0, f64::INFINITY]);
         let wants_norm = flag("mamba_rms_norm", false)?;
         let config = Config {
             hidden,
@@ -117,8 +121,14 @@ impl Parsed {
             attention_out_multiplier: multiplier("attention_out_multiplier")?,
             ssm_in_multiplier: multiplier("ssm_in_multiplier")?,
             ssm_out_multiplier: multiplier("ssm_out_multiplier")?,
-            ssm_multipliers: json.numbers("ssm_multipliers")?.unwrap_or([1.0; 5]).map(|m| m as f32),
-            mlp_multipliers: json.numbers("mlp_multipliers")?.unwrap_or([1.0; 2]).map(|m| m as f32),
+            ssm_multipliers: json
+                .numbers("ssm_multipliers")?
+                .unwrap_or([1.0; 5])
+                .map(|m| m as f32),
+            mlp_multipliers: json
+                .numbers("mlp_multipliers")?
+                .unwrap_or([1.0; 2])
+                .map(|m| m as f32),
             biases: Biases {
                 attention: flag("attention_bias", false)?,
                 mlp: flag("mlp_bias", false)?,
@@ -171,13 +181,24 @@ fn check_architecture(json: &Fields<'_>, file: &Path) -> Result<(), ModelError> 
 
 /// Refuses keys that would change the arithmetic and are not carried out.
 fn check_supported(json: &Fields<'_>) -> Result<(), ModelError> {
-    if let Some(act) = json.text("hidden_act")?.filter(|act| !matches!(*act, "silu" | "swish")) {
+    if let Some(act) = json
+        .text("hidden_act")?
+        .filter(|act| !matches!(*act, "silu" | "swish"))
+    {
         return Err(json.error("hidden_act", format!("is {act:?}: only \"silu\" is supported")));
     }
     if json.flag("mamba_use_mlp")? == Some(false) {
-        return Err(json.error("mamba_use_mlp", "is false: only models with a feed-forward part are supported"));
+        return Err(json.error(
+            "mamba_use_mlp",
+            "is false: only models with a feed-forward part are supported",
+        ));
     }
-    for key in ["sliding_window", "attn_layer_indices", "quantization_config", "compression_config"] {
+    for key in [
+        "sliding_window",
+        "attn_layer_indices",
+        "quantization_config",
+        "compression_config",
+    ] {
         if json
             .get(key)
             .is_some_and(|v| v.as_array().is_none_or(|a| !a.is_empty()) && v.as_bool() != Some(false))
@@ -195,7 +216,10 @@ fn check_supported(json: &Fields<'_>) -> Result<(), ModelError> {
         }
     }
     if let Some(width) = json.number("partial_rotary_factor")?.filter(|f| *f != 1.0) {
-        return Err(json.error("partial_rotary_factor", format!("is {width}: only 1 is supported")));
+        return Err(json.error(
+            "partial_rotary_factor",
+            format!("is {width}: only 1 is supported"),
+        ));
     }
     Ok(())
 }
@@ -209,15 +233,24 @@ fn rope_theta(json: &Fields<'_>) -> Result<f64, ModelError> {
         };
         for kind in ["rope_type", "type"] {
             if let Some(name) = rope.text(kind)?.filter(|name| *name != "default") {
-                return Err(json.error(key, format!("has {kind} {name:?}: only \"default\" (no scaling) is supported")));
+                return Err(json.error(
+                    key,
+                    format!("has {kind} {name:?}: only \"default\" (no scaling) is supported"),
+                ));
             }
         }
         if let Some(part) = rope.number("partial_rotary_factor")?.filter(|f| *f != 1.0) {
-            return Err(json.error(key, format!("has partial_rotary_factor {part}: only 1 is supported")));
+            return Err(json.error(
+                key,
+                format!("has partial_rotary_factor {part}: only 1 is supported"),
+            ));
         }
         let known = ["rope_type", "type", "rope_theta", "partial_rotary_factor"];
         if let Some(other) = rope.keys().find(|k| !known.contains(k) && rope.get(k).is_some()) {
-            return Err(json.error(key, format!("has {other}: scaled rotary embeddings are not supported")));
+            return Err(json.error(
+                key,
+                format!("has {other}: scaled rotary embeddings are not supported"),
+            ));
         }
         theta = theta.or(rope.number("rope_theta")?);
     }

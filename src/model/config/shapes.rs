@@ -12,8 +12,8 @@ pub(crate) const NAMES: &[&str] = &[
     "tiny-90m",
 ];
 
-/// One row of the table: hidden, layers; heads, kv heads, head width; Mamba heads and their width; state, groups;
-/// feed-forward; vocabulary; positions.
+/// One row of the table: hidden, layers; heads, kv heads, head width; Mamba heads and their width; state,
+/// groups; feed-forward; vocabulary; positions.
 struct Row {
     stream: (usize, usize),
     attention: (usize, usize, usize),
@@ -41,13 +41,69 @@ pub(crate) fn named(shape: &str) -> Option<Config> {
         gated_norm,
     };
     let r = match name {
-        "falcon-h1-0.5b" => row((1024, 36), (8, 2, 64), (24, 64), (128, 1), 2048, 32_784, 16_384, false),
-        "falcon-h1-1.5b" => row((2048, 24), (8, 2, 128), (48, 64), (256, 1), 4608, 65_537, K128, false),
-        "falcon-h1-1.5b-deep" => row((1280, 66), (6, 2, 128), (24, 64), (256, 1), 3072, 65_537, K128, false),
-        "falcon-h1-3b" => row((2560, 32), (10, 2, 128), (32, 128), (256, 1), 6144, 65_537, K128, false),
-        "falcon-h1-7b" | "falcon-h1r-7b" => row((3072, 44), (12, 2, 128), (24, 128), (256, 1), 12_288, 130_048, K256, true),
-        "falcon-h1-34b" => row((5120, 72), (20, 4, 128), (32, 128), (256, 2), 21_504, 261_120, K256, true),
-        "tiny-90m" | "falcon-h1-tiny-90m" => row((512, 24), (8, 2, 64), (24, 32), (64, 1), 768, 32_768, K256, false),
+        "falcon-h1-0.5b" => row(
+            (1024, 36),
+            (8, 2, 64),
+            (24, 64),
+            (128, 1),
+            2048,
+            32_784,
+            16_384,
+            false,
+        ),
+        "falcon-h1-1.5b" => row(
+            (2048, 24),
+            (8, 2, 128),
+            (48, 64),
+            (256, 1),
+            4608,
+            65_537,
+            K128,
+            false,
+        ),
+        "falcon-h1-1.5b-deep" => row(
+            (1280, 66),
+            (6, 2, 128),
+            (24, 64),
+            (256, 1),
+            3072,
+            65_537,
+            K128,
+            false,
+        ),
+        "falcon-h1-3b" => row(
+            (2560, 32),
+            (10, 2, 128),
+            (32, 128),
+            (256, 1),
+            6144,
+            65_537,
+            K128,
+            false,
+        ),
+        "falcon-h1-7b" | "falcon-h1r-7b" => row(
+            (3072, 44),
+            (12, 2, 128),
+            (24, 128),
+            (256, 1),
+            12_288,
+            130_048,
+            K256,
+            true,
+        ),
+        "falcon-h1-34b" => row(
+            (5120, 72),
+            (20, 4, 128),
+            (32, 128),
+            (256, 2),
+            21_504,
+            261_120,
+            K256,
+            true,
+        ),
+        "tiny-90m" | "falcon-h1-tiny-90m" => {
+            row((512, 24), (8, 2, 64), (24, 32), (64, 1), 768, 32_768, K256, false)
+        }
         _ => return None,
     };
     let mut config = Config {

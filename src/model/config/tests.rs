@@ -26,13 +26,19 @@ fn with(changes: Value) -> Result<Config, ModelError> {
 }
 
 fn refusal(changes: Value) -> String {
-    with(changes.clone()).map(|_| ()).expect_err(&changes.to_string()).to_string()
+    with(changes.clone())
+        .map(|_| ())
+        .expect_err(&changes.to_string())
+        .to_string()
 }
 
 #[test]
 fn the_4x_spelling_is_read() {
     let c = with(json!({})).unwrap();
-    assert_eq!((c.hidden, c.layers, c.heads, c.kv_heads, c.head_dim), (64, 3, 4, 2, 32));
+    assert_eq!(
+        (c.hidden, c.layers, c.heads, c.kv_heads, c.head_dim),
+        (64, 3, 4, 2, 32)
+    );
     assert_eq!((c.intermediate, c.vocab, c.max_positions), (96, 336, 262_144));
     assert_eq!((c.d_ssm, c.ssm_heads, c.ssm_head_dim, c.d_state), (96, 6, 16, 16));
     assert_eq!((c.groups, c.d_conv, c.norm_eps, c.rope_theta), (1, 4, 1e-5, 1e11));
@@ -44,8 +50,14 @@ fn the_4x_spelling_is_read() {
     assert_eq!(c.time_step_limit, (0.0, f32::INFINITY));
     assert_eq!(c.ssm_multipliers[4], std::f32::consts::FRAC_1_SQRT_2);
     assert_eq!(c.mlp_multipliers, [0.883_883_5, 0.585_937_5]);
-    assert_eq!((c.embedding_multiplier, c.lm_head_multiplier), (5.656_854, 0.039_062_5));
-    assert_eq!((c.attention_in_multiplier, c.attention_out_multiplier), (1.25, 0.9375));
+    assert_eq!(
+        (c.embedding_multiplier, c.lm_head_multiplier),
+        (5.656_854, 0.039_062_5)
+    );
+    assert_eq!(
+        (c.attention_in_multiplier, c.attention_out_multiplier),
+        (1.25, 0.9375)
+    );
     assert_eq!(
         (c.ssm_in_multiplier, c.ssm_out_multiplier, c.key_multiplier),
         (1.25, 0.235_702_26, 0.390_625)
@@ -104,10 +116,16 @@ fn missing_keys_have_the_defaults_of_transformers() {
     );
     assert_eq!((c.ssm_head_dim, c.head_dim, c.norm_eps), (16, 16, 1e-5));
     assert_eq!((c.ssm_multipliers, c.mlp_multipliers), ([1.0; 5], [1.0; 2]));
-    assert_eq!([c.key_multiplier, c.embedding_multiplier, c.lm_head_multiplier], [1.0; 3]);
+    assert_eq!(
+        [c.key_multiplier, c.embedding_multiplier, c.lm_head_multiplier],
+        [1.0; 3]
+    );
     assert_eq!([c.attention_in_multiplier, c.attention_out_multiplier], [1.0; 2]);
     assert_eq!([c.ssm_in_multiplier, c.ssm_out_multiplier], [1.0; 2]);
-    assert_eq!((c.groups, c.d_conv, c.d_state, c.max_positions), (1, 4, 256, 8192));
+    assert_eq!(
+        (c.groups, c.d_conv, c.d_state, c.max_positions),
+        (1, 4, 256, 8192)
+    );
     assert!(c.eos_ids.is_empty());
 }
 
@@ -118,7 +136,10 @@ fn nulls_and_auto_are_worked_out() {
                         "head_dim": null, "eos_token_id": [2, 4]}),
     )
     .unwrap();
-    assert_eq!((c.kv_heads, c.d_ssm, c.ssm_head_dim, c.head_dim), (4, 128, 16, 16));
+    assert_eq!(
+        (c.kv_heads, c.d_ssm, c.ssm_head_dim, c.head_dim),
+        (4, 128, 16, 16)
+    );
     assert_eq!(c.eos_ids, [2, 4]);
     let c = with(json!({"mamba_d_ssm": null, "mamba_expand": 3, "mamba_d_head": 32})).unwrap();
     assert_eq!((c.d_ssm, c.ssm_head_dim), (192, 32));
@@ -151,7 +172,10 @@ fn what_cannot_be_run_is_refused_by_name() {
             json!({"model_type": "absent", "architectures": ["MambaForCausalLM"]}),
             "MambaForCausalLM",
         ),
-        (json!({"model_type": "absent", "architectures": "absent"}), "model_type is missing"),
+        (
+            json!({"model_type": "absent", "architectures": "absent"}),
+            "model_type is missing",
+        ),
         (
             json!({"architectures": ["FalconH1ForSequenceClassification"]}),
             "FalconH1ForSequenceClassification",
@@ -160,9 +184,18 @@ fn what_cannot_be_run_is_refused_by_name() {
         (json!({"mamba_use_mlp": false}), "mamba_use_mlp"),
         (json!({"sliding_window": 4096}), "sliding_window"),
         (json!({"attn_layer_indices": [1]}), "attn_layer_indices"),
-        (json!({"quantization_config": {"quant_method": "gptq"}}), "quantization_config"),
-        (json!({"rope_scaling": {"type": "yarn", "factor": 4.0}}), "\"yarn\""),
-        (json!({"rope_scaling": {"factor": 4.0}}), "rope_scaling has factor"),
+        (
+            json!({"quantization_config": {"quant_method": "gptq"}}),
+            "quantization_config",
+        ),
+        (
+            json!({"rope_scaling": {"type": "yarn", "factor": 4.0}}),
+            "\"yarn\"",
+        ),
+        (
+            json!({"rope_scaling": {"factor": 4.0}}),
+            "rope_scaling has factor",
+        ),
         (
             json!({"rope_parameters": {"rope_theta": 1e4, "rope_type": "linear", "factor": 2.0}}),
             "\"linear\"",
@@ -178,12 +211,18 @@ fn what_cannot_be_run_is_refused_by_name() {
         (json!({"hidden_size": 0}), "hidden_size is 0"),
         (json!({"hidden_size": -4}), "hidden_size is -4"),
         (json!({"hidden_size": 64.5}), "hidden_size is 64.5"),
-        (json!({"hidden_size": 1_u64 << 40}), "hidden_size is 1099511627776"),
+        (
+            json!({"hidden_size": 1_u64 << 40}),
+            "hidden_size is 1099511627776",
+        ),
         (json!({"num_hidden_layers": 1e9}), "num_hidden_layers"),
         (json!({"vocab_size": 0}), "vocab_size is 0"),
         (json!({"vocab_size": "many"}), "vocab_size is \"many\""),
         (json!({"num_attention_heads": 0}), "num_attention_heads is 0"),
-        (json!({"num_attention_heads": 0, "head_dim": null}), "head_dim is missing"),
+        (
+            json!({"num_attention_heads": 0, "head_dim": null}),
+            "head_dim is missing",
+        ),
         (
             json!({"num_key_value_heads": 3}),
             "num_key_value_heads is 3, which does not divide num_attention_heads (4)",
@@ -194,9 +233,18 @@ fn what_cannot_be_run_is_refused_by_name() {
         ),
         (json!({"mamba_n_groups": 0}), "mamba_n_groups is 0"),
         (json!({"mamba_d_head": 15}), "mamba_d_head is 15"),
-        (json!({"mamba_d_head": "auto", "mamba_n_heads": 7}), "mamba_n_heads is 7"),
-        (json!({"mamba_d_head": "auto", "mamba_n_heads": 0}), "mamba_n_heads is 0"),
-        (json!({"mamba_d_ssm": null, "mamba_expand": u64::MAX}), "mamba_expand"),
+        (
+            json!({"mamba_d_head": "auto", "mamba_n_heads": 7}),
+            "mamba_n_heads is 7",
+        ),
+        (
+            json!({"mamba_d_head": "auto", "mamba_n_heads": 0}),
+            "mamba_n_heads is 0",
+        ),
+        (
+            json!({"mamba_d_ssm": null, "mamba_expand": u64::MAX}),
+            "mamba_expand",
+        ),
         (json!({"head_dim": 33}), "head_dim is 33"),
         (json!({"rms_norm_eps": -1.0}), "rms_norm_eps is -1"),
         (
@@ -205,12 +253,18 @@ fn what_cannot_be_run_is_refused_by_name() {
         ),
         (json!({"mlp_multipliers": 1.0}), "mlp_multipliers"),
         (json!({"key_multiplier": 1e300}), "key_multiplier is inf"),
-        (json!({"time_step_limit": [0.2, 0.1]}), "time_step_limit is [0.2, 0.1]"),
+        (
+            json!({"time_step_limit": [0.2, 0.1]}),
+            "time_step_limit is [0.2, 0.1]",
+        ),
         (json!({"attention_bias": "yes"}), "attention_bias is \"yes\""),
         (json!({"eos_token_id": "</s>"}), "eos_token_id"),
     ] {
         let text = refusal(changes);
-        assert!(text.contains(names) && text.contains(FILE) && !text.contains('\n'), "{text}");
+        assert!(
+            text.contains(names) && text.contains(FILE) && !text.contains('\n'),
+            "{text}"
+        );
     }
     for text in [
         "",
@@ -232,7 +286,8 @@ fn parameters_are_those_of_the_published_models() {
     assert_eq!(count("falcon-h1-0.5b"), 521_411_104);
     assert_eq!(count("falcon-h1-7b"), 7_585_648_736);
     assert_eq!(count("tiny-90m"), 91_131_072);
-    let near = |name, billions: f64| assert!((count(name) as f64 / 1e9 / billions - 1.0).abs() < 2e-3, "{name}");
+    let near =
+        |name, billions: f64| assert!((count(name) as f64 / 1e9 / billions - 1.0).abs() < 2e-3, "{name}");
     near("falcon-h1-1.5b", 1.555);
     near("falcon-h1-1.5b-deep", 1.555);
     near("falcon-h1-3b", 3.149);

@@ -1,7 +1,8 @@
 //! Decode attention over blocks of keys and values.
 //!
-//! A row visits its blocks in ascending order and merges them with a running maximum (online softmax, Milakov and Gimelshein, arXiv
-//! 1805.02867). Rows of a group go through block b together, so a block that they share is read from memory once.
+//! A row visits its blocks in ascending order and merges them with a running maximum (online softmax, Milakov
+//! and Gimelshein, arXiv 1805.02867). Rows of a group go through block b together, so a block that they share
+//! is read from memory once.
 
 use std::sync::Arc;
 
@@ -50,18 +51,30 @@ impl Scratch {
     }
 }
 
-/// Writes one position's keys and values `[kv_heads * head_dim]` into its block, which the sequence must own alone.
+/// Writes one position's keys and values `[kv_heads * head_dim]` into its block, which the sequence must own
+/// alone.
 ///
 /// # Safety
 /// No other task touches this layer of the block.
-pub(crate) unsafe fn append(shape: &Shape, layer: usize, block: &Arc<KvBlock>, offset: usize, keys: &[f32], values: &[f32]) {
-    assert!(Arc::strong_count(block) == 1, "a block that is written is not shared");
+pub(crate) unsafe fn append(
+    shape: &Shape,
+    layer: usize,
+    block: &Arc<KvBlock>,
+    offset: usize,
+    keys: &[f32],
+    values: &[f32],
+) {
+    assert!(
+        Arc::strong_count(block) == 1,
+        "a block that is written is not shared"
+    );
     // SAFETY: the caller's promise
     let block = unsafe { std::slice::from_raw_parts_mut(block.0.raw(), block.0.len()) };
     let (dim, stride) = (shape.head_dim, shape.head_stride());
     let heads = keys.chunks_exact(dim).zip(values.chunks_exact(dim));
     for (head, (keys, values)) in heads.enumerate() {
-        let (k, v) = block[(layer * shape.kv_heads + head) * shape.kv_head_len()..][..shape.kv_head_len()].split_at_mut(shape.keys_len());
+        let (k, v) = block[(layer * shape.kv_heads + head) * shape.kv_head_len()..][..shape.kv_head_len()]
+            .split_at_mut(shape.keys_len());
         let column = k[offset..].iter_mut().step_by(BLOCK);
         match shape.kv {
             CacheFormat::F32 => {
@@ -72,7 +85,8 @@ pub(crate) unsafe fn append(shape: &Shape, layer: usize, block: &Arc<KvBlock>, o
                 for (word, pair) in column.zip(keys.chunks(2)) {
                     *word = f32::from_bits(bf16(pair[0]) | bf16(pair.get(1).copied().unwrap_or(0.0)) << 16);
                 }
-                // positions come in order: what an even one leaves of its word is not read before the next has come
+                // positions come in order: what an even one leaves of its word is not read before the next
+                // has come
                 let even = offset.is_multiple_of(2);
                 for (word, value) in v[offset / 2 * stride..].iter_mut().zip(values) {
                     *word = f32::from_bits(if even {
@@ -93,7 +107,10 @@ pub(crate) fn ask(shape: &Shape, layer: usize, block: &KvBlock, offset: usize) {
         CacheFormat::Bf16 => (shape.head_dim.div_ceil(2), offset / 2),
     };
     for head in 0..shape.kv_heads {
-        let head = block.0.raw().wrapping_add((layer * shape.kv_heads + head) * shape.kv_head_len());
+        let head = block
+            .0
+            .raw()
+            .wrapping_add((layer * shape.kv_heads + head) * shape.kv_head_len());
         for row in 0..keys {
             prefetch_far(head.wrapping_add(row * BLOCK + offset).cast());
         }
@@ -111,7 +128,8 @@ fn bf16(value: f32) -> u32 {
 /// Attention of the query heads that share key/value head `head`, for `rows` (at most [`GROUP`]).
 ///
 /// # Safety
-/// `q` and `out` hold `rows.len()` rows `stride` apart; the row's blocks cover its length; no other task writes these heads of `out`.
+/// `q` and `out` hold `rows.len()` rows `stride` apart; the row's blocks cover its length; no other task
+/// writes these heads of `out`.
 #[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn attend(
     tier: Tier,
@@ -133,7 +151,12 @@ pub(crate) unsafe fn attend(
     let in_pairs = tier == Tier::Avx512Bf16 && shape.kv == CacheFormat::Bf16;
     let pairs = dim.div_ceil(2);
     if in_pairs {
-        for (i, pairs) in scratch.q.chunks_exact_mut(pairs).take(rows.len() * heads).enumerate() {
+        for (i, pairs) in scratch
+            .q
+            .chunks_exact_mut(pairs)
+            .take(rows.len() * heads)
+            .enumerate()
+        {
             let (r, h) = (i / heads, head * heads + i % heads);
             // SAFETY: the caller's promise; `pairs` holds dim halves, and one more after an odd dim
             unsafe {
@@ -199,7 +222,9 @@ pub(crate) unsafe fn attend(
             let state = r * heads + h;
             let scale = 1.0 / scratch.sum[state];
             // SAFETY: head (head * heads + h) of row r of `out` belongs to this task
-            let out = unsafe { std::slice::from_raw_parts_mut(out.add(r * q_stride + (head * heads + h) * dim), dim) };
+            let out = unsafe {
+                std::slice::from_raw_parts_mut(out.add(r * q_stride + (head * heads + h) * dim), dim)
+            };
             for (o, a) in out.iter_mut().zip(&scratch.acc[state * stride..]) {
                 *o = a * scale;
             }
@@ -241,7 +266,8 @@ mod tests {
             state: CacheFormat::F32,
         };
         let (heads, len) = (7, 3 * BLOCK + 5);
-        let exact = |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 4.0;
+        let exact =
+            |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 4.0;
         // what is stored as bf16 is bf16 here too
         let value = |seed, i| match kv {
             CacheFormat::Bf16 if seed != 3 => half::bf16::from_f32(exact(seed, i)).to_f32(),
@@ -249,11 +275,19 @@ mod tests {
         };
         let blocks = len.div_ceil(BLOCK);
         let cache: Vec<_> = (0..blocks)
-            .map(|_| Arc::new(KvBlock(Buf::zeroed(shape.layers * shape.kv_heads * shape.kv_head_len()))))
+            .map(|_| {
+                Arc::new(KvBlock(Buf::zeroed(
+                    shape.layers * shape.kv_heads * shape.kv_head_len(),
+                )))
+            })
             .collect();
         let width = shape.kv_heads * shape.head_dim;
-        let keys: Vec<Vec<f32>> = (0..len).map(|t| (0..width).map(|i| value(1, t * width + i)).collect()).collect();
-        let values: Vec<Vec<f32>> = (0..len).map(|t| (0..width).map(|i| value(2, t * width + i)).collect()).collect();
+        let keys: Vec<Vec<f32>> = (0..len)
+            .map(|t| (0..width).map(|i| value(1, t * width + i)).collect())
+            .collect();
+        let values: Vec<Vec<f32>> = (0..len)
+            .map(|t| (0..width).map(|i| value(2, t * width + i)).collect())
+            .collect();
         for t in 0..len {
             // SAFETY: nobody else has the blocks
             unsafe { append(&shape, 1, &cache[t / BLOCK], t % BLOCK, &keys[t], &values[t]) };
@@ -264,7 +298,13 @@ mod tests {
             // on this tier queries and weights are rounded to eight bits
             let in_pairs = tier == Tier::Avx512Bf16 && kv == CacheFormat::Bf16;
             let rounding = if in_pairs { 1.0 / 512.0 } else { 0.0 };
-            let query = |i: usize| f64::from(if in_pairs { half::bf16::from_f32(q[i]).to_f32() } else { q[i] });
+            let query = |i: usize| {
+                f64::from(if in_pairs {
+                    half::bf16::from_f32(q[i]).to_f32()
+                } else {
+                    q[i]
+                })
+            };
             for seen in [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, BLOCK + 17, BLOCK + 40, len] {
                 let mut out = vec![0.0f32; q_width];
                 let mut scratch = Scratch::new(&shape, q_width);
@@ -274,7 +314,19 @@ mod tests {
                         len: seen,
                     }];
                     // SAFETY: one row, whose blocks cover `seen`
-                    unsafe { attend(tier, &shape, 1, head, &rows, q.as_ptr(), q_width, out.as_mut_ptr(), &mut scratch) };
+                    unsafe {
+                        attend(
+                            tier,
+                            &shape,
+                            1,
+                            head,
+                            &rows,
+                            q.as_ptr(),
+                            q_width,
+                            out.as_mut_ptr(),
+                            &mut scratch,
+                        )
+                    };
                 }
                 for h in 0..shape.kv_heads * heads {
                     let from = h / heads * shape.head_dim;
@@ -292,9 +344,13 @@ mod tests {
                             .iter()
                             .zip(&values)
                             .map(|(s, v)| (s - max).exp() / sum * f64::from(v[from + d]));
-                        let (slow, size) = parts.fold((0.0, 0.0), |(sum, size), part| (sum + part, size + part.abs()));
+                        let (slow, size) =
+                            parts.fold((0.0, 0.0), |(sum, size), part| (sum + part, size + part.abs()));
                         let off = (f64::from(out[h * shape.head_dim + d]) - slow).abs();
-                        assert!(off < 2e-5 + rounding * (size + slow.abs()), "{tier} {kv:?} {seen}: {off}");
+                        assert!(
+                            off < 2e-5 + rounding * (size + slow.abs()),
+                            "{tier} {kv:?} {seen}: {off}"
+                        );
                     }
                 }
             }

@@ -16,7 +16,8 @@ pub(crate) fn padded(n: usize) -> usize {
     n.div_ceil(PAD) * PAD
 }
 
-/// Elements from which memory is mapped with large pages where the system has them: streams over it then miss fewer address translations.
+/// Elements from which memory is mapped with large pages where the system has them: streams over it then miss
+/// fewer address translations.
 const MAPPED: usize = 1 << 20;
 
 /// `len` zeroed elements, aligned to 64 bytes.
@@ -109,7 +110,8 @@ impl Buf {
     }
 
     fn layout(len: usize) -> Layout {
-        Layout::from_size_align(len.max(1) * size_of::<f32>(), ALIGN).expect("a buffer is smaller than the address space")
+        Layout::from_size_align(len.max(1) * size_of::<f32>(), ALIGN)
+            .expect("a buffer is smaller than the address space")
     }
 }
 
@@ -150,7 +152,8 @@ impl DerefMut for Buf {
     }
 }
 
-/// A matrix `[rows, width]` of activations; the stride is the padded width and the padding is zero or scratch.
+/// A matrix `[rows, width]` of activations; the stride is the padded width and the padding is zero or
+/// scratch.
 pub struct Rows {
     buf: Buf,
     rows: usize,
@@ -170,7 +173,8 @@ impl Rows {
         }
     }
 
-    /// Makes it `rows` rows long, keeping the memory when it is large enough. Old contents are kept as scratch.
+    /// Makes it `rows` rows long, keeping the memory when it is large enough. Old contents are kept as
+    /// scratch.
     pub fn resize(&mut self, rows: usize) {
         if rows * self.stride > self.buf.len() {
             self.buf = Buf::zeroed(rows.next_power_of_two() * self.stride);
@@ -203,7 +207,8 @@ impl Rows {
     /// Copies row `from` over row `to`.
     pub(crate) fn copy_row(&mut self, from: usize, to: usize) {
         assert!(from < self.rows && to < self.rows);
-        self.buf.copy_within(from * self.stride..(from + 1) * self.stride, to * self.stride);
+        self.buf
+            .copy_within(from * self.stride..(from + 1) * self.stride, to * self.stride);
     }
     pub(crate) fn as_ptr(&self) -> *const f32 {
         self.buf.raw()

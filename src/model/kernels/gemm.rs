@@ -1,8 +1,9 @@
 //! Matrix product of activations with packed weights, independent of the number of rows.
 //!
-//! Every output is one sum over k in ascending order, whatever the number of rows, threads or tasks: a row's result is bit-identical alone and
-//! in a batch. Plain weights are multiplied in f32 ([`float`]); quantised ones as integers with an input rounded to 8 bits ([`codes`]); bf16
-//! ones, on processors that are fast at it, with an input rounded to bf16 ([`bf16`]).
+//! Every output is one sum over k in ascending order, whatever the number of rows, threads or tasks: a row's
+//! result is bit-identical alone and in a batch. Plain weights are multiplied in f32 ([`float`]); quantised
+//! ones as integers with an input rounded to 8 bits ([`codes`]); bf16 ones, on processors that are fast at
+//! it, with an input rounded to bf16 ([`bf16`]).
 
 mod bf16;
 mod codes;
@@ -22,12 +23,13 @@ use rounded::{Kind, Rounded};
 /// Most rows of one task; results wait in a tile of `ROWS x WIDTH`.
 const ROWS: usize = 96;
 
-/// Bytes by which weights are asked for before they are read. With few rows memory is what decides: the second-level cache can wait for more
-/// lines at once than the first.
+/// Bytes by which weights are asked for before they are read. With few rows memory is what decides: the
+/// second-level cache can wait for more lines at once than the first.
 const NEAR: usize = 2048;
 const FAR: usize = 4096;
 
-/// For a product of `M` rows, asks for what will be read as long after the `bytes` bytes at `from`; with `next`, for what lies so far behind them.
+/// For a product of `M` rows, asks for what will be read as long after the `bytes` bytes at `from`; with
+/// `next`, for what lies so far behind them.
 #[inline(always)]
 fn ahead<const M: usize>(from: *const u8, next: usize, bytes: usize) {
     for line in (0..bytes).step_by(64) {
@@ -69,7 +71,11 @@ impl<'a> Job<'a> {
         }
     }
     /// `out[r] += x[r] W^T * scale + bias`, then the same for `second`.
-    pub(crate) fn add(first: (&'a Rows, &'a Linear), second: Option<(&'a Rows, &'a Linear)>, out: &'a mut Rows) -> Self {
+    pub(crate) fn add(
+        first: (&'a Rows, &'a Linear),
+        second: Option<(&'a Rows, &'a Linear)>,
+        out: &'a mut Rows,
+    ) -> Self {
         Self {
             products: [Some(first), second],
             sink: Sink::Add,
@@ -153,7 +159,11 @@ pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, j
     let mut used = 0;
     for job in &jobs {
         for (x, w) in job.products.iter().flatten() {
-            let up = if let Sink::Gate(up) = job.sink { Some(up) } else { None };
+            let up = if let Sink::Gate(up) = job.sink {
+                Some(up)
+            } else {
+                None
+            };
             for w in std::iter::once(*w).chain(up) {
                 if let Some(kind) = rounding(tier, w) {
                     used = rounded::round(pool, &mut scratch.rounded, used, x, kind);
@@ -163,9 +173,16 @@ pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, j
     }
     let rounded = &scratch.rounded[..used];
     let panels: usize = jobs.iter().map(Job::panels).sum();
-    // enough tasks for every thread, each with as many rows as possible, because a task unpacks its panel for itself
-    let wanted = if pool.threads() == 1 { 1 } else { pool.threads() * 3 };
-    let splits = rows.div_ceil(ROWS).max(wanted.div_ceil(panels).min(rows.div_ceil(12)));
+    // enough tasks for every thread, each with as many rows as possible, because a task unpacks its panel for
+    // itself
+    let wanted = if pool.threads() == 1 {
+        1
+    } else {
+        pool.threads() * 3
+    };
+    let splits = rows
+        .div_ceil(ROWS)
+        .max(wanted.div_ceil(panels).min(rows.div_ceil(12)));
     let chunk = rows.div_ceil(splits);
     let outs = jobs.each_ref().map(|job| Shared(job.out.as_ptr().cast_mut()));
     let tiles = Shared(scratch.threads.as_mut_ptr());
@@ -202,7 +219,8 @@ pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, j
                 stride,
                 add: matches!(job.sink, Sink::Add),
             };
-            // SAFETY: rows first..first+count and this panel's columns belong to this task alone; the stride covers whole panels
+            // SAFETY: rows first..first+count and this panel's columns belong to this task alone; the stride
+            // covers whole panels
             unsafe {
                 let out = outs[index].at(first * stride + panel * WIDTH);
                 match job.sink {
@@ -251,9 +269,20 @@ fn multiply(
         // SAFETY: the rows exist in x
         let data = unsafe { x.as_ptr().add(first * x.stride()) };
         let stride = x.stride();
-        return float::multiply(tier, Input { data, stride, count }, layout, panel, k, widened, tile);
+        return float::multiply(
+            tier,
+            Input { data, stride, count },
+            layout,
+            panel,
+            k,
+            widened,
+            tile,
+        );
     };
-    let x = rounded.iter().find(|r| r.is(x, kind)).expect("rounded before the products");
+    let x = rounded
+        .iter()
+        .find(|r| r.is(x, kind))
+        .expect("rounded before the products");
     match layout {
         Layout::Codes(book) => codes::multiply(tier, x.rows(first, count), k, &book.format, panel, tile),
         Layout::Bf16 => bf16::multiply(x.rows(first, count), k, panel, tile),
@@ -288,7 +317,14 @@ unsafe fn epilogue<S: Simd>(acc: *const f32, w: &Linear, column: usize) -> S::V 
 }
 
 #[inline(always)]
-unsafe fn finish_gate_body<S: Simd>(gate: &Buf, up: &Buf, gate_w: &Linear, up_w: &Linear, out: *mut f32, part: Part) {
+unsafe fn finish_gate_body<S: Simd>(
+    gate: &Buf,
+    up: &Buf,
+    gate_w: &Linear,
+    up_w: &Linear,
+    out: *mut f32,
+    part: Part,
+) {
     let columns = part.panel * WIDTH;
     for r in 0..part.count {
         for j in (0..WIDTH).step_by(S::LANES) {

@@ -1,7 +1,8 @@
-//! The token-mixing half of a block: convolution and state update of the Mamba branch, decode attention of the attention branch.
+//! The token-mixing half of a block: convolution and state update of the Mamba branch, decode attention of
+//! the attention branch.
 //!
-//! One position is one row of arithmetic, in prefill as in decode: a feed is a run of consecutive positions of one sequence, and its rows are
-//! computed exactly as if they came one at a time.
+//! One position is one row of arithmetic, in prefill as in decode: a feed is a run of consecutive positions
+//! of one sequence, and its rows are computed exactly as if they came one at a time.
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -134,14 +135,20 @@ pub(crate) fn mix(
             state: unsafe { feed.sequence.ssm.raw().add(layer * shape.ssm_layer_len()) },
             blocks,
         });
-        scratch
-            .views
-            .extend((0..feed.tokens.len()).map(|i| RowView { blocks, len: len + i + 1 }));
+        scratch.views.extend((0..feed.tokens.len()).map(|i| RowView {
+            blocks,
+            len: len + i + 1,
+        }));
     }
     let (places, views, threads) = (&scratch.places, &scratch.views, pool.threads());
 
-    // convolution, step sizes, rotation and the new keys and values: a feed at a time, because positions follow each other
-    let (qp, kp, cp) = (Shared(q.as_mut_ptr()), Shared(k.as_mut_ptr()), Shared(xbc.as_mut_ptr()));
+    // convolution, step sizes, rotation and the new keys and values: a feed at a time, because positions
+    // follow each other
+    let (qp, kp, cp) = (
+        Shared(q.as_mut_ptr()),
+        Shared(k.as_mut_ptr()),
+        Shared(xbc.as_mut_ptr()),
+    );
     let (q_stride, k_stride, c_stride) = (q.stride(), k.stride(), xbc.stride());
     let (q_heads, head_dim) = (q.width() / shape.head_dim, shape.head_dim);
     pool.run(places.len(), |task, _| {
@@ -149,11 +156,17 @@ pub(crate) fn mix(
         if let Some(next) = places.get(task + threads).filter(|next| next.tokens > 0) {
             prefetch_all(next.window, shape.window_layer_len());
             // SAFETY: the blocks reach to the new positions, and their contents are not looked at
-            attention::ask(shape, layer, unsafe { &*next.blocks.add(next.len / BLOCK) }, next.len % BLOCK);
+            attention::ask(
+                shape,
+                layer,
+                unsafe { &*next.blocks.add(next.len / BLOCK) },
+                next.len % BLOCK,
+            );
         }
         for i in 0..place.tokens {
             let (row, position) = (place.row + i, place.len + i);
-            // SAFETY: rows of a feed belong to its task, and so does what is its own of the sequence; strides cover the widths
+            // SAFETY: rows of a feed belong to its task, and so does what is its own of the sequence; strides
+            // cover the widths
             unsafe {
                 let slots = shape.taps - 1;
                 let input = u.row(row)[y.width()..].as_ptr();
@@ -186,7 +199,11 @@ pub(crate) fn mix(
     });
 
     // state updates and attention, independent of each other, in one phase
-    let parts = if places.len() >= 2 * threads { 1 } else { heads.min(4 * threads) };
+    let parts = if places.len() >= 2 * threads {
+        1
+    } else {
+        heads.min(4 * threads)
+    };
     let per_part = heads.div_ceil(parts);
     let ssm_tasks = places.len() * parts;
     let attention_tasks = rows.div_ceil(attention::GROUP) * shape.kv_heads;
@@ -198,7 +215,9 @@ pub(crate) fn mix(
             let task = task - attention_tasks;
             let place = &places[task / parts];
             let heads = (task % parts) * per_part..heads.min((task % parts + 1) * per_part);
-            let after = places.get((task + threads) / parts).map_or(place.state, |next| next.state);
+            let after = places
+                .get((task + threads) / parts)
+                .map_or(place.state, |next| next.state);
             // SAFETY: tasks of one feed touch disjoint heads of its state and of its rows of y
             unsafe {
                 // a head's state stays in the cache for all positions of the feed
@@ -215,7 +234,16 @@ pub(crate) fn mix(
                         let rates = (*steps, *steps.add(padded(shape.ssm_heads)));
                         let xbc = &*std::ptr::slice_from_raw_parts(cp.at(row * c_stride), shape.channels);
                         let state = (of(place.state, head), next.cast_const());
-                        update(tier, shape, params, state, xbc, rates, head, yp.at(row * y_stride));
+                        update(
+                            tier,
+                            shape,
+                            params,
+                            state,
+                            xbc,
+                            rates,
+                            head,
+                            yp.at(row * y_stride),
+                        );
                     }
                 }
             }
@@ -243,7 +271,8 @@ pub(crate) fn mix(
     norm::gate(pool, &params.gate, u, y);
 }
 
-/// Depthwise causal convolution and silu of one position; its input takes the place of the oldest in the window.
+/// Depthwise causal convolution and silu of one position; its input takes the place of the oldest in the
+/// window.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn conv_row_body<S: Simd>(
@@ -262,13 +291,21 @@ unsafe fn conv_row_body<S: Simd>(
     let oldest = if slots > 0 { position % slots } else { 0 } * stride;
     let past = |tap: usize| {
         let at = oldest + tap * stride;
-        window.wrapping_add(if at < slots * stride { at } else { at - slots * stride })
+        window.wrapping_add(if at < slots * stride {
+            at
+        } else {
+            at - slots * stride
+        })
     };
     unsafe {
         for c in (0..whole).step_by(S::LANES) {
             let mut acc = S::load(bias.add(c));
             for tap in 0..slots {
-                acc = S::fma(S::load(weight.add(tap * stride + c)), S::load(past(tap).add(c)), acc);
+                acc = S::fma(
+                    S::load(weight.add(tap * stride + c)),
+                    S::load(past(tap).add(c)),
+                    acc,
+                );
             }
             let now = S::load(input.add(c));
             acc = S::fma(S::load(weight.add(slots * stride + c)), now, acc);
@@ -311,7 +348,8 @@ unsafe fn rotate(heads: &mut [f32], angles: *const f32, head_dim: usize) {
     }
 }
 
-/// Step sizes `clamp(softplus(dt + bias))` in place of the raw `steps`, and what the state keeps over each: `e^(step A)`. NaN stays NaN.
+/// Step sizes `clamp(softplus(dt + bias))` in place of the raw `steps`, and what the state keeps over each:
+/// `e^(step A)`. NaN stays NaN.
 #[inline(always)]
 unsafe fn step_sizes_body<S: Simd>(params: &Params, heads: usize, steps: *mut f32, decays: *mut f32) {
     unsafe {
@@ -320,14 +358,17 @@ unsafe fn step_sizes_body<S: Simd>(params: &Params, heads: usize, steps: *mut f3
             let raw = S::add(S::load(steps.add(h)), S::load(params.dt_bias.as_ptr().add(h)));
             let step = S::min(high, S::max(low, S::softplus(raw)));
             S::store(steps.add(h), step);
-            S::store(decays.add(h), S::exp(S::mul(step, S::load(params.a.as_ptr().add(h)))));
+            S::store(
+                decays.add(h),
+                S::exp(S::mul(step, S::load(params.a.as_ptr().add(h)))),
+            );
         }
     }
 }
 tiers!(fn step_sizes = step_sizes_body(params: &Params, heads: usize, steps: *mut f32, decays: *mut f32));
 
-/// One position of the selective state update of one head: `H = e^(dt A) H + dt x B`, `y = H C + D x`, in place, one pass. What is written to y
-/// comes from the state before it is rounded.
+/// One position of the selective state update of one head: `H = e^(dt A) H + dt x B`, `y = H C + D x`, in
+/// place, one pass. What is written to y comes from the state before it is rounded.
 #[allow(clippy::too_many_arguments)]
 unsafe fn update(
     tier: Tier,
@@ -419,7 +460,12 @@ tiers!(fn update_bf16 = update_bf16_body(u: &Update, state: *mut f32, y: *mut f3
 
 /// `V` vectors of columns; returns how many columns that is.
 #[inline(always)]
-unsafe fn update_columns<S: Simd, const PAIRS: bool, const V: usize>(u: &Update, column: usize, h: *mut f32, y: *mut f32) -> usize {
+unsafe fn update_columns<S: Simd, const PAIRS: bool, const V: usize>(
+    u: &Update,
+    column: usize,
+    h: *mut f32,
+    y: *mut f32,
+) -> usize {
     unsafe {
         let decay = S::splat(u.decay);
         let mut x = [S::splat(0.0); V];
@@ -482,7 +528,8 @@ mod tests {
 
     fn recurrence(tier: Tier, p: usize, n: usize, format: CacheFormat) {
         let width = padded(p);
-        let value = |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 2.0;
+        let value =
+            |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 2.0;
         let mut h = vec![0.0; n.next_multiple_of(2) * width];
         for i in (0..n * width).filter(|i| i % width < p) {
             put(&mut h, format, width, i / width, i % width, value(1, i));
@@ -510,23 +557,37 @@ mod tests {
             }
         }
         // half a unit in the last of eight bits
-        let rounding = if format == CacheFormat::Bf16 { 1.0 / 256.0 } else { 0.0 };
+        let rounding = if format == CacheFormat::Bf16 {
+            1.0 / 256.0
+        } else {
+            0.0
+        };
         for i in 0..p {
             let mut slow = 0.0f64;
             for j in 0..n {
                 let old = f64::from(element(&before, format, width, j, i));
                 let state = old * f64::from(0.9f32) + f64::from(dtx[i]) * f64::from(b[j]);
                 let new = f64::from(element(&h, format, width, j, i));
-                assert!((new - state).abs() <= 1e-6 + rounding * state.abs(), "{tier} {p} {n} {format:?}");
+                assert!(
+                    (new - state).abs() <= 1e-6 + rounding * state.abs(),
+                    "{tier} {p} {n} {format:?}"
+                );
                 slow += state * f64::from(c[j]);
             }
-            assert!((f64::from(y[i]) - slow).abs() < 2e-5, "{tier} {p} {n} {format:?}: {} {slow}", y[i]);
+            assert!(
+                (f64::from(y[i]) - slow).abs() < 2e-5,
+                "{tier} {p} {n} {format:?}: {} {slow}",
+                y[i]
+            );
         }
     }
 
     #[test]
     fn step_sizes_are_clamped_softplus() {
-        let raw: Vec<f32> = (-1200..=1200).map(|i| i as f32 * 0.05).chain([f32::NAN, 1e4, -1e4]).collect();
+        let raw: Vec<f32> = (-1200..=1200)
+            .map(|i| i as f32 * 0.05)
+            .chain([f32::NAN, 1e4, -1e4])
+            .collect();
         let len = padded(raw.len());
         let buf = |value: &dyn Fn(usize) -> f32| {
             let mut buf = Buf::zeroed(len);
@@ -551,7 +612,8 @@ mod tests {
                 unsafe { step_sizes(tier, &params, raw.len(), steps.as_mut_ptr(), decays.as_mut_ptr()) };
                 for (i, raw) in raw.iter().enumerate() {
                     let x = f64::from(*raw + params.dt_bias[i]);
-                    let want = (x.max(0.0) + (-x.abs()).exp().ln_1p()).clamp(f64::from(dt_limit.0), f64::from(dt_limit.1));
+                    let want = (x.max(0.0) + (-x.abs()).exp().ln_1p())
+                        .clamp(f64::from(dt_limit.0), f64::from(dt_limit.1));
                     let kept = (want * f64::from(params.a[i])).exp();
                     if raw.is_nan() {
                         assert!(steps[i].is_nan() && decays[i].is_nan(), "{tier}");
@@ -562,7 +624,11 @@ mod tests {
                         "{tier} {x}: {} {want}",
                         steps[i]
                     );
-                    assert!((f64::from(decays[i]) - kept).abs() <= 1e-6, "{tier} {x}: {} {kept}", decays[i]);
+                    assert!(
+                        (f64::from(decays[i]) - kept).abs() <= 1e-6,
+                        "{tier} {x}: {} {kept}",
+                        decays[i]
+                    );
                 }
             }
         }

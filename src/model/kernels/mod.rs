@@ -1,6 +1,8 @@
-//! The few hot loops: matrix products, state update, attention, norms. All `unsafe` code of the crate lives here.
+//! The few hot loops: matrix products, state update, attention, norms. All `unsafe` code of the crate lives
+//! here.
 //!
-//! Each kernel is compared with a plain twin in its tests, and none of them changes its arithmetic with the number of rows or threads.
+//! Each kernel is compared with a plain twin in its tests, and none of them changes its arithmetic with the
+//! number of rows or threads.
 
 pub(crate) mod attention;
 pub(crate) mod buf;

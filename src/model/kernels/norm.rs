@@ -31,7 +31,14 @@ pub(crate) fn rms(pool: &mut Pool, x: &Rows, weight: &Buf, eps: f32, out: &mut R
 }
 
 #[inline(always)]
-unsafe fn rms_row_body<S: Simd>(x: *const f32, weight: *const f32, stride: usize, width: usize, eps: f32, out: *mut f32) {
+unsafe fn rms_row_body<S: Simd>(
+    x: *const f32,
+    weight: *const f32,
+    stride: usize,
+    width: usize,
+    eps: f32,
+    out: *mut f32,
+) {
     unsafe {
         let mut sum = [S::splat(0.0); 2];
         // the stride is a multiple of two vectors and its padding is zero
@@ -43,7 +50,10 @@ unsafe fn rms_row_body<S: Simd>(x: *const f32, weight: *const f32, stride: usize
         let mean = S::sum(S::add(sum[0], sum[1])) / width as f32;
         let scale = S::splat(1.0 / (mean + eps).sqrt());
         for i in (0..stride).step_by(S::LANES) {
-            S::store(out.add(i), S::mul(S::mul(S::load(x.add(i)), scale), S::load(weight.add(i))));
+            S::store(
+                out.add(i),
+                S::mul(S::mul(S::load(x.add(i)), scale), S::load(weight.add(i))),
+            );
         }
     }
 }
@@ -54,9 +64,17 @@ pub(crate) enum Gate {
     /// `y * silu(z)`
     Alone,
     /// `grouprms(y * silu(z)) * weight`
-    Before { weight: Vec<f32>, groups: usize, eps: f32 },
+    Before {
+        weight: Vec<f32>,
+        groups: usize,
+        eps: f32,
+    },
     /// `grouprms(y) * weight * silu(z)`
-    After { weight: Vec<f32>, groups: usize, eps: f32 },
+    After {
+        weight: Vec<f32>,
+        groups: usize,
+        eps: f32,
+    },
 }
 
 /// Gates rows of `y` in place with the first `y.width()` columns of `u` (z).
@@ -118,7 +136,13 @@ unsafe fn norm_groups_body<S: Simd>(y: &mut [f32], weight: &[f32], groups: usize
             let scale = 1.0 / ((S::sum(sum) + tail) / width as f32 + eps).sqrt();
             for i in (0..whole).step_by(S::LANES) {
                 let at = y.as_mut_ptr().add(i);
-                S::store(at, S::mul(S::mul(S::load(at), S::splat(scale)), S::load(weight.as_ptr().add(i))));
+                S::store(
+                    at,
+                    S::mul(
+                        S::mul(S::load(at), S::splat(scale)),
+                        S::load(weight.as_ptr().add(i)),
+                    ),
+                );
             }
             for i in whole..width {
                 y[i] = y[i] * scale * weight[i];

@@ -1,7 +1,9 @@
-//! Memory in large pages for many pieces of the same size: what traces hold, which all of it is read at every step.
+//! Memory in large pages for many pieces of the same size: what traces hold, which all of it is read at every
+//! step.
 //!
-//! A piece alone is smaller than a large page, or lies across two, so pieces share mappings. What is given back is handed out again, and a
-//! mapping without a piece in use goes back to the system when another one has room.
+//! A piece alone is smaller than a large page, or lies across two, so pieces share mappings. What is given
+//! back is handed out again, and a mapping without a piece in use goes back to the system when another one
+//! has room.
 
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
@@ -43,7 +45,8 @@ fn free() -> MutexGuard<'static, BTreeMap<usize, Vec<Piece>>> {
 }
 
 impl Piece {
-    /// Memory for `len` elements, aligned to 64 bytes; none where the system maps no more, or they would fill a mapping by themselves.
+    /// Memory for `len` elements, aligned to 64 bytes; none where the system maps no more, or they would fill
+    /// a mapping by themselves.
     pub(super) fn new(len: usize) -> Option<Self> {
         let mut free = free();
         let waiting = free.entry(len).or_default();
@@ -92,7 +95,10 @@ impl Piece {
         let waiting = free.entry(self.len).or_default();
         let idle = self.of.used.fetch_sub(1, Ordering::Relaxed) == 1;
         let of = self.of.clone();
-        waiting.push(Self { written: true, ..self });
+        waiting.push(Self {
+            written: true,
+            ..self
+        });
         // as many again wait elsewhere
         let pieces = Arc::strong_count(&of) - 1;
         if idle && waiting.len() >= 2 * pieces {
@@ -114,7 +120,9 @@ mod tests {
         let mut places: Vec<usize> = pieces.iter().map(|p| p.at().addr().get()).collect();
         places.sort_unstable();
         assert!(
-            places.windows(2).all(|two| two[0] + len * size_of::<f32>() <= two[1]),
+            places
+                .windows(2)
+                .all(|two| two[0] + len * size_of::<f32>() <= two[1]),
             "none overlap"
         );
         assert!(places.iter().all(|place| place.is_multiple_of(LINE)));

@@ -11,7 +11,8 @@ use super::simd::Tier;
 
 type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
-/// How long an idle worker spins before it sleeps: longer than the serial gaps inside a step, shorter than a person notices.
+/// How long an idle worker spins before it sleeps: longer than the serial gaps inside a step, shorter than a
+/// person notices.
 const SPIN: Duration = Duration::from_micros(200);
 
 struct State {
@@ -80,7 +81,8 @@ impl Pool {
         self.tier
     }
 
-    /// Runs `job(task, thread)` for every task in `0..tasks`, in no fixed order, and returns when all are done.
+    /// Runs `job(task, thread)` for every task in `0..tasks`, in no fixed order, and returns when all are
+    /// done.
     ///
     /// # Panics
     /// When a task panicked.
@@ -115,7 +117,8 @@ impl Pool {
         while s.working.load(Ordering::Acquire) != 0 {
             std::hint::spin_loop();
             spins += 1;
-            // to yield is to lose a whole time slice where other programs want the processor: only when the worker has lost its own
+            // to yield is to lose a whole time slice where other programs want the processor: only when the
+            // worker has lost its own
             if spins.is_multiple_of(256) && since.get_or_insert_with(Instant::now).elapsed() > SPIN {
                 std::thread::yield_now();
             }
@@ -125,8 +128,8 @@ impl Pool {
         }
     }
 
-    /// [`Self::run`], with tasks that follow each other on the same thread as far as all threads still end together: what tasks read then lies
-    /// together too.
+    /// [`Self::run`], with tasks that follow each other on the same thread as far as all threads still end
+    /// together: what tasks read then lies together too.
     pub fn run_in_spans(&mut self, tasks: usize, job: impl Fn(usize, usize) + Sync) {
         let threads = self.threads();
         self.run(spans(tasks, threads), |i, thread| {
@@ -141,19 +144,28 @@ impl Pool {
         self.for_each_on(0, items, job);
     }
 
-    /// [`Self::for_each`], with item i on the same thread every time: for parts of about the same cost, whose data stay with a core.
+    /// [`Self::for_each`], with item i on the same thread every time: for parts of about the same cost, whose
+    /// data stay with a core.
     pub fn for_each_placed<T: Send>(&mut self, items: &mut [T], job: impl Fn(usize, &mut T, usize) + Sync) {
         self.for_each_on(self.threads(), items, job);
     }
 
-    fn for_each_on<T: Send>(&mut self, placed: usize, items: &mut [T], job: impl Fn(usize, &mut T, usize) + Sync) {
+    fn for_each_on<T: Send>(
+        &mut self,
+        placed: usize,
+        items: &mut [T],
+        job: impl Fn(usize, &mut T, usize) + Sync,
+    ) {
         let base = super::buf::Shared(items.as_mut_ptr());
         // SAFETY: every index is handed to exactly one task
-        self.run_on(placed, items.len(), |i, thread| job(i, unsafe { &mut *base.at(i) }, thread));
+        self.run_on(placed, items.len(), |i, thread| {
+            job(i, unsafe { &mut *base.at(i) }, thread)
+        });
     }
 }
 
-/// How many tasks of `left` go out next, shared by the threads: half, so that the last are short; one thread takes all.
+/// How many tasks of `left` go out next, shared by the threads: half, so that the last are short; one thread
+/// takes all.
 fn next_round(left: usize, threads: usize) -> usize {
     if threads == 1 {
         left
@@ -221,7 +233,11 @@ fn worker(s: &State, thread: usize) {
             }
         }
         seen += 1;
-        let job = s.job.lock().expect("no panic while held").expect("set before the epoch");
+        let job = s
+            .job
+            .lock()
+            .expect("no panic while held")
+            .expect("set before the epoch");
         // SAFETY: `run` keeps the job alive until `working` is 0
         let done = catch_unwind(AssertUnwindSafe(|| take(s, unsafe { &*job.0 }, thread)));
         if done.is_err() {
@@ -264,13 +280,18 @@ mod tests {
     fn spans_are_all_tasks_in_order_and_end_short() {
         for threads in 1..6 {
             for tasks in (0..70).chain([400, 4064]) {
-                let ranges: Vec<_> = (0..spans(tasks, threads)).map(|i| span(i, tasks, threads)).collect();
+                let ranges: Vec<_> = (0..spans(tasks, threads))
+                    .map(|i| span(i, tasks, threads))
+                    .collect();
                 let all: Vec<usize> = ranges.iter().cloned().flatten().collect();
                 assert_eq!(all, (0..tasks).collect::<Vec<_>>(), "{tasks} on {threads}");
                 assert!(threads == 1 || ranges.iter().rev().take(threads).all(|range| range.len() <= 1));
             }
         }
-        assert_eq!((span(0, 96, 2), span(1, 96, 2), span(2, 96, 2)), (0..24, 24..48, 48..60));
+        assert_eq!(
+            (span(0, 96, 2), span(1, 96, 2), span(2, 96, 2)),
+            (0..24, 24..48, 48..60)
+        );
         let mut pool = Pool::new(3, Tier::Portable);
         let counts: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
         pool.run_in_spans(100, |task, _| {

@@ -17,7 +17,8 @@ pub struct Scan {
     pub max: f32,
     /// Natural logarithm of the sum of exponentials.
     pub logsumexp: f64,
-    /// The largest logits with their ids, largest first, of equal ones the lowest id first; `[..kept]` are set.
+    /// The largest logits with their ids, largest first, of equal ones the lowest id first; `[..kept]` are
+    /// set.
     pub top: [(f32, u32); TOP],
     /// How many entries of `top` are finite logits.
     pub kept: usize,
@@ -37,7 +38,11 @@ impl Scan {
         if self.kept == 0 {
             return f32::NAN;
         }
-        let mean = self.top[..self.kept].iter().map(|(z, _)| f64::from(*z)).sum::<f64>() / self.kept as f64;
+        let mean = self.top[..self.kept]
+            .iter()
+            .map(|(z, _)| f64::from(*z))
+            .sum::<f64>()
+            / self.kept as f64;
         (self.logsumexp - mean) as f32
     }
     /// Natural logarithm of the probability of an id whose logit is `z`.
@@ -48,7 +53,8 @@ impl Scan {
     pub fn entropy(&self) -> f32 {
         (self.logsumexp - self.mean_logit) as f32
     }
-    /// Self-certainty of the distribution (arXiv 2502.18581): `-(1/V) sum_j log p_j - log V` over the finite logits, in nats.
+    /// Self-certainty of the distribution (arXiv 2502.18581): `-(1/V) sum_j log p_j - log V` over the finite
+    /// logits, in nats.
     pub fn self_certainty(&self) -> f32 {
         let v = self.finite as f64;
         (self.logsumexp - self.sum / v - v.ln()) as f32
@@ -101,11 +107,16 @@ pub fn scan(tier: Tier, logits: &[f32]) -> Scan {
         scan.logsumexp = f64::from(scan.max) + total.ln();
         scan.mean_logit = weighted / total;
     }
-    scan.kept = scan.top.iter().take_while(|(z, _)| *z > f32::NEG_INFINITY).count();
+    scan.kept = scan
+        .top
+        .iter()
+        .take_while(|(z, _)| *z > f32::NEG_INFINITY)
+        .count();
     scan
 }
 
-/// A block of up to [`BLOCK`] logits as whole vectors of any tier, in `room` where it is not; there -inf, which counts nowhere, fills it up.
+/// A block of up to [`BLOCK`] logits as whole vectors of any tier, in `room` where it is not; there -inf,
+/// which counts nowhere, fills it up.
 fn padded<'a>(block: &'a [f32], room: &'a mut [f32; BLOCK]) -> &'a [f32] {
     let len = block.len().next_multiple_of(LANES);
     if len == block.len() {
@@ -119,8 +130,8 @@ fn padded<'a>(block: &'a [f32], room: &'a mut [f32; BLOCK]) -> &'a [f32] {
 /// Most logits that are ranked against each other.
 const RANKED: usize = 3 * LANES;
 
-/// The entries of `top` from the first block, without the many moves that inserting its logits one by one takes; false, and nothing done, where
-/// too few of them are finite or too many may be among the largest.
+/// The entries of `top` from the first block, without the many moves that inserting its logits one by one
+/// takes; false, and nothing done, where too few of them are finite or too many may be among the largest.
 ///
 /// # Safety
 /// The tier's instructions are there.
@@ -135,7 +146,10 @@ unsafe fn lead_body<S: Simd>(block: &[f32], top: &mut [(f32, u32); TOP]) -> bool
     }
     let mut above = [0; 2 * LANES];
     for a in most {
-        above.iter_mut().zip(&most).for_each(|(above, b)| *above += i32::from(a > *b));
+        above
+            .iter_mut()
+            .zip(&most)
+            .for_each(|(above, b)| *above += i32::from(a > *b));
     }
     let among = most.iter().zip(above).filter(|(_, above)| *above < TOP as i32);
     let bound = among.fold(f32::INFINITY, |bound, (z, _)| bound.min(*z));
@@ -212,7 +226,8 @@ struct Sums {
 #[inline(always)]
 unsafe fn block_sums_body<S: Simd>(block: *const f32, len: usize, max: f32) -> Sums {
     unsafe {
-        let (mut total, mut weighted, mut plain, mut finite) = (S::splat(0.0), S::splat(0.0), S::splat(0.0), S::splat(0.0));
+        let (mut total, mut weighted, mut plain, mut finite) =
+            (S::splat(0.0), S::splat(0.0), S::splat(0.0), S::splat(0.0));
         let lowest = S::splat(f32::MIN);
         for i in (0..len).step_by(S::LANES) {
             let z = S::load(block.add(i));
@@ -234,12 +249,28 @@ unsafe fn block_sums_body<S: Simd>(block: *const f32, len: usize, max: f32) -> S
 }
 tiers!(fn block_sums = block_sums_body(block: *const f32, len: usize, max: f32) -> Sums);
 
-/// Sum of `weight(z)` over a block of up to [`WEIGHTS`] logits, and the weights themselves: `e^((z - max) / temperature)`.
-pub(crate) fn weights(tier: Tier, block: &[f32], max: f32, inverse_temperature: f32, out: &mut [f32; WEIGHTS]) -> f64 {
+/// Sum of `weight(z)` over a block of up to [`WEIGHTS`] logits, and the weights themselves: `e^((z - max) /
+/// temperature)`.
+pub(crate) fn weights(
+    tier: Tier,
+    block: &[f32],
+    max: f32,
+    inverse_temperature: f32,
+    out: &mut [f32; WEIGHTS],
+) -> f64 {
     let mut room = [f32::NEG_INFINITY; BLOCK];
     let block = padded(block, &mut room);
     // SAFETY: a block is whole vectors, of which both arrays have room for WEIGHTS elements
-    unsafe { f64::from(weigh(tier, block.as_ptr(), block.len(), max, inverse_temperature, out.as_mut_ptr())) }
+    unsafe {
+        f64::from(weigh(
+            tier,
+            block.as_ptr(),
+            block.len(),
+            max,
+            inverse_temperature,
+            out.as_mut_ptr(),
+        ))
+    }
 }
 
 /// Logits that are weighed at a time.
@@ -250,7 +281,10 @@ unsafe fn weigh_body<S: Simd>(block: *const f32, len: usize, max: f32, inverse: 
     unsafe {
         let mut total = S::splat(0.0);
         for i in (0..len).step_by(S::LANES) {
-            let e = S::exp(S::mul(S::sub(S::load(block.add(i)), S::splat(max)), S::splat(inverse)));
+            let e = S::exp(S::mul(
+                S::sub(S::load(block.add(i)), S::splat(max)),
+                S::splat(inverse),
+            ));
             S::store(out.add(i), e);
             total = S::add(total, e);
         }
@@ -289,7 +323,8 @@ mod tests {
                 assert!((f64::from(s.confidence()) - (lse - mean)).abs() < 1e-5);
                 let entropy: f64 = z.iter().map(|z| f64::from(*z) - lse).map(|l| -l * l.exp()).sum();
                 assert!((f64::from(s.entropy()) - entropy).abs() < 1e-4);
-                let certainty = -z.iter().map(|z| f64::from(*z) - lse).sum::<f64>() / n as f64 - (n as f64).ln();
+                let certainty =
+                    -z.iter().map(|z| f64::from(*z) - lse).sum::<f64>() / n as f64 - (n as f64).ln();
                 assert!((f64::from(s.self_certainty()) - certainty).abs() < 1e-4);
             }
         }

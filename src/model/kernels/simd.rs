@@ -1,6 +1,8 @@
-//! One vector type per instruction tier. Kernels are written once over [`Simd`] and compiled once per tier; the tier is chosen at run time.
+//! One vector type per instruction tier. Kernels are written once over [`Simd`] and compiled once per tier;
+//! the tier is chosen at run time.
 //!
-//! Within a tier every kernel is bit-reproducible; between tiers sums are taken in other orders and with or without fused multiply-add.
+//! Within a tier every kernel is bit-reproducible; between tiers sums are taken in other orders and with or
+//! without fused multiply-add.
 
 use std::fmt;
 
@@ -13,8 +15,9 @@ pub enum Tier {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// AVX-512 on processors whose bf16 dot products are faster than their f32 products (AMD Zen 4 and later). Products with bf16 weights, and
-    /// attention over bf16 keys and values, round their input to bf16; everything else is as in [`Tier::Avx512`].
+    /// AVX-512 on processors whose bf16 dot products are faster than their f32 products (AMD Zen 4 and
+    /// later). Products with bf16 weights, and attention over bf16 keys and values, round their input to
+    /// bf16; everything else is as in [`Tier::Avx512`].
     Avx512Bf16,
 }
 
@@ -23,7 +26,9 @@ impl Tier {
     pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
             let avx512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
@@ -65,10 +70,17 @@ impl Tier {
     /// A sentence that names the tiers that would be right.
     pub fn parse(name: &str) -> Result<Self, String> {
         let available = Self::available();
-        available.iter().copied().find(|t| t.name() == name).ok_or_else(|| {
-            let names: Vec<_> = available.iter().map(|t| t.name()).collect();
-            format!("instruction tier `{name}` is not one that this machine runs: {}", names.join(", "))
-        })
+        available
+            .iter()
+            .copied()
+            .find(|t| t.name() == name)
+            .ok_or_else(|| {
+                let names: Vec<_> = available.iter().map(|t| t.name()).collect();
+                format!(
+                    "instruction tier `{name}` is not one that this machine runs: {}",
+                    names.join(", ")
+                )
+            })
     }
 }
 
@@ -81,7 +93,8 @@ impl fmt::Display for Tier {
 /// Vector operations of one tier. All pointers may be unaligned.
 ///
 /// # Safety
-/// Every method may be called only where the tier's instructions are enabled, and pointers must be valid for [`Self::LANES`] elements.
+/// Every method may be called only where the tier's instructions are enabled, and pointers must be valid for
+/// [`Self::LANES`] elements.
 pub(crate) trait Simd: Copy {
     type V: Copy;
     const LANES: usize;
@@ -143,7 +156,15 @@ pub(crate) trait Simd: Copy {
             let z = Self::div(e, Self::add(Self::splat(2.0), e));
             let w = Self::mul(z, z);
             let mut p = Self::splat(1.0 / 15.0);
-            for c in [1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0, 1.0] {
+            for c in [
+                1.0 / 13.0,
+                1.0 / 11.0,
+                1.0 / 9.0,
+                1.0 / 7.0,
+                1.0 / 5.0,
+                1.0 / 3.0,
+                1.0,
+            ] {
                 p = Self::fma(p, w, Self::splat(c));
             }
             Self::fma(Self::add(z, z), p, Self::max(zero, x))
@@ -308,7 +329,8 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn hmax(a: Self::V) -> f32 {
-        a.iter().fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m })
+        a.iter()
+            .fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m })
     }
     #[inline(always)]
     unsafe fn zero_below(x: Self::V, limit: Self::V, v: Self::V) -> Self::V {
@@ -326,7 +348,10 @@ mod x86 {
 
     pub(super) fn is_amd() -> bool {
         let leaf = __cpuid(0);
-        [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+        [leaf.ebx, leaf.edx, leaf.ecx]
+            .map(u32::to_le_bytes)
+            .as_flattened()
+            == b"AuthenticAMD"
     }
 
     #[derive(Clone, Copy)]
@@ -352,7 +377,10 @@ mod x86 {
             unsafe {
                 let raw = _mm256_loadu_si256(p.cast());
                 let second = _mm256_and_si256(raw, _mm256_set1_epi32(0xffff_0000_u32 as i32));
-                (_mm256_castsi256_ps(_mm256_slli_epi32::<16>(raw)), _mm256_castsi256_ps(second))
+                (
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(raw)),
+                    _mm256_castsi256_ps(second),
+                )
             }
         }
         #[inline(always)]
@@ -372,7 +400,10 @@ mod x86 {
         unsafe fn store_i8(p: *mut i8, v: Self::V) {
             unsafe {
                 let words = _mm256_cvtps_epi32(v);
-                let halves = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+                let halves = _mm_packs_epi32(
+                    _mm256_castsi256_si128(words),
+                    _mm256_extracti128_si256::<1>(words),
+                );
                 _mm_storel_epi64(p.cast(), _mm_packs_epi16(halves, halves));
             }
         }
@@ -472,7 +503,10 @@ mod x86 {
             unsafe {
                 let raw = _mm512_loadu_si512(p.cast());
                 let second = _mm512_and_si512(raw, _mm512_set1_epi32(0xffff_0000_u32 as i32));
-                (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(raw)), _mm512_castsi512_ps(second))
+                (
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(raw)),
+                    _mm512_castsi512_ps(second),
+                )
             }
         }
         #[inline(always)]
@@ -558,7 +592,8 @@ mod x86 {
     }
 }
 
-/// Defines `unsafe fn name(tier, args)` that runs `body::<tier's vectors>(args)` compiled with that tier's instructions.
+/// Defines `unsafe fn name(tier, args)` that runs `body::<tier's vectors>(args)` compiled with that tier's
+/// instructions.
 macro_rules! tiers {
     ($(#[$doc:meta])* $vis:vis fn $name:ident = $body:ident ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $ret:ty)? ) => {
         $(#[$doc])*
@@ -577,7 +612,8 @@ macro_rules! tiers {
             unsafe fn avx2($($arg: $ty),*) $(-> $ret)? {
                 unsafe { $body::<simd::Avx2>($($arg),*) }
             }
-            // SAFETY: a tier above Portable exists only where detection found its instructions; the rest is the caller's promise
+            // SAFETY: a tier above Portable exists only where detection found its instructions; the rest is
+            // the caller's promise
             unsafe {
                 match tier {
                     #[cfg(target_arch = "x86_64")]

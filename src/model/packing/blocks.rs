@@ -1,5 +1,5 @@
-//! Blocks of quantised weights, a whole panel of rows at a time: what [`super::Codebook`] describes, from the layouts in
-//! [`crate::model::weights::codes`].
+//! Blocks of quantised weights, a whole panel of rows at a time: what [`super::Codebook`] describes, from the
+//! layouts in [`crate::model::weights::codes`].
 
 use super::lanes::{Lanes, Transpose, Words};
 use super::{Codebook, WIDTH, bytes_of};
@@ -21,7 +21,10 @@ pub(super) fn block<T: Transpose>(rows: Lanes<'_>, dtype: Dtype, b: usize, book:
         Dtype::Q8_0 => {
             halves(head, 0, rows.halves(at));
             rows.words::<T>(at + 2, codes);
-            codes.as_flattened_mut().iter_mut().for_each(|word| *word ^= bytes(0x80));
+            codes
+                .as_flattened_mut()
+                .iter_mut()
+                .for_each(|word| *word ^= bytes(0x80));
         }
         Dtype::Q4_0 => simple::<T>(rows, at, false, false, head, codes),
         Dtype::Q4_1 => simple::<T>(rows, at, true, false, head, codes),
@@ -38,14 +41,18 @@ pub(super) fn block<T: Transpose>(rows: Lanes<'_>, dtype: Dtype, b: usize, book:
 #[inline(always)]
 fn halves(head: &mut [u8], line: usize, values: [u16; WIDTH]) {
     let (out, _) = head[2 * WIDTH * line..].as_chunks_mut::<2>();
-    out.iter_mut().zip(values).for_each(|(out, v)| *out = v.to_le_bytes());
+    out.iter_mut()
+        .zip(values)
+        .for_each(|(out, v)| *out = v.to_le_bytes());
 }
 
 /// Writes the four bytes of every lane's word as four lines, from byte `at` on.
 #[inline(always)]
 fn four_lines(head: &mut [u8], at: usize, words: &Words) {
     for (byte, line) in head[at..][..4 * WIDTH].chunks_exact_mut(WIDTH).enumerate() {
-        line.iter_mut().zip(words).for_each(|(out, word)| *out = (word >> (8 * byte)) as u8);
+        line.iter_mut()
+            .zip(words)
+            .for_each(|(out, word)| *out = (word >> (8 * byte)) as u8);
     }
 }
 
@@ -64,7 +71,14 @@ fn pair(first: &Words, second: &Words, high: bool, out: &mut Words) {
 
 /// Scale, minimum, 32 fifth bits (each if the format has it), 16 bytes of nibbles.
 #[inline(always)]
-fn simple<T: Transpose>(rows: Lanes<'_>, at: usize, minimum: bool, fifth: bool, head: &mut [u8], codes: &mut [Words]) {
+fn simple<T: Transpose>(
+    rows: Lanes<'_>,
+    at: usize,
+    minimum: bool,
+    fifth: bool,
+    head: &mut [u8],
+    codes: &mut [Words],
+) {
     halves(head, 0, rows.halves(at));
     let mut next = at + 2;
     if minimum {
@@ -148,7 +162,9 @@ fn six<T: Transpose>(rows: Lanes<'_>, at: usize, head: &mut [u8], codes: &mut [W
             pair(&n[2], &n[3], g >= 4, &mut codes[1]);
             let bits = &bits[4 * (g % 2)..][..4];
             for (lane, out) in codes[2].iter_mut().enumerate() {
-                *out = (0..4).fold(0, |all, step| all | (bits[step][lane] >> (g / 2 * 2) & bytes(3)) << (2 * step));
+                *out = (0..4).fold(0, |all, step| {
+                    all | (bits[step][lane] >> (g / 2 * 2) & bytes(3)) << (2 * step)
+                });
             }
         }
     }

@@ -53,7 +53,14 @@ impl<'a> Lanes<'a> {
                     let from = &self.bytes[lane * self.stride + at + word * 4..];
                     assert!(from.len() >= 7 * self.stride + 16);
                     // SAFETY: eight rows have four words there; the caller's instructions
-                    unsafe { T::four(from.as_ptr(), self.stride, out[word..].first_chunk_mut().expect("four words"), lane) };
+                    unsafe {
+                        T::four(
+                            from.as_ptr(),
+                            self.stride,
+                            out[word..].first_chunk_mut().expect("four words"),
+                            lane,
+                        )
+                    };
                 }
             }
         }
@@ -90,7 +97,11 @@ impl Transpose for Plain {
         for row in 0..8 {
             for (word, out) in out.iter_mut().enumerate() {
                 // SAFETY: the caller's rows
-                let bytes = unsafe { from.add(row * stride + word * 4).cast::<[u8; 4]>().read_unaligned() };
+                let bytes = unsafe {
+                    from.add(row * stride + word * 4)
+                        .cast::<[u8; 4]>()
+                        .read_unaligned()
+                };
                 out[lane + row] = u32::from_le_bytes(bytes);
             }
         }
@@ -110,7 +121,8 @@ impl Transpose for Avx2 {
         unsafe {
             let row = |i: usize| _mm_loadu_si128(from.add(i * stride).cast());
             // rows i and i + 4 in the halves of a vector
-            let [a, b, c, d] = [0, 1, 2, 3].map(|i| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(row(i)), row(i + 4)));
+            let [a, b, c, d] = [0, 1, 2, 3]
+                .map(|i| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(row(i)), row(i + 4)));
             let (ab, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
             let (cd, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
             let turned = [

@@ -1,7 +1,7 @@
 //! The integers inside quantised blocks. The layouts are those of GGUF (ggml's block formats).
 //!
-//! Every format is `weight = scale * (code - zero) - minimum`: codes are unsigned, `zero` is the format's, and a group of consecutive
-//! elements shares its scale and its minimum.
+//! Every format is `weight = scale * (code - zero) - minimum`: codes are unsigned, `zero` is the format's,
+//! and a group of consecutive elements shares its scale and its minimum.
 
 use super::{Dtype, f16_to_f32};
 
@@ -143,7 +143,11 @@ impl Codes {
     pub(crate) fn to_f32(&self, dtype: Dtype, out: &mut [f32]) {
         let Some(format) = Format::of(dtype) else { return };
         let (d, m) = (f16_to_f32(self.scale), f16_to_f32(self.minimum));
-        for (g, (y, codes)) in out.chunks_mut(format.group).zip(self.codes.chunks(format.group)).enumerate() {
+        for (g, (y, codes)) in out
+            .chunks_mut(format.group)
+            .zip(self.codes.chunks(format.group))
+            .enumerate()
+        {
             let (scale, minimum) = match format.scales {
                 Scales::Block => (d, -m),
                 Scales::Unsigned => (d * f32::from(self.scales[g]), m * f32::from(self.minima[g])),
@@ -156,9 +160,9 @@ impl Codes {
         }
     }
 
-    /// The eight 6-bit scales and eight 6-bit minima of a K block, from their 12 bytes: bytes 0..4 hold the first four scales, 4..8 the
-    /// first four minima (low 6 bits each), 8..12 the low nibbles of the other scales and minima, whose two high bits are the top bits
-    /// of bytes 0..8.
+    /// The eight 6-bit scales and eight 6-bit minima of a K block, from their 12 bytes: bytes 0..4 hold the
+    /// first four scales, 4..8 the first four minima (low 6 bits each), 8..12 the low nibbles of the other
+    /// scales and minima, whose two high bits are the top bits of bytes 0..8.
     fn k_scales(&mut self, block: &[u8]) {
         let s = &block[4..16];
         self.minimum = u16::from_le_bytes([block[2], block[3]]);
@@ -170,7 +174,8 @@ impl Codes {
         }
     }
 
-    /// d f16, dmin f16, 12 bytes of scales, 128 bytes of nibbles: 64 elements share 32 bytes, low nibbles first.
+    /// d f16, dmin f16, 12 bytes of scales, 128 bytes of nibbles: 64 elements share 32 bytes, low nibbles
+    /// first.
     fn q4_k(&mut self, block: &[u8]) {
         self.k_scales(block);
         for (q, codes) in block[16..].chunks_exact(32).zip(self.codes.chunks_exact_mut(64)) {
@@ -178,7 +183,8 @@ impl Codes {
         }
     }
 
-    /// As Q4_K, with 32 bytes of fifth bits between the scales and the nibbles: bit j of byte i belongs to element 32 j + i.
+    /// As Q4_K, with 32 bytes of fifth bits between the scales and the nibbles: bit j of byte i belongs to
+    /// element 32 j + i.
     fn q5_k(&mut self, block: &[u8]) {
         self.k_scales(block);
         for (q, codes) in block[48..].chunks_exact(32).zip(self.codes.chunks_exact_mut(64)) {
@@ -191,8 +197,8 @@ impl Codes {
         }
     }
 
-    /// 128 bytes of low nibbles, 64 of high bit pairs, 16 scales i8 (one for 16 elements), d f16. Each half block of 128 elements has 64
-    /// and 32 of those bytes: its element 32 j + i has the bit pair j of byte i.
+    /// 128 bytes of low nibbles, 64 of high bit pairs, 16 scales i8 (one for 16 elements), d f16. Each half
+    /// block of 128 elements has 64 and 32 of those bytes: its element 32 j + i has the bit pair j of byte i.
     fn q6_k(&mut self, block: &[u8]) {
         self.scale = u16::from_le_bytes([block[208], block[209]]);
         self.scales.copy_from_slice(&block[192..208]);

@@ -1,5 +1,5 @@
-//! Element types and their conversion to f32. The quantised layouts are those of GGUF (ggml's block formats): a row is a
-//! sequence of blocks, each with its own scales.
+//! Element types and their conversion to f32. The quantised layouts are those of GGUF (ggml's block formats):
+//! a row is a sequence of blocks, each with its own scales.
 
 use super::codes::Codes;
 
@@ -109,10 +109,15 @@ pub fn dequantize_row(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         Dtype::F32 => each::<4>(bytes, out, |b| f32::from_le_bytes(*b)),
         Dtype::F16 => each::<2>(bytes, out, |b| f16_to_f32(u16::from_le_bytes(*b))),
-        Dtype::BF16 => each::<2>(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)),
+        Dtype::BF16 => each::<2>(bytes, out, |b| {
+            f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)
+        }),
         _ => {
             let mut codes = Codes::default();
-            for (block, y) in bytes.chunks_exact(dtype.block_bytes()).zip(out.chunks_exact_mut(dtype.block_len())) {
+            for (block, y) in bytes
+                .chunks_exact(dtype.block_bytes())
+                .zip(out.chunks_exact_mut(dtype.block_len()))
+            {
                 codes.read(dtype, block);
                 codes.to_f32(dtype, y);
             }
@@ -129,8 +134,8 @@ fn each<const BYTES: usize>(bytes: &[u8], out: &mut [f32], element: impl Fn(&[u8
     }
 }
 
-/// Half precision to f32, exact for every bit pattern. Without branches and without subnormal operands, which would be
-/// slow: the scales of quantised blocks are often subnormal halves.
+/// Half precision to f32, exact for every bit pattern. Without branches and without subnormal operands, which
+/// would be slow: the scales of quantised blocks are often subnormal halves.
 #[inline(always)]
 pub fn f16_to_f32(half: u16) -> f32 {
     let magnitude = u32::from(half & 0x7fff) << 13;

@@ -8,8 +8,8 @@ use super::{Bytes, Checkpoint};
 /// Tensors are hashed in pieces of this size, several at a time.
 const PIECE: usize = 8 << 20;
 
-/// blake3 over the configuration and, per tensor in the order of names, its name, type, shape and the digests of its
-/// pieces.
+/// blake3 over the configuration and, per tensor in the order of names, its name, type, shape and the digests
+/// of its pieces.
 pub(super) fn digest(checkpoint: &Checkpoint) -> String {
     let mut pieces: Vec<(&Bytes, Range<usize>)> = Vec::new();
     let mut total = blake3::Hasher::new();
@@ -19,7 +19,12 @@ pub(super) fn digest(checkpoint: &Checkpoint) -> String {
         let shape: Vec<usize> = raw.shape.iter().copied().filter(|d| *d != 1).collect();
         total.update(format!("{name} {} {shape:?}\n", raw.dtype).as_bytes());
         let starts = entry.range.clone().step_by(PIECE);
-        pieces.extend(starts.map(|start| (&*checkpoint.sources[entry.file], start..entry.range.end.min(start + PIECE))));
+        pieces.extend(starts.map(|start| {
+            (
+                &*checkpoint.sources[entry.file],
+                start..entry.range.end.min(start + PIECE),
+            )
+        }));
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let next = AtomicUsize::new(0);
@@ -38,7 +43,11 @@ pub(super) fn digest(checkpoint: &Checkpoint) -> String {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(hash)).collect();
         let mut all = hash();
         for other in others {
-            all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            all.extend(
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            );
         }
         all
     });

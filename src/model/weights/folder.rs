@@ -15,9 +15,15 @@ const MOST_TEXT: u64 = 64 << 20;
 
 /// The text of a JSON file, its size checked first.
 pub(super) fn read_text(path: &Path) -> Result<String, ModelError> {
-    let size = std::fs::metadata(path).map_err(|e| ModelError::io(path, e))?.len();
+    let size = std::fs::metadata(path)
+        .map_err(|e| ModelError::io(path, e))?
+        .len();
     if size > MOST_TEXT {
-        return Err(ModelError::malformed(path, "JSON", format!("it has {size} bytes")));
+        return Err(ModelError::malformed(
+            path,
+            "JSON",
+            format!("it has {size} bytes"),
+        ));
     }
     let bytes = std::fs::read(path).map_err(|e| ModelError::io(path, e))?;
     String::from_utf8(bytes).map_err(|_| ModelError::malformed(path, "JSON", "it is not UTF-8 text"))
@@ -71,7 +77,13 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, ModelError> {
 pub(super) fn from_bytes(config_json: &str, weights: &'static [u8]) -> Result<Checkpoint, ModelError> {
     let mut parsed = Parsed::from_json(config_json, Path::new("the bundled config.json"))?;
     let origin = PathBuf::from("the bundled weights");
-    assemble(&mut parsed, Vec::new(), origin, vec![Arc::new(Bytes::Static(weights))], None)
+    assemble(
+        &mut parsed,
+        Vec::new(),
+        origin,
+        vec![Arc::new(Bytes::Static(weights))],
+        None,
+    )
 }
 
 /// The index: its path, and which file each tensor is in.
@@ -92,7 +104,8 @@ fn assemble(
         let path = files.get(at).unwrap_or(&origin);
         let shard = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         for (name, entry) in safetensors::entries(path, source, at, inventory::is_model_tensor)? {
-            // With an index, its word counts: a tensor that it places elsewhere, or does not know, is a leftover.
+            // With an index, its word counts: a tensor that it places elsewhere, or does not know, is a
+            // leftover.
             if index.is_some_and(|i| i.map.get(&name).is_none_or(|s| s != shard)) {
                 continue;
             }
@@ -173,11 +186,18 @@ fn no_model(folder: &Path, names: &BTreeSet<String>) -> ModelError {
         .iter()
         .find(|n| n.starts_with("pytorch_model") && n.ends_with(".bin"))
         .cloned();
-    if let Some(example) = pickle.or_else(|| with(".bin")).or_else(|| with(".pth")).or_else(|| with(".pt")) {
+    if let Some(example) = pickle
+        .or_else(|| with(".bin"))
+        .or_else(|| with(".pth"))
+        .or_else(|| with(".pt"))
+    {
         return ModelError::PickleOnly { path, example };
     }
     let reason = match with(".gguf") {
-        Some(file) => format!("it has no safetensors; to open its GGUF file, give {}", folder.join(file).display()),
+        Some(file) => format!(
+            "it has no safetensors; to open its GGUF file, give {}",
+            folder.join(file).display()
+        ),
         None if names.contains("config.json") => "it has a config.json but no *.safetensors file".to_owned(),
         None => "it has neither a config.json nor *.safetensors files".to_owned(),
     };
@@ -185,7 +205,10 @@ fn no_model(folder: &Path, names: &BTreeSet<String>) -> ModelError {
 }
 
 /// The files with the weights, sorted, and the index if there is one.
-fn weight_files(folder: &Path, names: &BTreeSet<String>) -> Result<(Vec<PathBuf>, Option<Index>), ModelError> {
+fn weight_files(
+    folder: &Path,
+    names: &BTreeSet<String>,
+) -> Result<(Vec<PathBuf>, Option<Index>), ModelError> {
     if names.contains("model.safetensors") {
         return Ok((vec![folder.join("model.safetensors")], None));
     }
@@ -213,7 +236,10 @@ fn weight_files(folder: &Path, names: &BTreeSet<String>) -> Result<(Vec<PathBuf>
     });
     if let Some((prefix, digits, total)) = numbered {
         for number in 1..=total.min(100_000) {
-            let shard = format!("{prefix}-{number:0width$}-of-{digits}.safetensors", width = digits.len());
+            let shard = format!(
+                "{prefix}-{number:0width$}-of-{digits}.safetensors",
+                width = digits.len()
+            );
             if !names.contains(&shard) {
                 let reason = format!("the shard {shard} is missing: download it again");
                 return Err(ModelError::NotAModel {
@@ -231,8 +257,8 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let index: Index =
-        serde_json::from_str(&read_text(path)?).map_err(|e| ModelError::malformed(path, "safetensors index", e.to_string()))?;
+    let index: Index = serde_json::from_str(&read_text(path)?)
+        .map_err(|e| ModelError::malformed(path, "safetensors index", e.to_string()))?;
     if index.weight_map.is_empty() {
         return Err(ModelError::field(path, "weight_map", "is empty"));
     }

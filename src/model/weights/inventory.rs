@@ -32,11 +32,41 @@ pub(super) fn needed(config: &Config, folded_a: bool) -> Vec<Needed> {
     let (q, kv, channels, u) = (c.q_width(), c.kv_width(), c.conv_channels(), c.in_proj_rows());
     for layer in 0..c.layers {
         let linear = [
-            ("self_attn.q_proj", q, c.hidden, c.biases.attention, ", but attention_bias is true"),
-            ("self_attn.k_proj", kv, c.hidden, c.biases.attention, ", but attention_bias is true"),
-            ("self_attn.v_proj", kv, c.hidden, c.biases.attention, ", but attention_bias is true"),
-            ("self_attn.o_proj", c.hidden, q, c.biases.attention, ", but attention_bias is true"),
-            ("mamba.in_proj", u, c.hidden, c.biases.ssm_in, ", but mamba_proj_bias is true"),
+            (
+                "self_attn.q_proj",
+                q,
+                c.hidden,
+                c.biases.attention,
+                ", but attention_bias is true",
+            ),
+            (
+                "self_attn.k_proj",
+                kv,
+                c.hidden,
+                c.biases.attention,
+                ", but attention_bias is true",
+            ),
+            (
+                "self_attn.v_proj",
+                kv,
+                c.hidden,
+                c.biases.attention,
+                ", but attention_bias is true",
+            ),
+            (
+                "self_attn.o_proj",
+                c.hidden,
+                q,
+                c.biases.attention,
+                ", but attention_bias is true",
+            ),
+            (
+                "mamba.in_proj",
+                u,
+                c.hidden,
+                c.biases.ssm_in,
+                ", but mamba_proj_bias is true",
+            ),
             (
                 "mamba.out_proj",
                 c.hidden,
@@ -67,19 +97,28 @@ pub(super) fn needed(config: &Config, folded_a: bool) -> Vec<Needed> {
             ),
         ];
         for (name, rows, columns, bias, why) in linear {
-            add(format!("model.layers.{layer}.{name}.weight"), &[rows, columns], "");
+            add(
+                format!("model.layers.{layer}.{name}.weight"),
+                &[rows, columns],
+                "",
+            );
             if bias {
                 add(format!("model.layers.{layer}.{name}.bias"), &[rows], why);
             }
         }
-        let mut small = |name: &str, shape: &[usize], why| add(format!("model.layers.{layer}.{name}"), shape, why);
+        let mut small =
+            |name: &str, shape: &[usize], why| add(format!("model.layers.{layer}.{name}"), shape, why);
         small("input_layernorm.weight", &[c.hidden], "");
         small("pre_ff_layernorm.weight", &[c.hidden], "");
         small("mamba.conv1d.weight", &[channels, 1, c.d_conv], "");
         if c.biases.conv {
             small("mamba.conv1d.bias", &[channels], ", but mamba_conv_bias is true");
         }
-        small(if folded_a { "mamba.A" } else { "mamba.A_log" }, &[c.ssm_heads], "");
+        small(
+            if folded_a { "mamba.A" } else { "mamba.A_log" },
+            &[c.ssm_heads],
+            "",
+        );
         small("mamba.D", &[c.ssm_heads], "");
         small("mamba.dt_bias", &[c.ssm_heads], "");
         if c.gated_norm {
@@ -104,8 +143,8 @@ pub(super) fn is_model_tensor(name: &str) -> bool {
 }
 
 impl Checkpoint {
-    /// Checks that every tensor of the configuration is there in its shape, and that the files hold no other one, which
-    /// would be a part of the model that is not carried out. Drops what is not used.
+    /// Checks that every tensor of the configuration is there in its shape, and that the files hold no other
+    /// one, which would be a part of the model that is not carried out. Drops what is not used.
     pub(super) fn check(&mut self) -> Result<(), ModelError> {
         let needed = needed(&self.config, self.gguf.is_some());
         for need in &needed {
@@ -121,8 +160,8 @@ impl Checkpoint {
                 Err(other) => return Err(other),
             };
             // The gated norm is stored as [d] or [groups, d / groups].
-            let grouped =
-                need.name.ends_with(".mamba.norm.weight") && entry.shape == [self.config.groups, self.config.d_ssm / self.config.groups];
+            let grouped = need.name.ends_with(".mamba.norm.weight")
+                && entry.shape == [self.config.groups, self.config.d_ssm / self.config.groups];
             if !grouped && !same_shape(&entry.shape, &need.shape) {
                 self.tensor(&need.name, &need.shape)?;
             }
@@ -133,7 +172,11 @@ impl Checkpoint {
                     entry.dtype,
                     entry.dtype.block_len()
                 );
-                return Err(ModelError::tensor(self.file_of(entry), &entry.stored_name, problem));
+                return Err(ModelError::tensor(
+                    self.file_of(entry),
+                    &entry.stored_name,
+                    problem,
+                ));
             }
         }
         let known: std::collections::BTreeSet<&str> = needed.iter().map(|n| n.name.as_str()).collect();
@@ -142,7 +185,11 @@ impl Checkpoint {
                 continue;
             }
             let problem = self.unexpected(name);
-            return Err(ModelError::tensor(self.file_of(entry), &entry.stored_name, problem));
+            return Err(ModelError::tensor(
+                self.file_of(entry),
+                &entry.stored_name,
+                problem,
+            ));
         }
         let kept: std::collections::BTreeSet<String> = needed.into_iter().map(|n| n.name).collect();
         self.entries.retain(|name, _| kept.contains(name));
@@ -156,7 +203,9 @@ impl Checkpoint {
         let layers = self.config.layers;
         let flag = match name {
             _ if layer.is_some_and(|l| l >= layers) => {
-                return format!("belongs to a layer that the configuration, which has {layers} layers, does not have");
+                return format!(
+                    "belongs to a layer that the configuration, which has {layers} layers, does not have"
+                );
             }
             n if n.ends_with("conv1d.bias") => "mamba_conv_bias",
             n if !n.ends_with(".bias") => {
@@ -169,6 +218,8 @@ impl Checkpoint {
             n if n.contains(".in_proj.") => "mamba_proj_bias",
             _ => "projectors_bias",
         };
-        format!("is there, but the configuration says that there is none: set {flag} to true in config.json, or remove it")
+        format!(
+            "is there, but the configuration says that there is none: set {flag} to true in config.json, or remove it"
+        )
     }
 }

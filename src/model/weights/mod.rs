@@ -1,6 +1,7 @@
-//! Reading model files: a Hugging Face folder (safetensors) or a GGUF file, memory-mapped, behind one set of tensor names
-//! (Hugging Face's). Everything is checked when a checkpoint is opened: sizes before anything is allocated, every tensor
-//! that the model needs with its shape, and whatever would change the arithmetic and is not carried out is refused.
+//! Reading model files: a Hugging Face folder (safetensors) or a GGUF file, memory-mapped, behind one set of
+//! tensor names (Hugging Face's). Everything is checked when a checkpoint is opened: sizes before anything is
+//! allocated, every tensor that the model needs with its shape, and whatever would change the arithmetic and
+//! is not carried out is refused.
 
 pub(crate) mod codes;
 mod dequant;
@@ -49,8 +50,8 @@ impl RawTensor<'_> {
 /// What the file cannot say and the user may.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenOptions {
-    /// lm_head_multiplier / embedding_multiplier of the original model, for a GGUF file whose embedding is also the output
-    /// matrix.
+    /// lm_head_multiplier / embedding_multiplier of the original model, for a GGUF file whose embedding is
+    /// also the output matrix.
     pub tied_logit_scale: Option<f32>,
 }
 
@@ -77,8 +78,8 @@ impl Bytes {
     /// Maps a file into memory.
     fn map(path: &Path) -> Result<Self, ModelError> {
         let file = std::fs::File::open(path).map_err(|e| ModelError::io(path, e))?;
-        // SAFETY: the map is read-only and private to this process' view. As with every mapped file, whoever truncates
-        // or rewrites it while weights are read from it breaks the run; nothing here writes to it.
+        // SAFETY: the map is read-only and private to this process' view. As with every mapped file, whoever
+        // truncates or rewrites it while weights are read from it breaks the run; nothing here writes to it.
         #[allow(unsafe_code, reason = "mapping a file is unsafe in every crate that does it")]
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| ModelError::io(path, e))?;
         Ok(Self::Mapped(map))
@@ -90,7 +91,9 @@ impl Bytes {
         if let Self::Mapped(map) = self {
             // SAFETY: the map is of a file, from which what is read again comes again
             #[allow(unsafe_code, reason = "advice is unsafe where it empties anonymous memory")]
-            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+            };
         }
         #[cfg(not(unix))]
         let _ = range;
@@ -111,8 +114,8 @@ struct Entry {
 
 /// An opened model: its configuration and its tensors. Nothing is read before it is asked for.
 pub struct Checkpoint {
-    /// The shapes and scalars. For a GGUF file, whose weights have the multipliers folded in, these are 1 (but for the
-    /// scale of the logits of a tied one).
+    /// The shapes and scalars. For a GGUF file, whose weights have the multipliers folded in, these are 1
+    /// (but for the scale of the logits of a tied one).
     pub config: Config,
     /// The files with the weights, in the order of their names; empty for a model in memory.
     pub files: Vec<PathBuf>,
@@ -150,7 +153,9 @@ impl Checkpoint {
         let kind = match std::fs::metadata(path) {
             Ok(metadata) => metadata.file_type(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(ModelError::NotFound { path: path.to_path_buf() });
+                return Err(ModelError::NotFound {
+                    path: path.to_path_buf(),
+                });
             }
             Err(e) => return Err(ModelError::io(path, e)),
         };
@@ -198,8 +203,8 @@ impl Checkpoint {
         self.entries.keys().map(String::as_str)
     }
 
-    /// The tensor of this canonical name, which must have this shape (dimensions of 1 aside, which file formats add and
-    /// drop). The result has the shape asked for.
+    /// The tensor of this canonical name, which must have this shape (dimensions of 1 aside, which file
+    /// formats add and drop). The result has the shape asked for.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -227,7 +232,8 @@ impl Checkpoint {
         matches!(**source, Bytes::Mapped(_)).then(|| (source.clone(), entry.range.clone()))
     }
 
-    /// The `len` elements of a small tensor as f32, whatever its shape: a norm weight, a bias, the convolution's
+    /// The `len` elements of a small tensor as f32, whatever its shape: a norm weight, a bias, the
+    /// convolution's
     /// `[channels, 1, taps]`.
     ///
     /// # Errors
@@ -264,13 +270,18 @@ impl Checkpoint {
         if let Some(bad) = values.iter().find(|a| !(a.is_finite() && **a <= 0.0)) {
             let entry = self.entry(&name)?;
             let problem = format!("gives a decay rate of {bad}: rates must be finite and not positive");
-            return Err(ModelError::tensor(self.file_of(entry), &entry.stored_name, problem));
+            return Err(ModelError::tensor(
+                self.file_of(entry),
+                &entry.stored_name,
+                problem,
+            ));
         }
         Ok(values)
     }
 
-    /// A digest of the weights and of what the configuration says about the arithmetic: blake3, in hexadecimal. The same
-    /// for one file and for shards, whatever the files are called; it reads every byte, and keeps no page of a mapped file.
+    /// A digest of the weights and of what the configuration says about the arithmetic: blake3, in
+    /// hexadecimal. The same for one file and for shards, whatever the files are called; it reads every byte,
+    /// and keeps no page of a mapped file.
     pub fn digest(&self) -> String {
         digest::digest(self)
     }

@@ -1,4 +1,5 @@
-//! Random weights of a given shape, for measurements of speed: no file, and no more memory than the largest matrix takes.
+//! Random weights of a given shape, for measurements of speed: no file, and no more memory than the largest
+//! matrix takes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,8 +13,8 @@ use crate::model::error::ModelError;
 const SLACK: usize = 4096;
 
 impl Checkpoint {
-    /// A checkpoint of this shape whose matrices are random numbers in `dtype` (`f32`, `f16`, `bf16`, `q8_0` or `q4_0`). All matrices are cut
-    /// from the same bytes at different places.
+    /// A checkpoint of this shape whose matrices are random numbers in `dtype` (`f32`, `f16`, `bf16`, `q8_0`
+    /// or `q4_0`). All matrices are cut from the same bytes at different places.
     ///
     /// # Errors
     /// Another type, or rows that are no whole number of its blocks.
@@ -139,14 +140,21 @@ mod tests {
         (config.layers, config.vocab) = (2, 320);
         for dtype in ["f32", "f16", "bf16", "Q8_0", "q4_0"] {
             let c = Checkpoint::random(&config, dtype, 1).unwrap();
-            let q = c.tensor("model.layers.1.self_attn.q_proj.weight", &[512, 512]).unwrap();
+            let q = c
+                .tensor("model.layers.1.self_attn.q_proj.weight", &[512, 512])
+                .unwrap();
             assert!(q.dtype.name().eq_ignore_ascii_case(dtype));
             let values = q.to_f32();
             let square = values.iter().map(|v| f64::from(v * v)).sum::<f64>() / values.len() as f64;
             assert!((0.8..1.2).contains(&(square * 512.0)), "{dtype}: {square}");
             assert!(c.a_neg(0).unwrap().iter().all(|a| (-16.0..=-1.0).contains(a)));
         }
-        assert!(Checkpoint::random(&config, "q4_k", 1).unwrap_err().to_string().contains("q4_k"));
+        assert!(
+            Checkpoint::random(&config, "q4_k", 1)
+                .unwrap_err()
+                .to_string()
+                .contains("q4_k")
+        );
         config.hidden = 500;
         assert!(Checkpoint::random(&config, "q8_0", 1).is_err());
     }

@@ -7,9 +7,15 @@ use safetensors::tensor::{Dtype as Stored, SafeTensorError, SafeTensors};
 use super::{Dtype, Entry};
 use crate::model::error::{ModelError, is_name, shown};
 
-/// The tensors of one file in the order of their names. A type that cannot be used is an error only for a tensor that
+/// The tensors of one file in the order of their names. A type that cannot be used is an error only for a
+/// tensor that
 /// `wanted` names.
-pub(super) fn entries(path: &Path, bytes: &[u8], file: usize, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Entry)>, ModelError> {
+pub(super) fn entries(
+    path: &Path,
+    bytes: &[u8],
+    file: usize,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, Entry)>, ModelError> {
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(path, bytes.len(), &e))?;
     let data = 8 + header;
     let mut found = Vec::new();
@@ -56,7 +62,9 @@ fn damaged(path: &Path, len: usize, error: &SafeTensorError) -> ModelError {
             format!("its header cannot be read: {e}")
         }
         SafeTensorError::MetadataIncompleteBuffer => {
-            format!("its header describes more or fewer bytes than the file has ({len}): the download may be incomplete")
+            format!(
+                "its header describes more or fewer bytes than the file has ({len}): the download may be incomplete"
+            )
         }
         SafeTensorError::InvalidOffset(name) => {
             format!("the offsets of tensor {} overlap or leave a gap", shown(name))

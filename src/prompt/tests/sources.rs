@@ -14,7 +14,10 @@ fn gguf_metadata(path: &Path) -> GgufTokenizer {
     let text = |key: &str| metadata.get(key).map(|v| v.to_string().unwrap().clone());
     let texts = |key: &str| -> Vec<String> {
         let items = metadata[key].to_vec().unwrap();
-        items.iter().map(|item| item.to_string().unwrap().clone()).collect()
+        items
+            .iter()
+            .map(|item| item.to_string().unwrap().clone())
+            .collect()
     };
     let id = |key: &str| metadata.get(key).map(|value| value.to_u32().unwrap());
     GgufTokenizer {
@@ -37,7 +40,10 @@ fn gguf_metadata(path: &Path) -> GgufTokenizer {
 
 #[test]
 fn gguf_metadata_gives_the_same_prompts() {
-    for (file, case) in [("gguf-gqa/gqa-f32.gguf", "case-gqa"), ("gguf-gqa/gqa-q8_0.gguf", "case-gqa")] {
+    for (file, case) in [
+        ("gguf-gqa/gqa-f32.gguf", "case-gqa"),
+        ("gguf-gqa/gqa-q8_0.gguf", "case-gqa"),
+    ] {
         let file = golden(file);
         let metadata = gguf_metadata(&file);
         let prompter = Prompter::from_gguf(&metadata, &file).unwrap();
@@ -45,9 +51,17 @@ fn gguf_metadata_gives_the_same_prompts() {
         assert_eq!(prompter.stop_ids(), &BTreeSet::from([2, 4]));
         assert_eq!(prompter.think_ids(), (Some(5), Some(6)));
         // Ids 329 to 335 pad the vocabulary.
-        assert_eq!(prompter.decode(&[329, 63, 335, 9999], false), prompter.decode(&[63], false));
         assert_eq!(
-            prompter.encode_raw("[PAD329]").unwrap().iter().max().map(|&id| id < 329),
+            prompter.decode(&[329, 63, 335, 9999], false),
+            prompter.decode(&[63], false)
+        );
+        assert_eq!(
+            prompter
+                .encode_raw("[PAD329]")
+                .unwrap()
+                .iter()
+                .max()
+                .map(|&id| id < 329),
             Some(true)
         );
     }
@@ -102,11 +116,25 @@ fn gguf_metadata_that_is_wrong_is_refused_and_a_tokenizer_beside_the_file_helps(
             ..good.clone()
         }),
     ];
-    let named = ["tokenizer.json", "\"llama\"", "\"klingon\"", "3 token types", "qqq zzz", "\"a\""];
+    let named = [
+        "tokenizer.json",
+        "\"llama\"",
+        "\"klingon\"",
+        "3 token types",
+        "qqq zzz",
+        "\"a\"",
+    ];
     for (sentence, part) in sentences.iter().zip(named) {
-        assert!(sentence.contains(part) && sentence.contains("model.gguf"), "{sentence}");
+        assert!(
+            sentence.contains(part) && sentence.contains("model.gguf"),
+            "{sentence}"
+        );
     }
-    std::fs::copy(golden("case-gqa/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+    std::fs::copy(
+        golden("case-gqa/tokenizer.json"),
+        folder.path().join("tokenizer.json"),
+    )
+    .unwrap();
     std::fs::copy(
         golden("case-gqa/tokenizer_config.json"),
         folder.path().join("tokenizer_config.json"),
@@ -120,7 +148,12 @@ fn gguf_metadata_that_is_wrong_is_refused_and_a_tokenizer_beside_the_file_helps(
 fn side_files_that_are_wrong_name_file_and_key() {
     let copy = |change: &dyn Fn(&Path)| {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "config.json"] {
+        for name in [
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "generation_config.json",
+            "config.json",
+        ] {
             std::fs::copy(golden("case-gqa").join(name), folder.path().join(name)).unwrap();
         }
         change(folder.path());
@@ -129,14 +162,19 @@ fn side_files_that_are_wrong_name_file_and_key() {
             .map(|error| error.to_string())
             .unwrap_or_default()
     };
-    let write = |name: &'static str, text: &'static str| copy(&|folder| std::fs::write(folder.join(name), text).unwrap());
+    let write = |name: &'static str, text: &'static str| {
+        copy(&|folder| std::fs::write(folder.join(name), text).unwrap())
+    };
     assert_eq!(copy(&|_| ()), "");
     let cases = [
         (
             copy(&|folder| std::fs::remove_file(folder.join("tokenizer.json")).unwrap()),
             "no tokenizer.json",
         ),
-        (write("tokenizer.json", "{\"version\": \"1.0\", "), "tokenizer.json"),
+        (
+            write("tokenizer.json", "{\"version\": \"1.0\", "),
+            "tokenizer.json",
+        ),
         (write("tokenizer.json", "{}"), "usable tokenizer"),
         (
             write(
@@ -146,7 +184,10 @@ fn side_files_that_are_wrong_name_file_and_key() {
             "\"a\" and \"b\"",
         ),
         (
-            write("tokenizer.json", r#"{"model": {"type": "BPE", "vocab": {}, "merges": []}}"#),
+            write(
+                "tokenizer.json",
+                r#"{"model": {"type": "BPE", "vocab": {}, "merges": []}}"#,
+            ),
             "empty",
         ),
         (
@@ -157,15 +198,30 @@ fn side_files_that_are_wrong_name_file_and_key() {
             "4000000000",
         ),
         (write("tokenizer_config.json", "[]"), "tokenizer_config.json"),
-        (write("tokenizer_config.json", r#"{"bos_token": 3}"#), "`bos_token` is 3"),
+        (
+            write("tokenizer_config.json", r#"{"bos_token": 3}"#),
+            "`bos_token` is 3",
+        ),
         (
             write("generation_config.json", r#"{"temperature": "hot"}"#),
             "`temperature` is \"hot\"",
         ),
-        (write("generation_config.json", r#"{"top_p": 1.5}"#), "`top_p` is 1.5"),
-        (write("generation_config.json", r#"{"top_k": -1}"#), "`top_k` is -1"),
-        (write("generation_config.json", r#"{"eos_token_id": ["x"]}"#), "`eos_token_id`"),
-        (write("config.json", r#"{"eos_token_id": -3}"#), "`eos_token_id` is -3"),
+        (
+            write("generation_config.json", r#"{"top_p": 1.5}"#),
+            "`top_p` is 1.5",
+        ),
+        (
+            write("generation_config.json", r#"{"top_k": -1}"#),
+            "`top_k` is -1",
+        ),
+        (
+            write("generation_config.json", r#"{"eos_token_id": ["x"]}"#),
+            "`eos_token_id`",
+        ),
+        (
+            write("config.json", r#"{"eos_token_id": -3}"#),
+            "`eos_token_id` is -3",
+        ),
         (write("config.json", "{"), "config.json"),
         (write("tts.json", r#"{"instruction": 3}"#), "`instruction` is 3"),
     ];
@@ -183,11 +239,17 @@ fn generation_settings_that_are_not_honoured_are_named() {
         "num_beams": 4, "typical_p": 1.0, "no_repeat_ngram_size": 0, "suppress_tokens": [3], "stop_strings": null,
         "epsilon_cutoff": 0.1, "use_cache": true, "max_length": 20, "num_beam_groups": 1, "bad_words_ids": []}"#;
     let config = GenerationConfig::parse(json, "generation_config.json").unwrap();
-    assert_eq!(config.unhonoured, ["epsilon_cutoff", "num_beams", "suppress_tokens"]);
+    assert_eq!(
+        config.unhonoured,
+        ["epsilon_cutoff", "num_beams", "suppress_tokens"]
+    );
     assert_eq!(
         (config.do_sample, config.top_k, config.max_new_tokens),
         (Some(false), Some(20), Some(65536))
     );
-    assert_eq!((config.min_p, config.repetition_penalty), (Some(0.05), Some(1.05)));
+    assert_eq!(
+        (config.min_p, config.repetition_penalty),
+        (Some(0.05), Some(1.05))
+    );
     assert_eq!(config.eos_token_ids, BTreeSet::from([11]));
 }

@@ -22,7 +22,9 @@ pub(super) fn with_template(source: &str) -> Result<Prompter, PromptError> {
 }
 
 fn render(source: &str, turns: &[Message]) -> Result<String, PromptError> {
-    Ok(with_template(source)?.render(turns, &RenderOptions::default())?.text)
+    Ok(with_template(source)?
+        .render(turns, &RenderOptions::default())?
+        .text)
 }
 
 pub(super) fn talk() -> Vec<Message> {
@@ -45,7 +47,10 @@ fn templates_are_rendered_as_jinja2_does_it() {
             "{{ bos_token }}{{ eos_token }}|{{ pad_token }}|{{ unknown }}",
             "<|begin_of_text|><|im_end|>||",
         ),
-        ("{{ messages[-1]['content'].split('</think>')[-1].lstrip('\\n') }}", "7"),
+        (
+            "{{ messages[-1]['content'].split('</think>')[-1].lstrip('\\n') }}",
+            "7",
+        ),
         (
             "{%- for m in messages[::-1] %}{{ loop.index0 }}{{ m.role[0] }}{% endfor %}",
             "0a1u2s",
@@ -63,7 +68,10 @@ fn templates_are_rendered_as_jinja2_does_it() {
             "<think>x</think>\n\n7\n",
         ),
         ("A\n{%- generation -%}\n  B\n{%- endgeneration -%}\nC", "ABC"),
-        ("{{ messages[1] | tojson }}", "{\"role\": \"user\", \"content\": \" Sum \\n\"}"),
+        (
+            "{{ messages[1] | tojson }}",
+            "{\"role\": \"user\", \"content\": \" Sum \\n\"}",
+        ),
         (
             "{{ '<é\u{1}\"' | tojson }}{{ [] | tojson(indent=2) }}{{ [1, true, none] | tojson(indent=2) }}",
             "\"<é\\u0001\\\"\"[][\n  1,\n  true,\n  null\n]",
@@ -100,7 +108,8 @@ fn templates_are_rendered_as_jinja2_does_it() {
 
 #[test]
 fn templates_know_the_date_and_further_variables() {
-    let prompter = with_template("{{ strftime_now('%Y') }}{{ enable_thinking }}{{ nested.list[1] }}").unwrap();
+    let prompter =
+        with_template("{{ strftime_now('%Y') }}{{ enable_thinking }}{{ nested.list[1] }}").unwrap();
     let variables = BTreeMap::from([
         ("enable_thinking".to_owned(), json!(false)),
         ("nested".to_owned(), json!({"list": [1, "two", 3.5]})),
@@ -116,11 +125,22 @@ fn templates_know_the_date_and_further_variables() {
 #[test]
 fn broken_and_refusing_templates_get_a_sentence() {
     let error = |source: &str| render(source, &talk()).err().unwrap();
-    assert!(matches!(error("{% for m in messages %}"), PromptError::TemplateSyntax { .. }));
-    assert!(matches!(error("{{ messages.nothing.more }}"), PromptError::TemplateFailed { .. }));
-    assert!(matches!(error("{{ nowhere() }}"), PromptError::TemplateFailed { .. }));
+    assert!(matches!(
+        error("{% for m in messages %}"),
+        PromptError::TemplateSyntax { .. }
+    ));
+    assert!(matches!(
+        error("{{ messages.nothing.more }}"),
+        PromptError::TemplateFailed { .. }
+    ));
+    assert!(matches!(
+        error("{{ nowhere() }}"),
+        PromptError::TemplateFailed { .. }
+    ));
     assert!(matches!(error("{# nothing #}"), PromptError::EmptyPrompt { .. }));
-    let PromptError::TemplateRefused { message, .. } = error("{{ raise_exception('System role not supported') }}") else {
+    let PromptError::TemplateRefused { message, .. } =
+        error("{{ raise_exception('System role not supported') }}")
+    else {
         panic!("not refused")
     };
     assert_eq!(message, "System role not supported");
@@ -130,7 +150,10 @@ fn broken_and_refusing_templates_get_a_sentence() {
         "the chat template of test (chat_template.jinja) refuses these messages: no"
     );
     let syntax = error("a\n{% oops %}").to_string();
-    assert!(syntax.contains("line 2") && syntax.contains("--chat-template"), "{syntax}");
+    assert!(
+        syntax.contains("line 2") && syntax.contains("--chat-template"),
+        "{syntax}"
+    );
 }
 
 #[test]
@@ -146,7 +169,8 @@ fn template_sources_rank_and_can_be_overridden() {
         })
     };
     let key = r#"{"chat_template": "key"}"#;
-    let list = r#"{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}"#;
+    let list =
+        r#"{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}"#;
     assert_eq!(build(key, None).unwrap().chat_template(), Some("key"));
     assert_eq!(build(key, Some("file")).unwrap().chat_template(), Some("file"));
     assert_eq!(build(list, None).unwrap().chat_template(), Some("d"));
@@ -160,8 +184,12 @@ fn template_sources_rank_and_can_be_overridden() {
     let none = bare.render(&talk(), &RenderOptions::default()).err().unwrap();
     assert!(none.to_string().contains("--chat-template"), "{none}");
     let before = bare.digest();
-    bare.set_chat_template("{{ messages[1].content }}", "--chat-template").unwrap();
-    assert_eq!(bare.render(&talk(), &RenderOptions::default()).unwrap().text, " Sum \n");
+    bare.set_chat_template("{{ messages[1].content }}", "--chat-template")
+        .unwrap();
+    assert_eq!(
+        bare.render(&talk(), &RenderOptions::default()).unwrap().text,
+        " Sum \n"
+    );
     assert_ne!(bare.digest(), before);
     assert!(bare.set_chat_template("{% if %}", "--chat-template").is_err());
     assert!(bare.has_chat_template());
@@ -178,7 +206,9 @@ fn a_prompt_says_whether_it_opened_the_reasoning() {
             .ends_in_think
     };
     let head = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
-    assert!(!ends(&format!("{head}{{% if add_generation_prompt %}}assistant: {{% endif %}}")));
+    assert!(!ends(&format!(
+        "{head}{{% if add_generation_prompt %}}assistant: {{% endif %}}"
+    )));
     assert!(ends(&format!(
         "{head}{{% if add_generation_prompt %}}assistant: <think>\n{{% endif %}}"
     )));
@@ -189,7 +219,9 @@ fn a_prompt_says_whether_it_opened_the_reasoning() {
         "{head}{{% if add_generation_prompt %}}assistant: <think>\nWell, {{% endif %}}"
     )));
     // A template that ends another way without the generation prompt.
-    assert!(ends("{% if add_generation_prompt %}assistant: <think>\n{% else %}end{% endif %}"));
+    assert!(ends(
+        "{% if add_generation_prompt %}assistant: <think>\n{% else %}end{% endif %}"
+    ));
     let prompter = with_template(&format!("{head}<think>")).unwrap();
     let options = RenderOptions {
         add_generation_prompt: false,

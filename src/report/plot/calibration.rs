@@ -1,4 +1,5 @@
-//! What scores and shares know: right and wrong traces by score, share right by rank, and winners by their share of the vote.
+//! What scores and shares know: right and wrong traces by score, share right by rank, and winners by their
+//! share of the vote.
 
 use super::frame::{Axis, Frame, Sign};
 use super::scale::Scale;
@@ -6,7 +7,8 @@ use super::scene::{Dash, Ink, Outline, Paint};
 use crate::report::figures::{between, count, percent, plural};
 use crate::report::results::{ReliabilityFacts, ScoreFacts};
 
-/// Right traces upwards, wrong ones downwards, each as a share of their kind. `None` where there are not both.
+/// Right traces upwards, wrong ones downwards, each as a share of their kind. `None` where there are not
+/// both.
 pub(crate) fn histogram(facts: &ScoreFacts) -> Option<Frame> {
     let h = facts.histogram.as_ref()?;
     let (right, wrong): (u64, u64) = (h.right.iter().sum(), h.wrong.iter().sum());
@@ -27,8 +29,10 @@ pub(crate) fn histogram(facts: &ScoreFacts) -> Option<Frame> {
         format!(
             "AUROC {:.2}{}",
             a.mean,
-            a.interval
-                .map_or_else(String::new, |i| format!(" [{}]", between(Some(i), |x| format!("{x:.2}"))))
+            a.interval.map_or_else(String::new, |i| format!(
+                " [{}]",
+                between(Some(i), |x| format!("{x:.2}"))
+            ))
         )
     });
     let mut legend = vec![
@@ -62,7 +66,9 @@ pub(crate) fn histogram(facts: &ScoreFacts) -> Option<Frame> {
                 continue;
             }
             let share = n as f64 / all as f64;
-            let (Some((from, end)), Some(to)) = (frame.at(edges[0], sign * share * 100.0), frame.x.at(edges[1])) else {
+            let (Some((from, end)), Some(to)) =
+                (frame.at(edges[0], sign * share * 100.0), frame.x.at(edges[1]))
+            else {
                 continue;
             };
             let bar = Outline::Rect {
@@ -82,9 +88,11 @@ pub(crate) fn histogram(facts: &ScoreFacts) -> Option<Frame> {
             frame.scene.mark(bar, Paint::fill(ink), tip);
         }
     }
-    frame
-        .scene
-        .line((frame.left, zero), (frame.right, zero), Paint::line(Ink::Axis, 1.2));
+    frame.scene.line(
+        (frame.left, zero),
+        (frame.right, zero),
+        Paint::line(Ink::Axis, 1.2),
+    );
     Some(frame)
 }
 
@@ -146,9 +154,15 @@ pub(crate) fn reliability(facts: &ReliabilityFacts) -> Option<Frame> {
     let bins = &facts.diagram.bins;
     let all: usize = bins.iter().map(|b| b.count).sum();
     let legend = [
-        (Sign::Line(Ink::Unknown, Dash::Dashed), "means what it says".to_owned()),
+        (
+            Sign::Line(Ink::Unknown, Dash::Dashed),
+            "means what it says".to_owned(),
+        ),
         (Sign::Dot(Ink::Series(0)), "winners, larger where more".to_owned()),
-        (Sign::None, format!("calibration error {:.3}", facts.diagram.calibration_error)),
+        (
+            Sign::None,
+            format!("calibration error {:.3}", facts.diagram.calibration_error),
+        ),
         (Sign::None, format!("Brier score {:.3}", facts.diagram.brier)),
     ];
     let mut frame = Frame::new(
@@ -168,7 +182,9 @@ pub(crate) fn reliability(facts: &ReliabilityFacts) -> Option<Frame> {
         &legend,
     );
     if let (Some(from), Some(to)) = (frame.at(0.0, 0.0), frame.at(100.0, 100.0)) {
-        frame.scene.line(from, to, Paint::line(Ink::Unknown, 1.5).dashed(Dash::Dashed));
+        frame
+            .scene
+            .line(from, to, Paint::line(Ink::Unknown, 1.5).dashed(Dash::Dashed));
     }
     let most = bins.iter().map(|b| b.count).max()? as f64;
     for bin in bins {
@@ -187,7 +203,10 @@ pub(crate) fn reliability(facts: &ReliabilityFacts) -> Option<Frame> {
             between(Some(bin.interval), percent)
         );
         frame.scene.mark(
-            Outline::Circle { centre: point, radius },
+            Outline::Circle {
+                centre: point,
+                radius,
+            },
             Paint::fill(Ink::Series(0)).outlined(Ink::Surface, 1.2),
             tip,
         );

@@ -27,7 +27,9 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
     if most <= 0.0 {
         return None;
     }
-    let used: Vec<usize> = (0..6).filter(|i| arms.iter().any(|a| a.token_fates.each()[*i].1 > 0.0)).collect();
+    let used: Vec<usize> = (0..6)
+        .filter(|i| arms.iter().any(|a| a.token_fates.each()[*i].1 > 0.0))
+        .collect();
     let height = 88.0 + ROW * arms.len() as f64 + 52.0;
     let title = "Tokens by fate";
     let mut scene = Scene::new(
@@ -65,9 +67,21 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
     );
     for (row, (arm, name)) in arms.iter().zip(&names).enumerate() {
         let y = top + ROW * row as f64 + (ROW - BAR) / 2.0;
-        scene.text((left - 12.0, y + BAR / 2.0 + 4.0), name, SMALL, Anchor::End, Ink::Text);
+        scene.text(
+            (left - 12.0, y + BAR / 2.0 + 4.0),
+            name,
+            SMALL,
+            Anchor::End,
+            Ink::Text,
+        );
         let (mut from, mut booked) = (left, 0.0);
-        for (i, ((fate, tokens), (_, traces))) in arm.token_fates.each().into_iter().zip(arm.trace_fates.each()).enumerate() {
+        for (i, ((fate, tokens), (_, traces))) in arm
+            .token_fates
+            .each()
+            .into_iter()
+            .zip(arm.trace_fates.each())
+            .enumerate()
+        {
             booked += tokens;
             let to = scale.at(booked).unwrap_or(from);
             if tokens > 0.0 {
@@ -78,7 +92,11 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
                     height: BAR,
                 };
                 let share = percent(tokens / arm.tokens);
-                let tip = format!("{name}\n{fate}: {} tokens, {share}\n{}", count(tokens), plural_mean(traces));
+                let tip = format!(
+                    "{name}\n{fate}: {} tokens, {share}\n{}",
+                    count(tokens),
+                    plural_mean(traces)
+                );
                 scene.mark(bar, Paint::fill(INKS[i]).outlined(Ink::Surface, 1.0), tip);
             }
             from = to;

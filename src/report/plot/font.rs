@@ -5,19 +5,24 @@ use std::sync::LazyLock;
 use tiny_skia::{Path, PathBuilder};
 use ttf_parser::{Face, GlyphId, OutlineBuilder};
 
-static FACE: LazyLock<Face<'static>> =
-    LazyLock::new(|| Face::parse(epaint_default_fonts::UBUNTU_LIGHT, 0).expect("the font in the program is a font"));
+static FACE: LazyLock<Face<'static>> = LazyLock::new(|| {
+    Face::parse(epaint_default_fonts::UBUNTU_LIGHT, 0).expect("the font in the program is a font")
+});
 
 /// Readers of SVG bring fonts of their own, and most are wider.
 const ROOM: f64 = 1.1;
 
 /// About how wide a text is, in pixels.
 pub(crate) fn width(text: &str, size: f64) -> f64 {
-    let units: u32 = text.chars().map(|c| u32::from(FACE.glyph_hor_advance(glyph(c)).unwrap_or(0))).sum();
+    let units: u32 = text
+        .chars()
+        .map(|c| u32::from(FACE.glyph_hor_advance(glyph(c)).unwrap_or(0)))
+        .sum();
     f64::from(units) * size / f64::from(FACE.units_per_em()) * ROOM
 }
 
-/// The outline of a text that begins at (0, 0) on its baseline, and where it ends. A letter that the font lacks is drawn as its sign for that.
+/// The outline of a text that begins at (0, 0) on its baseline, and where it ends. A letter that the font
+/// lacks is drawn as its sign for that.
 pub(super) fn outline(text: &str, size: f32) -> (Option<Path>, f32) {
     let scale = size / f32::from(FACE.units_per_em());
     let mut pen = Pen {

@@ -43,14 +43,32 @@ pub(crate) struct Frame {
 
 impl Frame {
     /// Draws title, grid, axes and legend.
-    pub(crate) fn new(title: &str, description: &str, x: Axis<'_>, y: Axis<'_>, legend: &[(Sign, String)]) -> Self {
+    pub(crate) fn new(
+        title: &str,
+        description: &str,
+        x: Axis<'_>,
+        y: Axis<'_>,
+        legend: &[(Sign, String)],
+    ) -> Self {
         Self::sized(HEIGHT, title, description, x, y, legend)
     }
 
-    pub(crate) fn sized(height: f64, title: &str, description: &str, x: Axis<'_>, y: Axis<'_>, legend: &[(Sign, String)]) -> Self {
+    pub(crate) fn sized(
+        height: f64,
+        title: &str,
+        description: &str,
+        x: Axis<'_>,
+        y: Axis<'_>,
+        legend: &[(Sign, String)],
+    ) -> Self {
         let mut scene = Scene::new(WIDTH, height, title, description);
         scene.text((20.0, 32.0), title, TITLE, Anchor::Start, Ink::Text);
-        let widest = y.scale.ticks.iter().map(|t| font::width(&t.label, SMALL)).fold(0.0, f64::max);
+        let widest = y
+            .scale
+            .ticks
+            .iter()
+            .map(|t| font::width(&t.label, SMALL))
+            .fold(0.0, f64::max);
         let indent = |sign: &Sign| if matches!(sign, Sign::None) { -32.0 } else { 0.0 };
         let named = legend
             .iter()
@@ -58,7 +76,11 @@ impl Frame {
             .fold(0.0, f64::max)
             .min(LEGEND);
         let (left, top, bottom) = (40.0 + widest, 56.0, height - 58.0);
-        let right = if legend.is_empty() { WIDTH - 28.0 } else { WIDTH - named - 66.0 };
+        let right = if legend.is_empty() {
+            WIDTH - 28.0
+        } else {
+            WIDTH - named - 66.0
+        };
         let mut frame = Self {
             scene,
             x: x.scale.over(left, right),
@@ -95,32 +117,53 @@ impl Frame {
         for tick in &self.x.ticks {
             let Some(x) = self.x.at(tick.value) else { continue };
             let faint = if tick.label.is_empty() { 0.5 } else { 1.0 };
-            self.scene
-                .line((x, self.top), (x, self.bottom), Paint::line(Ink::Grid, 1.0).faint(faint));
+            self.scene.line(
+                (x, self.top),
+                (x, self.bottom),
+                Paint::line(Ink::Grid, 1.0).faint(faint),
+            );
             // a label that would run into the one before it is left out
             let half = font::width(&tick.label, SMALL) / 2.0;
             if !tick.label.is_empty() && x - half > last + 6.0 {
-                self.scene
-                    .text((x, self.bottom + 19.0), &tick.label, SMALL, Anchor::Middle, Ink::Muted);
+                self.scene.text(
+                    (x, self.bottom + 19.0),
+                    &tick.label,
+                    SMALL,
+                    Anchor::Middle,
+                    Ink::Muted,
+                );
                 last = x + half;
             }
         }
         for tick in &self.y.ticks {
             let Some(y) = self.y.at(tick.value) else { continue };
-            self.scene.line((self.left, y), (self.right, y), Paint::line(Ink::Grid, 1.0));
             self.scene
-                .text((self.left - 9.0, y + 4.0), &tick.label, SMALL, Anchor::End, Ink::Muted);
+                .line((self.left, y), (self.right, y), Paint::line(Ink::Grid, 1.0));
+            self.scene.text(
+                (self.left - 9.0, y + 4.0),
+                &tick.label,
+                SMALL,
+                Anchor::End,
+                Ink::Muted,
+            );
         }
-        self.scene
-            .line((self.left, self.bottom), (self.right, self.bottom), Paint::line(Ink::Axis, 1.2));
+        self.scene.line(
+            (self.left, self.bottom),
+            (self.right, self.bottom),
+            Paint::line(Ink::Axis, 1.2),
+        );
     }
 
     fn entry(&mut self, x: f64, y: f64, sign: Sign, name: &str) {
         match sign {
             Sign::Series(i) => {
+                self.scene.line(
+                    (x, y),
+                    (x + 24.0, y),
+                    Paint::line(Ink::Series(i), 2.0).dashed(Dash::of(i)),
+                );
                 self.scene
-                    .line((x, y), (x + 24.0, y), Paint::line(Ink::Series(i), 2.0).dashed(Dash::of(i)));
-                self.scene.draw(marker(i, (x + 12.0, y), 4.0), Paint::marker(i, 1.0));
+                    .draw(marker(i, (x + 12.0, y), 4.0), Paint::marker(i, 1.0));
             }
             Sign::Dot(ink) => self.scene.draw(
                 Outline::Circle {
@@ -130,11 +173,18 @@ impl Frame {
                 Paint::fill(ink),
             ),
             Sign::None => {
-                return self
-                    .scene
-                    .text((x, y + 4.0), &fitted(name, LEGEND + 32.0), SMALL, Anchor::Start, Ink::Muted);
+                return self.scene.text(
+                    (x, y + 4.0),
+                    &fitted(name, LEGEND + 32.0),
+                    SMALL,
+                    Anchor::Start,
+                    Ink::Muted,
+                );
             }
-            Sign::Line(ink, dash) => self.scene.line((x, y), (x + 24.0, y), Paint::line(ink, 2.0).dashed(dash)),
+            Sign::Line(ink, dash) => {
+                self.scene
+                    .line((x, y), (x + 24.0, y), Paint::line(ink, 2.0).dashed(dash))
+            }
             Sign::Box(ink) => self.scene.draw(
                 Outline::Rect {
                     x: x + 5.0,
@@ -145,8 +195,13 @@ impl Frame {
                 Paint::fill(ink),
             ),
         }
-        self.scene
-            .text((x + 32.0, y + 4.0), &fitted(name, LEGEND), SMALL, Anchor::Start, Ink::Text);
+        self.scene.text(
+            (x + 32.0, y + 4.0),
+            &fitted(name, LEGEND),
+            SMALL,
+            Anchor::Start,
+            Ink::Text,
+        );
     }
 
     /// The pixel of a point; `None` where a coordinate is no number.

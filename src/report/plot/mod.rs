@@ -61,7 +61,9 @@ pub(super) fn colours(theme: Theme) -> String {
 
 /// The rules that give shapes these colours.
 pub(super) fn classes() -> String {
-    let rule = |(_, class): (Ink, &str)| format!(".f-{class}{{fill:var(--{class})}}.k-{class}{{stroke:var(--{class})}}");
+    let rule = |(_, class): (Ink, &str)| {
+        format!(".f-{class}{{fill:var(--{class})}}.k-{class}{{stroke:var(--{class})}}")
+    };
     Ink::ALL.into_iter().map(rule).collect()
 }
 
@@ -80,15 +82,26 @@ impl Report {
             ("fates".to_owned(), fates::fates(&largest(&self.arms))),
             (
                 "reliability".to_owned(),
-                self.reliability.as_ref().and_then(calibration::reliability).map(|f| f.scene),
+                self.reliability
+                    .as_ref()
+                    .and_then(calibration::reliability)
+                    .map(|f| f.scene),
             ),
         ];
         for facts in &self.scores {
             let name = facts.score.replace(' ', "-");
-            plots.push((format!("scores-{name}"), calibration::histogram(facts).map(|f| f.scene)));
-            plots.push((format!("rank-{name}"), calibration::by_rank(facts).map(|f| f.scene)));
+            plots.push((
+                format!("scores-{name}"),
+                calibration::histogram(facts).map(|f| f.scene),
+            ));
+            plots.push((
+                format!("rank-{name}"),
+                calibration::by_rank(facts).map(|f| f.scene),
+            ));
         }
-        let plots = plots.into_iter().filter_map(|(name, scene)| Some(Plot { name, scene: scene? }));
+        let plots = plots
+            .into_iter()
+            .filter_map(|(name, scene)| Some(Plot { name, scene: scene? }));
         plots.chain(self.timeline.iter().flat_map(of_traces)).collect()
     }
 }

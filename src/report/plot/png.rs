@@ -56,7 +56,8 @@ impl Canvas<'_> {
         let scale = Transform::from_scale(SCALE, SCALE);
         if let Some(ink) = how.fill {
             let paint = self.paint(ink, how.opacity);
-            self.pixmap.fill_path(path, &paint, FillRule::Winding, scale, None);
+            self.pixmap
+                .fill_path(path, &paint, FillRule::Winding, scale, None);
         }
         if let Some(stroke) = how.stroke {
             let paint = self.paint(stroke.ink, how.opacity);
@@ -84,7 +85,8 @@ impl Canvas<'_> {
             .post_translate(label.at.0 as f32, label.at.1 as f32)
             .post_scale(SCALE, SCALE);
         let paint = self.paint(label.ink, 1.0);
-        self.pixmap.fill_path(&path, &paint, FillRule::Winding, place, None);
+        self.pixmap
+            .fill_path(&path, &paint, FillRule::Winding, place, None);
     }
 }
 
@@ -108,6 +110,9 @@ fn outline(outline: &Outline) -> Option<Path> {
         Outline::Rect { x, y, width, height } => {
             Rect::from_xywh(*x as f32, *y as f32, *width as f32, *height as f32).map(PathBuilder::from_rect)
         }
-        Outline::Circle { centre: (x, y), radius } => PathBuilder::from_circle(*x as f32, *y as f32, *radius as f32),
+        Outline::Circle {
+            centre: (x, y),
+            radius,
+        } => PathBuilder::from_circle(*x as f32, *y as f32, *radius as f32),
     }
 }

@@ -33,8 +33,8 @@ const STEPS: [f64; 5] = [1.0, 2.0, 2.5, 5.0, 10.0];
 const BOUND: f64 = 1e100;
 
 impl Scale {
-    /// An axis whose range begins and ends on a tick. `values` need not be sorted; those that are not finite are passed over, and without any the
-    /// range is 0 to 1. `wanted` is about the number of ticks.
+    /// An axis whose range begins and ends on a tick. `values` need not be sorted; those that are not finite
+    /// are passed over, and without any the range is 0 to 1. `wanted` is about the number of ticks.
     pub(crate) fn linear(values: impl IntoIterator<Item = f64>, wanted: usize) -> Self {
         let (low, high) = range(values.into_iter().map(|v| v.clamp(-BOUND, BOUND))).unwrap_or((0.0, 1.0));
         // values that are all alike stand in the middle
@@ -78,10 +78,16 @@ impl Scale {
 
     /// A logarithmic axis. Values that are not above 0 are passed over; without any the range is 1 to 10.
     pub(crate) fn log(values: impl IntoIterator<Item = f64>) -> Self {
-        let above = values.into_iter().filter(|v| *v > 0.0).map(|v| v.clamp(1.0 / BOUND, BOUND));
+        let above = values
+            .into_iter()
+            .filter(|v| *v > 0.0)
+            .map(|v| v.clamp(1.0 / BOUND, BOUND));
         let (low, high) = range(above).unwrap_or((1.0, 10.0));
         // half a decade at least, and a little room at both ends
-        let (middle, half) = (f64::midpoint(low.log10(), high.log10()), (high / low).log10() / 2.0);
+        let (middle, half) = (
+            f64::midpoint(low.log10(), high.log10()),
+            (high / low).log10() / 2.0,
+        );
         let half = (half * 1.08 + 0.02).max(0.25);
         let (from, to) = (middle - half, middle + half);
         let (first, last) = (from.floor() as i32, to.ceil() as i32);
@@ -121,7 +127,10 @@ impl Scale {
     /// The same axis with numbers at these values, as far as it reaches.
     #[must_use]
     pub(crate) fn marked(mut self, values: impl IntoIterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.into_iter().filter(|v| (self.low..=self.high).contains(v)).collect();
+        let mut values: Vec<f64> = values
+            .into_iter()
+            .filter(|v| (self.low..=self.high).contains(v))
+            .collect();
         values.sort_by(f64::total_cmp);
         values.dedup();
         if !values.is_empty() {
@@ -147,7 +156,8 @@ impl Scale {
             Kind::Linear => (value - self.low) / (self.high - self.low),
             Kind::Log => (value.max(self.low) / self.low).ln() / (self.high / self.low).ln(),
         };
-        (!share.is_nan() && !value.is_nan()).then(|| self.from + share.clamp(0.0, 1.0) * (self.to - self.from))
+        (!share.is_nan() && !value.is_nan())
+            .then(|| self.from + share.clamp(0.0, 1.0) * (self.to - self.from))
     }
 
     pub(crate) fn low(&self) -> f64 {
@@ -194,10 +204,17 @@ fn label(value: f64, step: f64, largest: f64) -> String {
         let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
         return format!("{sign}{}e{power}", trimmed(digits));
     }
-    let (unit, name) = UNITS.into_iter().find(|(unit, _)| largest >= unit * 10.0).unwrap_or((1.0, ""));
+    let (unit, name) = UNITS
+        .into_iter()
+        .find(|(unit, _)| largest >= unit * 10.0)
+        .unwrap_or((1.0, ""));
     let digits = format!("{:.*}", decimals(step / unit), value.abs() / unit);
     let zero = value == 0.0 && unit > 1.0;
-    if zero { "0".to_owned() } else { format!("{sign}{digits}{name}") }
+    if zero {
+        "0".to_owned()
+    } else {
+        format!("{sign}{digits}{name}")
+    }
 }
 
 /// Without zeros at the end of a fraction.
@@ -222,7 +239,10 @@ pub(crate) fn short(value: f64) -> String {
     if !(1e-3..1e15).contains(&size) {
         return format!("{value:.0e}");
     }
-    let (unit, name) = UNITS.into_iter().find(|(unit, _)| size >= *unit * 0.9995).unwrap_or((1.0, ""));
+    let (unit, name) = UNITS
+        .into_iter()
+        .find(|(unit, _)| size >= *unit * 0.9995)
+        .unwrap_or((1.0, ""));
     let scaled = size / unit;
     let text = match scaled {
         s if s >= 99.95 => format!("{s:.0}"),
@@ -240,20 +260,40 @@ mod tests {
     use proptest::prelude::*;
 
     fn labels(scale: &Scale) -> Vec<&str> {
-        scale.ticks.iter().map(|t| t.label.as_str()).filter(|l| !l.is_empty()).collect()
+        scale
+            .ticks
+            .iter()
+            .map(|t| t.label.as_str())
+            .filter(|l| !l.is_empty())
+            .collect()
     }
 
     #[test]
     fn ticks_are_round() {
-        assert_eq!(labels(&Scale::linear([0.0, 0.93], 5)), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
-        assert_eq!(labels(&Scale::linear([-3.0, 11.0], 5)), ["\u{2212}5", "0", "5", "10", "15"]);
-        assert_eq!(labels(&Scale::linear([0.0, 52_000.0], 5)), ["0", "20k", "40k", "60k"]);
-        assert_eq!(labels(&Scale::log([120.0, 90_000.0])), ["100", "1k", "10k", "100k"]);
+        assert_eq!(
+            labels(&Scale::linear([0.0, 0.93], 5)),
+            ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
+        );
+        assert_eq!(
+            labels(&Scale::linear([-3.0, 11.0], 5)),
+            ["\u{2212}5", "0", "5", "10", "15"]
+        );
+        assert_eq!(
+            labels(&Scale::linear([0.0, 52_000.0], 5)),
+            ["0", "20k", "40k", "60k"]
+        );
+        assert_eq!(
+            labels(&Scale::log([120.0, 90_000.0])),
+            ["100", "1k", "10k", "100k"]
+        );
         assert_eq!(
             labels(&Scale::log([150.0, 700.0])),
             ["200", "300", "400", "500", "600", "700"].map(|s| s).as_slice()
         );
-        assert_eq!(labels(&Scale::between(0.0, 1.0, 4)), ["0.00", "0.25", "0.50", "0.75", "1.00"]);
+        assert_eq!(
+            labels(&Scale::between(0.0, 1.0, 4)),
+            ["0.00", "0.25", "0.50", "0.75", "1.00"]
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What a plot is made of: shapes in the colours of their roles. Written as SVG or painted as PNG, both from the same scene.
+//! What a plot is made of: shapes in the colours of their roles. Written as SVG or painted as PNG, both from
+//! the same scene.
 
 /// What a shape stands for; a theme gives it a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +76,14 @@ impl Ink {
         } else {
             self
         };
-        Self::ALL.iter().find(|(known, _)| *known == ink).map_or("text", |(_, class)| class)
+        Self::ALL
+            .iter()
+            .find(|(known, _)| *known == ink)
+            .map_or("text", |(_, class)| class)
     }
 
-    /// Its colour as `0xrrggbb`. The series keep apart for people who confuse red and green (after M. Okabe and K. Ito, 2008), and keep a
-    /// contrast of 3 to the surface.
+    /// Its colour as `0xrrggbb`. The series keep apart for people who confuse red and green (after M. Okabe
+    /// and K. Ito, 2008), and keep a contrast of 3 to the surface.
     pub(crate) fn colour(self, theme: Theme) -> u32 {
         let (light, dark) = match self {
             Self::Text => (0x202733, 0xe8e8e4),
@@ -283,7 +287,11 @@ impl Scene {
     }
 
     pub(crate) fn draw(&mut self, outline: Outline, paint: Paint) {
-        self.items.push(Item::Shape(Shape { outline, paint, tip: None }));
+        self.items.push(Item::Shape(Shape {
+            outline,
+            paint,
+            tip: None,
+        }));
     }
 
     /// A shape that says something when it is pointed at.
@@ -313,9 +321,14 @@ impl Scene {
 
 /// The marker of the n-th series: eight series have markers of different shape.
 pub(crate) fn marker(series: usize, (x, y): (f64, f64), r: f64) -> Outline {
-    let corners = |points: &[(f64, f64)]| Outline::Polygon(points.iter().map(|(dx, dy)| (x + dx * r, y + dy * r)).collect());
+    let corners = |points: &[(f64, f64)]| {
+        Outline::Polygon(points.iter().map(|(dx, dy)| (x + dx * r, y + dy * r)).collect())
+    };
     match series % SERIES {
-        0 => Outline::Circle { centre: (x, y), radius: r },
+        0 => Outline::Circle {
+            centre: (x, y),
+            radius: r,
+        },
         1 => corners(&[(0.0, -1.2), (1.2, 0.0), (0.0, 1.2), (-1.2, 0.0)]),
         2 => corners(&[(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)]),
         3 => corners(&[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
@@ -334,7 +347,14 @@ pub(crate) fn marker(series: usize, (x, y): (f64, f64), r: f64) -> Outline {
             (-1.2, -0.4),
             (-0.4, -0.4),
         ]),
-        6 => corners(&[(-0.55, -1.1), (0.55, -1.1), (1.15, 0.0), (0.55, 1.1), (-0.55, 1.1), (-1.15, 0.0)]),
+        6 => corners(&[
+            (-0.55, -1.1),
+            (0.55, -1.1),
+            (1.15, 0.0),
+            (0.55, 1.1),
+            (-0.55, 1.1),
+            (-1.15, 0.0),
+        ]),
         _ => corners(&[(-1.3, -0.55), (1.3, -0.55), (1.3, 0.55), (-1.3, 0.55)]),
     }
 }

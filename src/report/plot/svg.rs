@@ -6,14 +6,18 @@ use super::scene::{Anchor, Ink, Item, Label, Outline, Paint, Scene, Shape, Theme
 use crate::report::escape::markup;
 
 /// The fonts of plots, the reader's own.
-const FONTS: &str = "ui-sans-serif,system-ui,-apple-system,'Segoe UI',Roboto,Ubuntu,'Noto Sans','DejaVu Sans',sans-serif";
+const FONTS: &str =
+    "ui-sans-serif,system-ui,-apple-system,'Segoe UI',Roboto,Ubuntu,'Noto Sans','DejaVu Sans',sans-serif";
 
 /// A file of its own: light, or dark where its reader prefers that.
 pub(crate) fn file(scene: &Scene) -> String {
     let mut style = String::from("@media (prefers-color-scheme: dark){");
     for (ink, class) in Ink::ALL {
         let colour = ink.colour(Theme::Dark);
-        let _ = write!(style, ".f-{class}{{fill:#{colour:06x}}}.k-{class}{{stroke:#{colour:06x}}}");
+        let _ = write!(
+            style,
+            ".f-{class}{{fill:#{colour:06x}}}.k-{class}{{stroke:#{colour:06x}}}"
+        );
     }
     style.push('}');
     let surface = format!(
@@ -31,11 +35,15 @@ pub(crate) fn file(scene: &Scene) -> String {
     )
 }
 
-/// A part of a page, whose style sheet colours the classes `f-*` (fills) and `k-*` (strokes). Shapes that have something to say are of the class `m`,
-/// and the page's script says it.
+/// A part of a page, whose style sheet colours the classes `f-*` (fills) and `k-*` (strokes). Shapes that
+/// have something to say are of the class `m`, and the page's script says it.
 pub(crate) fn inline(scene: &Scene) -> String {
     let tip = |tip: &str| format!(" data-tip=\"{}\">", tip.replace('\n', "&#10;"));
-    format!("<svg class=\"plot\" tabindex=\"0\" {}{}</svg>\n", opening(scene), body(scene, tip))
+    format!(
+        "<svg class=\"plot\" tabindex=\"0\" {}{}</svg>\n",
+        opening(scene),
+        body(scene, tip)
+    )
 }
 
 fn opening(scene: &Scene) -> String {
@@ -66,7 +74,11 @@ fn number(x: f64) -> String {
     let x = if x.is_finite() { x } else { 0.0 };
     let text = format!("{x:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+    if text == "-0" {
+        "0".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 fn draw(out: &mut String, shape: &Shape, said: impl Fn(&str) -> String) {
@@ -86,8 +98,17 @@ fn draw(out: &mut String, shape: &Shape, said: impl Fn(&str) -> String) {
                 number(*height)
             );
         }
-        Outline::Circle { centre: (x, y), radius } => {
-            let _ = write!(out, "<circle cx=\"{}\" cy=\"{}\" r=\"{}\"", number(*x), number(*y), number(*radius));
+        Outline::Circle {
+            centre: (x, y),
+            radius,
+        } => {
+            let _ = write!(
+                out,
+                "<circle cx=\"{}\" cy=\"{}\" r=\"{}\"",
+                number(*x),
+                number(*y),
+                number(*radius)
+            );
         }
     }
     paint(out, &shape.paint);
@@ -97,7 +118,13 @@ fn draw(out: &mut String, shape: &Shape, said: impl Fn(&str) -> String) {
 fn path(out: &mut String, points: &[(f64, f64)], closed: bool) {
     out.push_str("<path d=\"");
     for (i, (x, y)) in points.iter().enumerate() {
-        let _ = write!(out, "{}{} {}", if i == 0 { "M" } else { "L" }, number(*x), number(*y));
+        let _ = write!(
+            out,
+            "{}{} {}",
+            if i == 0 { "M" } else { "L" },
+            number(*x),
+            number(*y)
+        );
     }
     out.push_str(if closed { "Z\"" } else { "\"" });
 }

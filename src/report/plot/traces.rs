@@ -29,13 +29,20 @@ const PAINTED: [Fate; 6] = [
 ];
 
 fn of(fate: Fate) -> (Ink, &'static str) {
-    FATES.iter().find(|f| f.0 == fate).map_or((Ink::Failed, "failed"), |f| (f.1, f.2))
+    FATES
+        .iter()
+        .find(|f| f.0 == fate)
+        .map_or((Ink::Failed, "failed"), |f| (f.1, f.2))
 }
 
 fn legend(timeline: &Timeline) -> Vec<(Sign, String)> {
-    let counted = FATES
-        .iter()
-        .map(|(fate, ink, name)| (timeline.lanes.iter().filter(|l| l.fate == *fate).count(), *ink, *name));
+    let counted = FATES.iter().map(|(fate, ink, name)| {
+        (
+            timeline.lanes.iter().filter(|l| l.fate == *fate).count(),
+            *ink,
+            *name,
+        )
+    });
     counted
         .filter(|(n, _, _)| *n > 0)
         .map(|(n, ink, name)| (Sign::Box(ink), format!("{name}: {n}")))
@@ -59,7 +66,11 @@ fn said(lane: &Lane) -> String {
     if let Some(lowest) = lane.lowest {
         lines.push(format!("lowest group {lowest:.2}"));
     }
-    lines.push(format!("steps {} to {}", count(lane.from as f64 + 1.0), count(lane.to as f64)));
+    lines.push(format!(
+        "steps {} to {}",
+        count(lane.from as f64 + 1.0),
+        count(lane.to as f64)
+    ));
     lines.join("\n")
 }
 
@@ -72,9 +83,15 @@ fn about(timeline: &Timeline) -> String {
     )
 }
 
-/// Group confidence of every trace by token, with the bar, and a cross where one was stopped. `None` without confidences.
+/// Group confidence of every trace by token, with the bar, and a cross where one was stopped. `None` without
+/// confidences.
 pub(crate) fn confidence(timeline: &Timeline) -> Option<Frame> {
-    let values = || timeline.lanes.iter().flat_map(|l| l.groups.iter().map(|g| f64::from(g.1)));
+    let values = || {
+        timeline
+            .lanes
+            .iter()
+            .flat_map(|l| l.groups.iter().map(|g| f64::from(g.1)))
+    };
     values().next()?;
     let last = timeline
         .lanes
@@ -88,7 +105,11 @@ pub(crate) fn confidence(timeline: &Timeline) -> Option<Frame> {
     }
     let mut frame = Frame::new(
         &format!("Confidence of every trace of {}", clipped(&timeline.problem, 40)),
-        &format!("mean of the last {} tokens; {}", timeline.window.unwrap_or(1), about(timeline)),
+        &format!(
+            "mean of the last {} tokens; {}",
+            timeline.window.unwrap_or(1),
+            about(timeline)
+        ),
         Axis {
             name: "tokens of the trace",
             scale: Scale::linear([0.0, last], 7),
@@ -112,15 +133,19 @@ pub(crate) fn confidence(timeline: &Timeline) -> Option<Frame> {
             .filter_map(|(at, mean)| frame.at(f64::from(*at) + 1.0, f64::from(*mean)))
             .collect();
         if points.len() > 1 {
-            frame
-                .scene
-                .mark(Outline::Line(points), Paint::line(of(lane.fate).0, 1.3).faint(opacity), said(lane));
+            frame.scene.mark(
+                Outline::Line(points),
+                Paint::line(of(lane.fate).0, 1.3).faint(opacity),
+                said(lane),
+            );
         }
     }
     if let Some(y) = timeline.threshold.and_then(|t| frame.y.at(t)) {
-        frame
-            .scene
-            .line((frame.left, y), (frame.right, y), Paint::line(Ink::Bar, 1.6).dashed(Dash::Dashed));
+        frame.scene.line(
+            (frame.left, y),
+            (frame.right, y),
+            Paint::line(Ink::Bar, 1.6).dashed(Dash::Dashed),
+        );
     }
     for lane in ordered().filter(|l| l.fate == Fate::Stopped) {
         // the token that stopped it is its last
@@ -145,7 +170,9 @@ fn cross(frame: &mut Frame, (x, y): (f64, f64), r: f64, tip: String) {
         tip,
     );
     for (dx, dy) in [(r, r), (r, -r)] {
-        frame.scene.line((x - dx, y - dy), (x + dx, y + dy), Paint::line(Ink::Stopped, 1.8));
+        frame
+            .scene
+            .line((x - dx, y - dy), (x + dx, y + dy), Paint::line(Ink::Stopped, 1.8));
     }
 }
 
@@ -163,7 +190,11 @@ pub(crate) fn lanes(timeline: &Timeline) -> Option<Frame> {
         legend.push((Sign::Line(Ink::Bar, Dash::Dashed), "the bar is set".to_owned()));
     }
     let verdict = match (&timeline.answer, timeline.correct) {
-        (Some(answer), Some(right)) => format!("{}: {}", clipped(answer, 18), if right { "right" } else { "wrong" }),
+        (Some(answer), Some(right)) => format!(
+            "{}: {}",
+            clipped(answer, 18),
+            if right { "right" } else { "wrong" }
+        ),
         (Some(answer), None) => clipped(answer, 24),
         (None, _) => "no answer".to_owned(),
     };
@@ -172,7 +203,10 @@ pub(crate) fn lanes(timeline: &Timeline) -> Option<Frame> {
     let mut frame = Frame::sized(
         height,
         &format!("When each trace of {} ran", clipped(&timeline.problem, 40)),
-        &format!("one step is one token of every trace in flight; {}", about(timeline)),
+        &format!(
+            "one step is one token of every trace in flight; {}",
+            about(timeline)
+        ),
         Axis {
             name: "steps",
             scale: Scale::linear([0.0, timeline.ticks as f64], 7),

@@ -28,7 +28,8 @@ impl Against {
     }
 }
 
-/// Accuracy of every series, with bands, the ceiling, and against tokens the front. `None` without an accuracy.
+/// Accuracy of every series, with bands, the ceiling, and against tokens the front. `None` without an
+/// accuracy.
 pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Option<Frame> {
     let curves = curves(arms);
     if curves.is_empty() {
@@ -39,17 +40,25 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
         Against::Traces => ("Accuracy against traces", "traces a problem, at most"),
     };
     let all = || curves.iter().flat_map(|(_, arms)| arms.iter());
-    let spread = |a: &Arm| a.accuracy.and_then(|x| x.problems.filter(|_| curves.len() <= WIDE));
+    let spread = |a: &Arm| {
+        a.accuracy
+            .and_then(|x| x.problems.filter(|_| curves.len() <= WIDE))
+    };
     let values = all().flat_map(|a| {
         let mean = a.accuracy.map(|x| x.mean);
-        mean.into_iter().chain(spread(a).into_iter().flat_map(|b| [b.low, b.high]))
+        mean.into_iter()
+            .chain(spread(a).into_iter().flat_map(|b| [b.low, b.high]))
     });
-    let budgets = all().filter(|_| against == Against::Traces).map(|a| a.budget as f64);
-    let x = all().map(|a| against.value(a)).chain(
-        ceiling
-            .iter()
-            .map(|c| if against == Against::Tokens { c.tokens } else { c.k as f64 }),
-    );
+    let budgets = all()
+        .filter(|_| against == Against::Traces)
+        .map(|a| a.budget as f64);
+    let x = all().map(|a| against.value(a)).chain(ceiling.iter().map(|c| {
+        if against == Against::Tokens {
+            c.tokens
+        } else {
+            c.k as f64
+        }
+    }));
     let y = percents(values.chain(ceiling.iter().map(|c| c.pass)));
     let mut legend: Vec<(Sign, String)> = curves
         .iter()
@@ -58,17 +67,28 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
         .collect();
     let fronted = against == Against::Tokens && all().filter(|a| a.pareto).count() > 1;
     if fronted {
-        legend.push((Sign::Line(Ink::Text, Dash::Dotted), "front: none better for less".to_owned()));
+        legend.push((
+            Sign::Line(Ink::Text, Dash::Dotted),
+            "front: none better for less".to_owned(),
+        ));
     }
     if !ceiling.is_empty() {
-        legend.push((Sign::Line(Ink::Unknown, Dash::Dashed), "pass@k, the ceiling".to_owned()));
+        legend.push((
+            Sign::Line(Ink::Unknown, Dash::Dashed),
+            "pass@k, the ceiling".to_owned(),
+        ));
     }
     let best = all()
         .filter(|a| a.pareto)
         .max_by(|a, b| against.value(a).total_cmp(&against.value(b)));
-    let (wide, narrow) = (curves.len() <= WIDE, all().any(|a| a.accuracy.is_some_and(|x| x.traces.is_some())));
+    let (wide, narrow) = (
+        curves.len() <= WIDE,
+        all().any(|a| a.accuracy.is_some_and(|x| x.traces.is_some())),
+    );
     let bands = match (wide, narrow) {
-        (true, true) => "wide bands: 95% over other problems; narrow bands: over other draws of traces for these problems",
+        (true, true) => {
+            "wide bands: 95% over other problems; narrow bands: over other draws of traces for these problems"
+        }
         (true, false) => "bands: 95% over other problems",
         (false, _) => "too many for bands: 95% over other problems and over other traces are in the table",
     };
@@ -79,8 +99,12 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
         } else {
             format!("{} series", curves.len())
         },
-        best.and_then(|a| Some(format!(". At the top: {} with {}", a.series, percent(a.accuracy?.mean))))
-            .unwrap_or_default()
+        best.and_then(|a| Some(format!(
+            ". At the top: {} with {}",
+            a.series,
+            percent(a.accuracy?.mean)
+        )))
+        .unwrap_or_default()
     );
     let mut frame = Frame::new(
         title,
@@ -104,11 +128,21 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
     if !ceiling.is_empty() {
         let points: Vec<_> = ceiling
             .iter()
-            .filter_map(|c| frame.at(if against == Against::Tokens { c.tokens } else { c.k as f64 }, c.pass * 100.0))
+            .filter_map(|c| {
+                frame.at(
+                    if against == Against::Tokens {
+                        c.tokens
+                    } else {
+                        c.k as f64
+                    },
+                    c.pass * 100.0,
+                )
+            })
             .collect();
-        frame
-            .scene
-            .draw(Outline::Line(points.clone()), Paint::line(Ink::Unknown, 1.5).dashed(Dash::Dashed));
+        frame.scene.draw(
+            Outline::Line(points.clone()),
+            Paint::line(Ink::Unknown, 1.5).dashed(Dash::Dashed),
+        );
         for (point, c) in points.into_iter().zip(ceiling) {
             frame.scene.mark(
                 Outline::Circle {
@@ -140,13 +174,22 @@ fn percents(shares: impl Iterator<Item = f64>) -> Scale {
 }
 
 /// The band of one source of spread; whiskers where a series has a single arm.
-fn band(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against, of: fn(&Accuracy) -> Option<Interval>, opacity: f64) {
+fn band(
+    frame: &mut Frame,
+    i: usize,
+    arms: &[&Arm],
+    against: Against,
+    of: fn(&Accuracy) -> Option<Interval>,
+    opacity: f64,
+) {
     let ends: Vec<(f64, Interval)> = arms
         .iter()
         .filter_map(|a| Some((against.value(a), of(a.accuracy.as_ref()?)?)))
         .collect();
     let side = |of: fn(&Interval) -> f64, frame: &Frame| -> Vec<(f64, f64)> {
-        ends.iter().filter_map(|(x, band)| frame.at(*x, of(band) * 100.0)).collect()
+        ends.iter()
+            .filter_map(|(x, band)| frame.at(*x, of(band) * 100.0))
+            .collect()
     };
     let (upper, lower) = (side(|b| b.high, frame), side(|b| b.low, frame));
     match (upper.as_slice(), lower.as_slice()) {
@@ -160,9 +203,10 @@ fn band(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against, of: fn(&Ac
         ([_, ..], [_, ..]) => {
             let mut outline = upper;
             outline.extend(lower.into_iter().rev());
-            frame
-                .scene
-                .draw(Outline::Polygon(outline), Paint::fill(Ink::Series(i)).faint(opacity));
+            frame.scene.draw(
+                Outline::Polygon(outline),
+                Paint::fill(Ink::Series(i)).faint(opacity),
+            );
         }
         _ => {}
     }
@@ -180,7 +224,9 @@ fn line(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against) {
         );
     }
     for (point, arm) in points {
-        frame.scene.mark(marker(i, point, 5.0), Paint::marker(i, 1.2), said(arm));
+        frame
+            .scene
+            .mark(marker(i, point, 5.0), Paint::marker(i, 1.2), said(arm));
     }
 }
 
@@ -198,14 +244,19 @@ fn front<'a>(frame: &mut Frame, arms: impl Iterator<Item = &'a Arm>) {
         }
         steps.push(point);
     }
-    frame
-        .scene
-        .draw(Outline::Line(steps), Paint::line(Ink::Text, 1.4).dashed(Dash::Dotted).faint(0.7));
+    frame.scene.draw(
+        Outline::Line(steps),
+        Paint::line(Ink::Text, 1.4).dashed(Dash::Dotted).faint(0.7),
+    );
 }
 
 /// Everything about an arm.
 pub(crate) fn said(arm: &Arm) -> String {
-    let mut lines = vec![format!("{}, {} traces", crate::report::escape::one_line(&arm.series), arm.budget)];
+    let mut lines = vec![format!(
+        "{}, {} traces",
+        crate::report::escape::one_line(&arm.series),
+        arm.budget
+    )];
     if let Some(a) = arm.accuracy {
         lines.push(format!("accuracy {} of {} problems", percent(a.mean), arm.graded));
         if let Some(band) = a.problems {

@@ -82,7 +82,10 @@ pub(crate) fn reliable(evidence: &Evidence) -> Option<ReliabilityFacts> {
             let (first, _, share) = majority(traces)?;
             Some((share, traces.complete[first].right?))
         });
-        ("plain majority over all complete traces of a problem", winners.collect())
+        (
+            "plain majority over all complete traces of a problem",
+            winners.collect(),
+        )
     } else {
         ("the vote that decided, as weighted by the strategy", decided)
     };

@@ -19,19 +19,28 @@ const DRAWS: usize = 64;
 /// Powers of two up to the largest pool, and that itself.
 pub(super) fn budgets(pools: &[Pool]) -> Vec<usize> {
     let most = pools.iter().map(|p| p.traces as usize).max().unwrap_or(0);
-    let mut budgets: Vec<usize> = (0..usize::BITS).map(|i| 1usize << i).take_while(|b| *b < most).collect();
+    let mut budgets: Vec<usize> = (0..usize::BITS)
+        .map(|i| 1usize << i)
+        .take_while(|b| *b < most)
+        .collect();
     if most > 0 {
         budgets.push(most);
     }
     budgets
 }
 
-/// Plain majority over k of the recorded traces, for every budget: what a run folder says about fewer traces without another run.
+/// Plain majority over k of the recorded traces, for every budget: what a run folder says about fewer traces
+/// without another run.
 pub(crate) fn counted(evidence: &Evidence) -> Vec<Decided> {
     let budgets = budgets(&evidence.pools);
     let reader = evidence.reader();
     let mut all = Vec::new();
-    for (stream, (pool, traces)) in evidence.pools.iter().zip(evidence.traces.iter().flatten()).enumerate() {
+    for (stream, (pool, traces)) in evidence
+        .pools
+        .iter()
+        .zip(evidence.traces.iter().flatten())
+        .enumerate()
+    {
         let complete = &traces.complete;
         if complete.is_empty() {
             continue;
@@ -45,7 +54,11 @@ pub(crate) fn counted(evidence: &Evidence) -> Vec<Decided> {
                 let next = keys.len() as u32;
                 let class = *keys.entry(key).or_insert(next);
                 if class == next {
-                    right.push(pool.gold.as_ref().is_some_and(|gold| reader.grade(answer, gold).equal));
+                    right.push(
+                        pool.gold
+                            .as_ref()
+                            .is_some_and(|gold| reader.grade(answer, gold).equal),
+                    );
                 }
                 Some(ClassId(class))
             })
@@ -78,7 +91,10 @@ pub(crate) fn counted(evidence: &Evidence) -> Vec<Decided> {
             };
             for order in &orders {
                 let drawn = &order[..k];
-                let ballots = drawn.iter().enumerate().filter_map(|(i, t)| Some((i as u32, classes[*t]?, 1.0)));
+                let ballots = drawn
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(i, t)| Some((i as u32, classes[*t]?, 1.0)));
                 let winner = Tally::count(ballots).map(|tally| tally.winner().class);
                 decided.answered += u64::from(winner.is_some());
                 if let Some(correct) = &mut decided.correct {

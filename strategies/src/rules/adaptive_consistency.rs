@@ -6,9 +6,10 @@ use crate::pool::{Book, SETTLE_AFTER};
 use crate::settings::AdaptiveSettings;
 use crate::vote::VoteKind;
 
-/// The probability that the leader of `first` against `second` votes is the more frequent answer, under a flat prior:
-/// `sum_{j = second + 1}^{n} C(n, j) / 2^n` with `n = first + second + 1`, that is `P(Beta(first + 1, second + 1) > 1/2)`
-/// (arXiv 2305.11860, section 3).
+/// The probability that the leader of `first` against `second` votes is the more frequent answer, under a
+/// flat prior:
+/// `sum_{j = second + 1}^{n} C(n, j) / 2^n` with `n = first + second + 1`, that is `P(Beta(first + 1, second
+/// + 1) > 1/2)` (arXiv 2305.11860, section 3).
 pub fn stays_ahead(first: usize, second: usize) -> f64 {
     let n = first + second + 1;
     // In logarithms: 2^-n alone would vanish beyond a thousand votes. The smaller side is summed.
@@ -21,7 +22,8 @@ pub fn stays_ahead(first: usize, second: usize) -> f64 {
     1.0 - behind
 }
 
-/// Majority that stops as soon as the leader is ahead of the runner-up for good, with probability `certainty`.
+/// Majority that stops as soon as the leader is ahead of the runner-up for good, with probability
+/// `certainty`.
 #[derive(Clone, Debug)]
 pub struct AdaptiveConsistency {
     name: String,

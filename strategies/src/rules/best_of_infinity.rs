@@ -1,4 +1,5 @@
-//! Best-of-infinity: "Best-of-∞: Asymptotic Performance of Test-Time Compute" (arXiv 2509.21091), algorithm 1.
+//! Best-of-infinity: "Best-of-∞: Asymptotic Performance of Test-Time Compute" (arXiv 2509.21091), algorithm
+//! 1.
 
 use super::adaptive_consistency::stays_ahead;
 use super::{Counts, whole_traces};
@@ -7,7 +8,8 @@ use crate::pool::{Book, SETTLE_AFTER};
 use crate::settings::BestOfInfinitySettings;
 use crate::vote::VoteKind;
 
-/// The logarithm of the gamma function for `x > 0`: Stirling's series, after a shift to where it is exact to the last digits.
+/// The logarithm of the gamma function for `x > 0`: Stirling's series, after a shift to where it is exact to
+/// the last digits.
 fn ln_gamma(x: f64) -> f64 {
     let (mut x, mut shift) = (x, 0.0);
     while x < 12.0 {
@@ -20,7 +22,8 @@ fn ln_gamma(x: f64) -> f64 {
     (x - 0.5) * x.ln() - x + 0.5 * (2.0 * std::f64::consts::PI).ln() + series - shift
 }
 
-/// `P(Gamma(shape) <= x)`: the series below the mean, the continued fraction above it (Abramowitz and Stegun, 6.5.29 and 6.5.31).
+/// `P(Gamma(shape) <= x)`: the series below the mean, the continued fraction above it (Abramowitz and Stegun,
+/// 6.5.29 and 6.5.31).
 fn gamma_cdf(shape: f64, x: f64) -> f64 {
     if x <= 0.0 {
         return 0.0;
@@ -53,8 +56,9 @@ fn gamma_cdf(shape: f64, x: f64) -> f64 {
     (1.0 - scale * fraction).max(0.0)
 }
 
-/// The probability that the first of several parts of a Dirichlet distribution is the largest. The parts are gamma variables of
-/// these shapes, scaled to sum to 1, so it is the integral of the first one's density times the others' distributions.
+/// The probability that the first of several parts of a Dirichlet distribution is the largest. The parts are
+/// gamma variables of these shapes, scaled to sum to 1, so it is the integral of the first one's density
+/// times the others' distributions.
 pub(crate) fn first_is_largest(shapes: &[f64]) -> f64 {
     const STEPS: usize = 1024;
     let Some((&first, others)) = shapes.split_first() else {
@@ -67,7 +71,11 @@ pub(crate) fn first_is_largest(shapes: &[f64]) -> f64 {
     let norm = ln_gamma(first);
     let value = |root: f64| {
         let x = root * root;
-        let density = if x > 0.0 { ((first - 1.0) * x.ln() - x - norm).exp() } else { 0.0 };
+        let density = if x > 0.0 {
+            ((first - 1.0) * x.ln() - x - norm).exp()
+        } else {
+            0.0
+        };
         // Far out the density is nothing, whatever the rest is.
         if density < 1e-18 {
             return 0.0;
@@ -89,11 +97,13 @@ pub(crate) fn first_is_largest(shapes: &[f64]) -> f64 {
     (sum * h / 3.0).clamp(0.0, 1.0)
 }
 
-/// Majority that stops as soon as the data say by a Bayes factor that its answer is the one that infinitely many traces would give.
+/// Majority that stops as soon as the data say by a Bayes factor that its answer is the one that infinitely
+/// many traces would give.
 ///
-/// With counts n of the K - 1 answers seen, and one more part for an answer not seen yet, which counts as `unknown` traces, the
-/// answers' shares follow a Dirichlet distribution of n + 1. The factor for "the leader is the most frequent" is `K P/(1 - P)`, the
-/// odds after the data over the odds before. P is integrated, where the authors' code draws samples.
+/// With counts n of the K - 1 answers seen, and one more part for an answer not seen yet, which counts as
+/// `unknown` traces, the answers' shares follow a Dirichlet distribution of n + 1. The factor for "the leader
+/// is the most frequent" is `K P/(1 - P)`, the odds after the data over the odds before. P is integrated,
+/// where the authors' code draws samples.
 #[derive(Clone, Debug)]
 pub struct BestOfInfinity {
     name: String,
@@ -121,7 +131,8 @@ impl BestOfInfinity {
         let parts = (ranked.len() + 1) as f64;
         let factor = |p: f64| parts * p / (1.0 - p).max(f64::MIN_POSITIVE);
         let (first, second) = self.counts.top_two();
-        // Being ahead of everybody is no likelier than being ahead of the runner-up, which costs less to know.
+        // Being ahead of everybody is no likelier than being ahead of the runner-up, which costs less to
+        // know.
         if factor(stays_ahead(first, second)) < self.settings.bayes_factor {
             return false;
         }
@@ -167,7 +178,10 @@ mod tests {
         // Whole shapes: 1 - e^-x (1 + x + x^2/2 + ...).
         for x in [0.1f64, 1.0, 2.5, 3.9, 4.1, 20.0] {
             let poisson: f64 = [1.0, x, x * x / 2.0, x * x * x / 6.0].iter().sum();
-            assert!((gamma_cdf(4.0, x) - (1.0 - (-x).exp() * poisson)).abs() < 1e-13, "{x}");
+            assert!(
+                (gamma_cdf(4.0, x) - (1.0 - (-x).exp() * poisson)).abs() < 1e-13,
+                "{x}"
+            );
         }
         assert_eq!(gamma_cdf(1.3, 0.0), 0.0);
         assert!((gamma_cdf(1.3, 200.0) - 1.0).abs() < 1e-15);
@@ -177,7 +191,10 @@ mod tests {
     fn two_parts_are_the_beta_distribution() {
         for (first, second) in [(4, 0), (5, 1), (8, 2), (20, 11), (300, 270)] {
             let p = first_is_largest(&[first as f64 + 1.0, second as f64 + 1.0]);
-            assert!((p - stays_ahead(first, second)).abs() < 1e-8, "{first} {second} {p}");
+            assert!(
+                (p - stays_ahead(first, second)).abs() < 1e-8,
+                "{first} {second} {p}"
+            );
         }
     }
 

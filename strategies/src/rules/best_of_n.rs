@@ -38,7 +38,11 @@ impl Strategy for BestOfN {
         let book = self.book.settled();
         let statistic = self.settings.statistic;
         let score = |v: &Voter| v.scores.get(statistic);
-        let best = book.voters(PoolKind::Finished, None).iter().filter_map(score).reduce(f64::max);
+        let best = book
+            .voters(PoolKind::Finished, None)
+            .iter()
+            .filter_map(score)
+            .reduce(f64::max);
         // A filter with the best score as its bar lets the best trace through, and those equal to it.
         let filter = best.map(|bar| Filter::Bar { statistic, bar });
         let hold = |voters: &[Voter]| {

@@ -1,4 +1,5 @@
-//! Borda voting by self-certainty: "Scalable Best-of-N Selection via Self-Certainty" (arXiv 2502.18581), section 4.
+//! Borda voting by self-certainty: "Scalable Best-of-N Selection via Self-Certainty" (arXiv 2502.18581),
+//! section 4.
 
 use super::{needs_of, to_the_end, whole_traces};
 use crate::interface::{Decision, Needs, Strategy};
@@ -38,7 +39,10 @@ impl Strategy for Borda {
     fn decide(&self) -> Decision {
         let (statistic, power) = (self.settings.statistic, self.settings.power);
         let hold = |voters: &[Voter]| {
-            let mut ranked: Vec<(f64, &Voter)> = voters.iter().filter_map(|v| Some((v.scores.get(statistic)?, v))).collect();
+            let mut ranked: Vec<(f64, &Voter)> = voters
+                .iter()
+                .filter_map(|v| Some((v.scores.get(statistic)?, v)))
+                .collect();
             ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.trace.cmp(&b.1.trace)));
             let n = ranked.len();
             let ballots = ranked

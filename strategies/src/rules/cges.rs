@@ -1,4 +1,5 @@
-//! CGES: "Confidence-Guided Early Stopping for Efficient and Accurate Self-Consistency" (arXiv 2511.02603), algorithm 1.
+//! CGES: "Confidence-Guided Early Stopping for Efficient and Accurate Self-Consistency" (arXiv 2511.02603),
+//! algorithm 1.
 
 use super::whole_traces;
 use crate::interface::{ClassId, Decision, Needs, Next, Strategy, TraceOutcome};
@@ -6,17 +7,22 @@ use crate::pool::{Book, Rule, SETTLE_AFTER};
 use crate::settings::CgesSettings;
 use crate::vote::{Tally, Voter};
 
-/// The confidence of a trace is held between this and 1 less this: a certainty of 0 or 1 would silence all others.
+/// The confidence of a trace is held between this and 1 less this: a certainty of 0 or 1 would silence all
+/// others.
 const LEAST: f64 = 0.01;
 
 /// The posterior of each class and, last, of an answer that nobody has given yet.
 ///
-/// `classes` holds, for each class seen, its number of traces and the sum of their log-odds `ln c - ln(1 - c)`. With K hypotheses
-/// (the classes and the unseen answer) a trace of confidence c is evidence c for its own class and `(1 - c)/(K - 1)` for each other
-/// one, under a flat prior. In proportion: `exp(sum of log-odds + n ln(K - 1))` for a class of n traces, 1 for the unseen answer.
+/// `classes` holds, for each class seen, its number of traces and the sum of their log-odds `ln c - ln(1 -
+/// c)`. With K hypotheses (the classes and the unseen answer) a trace of confidence c is evidence c for its
+/// own class and `(1 - c)/(K - 1)` for each other one, under a flat prior. In proportion: `exp(sum of
+/// log-odds + n ln(K - 1))` for a class of n traces, 1 for the unseen answer.
 pub(crate) fn posterior(classes: &[(usize, f64)]) -> Vec<f64> {
     let others = (classes.len() as f64).ln();
-    let mut logs: Vec<f64> = classes.iter().map(|&(n, odds)| odds + n as f64 * others).collect();
+    let mut logs: Vec<f64> = classes
+        .iter()
+        .map(|&(n, odds)| odds + n as f64 * others)
+        .collect();
     logs.push(0.0);
     let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let total: f64 = logs.iter().map(|l| (l - most).exp()).sum();
@@ -34,7 +40,8 @@ fn log_odds(c: f64) -> f64 {
 
 /// Traces run until the posterior of one answer reaches `certainty`; that answer wins.
 ///
-/// Beyond the paper: at least `min_votes` traces with an answer before that, since a single sure trace would be enough.
+/// Beyond the paper: at least `min_votes` traces with an answer before that, since a single sure trace would
+/// be enough.
 #[derive(Clone, Debug)]
 pub struct Cges {
     name: String,
@@ -100,14 +107,18 @@ impl Strategy for Cges {
                 let of_class = voters.iter().filter(|v| v.class == class);
                 of_class.filter_map(sure).map(log_odds).sum::<f64>()
             };
-            let classes: Vec<(usize, f64)> = tally.ballots.iter().map(|b| (b.traces, odds(b.class))).collect();
+            let classes: Vec<(usize, f64)> =
+                tally.ballots.iter().map(|b| (b.traces, odds(b.class))).collect();
             let posterior = posterior(&classes);
-            // A class weighs its posterior, shared out by confidence, so that its surest trace is the heaviest.
+            // A class weighs its posterior, shared out by confidence, so that its surest trace is the
+            // heaviest.
             let share = |v: &Voter, c: f64| {
                 let at = tally.ballots.iter().position(|b| b.class == v.class);
                 at.map_or(0.0, |at| posterior[at] * c / tally.ballots[at].weight)
             };
-            let weighed = voters.iter().filter_map(|v| sure(v).map(|c| (v.trace, v.class, share(v, c))));
+            let weighed = voters
+                .iter()
+                .filter_map(|v| sure(v).map(|c| (v.trace, v.class, share(v, c))));
             let mut counted = Tally::count(weighed)?;
             counted.abstained = voters.len() - counted.voters();
             Some(counted)

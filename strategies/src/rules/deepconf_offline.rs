@@ -6,7 +6,8 @@ use crate::interface::{Decision, Needs, PoolKind, Strategy};
 use crate::pool::{Book, Filter, SETTLE_AFTER};
 use crate::settings::OfflineSettings;
 
-/// Offline DeepConf: K complete traces, the top share of those with an answer by one statistic, a weighted vote.
+/// Offline DeepConf: K complete traces, the top share of those with an answer by one statistic, a weighted
+/// vote.
 #[derive(Clone, Debug)]
 pub struct Offline {
     name: String,
@@ -38,7 +39,10 @@ impl Strategy for Offline {
     to_the_end!();
 
     fn needs(&self) -> Needs {
-        let (filter, vote) = (needs_of(Some(self.settings.statistic)), needs_of(self.settings.vote.statistic()));
+        let (filter, vote) = (
+            needs_of(Some(self.settings.statistic)),
+            needs_of(self.settings.vote.statistic()),
+        );
         Needs {
             confidence: filter.confidence || vote.confidence,
             logprob: filter.logprob || vote.logprob,
@@ -48,7 +52,12 @@ impl Strategy for Offline {
 
     fn decide(&self) -> Decision {
         let book = self.book.settled();
-        let mut decision = book.decide(self.settings.vote, self.filter(&book), self.settings.min_votes, false);
+        let mut decision = book.decide(
+            self.settings.vote,
+            self.filter(&book),
+            self.settings.min_votes,
+            false,
+        );
         decision.warnings.extend(book.window_warning());
         decision
     }

@@ -1,6 +1,9 @@
 //! Online DeepConf: "Deep Think with Confidence" (arXiv 2508.15260), section 3.3, algorithm 2.
 
-use crate::interface::{ClassId, Decision, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Watching};
+use crate::interface::{
+    ClassId, Decision, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome,
+    Watching,
+};
 use crate::percentile::percentile;
 use crate::pool::{Book, Filter};
 use crate::scores::Statistic;
@@ -13,12 +16,13 @@ pub fn keep_top_bar(values: &[f64], keep_top: f64) -> Option<f64> {
     percentile(values, 100.0 - 100.0 * keep_top)
 }
 
-/// Online DeepConf (algorithm 2). A warm-up of complete traces sets a bar by their lowest groups; every further trace stops as
-/// soon as its full window is below the bar; traces that ended by themselves at or above it vote; the problem ends early when
-/// one class holds the consensus share of the vote.
+/// Online DeepConf (algorithm 2). A warm-up of complete traces sets a bar by their lowest groups; every
+/// further trace stops as soon as its full window is below the bar; traces that ended by themselves at or
+/// above it vote; the problem ends early when one class holds the consensus share of the vote.
 ///
-/// Beyond the paper: at least `min_votes` ballots before a consensus counts, and a floor under the vote when the filter leaves
-/// fewer. Without a bar (no warm-up has a confidence) nothing is stopped and nothing filtered.
+/// Beyond the paper: at least `min_votes` ballots before a consensus counts, and a floor under the vote when
+/// the filter leaves fewer. Without a bar (no warm-up has a confidence) nothing is stopped and nothing
+/// filtered.
 #[derive(Clone, Debug)]
 pub struct Online {
     name: String,
@@ -65,7 +69,8 @@ impl Online {
             return false;
         };
         let voters = self.book.voters(PoolKind::Filtered, self.filter());
-        voters.len() >= self.settings.min_votes && Tally::hold(self.settings.vote, &voters).is_some_and(|t| t.winner().share >= tau)
+        voters.len() >= self.settings.min_votes
+            && Tally::hold(self.settings.vote, &voters).is_some_and(|t| t.winner().share >= tau)
     }
 
     fn retire(&mut self, trace: TraceId) {
@@ -107,7 +112,9 @@ impl Strategy for Online {
 
     fn watching(&self, trace: TraceId) -> Watching {
         match (self.bar, self.book.window()) {
-            (Some(bar), Some(window)) if !self.is_warmup(trace) && window <= self.max_tokens => Watching::Below { window, bar },
+            (Some(bar), Some(window)) if !self.is_warmup(trace) && window <= self.max_tokens => {
+                Watching::Below { window, bar }
+            }
             _ => Watching::Nothing,
         }
     }
@@ -124,7 +131,8 @@ impl Strategy for Online {
         if index >= self.live.len() {
             self.live.resize_with(index + 1, || None);
         }
-        let live = self.live[index].get_or_insert_with(|| self.spare.pop().unwrap_or_else(|| GroupWindow::new(window)));
+        let live = self.live[index]
+            .get_or_insert_with(|| self.spare.pop().unwrap_or_else(|| GroupWindow::new(window)));
         match live.push(token.confidence) {
             Some(group) if group < bar => Step::Stop,
             _ => Step::Continue,
@@ -140,7 +148,11 @@ impl Strategy for Online {
         }
         self.retire(outcome.trace);
         if !self.is_warmup(outcome.trace) {
-            return if self.consensus_reached() { self.conclude() } else { Next::Wait };
+            return if self.consensus_reached() {
+                self.conclude()
+            } else {
+                Next::Wait
+            };
         }
         self.warmups_ended += 1;
         if self.warmups_ended < self.warmup {

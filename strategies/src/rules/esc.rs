@@ -70,7 +70,10 @@ impl Strategy for Esc {
         if self.ended < self.batch.1 - self.batch.0 {
             return Next::Wait;
         }
-        let tally = Tally::hold(VoteKind::Majority, &self.book.voters(PoolKind::Filtered, Some(self.range())));
+        let tally = Tally::hold(
+            VoteKind::Majority,
+            &self.book.voters(PoolKind::Filtered, Some(self.range())),
+        );
         if tally.is_some_and(|t| t.ballots[0].traces == self.settings.batch) {
             self.unanimous = true;
             return Next::Done;

@@ -15,8 +15,9 @@ pub(crate) mod weighted;
 use crate::interface::{ClassId, Needs};
 use crate::scores::Statistic;
 
-/// What all strategies but online DeepConf share: a name, all K traces launched at once (or as many as `first` says), nothing stopped inside a trace,
-/// the book's window, and the leader of the majority so far (or of the vote that `leader` names).
+/// What all strategies but online DeepConf share: a name, all K traces launched at once (or as many as
+/// `first` says), nothing stopped inside a trace, the book's window, and the leader of the majority so far
+/// (or of the vote that `leader` names).
 macro_rules! whole_traces {
     () => {
         whole_traces!(first = |_, limits| limits.traces);
@@ -42,7 +43,11 @@ macro_rules! whole_traces {
             $crate::interface::Watching::Nothing
         }
 
-        fn observe(&mut self, _: $crate::interface::TraceId, _: &$crate::interface::TokenScalars) -> $crate::interface::Step {
+        fn observe(
+            &mut self,
+            _: $crate::interface::TraceId,
+            _: &$crate::interface::TokenScalars,
+        ) -> $crate::interface::Step {
             $crate::interface::Step::Continue
         }
 
@@ -78,7 +83,8 @@ fn needs_of(statistic: Option<Statistic>) -> Needs {
     })
 }
 
-/// How many traces answered each class, kept as they end: a rule that looks at nothing else costs as much as there are classes.
+/// How many traces answered each class, kept as they end: a rule that looks at nothing else costs as much as
+/// there are classes.
 #[derive(Clone, Debug, Default)]
 struct Counts(Vec<(ClassId, usize)>);
 
@@ -99,11 +105,12 @@ impl Counts {
 
     /// The two largest counts, 0 where there is none.
     fn top_two(&self) -> (usize, usize) {
-        self.0.iter().fold(
-            (0, 0),
-            |(first, second), &(_, n)| {
-                if n > first { (n, first) } else { (first, second.max(n)) }
-            },
-        )
+        self.0.iter().fold((0, 0), |(first, second), &(_, n)| {
+            if n > first {
+                (n, first)
+            } else {
+                (first, second.max(n))
+            }
+        })
     }
 }

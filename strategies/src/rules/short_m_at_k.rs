@@ -41,7 +41,11 @@ impl Strategy for ShortMAtK {
         if self.finished < first && self.book.enter(outcome) {
             self.finished += usize::from(outcome.finish == Finish::Stop);
         }
-        if self.finished < first { Next::Wait } else { Next::Done }
+        if self.finished < first {
+            Next::Wait
+        } else {
+            Next::Done
+        }
     }
 
     fn decide(&self) -> Decision {
@@ -50,7 +54,10 @@ impl Strategy for ShortMAtK {
             // Counted in order of length, so that the lowest index of a tie is the shortest trace.
             let mut shortest: Vec<&Voter> = voters.iter().collect();
             shortest.sort_by_key(|v| (book.tokens(v.trace), v.trace));
-            let ranked = shortest.iter().enumerate().map(|(rank, v)| (rank as TraceId, v.class, 1.0));
+            let ranked = shortest
+                .iter()
+                .enumerate()
+                .map(|(rank, v)| (rank as TraceId, v.class, 1.0));
             let mut tally = Tally::count(ranked)?;
             tally.winner_trace = shortest.get(tally.winner_trace as usize)?.trace;
             Some(tally)

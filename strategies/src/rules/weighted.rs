@@ -1,12 +1,13 @@
-//! Weighted votes over complete traces: "Self-Consistency" (arXiv 2203.11171, section 2, weighted sums) and "Deep Think with
-//! Confidence" (arXiv 2508.15260, section 3.2, without the filter).
+//! Weighted votes over complete traces: "Self-Consistency" (arXiv 2203.11171, section 2, weighted sums) and
+//! "Deep Think with Confidence" (arXiv 2508.15260, section 3.2, without the filter).
 
 use super::{needs_of, to_the_end, whole_traces};
 use crate::interface::{Decision, Needs, Strategy};
 use crate::pool::{Book, SETTLE_AFTER};
 use crate::settings::WeightedSettings;
 
-/// Runs all K traces to their end; each votes with the weight that the named vote gives it. Nothing is stopped or filtered.
+/// Runs all K traces to their end; each votes with the weight that the named vote gives it. Nothing is
+/// stopped or filtered.
 #[derive(Clone, Debug)]
 pub struct Weighted {
     name: String,

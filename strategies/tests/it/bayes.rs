@@ -35,7 +35,8 @@ fn with(name: &str, o: Overrides) -> Box<dyn Strategy> {
 
 #[test]
 fn best_of_infinity_stops_at_the_bayes_factor() {
-    // K P/(1-P) for these counts and 0.3 traces of an unseen answer, by adaptive quadrature over the gamma densities in SciPy.
+    // K P/(1-P) for these counts and 0.3 traces of an unseen answer, by adaptive quadrature over the gamma
+    // densities in SciPy.
     let golden: [(&[usize], f64); 9] = [
         (&[1], 4.062594352612074),
         (&[2], 9.229513451639498),
@@ -100,7 +101,11 @@ fn cges_stops_at_the_posterior() {
     };
     let mut s = of(0.95, 1);
     assert!(s.needs().logprob && !s.needs().confidence);
-    assert_eq!(feed(&mut *s, &[(0, c(0.96)); 3]), Some(1), "the paper's rule: one sure trace");
+    assert_eq!(
+        feed(&mut *s, &[(0, c(0.96)); 3]),
+        Some(1),
+        "the paper's rule: one sure trace"
+    );
     assert_eq!(feed(&mut *s, &[(0, c(0.9)); 3]), Some(2), "0.81 against 0.01");
     assert_eq!(feed(&mut *of(0.95, 4), &[(0, c(0.96)); 9]), Some(4), "guarded");
     assert_eq!(
@@ -113,15 +118,24 @@ fn cges_stops_at_the_posterior() {
     let mut s = of(0.95, 1);
     assert_eq!(feed(&mut *s, &[(4, c(0.8)), (9, c(0.6))]), None);
     let d = s.decide();
-    assert_eq!((d.answer, d.winner_trace, d.ballots.len()), (Some(ClassId(4)), Some(0), 2));
+    assert_eq!(
+        (d.answer, d.winner_trace, d.ballots.len()),
+        (Some(ClassId(4)), Some(0), 2)
+    );
     let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
     close(d.ballots[0].weight, 2.0 / 3.0);
     close(d.ballots[1].weight, 1.0 / 4.0);
     close(d.consensus.unwrap(), 2.0 / 3.0);
     close(d.votes[0].1.unwrap().share, 0.5);
     // One sure trace outweighs two doubtful ones; the surest trace of the winner is named.
-    assert_eq!(feed(&mut *s, &[(1, c(0.55)), (1, c(0.55)), (2, c(0.9)), (2, c(0.7))]), None);
-    assert_eq!((s.decide().answer, s.decide().winner_trace), (Some(ClassId(2)), Some(2)));
+    assert_eq!(
+        feed(&mut *s, &[(1, c(0.55)), (1, c(0.55)), (2, c(0.9)), (2, c(0.7))]),
+        None
+    );
+    assert_eq!(
+        (s.decide().answer, s.decide().winner_trace),
+        (Some(ClassId(2)), Some(2))
+    );
     // A probability of 1 is held at 0.99: it can be outvoted.
     let mut s = of(0.999, 1);
     feed(&mut *s, &[(1, 0.0), (2, c(0.98)), (2, c(0.98))]);
@@ -155,5 +169,10 @@ fn weighted_votes_take_any_score() {
     let mut s = with("weighted", Overrides::default());
     assert!(s.needs().confidence);
     feed(&mut *s, &traces);
-    assert!(s.decide().warnings.iter().any(|w| w.contains("decided by majority")));
+    assert!(
+        s.decide()
+            .warnings
+            .iter()
+            .any(|w| w.contains("decided by majority"))
+    );
 }

@@ -17,7 +17,9 @@ fn small(warmup: usize, window: usize, keep_top: f64) -> Overrides {
 
 /// Sixteen warm-ups with confidences 10.0, 10.1, ... 11.5, all of one class.
 fn ladder(class: u32) -> Vec<Script> {
-    (0..16).map(|i| Script::new(class, 10.0 + 0.1 * i as f32, 40)).collect()
+    (0..16)
+        .map(|i| Script::new(class, 10.0 + 0.1 * i as f32, 40))
+        .collect()
 }
 
 #[test]
@@ -57,14 +59,26 @@ fn a_trace_stops_when_its_window_is_full_and_strictly_below() {
     scripts.push(falling);
     let r = run(&mut *build("deepconf-high", small(4, 8, 0.9)), &scripts, 3);
     assert_eq!(r.decision.threshold, Some(10.0));
-    assert_eq!(r.traces[&4], (Fate::Finished, 50), "equal to the bar is not below it");
-    assert_eq!(r.traces[&5], (Fate::Stopped, 8), "at the first full window, that token counted");
+    assert_eq!(
+        r.traces[&4],
+        (Fate::Finished, 50),
+        "equal to the bar is not below it"
+    );
+    assert_eq!(
+        r.traces[&5],
+        (Fate::Stopped, 8),
+        "at the first full window, that token counted"
+    );
     assert_eq!(r.traces[&6], (Fate::Finished, 7), "its window never fills");
     // After k tokens of 4.0 the group is 12 - k: below 10 at the third.
     assert_eq!(r.traces[&7], (Fate::Stopped, 23));
     assert_eq!(r.decision.pool, PoolKind::Filtered);
     let classes: Vec<u32> = r.decision.ballots.iter().map(|b| b.class.0).collect();
-    assert_eq!(classes, [1, 2], "the short trace is below the bar, the stopped ones never vote");
+    assert_eq!(
+        classes,
+        [1, 2],
+        "the short trace is below the bar, the stopped ones never vote"
+    );
     assert_eq!(r.decision.consensus, None);
 }
 
@@ -89,11 +103,18 @@ fn consensus_ends_the_problem_and_cancels_what_is_in_flight() {
     };
     let r = run(&mut *build("deepconf-high", high(None)), &scripts, 64);
     assert!(r.done);
-    assert_eq!((r.traces.len(), r.answer(), r.decision.consensus), (16, Some(7), Some(1.0)));
+    assert_eq!(
+        (r.traces.len(), r.answer(), r.decision.consensus),
+        (16, Some(7), Some(1.0))
+    );
     let off = run(&mut *build("deepconf-high", high(Some(None))), &scripts, 64);
-    assert_eq!((off.done, off.traces.len(), off.decision.consensus), (false, 64, None));
+    assert_eq!(
+        (off.done, off.traces.len(), off.decision.consensus),
+        (false, 64, None)
+    );
 
-    // Low: 2 of 16 pass, 4 ballots are needed: the first two to end bring them, the seven in flight are cancelled.
+    // Low: 2 of 16 pass, 4 ballots are needed: the first two to end bring them, the seven in flight are
+    // cancelled.
     for (i, s) in scripts[16..].iter_mut().enumerate() {
         s.confidences = vec![20.0; 30 + 10 * i];
     }
@@ -110,7 +131,10 @@ fn two_agreeing_ballots_are_no_consensus() {
     scripts[15].class = Some(9);
     scripts.extend(vec![Script::new(7, 12.0, 40); 16]);
     let guarded = run(&mut *build("deepconf-low", Overrides::default()), &scripts, 16);
-    assert_eq!((guarded.done, guarded.traces.len(), guarded.answer()), (false, 32, Some(7)));
+    assert_eq!(
+        (guarded.done, guarded.traces.len(), guarded.answer()),
+        (false, 32, Some(7))
+    );
     let hasty = run(
         &mut *build(
             "deepconf-low",
@@ -122,7 +146,10 @@ fn two_agreeing_ballots_are_no_consensus() {
         &scripts,
         16,
     );
-    assert_eq!((hasty.done, hasty.traces.len(), hasty.answer()), (true, 16, Some(9)));
+    assert_eq!(
+        (hasty.done, hasty.traces.len(), hasty.answer()),
+        (true, 16, Some(9))
+    );
 }
 
 #[test]
@@ -134,7 +161,8 @@ fn the_ballot_floor_names_the_pool() {
     let r = run(&mut *build("deepconf-low", Overrides::default()), &scripts, 16);
     assert_eq!((r.decision.pool, r.answer()), (PoolKind::Finished, Some(7)));
     assert!(
-        r.decision.warnings[0].contains("passed the filter: 2, fewer than min_votes = 4; all finished traces vote"),
+        r.decision.warnings[0]
+            .contains("passed the filter: 2, fewer than min_votes = 4; all finished traces vote"),
         "{:?}",
         r.decision.warnings
     );
@@ -201,13 +229,18 @@ fn the_automatic_window_is_that_of_the_warmup_alone() {
 
 #[test]
 fn offline_filters_then_weighs() {
-    let mut scripts: Vec<Script> = (0..40).map(|i| Script::new(i % 2, 10.0 + i as f32 * 0.25, 64)).collect();
+    let mut scripts: Vec<Script> = (0..40)
+        .map(|i| Script::new(i % 2, 10.0 + i as f32 * 0.25, 64))
+        .collect();
     for s in &mut scripts[36..] {
         s.class = Some(5);
     }
     let r = run(&mut *build("deepconf-offline", Overrides::default()), &scripts, 8);
     assert_eq!((r.decision.pool, r.answer()), (PoolKind::Filtered, Some(5)));
-    assert_eq!((r.decision.ballots[0].traces, r.decision.winner_trace), (4, Some(39)));
+    assert_eq!(
+        (r.decision.ballots[0].traces, r.decision.winner_trace),
+        (4, Some(39))
+    );
     assert_eq!(
         r.decision.threshold,
         percentile(&(0..40).map(|i| 10.0 + i as f64 * 0.25).collect::<Vec<_>>(), 90.0)
@@ -244,7 +277,11 @@ fn slow(
         let all = c.iter().map(|&x| f64::from(x)).sum::<f64>() / c.len() as f64;
         groups(c).into_iter().reduce(f64::min).unwrap_or(all)
     };
-    let warm: Vec<f64> = scripts.iter().take(warmup).map(|s| lowest(&s.confidences)).collect();
+    let warm: Vec<f64> = scripts
+        .iter()
+        .take(warmup)
+        .map(|s| lowest(&s.confidences))
+        .collect();
     let bar = percentile(&warm, 100.0 - 100.0 * keep_top).unwrap();
     let mut ballots: Vec<(u32, f64)> = Vec::new();
     let mut stops = vec![None; warmup.min(scripts.len())];
@@ -266,7 +303,10 @@ fn slow(
     };
     for (i, s) in scripts.iter().enumerate() {
         if i >= warmup {
-            let cut = groups(&s.confidences).iter().position(|&g| g < bar).map(|g| g + w);
+            let cut = groups(&s.confidences)
+                .iter()
+                .position(|&g| g < bar)
+                .map(|g| g + w);
             stops.push(cut.filter(|&n| n < s.confidences.len()));
             if stops[i].is_some() {
                 continue;

@@ -1,11 +1,13 @@
 //! Numbers of the DeepConf reference code (its `utils.py` under NumPy), `fixtures/deepconf_golden.json`.
 //!
 //! Where we differ on purpose:
-//! - The reference rounds token confidences and the groups of its lowest group to three decimals; ours are not rounded. The
-//!   rounded numbers are reproduced here from ours.
-//! - A trace whose list of log-probabilities holds minus infinity has an infinite confidence there; ours leaves it out.
-//! - The reference breaks a tied vote by what it met first; ours by weight, number of traces, lowest index. Its final answer is
-//!   the unweighted majority whatever the vote was; ours is decided by the vote that the strategy names.
+//! - The reference rounds token confidences and the groups of its lowest group to three decimals; ours are
+//!   not rounded. The rounded numbers are reproduced here from ours.
+//! - A trace whose list of log-probabilities holds minus infinity has an infinite confidence there; ours
+//!   leaves it out.
+//! - The reference breaks a tied vote by what it met first; ours by weight, number of traces, lowest index.
+//!   Its final answer is the unweighted majority whatever the vote was; ours is decided by the vote that the
+//!   strategy names.
 
 use serde_json::Value;
 use tts_strategies::confidence::{confidence_from_top_logprobs, reference_confidence, round3};
@@ -13,11 +15,16 @@ use tts_strategies::{ClassId, Tally, TraceScores, VoteKind, Voter, keep_top_bar,
 
 fn golden() -> Value {
     // Python's infinity is not JSON.
-    serde_json::from_str(&include_str!("../fixtures/deepconf_golden.json").replace("Infinity", "\"inf\"")).unwrap()
+    serde_json::from_str(&include_str!("../fixtures/deepconf_golden.json").replace("Infinity", "\"inf\""))
+        .unwrap()
 }
 
 fn numbers(v: &Value) -> Vec<f64> {
-    v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+    v.as_array()
+        .unwrap()
+        .iter()
+        .map(|x| x.as_f64().unwrap())
+        .collect()
 }
 
 /// The confidences that the golden traces were made of: a 32-bit congruential generator, 8.000 to 19.999.
@@ -33,7 +40,11 @@ fn trace(seed: u32, n: usize) -> Vec<f64> {
 #[test]
 fn rounding_is_numpys() {
     for case in golden()["rounding"].as_array().unwrap() {
-        assert_eq!(round3(case["x"].as_f64().unwrap()), case["np_round"].as_f64().unwrap(), "{case}");
+        assert_eq!(
+            round3(case["x"].as_f64().unwrap()),
+            case["np_round"].as_f64().unwrap(),
+            "{case}"
+        );
     }
 }
 
@@ -45,9 +56,15 @@ fn token_confidence() {
     assert!((exact.value - g["exact20"].as_f64().unwrap()).abs() < 1e-15);
     assert_eq!(exact.averaged, 20);
     assert_eq!(reference_confidence(&top, None), g["conf20"][0].as_f64());
-    assert_eq!(reference_confidence(&top, Some(-17.25)), g["with_sampled_-17.25"][0].as_f64());
+    assert_eq!(
+        reference_confidence(&top, Some(-17.25)),
+        g["with_sampled_-17.25"][0].as_f64()
+    );
     assert_eq!(reference_confidence(&[], None), None);
-    assert_eq!(reference_confidence(&[-0.1, f64::NEG_INFINITY], None), Some(f64::INFINITY));
+    assert_eq!(
+        reference_confidence(&[-0.1, f64::NEG_INFINITY], None),
+        Some(f64::INFINITY)
+    );
     let mut masked = top;
     masked[19] = f64::NEG_INFINITY;
     let masked = confidence_from_top_logprobs(&masked).unwrap();
@@ -65,19 +82,30 @@ fn the_generator_is_the_goldens() {
 fn groups_and_their_lowest() {
     let g = &golden()["least_grouped"];
     let confs = numbers(&g["confs"]);
-    let rounded = |w| windows::groups(&confs, w).into_iter().map(round3).collect::<Vec<_>>();
+    let rounded = |w| {
+        windows::groups(&confs, w)
+            .into_iter()
+            .map(round3)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(rounded(4), numbers(&g["w4"]));
     assert_eq!(rounded(12), numbers(&g["w12"]));
     assert!(rounded(13).is_empty());
     let short = windows::lowest_group(&confs, 13);
     assert!((short - g["w13_short"][0].as_f64().unwrap()).abs() < 1e-12);
-    assert_eq!(windows::lowest_group::<f64>(&[], 4), g["empty"][0].as_f64().unwrap());
+    assert_eq!(
+        windows::lowest_group::<f64>(&[], 4),
+        g["empty"][0].as_f64().unwrap()
+    );
 }
 
 #[test]
 fn trace_statistics() {
     for case in golden()["trace_metrics"].as_array().unwrap() {
-        let c = trace(case["seed"].as_u64().unwrap() as u32, case["n"].as_u64().unwrap() as usize);
+        let c = trace(
+            case["seed"].as_u64().unwrap() as u32,
+            case["n"].as_u64().unwrap() as usize,
+        );
         let close = |got: f64, field: &str| {
             let want = case[field].as_f64().unwrap();
             assert!((got - want).abs() < 1e-10, "{field} of {case}: {got}");
@@ -94,7 +122,12 @@ fn trace_statistics() {
         // What a run keeps is f32: the same to 1e-6.
         let kept: Vec<f32> = c.iter().map(|&c| c as f32).collect();
         let s = TraceScores::new(&kept, &[], None, Some(2048));
-        for (got, want) in [(s.mean, "mean"), (s.tail, "tail"), (s.bottom, "bottom10"), (s.lowest_group, "min")] {
+        for (got, want) in [
+            (s.mean, "mean"),
+            (s.tail, "tail"),
+            (s.bottom, "bottom10"),
+            (s.lowest_group, "min"),
+        ] {
             assert!((got.unwrap() - case[want].as_f64().unwrap()).abs() < 1e-6);
         }
     }

@@ -1,7 +1,9 @@
 //! Inputs that nobody wants: every run ends, with a sentence rather than a panic.
 
 use proptest::prelude::*;
-use tts_strategies::{ClassId, Fate, Finish, Limits, Next, Overrides, PoolKind, TokenScalars, TraceOutcome, Window, names};
+use tts_strategies::{
+    ClassId, Fate, Finish, Limits, Next, Overrides, PoolKind, TokenScalars, TraceOutcome, Window, names,
+};
 
 use crate::sim::{Script, build, run};
 
@@ -18,20 +20,28 @@ fn no_answers_at_all() {
     each(&vec![Script::new(0, 9.0, 30).silent(); 30], |name, r| {
         assert_eq!((r.decision.pool, r.answer()), (PoolKind::None, None), "{name}");
         assert!(name == "short-m-at-k" || r.traces.len() == 30, "{name}");
-        assert!(r.decision.warnings.iter().any(|w| w.contains("no trace gave an answer")));
+        assert!(
+            r.decision
+                .warnings
+                .iter()
+                .any(|w| w.contains("no trace gave an answer"))
+        );
     });
 }
 
 #[test]
 fn all_failed() {
-    each(&vec![Script::new(0, 9.0, 30).ends(Finish::Failed); 30], |name, r| {
-        assert_eq!(
-            (r.decision.pool, r.count(Fate::Failed), r.traces.len()),
-            (PoolKind::None, 30, 30),
-            "{name}"
-        );
-        assert_eq!(r.decision.threshold, None);
-    });
+    each(
+        &vec![Script::new(0, 9.0, 30).ends(Finish::Failed); 30],
+        |name, r| {
+            assert_eq!(
+                (r.decision.pool, r.count(Fate::Failed), r.traces.len()),
+                (PoolKind::None, 30, 30),
+                "{name}"
+            );
+            assert_eq!(r.decision.threshold, None);
+        },
+    );
 }
 
 #[test]
@@ -52,13 +62,19 @@ fn confidences_that_are_not_numbers() {
 
 #[test]
 fn failed_warmups_leave_the_bar_to_the_others() {
-    let mut scripts: Vec<Script> = (0..16).map(|i| Script::new(i, 10.0, 100).ends(Finish::Failed)).collect();
+    let mut scripts: Vec<Script> = (0..16)
+        .map(|i| Script::new(i, 10.0, 100).ends(Finish::Failed))
+        .collect();
     scripts[5].finish = Finish::Stop;
     scripts[9].finish = Finish::Length;
     scripts.extend(vec![Script::new(1, 9.0, 100); 4]);
     let r = run(&mut *build("deepconf-high", Overrides::default()), &scripts, 64);
     assert_eq!(
-        (r.decision.threshold, r.count(Fate::Stopped), r.count(Fate::Warmup)),
+        (
+            r.decision.threshold,
+            r.count(Fate::Stopped),
+            r.count(Fate::Warmup)
+        ),
         (Some(10.0), 4, 1)
     );
 
@@ -67,9 +83,17 @@ fn failed_warmups_leave_the_bar_to_the_others() {
     scripts[9].finish = Finish::Failed;
     scripts[17].class = Some(2);
     let r = run(&mut *build("deepconf-high", Overrides::default()), &scripts, 64);
-    assert_eq!((r.decision.threshold, r.count(Fate::Finished), r.answer()), (None, 4, Some(1)));
+    assert_eq!(
+        (r.decision.threshold, r.count(Fate::Finished), r.answer()),
+        (None, 4, Some(1))
+    );
     assert_eq!(r.decision.pool, PoolKind::Finished);
-    assert!(r.decision.warnings.iter().any(|w| w.contains("no warm-up trace has a confidence")));
+    assert!(
+        r.decision
+            .warnings
+            .iter()
+            .any(|w| w.contains("no warm-up trace has a confidence"))
+    );
 }
 
 #[test]
@@ -168,7 +192,11 @@ fn after_done_it_stays_done() {
         assert_eq!(next == Next::Done, trace >= 3);
     }
     assert_eq!(next, Next::Done);
-    assert_eq!(s.decide().ballots.len(), 1, "what comes after the decision does not change it");
+    assert_eq!(
+        s.decide().ballots.len(),
+        1,
+        "what comes after the decision does not change it"
+    );
 }
 
 proptest! {

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use tts_strategies::{
-    ClassId, Fate, Finish, Limits, Needs, Overrides, PoolKind, Statistic, Strategy as Decides, TraceOutcome, stays_ahead,
+    ClassId, Fate, Finish, Limits, Needs, Overrides, PoolKind, Statistic, Strategy as Decides, TraceOutcome,
+    stays_ahead,
 };
 
 use crate::sim::{Script, build, run};
@@ -60,7 +61,9 @@ fn adaptive_consistency_stops_at_four_of_four() {
         ..Overrides::default()
     };
     assert_eq!(
-        run(&mut *build("adaptive-consistency", sure), &answers(&[5; 12]), 1).traces.len(),
+        run(&mut *build("adaptive-consistency", sure), &answers(&[5; 12]), 1)
+            .traces
+            .len(),
         5
     );
 }
@@ -70,7 +73,10 @@ fn esc_wants_a_unanimous_batch() {
     let mut s = build("esc", Overrides::default());
     let r = run(&mut *s, &answers(&[1, 1, 1, 1, 2, 3, 3, 3, 3, 3, 1, 1, 1]), 64);
     assert_eq!((r.traces.len(), r.answer(), r.done), (10, Some(3), true));
-    assert_eq!((r.decision.pool, r.decision.ballots[0].traces), (PoolKind::Filtered, 5));
+    assert_eq!(
+        (r.decision.pool, r.decision.ballots[0].traces),
+        (PoolKind::Filtered, 5)
+    );
     assert!(
         r.at_launch.iter().all(|(&t, l)| l.0 >= t as usize / 5 * 5),
         "a batch starts when the one before has ended"
@@ -88,7 +94,9 @@ fn esc_wants_a_unanimous_batch() {
 
 #[test]
 fn short_m_takes_the_first_to_finish() {
-    let mut scripts: Vec<Script> = (0..8).map(|i| Script::new(i % 4, 9.0, 100 - 10 * i as usize)).collect();
+    let mut scripts: Vec<Script> = (0..8)
+        .map(|i| Script::new(i % 4, 9.0, 100 - 10 * i as usize))
+        .collect();
     scripts[6].finish = Finish::Length;
     let r = run(&mut *build("short-m-at-k", Overrides::default()), &scripts, 8);
     let counts = [Fate::Finished, Fate::Truncated, Fate::Cancelled].map(|f| r.count(f));
@@ -103,12 +111,18 @@ fn short_m_takes_the_first_to_finish() {
     scripts[4].class = None;
     let r = run(&mut *build("short-m-at-k", Overrides::default()), &scripts, 8);
     let known = (r.count(Fate::Finished), r.decision.pool, r.answer());
-    assert_eq!(known, (3, PoolKind::Any, Some(2)), "m is m; a cut-off trace has the only answer");
+    assert_eq!(
+        known,
+        (3, PoolKind::Any, Some(2)),
+        "m is m; a cut-off trace has the only answer"
+    );
 }
 
 #[test]
 fn best_of_n_is_the_highest_score() {
-    let scripts: Vec<Script> = (0..9).map(|i| Script::new(i, 9.0 + ((i * 4) % 9) as f32, 30)).collect();
+    let scripts: Vec<Script> = (0..9)
+        .map(|i| Script::new(i, 9.0 + ((i * 4) % 9) as f32, 30))
+        .collect();
     let r = run(&mut *build("best-of-n", Overrides::default()), &scripts, 4);
     assert_eq!(
         (r.answer(), r.decision.winner_trace, r.decision.pool),
@@ -129,7 +143,10 @@ fn best_of_n_is_the_highest_score() {
     );
     let r = run(&mut *build("best-of-n", logprob), &scripts, 4);
     assert!(
-        r.decision.warnings.iter().any(|w| w.contains("decided by majority")),
+        r.decision
+            .warnings
+            .iter()
+            .any(|w| w.contains("decided by majority")),
         "{:?}",
         r.decision.warnings
     );
@@ -167,7 +184,16 @@ fn borda_weighs_by_rank() {
     );
     scored(
         &mut *s,
-        &[(0, 1.0), (1, 2.0), (2, 3.0), (3, 4.0), (4, 5.0), (5, 6.0), (6, 7.0), (7, 8.0)],
+        &[
+            (0, 1.0),
+            (1, 2.0),
+            (2, 3.0),
+            (3, 4.0),
+            (4, 5.0),
+            (5, 6.0),
+            (6, 7.0),
+            (7, 8.0),
+        ],
     );
     let d = s.decide();
     let published = [
@@ -187,8 +213,15 @@ fn borda_weighs_by_rank() {
     let traces = [(4, 0.2), (4, 0.3), (6, 0.9), (4, 0.0)];
     scored(&mut *s, &traces);
     let d = s.decide();
-    assert_eq!((d.answer, d.winner_trace, d.ballots[0].traces), (Some(ClassId(4)), Some(1), 2));
-    assert!(d.warnings.iter().any(|w| w.starts_with("1 of 4 traces")), "{:?}", d.warnings);
+    assert_eq!(
+        (d.answer, d.winner_trace, d.ballots[0].traces),
+        (Some(ClassId(4)), Some(1), 2)
+    );
+    assert!(
+        d.warnings.iter().any(|w| w.starts_with("1 of 4 traces")),
+        "{:?}",
+        d.warnings
+    );
     let mut steep = build(
         "borda",
         Overrides {

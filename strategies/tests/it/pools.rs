@@ -1,5 +1,6 @@
-//! Recorded answer pools, decided one trace at a time in the order of the file; ignored unless asked for, since the pools are not part
-//! of the repository. `fixtures/pools_golden.json` holds what an independent script made of them.
+//! Recorded answer pools, decided one trace at a time in the order of the file; ignored unless asked for,
+//! since the pools are not part of the repository. `fixtures/pools_golden.json` holds what an independent
+//! script made of them.
 //!
 //! `TTS_FACTS=<folder> cargo test -p tts-strategies --test it pools -- --ignored`
 
@@ -42,7 +43,12 @@ fn pools(folder: &str, name: &str) -> Vec<Pool> {
 fn decide(pools: &[Pool], name: &str, o: Overrides, k: usize, slots: usize) -> (u64, u64, u64) {
     let (mut right, mut samples, mut tokens) = (0, 0, 0);
     for pool in pools {
-        let class = |answer: &String| pool.answers.iter().position(|a| a == answer).filter(|_| !answer.is_empty());
+        let class = |answer: &String| {
+            pool.answers
+                .iter()
+                .position(|a| a == answer)
+                .filter(|_| !answer.is_empty())
+        };
         let script = |i: usize| Script {
             confidences: vec![9.0; pool.lengths[i]],
             class: class(&pool.answers[i]).map(|c| c as u32),
@@ -50,7 +56,11 @@ fn decide(pools: &[Pool], name: &str, o: Overrides, k: usize, slots: usize) -> (
         };
         let scripts: Vec<Script> = (0..k.min(pool.answers.len())).map(script).collect();
         let r = run(&mut *build(name, o), &scripts, slots);
-        right += u64::from(r.decision.answer.is_some_and(|ClassId(c)| pool.answers[c as usize] == pool.gold));
+        right += u64::from(
+            r.decision
+                .answer
+                .is_some_and(|ClassId(c)| pool.answers[c as usize] == pool.gold),
+        );
         samples += r.traces.values().filter(|t| t.0 != Fate::Cancelled).count() as u64;
         tokens += r.generated as u64;
     }
@@ -72,17 +82,28 @@ fn the_golden_decisions() {
             let number = |field: &str, got: u64| expected[field].as_u64().unwrap_or(got);
             assert_eq!(
                 (right, samples, tokens),
-                (number("correct", right), number("samples", samples), number("tokens", tokens)),
+                (
+                    number("correct", right),
+                    number("samples", samples),
+                    number("tokens", tokens)
+                ),
                 "{name}: {key}"
             );
         };
         for k in [1, 4, 8, 16, 32, 64, 80] {
             if let Some(right) = of[format!("maj@{k}_first_k")].as_u64() {
-                assert_eq!(decide(&pools, "majority", Overrides::default(), k, 1).0, right, "{name}: {k}");
+                assert_eq!(
+                    decide(&pools, "majority", Overrides::default(), k, 1).0,
+                    right,
+                    "{name}: {k}"
+                );
             }
         }
         for k in [5, 10, 20, 40] {
-            check(&format!("maj@{k}"), decide(&pools, "majority", Overrides::default(), k, 1));
+            check(
+                &format!("maj@{k}"),
+                decide(&pools, "majority", Overrides::default(), k, 1),
+            );
             for m in [1, 3] {
                 let o = Overrides {
                     first: Some(m),

@@ -32,7 +32,13 @@ fn the_shipped_presets_are_what_they_say() {
     let Settings::DeepconfOnline(high) = Preset::named("deepconf-high").unwrap().settings else {
         panic!()
     };
-    assert_eq!(high, tts_strategies::OnlineSettings { keep_top: 0.90, ..low });
+    assert_eq!(
+        high,
+        tts_strategies::OnlineSettings {
+            keep_top: 0.90,
+            ..low
+        }
+    );
     let json = serde_json::to_value(Preset::named("deepconf-low").unwrap()).unwrap();
     assert_eq!(json["kind"], "deepconf-online");
     assert_eq!(
@@ -60,7 +66,9 @@ fn a_file_names_its_line() {
     let low = source("deepconf-low").unwrap();
     let e = said(&low.replace("warmup = 16", "warm_up = 16"));
     assert!(
-        e.starts_with("my/mine.toml, line 6: unknown field `warm_up`") && e.contains("`warmup`") && !e.contains('\n'),
+        e.starts_with("my/mine.toml, line 6: unknown field `warm_up`")
+            && e.contains("`warmup`")
+            && !e.contains('\n'),
         "{e}"
     );
     let e = said(&low.replace("deepconf-online", "deepconf"));
@@ -82,7 +90,9 @@ fn a_file_names_its_line() {
         "dir\\mine.toml",
     )
     .unwrap();
-    let Settings::DeepconfOnline(s) = mine.settings else { panic!() };
+    let Settings::DeepconfOnline(s) = mine.settings else {
+        panic!()
+    };
     assert_eq!(
         (s.window, s.consensus, s.warmup, mine.name.as_str()),
         (Window::Fixed(64), Consensus::Off, 16, "mine")
@@ -151,7 +161,10 @@ fn overrides_are_taken_or_refused_in_a_sentence() {
             })
             .unwrap_err()
             .to_string();
-        assert!(e.starts_with(&format!("{said} of the strategy \"deepconf-low\" must be")), "{e}");
+        assert!(
+            e.starts_with(&format!("{said} of the strategy \"deepconf-low\" must be")),
+            "{e}"
+        );
         assert_eq!(low, before, "refused, so nothing changed");
     }
     low.apply(&Overrides {
@@ -160,7 +173,9 @@ fn overrides_are_taken_or_refused_in_a_sentence() {
         ..Overrides::default()
     })
     .unwrap();
-    let Settings::DeepconfOnline(s) = low.settings else { panic!() };
+    let Settings::DeepconfOnline(s) = low.settings else {
+        panic!()
+    };
     assert_eq!((s.consensus, s.window), (Consensus::Off, Window::Fixed(32)));
 
     let mut majority = Preset::named("majority").unwrap();

@@ -1,9 +1,13 @@
-//! Drives a strategy in lockstep over traces that are known in advance, by the rules of the run's clock: one tick is one token
-//! of every live trace; all tokens of a tick are booked, then handled by ascending index; a freed slot takes the next trace.
+//! Drives a strategy in lockstep over traces that are known in advance, by the rules of the run's clock: one
+//! tick is one token of every live trace; all tokens of a tick are booked, then handled by ascending index; a
+//! freed slot takes the next trace.
 
 use std::collections::BTreeMap;
 
-use tts_strategies::{ClassId, Decision, Fate, Finish, Limits, Next, Overrides, Preset, Step, Strategy, TokenScalars, TraceOutcome};
+use tts_strategies::{
+    ClassId, Decision, Fate, Finish, Limits, Next, Overrides, Preset, Step, Strategy, TokenScalars,
+    TraceOutcome,
+};
 
 /// A complete trace: what it would do if nobody stopped it.
 #[derive(Clone, Debug)]
@@ -121,7 +125,11 @@ pub(crate) fn run(strategy: &mut dyn Strategy, scripts: &[Script], slots: usize)
             }
         }
     }
-    assert_eq!(generated, traces.values().map(|t| t.1).sum::<usize>(), "every token is booked once");
+    assert_eq!(
+        generated,
+        traces.values().map(|t| t.1).sum::<usize>(),
+        "every token is booked once"
+    );
     assert!(
         done || traces.len() == scripts.len(),
         "a run ends by a decision or with its whole budget"

@@ -1,7 +1,10 @@
 //! Votes and the majority strategy.
 
 use proptest::prelude::*;
-use tts_strategies::{ClassId, Finish, Limits, Overrides, Statistic, Tally, TraceId, TraceOutcome, TraceScores, VoteKind, Voter, Window};
+use tts_strategies::{
+    ClassId, Finish, Limits, Overrides, Statistic, Tally, TraceId, TraceOutcome, TraceScores, VoteKind,
+    Voter, Window,
+};
 
 use crate::sim::{Script, build, run};
 
@@ -16,7 +19,11 @@ fn ballots(list: &[(u32, f64)]) -> Tally {
 
 #[test]
 fn ties_go_by_weight_then_number_then_lowest_index() {
-    assert_eq!(ballots(&[(3, 1.0), (1, 2.0), (3, 1.5)]).winner().class, ClassId(3), "weight");
+    assert_eq!(
+        ballots(&[(3, 1.0), (1, 2.0), (3, 1.5)]).winner().class,
+        ClassId(3),
+        "weight"
+    );
     assert_eq!(
         ballots(&[(1, 2.0), (3, 1.0), (3, 1.0)]).winner().class,
         ClassId(3),
@@ -31,7 +38,10 @@ fn ties_go_by_weight_then_number_then_lowest_index() {
     assert_eq!((t.winner_trace, t.winner().share), (2, 5.0 / 9.0));
     assert!((t.margin() - 1.0 / 9.0).abs() < 1e-15);
     let zero = ballots(&[(4, 0.0), (4, 0.0), (5, 0.0)]);
-    assert_eq!((zero.winner().class, zero.winner().share), (ClassId(4), 2.0 / 3.0));
+    assert_eq!(
+        (zero.winner().class, zero.winner().share),
+        (ClassId(4), 2.0 / 3.0)
+    );
     assert_eq!(ballots(&[(4, 0.3)]).margin(), 1.0);
     assert!(Tally::count([]).is_none());
 }
@@ -62,8 +72,20 @@ fn majority_launches_everything_and_takes_the_lowest_index_of_a_tie() {
         Script::new(6, 5.0, 9),
     ];
     let r = run(&mut *strategy, &scripts, 4);
-    assert_eq!((r.answer(), r.decision.winner_trace, r.decision.margin), (Some(6), Some(0), 0.0));
-    let by_name = |name| r.decision.votes.iter().find(|v| v.0.name() == name).unwrap().1.unwrap().class;
+    assert_eq!(
+        (r.answer(), r.decision.winner_trace, r.decision.margin),
+        (Some(6), Some(0), 0.0)
+    );
+    let by_name = |name| {
+        r.decision
+            .votes
+            .iter()
+            .find(|v| v.0.name() == name)
+            .unwrap()
+            .1
+            .unwrap()
+            .class
+    };
     assert_eq!(
         (by_name("majority"), by_name("mean-weighted")),
         (ClassId(6), ClassId(8)),
@@ -84,7 +106,10 @@ fn no_answer_is_not_a_class_and_cut_traces_do_not_vote() {
         count_truncated: Some(true),
         ..Overrides::default()
     };
-    assert_eq!(run(&mut *build("majority", counted), &scripts, 4).answer(), Some(2));
+    assert_eq!(
+        run(&mut *build("majority", counted), &scripts, 4).answer(),
+        Some(2)
+    );
 }
 
 #[test]

@@ -84,7 +84,10 @@ fn score_gives_the_golden_numbers() {
         let golden = Golden::read(&format!("{golden}/golden.safetensors"));
         let ids = golden.ids("prompt_ids");
         let logits = golden.rows("logits_ref64", ids.len());
-        let (top_ids, top_logprobs) = (golden.rows("top20_ids", ids.len()), golden.rows("top20_logprobs", ids.len()));
+        let (top_ids, top_logprobs) = (
+            golden.rows("top20_ids", ids.len()),
+            golden.rows("top20_logprobs", ids.len()),
+        );
         let window = 16;
         let args = [
             "score",
@@ -107,7 +110,11 @@ fn score_gives_the_golden_numbers() {
             c.push(confidence(row));
             close(&scored["confidence"][i], c[i], &what);
             if let Some(next) = ids.get(i + 1) {
-                close(&scored["logprobs"][i + 1], log_softmax(row)[*next as usize], &what);
+                close(
+                    &scored["logprobs"][i + 1],
+                    log_softmax(row)[*next as usize],
+                    &what,
+                );
             }
             if i + 1 < window {
                 assert!(scored["group_confidence"][i].is_null(), "{what}");
@@ -131,7 +138,17 @@ fn score_gives_the_golden_numbers() {
 #[test]
 fn score_reads_texts_as_well_as_ids() {
     let model = path("golden/case-gqa");
-    let of_text = &ran(&["score", "--model", &model, "--text", "Let x = 12.", "--json", "--top-k", "0"]).objects()[0];
+    let of_text = &ran(&[
+        "score",
+        "--model",
+        &model,
+        "--text",
+        "Let x = 12.",
+        "--json",
+        "--top-k",
+        "0",
+    ])
+    .objects()[0];
     let ids: Vec<u32> = serde_json::from_value(of_text["token_ids"].clone()).unwrap();
     let of_ids = &ran(&[
         "score",
@@ -147,10 +164,15 @@ fn score_reads_texts_as_well_as_ids() {
     ])
     .objects()[0];
     assert_eq!(of_text, of_ids);
-    let of_stdin = super::Ran::of(super::tts(&["score", "--model", &model, "-", "--json", "--top-k", "0"]).write_stdin("Let x = 12."));
+    let of_stdin = super::Ran::of(
+        super::tts(&["score", "--model", &model, "-", "--json", "--top-k", "0"]).write_stdin("Let x = 12."),
+    );
     assert_eq!(&of_stdin.objects()[0], of_text);
     assert_eq!(
-        ran(&["score", "--model", &model, "--text", "Let x = 12."]).out.lines().count(),
+        ran(&["score", "--model", &model, "--text", "Let x = 12."])
+            .out
+            .lines()
+            .count(),
         ids.len()
     );
 }
@@ -181,11 +203,25 @@ fn complete_continues_greedily_as_the_goldens_do() {
             "--temperature",
             "0",
         ];
-        let rest = ["--ignore-eos", "--dtype", "f32", "--json", "--repetition-penalty", "1"];
+        let rest = [
+            "--ignore-eos",
+            "--dtype",
+            "f32",
+            "--json",
+            "--repetition-penalty",
+            "1",
+        ];
         let done = &ran(&[&args[..], &rest[..]].concat()).objects()[0];
         assert_eq!(done["token_ids"], Value::from(greedy.clone()), "{folder}");
-        assert_eq!((&done["trace"], &done["finish"]), (&Value::from(0), &Value::from("length")));
-        assert_eq!(done["text"].is_null(), !fixture(folder).join("tokenizer.json").exists(), "{folder}");
+        assert_eq!(
+            (&done["trace"], &done["finish"]),
+            (&Value::from(0), &Value::from("length"))
+        );
+        assert_eq!(
+            done["text"].is_null(),
+            !fixture(folder).join("tokenizer.json").exists(),
+            "{folder}"
+        );
         for (i, row) in golden.rows("greedy_logits", greedy.len()).iter().enumerate() {
             close(&done["logprobs"][i], log_softmax(row)[greedy[i] as usize], folder);
             close(&done["confidence"][i], confidence(row), folder);
@@ -217,6 +253,9 @@ fn continuations_do_not_depend_on_the_batch_or_the_threads() {
     assert_eq!(alone.lines().count(), 9);
     assert_eq!(alone, run(&["--max-batch", "64", "--threads", "2"]));
     assert_eq!(alone, run(&["--slots", "4"]));
-    let all: std::collections::BTreeSet<_> = alone.lines().map(|l| l.split("token_ids").nth(1).unwrap()).collect();
+    let all: std::collections::BTreeSet<_> = alone
+        .lines()
+        .map(|l| l.split("token_ids").nth(1).unwrap())
+        .collect();
     assert_eq!(all.len(), 9, "each trace has its own random numbers");
 }

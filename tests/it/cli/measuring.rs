@@ -1,11 +1,14 @@
-//! `tts bench`: what it prints and whether the figures fit together. How large they are is the machine's business.
+//! `tts bench`: what it prints and whether the figures fit together. How large they are is the machine's
+//! business.
 
 use serde_json::Value;
 
 use super::ran;
 
 fn number(line: &Value, field: &str) -> f64 {
-    line[field].as_f64().unwrap_or_else(|| panic!("{field} in {line}"))
+    line[field]
+        .as_f64()
+        .unwrap_or_else(|| panic!("{field} in {line}"))
 }
 
 #[test]
@@ -31,10 +34,24 @@ fn a_line_for_each_batch_size() {
         "2",
     ])
     .objects();
-    assert_eq!(lines.iter().map(|l| l["batch"].as_u64()).collect::<Vec<_>>(), [Some(3), Some(1)]);
+    assert_eq!(
+        lines.iter().map(|l| l["batch"].as_u64()).collect::<Vec<_>>(),
+        [Some(3), Some(1)]
+    );
     for line in &lines {
-        assert_eq!((&line["model"], &line["dtype"]), (&"tiny-90m".into(), &"Q8_0".into()));
-        let settings = ["layers", "threads", "prompt_tokens", "context_tokens", "new_tokens", "repeat"].map(|f| line[f].as_u64().unwrap());
+        assert_eq!(
+            (&line["model"], &line["dtype"]),
+            (&"tiny-90m".into(), &"Q8_0".into())
+        );
+        let settings = [
+            "layers",
+            "threads",
+            "prompt_tokens",
+            "context_tokens",
+            "new_tokens",
+            "repeat",
+        ]
+        .map(|f| line[f].as_u64().unwrap());
         assert_eq!(settings, [1, 2, 9, 0, 3, 1]);
         let rate = number(line, "decode_tokens_per_second");
         assert!((rate * number(line, "step_ms") / 1e3 / number(line, "batch") - 1.0).abs() < 1e-9);
@@ -76,7 +93,9 @@ fn a_private_context_costs_memory_and_is_no_prompt() {
 
 #[test]
 fn a_reader_gets_a_table() {
-    let ran = ran(&["bench", "--batch", "1,2", "--prompt", "4", "--tokens", "2", "--repeat", "1"]);
+    let ran = ran(&[
+        "bench", "--batch", "1,2", "--prompt", "4", "--tokens", "2", "--repeat", "1",
+    ]);
     let rows: Vec<_> = ran.out.lines().collect();
     assert!(rows[0].starts_with("traces") && rows[0].contains("tok/s") && rows[0].contains("peak memory"));
     assert_eq!(rows.len(), 3, "{}", ran.out);

@@ -35,7 +35,17 @@ fn a_policy_decides_live_and_over_a_recording_alike() {
     let folder = tempfile::tempdir().unwrap();
     let dir = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let policy = exec(&folder, FIRST_THREE);
-    let base = ["solve", GCD, "--traces", "24", "--slots", "5", "--max-tokens", "150", "--json"];
+    let base = [
+        "solve",
+        GCD,
+        "--traces",
+        "24",
+        "--slots",
+        "5",
+        "--max-tokens",
+        "150",
+        "--json",
+    ];
     let live = ran(&[&base[..], &["--strategy", &policy, "--run", &dir("own")]].concat())
         .objects()
         .remove(0);
@@ -53,14 +63,19 @@ fn a_policy_decides_live_and_over_a_recording_alike() {
             .sum::<u64>(),
         3
     );
-    let again = ran(&["replay", &dir("own"), "--strategy", &policy, "--json"]).objects().remove(0);
+    let again = ran(&["replay", &dir("own"), "--strategy", &policy, "--json"])
+        .objects()
+        .remove(0);
     assert_eq!(settled(again), settled(live.clone()));
     ran(&[&base[..], &["--strategy", "majority", "--run", &dir("complete")]].concat());
     let complete = ran(&["replay", &dir("complete"), "--strategy", &policy, "--json"])
         .objects()
         .remove(0);
     assert_eq!(settled(complete), settled(live));
-    refused(&["replay", &dir("own"), "--json"], &["decided by a command", &policy]);
+    refused(
+        &["replay", &dir("own"), "--json"],
+        &["decided by a command", &policy],
+    );
     refused(
         &[&base[..], &["--strategy", &policy, "--warmup", "4"]].concat(),
         &["has no setting warmup; it has none"],
@@ -88,20 +103,43 @@ fn several_problems_share_a_policy() {
     .objects();
     assert_eq!(results.len(), 5);
     for r in results {
-        let ballots: u64 = r["ballots"].as_array().unwrap().iter().map(|b| b["traces"].as_u64().unwrap()).sum();
+        let ballots: u64 = r["ballots"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|b| b["traces"].as_u64().unwrap())
+            .sum();
         assert_eq!(ballots, 3, "{r}");
     }
 }
 
 #[test]
 fn the_example_in_python_is_a_policy() {
-    if std::process::Command::new("python3").arg("--version").output().is_err() {
+    if std::process::Command::new("python3")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
         return;
     }
-    let example = concat!("exec:python3 ", env!("CARGO_MANIFEST_DIR"), "/examples/policy.py 2");
-    let result = ran(&["solve", GCD, "--traces", "24", "--slots", "4", "--strategy", example, "--json"])
-        .objects()
-        .remove(0);
+    let example = concat!(
+        "exec:python3 ",
+        env!("CARGO_MANIFEST_DIR"),
+        "/examples/policy.py 2"
+    );
+    let result = ran(&[
+        "solve",
+        GCD,
+        "--traces",
+        "24",
+        "--slots",
+        "4",
+        "--strategy",
+        example,
+        "--json",
+    ])
+    .objects()
+    .remove(0);
     let traces = |i: usize| result["ballots"][i]["traces"].as_u64().unwrap_or(0);
     assert_eq!(traces(0), traces(1) + 2, "two ahead: {result}");
     assert!(result["traces"]["launched"].as_u64().unwrap() < 24, "{result}");
@@ -118,19 +156,40 @@ fn a_policy_that_fails_is_quoted_and_never_waited_for() {
             "echo 'no such module' >&2; exit 1",
             &["exit status: 1", "its last words: no such module"],
         ),
-        ("read -r line; echo hello", &["answered `hello", "to the event hello"]),
-        ("read -r line; echo '{\"protocol\": 2}'", &["speaks protocol 2 and not 1"]),
-        ("read -r line; echo '{\"protocol\": 1, \"window\": 0}'", &["window of 0 tokens"]),
-        ("read -r line; echo '{\"protocol\": 1, \"needs\": [\"gradients\"]}'", &["gradients"]),
+        (
+            "read -r line; echo hello",
+            &["answered `hello", "to the event hello"],
+        ),
+        (
+            "read -r line; echo '{\"protocol\": 2}'",
+            &["speaks protocol 2 and not 1"],
+        ),
+        (
+            "read -r line; echo '{\"protocol\": 1, \"window\": 0}'",
+            &["window of 0 tokens"],
+        ),
+        (
+            "read -r line; echo '{\"protocol\": 1, \"needs\": [\"gradients\"]}'",
+            &["gradients"],
+        ),
         ("exec yes '{\"protocol\": 1}'", &["for which nothing had asked"]),
-        ("head -c 2000000 /dev/zero | tr '\\0' a", &["more than 1048576 bytes"]),
+        (
+            "head -c 2000000 /dev/zero | tr '\\0' a",
+            &["more than 1048576 bytes"],
+        ),
         ("printf '\\377\\376\\n'", &["not UTF-8"]),
-        (greet, &["problem `", "ended with exit status: 0 before it answered"]),
+        (
+            greet,
+            &["problem `", "ended with exit status: 0 before it answered"],
+        ),
         (
             &format!("{greet}read -r line; echo '{{\"launch\": 0}}'\n"),
             &["must answer the event begin"],
         ),
-        (&format!("{greet}read -r line; echo '{{}}'\n"), &["must answer the event begin"]),
+        (
+            &format!("{greet}read -r line; echo '{{}}'\n"),
+            &["must answer the event begin"],
+        ),
         (&begin, &["ended with exit status: 0 before it answered"]),
         (
             &format!("{begin}read -r line; echo '{{\"launch\": 1, \"done\": true}}'\n"),
@@ -174,10 +233,16 @@ fn a_policy_that_fails_is_quoted_and_never_waited_for() {
         &["solve", GCD, "--strategy", "exec:./no-such-policy"],
         &["`./no-such-policy` cannot be run"],
     );
-    refused(&["solve", GCD, "--strategy", "exec:no-such-policy"], &["written with ./ before it"]);
+    refused(
+        &["solve", GCD, "--strategy", "exec:no-such-policy"],
+        &["written with ./ before it"],
+    );
     refused(&["solve", GCD, "--strategy", "exec:"], &["names no command"]);
     let plain = write(&folder, "plain.txt", "no program");
-    refused(&["solve", GCD, "--strategy", &format!("exec:{plain}")], &["chmod +x"]);
+    refused(
+        &["solve", GCD, "--strategy", &format!("exec:{plain}")],
+        &["chmod +x"],
+    );
 }
 
 #[test]
@@ -190,7 +255,11 @@ fn silence_is_a_failure() {
     // It greets, and then says no more: the strategy ends the run at once and says why.
     let mute = format!(
         "sh {}",
-        write(&folder, "mute.sh", "read -r line; echo '{\"protocol\": 1}'; sleep 600")
+        write(
+            &folder,
+            "mute.sh",
+            "read -r line; echo '{\"protocol\": 1}'; sleep 600"
+        )
     );
     let mut strategy = preset_within(&mute, Duration::from_secs(2)).unwrap().build();
     let limits = Limits {

@@ -18,7 +18,17 @@ fn settled(mut object: Value) -> Value {
 fn the_same_command_prints_the_same_without_work_and_other_traces_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("run").to_str().unwrap().to_owned();
-    let args = ["solve", GCD, "--traces", "10", "--max-tokens", "150", "--json", "--run", &dir];
+    let args = [
+        "solve",
+        GCD,
+        "--traces",
+        "10",
+        "--max-tokens",
+        "150",
+        "--json",
+        "--run",
+        &dir,
+    ];
     let first = ran(&args);
     let plain = ran(&args[..7]);
     assert_eq!(
@@ -26,7 +36,12 @@ fn the_same_command_prints_the_same_without_work_and_other_traces_are_refused() 
         settled(plain.objects().remove(0)),
         "recording changes nothing"
     );
-    let lines = || fs::read_to_string(format!("{dir}/traces.jsonl")).unwrap().lines().count();
+    let lines = || {
+        fs::read_to_string(format!("{dir}/traces.jsonl"))
+            .unwrap()
+            .lines()
+            .count()
+    };
     let before = lines();
     assert!(before > 0);
     let again = ran(&args);
@@ -59,11 +74,25 @@ fn the_same_command_prints_the_same_without_work_and_other_traces_are_refused() 
         "majority",
         "--json",
     ]);
-    assert_eq!(settled(more.objects().remove(0)), settled(fresh.objects().remove(0)));
+    assert_eq!(
+        settled(more.objects().remove(0)),
+        settled(fresh.objects().remove(0))
+    );
     assert!(lines() > before);
     // another seed would mix traces that do not belong together
     refused(
-        &["solve", GCD, "--seed", "1", "--traces", "10", "--max-tokens", "150", "--run", &dir],
+        &[
+            "solve",
+            GCD,
+            "--seed",
+            "1",
+            "--traces",
+            "10",
+            "--max-tokens",
+            "150",
+            "--run",
+            &dir,
+        ],
         &["seed", "other settings"],
     );
     refused(
@@ -167,7 +196,8 @@ fn a_recording_killed_at_twenty_points_equals_one_that_was_not() {
     let size = |name: &str| fs::metadata(format!("{}/traces.jsonl", dir(name))).map_or(0, |m| m.len());
     let mut points = drawn(20, size("whole"));
     points.sort_unstable();
-    // traces in flight are kept too, at every turn, so the process is killed in the middle of traces as well as between them
+    // traces in flight are kept too, at every turn, so the process is killed in the middle of traces as well
+    // as between them
     let killed = dir("killed");
     let recorded = [&base[..], &["--run", &killed, "--checkpoint", "0.000001"]].concat();
     for (i, point) in points.into_iter().enumerate() {
@@ -182,7 +212,10 @@ fn a_recording_killed_at_twenty_points_equals_one_that_was_not() {
             .spawn()
             .unwrap();
         let patience = Instant::now();
-        while size("killed") <= point && child.try_wait().unwrap().is_none() && patience.elapsed() < Duration::from_secs(120) {
+        while size("killed") <= point
+            && child.try_wait().unwrap().is_none()
+            && patience.elapsed() < Duration::from_secs(120)
+        {
             std::thread::sleep(Duration::from_millis(1));
         }
         child.kill().unwrap();
@@ -209,7 +242,11 @@ fn a_recording_killed_at_twenty_points_equals_one_that_was_not() {
         ended.sort();
         ended
     };
-    assert_eq!(ended("killed"), ended("whole"), "every trace ended once, as it would have");
+    assert_eq!(
+        ended("killed"),
+        ended("whole"),
+        "every trace ended once, as it would have"
+    );
     let replayed = |name: &str| settle(ran(&["replay", &dir(name), "--json"]).objects());
     assert_eq!(replayed("killed"), replayed("whole"));
 }
@@ -218,9 +255,16 @@ fn a_recording_killed_at_twenty_points_equals_one_that_was_not() {
 fn traces_in_flight_are_kept_where_that_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("run").to_str().unwrap().to_owned();
-    refused(&["solve", GCD, "--checkpoint", "0", "--run", &dir], &["--checkpoint"]);
+    refused(
+        &["solve", GCD, "--checkpoint", "0", "--run", &dir],
+        &["--checkpoint"],
+    );
     let without = super::Ran::of(&mut super::tts(&["solve", GCD, "--checkpoint", "5"]));
-    assert!(without.code == 2 && without.err.contains("--run"), "{}", without.err);
+    assert!(
+        without.code == 2 && without.err.contains("--run"),
+        "{}",
+        without.err
+    );
     ran(&[
         "solve",
         GCD,
@@ -234,6 +278,9 @@ fn traces_in_flight_are_kept_where_that_is_asked_for() {
         &dir,
     ]);
     let text = fs::read_to_string(format!("{dir}/traces.jsonl")).unwrap();
-    let in_flight = text.lines().filter(|l| l.contains("\"finish\":\"cancelled\"")).count();
+    let in_flight = text
+        .lines()
+        .filter(|l| l.contains("\"finish\":\"cancelled\""))
+        .count();
     assert!(in_flight > 3, "{text}");
 }

@@ -14,14 +14,26 @@ pub(super) fn settled(mut object: Value) -> Value {
 
 fn strategies() -> Vec<String> {
     let list = ran(&["list", "strategies", "--json"]).objects();
-    list.iter().map(|s| s["name"].as_str().unwrap().to_owned()).collect()
+    list.iter()
+        .map(|s| s["name"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
 fn live_is_replay_token_for_token_for_every_strategy() {
     let folder = tempfile::tempdir().unwrap();
     let dir = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let base = ["solve", GCD, "--traces", "40", "--slots", "7", "--max-tokens", "120", "--json"];
+    let base = [
+        "solve",
+        GCD,
+        "--traces",
+        "40",
+        "--slots",
+        "7",
+        "--max-tokens",
+        "120",
+        "--json",
+    ];
     ran(&[&base[..], &["--strategy", "majority", "--run", &dir("complete")]].concat());
     let mut pruned = 0;
     for strategy in strategies() {
@@ -31,11 +43,19 @@ fn live_is_replay_token_for_token_for_every_strategy() {
             .remove(0);
         pruned += live["traces"]["stopped"].as_u64().unwrap() + live["traces"]["cancelled"].as_u64().unwrap();
         let again = ran(&["replay", &own, "--json"]).objects().remove(0);
-        assert_eq!(settled(again), settled(live.clone()), "{strategy} over its own recording");
+        assert_eq!(
+            settled(again),
+            settled(live.clone()),
+            "{strategy} over its own recording"
+        );
         let over_complete = ran(&["replay", &dir("complete"), "--strategy", &strategy, "--json"])
             .objects()
             .remove(0);
-        assert_eq!(settled(over_complete), settled(live), "{strategy} over complete traces");
+        assert_eq!(
+            settled(over_complete),
+            settled(live),
+            "{strategy} over complete traces"
+        );
     }
     assert!(pruned > 0, "the test must see strategies that stop and cancel");
 }
@@ -44,8 +64,28 @@ fn live_is_replay_token_for_token_for_every_strategy() {
 fn limits_and_other_settings_are_replayed_as_they_were_live() {
     let folder = tempfile::tempdir().unwrap();
     let dir = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let base = ["solve", "--data", "heldout", "--limit", "3", "--max-tokens", "150", "--json"];
-    ran(&[&base[..], &["--traces", "32", "--strategy", "majority", "--run", &dir("complete")]].concat());
+    let base = [
+        "solve",
+        "--data",
+        "heldout",
+        "--limit",
+        "3",
+        "--max-tokens",
+        "150",
+        "--json",
+    ];
+    ran(&[
+        &base[..],
+        &[
+            "--traces",
+            "32",
+            "--strategy",
+            "majority",
+            "--run",
+            &dir("complete"),
+        ],
+    ]
+    .concat());
     for settings in [
         &[
             "--traces",
@@ -141,18 +181,34 @@ fn what_was_cut_off_is_not_guessed() {
     .objects();
     let stopped = live[0]["traces"]["stopped"].as_u64().unwrap();
     assert!(stopped > 0);
-    let replayed = ran(&["replay", &dir, "--strategy", "majority", "--json"]).objects().remove(0);
-    assert_eq!(replayed["traces"]["failed"], stopped);
-    let warnings = replayed["warnings"].to_string();
-    assert!(warnings.contains(&format!("count as failed: {stopped}")), "{warnings}");
-    let cut = ran(&["replay", &dir, "--traces", "400", "--strategy", "majority", "--json"])
+    let replayed = ran(&["replay", &dir, "--strategy", "majority", "--json"])
         .objects()
         .remove(0);
+    assert_eq!(replayed["traces"]["failed"], stopped);
+    let warnings = replayed["warnings"].to_string();
+    assert!(
+        warnings.contains(&format!("count as failed: {stopped}")),
+        "{warnings}"
+    );
+    let cut = ran(&[
+        "replay",
+        &dir,
+        "--traces",
+        "400",
+        "--strategy",
+        "majority",
+        "--json",
+    ])
+    .objects()
+    .remove(0);
     assert!(cut["warnings"].to_string().contains("holds 40 traces"), "{cut}");
     assert_eq!(cut["traces"]["launched"], 40);
     refused(&["replay", &dir, "--traces", "0"], &["--traces 0"]);
     refused(&["replay", &dir, "--ids", "nobody"], &["nobody"]);
-    refused(&["replay", "no-such-folder"], &["no-such-folder", "does not exist"]);
+    refused(
+        &["replay", "no-such-folder"],
+        &["no-such-folder", "does not exist"],
+    );
     refused(&["replay", folder.path().to_str().unwrap()], &["no recording"]);
 }
 
@@ -168,18 +224,27 @@ fn answers_and_lengths_are_enough_for_strategies_that_read_no_confidence() {
         })
         .collect();
     let file = write(&folder, "answers.jsonl", &lines);
-    let result = ran(&["replay", &file, "--strategy", "majority", "--json"]).objects().remove(0);
+    let result = ran(&["replay", &file, "--strategy", "majority", "--json"])
+        .objects()
+        .remove(0);
     assert_eq!(
         (&result["correct"], &result["votes"]["majority"]["share"]),
         (&json!(true), &json!(6.0 / 9.0)),
         "{result}"
     );
     assert_eq!(
-        (&result["model"], &result["digest"], &result["tokens"]["generated"]),
+        (
+            &result["model"],
+            &result["digest"],
+            &result["tokens"]["generated"]
+        ),
         (&Value::Null, &Value::Null, &json!(126))
     );
     refused(&["replay", &file], &["--strategy"]);
-    refused(&["replay", &file, "--strategy", "deepconf-low"], &["deepconf-low", "confidences"]);
+    refused(
+        &["replay", &file, "--strategy", "deepconf-low"],
+        &["deepconf-low", "confidences"],
+    );
     // a line a problem
     let pool = write(
         &folder,
@@ -189,7 +254,11 @@ fn answers_and_lengths_are_enough_for_strategies_that_read_no_confidence() {
     let ran = ran(&["replay", &pool, "--strategy", "majority", "--json"]);
     let result = ran.objects().remove(0);
     assert_eq!(
-        (&result["problem_id"], &result["answer"], &result["tokens"]["generated"]),
+        (
+            &result["problem_id"],
+            &result["answer"],
+            &result["tokens"]["generated"]
+        ),
         (&json!("3"), &json!("5"), &json!(30))
     );
     assert!(ran.err.contains("differ in number"), "{}", ran.err);
@@ -242,7 +311,10 @@ fn samples_have_the_harness_s_shape() {
         assert!(sample["resps"][0][0].is_string() && sample["arguments"][0][0] == sample["doc"]["problem"]);
         assert_eq!(sample["doc_hash"].as_str().unwrap().len(), 64);
     }
-    refused(&["replay", &path("run"), "--samples", &path("no/such/place.jsonl")], &["--samples"]);
+    refused(
+        &["replay", &path("run"), "--samples", &path("no/such/place.jsonl")],
+        &["--samples"],
+    );
 }
 
 #[test]
@@ -262,7 +334,9 @@ fn confidence_over_other_numbers_of_ids_is_replayed() {
         "majority",
         "--json",
     ];
-    let plain = ran(&[&base[..], &["--run", &path("plain")]].concat()).objects().remove(0);
+    let plain = ran(&[&base[..], &["--run", &path("plain")]].concat())
+        .objects()
+        .remove(0);
     let kept = ran(&[&base[..], &["--run", &path("kept"), "--record-top-k", "20"]].concat())
         .objects()
         .remove(0);
@@ -270,7 +344,15 @@ fn confidence_over_other_numbers_of_ids_is_replayed() {
     let replayed = |more: &[&str]| {
         let kept = path("kept");
         let args = [
-            &["replay", &kept, "--strategy", "deepconf-high", "--warmup", "8", "--json"][..],
+            &[
+                "replay",
+                &kept,
+                "--strategy",
+                "deepconf-high",
+                "--warmup",
+                "8",
+                "--json",
+            ][..],
             more,
         ]
         .concat();
@@ -282,8 +364,16 @@ fn confidence_over_other_numbers_of_ids_is_replayed() {
         replayed(&["--confidence-k", "5"]),
     );
     let bar = |o: &Value| o["threshold"].as_f64().unwrap();
-    assert!((bar(&all) - bar(&twenty)).abs() < 1e-5, "{} {}", bar(&all), bar(&twenty));
-    assert_eq!((&all["answer"], &all["traces"]), (&twenty["answer"], &twenty["traces"]));
+    assert!(
+        (bar(&all) - bar(&twenty)).abs() < 1e-5,
+        "{} {}",
+        bar(&all),
+        bar(&twenty)
+    );
+    assert_eq!(
+        (&all["answer"], &all["traces"]),
+        (&twenty["answer"], &twenty["traces"])
+    );
     // the mean over fewer and likelier ids is less negative
     assert!(bar(&five) < bar(&twenty), "{} {}", bar(&five), bar(&twenty));
     // the same from the files, the slow way
@@ -306,7 +396,10 @@ fn confidence_over_other_numbers_of_ids_is_replayed() {
         &["replay", &path("plain"), "--confidence-k", "5"],
         &["--confidence-k 5", "--record-top-k"],
     );
-    refused(&["replay", &path("kept"), "--confidence-k", "21"], &["--confidence-k 21"]);
+    refused(
+        &["replay", &path("kept"), "--confidence-k", "21"],
+        &["--confidence-k 21"],
+    );
     refused(
         &["solve", GCD, "--record-top-k", "21", "--run", &path("more")],
         &["--record-top-k 21", "20"],

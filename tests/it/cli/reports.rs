@@ -27,13 +27,20 @@ fn a_report_stands_in_its_folder_and_is_made_again() {
     fs::write(at("results.json"), "what is this").unwrap();
     ran(&["report", &run, "--quiet"]);
     assert_eq!(
-        (kept("results.json"), fs::read(at("plots/accuracy-tokens.svg")).unwrap()),
+        (
+            kept("results.json"),
+            fs::read(at("plots/accuracy-tokens.svg")).unwrap()
+        ),
         (object, svg)
     );
     // nothing that is written there stands in the way of going on, and one that cannot be written is no error
     fs::remove_file(at("results.json")).unwrap();
     fs::create_dir(at("results.json")).unwrap();
-    assert!(ran(&["report", &run]).err.contains("results.json cannot be written"));
+    assert!(
+        ran(&["report", &run])
+            .err
+            .contains("results.json cannot be written")
+    );
 }
 
 #[test]
@@ -53,10 +60,16 @@ fn a_report_in_every_form() {
     }
     assert!(ran(&["report", &run, "--markdown"]).out.starts_with("# run "));
     let csv = ran(&["report", &run, "--csv"]).out;
-    assert!(csv.starts_with("series,strategy,slots,budget,accuracy.mean,"), "{csv}");
+    assert!(
+        csv.starts_with("series,strategy,slots,budget,accuracy.mean,"),
+        "{csv}"
+    );
     assert_eq!(ran(&["report", &run, "--csv", "problems"]).out.lines().count(), 7);
     let objects = ran(&["report", &run, "--json"]).objects();
-    assert_eq!((objects.len(), objects[0]["counts"]["problems"].as_u64()), (1, Some(6)));
+    assert_eq!(
+        (objects.len(), objects[0]["counts"]["problems"].as_u64()),
+        (1, Some(6))
+    );
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let ran = ran(&[
@@ -70,12 +83,21 @@ fn a_report_in_every_form() {
         objects[0]["problems"][0]["id"].as_str().unwrap(),
     ]);
     assert_eq!(ran.out, "", "files were asked for");
-    assert!(fs::read_to_string(at("page.html")).unwrap().starts_with("<!doctype html>"));
+    assert!(
+        fs::read_to_string(at("page.html"))
+            .unwrap()
+            .starts_with("<!doctype html>")
+    );
     let plots: Vec<_> = fs::read_dir(at("plots"))
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
-    for name in ["accuracy-tokens.svg", "accuracy-tokens.png", "traces-confidence.svg", "fates.png"] {
+    for name in [
+        "accuracy-tokens.svg",
+        "accuracy-tokens.png",
+        "traces-confidence.svg",
+        "fates.png",
+    ] {
         assert!(plots.iter().any(|p| p == name), "{name}: {plots:?}");
     }
 }
@@ -116,13 +138,19 @@ fn a_pilot_live_and_over_its_own_recording() {
     ]);
     let live = live.objects().remove(0);
     assert_eq!(
-        (live["problems"].as_u64(), live["traces"].as_u64(), live["whole"].as_u64()),
+        (
+            live["problems"].as_u64(),
+            live["traces"].as_u64(),
+            live["whole"].as_u64()
+        ),
         (Some(3), Some(12), Some(600))
     );
     assert!(live["seconds"].as_f64().unwrap() > 0.0);
-    let again = ran(&["pilot", "--replay", &dir, "--data", "heldout", "--budget", "4", "--json"])
-        .objects()
-        .remove(0);
+    let again = ran(&[
+        "pilot", "--replay", &dir, "--data", "heldout", "--budget", "4", "--json",
+    ])
+    .objects()
+    .remove(0);
     let settled = |mut v: Value| {
         v.as_object_mut().unwrap().remove("seconds");
         v

@@ -43,7 +43,14 @@ fn the_object_holds_what_is_promised() {
     ] {
         assert!(o.get(field).is_some(), "{field}: {o}");
     }
-    let fates = ["warmup", "finished", "stopped", "cancelled", "truncated", "failed"];
+    let fates = [
+        "warmup",
+        "finished",
+        "stopped",
+        "cancelled",
+        "truncated",
+        "failed",
+    ];
     let sum = |books: &Value| fates.iter().map(|f| books[f].as_u64().unwrap()).sum::<u64>();
     assert_eq!(
         sum(&o["tokens"]),
@@ -55,7 +62,12 @@ fn the_object_holds_what_is_promised() {
         (&o["strategy"], &o["model"]),
         (&Value::from("deepconf-low"), &Value::from("bundled"))
     );
-    assert!(o["solution"].as_str().unwrap().contains(o["answer"].as_str().unwrap()));
+    assert!(
+        o["solution"]
+            .as_str()
+            .unwrap()
+            .contains(o["answer"].as_str().unwrap())
+    );
     assert!(
         run.err.contains("generation_config.json") && run.err.contains("24 traces at most"),
         "{}",
@@ -63,7 +75,10 @@ fn the_object_holds_what_is_promised() {
     );
     // a pipe gets the answer alone, and --quiet nothing beside it
     let plain = ran(&["solve", GCD, "--traces", "24", "--max-tokens", "200", "--quiet"]);
-    assert_eq!((plain.out.trim_end(), plain.err.as_str()), (o["answer"].as_str().unwrap(), ""));
+    assert_eq!(
+        (plain.out.trim_end(), plain.err.as_str()),
+        (o["answer"].as_str().unwrap(), "")
+    );
 }
 
 #[test]
@@ -124,7 +139,11 @@ fn a_set_comes_out_in_order_and_is_summed_up() {
     };
     assert_eq!(ids(&all.objects()), ["x", "y", "z"]);
     assert!(all.objects().iter().all(|o| o["correct"].is_boolean()));
-    assert!(all.err.contains("3 problems") && all.err.contains("95 % interval"), "{}", all.err);
+    assert!(
+        all.err.contains("3 problems") && all.err.contains("95 % interval"),
+        "{}",
+        all.err
+    );
     // a problem's result does not depend on what else is in the set
     let one = ran(&[&args[..], &["--json", "--ids", "y"]].concat()).objects();
     assert_eq!(ids(&one), ["y"]);
@@ -145,7 +164,10 @@ fn a_set_comes_out_in_order_and_is_summed_up() {
         "40",
         "--json",
     ]);
-    assert_eq!(heldout.objects().iter().filter(|o| o["gold"].is_string()).count(), 2);
+    assert_eq!(
+        heldout.objects().iter().filter(|o| o["gold"].is_string()).count(),
+        2
+    );
 }
 
 #[test]
@@ -212,11 +234,22 @@ fn no_answer_is_exit_code_1_and_limits_decide_with_what_there_is() {
     ]));
     assert_eq!((plain.code, plain.out.as_str()), (1, ""));
 
-    let many = ["solve", GCD, "--traces", "3000", "--strategy", "majority", "--json"];
+    let many = [
+        "solve",
+        GCD,
+        "--traces",
+        "3000",
+        "--strategy",
+        "majority",
+        "--json",
+    ];
     let limited = Ran::of(&mut tts(&[&many[..], &["--max-total-tokens", "2000"]].concat()));
     let o = &limited.objects()[0];
     assert_eq!(o["cut"], "max_total_tokens");
-    assert!((2000..2064).contains(&o["tokens"]["generated"].as_u64().unwrap()), "{o}");
+    assert!(
+        (2000..2064).contains(&o["tokens"]["generated"].as_u64().unwrap()),
+        "{o}"
+    );
     let timed = Ran::of(&mut tts(&[&many[..], &["--time-limit", "1s"]].concat()));
     assert!([0, 1].contains(&timed.code));
     assert_eq!(timed.objects()[0]["cut"], "time_limit");
@@ -230,8 +263,22 @@ fn a_strategy_can_be_a_file_and_its_settings_can_be_put_over() {
         "mine.toml",
         "kind = \"majority\"\ndescription = \"x\"\n[settings]\nwindow = 8\n",
     );
-    let o = &ran(&["solve", GCD, "--traces", "2", "--max-tokens", "40", "--strategy", &file, "--json"]).objects()[0];
-    assert_eq!((&o["strategy"], &o["window"]), (&Value::from("mine"), &Value::from(8)));
+    let o = &ran(&[
+        "solve",
+        GCD,
+        "--traces",
+        "2",
+        "--max-tokens",
+        "40",
+        "--strategy",
+        &file,
+        "--json",
+    ])
+    .objects()[0];
+    assert_eq!(
+        (&o["strategy"], &o["window"]),
+        (&Value::from("mine"), &Value::from(8))
+    );
     let o = &ran(&[
         "solve",
         GCD,
@@ -254,7 +301,11 @@ fn a_strategy_can_be_a_file_and_its_settings_can_be_put_over() {
             "solve",
             GCD,
             "--strategy",
-            &write(&folder, "bad.toml", "kind = \"majority\"\n[settings]\nwarmupp = 8\n"),
+            &write(
+                &folder,
+                "bad.toml",
+                "kind = \"majority\"\n[settings]\nwarmupp = 8\n",
+            ),
         ],
         &["bad.toml", "warmupp"],
     );
@@ -283,7 +334,10 @@ fn an_interrupt_prints_what_is_known_and_exits_130() {
     let mut said = String::new();
     let mut err = std::io::BufReader::new(child.stderr.take().unwrap());
     while !said.contains("traces at most") {
-        assert!(std::io::BufRead::read_line(&mut err, &mut said).unwrap() > 0, "{said}");
+        assert!(
+            std::io::BufRead::read_line(&mut err, &mut said).unwrap() > 0,
+            "{said}"
+        );
     }
     std::thread::sleep(std::time::Duration::from_secs(2));
     assert!(
@@ -314,6 +368,10 @@ fn every_trace_of_a_set_is_its_own() {
         "60",
         "--json",
     ]);
-    let digests: BTreeSet<_> = out.objects().iter().map(|o| o["digest"].as_str().unwrap().to_owned()).collect();
+    let digests: BTreeSet<_> = out
+        .objects()
+        .iter()
+        .map(|o| o["digest"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(digests.len(), 3);
 }

@@ -1,4 +1,5 @@
-//! `tts sweep`: paired over the same draws, gone on with, live or over a recording; and recordings made elsewhere.
+//! `tts sweep`: paired over the same draws, gone on with, live or over a recording; and recordings made
+//! elsewhere.
 
 use std::fs;
 use std::path::Path;
@@ -51,8 +52,19 @@ fn a_sweep_records_once_and_decides_over_it_and_goes_on_with_both() {
         for array in ["correct", "tokens", "ticks", "launched"] {
             assert_eq!(line[array].as_array().unwrap().len(), 5, "{line}");
         }
-        let sum = |v: &Value| v.as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum::<u64>();
-        let tokens: u64 = line["tokens"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
+        let sum = |v: &Value| {
+            v.as_object()
+                .unwrap()
+                .values()
+                .map(|n| n.as_u64().unwrap())
+                .sum::<u64>()
+        };
+        let tokens: u64 = line["tokens"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n.as_u64().unwrap())
+            .sum();
         assert_eq!(sum(&line["token_fates"]), tokens, "{line}");
         assert_eq!(line["short"], 0);
     }
@@ -74,7 +86,11 @@ fn a_sweep_records_once_and_decides_over_it_and_goes_on_with_both() {
     // cut at any place and gone on with: the same lines
     let whole = fs::read(Path::new(&replayed).join("sweep.jsonl")).unwrap();
     for share in [0, 1, 3, 7, 9] {
-        fs::write(Path::new(&replayed).join("sweep.jsonl"), &whole[..whole.len() * share / 10]).unwrap();
+        fs::write(
+            Path::new(&replayed).join("sweep.jsonl"),
+            &whole[..whole.len() * share / 10],
+        )
+        .unwrap();
         ran(&args);
         assert_eq!(sorted(&replayed), sorted(&live), "cut at {share} tenths");
     }
@@ -111,7 +127,8 @@ fn a_sweep_records_once_and_decides_over_it_and_goes_on_with_both() {
         &replayed,
     ]);
     assert_eq!(lines(&replayed).len(), all.len() + 4);
-    let header: Value = serde_json::from_slice(&fs::read(Path::new(&replayed).join("sweep.json")).unwrap()).unwrap();
+    let header: Value =
+        serde_json::from_slice(&fs::read(Path::new(&replayed).join("sweep.json")).unwrap()).unwrap();
     assert_eq!(
         (&header["status"], header["strategies"].as_array().unwrap().len()),
         (&json!("finished"), 4)
@@ -126,7 +143,15 @@ fn one_draw_in_recorded_order_is_a_replay() {
     ran(&[
         &["solve"][..],
         &SET,
-        &["--traces", "24", "--strategy", "majority", "--run", &live, "--json"],
+        &[
+            "--traces",
+            "24",
+            "--strategy",
+            "majority",
+            "--run",
+            &live,
+            "--json",
+        ],
     ]
     .concat());
     for strategy in ["majority", "deepconf-low", "deepconf-high", "borda"] {
@@ -164,7 +189,10 @@ fn one_draw_in_recorded_order_is_a_replay() {
                     .iter()
                     .find(|l| l["budget"] == budget && l["problem_id"] == one["problem_id"])
                     .unwrap();
-                assert_eq!(line["tokens"][0], one["tokens"]["generated"], "{strategy} at {budget}");
+                assert_eq!(
+                    line["tokens"][0], one["tokens"]["generated"],
+                    "{strategy} at {budget}"
+                );
                 assert_eq!(line["ticks"][0], one["ticks"]);
                 assert_eq!(line["correct"][0] == 1, one["correct"] == true);
                 assert_eq!(line["trace_fates"]["stopped"], one["traces"]["stopped"]);
@@ -207,12 +235,18 @@ fn a_full_disk_ends_a_sweep_and_the_same_command_goes_on() {
     for share in [1, 2, 3] {
         // a limit on a file's size says what a full disk says: part of a line is written, and then no more
         let mut limited = std::process::Command::new("sh");
-        limited.args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\"", &(blocks * share / 4).to_string()]);
+        limited.args([
+            "-c",
+            "trap '' XFSZ; ulimit -f $0; exec \"$@\"",
+            &(blocks * share / 4).to_string(),
+        ]);
         limited.arg(env!("CARGO_BIN_EXE_tts")).args(args(&full));
         let output = limited.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
-            output.status.code() == Some(2) && said.contains("sweep.jsonl") && said.contains("space on the disk"),
+            output.status.code() == Some(2)
+                && said.contains("sweep.jsonl")
+                && said.contains("space on the disk"),
             "{:?}: {said}",
             output.status
         );
@@ -225,16 +259,37 @@ fn a_full_disk_ends_a_sweep_and_the_same_command_goes_on() {
 fn what_cannot_be_swept_is_said() {
     let folder = tempfile::tempdir().unwrap();
     refused(&["sweep"], &["--data", "--replay"]);
-    refused(&["sweep", "--data", "heldout", "--traces", "0,4"], &["--traces 0"]);
+    refused(
+        &["sweep", "--data", "heldout", "--traces", "0,4"],
+        &["--traces 0"],
+    );
     let resamples = Ran::of(&mut tts(&["sweep", "--data", "heldout", "--resamples", "0"]));
-    assert!(resamples.code == 2 && resamples.err.contains("at least 1"), "{}", resamples.err);
-    refused(&["sweep", "--data", "heldout", "--strategies", "majority,majority"], &["twice"]);
-    refused(&["sweep", "--data", "heldout", "--time-limit", "1s"], &["--time-limit"]);
+    assert!(
+        resamples.code == 2 && resamples.err.contains("at least 1"),
+        "{}",
+        resamples.err
+    );
+    refused(
+        &["sweep", "--data", "heldout", "--strategies", "majority,majority"],
+        &["twice"],
+    );
+    refused(
+        &["sweep", "--data", "heldout", "--time-limit", "1s"],
+        &["--time-limit"],
+    );
     let lines = "{\"problem\": 1, \"answers\": [\"1\", \"1\", \"2\"], \"lengths\": [4, 5, 6]}\n";
     let file = write(&folder, "pool.jsonl", lines);
     let run = folder.path().join("out").to_str().unwrap().to_owned();
     refused(
-        &["sweep", "--replay", &file, "--strategies", "deepconf-low", "--run", &run],
+        &[
+            "sweep",
+            "--replay",
+            &file,
+            "--strategies",
+            "deepconf-low",
+            "--run",
+            &run,
+        ],
         &["deepconf-low", "confidences"],
     );
     let swept = ran(&[
@@ -258,9 +313,18 @@ fn what_cannot_be_swept_is_said() {
     );
     refused(
         &["sweep", "--replay", &torn, "--run", &run],
-        &["torn.jsonl", "no problem that can be decided over", "differ in number", "item 1"],
+        &[
+            "torn.jsonl",
+            "no problem that can be decided over",
+            "differ in number",
+            "item 1",
+        ],
     );
-    let set = write(&folder, "set.jsonl", "{\"id\": \"1\", \"problem\": \"?\", \"answer\": \"1\"}\n");
+    let set = write(
+        &folder,
+        "set.jsonl",
+        "{\"id\": \"1\", \"problem\": \"?\", \"answer\": \"1\"}\n",
+    );
     refused(
         &[
             "sweep",
@@ -282,13 +346,20 @@ fn dump(traces: usize, window: Option<usize>) -> Value {
     let trace = |i: usize| {
         let n = 30 + (i * 13) % 40;
         let confs: Vec<f64> = (0..n)
-            .map(|t| 8.0 + ((t * (i + 3)) % 17) as f64 / 4.0 - if i.is_multiple_of(3) && t > 20 { 3.0 } else { 0.0 })
+            .map(|t| {
+                8.0 + ((t * (i + 3)) % 17) as f64 / 4.0
+                    - if i.is_multiple_of(3) && t > 20 { 3.0 } else { 0.0 }
+            })
             .collect();
-        let mut trace =
-            json!({"stop_reason": "stop", "num_tokens": n, "extracted_answer": if i.is_multiple_of(3) { "12" } else { "\\frac{1}{2}" }});
+        let mut trace = json!({"stop_reason": "stop", "num_tokens": n, "extracted_answer": if i.is_multiple_of(3) { "12" } else { "\\frac{1}{2}" }});
         match window {
             None => trace["confs"] = json!(confs),
-            Some(w) => trace["group_confs"] = confs.windows(w).map(|g| g.iter().sum::<f64>() / w as f64).collect(),
+            Some(w) => {
+                trace["group_confs"] = confs
+                    .windows(w)
+                    .map(|g| g.iter().sum::<f64>() / w as f64)
+                    .collect()
+            }
         }
         trace
     };
@@ -316,11 +387,22 @@ fn dumps_of_the_reference_code_are_replayed() {
     ];
     let replayed = |name: &str, text: String| {
         let file = write(&folder, name, &text);
-        ran(&[&["replay", &file][..], &settings].concat()).objects().remove(0)
+        ran(&[&["replay", &file][..], &settings].concat())
+            .objects()
+            .remove(0)
     };
-    let of_tokens = replayed("offline.json", serde_json::to_string_pretty(&dump(40, None)).unwrap());
-    assert_eq!((&of_tokens["correct"], &of_tokens["problem_id"]), (&json!(true), &json!("7")));
-    assert!(of_tokens["traces"]["stopped"].as_u64().unwrap() > 0, "{of_tokens}");
+    let of_tokens = replayed(
+        "offline.json",
+        serde_json::to_string_pretty(&dump(40, None)).unwrap(),
+    );
+    assert_eq!(
+        (&of_tokens["correct"], &of_tokens["problem_id"]),
+        (&json!(true), &json!("7"))
+    );
+    assert!(
+        of_tokens["traces"]["stopped"].as_u64().unwrap() > 0,
+        "{of_tokens}"
+    );
     // the means of all groups say as much as the tokens
     let of_groups = replayed("online.json", dump(40, Some(16)).to_string());
     for field in ["answer", "traces", "tokens", "ticks", "ballots"] {
@@ -354,7 +436,11 @@ fn dumps_of_the_reference_code_are_replayed() {
     let file = write(&folder, "strange.json", &strange.to_string());
     let ran = ran(&["replay", &file, "--strategy", "majority", "--json"]);
     assert_eq!(ran.objects()[0]["traces"]["launched"], 4);
-    for part in ["without a number of `tokens`", "something else than numbers", "unknown `finish`"] {
+    for part in [
+        "without a number of `tokens`",
+        "something else than numbers",
+        "unknown `finish`",
+    ] {
         assert!(ran.err.contains(part), "{part}: {}", ran.err);
     }
 }
@@ -362,7 +448,9 @@ fn dumps_of_the_reference_code_are_replayed() {
 #[test]
 fn pickles_become_a_recording() {
     let python = |args: &[&str]| std::process::Command::new("python3").args(args).output();
-    let Ok(version) = python(&["--version"]) else { return };
+    let Ok(version) = python(&["--version"]) else {
+        return;
+    };
     assert!(version.status.success());
     let folder = tempfile::tempdir().unwrap();
     let file = write(&folder, "dump.json", &dump(20, None).to_string());
@@ -371,9 +459,31 @@ fn pickles_become_a_recording() {
     assert!(python(&["-c", &make]).unwrap().status.success());
     let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/from_deepconf.py");
     let output = python(&[tool, &pickle]).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let traces = write(&folder, "traces.jsonl", std::str::from_utf8(&output.stdout).unwrap());
-    let settings = ["--strategy", "deepconf-high", "--warmup", "8", "--window", "16", "--json"];
-    let of = |path: &str| settled(ran(&[&["replay", path][..], &settings].concat()).objects().remove(0));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let traces = write(
+        &folder,
+        "traces.jsonl",
+        std::str::from_utf8(&output.stdout).unwrap(),
+    );
+    let settings = [
+        "--strategy",
+        "deepconf-high",
+        "--warmup",
+        "8",
+        "--window",
+        "16",
+        "--json",
+    ];
+    let of = |path: &str| {
+        settled(
+            ran(&[&["replay", path][..], &settings].concat())
+                .objects()
+                .remove(0),
+        )
+    };
     assert_eq!(of(&traces), of(&file));
 }

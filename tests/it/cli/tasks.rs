@@ -9,7 +9,10 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// A cache that holds one file of a data set, as the hub's own tools leave it.
 fn cache(repo: &str, file: &str, bytes: &[u8]) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
-    let folder = home.path().join("hub").join(format!("datasets--{}", repo.replace('/', "--")));
+    let folder = home
+        .path()
+        .join("hub")
+        .join(format!("datasets--{}", repo.replace('/', "--")));
     let path = folder.join("snapshots").join(COMMIT).join(file);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::create_dir_all(folder.join("refs")).unwrap();
@@ -26,13 +29,20 @@ fn dry_run(home: &tempfile::TempDir, task: &str) -> Ran {
 #[test]
 fn a_set_of_the_hub_is_read_from_the_cache_without_a_network() {
     let parquet = include_bytes!("../../../evals/tests/fixtures/snappy.parquet");
-    let home = cache("HuggingFaceH4/aime_2024", "data/train-00000-of-00001.parquet", parquet);
+    let home = cache(
+        "HuggingFaceH4/aime_2024",
+        "data/train-00000-of-00001.parquet",
+        parquet,
+    );
     let read = dry_run(&home, "aime24");
     assert_eq!(read.code, 0, "{}", read.err);
     let prompt = read.objects().remove(0);
     assert_eq!(prompt["problem_id"], "60");
     let text = prompt["prompt"].as_str().unwrap();
-    assert!(text.contains("What is $1+1$?") && text.contains("\\boxed{}"), "{text}");
+    assert!(
+        text.contains("What is $1+1$?") && text.contains("\\boxed{}"),
+        "{text}"
+    );
     // It is not the contest, and the task knows.
     assert!(
         read.err.contains("the answers in") && read.err.contains("are not those that the task knows"),
@@ -56,7 +66,11 @@ fn damaged_sets_are_refused_in_a_sentence() {
     for (at, flip) in [(20, 0xff), (300, 0xff), (parquet.len() - 6, 0x7f)] {
         let mut damaged = parquet.to_vec();
         damaged[at] ^= flip;
-        let home = cache("HuggingFaceH4/aime_2024", "data/train-00000-of-00001.parquet", &damaged);
+        let home = cache(
+            "HuggingFaceH4/aime_2024",
+            "data/train-00000-of-00001.parquet",
+            &damaged,
+        );
         let read = dry_run(&home, "aime24");
         assert!(!read.err.contains("panicked"), "{}", read.err);
         assert!(
@@ -66,11 +80,19 @@ fn damaged_sets_are_refused_in_a_sentence() {
         );
     }
     let folder = tempfile::tempdir().unwrap();
-    let csv = write(&folder, "gpqa_diamond.csv", "Record ID,Question,Correct Answer\nr1,Which?,this\n");
+    let csv = write(
+        &folder,
+        "gpqa_diamond.csv",
+        "Record ID,Question,Correct Answer\nr1,Which?,this\n",
+    );
     let home = cache("Idavidrein/gpqa", "gpqa_diamond.csv", &fs::read(csv).unwrap());
     let read = dry_run(&home, "gpqa-diamond");
     assert_eq!(read.code, 2);
-    assert!(read.err.contains("\"Incorrect Answer 1\" holds no option"), "{}", read.err);
+    assert!(
+        read.err.contains("\"Incorrect Answer 1\" holds no option"),
+        "{}",
+        read.err
+    );
 }
 
 #[test]
@@ -95,9 +117,18 @@ fn what_graders_disagree_about_is_an_option() {
         verdicts(&["--units", "lenient", "--brackets", "lenient"]),
         [false, true, true, true, true, false]
     );
-    assert_eq!(verdicts(&["--decimals", "exact"]), [false, true, false, false, false, false]);
-    assert_eq!(verdicts(&["--tolerance", "0.01"]), [false, true, false, false, true, true]);
-    refused(&["grade", &file, "--tolerance", "5"], &["--tolerance 5 is no share"]);
+    assert_eq!(
+        verdicts(&["--decimals", "exact"]),
+        [false, true, false, false, false, false]
+    );
+    assert_eq!(
+        verdicts(&["--tolerance", "0.01"]),
+        [false, true, false, false, true, true]
+    );
+    refused(
+        &["grade", &file, "--tolerance", "5"],
+        &["--tolerance 5 is no share"],
+    );
     refused(&["grade", &file, "--percent", "maybe"], &["--percent", "exact"]);
 }
 
@@ -122,6 +153,9 @@ fn strategies_are_explained_with_their_settings() {
         assert!(names.contains(&name), "{name} in {names:?}");
     }
     for s in &list {
-        assert!(s["description"].as_str().unwrap().len() > 20 && s["settings"].is_object(), "{s}");
+        assert!(
+            s["description"].as_str().unwrap().len() > 20 && s["settings"].is_object(),
+            "{s}"
+        );
     }
 }

@@ -20,7 +20,10 @@ async fn every_trace_is_asked_once_and_comes_as_it_was_sent() {
         },
     )
     .await;
-    assert_eq!((solved.answer.as_deref(), solved.correct), (Some("7"), Some(true)));
+    assert_eq!(
+        (solved.answer.as_deref(), solved.correct),
+        (Some("7"), Some(true))
+    );
     assert_eq!((solved.traces.fates.finished, solved.tokens.prompt), (12, 11));
     let model = model_of(&server);
     assert_eq!(model.len(), 12, "a seed of its own for each");
@@ -46,7 +49,10 @@ async fn every_trace_is_asked_once_and_comes_as_it_was_sent() {
             (&json!(true), &json!(true), &json!(21))
         );
         assert_eq!((&b["max_tokens"], &b["model"]), (&json!(100), &json!("m")));
-        assert!(b.get("temperature").is_none(), "what is not set is left to the engine");
+        assert!(
+            b.get("temperature").is_none(),
+            "what is not set is left to the engine"
+        );
         assert!(b["messages"][0]["content"].as_str().unwrap().contains("3 + 4"));
     }
     // the same seed asks for the same traces
@@ -90,7 +96,10 @@ async fn a_trace_that_loses_confidence_has_its_stream_closed() {
         let group = |at: usize| c[at - 3..=at].iter().map(|c| f64::from(*c)).sum::<f64>() / 4.0;
         let bar = solved.threshold.unwrap();
         assert!(group(record.tokens - 1) < bar, "the last token crossed the bar");
-        assert!((3..record.tokens - 1).all(|at| group(at) >= bar), "and none before it");
+        assert!(
+            (3..record.tokens - 1).all(|at| group(at) >= bar),
+            "and none before it"
+        );
     }
     until(|| endless().all(|a| a.left), "the engine saw each of them leave").await;
     assert_eq!(solved.answer.as_deref(), Some("7"));
@@ -109,13 +118,24 @@ async fn tokens_of_a_chunk_are_decided_one_by_one_and_those_after_the_stop_are_c
     let by_one = solve(&single, one.clone()).await;
     let by_chunk = solve(&many, one).await;
     assert_eq!(by_one.threshold, by_chunk.threshold);
-    let seen = |s: &tts::Solved| s.records.iter().map(|r| (r.trace, r.finish, r.tokens)).collect::<Vec<_>>();
+    let seen = |s: &tts::Solved| {
+        s.records
+            .iter()
+            .map(|r| (r.trace, r.finish, r.tokens))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(seen(&by_one), seen(&by_chunk), "the chunks decide nothing");
     let stopped = ended(&by_chunk, Finish::LowConfidence);
     assert!(!stopped.is_empty());
-    assert_eq!(by_chunk.tokens.unseen, stopped.iter().map(|r| r.unseen).sum::<u64>());
+    assert_eq!(
+        by_chunk.tokens.unseen,
+        stopped.iter().map(|r| r.unseen).sum::<u64>()
+    );
     let all: usize = model_of(&many).values().map(|t| t.words.len()).sum();
-    assert_eq!(by_chunk.tokens.generated, all as u64, "everything that was received is in a book");
+    assert_eq!(
+        by_chunk.tokens.generated, all as u64,
+        "everything that was received is in a book"
+    );
 }
 
 #[tokio::test]
@@ -126,7 +146,10 @@ async fn tokens_that_an_engine_reports_and_does_not_send_are_counted() {
             let mut chunks = Trace::of(r.body["seed"].as_u64().unwrap()).chunks(r.body, 1);
             let end = chunks.len() - 2;
             chunks[end]["choices"][0]["logprobs"] = json!(null);
-            chunks[end]["choices"][0].as_object_mut().unwrap().remove("token_ids");
+            chunks[end]["choices"][0]
+                .as_object_mut()
+                .unwrap()
+                .remove("token_ids");
             let mut steps = vec![head()];
             steps.extend(chunks.iter().map(|c| Step::Send(event(c))));
             steps.push(Step::Send(done()));
@@ -139,7 +162,12 @@ async fn tokens_that_an_engine_reports_and_does_not_send_are_counted() {
     assert_eq!(solved.tokens.unseen, 5);
     let all: usize = model_of(&server).values().map(|t| t.words.len()).sum();
     assert_eq!(solved.tokens.generated, all as u64);
-    assert!(solved.records.iter().all(|r| r.arrays.confidence.len() == r.tokens));
+    assert!(
+        solved
+            .records
+            .iter()
+            .all(|r| r.arrays.confidence.len() == r.tokens)
+    );
 }
 
 #[tokio::test]
@@ -153,8 +181,17 @@ async fn a_stream_without_an_end_is_cut_off_at_the_limit() {
     .await;
     let solved = solve(&server, settings("majority", 3)).await;
     assert_eq!((solved.traces.fates.truncated, solved.answer), (3, None));
-    assert!(solved.records.iter().all(|r| r.tokens == 100 && r.finish == Finish::Length));
-    until(|| server.traces().iter().all(|a| a.left), "every stream was closed").await;
+    assert!(
+        solved
+            .records
+            .iter()
+            .all(|r| r.tokens == 100 && r.finish == Finish::Length)
+    );
+    until(
+        || server.traces().iter().all(|a| a.left),
+        "every stream was closed",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -162,7 +199,11 @@ async fn a_decision_cancels_what_is_in_flight() {
     let server = Server::new(|r| well(r, 1)).await;
     let solved = solve(&server, settings("short-m-at-k", 30)).await;
     let voted = solved.traces.fates.finished;
-    assert!(voted < 30 && solved.traces.fates.cancelled == 30 - voted, "{:?}", solved.traces);
+    assert!(
+        voted < 30 && solved.traces.fates.cancelled == 30 - voted,
+        "{:?}",
+        solved.traces
+    );
     assert_eq!(solved.answer.as_deref(), Some("7"));
     // a limit on all tokens cancels too, and names itself
     let limited = Settings {
@@ -206,7 +247,10 @@ async fn an_interrupt_decides_with_what_there_is() {
     let solved = solved.unwrap();
     check(&solved, 8);
     assert_eq!(solved.cut, Some(tts::solve::Cut::Interrupted));
-    assert_eq!((solved.traces.fates.finished, solved.traces.fates.cancelled), (4, 4));
+    assert_eq!(
+        (solved.traces.fates.finished, solved.traces.fates.cancelled),
+        (4, 4)
+    );
 }
 
 #[tokio::test]

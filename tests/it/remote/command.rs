@@ -13,7 +13,8 @@ const SECRET: &str = "sk-a-secret-that-nobody-may-see";
 /// The program, away from the settings of whoever runs the tests.
 fn run(args: &[&str], key: bool) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tts"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TTS_") || name == "OPENAI_API_KEY") {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TTS_") || name == "OPENAI_API_KEY")
+    {
         command.env_remove(name);
     }
     if key {
@@ -21,14 +22,22 @@ fn run(args: &[&str], key: bool) -> (i32, String, String) {
     }
     let output = command.args(args).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().unwrap_or(-1),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 /// Solves two problems, and gives the objects that it prints.
 async fn solve(server: &Server, run_folder: &Path, extra: &[&str]) -> Result<Vec<Value>, String> {
     let set = run_folder.with_extension("jsonl");
     std::fs::write(&set, "{\"id\": \"a\", \"question\": \"What is 3 + 4?\", \"answer\": \"7\"}\n{\"id\": \"b\", \"question\": \"And 4 + 3?\", \"answer\": \"7\"}\n").unwrap();
-    let (url, set, folder) = (server.url(), set.display().to_string(), run_folder.display().to_string());
+    let (url, set, folder) = (
+        server.url(),
+        set.display().to_string(),
+        run_folder.display().to_string(),
+    );
     let mut args: Vec<String> = [
         "solve",
         "--backend",
@@ -44,9 +53,10 @@ async fn solve(server: &Server, run_folder: &Path, extra: &[&str]) -> Result<Vec
     .map(str::to_owned)
     .to_vec();
     args.extend(extra.iter().map(|e| (*e).to_owned()));
-    let (code, out, err) = tokio::task::spawn_blocking(move || run(&args.iter().map(String::as_str).collect::<Vec<_>>(), true))
-        .await
-        .unwrap();
+    let (code, out, err) =
+        tokio::task::spawn_blocking(move || run(&args.iter().map(String::as_str).collect::<Vec<_>>(), true))
+            .await
+            .unwrap();
     assert!(!out.contains(SECRET) && !err.contains(SECRET), "{out}{err}");
     match code {
         0 => Ok(out.lines().map(|l| serde_json::from_str(l).unwrap()).collect()),
@@ -90,27 +100,53 @@ async fn a_run_is_recorded_goes_on_and_is_replayed() {
             .iter()
             .all(|a| a.authorization.as_deref() == Some(&format!("Bearer {SECRET}")))
     );
-    assert!(!everything(&folder).windows(SECRET.len()).any(|w| w == SECRET.as_bytes()));
+    assert!(
+        !everything(&folder)
+            .windows(SECRET.len())
+            .any(|w| w == SECRET.as_bytes())
+    );
 
     // decided before: nothing is asked again, and another address is no other run
     let other = Server::new(|r| well(r, 1)).await;
     assert_eq!(solve(&other, &folder, &few).await.unwrap(), first);
     assert!(other.traces().is_empty());
     // more traces: those that are there are read
-    let more = solve(&other, &folder, &["--strategy", "majority", "--traces", "9"]).await.unwrap();
+    let more = solve(&other, &folder, &["--strategy", "majority", "--traces", "9"])
+        .await
+        .unwrap();
     assert_eq!(other.traces().len(), 6);
     assert_eq!(more[0]["traces"]["finished"], 9);
     let sum = |line: &Value| {
-        ["warmup", "finished", "stopped", "cancelled", "truncated", "failed"]
-            .map(|f| line["tokens"][f].as_u64().unwrap())
-            .iter()
-            .sum::<u64>()
+        [
+            "warmup",
+            "finished",
+            "stopped",
+            "cancelled",
+            "truncated",
+            "failed",
+        ]
+        .map(|f| line["tokens"][f].as_u64().unwrap())
+        .iter()
+        .sum::<u64>()
     };
-    assert!(more.iter().all(|l| sum(l) == l["tokens"]["generated"].as_u64().unwrap()));
+    assert!(
+        more.iter()
+            .all(|l| sum(l) == l["tokens"]["generated"].as_u64().unwrap())
+    );
     // another model is another run
-    let another = Server::new(|r| if r.path.ends_with("/models") { models("n") } else { well(r, 1) }).await;
+    let another = Server::new(|r| {
+        if r.path.ends_with("/models") {
+            models("n")
+        } else {
+            well(r, 1)
+        }
+    })
+    .await;
     let error = solve(&another, &folder, &few).await.unwrap_err();
-    assert!(error.contains("`backend_model` was \"m\" and is now \"n\""), "{error}");
+    assert!(
+        error.contains("`backend_model` was \"m\" and is now \"n\""),
+        "{error}"
+    );
     // and a replay says what it cannot know
     let path = folder.display().to_string();
     let (code, out, err) = run(&["replay", &path, "--json"], false);
@@ -118,7 +154,9 @@ async fn a_run_is_recorded_goes_on_and_is_replayed() {
     let again: Vec<Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(again[0]["tokens"]["generated"], more[0]["tokens"]["generated"]);
     assert!(
-        again[0]["warnings"].to_string().contains("order in which they came"),
+        again[0]["warnings"]
+            .to_string()
+            .contains("order in which they came"),
         "{}",
         again[0]["warnings"]
     );
@@ -157,7 +195,11 @@ async fn a_run_that_was_cut_off_goes_on_and_counts_every_token_once() {
     assert_eq!(lines.lines().count(), 8, "what had ended is there");
     let spent: u64 = lines
         .lines()
-        .map(|l| serde_json::from_str::<Value>(l).unwrap()["tokens"].as_u64().unwrap())
+        .map(|l| {
+            serde_json::from_str::<Value>(l).unwrap()["tokens"]
+                .as_u64()
+                .unwrap()
+        })
         .sum();
 
     let back = Server::new(|r| well(r, 1)).await;
@@ -165,7 +207,10 @@ async fn a_run_that_was_cut_off_goes_on_and_counts_every_token_once() {
     assert_eq!(back.traces().len(), 2, "only what is missing is asked for");
     let sent: usize = super::model_of(&back).values().map(|t| t.words.len()).sum();
     assert_eq!(result["tokens"]["generated"], spent + sent as u64);
-    assert_eq!((&result["traces"]["failed"], &result["traces"]["finished"]), (&1.into(), &9.into()));
+    assert_eq!(
+        (&result["traces"]["failed"], &result["traces"]["finished"]),
+        (&1.into(), &9.into())
+    );
     assert_eq!(result["tokens"]["failed"], 5);
 }
 
@@ -181,9 +226,15 @@ async fn a_key_that_an_engine_repeats_is_not_shown() {
     .await;
     let dir = tempfile::tempdir().unwrap();
     let error = solve(&server, &dir.path().join("run"), &[]).await.unwrap_err();
-    assert!(error.contains("[key]") && error.contains("TTS_BACKEND_API_KEY"), "{error}");
+    assert!(
+        error.contains("[key]") && error.contains("TTS_BACKEND_API_KEY"),
+        "{error}"
+    );
     // nor one that was put into the address
-    let (code, out, err) = run(&["solve", "--backend", "http://me:hidden@127.0.0.1:1/v1", "1+1"], false);
+    let (code, out, err) = run(
+        &["solve", "--backend", "http://me:hidden@127.0.0.1:1/v1", "1+1"],
+        false,
+    );
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(!err.contains("hidden") && err.contains("--backend"), "{err}");
 }
@@ -192,7 +243,11 @@ async fn a_key_that_an_engine_repeats_is_not_shown() {
 async fn a_sweep_takes_its_traces_from_an_engine() {
     let dir = tempfile::tempdir().unwrap();
     let set = dir.path().join("set.jsonl");
-    std::fs::write(&set, "{\"id\": \"a\", \"question\": \"What is 3 + 4?\", \"answer\": \"7\"}\n").unwrap();
+    std::fs::write(
+        &set,
+        "{\"id\": \"a\", \"question\": \"What is 3 + 4?\", \"answer\": \"7\"}\n",
+    )
+    .unwrap();
     let server = Server::new(|r| well(r, 1)).await;
     let args: Vec<String> = [
         "sweep",
@@ -212,9 +267,10 @@ async fn a_sweep_takes_its_traces_from_an_engine() {
     ]
     .map(str::to_owned)
     .to_vec();
-    let (code, out, err) = tokio::task::spawn_blocking(move || run(&args.iter().map(String::as_str).collect::<Vec<_>>(), false))
-        .await
-        .unwrap();
+    let (code, out, err) =
+        tokio::task::spawn_blocking(move || run(&args.iter().map(String::as_str).collect::<Vec<_>>(), false))
+            .await
+            .unwrap();
     assert_eq!(code, 0, "{err}");
     assert_eq!(server.traces().len(), 8);
     assert!(out.lines().count() >= 4 && out.contains("deepconf-high"), "{out}");
@@ -222,12 +278,29 @@ async fn a_sweep_takes_its_traces_from_an_engine() {
 
 #[test]
 fn flags_that_mean_nothing_there_are_refused() {
-    let (code, _, err) = run(&["solve", "--backend", "http://127.0.0.1:1/v1", "--dtype", "f32", "1+1"], false);
+    let (code, _, err) = run(
+        &[
+            "solve",
+            "--backend",
+            "http://127.0.0.1:1/v1",
+            "--dtype",
+            "f32",
+            "1+1",
+        ],
+        false,
+    );
     assert!(code == 2 && err.contains("--dtype"), "{err}");
     let (code, _, err) = run(&["solve", "--backend-model", "m", "1+1"], false);
     assert!(code == 2 && err.contains("--backend"), "{err}");
     let (code, _, err) = run(
-        &["solve", "--backend", "http://127.0.0.1:1/v1", "--model", "org/name", "1+1"],
+        &[
+            "solve",
+            "--backend",
+            "http://127.0.0.1:1/v1",
+            "--model",
+            "org/name",
+            "1+1",
+        ],
         false,
     );
     assert!(code == 2 && err.contains("--backend-model"), "{err}");

@@ -31,7 +31,10 @@ async fn a_stream_that_breaks_fails_its_trace_and_the_next_takes_its_place() {
                 Step::Wait(Duration::from_secs(60)),
             ],
         ),
-        ("error", vec![Step::Send(event(&json!({"error": {"message": "out of blocks"}})))]),
+        (
+            "error",
+            vec![Step::Send(event(&json!({"error": {"message": "out of blocks"}})))],
+        ),
         ("done without a reason", vec![Step::Send(done())]),
     ];
     for (name, wrong) in wrongs {
@@ -60,20 +63,30 @@ async fn a_stream_that_breaks_fails_its_trace_and_the_next_takes_its_place() {
             "{name}"
         );
         assert!(failed.iter().all(|r| r.arrays.confidence.len() == 10), "{name}");
-        assert_eq!((solved.traces.launched, solved.traces.fates.finished), (8, 6), "{name}");
+        assert_eq!(
+            (solved.traces.launched, solved.traces.fates.finished),
+            (8, 6),
+            "{name}"
+        );
         assert_eq!(solved.tokens.fates.failed, 20, "{name}");
         let voted: usize = solved.ballots.iter().map(|b| b.traces).sum();
         assert_eq!(voted, 6, "{name}: no trace votes twice");
         assert_eq!(solved.answer.as_deref(), Some("7"));
         let notices = serde_json::to_string(&solved.machine).unwrap();
-        assert!(notices.contains("a trace failed: http://127.0.0.1"), "{name}: {notices}");
+        assert!(
+            notices.contains("a trace failed: http://127.0.0.1"),
+            "{name}: {notices}"
+        );
     }
 }
 
 #[tokio::test]
 async fn requests_that_brought_nothing_are_sent_again_for_the_same_trace() {
     let wrongs: [(&str, Vec<Step>); 5] = [
-        ("500", plain("500 Internal Server Error", "", "{\"error\": \"no\"}")),
+        (
+            "500",
+            plain("500 Internal Server Error", "", "{\"error\": \"no\"}"),
+        ),
         ("503", plain("503 Service Unavailable", "retry-after: 0\r\n", "")),
         ("cut before the head", vec![Step::Cut]),
         (
@@ -98,14 +111,25 @@ async fn requests_that_brought_nothing_are_sent_again_for_the_same_trace() {
             ..settings("majority", 4)
         };
         let solved = solve(&server, one).await;
-        assert_eq!((solved.traces.fates.finished, solved.traces.fates.failed), (4, 0), "{name}");
-        let seeds: Vec<_> = server.traces().iter().map(|a| a.body["seed"].as_u64().unwrap()).collect();
+        assert_eq!(
+            (solved.traces.fates.finished, solved.traces.fates.failed),
+            (4, 0),
+            "{name}"
+        );
+        let seeds: Vec<_> = server
+            .traces()
+            .iter()
+            .map(|a| a.body["seed"].as_u64().unwrap())
+            .collect();
         assert_eq!(seeds.len(), 6, "{name}");
         assert!(
             seeds[0] == seeds[1] && seeds[3] == seeds[4],
             "{name}: the same trace is asked for again"
         );
-        let sent: usize = [0, 2, 3, 5].iter().map(|i| Trace::of(seeds[*i]).words.len()).sum();
+        let sent: usize = [0, 2, 3, 5]
+            .iter()
+            .map(|i| Trace::of(seeds[*i]).words.len())
+            .sum();
         assert_eq!(solved.tokens.generated, sent as u64, "{name}");
     }
 }
@@ -124,7 +148,10 @@ async fn retry_after_is_honoured() {
     let solved = solve(&server, settings("majority", 1)).await;
     assert_eq!(solved.traces.fates.finished, 1);
     let asked = server.traces();
-    assert!(asked[1].at - asked[0].at >= Duration::from_secs(2), "not before two seconds");
+    assert!(
+        asked[1].at - asked[0].at >= Duration::from_secs(2),
+        "not before two seconds"
+    );
 }
 
 #[tokio::test]
@@ -134,7 +161,10 @@ async fn an_engine_that_falls_silent_is_given_up() {
         None if r.nth == 0 => {
             let mut steps = spoilt(r, 6, &[]);
             for _ in 0..300 {
-                steps.extend([Step::Wait(Duration::from_millis(100)), Step::Send(b": still here\n\n".to_vec())]);
+                steps.extend([
+                    Step::Wait(Duration::from_millis(100)),
+                    Step::Send(b": still here\n\n".to_vec()),
+                ]);
             }
             steps
         }
@@ -154,7 +184,9 @@ async fn an_engine_that_falls_silent_is_given_up() {
         slots: Some(1),
         ..settings("majority", 3)
     };
-    let runner = RemoteRunner::connect(&options, Api::Chat, one, None, &problem()).await.unwrap();
+    let runner = RemoteRunner::connect(&options, Api::Chat, one, None, &problem())
+        .await
+        .unwrap();
     let solved = solve_with(&runner).await.unwrap();
     check(&solved, 1);
     assert_eq!((solved.traces.fates.failed, solved.tokens.fates.failed), (1, 5));
@@ -163,8 +195,11 @@ async fn an_engine_that_falls_silent_is_given_up() {
 
 #[tokio::test]
 async fn an_engine_that_always_fails_ends_the_run_in_a_sentence() {
-    let server =
-        Server::new(|r| question(r, 1.0).unwrap_or_else(|| plain("500 Internal Server Error", "", "{\"message\": \"no memory\"}"))).await;
+    let server = Server::new(|r| {
+        question(r, 1.0)
+            .unwrap_or_else(|| plain("500 Internal Server Error", "", "{\"message\": \"no memory\"}"))
+    })
+    .await;
     let runner = connect(&[server.url()], settings("majority", 4)).await.unwrap();
     let error = solve_with(&runner).await.unwrap_err().to_string();
     assert!(
@@ -184,10 +219,16 @@ async fn an_engine_that_always_fails_ends_the_run_in_a_sentence() {
         "{error}"
     );
     // a request that is refused is not sent again
-    let server =
-        Server::new(|r| question(r, 1.0).unwrap_or_else(|| plain("400 Bad Request", "", "{\"error\": {\"message\": \"too long\"}}"))).await;
+    let server = Server::new(|r| {
+        question(r, 1.0)
+            .unwrap_or_else(|| plain("400 Bad Request", "", "{\"error\": {\"message\": \"too long\"}}"))
+    })
+    .await;
     let runner = connect(&[server.url()], settings("majority", 1)).await.unwrap();
     let error = solve_with(&runner).await.unwrap_err().to_string();
-    assert!(error.contains("refuses a request") && error.contains("too long"), "{error}");
+    assert!(
+        error.contains("refuses a request") && error.contains("too long"),
+        "{error}"
+    );
     assert_eq!(server.traces().len(), 1);
 }

@@ -74,12 +74,16 @@ async fn connect(urls: &[String], settings: Settings) -> Result<RemoteRunner, Er
 }
 
 async fn solve_with(runner: &RemoteRunner) -> Result<Solved, Error> {
-    runner.solve(&runner.prepare(&problem()).unwrap(), Watch::default()).await
+    runner
+        .solve(&runner.prepare(&problem()).unwrap(), Watch::default())
+        .await
 }
 
 async fn solve(server: &Server, settings: Settings) -> Solved {
     let slots = settings.slots.unwrap_or(64).min(settings.traces);
-    let solved = solve_with(&connect(&[server.url()], settings).await.unwrap()).await.unwrap();
+    let solved = solve_with(&connect(&[server.url()], settings).await.unwrap())
+        .await
+        .unwrap();
     check(&solved, slots);
     solved
 }
@@ -120,9 +124,24 @@ fn check(solved: &Solved, slots: usize) {
     }
     let books = serde_json::to_value(solved.traces.fates).unwrap();
     let spent = serde_json::to_value(solved.tokens.fates).unwrap();
-    for fate in ["warmup", "finished", "stopped", "cancelled", "truncated", "failed"] {
-        assert_eq!(books[fate], count.get(fate).copied().unwrap_or(0), "traces {fate}");
-        assert_eq!(spent[fate], tokens.get(fate).copied().unwrap_or(0), "tokens {fate}");
+    for fate in [
+        "warmup",
+        "finished",
+        "stopped",
+        "cancelled",
+        "truncated",
+        "failed",
+    ] {
+        assert_eq!(
+            books[fate],
+            count.get(fate).copied().unwrap_or(0),
+            "traces {fate}"
+        );
+        assert_eq!(
+            spent[fate],
+            tokens.get(fate).copied().unwrap_or(0),
+            "tokens {fate}"
+        );
     }
     assert_eq!(solved.tokens.generated, tokens.values().sum::<u64>());
     assert_eq!(solved.tokens.unseen, unseen);

@@ -62,8 +62,12 @@ impl Server {
             most: Arc::default(),
             life: CancellationToken::new(),
         };
-        let (asked, most, life, script): (_, _, _, Arc<Script>) =
-            (server.asked.clone(), server.most.clone(), server.life.clone(), Arc::new(script));
+        let (asked, most, life, script): (_, _, _, Arc<Script>) = (
+            server.asked.clone(),
+            server.most.clone(),
+            server.life.clone(),
+            Arc::new(script),
+        );
         let (now, nth) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         tokio::spawn(async move {
             loop {
@@ -71,7 +75,13 @@ impl Server {
                     () = life.cancelled() => return,
                     stream = listener.accept() => stream.unwrap().0,
                 };
-                let (asked, most, now, nth, script) = (asked.clone(), most.clone(), now.clone(), nth.clone(), script.clone());
+                let (asked, most, now, nth, script) = (
+                    asked.clone(),
+                    most.clone(),
+                    now.clone(),
+                    nth.clone(),
+                    script.clone(),
+                );
                 let one = async move {
                     if let Some((index, steps)) = hear(stream, &asked, &nth, script.as_ref()).await {
                         let (stream, steps) = steps;
@@ -102,7 +112,10 @@ impl Server {
     }
     /// Requests for traces, without the questions for single tokens and models.
     pub(super) fn traces(&self) -> Vec<Asked> {
-        self.asked().into_iter().filter(|a| is_trace(&a.path, &a.body)).collect()
+        self.asked()
+            .into_iter()
+            .filter(|a| is_trace(&a.path, &a.body))
+            .collect()
     }
     /// Most requests that were answered at a time.
     pub(super) fn most(&self) -> usize {
@@ -127,7 +140,12 @@ fn is_trace(path: &str, body: &Value) -> bool {
 type Heard = (usize, (TcpStream, Vec<Step>));
 
 /// Reads a request and asks the script what to answer.
-async fn hear(mut stream: TcpStream, asked: &Mutex<Vec<Asked>>, nth: &AtomicUsize, script: &Script) -> Option<Heard> {
+async fn hear(
+    mut stream: TcpStream,
+    asked: &Mutex<Vec<Asked>>,
+    nth: &AtomicUsize,
+    script: &Script,
+) -> Option<Heard> {
     let mut bytes = Vec::new();
     let (head, length) = loop {
         let mut part = [0; 4096];
@@ -250,7 +268,9 @@ impl Trace {
         let answer = if seed.is_multiple_of(3) { seed % 5 } else { 7 };
         let mut words: Vec<String> = (0..n - 3).map(|i| format!("w{} ", i % 7)).collect();
         words.extend(["\\boxed{".to_owned(), format!("{answer}}}"), String::new()]);
-        let level = |i: usize| 8.0 + ((seed / 7 + i as u64 * 13) % 10) as f64 * 0.05 - if unsure && i > 12 { 3.0 } else { 0.0 };
+        let level = |i: usize| {
+            8.0 + ((seed / 7 + i as u64 * 13) % 10) as f64 * 0.05 - if unsure && i > 12 { 3.0 } else { 0.0 }
+        };
         Self {
             confidence: (0..n).map(level).collect(),
             words,
@@ -260,18 +280,23 @@ impl Trace {
 
     /// Log-probabilities of which the first 20 have the mean that makes the confidence, largest first.
     fn top(&self, i: usize, n: usize, scale: f64) -> Vec<f64> {
-        (0..n).map(|j| scale * (-self.confidence[i] + (9.5 - j as f64) * 0.2)).collect()
+        (0..n)
+            .map(|j| scale * (-self.confidence[i] + (9.5 - j as f64) * 0.2))
+            .collect()
     }
 
     /// Chunks of the chat endpoint with up to `per` tokens each.
     pub(super) fn chunks(&self, body: &Value, per: usize) -> Vec<Value> {
         let asked = body["top_logprobs"].as_u64().map(|n| n as usize);
         let all: Vec<usize> = (0..self.words.len()).collect();
-        let mut chunks = vec![json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]})];
+        let mut chunks = vec![
+            json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]}),
+        ];
         for part in all.chunks(per) {
             let text: String = part.iter().map(|i| self.words[*i].as_str()).collect();
             let last = part.last() == all.last();
-            let mut choice = json!({"index": 0, "delta": {"content": text}, "finish_reason": last.then_some(self.finish)});
+            let mut choice =
+                json!({"index": 0, "delta": {"content": text}, "finish_reason": last.then_some(self.finish)});
             if let Some(n) = asked {
                 let entry = |i: &usize| {
                     let top = self.top(*i, n, 1.0);
@@ -286,13 +311,16 @@ impl Trace {
             chunks.push(json!({"choices": [choice]}));
         }
         if body["stream_options"]["include_usage"] == true {
-            chunks.push(json!({"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": self.words.len()}}));
+            chunks.push(
+                json!({"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": self.words.len()}}),
+            );
         }
         chunks
     }
 }
 
-/// A well behaved answer: the list of models, a token for a question, a trace by its seed in chunks of `per` tokens.
+/// A well behaved answer: the list of models, a token for a question, a trace by its seed in chunks of `per`
+/// tokens.
 pub(super) fn well(request: &Request<'_>, per: usize) -> Vec<Step> {
     if let Some(steps) = question(request, 1.0) {
         return steps;
@@ -304,7 +332,8 @@ pub(super) fn well(request: &Request<'_>, per: usize) -> Vec<Step> {
     steps
 }
 
-/// The answer to anything but a request for a trace. Log-probabilities are raised to a power of `1 / temperature` by `processed` of 0.
+/// The answer to anything but a request for a trace. Log-probabilities are raised to a power of `1 /
+/// temperature` by `processed` of 0.
 pub(super) fn question(request: &Request<'_>, raw: f64) -> Option<Vec<Step>> {
     if request.path.ends_with("/models") {
         return Some(models("m"));

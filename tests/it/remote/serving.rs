@@ -25,7 +25,9 @@ struct Front {
 
 impl Front {
     async fn before(engines: &RemoteOptions, settings: Settings) -> Self {
-        let runner = RemoteRunner::connect(engines, Api::Chat, settings, None, &problem()).await.unwrap();
+        let runner = RemoteRunner::connect(engines, Api::Chat, settings, None, &problem())
+            .await
+            .unwrap();
         let options = Options {
             address: "127.0.0.1:0".parse().unwrap(),
             name: "big".to_owned(),
@@ -36,14 +38,24 @@ impl Front {
             },
         };
         let server = tts::serve::Server::bind_elsewhere(runner, options).await.unwrap();
-        let (url, stop) = (format!("http://{}/v1", server.address()), CancellationToken::new());
+        let (url, stop) = (
+            format!("http://{}/v1", server.address()),
+            CancellationToken::new(),
+        );
         tokio::spawn(server.run(stop.clone()));
-        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .build()
+            .unwrap();
         Self { url, stop, client }
     }
 
     async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
-        let request = self.client.post(format!("{}/{path}", self.url)).body(body.to_string());
+        let request = self
+            .client
+            .post(format!("{}/{path}", self.url))
+            .body(body.to_string());
         request.send().await.unwrap()
     }
 
@@ -51,7 +63,10 @@ impl Front {
     async fn chat(&self, fields: Value) -> (u16, Value) {
         let response = self.post("chat/completions", &chat(fields)).await;
         let status = response.status().as_u16();
-        (status, serde_json::from_str(&response.text().await.unwrap()).unwrap())
+        (
+            status,
+            serde_json::from_str(&response.text().await.unwrap()).unwrap(),
+        )
     }
 
     /// The message and the field of a refusal.
@@ -65,9 +80,17 @@ impl Front {
     }
 
     async fn running(&self) -> String {
-        let text = self.client.get(self.url.replace("/v1", "/metrics")).send().await.unwrap();
+        let text = self
+            .client
+            .get(self.url.replace("/v1", "/metrics"))
+            .send()
+            .await
+            .unwrap();
         let text = text.text().await.unwrap();
-        let line = text.lines().find(|l| l.starts_with("tts_requests_running ")).unwrap();
+        let line = text
+            .lines()
+            .find(|l| l.starts_with("tts_requests_running "))
+            .unwrap();
         line.to_owned()
     }
 }
@@ -80,16 +103,24 @@ impl Drop for Front {
 
 fn chat(fields: Value) -> Value {
     let mut body = json!({ "messages": [{ "role": "user", "content": "What is 3 + 4?" }] });
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    body.as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     body
 }
 
 /// The answer that most of these traces have, and the tokens of all.
 fn expected(server: &Server) -> (String, u64) {
     let traces = model_of(server);
-    let sevens = traces.values().filter(|t| t.words.contains(&"7}".to_owned())).count();
+    let sevens = traces
+        .values()
+        .filter(|t| t.words.contains(&"7}".to_owned()))
+        .count();
     assert!(2 * sevens > traces.len(), "the script's answers");
-    ("7".to_owned(), traces.values().map(|t| t.words.len() as u64).sum())
+    (
+        "7".to_owned(),
+        traces.values().map(|t| t.words.len() as u64).sum(),
+    )
 }
 
 #[tokio::test]
@@ -116,14 +147,26 @@ async fn a_reply_is_the_vote_of_the_engines_traces() {
         .await;
     assert_eq!(status, 200, "{reply}");
     let (answer, tokens) = expected(&engine);
-    assert_eq!((&reply["tts"]["answer"], &reply["model"]), (&json!(answer), &json!("big@majority")));
-    assert!(reply["choices"][0]["message"]["content"].as_str().unwrap().ends_with("\\boxed{7}"));
+    assert_eq!(
+        (&reply["tts"]["answer"], &reply["model"]),
+        (&json!(answer), &json!("big@majority"))
+    );
+    assert!(
+        reply["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap()
+            .ends_with("\\boxed{7}")
+    );
     assert_eq!(reply["choices"][0]["finish_reason"], "stop");
     assert_eq!(reply["tts"]["traces"]["finished"], 9);
     assert_eq!(reply["usage"]["completion_tokens"], tokens);
     assert_eq!(reply["usage"]["prompt_tokens"], 11);
     // which tokens of the engine's text are the content's is not known
-    assert!(reply["usage"]["completion_tokens_details"].get("reasoning_tokens").is_none());
+    assert!(
+        reply["usage"]["completion_tokens_details"]
+            .get("reasoning_tokens")
+            .is_none()
+    );
 
     let asked = engine.traces();
     assert_eq!(asked.len(), 9);
@@ -143,25 +186,37 @@ async fn a_reply_is_the_vote_of_the_engines_traces() {
         .await;
     assert_eq!(reply["choices"][0]["message"]["content"], "w0 w1 w2 w3 w4");
     assert!(reply["tts"]["tokens"]["unseen"].is_null(), "{reply}");
-    assert_eq!(reply["usage"]["completion_tokens"], 12, "two traces of two chunks of three");
+    assert_eq!(
+        reply["usage"]["completion_tokens"], 12,
+        "two traces of two chunks of three"
+    );
 }
 
 #[tokio::test]
 async fn a_stream_ends_with_the_vote_and_shows_the_way_there() {
     let engine = Server::new(|r| well(r, 1)).await;
     let front = Front::before(&options(&[engine.url()]), settings("deepconf-low", 12)).await;
-    let body = chat(json!({ "stream": true, "progress": "traces", "stream_options": { "include_usage": true } }));
+    let body =
+        chat(json!({ "stream": true, "progress": "traces", "stream_options": { "include_usage": true } }));
     let text = front.post("chat/completions", &body).await.text().await.unwrap();
     let mut parts: Vec<&str> = text.split("\n\n").filter(|p| p.starts_with("data: ")).collect();
     assert_eq!(parts.pop(), Some("data: [DONE]"), "{text}");
-    let events: Vec<Value> = parts.iter().map(|p| serde_json::from_str(&p[6..]).unwrap()).collect();
+    let events: Vec<Value> = parts
+        .iter()
+        .map(|p| serde_json::from_str(&p[6..]).unwrap())
+        .collect();
     let of = |kind: &str| events.iter().filter(|e| e["tts"]["event"] == kind).count();
     assert_eq!((of("started"), of("decided")), (1, 1));
     // every trace is followed to its end, with confidences
     let ended = of("ended") as u64;
-    let with_points = |e: &&Value| e["tts"]["event"] == "traces" && !e["tts"]["traces"][0]["points"].as_array().unwrap().is_empty();
+    let with_points = |e: &&Value| {
+        e["tts"]["event"] == "traces" && !e["tts"]["traces"][0]["points"].as_array().unwrap().is_empty()
+    };
     assert!(events.iter().any(|e| with_points(&e)));
-    let content: String = events.iter().filter_map(|e| e["choices"][0]["delta"]["content"].as_str()).collect();
+    let content: String = events
+        .iter()
+        .filter_map(|e| e["choices"][0]["delta"]["content"].as_str())
+        .collect();
     assert!(content.ends_with("\\boxed{7}"), "{content}");
     let last = events
         .iter()
@@ -192,7 +247,10 @@ async fn thinking_that_an_engines_template_opens_is_told_from_the_answer() {
     assert_eq!(status, 200, "{reply}");
     let message = &reply["choices"][0]["message"];
     assert_eq!(message["reasoning_content"], "w0 w1");
-    assert!(message["content"].as_str().unwrap().starts_with("w3 "), "{message}");
+    assert!(
+        message["content"].as_str().unwrap().starts_with("w3 "),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -208,7 +266,9 @@ async fn a_lone_raw_completion_is_shown_as_it_is_written() {
     })
     .await;
     let front = Front::before(&options(&[engine.url()]), settings("majority", 1)).await;
-    let mut reply = front.post("completions", &json!({ "prompt": "3 + 4 =", "stream": true })).await;
+    let mut reply = front
+        .post("completions", &json!({ "prompt": "3 + 4 =", "stream": true }))
+        .await;
     let mut text = String::new();
     while !text.contains("w5") {
         text.push_str(&String::from_utf8_lossy(&reply.chunk().await.unwrap().unwrap()));
@@ -217,7 +277,10 @@ async fn a_lone_raw_completion_is_shown_as_it_is_written() {
         .split("\n\n")
         .filter_map(|p| serde_json::from_str(p.strip_prefix("data: ")?).ok())
         .collect();
-    let shown: String = pieces.iter().filter_map(|p| p["choices"][0]["text"].as_str()).collect();
+    let shown: String = pieces
+        .iter()
+        .filter_map(|p| p["choices"][0]["text"].as_str())
+        .collect();
     assert!("w0 w1 w2 w3 w4 w5 ".starts_with(&shown), "{shown}");
     drop(reply);
     until(|| engine.traces().iter().all(|t| t.left), "the stream is closed").await;
@@ -225,7 +288,10 @@ async fn a_lone_raw_completion_is_shown_as_it_is_written() {
 
 #[tokio::test]
 async fn requests_share_the_engines_and_their_limits() {
-    let engines = [Server::new(|r| well(r, 2)).await, Server::new(|r| well(r, 2)).await];
+    let engines = [
+        Server::new(|r| well(r, 2)).await,
+        Server::new(|r| well(r, 2)).await,
+    ];
     let engines_options = RemoteOptions {
         in_flight: 3,
         ..options(&engines.each_ref().map(Server::url))
@@ -271,14 +337,21 @@ async fn a_client_that_leaves_closes_the_engines_streams() {
     for stream in [true, false] {
         let before = engine.traces().len();
         let body = chat(json!({ "stream": stream }));
-        let request = front.client.post(format!("{}/chat/completions", front.url)).body(body.to_string());
+        let request = front
+            .client
+            .post(format!("{}/chat/completions", front.url))
+            .body(body.to_string());
         let waiting = tokio::spawn(request.send());
         until(|| engine.traces().len() == before + 6, "all traces are asked for").await;
         match stream {
             true => drop(waiting.await.unwrap().unwrap()),
             false => waiting.abort(),
         }
-        until(|| engine.traces().iter().all(|t| t.left), "all streams are closed").await;
+        until(
+            || engine.traces().iter().all(|t| t.left),
+            "all streams are closed",
+        )
+        .await;
         while front.running().await != "tts_requests_running 0" {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -309,7 +382,10 @@ async fn an_engine_that_is_gone_is_said_and_may_come_back() {
     assert_eq!(front.chat(json!({})).await.0, 200);
     down.store(true, Ordering::SeqCst);
     let (status, body) = front.chat(json!({})).await;
-    assert_eq!((status, &body["error"]["code"]), (502, &json!("engine_unavailable")));
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (502, &json!("engine_unavailable"))
+    );
     let address = engine.address.to_string();
     assert!(
         !body.to_string().contains(&address) && !body.to_string().contains("10.0.0.9"),
@@ -333,9 +409,15 @@ async fn an_engine_that_is_gone_is_said_and_may_come_back() {
 async fn what_an_engine_cannot_do_is_refused_by_name() {
     // no log-probabilities, and no patience with long prompts
     let engine = Server::new(|r| {
-        let long = r.body["messages"][0]["content"].as_str().is_some_and(|c| c.contains("long"));
+        let long = r.body["messages"][0]["content"]
+            .as_str()
+            .is_some_and(|c| c.contains("long"));
         if long {
-            return plain("400 Bad Request", "", "{\"error\": {\"message\": \"the prompt is too long\"}}");
+            return plain(
+                "400 Bad Request",
+                "",
+                "{\"error\": {\"message\": \"the prompt is too long\"}}",
+            );
         }
         if !r.path.ends_with("completions") {
             return well(r, 1);
@@ -353,14 +435,26 @@ async fn what_an_engine_cannot_do_is_refused_by_name() {
     assert_eq!(front.chat(json!({})).await.0, 200);
     let before = engine.traces().len();
     for (fields, field, words) in [
-        (json!({ "logprobs": true }), json!("logprobs"), "an engine elsewhere"),
-        (json!({ "logit_bias": { "5": -100 } }), json!("logit_bias"), "an engine elsewhere"),
+        (
+            json!({ "logprobs": true }),
+            json!("logprobs"),
+            "an engine elsewhere",
+        ),
+        (
+            json!({ "logit_bias": { "5": -100 } }),
+            json!("logit_bias"),
+            "an engine elsewhere",
+        ),
         (
             json!({ "chat_template_kwargs": { "x": 1 } }),
             json!("chat_template_kwargs"),
             "not passed on",
         ),
-        (json!({ "strategy": "deepconf-low" }), json!("strategy"), "needs token confidences"),
+        (
+            json!({ "strategy": "deepconf-low" }),
+            json!("strategy"),
+            "needs token confidences",
+        ),
         (json!({ "thinking_budget": 5 }), Value::Null, "forces tokens"),
         (
             json!({ "max_tokens": 5000 }),
@@ -369,21 +463,33 @@ async fn what_an_engine_cannot_do_is_refused_by_name() {
         ),
     ] {
         let (message, param) = front.refused(400, fields.clone()).await;
-        assert!(message.contains(words) && param == field, "{fields}: {message} ({param})");
+        assert!(
+            message.contains(words) && param == field,
+            "{fields}: {message} ({param})"
+        );
         assert!(!message.contains(&engine.address.to_string()), "{message}");
     }
     assert_eq!(engine.traces().len(), before, "not a token was spent");
     let (message, _) = front
-        .refused(400, json!({ "messages": [{ "role": "user", "content": "a long one" }] }))
+        .refused(
+            400,
+            json!({ "messages": [{ "role": "user", "content": "a long one" }] }),
+        )
         .await;
-    assert_eq!(message, "the engine refuses the request: 400 Bad Request: the prompt is too long");
+    assert_eq!(
+        message,
+        "the engine refuses the request: 400 Bad Request: the prompt is too long"
+    );
 
     // a raw prompt goes to the plain endpoint as it is
     let reply = front.post("completions", &json!({ "prompt": "3 + 4 =" })).await;
     assert_eq!(reply.status(), 200);
     let asked = engine.traces();
     let last = asked.last().unwrap();
-    assert_eq!((last.path.as_str(), &last.body["prompt"]), ("/v1/completions", &json!("3 + 4 =")));
+    assert_eq!(
+        (last.path.as_str(), &last.body["prompt"]),
+        ("/v1/completions", &json!("3 + 4 ="))
+    );
     let ids = front.post("completions", &json!({ "prompt": [5, 6] })).await;
     assert_eq!(ids.status(), 200);
     assert_eq!(engine.traces().last().unwrap().body["prompt"], json!([5, 6]));
@@ -398,7 +504,10 @@ async fn the_command_serves_what_engines_elsewhere_say() {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TTS_")) {
         command.env_remove(name);
     }
-    let command = command.env("OPENAI_API_KEY", SECRET).env("TTS_LOG", "trace").arg("serve");
+    let command = command
+        .env("OPENAI_API_KEY", SECRET)
+        .env("TTS_LOG", "trace")
+        .arg("serve");
     let mut child = command
         .args([
             "--backend",
@@ -417,8 +526,14 @@ async fn the_command_serves_what_engines_elsewhere_say() {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([])
+        .build()
+        .unwrap();
     let url = format!("{}/v1/chat/completions", line.trim());
     let reply = client
         .post(url)
@@ -434,10 +549,19 @@ async fn the_command_serves_what_engines_elsewhere_say() {
     log.rewind().unwrap();
     log.read_to_string(&mut err).unwrap();
     let reply: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{err}"));
-    assert_eq!((&reply["model"], &reply["tts"]["answer"]), (&json!("m"), &json!("7")), "{err}");
+    assert_eq!(
+        (&reply["model"], &reply["tts"]["answer"]),
+        (&json!("m"), &json!("7")),
+        "{err}"
+    );
     // each key opens one door
     let key = format!("Bearer {SECRET}");
-    assert!(engine.asked().iter().all(|a| a.authorization.as_ref() == Some(&key)));
+    assert!(
+        engine
+            .asked()
+            .iter()
+            .all(|a| a.authorization.as_ref() == Some(&key))
+    );
     assert!(!err.contains(SECRET) && !text.contains(SECRET));
     assert!(err.contains("model m, confidence over 20 tokens"), "{err}");
 
@@ -448,11 +572,22 @@ async fn the_command_serves_what_engines_elsewhere_say() {
         (["--thinking-budget", "9"], "--thinking-budget forces tokens"),
     ] {
         let run = Command::new(env!("CARGO_BIN_EXE_tts"))
-            .args(["serve", "--port", "0", "--strategy", "majority", "--backend", &engine.url()])
+            .args([
+                "serve",
+                "--port",
+                "0",
+                "--strategy",
+                "majority",
+                "--backend",
+                &engine.url(),
+            ])
             .args(args)
             .output()
             .unwrap();
         let err = String::from_utf8(run.stderr).unwrap();
-        assert!(run.status.code() == Some(2) && err.contains(words), "{args:?}: {err}");
+        assert!(
+            run.status.code() == Some(2) && err.contains(words),
+            "{args:?}: {err}"
+        );
     }
 }

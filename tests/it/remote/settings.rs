@@ -20,7 +20,8 @@ fn giving(n: usize, in_stream: bool) -> impl Fn(&Request<'_>) -> Vec<Step> + Sen
     move |r| {
         let asked = r.body["top_logprobs"].as_u64().unwrap_or(0) as usize;
         if r.body["logprobs"] == true && asked > n {
-            let text = format!("Requested sample logprobs of {asked}, which is greater than max allowed: {n}");
+            let text =
+                format!("Requested sample logprobs of {asked}, which is greater than max allowed: {n}");
             let error = json!({"error": {"message": text, "code": 400}});
             // as vLLM does: the head is sent before the request is looked at
             return match in_stream {
@@ -63,12 +64,22 @@ async fn too_few_log_probabilities_are_named_with_what_would_help() {
         .unwrap();
     let solved = solve_with(&runner).await.unwrap();
     check(&solved, 8);
-    assert!(solved.records.iter().all(|r| r.arrays.confidence.len() == r.tokens));
+    assert!(
+        solved
+            .records
+            .iter()
+            .all(|r| r.arrays.confidence.len() == r.tokens)
+    );
     assert_eq!(runner.traces()["confidence_k"], 5);
     // an engine that refuses within a stream, and gives as many as are needed
     let server = Server::new(giving(20, true)).await;
     let solved = solve(&server, settings("deepconf-low", 8)).await;
-    assert!(solved.records.iter().all(|r| r.arrays.confidence.len() == r.tokens));
+    assert!(
+        solved
+            .records
+            .iter()
+            .all(|r| r.arrays.confidence.len() == r.tokens)
+    );
     assert!(server.traces().iter().all(|a| a.body["top_logprobs"] == 20));
 }
 
@@ -90,9 +101,16 @@ async fn processed_log_probabilities_are_told_from_raw_ones() {
 async fn an_engine_without_log_probabilities_still_solves() {
     // neither those nor ids: a token for every piece of text, and the engine's own count at the end
     let server = Server::new(|r| {
-        if let Some(field) = ["logprobs", "return_token_ids"].iter().find(|f| r.body.get(**f).is_some()) {
+        if let Some(field) = ["logprobs", "return_token_ids"]
+            .iter()
+            .find(|f| r.body.get(**f).is_some())
+        {
             let text = format!("{field}: extra inputs are not permitted");
-            return plain("422 Unprocessable Entity", "", &json!({"detail": text}).to_string());
+            return plain(
+                "422 Unprocessable Entity",
+                "",
+                &json!({"detail": text}).to_string(),
+            );
         }
         well(r, 3)
     })
@@ -148,7 +166,10 @@ async fn what_the_user_asked_for_is_sent_or_refused() {
     })
     .await;
     let error = refused(&strict, chosen).await;
-    assert!(error.contains("top_k") && error.contains("leave --top-k out"), "{error}");
+    assert!(
+        error.contains("top_k") && error.contains("leave --top-k out"),
+        "{error}"
+    );
     let forced = Settings {
         thinking_budget: Some(10),
         ..settings("majority", 2)
@@ -165,7 +186,11 @@ async fn models_are_found_or_asked_for_by_name() {
         false => well(r, 1),
     })
     .await;
-    assert!(refused(&server, settings("majority", 1)).await.contains("--backend-model: a, b"));
+    assert!(
+        refused(&server, settings("majority", 1))
+            .await
+            .contains("--backend-model: a, b")
+    );
     let named = |name: &str| RemoteOptions {
         model: Some(name.to_owned()),
         ..options(&[server.url()])
@@ -186,7 +211,11 @@ async fn models_are_found_or_asked_for_by_name() {
         false => well(r, 1),
     })
     .await;
-    assert!(refused(&bare, settings("majority", 1)).await.contains("no list of models"));
+    assert!(
+        refused(&bare, settings("majority", 1))
+            .await
+            .contains("no list of models")
+    );
     // no server of this kind at all
     let stranger = Server::new(|_| plain("200 OK", "", "<html>")).await;
     let error = refused(&stranger, settings("majority", 1)).await;
@@ -202,13 +231,20 @@ async fn a_context_that_is_too_short_is_said_before_a_trace_is_spent() {
     };
     let runner = connect(&[server.url()], long).await.unwrap();
     let error = runner.prepare(&problem()).err().unwrap().to_string();
-    assert!(error.contains("--max-tokens 5000") && error.contains("4096"), "{error}");
+    assert!(
+        error.contains("--max-tokens 5000") && error.contains("4096"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn settings_out_of_range_are_refused_as_they_are_here() {
     let server = Server::new(|r| well(r, 1)).await;
-    assert!(refused(&server, settings("majority", 0)).await.contains("--traces 0"));
+    assert!(
+        refused(&server, settings("majority", 0))
+            .await
+            .contains("--traces 0")
+    );
     let hot = Settings {
         sampling: SamplingChoice {
             temperature: Some(-1.0),
@@ -234,8 +270,13 @@ async fn an_engine_may_answer_a_question_with_nothing_to_compare() {
         if r.path.ends_with("/models") {
             return models("m");
         }
-        let choice: Value = json!({"index": 0, "delta": {"content": "7"}, "finish_reason": "stop", "logprobs": null});
-        vec![head(), Step::Send(event(&json!({"choices": [choice]}))), Step::Send(done())]
+        let choice: Value =
+            json!({"index": 0, "delta": {"content": "7"}, "finish_reason": "stop", "logprobs": null});
+        vec![
+            head(),
+            Step::Send(event(&json!({"choices": [choice]}))),
+            Step::Send(done()),
+        ]
     })
     .await;
     let error = refused(&server, settings("deepconf-low", 2)).await;

@@ -13,7 +13,10 @@ use super::{check, connect, ended, options, problem, settings, solve_with, until
 
 #[tokio::test]
 async fn traces_go_where_there_is_room_and_never_more_than_allowed() {
-    let servers = [Server::new(|r| well(r, 1)).await, Server::new(|r| well(r, 1)).await];
+    let servers = [
+        Server::new(|r| well(r, 1)).await,
+        Server::new(|r| well(r, 1)).await,
+    ];
     let options = RemoteOptions {
         in_flight: 3,
         ..options(&servers.each_ref().map(Server::url))
@@ -66,7 +69,10 @@ async fn an_engine_that_dies_costs_its_traces_and_nothing_else() {
     check(&solved, 30);
     let failed = ended(&solved, Finish::Failed);
     assert_eq!(failed.len(), 4);
-    assert!(failed.iter().all(|r| r.tokens == 7), "what came before it died is counted");
+    assert!(
+        failed.iter().all(|r| r.tokens == 7),
+        "what came before it died is counted"
+    );
     assert_eq!(solved.traces.fates.finished, 26);
     let sent: usize = other
         .traces()
@@ -83,7 +89,11 @@ async fn an_engine_that_is_not_there_is_left_out_and_several_models_are_not_mixe
     let gone = Server::new(|r| well(r, 1)).await;
     gone.die();
     let urls = [gone.url(), here.url()];
-    until(|| std::net::TcpStream::connect(gone.address).is_err(), "the port is closed").await;
+    until(
+        || std::net::TcpStream::connect(gone.address).is_err(),
+        "the port is closed",
+    )
+    .await;
     let runner = connect(&urls, settings("majority", 3)).await.unwrap();
     let notices: Vec<_> = runner.remote().notices().collect();
     assert!(
@@ -91,8 +101,15 @@ async fn an_engine_that_is_not_there_is_left_out_and_several_models_are_not_mixe
         "{notices:?}"
     );
     assert_eq!(solve_with(&runner).await.unwrap().traces.fates.finished, 3);
-    let error = connect(&[gone.url()], settings("majority", 3)).await.err().unwrap().to_string();
-    assert!(error.contains(&gone.url()) && error.contains("cannot be reached"), "{error}");
+    let error = connect(&[gone.url()], settings("majority", 3))
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains(&gone.url()) && error.contains("cannot be reached"),
+        "{error}"
+    );
 
     let other = Server::new(|r| {
         if r.path.ends_with("/models") {

@@ -32,7 +32,9 @@ async fn door(inner: SocketAddr) -> u16 {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
                 // who does not trust the certificate leaves here
-                let Ok(mut outside) = acceptor.accept(stream).await else { return };
+                let Ok(mut outside) = acceptor.accept(stream).await else {
+                    return;
+                };
                 let mut inside = TcpStream::connect(inner).await.unwrap();
                 let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
             });
@@ -44,18 +46,25 @@ async fn door(inner: SocketAddr) -> u16 {
 /// The program, with an authority of its own or without: exit code, stdout and stderr.
 async fn tts(args: &[&str], trusting: bool, hub: &str) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tts"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TTS_") || name.starts_with("HF_") || name == "OPENAI_API_KEY") {
+    for (name, _) in std::env::vars()
+        .filter(|(name, _)| name.starts_with("TTS_") || name.starts_with("HF_") || name == "OPENAI_API_KEY")
+    {
         command.env_remove(name);
     }
     let cache = tempfile::tempdir().unwrap();
-    command.args(args).env("HF_HOME", cache.path()).env("HF_ENDPOINT", hub);
+    command
+        .args(args)
+        .env("HF_HOME", cache.path())
+        .env("HF_ENDPOINT", hub);
     for name in ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"] {
         command.env_remove(name);
     }
     if trusting {
         command.env("SSL_CERT_FILE", format!("{FOLDER}/authority.pem"));
     }
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -90,7 +99,9 @@ async fn an_engine_is_trusted_for_its_certificate() {
         let (code, out, err) = solve(host, trusting).await;
         assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
         assert!(
-            err.contains(host) && err.contains("its certificate is not trusted") && err.trim().lines().count() == 1,
+            err.contains(host)
+                && err.contains("its certificate is not trusted")
+                && err.trim().lines().count() == 1,
             "one sentence says which, and why: {err}"
         );
         err
@@ -99,7 +110,11 @@ async fn an_engine_is_trusted_for_its_certificate() {
     // signed by one that is trusted, for another name
     #[cfg(target_os = "linux")]
     refused("[::ffff:127.0.0.1]", true).await;
-    assert_eq!(server.asked().len(), before, "nothing was said to one that is not trusted");
+    assert_eq!(
+        server.asked().len(),
+        before,
+        "nothing was said to one that is not trusted"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,11 @@ fn everything(report: &Report) -> String {
         assert!(svg.chars().all(|c| c == '\n' || !c.is_control()));
     }
     for table in report.tables() {
-        assert!(table.rows.iter().all(|r| r.len() == table.columns.len()), "{}", table.title);
+        assert!(
+            table.rows.iter().all(|r| r.len() == table.columns.len()),
+            "{}",
+            table.title
+        );
     }
     for (_, kind) in TableKind::ALL {
         report.csv(kind);
@@ -52,19 +56,33 @@ fn markup_and_control_characters_are_shown_and_do_nothing() {
     let html = everything(&report);
     assert!(!html.contains("<script>alert") && !html.contains('\u{1b}') && !html.contains('\u{202e}'));
     assert!(html.contains("&lt;/script&gt;&lt;script&gt;alert(1)"));
-    assert_eq!(data(&html)["problems"][0]["id"], id, "the data keep what was recorded");
+    assert_eq!(
+        data(&html)["problems"][0]["id"],
+        id,
+        "the data keep what was recorded"
+    );
     assert_eq!(report.problems[0].majority.as_ref().map(|m| m.votes), Some(4));
 }
 
 #[test]
 fn what_is_missing_is_said() {
-    let said = |report: &Report, part: &str| assert!(report.warnings.iter().any(|w| w.contains(part)), "{part}: {:?}", report.warnings);
+    let said = |report: &Report, part: &str| {
+        assert!(
+            report.warnings.iter().any(|w| w.contains(part)),
+            "{part}: {:?}",
+            report.warnings
+        )
+    };
     // no gold, no confidence, one trace
     let report = of(&[json!({"problem_id": "p", "trace": 0, "answer": "1", "tokens": 3})]);
     everything(&report);
     said(&report, "no gold answer");
     said(&report, "no confidence is on record for 1 of 1 complete trace");
-    assert!(report.average.is_none() && report.comparisons.is_empty() && report.arms.iter().all(|a| a.accuracy.is_none()));
+    assert!(
+        report.average.is_none()
+            && report.comparisons.is_empty()
+            && report.arms.iter().all(|a| a.accuracy.is_none())
+    );
     // one problem: nothing is said about other problems
     let report = of(&[
         json!({"problem_id": "p", "trace": 0, "answer": "1", "tokens": 3, "gold": "1"}),
@@ -99,7 +117,11 @@ fn broken_lines_are_counted_and_an_empty_file_is_refused() {
     let report = Report::open(&recording(&folder, bytes), &ReportOptions::default()).unwrap();
     everything(&report);
     for part in ["not JSON", "not UTF-8", "NaN", "unfinished"] {
-        assert!(report.warnings.iter().any(|w| w.contains(part)), "{part}: {:?}", report.warnings);
+        assert!(
+            report.warnings.iter().any(|w| w.contains(part)),
+            "{part}: {:?}",
+            report.warnings
+        );
     }
     assert_eq!((report.counts.problems, report.counts.traces), (2, 2));
     let empty = tempfile::tempdir().unwrap();
@@ -111,12 +133,19 @@ fn broken_lines_are_counted_and_an_empty_file_is_refused() {
         report.warnings
     );
     let nothing = tempfile::tempdir().unwrap();
-    let error = Report::open(nothing.path(), &ReportOptions::default()).unwrap_err().to_string();
+    let error = Report::open(nothing.path(), &ReportOptions::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("no recording"), "{error}");
 }
 
 fn line() -> impl Strategy<Value = Value> {
-    let id = prop_oneof![Just("p".to_owned()), Just("q".to_owned()), "\\PC{0,6}", any::<String>()];
+    let id = prop_oneof![
+        Just("p".to_owned()),
+        Just("q".to_owned()),
+        "\\PC{0,6}",
+        any::<String>()
+    ];
     let finish = prop_oneof![4 => Just("stop"), 1 => Just("length"), 1 => Just("loop"), 1 => Just("low_confidence"), 1 => Just("failed")];
     let confidence = prop::collection::vec(
         prop_oneof![8 => (0.0f64..30.0).prop_map(Value::from), 1 => Just(Value::Null), 1 => Just(Value::from(1e300))],

@@ -16,16 +16,24 @@ pub(crate) fn balanced(html: &str) {
     let mut open: Vec<&str> = Vec::new();
     while let Some(at) = rest.find('<') {
         rest = &rest[at + 1..];
-        let end = rest
-            .find('>')
-            .unwrap_or_else(|| panic!("a tag without an end: {}", rest.chars().take(60).collect::<String>()));
+        let end = rest.find('>').unwrap_or_else(|| {
+            panic!(
+                "a tag without an end: {}",
+                rest.chars().take(60).collect::<String>()
+            )
+        });
         let tag = &rest[..end];
         rest = &rest[end + 1..];
         if tag.starts_with('!') {
             continue;
         }
         if let Some(name) = tag.strip_prefix('/') {
-            assert_eq!(open.pop(), Some(name), "before {}", rest.chars().take(80).collect::<String>());
+            assert_eq!(
+                open.pop(),
+                Some(name),
+                "before {}",
+                rest.chars().take(80).collect::<String>()
+            );
             continue;
         }
         let name = tag.split([' ', '/', '\n']).next().unwrap_or_default();
@@ -83,12 +91,19 @@ fn one_file_with_everything_in_it() {
     let round: serde_json::Value = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
     assert_eq!(data(&html), round);
     for plot in report.plots() {
-        assert!(html.contains(&format!("id=\"plot-{}\"", plot.name)), "{}", plot.name);
+        assert!(
+            html.contains(&format!("id=\"plot-{}\"", plot.name)),
+            "{}",
+            plot.name
+        );
     }
     for group in &report.about {
         for (name, value) in &group.facts {
             assert!(html.contains(&format!("<dt>{name}</dt>")), "{name}");
-            assert!(value.contains(['\'', '"', '<', '&']) || html.contains(value), "{value}");
+            assert!(
+                value.contains(['\'', '"', '<', '&']) || html.contains(value),
+                "{value}"
+            );
         }
     }
     // digests and settings that every number should name
@@ -109,7 +124,10 @@ fn one_file_with_everything_in_it() {
         html.contains("Other problems") && html.contains("Other traces"),
         "both sources of spread are named"
     );
-    assert!(html.contains("class=\"m\" data-tip=\"deepconf-low, 12 traces"), "values show");
+    assert!(
+        html.contains("class=\"m\" data-tip=\"deepconf-low, 12 traces"),
+        "values show"
+    );
     assert_eq!(html, open(&run_fixture()).html());
 }
 
@@ -139,7 +157,12 @@ fn any_problem_can_be_chosen() {
             ..ReportOptions::default()
         };
         let alone = Report::open(&run_fixture(), &chosen).unwrap().timeline.unwrap();
-        let here = report.others.iter().chain(&report.timeline).find(|t| t.problem == row.id).unwrap();
+        let here = report
+            .others
+            .iter()
+            .chain(&report.timeline)
+            .find(|t| t.problem == row.id)
+            .unwrap();
         let fates = |t: &Timeline| {
             t.lanes
                 .iter()
@@ -154,12 +177,18 @@ fn any_problem_can_be_chosen() {
     assert!(open(&run_fixture()).others.is_empty() && !open(&run_fixture()).html().contains("data-problem="));
 }
 
-/// In a real browser, where there is one: the script runs, marks can be walked through by keyboard, tables sort and filter.
+/// In a real browser, where there is one: the script runs, marks can be walked through by keyboard, tables
+/// sort and filter.
 #[test]
 fn the_page_is_alive_in_a_browser() {
     let Some(browser) = ["chromium", "chromium-browser", "google-chrome"]
         .into_iter()
-        .find(|b| Command::new(b).arg("--version").output().is_ok_and(|o| o.status.success()))
+        .find(|b| {
+            Command::new(b)
+                .arg("--version")
+                .output()
+                .is_ok_and(|o| o.status.success())
+        })
     else {
         // the page is not tried in a browser where there is none
         return;
@@ -210,26 +239,39 @@ fn the_page_is_alive_in_a_browser() {
             "--virtual-time-budget=5000",
             "--dump-dom",
         ])
-        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!(
+            "--user-data-dir={}",
+            folder.path().join("profile").display()
+        ))
         .arg(format!("file://{}", page.display()))
         .output()
         .unwrap();
     let dom = String::from_utf8_lossy(&output.stdout);
-    let from = dom
-        .find("data-said=\"")
-        .unwrap_or_else(|| panic!("the script did not run: {}", String::from_utf8_lossy(&output.stderr)))
-        + 11;
+    let from = dom.find("data-said=\"").unwrap_or_else(|| {
+        panic!(
+            "the script did not run: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+    }) + 11;
     let said = dom[from..from + dom[from..].find('"').unwrap()].replace("&quot;", "\"");
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert!(said["tip"].as_str().unwrap().contains("tokens"), "{said}");
-    assert_eq!((said["on"].as_u64(), said["hidden"].as_bool()), (Some(1), Some(true)), "{said}");
+    assert_eq!(
+        (said["on"].as_u64(), said["hidden"].as_bool()),
+        (Some(1), Some(true)),
+        "{said}"
+    );
     assert_eq!(said["shown"], "1 of 6", "{said}");
     assert!(said["first"].as_str().unwrap().starts_with("fib"), "{said}");
     assert!(["light", "dark"].contains(&said["theme"].as_str().unwrap()));
     assert_eq!(said["requests"], 0);
     let option = said["option"].as_str().unwrap();
     assert!(
-        said["before"] != said["after"] && said["after"].as_str().unwrap().contains(option.split(' ').next().unwrap()),
+        said["before"] != said["after"]
+            && said["after"]
+                .as_str()
+                .unwrap()
+                .contains(option.split(' ').next().unwrap()),
         "{said}"
     );
     assert!(said["lane"].as_str().unwrap().starts_with("trace "), "{said}");

@@ -21,7 +21,8 @@ impl Split {
     }
 }
 
-/// Problems with `traces` traces each, right with a chance of `right`; confidence is lower by `told` where a trace is wrong.
+/// Problems with `traces` traces each, right with a chance of `right`; confidence is lower by `told` where a
+/// trace is wrong.
 fn recording(problems: usize, traces: usize, right: f64, told: f64) -> Vec<Value> {
     let mut random = Split(1);
     let mut lines = Vec::new();
@@ -31,7 +32,11 @@ fn recording(problems: usize, traces: usize, right: f64, told: f64) -> Vec<Value
             let n = 40 + (random.next() * 20.0) as usize;
             let level = 10.0 + random.next() - if is_right { 0.0 } else { told };
             let confidence: Vec<f64> = (0..n).map(|_| level + random.next()).collect();
-            let answer = if is_right { 1 } else { 2 + (random.next() * 3.0) as usize };
+            let answer = if is_right {
+                1
+            } else {
+                2 + (random.next() * 3.0) as usize
+            };
             lines.push(json!({"problem_id": format!("p{p}"), "trace": t, "answer": answer.to_string(), "gold": "1", "tokens": n, "confidence": confidence}));
         }
     }
@@ -70,14 +75,20 @@ fn ten_problems_are_too_few_and_it_says_how_many_would_do() {
     assert_eq!((result.problems, result.graded, result.traces), (10, 10, 160));
     let lowest = result.scores.iter().find(|s| s.score == "lowest group").unwrap();
     assert!(lowest.auroc.mean > 0.95 && lowest.knows, "{lowest:?}");
-    assert!(result.scores.windows(2).all(|w| w[0].auroc.mean >= w[1].auroc.mean));
+    assert!(
+        result
+            .scores
+            .windows(2)
+            .all(|w| w[0].auroc.mean >= w[1].auroc.mean)
+    );
     assert!(
         result.advice.strategy != "majority" && result.advice.share < 1.0,
         "{:?}",
         result.advice
     );
     assert!(result.advice.difference.unwrap() >= -0.05);
-    // nothing lost of 10: up to 31% of others, by Clopper and Pearson; 5% needs 75 (72 and more, in steps of 5)
+    // nothing lost of 10: up to 31% of others, by Clopper and Pearson; 5% needs 75 (72 and more, in steps of
+    // 5)
     assert_eq!(result.advice.lost, Some(0.0));
     assert!((result.advice.may_lose.unwrap() - (1.0 - 0.025f64.powf(0.1))).abs() < 1e-6);
     match &result.verdict {
@@ -100,18 +111,36 @@ fn enough_problems_are_enough() {
 #[test]
 fn confidence_that_knows_nothing_is_not_advised() {
     let result = tried(&recording(12, 16, 0.6, 0.0), OPTIONS).unwrap();
-    assert!(result.scores.iter().all(|s| s.auroc.mean < 0.7), "{:?}", result.scores);
+    assert!(
+        result.scores.iter().all(|s| s.auroc.mean < 0.7),
+        "{:?}",
+        result.scores
+    );
     assert!(!result.advice.reads_confidence, "{:?}", result.advice);
     // drawn with replacement where the budget is larger than what was recorded, and said
-    let larger = tried(&recording(12, 16, 0.6, 0.0), PilotOptions { budget: 40, ..OPTIONS }).unwrap();
+    let larger = tried(
+        &recording(12, 16, 0.6, 0.0),
+        PilotOptions {
+            budget: 40,
+            ..OPTIONS
+        },
+    )
+    .unwrap();
     assert!(
         larger.replaced && larger.notes.iter().any(|n| n.contains("with replacement")),
         "{:?}",
         larger.notes
     );
     let plain = larger.trials.iter().find(|t| t.strategy == "majority").unwrap();
-    assert!((plain.tokens / 40.0 - 50.0).abs() < 3.0, "40 traces of 50 tokens: {}", plain.tokens);
-    assert_eq!((plain.difference, plain.may_lose, plain.share), (Some(0.0), Some(0.0), 1.0));
+    assert!(
+        (plain.tokens / 40.0 - 50.0).abs() < 3.0,
+        "40 traces of 50 tokens: {}",
+        plain.tokens
+    );
+    assert_eq!(
+        (plain.difference, plain.may_lose, plain.share),
+        (Some(0.0), Some(0.0), 1.0)
+    );
 }
 
 #[test]
@@ -130,7 +159,10 @@ fn what_cannot_be_said_is_not_said() {
     let mut lines = recording(3, 4, 0.5, 1.0);
     lines.iter_mut().for_each(|l| l["confidence"] = Value::Null);
     let result = tried(&lines, OPTIONS).unwrap();
-    assert!(result.trials.iter().all(|t| !t.reads_confidence) && result.notes.iter().any(|n| n.contains("no confidences")));
+    assert!(
+        result.trials.iter().all(|t| !t.reads_confidence)
+            && result.notes.iter().any(|n| n.contains("no confidences"))
+    );
     // one problem, one trace
     let result = tried(&recording(1, 1, 1.0, 0.0), OPTIONS).unwrap();
     assert!(result.tokens_interval.is_none() && result.mixed == 0);
@@ -139,7 +171,10 @@ fn what_cannot_be_said_is_not_said() {
     let mut lines = recording(2, 4, 0.5, 1.0);
     lines[3]["finish"] = "low_confidence".into();
     let error = tried(&lines, OPTIONS).unwrap_err().to_string();
-    assert!(error.contains("1 of 8") && error.contains("--strategy majority"), "{error}");
+    assert!(
+        error.contains("1 of 8") && error.contains("--strategy majority"),
+        "{error}"
+    );
     for (options, part) in [
         (PilotOptions { budget: 0, ..OPTIONS }, "--budget"),
         (
@@ -151,7 +186,12 @@ fn what_cannot_be_said_is_not_said() {
         ),
         (PilotOptions { draws: 0, ..OPTIONS }, "--draws"),
     ] {
-        assert!(tried(&recording(1, 2, 0.5, 0.0), options).unwrap_err().to_string().contains(part));
+        assert!(
+            tried(&recording(1, 2, 0.5, 0.0), options)
+                .unwrap_err()
+                .to_string()
+                .contains(part)
+        );
     }
 }
 
@@ -159,5 +199,8 @@ fn what_cannot_be_said_is_not_said() {
 fn the_same_recording_gives_the_same_advice() {
     let lines = recording(4, 8, 0.6, 1.0);
     let json = |p: &Pilot| serde_json::to_string(p).unwrap();
-    assert_eq!(json(&tried(&lines, OPTIONS).unwrap()), json(&tried(&lines, OPTIONS).unwrap()));
+    assert_eq!(
+        json(&tried(&lines, OPTIONS).unwrap()),
+        json(&tried(&lines, OPTIONS).unwrap())
+    );
 }

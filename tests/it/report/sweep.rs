@@ -15,7 +15,8 @@ use super::placeless;
 const PROBLEMS: usize = 8;
 const RESAMPLES: usize = 4;
 
-/// Majority solves problem p in resample r when (p + r) % 4 < 3 at the largest budget; the thrifty one on all but one of those, for half the tokens.
+/// Majority solves problem p in resample r when (p + r) % 4 < 3 at the largest budget; the thrifty one on all
+/// but one of those, for half the tokens.
 fn decided(strategy: &str, budget: usize, p: usize) -> Decided {
     let thrifty = strategy != "majority";
     let right = |r: usize| (p + r) % 4 < if budget < 8 { 2 } else { 3 } && !(thrifty && p == 0 && r == 0);
@@ -69,7 +70,11 @@ fn folder(status: Status) -> tempfile::TempDir {
         status,
         notes: vec!["a sentence of the sweep's".into()],
     };
-    std::fs::write(folder.path().join("sweep.json"), serde_json::to_vec_pretty(&header).unwrap()).unwrap();
+    std::fs::write(
+        folder.path().join("sweep.json"),
+        serde_json::to_vec_pretty(&header).unwrap(),
+    )
+    .unwrap();
     let mut file = std::fs::File::create(folder.path().join("sweep.jsonl")).unwrap();
     let mut put = |line: &Line| writeln!(file, "{}", serde_json::to_string(line).unwrap()).unwrap();
     for p in 0..PROBLEMS {
@@ -135,7 +140,10 @@ fn means_are_over_problems_and_resamples_and_differences_are_paired() {
     assert!((plain.tokens_per_right.unwrap() - tokens / 0.75).abs() < 1e-9);
     assert_eq!(report.comparisons.len(), 1);
     let c = &report.comparisons[0];
-    assert_eq!((c.a.as_str(), c.b.as_str(), c.problems), ("deepconf-low@64", "majority@64", 8));
+    assert_eq!(
+        (c.a.as_str(), c.b.as_str(), c.problems),
+        ("deepconf-low@64", "majority@64", 8)
+    );
     assert!((c.difference + 1.0 / 32.0).abs() < 1e-12);
     assert_eq!((c.only_a, c.only_b, c.p, c.tokens), (0.0, 0.25, 1.0, 0.5));
     // both curves are 50% at 1 and 75% at 8 and 64 but for one draw
@@ -160,7 +168,12 @@ fn a_sweep_that_is_not_finished_or_damaged_is_said() {
         .unwrap();
     let mut later = decided("majority", 64, 0);
     later.correct = Some(vec![0; RESAMPLES]);
-    writeln!(file, "{}", serde_json::to_string(&Line::Decided(Box::new(later))).unwrap()).unwrap();
+    writeln!(
+        file,
+        "{}",
+        serde_json::to_string(&Line::Decided(Box::new(later))).unwrap()
+    )
+    .unwrap();
     let mut unequal = decided("majority", 64, 9);
     unequal.tokens.pop();
     writeln!(
@@ -171,7 +184,13 @@ fn a_sweep_that_is_not_finished_or_damaged_is_said() {
     .unwrap();
     write!(file, "{{\"kind\": \"dec").unwrap();
     let report = Report::open(folder.path(), &ReportOptions::default()).unwrap();
-    let said = |part: &str| assert!(report.warnings.iter().any(|w| w.contains(part)), "{part}: {:?}", report.warnings);
+    let said = |part: &str| {
+        assert!(
+            report.warnings.iter().any(|w| w.contains(part)),
+            "{part}: {:?}",
+            report.warnings
+        )
+    };
     said("not finished");
     said("2: lines of sweep.jsonl that are unfinished");
     said("1: lines of sweep.jsonl whose arrays");
@@ -181,10 +200,16 @@ fn a_sweep_that_is_not_finished_or_damaged_is_said() {
         .iter()
         .find(|a| (a.strategy.as_str(), a.budget) == ("majority", 64))
         .unwrap();
-    assert_eq!(plain.accuracy.unwrap().mean, 21.0 / 32.0, "of two lines alike the later counts");
+    assert_eq!(
+        plain.accuracy.unwrap().mean,
+        21.0 / 32.0,
+        "of two lines alike the later counts"
+    );
     for (text, part) in [("{", "not the settings of a sweep"), ("{\"a\": 1}", "sweep.json")] {
         std::fs::write(folder.path().join("sweep.json"), text).unwrap();
-        let error = Report::open(folder.path(), &ReportOptions::default()).unwrap_err().to_string();
+        let error = Report::open(folder.path(), &ReportOptions::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(part), "{error}");
     }
 }

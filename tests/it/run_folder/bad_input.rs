@@ -50,7 +50,10 @@ fn what_does_not_mix_is_refused_with_one_sentence() {
     let mut other = manifest(&job);
     other.traces = json!({"model": "abd", "seed": 1, "sampling": {"temperature": 0.6}});
     let differs = refused(&dir, other);
-    assert!(differs.contains("`model` was \"abc\" and is now \"abd\""), "{differs}");
+    assert!(
+        differs.contains("`model` was \"abc\" and is now \"abd\""),
+        "{differs}"
+    );
     let folder = RunFolder::open(
         &dir,
         manifest(&Job {
@@ -81,13 +84,24 @@ fn what_does_not_mix_is_refused_with_one_sentence() {
         refused(&dir, manifest(&job)).contains("no manifest.json"),
         "a recording without a manifest is for reading"
     );
-    assert_eq!(Recording::open(&dir).expect("for reading").recorded("p").expect("read").len(), 1);
+    assert_eq!(
+        Recording::open(&dir)
+            .expect("for reading")
+            .recorded("p")
+            .expect("read")
+            .len(),
+        1
+    );
 
     let stranger = home.path().join("photos");
     std::fs::create_dir(&stranger).expect("a folder");
     std::fs::write(stranger.join("a.jpg"), "x").expect("a file");
     assert!(refused(&stranger, manifest(&job)).contains("no manifest.json"));
-    assert_eq!(std::fs::read_dir(&stranger).expect("read").count(), 1, "and left alone");
+    assert_eq!(
+        std::fs::read_dir(&stranger).expect("read").count(),
+        1,
+        "and left alone"
+    );
     assert!(refused(&stranger.join("a.jpg"), manifest(&job)).contains("is a file"));
     assert!(
         Recording::open(&stranger)
@@ -168,9 +182,12 @@ fn a_full_disk_ends_the_run_and_keeps_what_was_there() {
                 |_, _| {},
             )
             .decided;
-            let error = folder.write_decided(&json!({"problem_id": "p"}), &decided).expect_err("full");
+            let error = folder
+                .write_decided(&json!({"problem_id": "p"}), &decided)
+                .expect_err("full");
             assert!(
-                error.to_string().contains("problems.jsonl") && error.to_string().contains("the same command goes on"),
+                error.to_string().contains("problems.jsonl")
+                    && error.to_string().contains("the same command goes on"),
                 "{error}"
             );
             assert!(sink(&record("p", 1, 4)).is_err(), "from then on");
@@ -181,7 +198,12 @@ fn a_full_disk_ends_the_run_and_keeps_what_was_there() {
     }
     std::fs::write(dir.join("traces.jsonl"), before).expect("back");
     let folder = RunFolder::open(&dir, manifest(&job)).expect("goes on");
-    let traces: Vec<_> = folder.recorded("p").expect("read").iter().map(|r| r.trace).collect();
+    let traces: Vec<_> = folder
+        .recorded("p")
+        .expect("read")
+        .iter()
+        .map(|r| r.trace)
+        .collect();
     assert_eq!(traces, [0]);
 }
 
@@ -211,7 +233,11 @@ fn a_recording_made_elsewhere_is_read_as_far_as_it_goes() {
     let recording = Recording::open(&file).expect("a file will do");
     assert_eq!(recording.problems(), ["q", "c", "z"]);
     assert_eq!(
-        (recording.gold("q").as_deref(), recording.gold("c").as_deref(), recording.gold("z")),
+        (
+            recording.gold("q").as_deref(),
+            recording.gold("c").as_deref(),
+            recording.gold("z")
+        ),
         (Some("0"), Some("a"), None)
     );
     let q = recording.recorded("q").expect("read");
@@ -278,7 +304,14 @@ fn bytes_that_a_dropped_line_named_are_never_taken_for_its_own() {
     bytes[11 * 12..20 * 12].fill(0);
     std::fs::write(dir.join("tokens.bin"), &bytes).expect("damaged");
     let folder = RunFolder::open(&dir, manifest(&job)).expect("goes on");
-    let traces = |folder: &RunFolder| folder.recorded("p").expect("read").iter().map(|r| r.trace).collect::<Vec<_>>();
+    let traces = |folder: &RunFolder| {
+        folder
+            .recorded("p")
+            .expect("read")
+            .iter()
+            .map(|r| r.trace)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(traces(&folder), [0]);
     let mut sink = folder.sink("p");
     sink(&record("p", 5, 40)).expect("recorded");

@@ -140,7 +140,15 @@ impl PartialEq for End {
                 d.digest.clone(),
                 d.extractions.clone(),
             );
-            (d.decision.clone(), text, d.traces, d.launched, d.tokens, d.ticks, d.outside.clone())
+            (
+                d.decision.clone(),
+                text,
+                d.traces,
+                d.launched,
+                d.tokens,
+                d.ticks,
+                d.outside.clone(),
+            )
         };
         let records = |records: &[TraceRecord]| {
             let plain = |r: &TraceRecord| {
@@ -155,7 +163,12 @@ impl PartialEq for End {
                     r.scores.self_certainty = None;
                 }
                 // what a recording strategy without a window, or with another one, did not need
-                (r.scores.mean, r.scores.tail, r.scores.bottom, r.scores.lowest_group) = (None, None, None, None);
+                (
+                    r.scores.mean,
+                    r.scores.tail,
+                    r.scores.bottom,
+                    r.scores.lowest_group,
+                ) = (None, None, None, None);
                 r
             };
             records.iter().map(plain).collect::<Vec<_>>()
@@ -164,8 +177,13 @@ impl PartialEq for End {
     }
 }
 
-/// Ticks until the problem is decided or `watch(problem, stop)` says stop; `watch` comes between two ticks, as an engine's own doings do.
-pub(super) fn drive(mut problem: Problem, mut sink: Option<RecordSink>, mut watch: impl FnMut(&mut Problem, &mut bool)) -> End {
+/// Ticks until the problem is decided or `watch(problem, stop)` says stop; `watch` comes between two ticks,
+/// as an engine's own doings do.
+pub(super) fn drive(
+    mut problem: Problem,
+    mut sink: Option<RecordSink>,
+    mut watch: impl FnMut(&mut Problem, &mut bool),
+) -> End {
     let job = Job {
         strategy: "",
         traces: 0,
@@ -191,7 +209,11 @@ pub(super) fn drive(mut problem: Problem, mut sink: Option<RecordSink>, mut watc
         }
         if stop || problem.is_over() {
             let decided = problem.decide(&records);
-            return End { decided, records, live };
+            return End {
+                decided,
+                records,
+                live,
+            };
         }
     }
 }
@@ -208,5 +230,7 @@ pub(super) fn manifest(job: &Job) -> Manifest {
 
 /// A folder in memory where the system has one: thousands of runs make their files durable here.
 pub(super) fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .expect("a folder")
 }

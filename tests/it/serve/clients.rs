@@ -39,7 +39,11 @@ fn within(command: &mut Command, until: Instant) -> Result<(), String> {
                 let mut said = Vec::new();
                 let _ = log.rewind().and_then(|()| log.read_to_end(&mut said));
                 let said = String::from_utf8_lossy(&said);
-                return Err(said.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("it failed").to_owned());
+                return Err(said
+                    .lines()
+                    .rfind(|l| !l.trim().is_empty())
+                    .unwrap_or("it failed")
+                    .to_owned());
             }
             None if Instant::now() >= until => {
                 let _ = child.kill();
@@ -51,15 +55,23 @@ fn within(command: &mut Command, until: Instant) -> Result<(), String> {
     }
 }
 
-/// A Python that has the client: the one that PYTHON names, else one of our own in the target folder, made the first time.
+/// A Python that has the client: the one that PYTHON names, else one of our own in the target folder, made
+/// the first time.
 fn python() -> Result<PathBuf, String> {
     if let Ok(named) = std::env::var("PYTHON") {
         let named = PathBuf::from(named);
-        within(Command::new(&named).args(["-c", "import openai"]), Instant::now() + INSTALLING)?;
+        within(
+            Command::new(&named).args(["-c", "import openai"]),
+            Instant::now() + INSTALLING,
+        )?;
         return Ok(named);
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(OPENAI.replace("==", "-"));
-    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let python = folder.join(if cfg!(windows) {
+        "Scripts/python.exe"
+    } else {
+        "bin/python"
+    });
     let ready = folder.join("ready");
     if !ready.exists() {
         let until = Instant::now() + INSTALLING;
@@ -120,13 +132,21 @@ fn curl(server: &Running, request: &Value) -> Reply {
             "120",
         ])
         .arg(format!("http://{}/v1/chat/completions", server.address))
-        .args(["-H", "Content-Type: application/json", "-H", "Authorization: Bearer any", "-d"])
+        .args([
+            "-H",
+            "Content-Type: application/json",
+            "-H",
+            "Authorization: Bearer any",
+            "-d",
+        ])
         .arg(request.to_string())
         .output()
         .unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     // it puts a chunked body together and shows the head as it came
-    let text = String::from_utf8(ran.stdout).unwrap().replace("transfer-encoding: chunked\r\n", "");
+    let text = String::from_utf8(ran.stdout)
+        .unwrap()
+        .replace("transfer-encoding: chunked\r\n", "");
     Reply::parse(text.as_bytes())
 }
 
@@ -143,7 +163,10 @@ fn curl_works() {
         let events = curl(&server, &request).events();
         let parts = events.iter().flat_map(|e| e["choices"].as_array().unwrap());
         let content: String = parts.filter_map(|c| c["delta"]["content"].as_str()).collect();
-        assert_eq!(content, whole["choices"][0]["message"]["content"].as_str().unwrap());
+        assert_eq!(
+            content,
+            whole["choices"][0]["message"]["content"].as_str().unwrap()
+        );
         assert_eq!(events.last().unwrap()["tts"]["digest"], whole["tts"]["digest"]);
         assert_eq!(whole["tts"]["traces"]["launched"], traces);
     }

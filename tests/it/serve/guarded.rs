@@ -22,7 +22,13 @@ fn keys_open_the_server() {
     let server = Running::with(few(), |o| {
         o.keys = Keys::parse("correct-horse-battery\nstaple-staple-staple").unwrap()
     });
-    let ask = |key: &str| server.post_with("/v1/chat/completions", &[("authorization", key)], &chat(json!({})));
+    let ask = |key: &str| {
+        server.post_with(
+            "/v1/chat/completions",
+            &[("authorization", key)],
+            &chat(json!({})),
+        )
+    };
     for right in ["Bearer correct-horse-battery", "bearer staple-staple-staple"] {
         ask(right).ok();
     }
@@ -45,13 +51,20 @@ fn keys_open_the_server() {
     assert_eq!((server.get("/health").status, server.get("/").status), (200, 200));
 
     let open = Running::start();
-    open.post_with("/v1/chat/completions", &[("authorization", "Bearer sk-whatever")], &chat(json!({})))
-        .ok();
+    open.post_with(
+        "/v1/chat/completions",
+        &[("authorization", "Bearer sk-whatever")],
+        &chat(json!({})),
+    )
+    .ok();
 }
 
 #[test]
 fn other_machines_need_a_key() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let options = Options {
         address: "0.0.0.0:0".parse().unwrap(),
         name: "bundled".to_owned(),
@@ -125,11 +138,14 @@ fn who_is_silent_is_left() {
     }
     let mut stream = server.connect();
     stream
-        .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{\"model\"")
+        .write_all(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{\"model\"",
+        )
         .unwrap();
     Reply::parse(&rest(&mut stream)).refusal(408);
     // who waits for an answer may be silent for longer than that
-    let whole = server.chat(json!({ "traces": 512, "ignore_eos": true, "loop_stop": false, "max_total_tokens": 30_000 }));
+    let whole = server
+        .chat(json!({ "traces": 512, "ignore_eos": true, "loop_stop": false, "max_total_tokens": 30_000 }));
     assert_eq!(whole.ok()["tts"]["cut"], "max_total_tokens");
     server.until("tts_connections", 1.0);
 }
@@ -137,8 +153,14 @@ fn who_is_silent_is_left() {
 #[test]
 fn what_is_no_http_is_refused() {
     let server = Running::start();
-    let long = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(100_000));
-    let many = format!("GET / HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "x: y\r\n".repeat(500));
+    let long = format!(
+        "GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n",
+        "y".repeat(100_000)
+    );
+    let many = format!(
+        "GET / HTTP/1.1\r\nhost: localhost\r\n{}\r\n",
+        "x: y\r\n".repeat(500)
+    );
     let uri = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "z".repeat(70_000));
     let cases: [&[u8]; 9] = [
         b"\0\0\0\0\r\n\r\n",
@@ -157,8 +179,15 @@ fn what_is_no_http_is_refused() {
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let answered = rest(&mut stream);
         if !answered.is_empty() {
-            let status = std::str::from_utf8(&answered[9..12]).unwrap().parse::<u16>().unwrap();
-            assert!((400..500).contains(&status), "{}", String::from_utf8_lossy(&answered));
+            let status = std::str::from_utf8(&answered[9..12])
+                .unwrap()
+                .parse::<u16>()
+                .unwrap();
+            assert!(
+                (400..500).contains(&status),
+                "{}",
+                String::from_utf8_lossy(&answered)
+            );
         }
     }
     assert_eq!(server.chat(json!({})).status, 200, "the others are unharmed");
@@ -200,7 +229,11 @@ fn damaged_requests_harm_nobody() {
         let answered = rest(&mut stream);
         if let Some(status) = answered.get(9..12) {
             let status = std::str::from_utf8(status).unwrap().parse::<u16>().unwrap();
-            assert!((200..500).contains(&status), "{}", String::from_utf8_lossy(&answered));
+            assert!(
+                (200..500).contains(&status),
+                "{}",
+                String::from_utf8_lossy(&answered)
+            );
         }
     }
     server.until("tts_requests_running", 0.0);
@@ -244,5 +277,7 @@ fn connect_and_ask(server: &Running) -> Option<Reply> {
         .write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .ok()?;
     let all = rest(&mut stream);
-    (!all.is_empty()).then(|| Reply::parse(&all)).filter(|r| r.status == 200)
+    (!all.is_empty())
+        .then(|| Reply::parse(&all))
+        .filter(|r| r.status == 200)
 }

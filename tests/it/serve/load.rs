@@ -29,10 +29,17 @@ fn hundreds_of_requests_at_once_are_all_answered() {
     let mut digests = BTreeMap::new();
     for (i, reply) in replies.iter().enumerate() {
         let digest = reply["tts"]["digest"].as_str().unwrap();
-        assert_eq!(*digests.entry(i % 20).or_insert(digest), digest, "one seed, one answer");
+        assert_eq!(
+            *digests.entry(i % 20).or_insert(digest),
+            digest,
+            "one seed, one answer"
+        );
     }
     assert_eq!(digests.len(), 20);
-    let spent: u64 = replies.iter().map(|r| r["tts"]["tokens"]["generated"].as_u64().unwrap()).sum();
+    let spent: u64 = replies
+        .iter()
+        .map(|r| r["tts"]["tokens"]["generated"].as_u64().unwrap())
+        .sum();
     assert_eq!(server.metric("tts_tokens_total"), spent as f64);
     assert_eq!(server.metric("tts_problems_total"), clients as f64);
     assert_eq!(server.metric("tts_requests_running"), 0.0);

@@ -8,7 +8,10 @@ use super::Running;
 
 /// The parts of a text between two marks.
 fn between<'a>(text: &'a str, from: &str, to: &str) -> Vec<&'a str> {
-    text.split(from).skip(1).filter_map(|rest| rest.split(to).next()).collect()
+    text.split(from)
+        .skip(1)
+        .filter_map(|rest| rest.split(to).next())
+        .collect()
 }
 
 #[test]
@@ -17,19 +20,28 @@ fn the_page_needs_nothing_but_this_server() {
     let reply = server.get("/");
     assert_eq!(reply.status, 200);
     let page = reply.text();
-    assert!(page.starts_with("<!doctype html>") && !page.contains("/*style*/") && !page.contains("/*script*/"));
+    assert!(
+        page.starts_with("<!doctype html>") && !page.contains("/*style*/") && !page.contains("/*script*/")
+    );
     for outside in ["http://", "https://", "src=", "@import", "url("] {
         assert!(!page.contains(outside), "{outside} leads out of the page");
     }
     let policy = reply.header("content-security-policy").unwrap();
     let hashes = between(policy, "'sha256-", "'");
     assert_eq!(hashes.len(), 2, "{policy}");
-    assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"));
+    assert!(
+        policy.starts_with("default-src 'none'")
+            && policy.contains("frame-ancestors 'none'")
+            && !policy.contains("unsafe")
+    );
     // what is looked up by id is there
     for id in between(&page, "$(\"", "\")") {
         assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
     }
-    for path in between(&page, "fetch(\"", "\"").into_iter().collect::<BTreeSet<_>>() {
+    for path in between(&page, "fetch(\"", "\"")
+        .into_iter()
+        .collect::<BTreeSet<_>>()
+    {
         let status = server.get(path).status;
         assert!(matches!(status, 200 | 405), "{path}: {status}");
     }
@@ -80,7 +92,10 @@ fn the_page_knows_what_the_stream_says() {
         ],
     );
     has(&last["tts"]["ballots"][0], &["answer", "weight", "traces"]);
-    has(&last["tts_traces"][0][0], &["trace", "finish", "tokens", "answer"]);
+    has(
+        &last["tts_traces"][0][0],
+        &["trace", "finish", "tokens", "answer"],
+    );
     let fates: BTreeSet<&str> = last["tts_traces"][0]
         .as_array()
         .unwrap()
@@ -88,9 +103,17 @@ fn the_page_knows_what_the_stream_says() {
         .map(|t| t["finish"].as_str().unwrap())
         .collect();
     for finish in fates.iter().filter(|f| **f != "stop") {
-        assert!(page.contains(&format!("{finish}: \"")), "the page has a colour for {finish}");
+        assert!(
+            page.contains(&format!("{finish}: \"")),
+            "the page has a colour for {finish}"
+        );
     }
     for strategy in tts::strategies::names() {
-        assert!(server.get("/v1/models").text().contains(&format!("@{strategy}\"")));
+        assert!(
+            server
+                .get("/v1/models")
+                .text()
+                .contains(&format!("@{strategy}\""))
+        );
     }
 }

@@ -35,15 +35,23 @@ impl Program {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("http://").unwrap_or_else(|| panic!("{line}"));
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line
+            .trim()
+            .strip_prefix("http://")
+            .unwrap_or_else(|| panic!("{line}"));
         let address = address.parse().unwrap();
         Self { child, address, log }
     }
 
     #[cfg(unix)]
     fn signal(&self, name: &str) {
-        let told = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        let told = Command::new("kill")
+            .args([name, &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(told.success());
     }
 
@@ -67,7 +75,12 @@ impl Drop for Program {
 impl Program {
     fn begin(&self, fields: serde_json::Value) -> TcpStream {
         let mut stream = connect(self.address);
-        send(&mut stream, "/v1/chat/completions", &[], chat(fields).to_string().as_bytes());
+        send(
+            &mut stream,
+            "/v1/chat/completions",
+            &[],
+            chat(fields).to_string().as_bytes(),
+        );
         stream
     }
 }
@@ -76,7 +89,14 @@ impl Program {
 #[test]
 fn a_server_that_is_stopped_finishes_what_it_began() {
     for signal in ["-TERM", "-INT"] {
-        let program = Program::start(&mut command(&["--threads", "1", "--strategy", "majority", "--drain", "10m"]));
+        let program = Program::start(&mut command(&[
+            "--threads",
+            "1",
+            "--strategy",
+            "majority",
+            "--drain",
+            "10m",
+        ]));
         let mut running =
             program.begin(json!({ "traces": 16, "slots": 8, "ignore_eos": true, "loop_stop": false, "max_tokens": 300, "stream": true }));
         let mut seen = read_until(&mut running, "traces at most");
@@ -84,7 +104,11 @@ fn a_server_that_is_stopped_finishes_what_it_began() {
         program.signal(signal);
         running.read_to_end(&mut seen).unwrap();
         let events = Reply::parse(&seen).events();
-        assert_eq!(events.last().unwrap()["tts"]["traces"]["truncated"], 16, "no trace was cut short");
+        assert_eq!(
+            events.last().unwrap()["tts"]["traces"]["truncated"],
+            16,
+            "no trace was cut short"
+        );
         // a connection that is open but idle is closed, or told that it comes too late
         let _ = kept.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let mut late = Vec::new();
@@ -109,7 +133,8 @@ fn a_server_in_a_hurry_decides_with_what_there_is() {
         "majority",
     ]));
     let mut running = program.begin(json!({ "slots": 8, "ignore_eos": true, "loop_stop": false }));
-    let mut watching = program.begin(json!({ "slots": 8, "ignore_eos": true, "loop_stop": false, "stream": true }));
+    let mut watching =
+        program.begin(json!({ "slots": 8, "ignore_eos": true, "loop_stop": false, "stream": true }));
     read_until(&mut watching, "traces ended");
     program.signal("-TERM");
     let mut whole = Vec::new();
@@ -157,13 +182,19 @@ fn a_server_that_cannot_be_is_refused() {
         (&["--port", &port], "cannot be listened on"),
         (&["--host", "example.org"], "it is an IP address"),
         (&["--api-key-file", empty], "holds no API key"),
-        (&["--api-key-file", "/no/such/file"], "--api-key-file /no/such/file cannot be read"),
+        (
+            &["--api-key-file", "/no/such/file"],
+            "--api-key-file /no/such/file cannot be read",
+        ),
         (
             &["--traces", "600", "--max-traces", "512"],
             "--traces 600 is more than --max-traces 512",
         ),
         (&["--max-requests", "0"], "--max-requests 0 is out of range"),
-        (&["--max-choices", "9", "--max-requests", "8"], "--max-choices 9 could never run"),
+        (
+            &["--max-choices", "9", "--max-requests", "8"],
+            "--max-choices 9 could never run",
+        ),
         (&["--served-name", "a@b"], "--served-name"),
         (&["--model", "/no/such/model"], "/no/such/model"),
     ];

@@ -15,10 +15,19 @@ fn a_wrong_field_is_named() {
         (json!({ "messages": "hello" }), "messages"),
         (json!({ "messages": [1] }), "messages"),
         (json!({ "messages": [{ "content": "x" }] }), "messages"),
-        (json!({ "messages": [{ "role": "root", "content": "x" }] }), "messages"),
+        (
+            json!({ "messages": [{ "role": "root", "content": "x" }] }),
+            "messages",
+        ),
         (json!({ "messages": [{ "role": "user" }] }), "messages"),
-        (json!({ "messages": [{ "role": "user", "content": 5 }] }), "messages"),
-        (json!({ "messages": [{ "role": "user", "content": "  " }] }), "messages"),
+        (
+            json!({ "messages": [{ "role": "user", "content": 5 }] }),
+            "messages",
+        ),
+        (
+            json!({ "messages": [{ "role": "user", "content": "  " }] }),
+            "messages",
+        ),
         (
             json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }] }),
             "messages",
@@ -51,9 +60,15 @@ fn a_wrong_field_is_named() {
         (json!({ "stop": 5 }), "stop"),
         (json!({ "stop": "" }), "stop"),
         (json!({ "stop": ["a".repeat(1000)] }), "stop"),
-        (json!({ "stop": (0..17).map(|i| i.to_string()).collect::<Vec<_>>() }), "stop"),
+        (
+            json!({ "stop": (0..17).map(|i| i.to_string()).collect::<Vec<_>>() }),
+            "stop",
+        ),
         (json!({ "stream": "yes" }), "stream"),
-        (json!({ "stream_options": { "include_usage": true } }), "stream_options"),
+        (
+            json!({ "stream_options": { "include_usage": true } }),
+            "stream_options",
+        ),
         (
             json!({ "stream": true, "stream_options": { "include_usage": 1 } }),
             "stream_options",
@@ -66,15 +81,24 @@ fn a_wrong_field_is_named() {
         (json!({ "logit_bias": { "134": -100 } }), "logit_bias"),
         (json!({ "logit_bias": { "x": -100 } }), "logit_bias"),
         (json!({ "tools": [{ "type": "function" }] }), "tools"),
-        (json!({ "response_format": { "type": "json_object" } }), "response_format"),
-        (json!({ "chat_template_kwargs": { "a": [] } }), "chat_template_kwargs"),
+        (
+            json!({ "response_format": { "type": "json_object" } }),
+            "response_format",
+        ),
+        (
+            json!({ "chat_template_kwargs": { "a": [] } }),
+            "chat_template_kwargs",
+        ),
         (json!({ "tracse": 5 }), "tracse"),
         (json!({ "model": 5 }), "model"),
     ];
     for (fields, param) in cases {
         let (message, named) = server.chat(fields.clone()).refusal(400);
         assert_eq!(named, param, "{fields}: {message}");
-        assert!(message.contains(param) || message.len() > 20, "{fields}: {message}");
+        assert!(
+            message.contains(param) || message.len() > 20,
+            "{fields}: {message}"
+        );
     }
     for (fields, param) in [
         (json!({ "temperature": -1 }), json!("temperature")),
@@ -90,7 +114,10 @@ fn a_wrong_field_is_named() {
         assert_eq!(server.chat(fields.clone()).refusal(400).1, param, "{fields}");
     }
     let (message, _) = server.chat(json!({ "tracse": 5 })).refusal(400);
-    assert_eq!(message, "there is no field `tracse` in this request; did you mean `traces`?");
+    assert_eq!(
+        message,
+        "there is no field `tracse` in this request; did you mean `traces`?"
+    );
     for model in [
         "gpt-4o",
         "bundled@",
@@ -104,7 +131,11 @@ fn a_wrong_field_is_named() {
         assert!(!message.contains("No such file"), "{message}");
     }
     assert!(!std::path::Path::new("/tmp/tts-was-here").exists());
-    assert_eq!(server.metric("tts_problems_total"), 0.0, "a refused request costs nothing");
+    assert_eq!(
+        server.metric("tts_problems_total"),
+        0.0,
+        "a refused request costs nothing"
+    );
 }
 
 #[test]
@@ -125,7 +156,10 @@ fn completions_have_their_own_mistakes() {
         (json!({ "prompt": "a", "best_of": 5 }), json!("best_of")),
         (json!({ "prompt": "a", "suffix": "b" }), json!("suffix")),
         (json!({ "prompt": "a", "logprobs": 21 }), json!("logprobs")),
-        (json!({ "prompt": "a", "logprobs": 1, "echo": true }), json!("logprobs")),
+        (
+            json!({ "prompt": "a", "logprobs": 1, "echo": true }),
+            json!("logprobs"),
+        ),
         (json!({ "prompt": "a ".repeat(5000) }), json!("max_tokens")),
     ] {
         let (message, named) = server.post("/v1/completions", &body).refusal(400);
@@ -184,7 +218,12 @@ fn a_body_may_not_be_large() {
     let server = Running::with(super::few(), |o| o.limits.body = 100_000);
     let long = chat(json!({ "user": "x".repeat(200_000) })).to_string();
     let mut stream = server.connect();
-    send(&mut stream, "/v1/chat/completions", &[], &long.as_bytes()[..50_000]);
+    send(
+        &mut stream,
+        "/v1/chat/completions",
+        &[],
+        &long.as_bytes()[..50_000],
+    );
     drop(stream);
     let mut declared = server.connect();
     write!(
@@ -202,7 +241,10 @@ fn a_body_may_not_be_large() {
     .unwrap();
     for part in long.as_bytes().chunks(50_000) {
         // the server may close before all is written
-        if write!(chunked, "{:x}\r\n", part.len()).is_err() || chunked.write_all(part).is_err() || chunked.write_all(b"\r\n").is_err() {
+        if write!(chunked, "{:x}\r\n", part.len()).is_err()
+            || chunked.write_all(part).is_err()
+            || chunked.write_all(b"\r\n").is_err()
+        {
             break;
         }
     }

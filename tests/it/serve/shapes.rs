@@ -25,13 +25,30 @@ const USAGE: [&str; 5] = [
 #[test]
 fn a_chat_is_what_solve_would_have_answered() {
     let server = Running::start();
-    let reply = server.chat(json!({ "strategy": "deepconf-low", "traces": 20, "seed": 7 })).ok();
+    let reply = server
+        .chat(json!({ "strategy": "deepconf-low", "traces": 20, "seed": 7 }))
+        .ok();
     assert_eq!(
         keys(&reply),
-        ["choices", "created", "id", "model", "object", "system_fingerprint", "tts", "usage"]
+        [
+            "choices",
+            "created",
+            "id",
+            "model",
+            "object",
+            "system_fingerprint",
+            "tts",
+            "usage"
+        ]
     );
-    assert_eq!((&reply["object"], &reply["model"]), (&json!("chat.completion"), &json!("bundled")));
-    assert!(reply["id"].as_str().unwrap().starts_with("chatcmpl-") && reply["created"].as_u64().unwrap() > 1_600_000_000);
+    assert_eq!(
+        (&reply["object"], &reply["model"]),
+        (&json!("chat.completion"), &json!("bundled"))
+    );
+    assert!(
+        reply["id"].as_str().unwrap().starts_with("chatcmpl-")
+            && reply["created"].as_u64().unwrap() > 1_600_000_000
+    );
     let choice = &reply["choices"][0];
     assert_eq!(keys(choice), ["finish_reason", "index", "logprobs", "message"]);
     assert_eq!(
@@ -50,8 +67,15 @@ fn a_chat_is_what_solve_would_have_answered() {
         seed: 7,
         ..few()
     };
-    let runner = Runner::new(Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap(), settings).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runner = Runner::new(
+        Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap(),
+        settings,
+    )
+    .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let solved = runtime.block_on(runner.solve_text(PROBLEM)).unwrap();
     let expected = solved.to_json();
     let tts = &reply["tts"];
@@ -76,7 +100,11 @@ fn a_chat_is_what_solve_would_have_answered() {
     }
     assert_eq!(tts["answer"], "20");
     assert_eq!(choice["message"]["content"], expected["solution"]);
-    let winner = solved.records.iter().find(|r| Some(r.trace) == solved.solution_trace).unwrap();
+    let winner = solved
+        .records
+        .iter()
+        .find(|r| Some(r.trace) == solved.solution_trace)
+        .unwrap();
     assert_eq!(tts["winner"]["tokens"], winner.tokens);
     assert_eq!(tts["winner"]["confidence"]["mean"], json!(winner.scores.mean));
     let thought = winner.text.as_deref().unwrap();
@@ -87,9 +115,15 @@ fn a_chat_is_what_solve_would_have_answered() {
             .map(|t| t.0.trim().trim_start_matches("<think>").trim()),
     );
     let usage = &reply["usage"];
-    assert_eq!(usage["completion_tokens"], expected["tokens"]["generated"], "every trace's tokens");
+    assert_eq!(
+        usage["completion_tokens"], expected["tokens"]["generated"],
+        "every trace's tokens"
+    );
     assert_eq!(usage["prompt_tokens"], expected["tokens"]["prompt"]);
-    let shown = usage["completion_tokens"].as_u64().unwrap() - usage["completion_tokens_details"]["reasoning_tokens"].as_u64().unwrap();
+    let shown = usage["completion_tokens"].as_u64().unwrap()
+        - usage["completion_tokens_details"]["reasoning_tokens"]
+            .as_u64()
+            .unwrap();
     assert!(shown > 0 && shown < winner.tokens as u64, "{usage}");
 }
 
@@ -98,7 +132,13 @@ fn several_choices_are_runs_of_their_own() {
     let server = Running::start();
     let reply = server.chat(json!({ "n": 3, "seed": 5 })).ok();
     let choices = reply["choices"].as_array().unwrap();
-    assert_eq!(choices.iter().map(|c| c["index"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(
+        choices
+            .iter()
+            .map(|c| c["index"].as_u64().unwrap())
+            .collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
     let each = reply["tts"]["choices"].as_array().unwrap();
     let digests: std::collections::BTreeSet<_> = each.iter().map(|t| t["digest"].as_str().unwrap()).collect();
     assert_eq!(digests.len(), 3);
@@ -108,7 +148,10 @@ fn several_choices_are_runs_of_their_own() {
         "choice i has the seed after that of choice i - 1"
     );
     assert_eq!(choices[1]["message"], alone["choices"][0]["message"]);
-    let sum: u64 = each.iter().map(|t| t["tokens"]["generated"].as_u64().unwrap()).sum();
+    let sum: u64 = each
+        .iter()
+        .map(|t| t["tokens"]["generated"].as_u64().unwrap())
+        .sum();
     assert_eq!(reply["usage"]["completion_tokens"], sum);
     assert_eq!(
         reply["usage"]["prompt_tokens"], alone["usage"]["prompt_tokens"],
@@ -121,21 +164,45 @@ fn a_completion_goes_on_from_a_raw_prompt() {
     let server = Running::start();
     let prompt = format!("<|im_start|>user\n{PROBLEM}<|im_end|>\n<|im_start|>assistant\n");
     let text = server
-        .post("/v1/completions", &json!({ "model": "bundled", "prompt": prompt, "seed": 3 }))
+        .post(
+            "/v1/completions",
+            &json!({ "model": "bundled", "prompt": prompt, "seed": 3 }),
+        )
         .ok();
     assert_eq!(
         keys(&text),
-        ["choices", "created", "id", "model", "object", "system_fingerprint", "tts", "usage"]
+        [
+            "choices",
+            "created",
+            "id",
+            "model",
+            "object",
+            "system_fingerprint",
+            "tts",
+            "usage"
+        ]
     );
     assert_eq!(text["object"], "text_completion");
-    assert_eq!(keys(&text["choices"][0]), ["finish_reason", "index", "logprobs", "text"]);
-    assert!(text["choices"][0]["text"].as_str().unwrap().contains("\\boxed{20}"), "{text}");
+    assert_eq!(
+        keys(&text["choices"][0]),
+        ["finish_reason", "index", "logprobs", "text"]
+    );
+    assert!(
+        text["choices"][0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("\\boxed{20}"),
+        "{text}"
+    );
     assert_eq!(text["tts"]["answer"], "20");
 
     let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap();
     let ids = loaded.prompter().unwrap().encode_raw(&prompt).unwrap();
     let of_ids = server
-        .post("/v1/completions", &json!({ "prompt": [ids, ids], "n": 2, "seed": 3, "echo": true }))
+        .post(
+            "/v1/completions",
+            &json!({ "prompt": [ids, ids], "n": 2, "seed": 3, "echo": true }),
+        )
         .ok();
     let choices = of_ids["choices"].as_array().unwrap();
     assert_eq!(choices.len(), 4, "two for each prompt");
@@ -150,7 +217,9 @@ fn a_completion_goes_on_from_a_raw_prompt() {
 #[test]
 fn log_probabilities_are_those_of_the_text_that_is_shown() {
     let server = Running::start();
-    let reply = server.chat(json!({ "logprobs": true, "top_logprobs": 5, "temperature": 0.7 })).ok();
+    let reply = server
+        .chat(json!({ "logprobs": true, "top_logprobs": 5, "temperature": 0.7 }))
+        .ok();
     let choice = &reply["choices"][0];
     let tokens = choice["logprobs"]["content"].as_array().unwrap();
     let joined: String = tokens.iter().map(|t| t["token"].as_str().unwrap()).collect();
@@ -164,24 +233,45 @@ fn log_probabilities_are_those_of_the_text_that_is_shown() {
         assert!(ps.is_sorted_by(|a, b| a >= b) && ps[0] <= 0.0, "{ps:?}");
         // what was drawn, read again with the whole text: the same distribution, to the last few bits
         if let Some(same) = top.iter().find(|t| t["token"] == token["token"]) {
-            let (drawn, read) = (token["logprob"].as_f64().unwrap(), same["logprob"].as_f64().unwrap());
+            let (drawn, read) = (
+                token["logprob"].as_f64().unwrap(),
+                same["logprob"].as_f64().unwrap(),
+            );
             assert!((drawn - read).abs() < 2e-4, "{drawn} and {read}");
             first += usize::from(same == &top[0]);
         }
         let text: Vec<u8> = serde_json::from_value(token["bytes"].clone()).unwrap();
         assert_eq!(String::from_utf8(text).unwrap(), token["token"].as_str().unwrap());
     }
-    assert!(first * 2 > tokens.len(), "{first} of {} tokens were the likeliest", tokens.len());
+    assert!(
+        first * 2 > tokens.len(),
+        "{first} of {} tokens were the likeliest",
+        tokens.len()
+    );
 
     let plain = server.chat(json!({ "logprobs": true, "temperature": 0.7 })).ok();
     let without = &plain["choices"][0]["logprobs"]["content"][0];
-    assert_eq!((&without["logprob"], &without["top_logprobs"]), (&tokens[0]["logprob"], &json!([])));
+    assert_eq!(
+        (&without["logprob"], &without["top_logprobs"]),
+        (&tokens[0]["logprob"], &json!([]))
+    );
     let text = server
-        .post("/v1/completions", &json!({ "prompt": "7^2 = ", "max_tokens": 12, "logprobs": 2 }))
+        .post(
+            "/v1/completions",
+            &json!({ "prompt": "7^2 = ", "max_tokens": 12, "logprobs": 2 }),
+        )
         .ok();
     let (choice, l) = (&text["choices"][0], &text["choices"][0]["logprobs"]);
-    assert_eq!(keys(l), ["text_offset", "token_logprobs", "tokens", "top_logprobs"]);
-    let pieces: Vec<&str> = l["tokens"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+    assert_eq!(
+        keys(l),
+        ["text_offset", "token_logprobs", "tokens", "top_logprobs"]
+    );
+    let pieces: Vec<&str> = l["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t.as_str().unwrap())
+        .collect();
     assert_eq!(pieces.concat(), choice["text"].as_str().unwrap());
     assert!(
         l["top_logprobs"]
@@ -214,10 +304,15 @@ fn stop_texts_and_limits_end_a_trace() {
         "nobody wrote an answer, and the best trace's text is there all the same"
     );
 
-    let cut = server.chat(json!({ "max_completion_tokens": 5, "max_tokens": 9 })).ok();
+    let cut = server
+        .chat(json!({ "max_completion_tokens": 5, "max_tokens": 9 }))
+        .ok();
     assert_eq!(cut["choices"][0]["finish_reason"], "length");
     assert_eq!(
-        (&cut["tts"]["traces"]["truncated"], &cut["tts"]["tokens"]["truncated"]),
+        (
+            &cut["tts"]["traces"]["truncated"],
+            &cut["tts"]["tokens"]["truncated"]
+        ),
         (&json!(4), &json!(20))
     );
 
@@ -233,7 +328,10 @@ fn stop_texts_and_limits_end_a_trace() {
     let held = server
         .chat(json!({ "traces": 1, "logit_bias": { "1": -100, "3": -100 }, "max_tokens": 300, "loop_stop": false }))
         .ok();
-    assert_eq!(held["tts"]["tokens"]["generated"], 300, "an end that may not be drawn never comes");
+    assert_eq!(
+        held["tts"]["tokens"]["generated"], 300,
+        "an end that may not be drawn never comes"
+    );
 }
 
 #[test]
@@ -256,16 +354,24 @@ fn settings_come_by_field_or_by_the_name_of_the_model() {
         .ok();
     let s = &sampled["tts"]["sampling"];
     assert_eq!(
-        (&s["temperature"], &s["top_p"], &s["top_k"], &s["min_p"], &s["presence_penalty"]),
+        (
+            &s["temperature"],
+            &s["top_p"],
+            &s["top_k"],
+            &s["min_p"],
+            &s["presence_penalty"]
+        ),
         (&json!(0.5), &json!(0.9), &json!(0), &json!(0.01), &json!(0.1))
     );
     assert_eq!(sampled["tts"]["seed"], u64::MAX);
     let null = server
         .chat(json!({ "temperature": null, "stop": null, "tools": null, "user": "somebody", "metadata": { "a": "b" } }))
         .ok();
-    assert_eq!(null["tts"]["digest"], server.chat(json!({})).ok()["tts"]["digest"]);
-    let parts =
-        json!([{ "role": "user", "content": [{ "type": "text", "text": &PROBLEM[..10] }, { "type": "text", "text": &PROBLEM[10..] }] }]);
+    assert_eq!(
+        null["tts"]["digest"],
+        server.chat(json!({})).ok()["tts"]["digest"]
+    );
+    let parts = json!([{ "role": "user", "content": [{ "type": "text", "text": &PROBLEM[..10] }, { "type": "text", "text": &PROBLEM[10..] }] }]);
     assert_eq!(
         server.chat(json!({ "messages": parts })).ok()["tts"]["digest"],
         null["tts"]["digest"]
@@ -288,7 +394,10 @@ fn models_health_and_counters() {
     assert_eq!(names[0], "bundled");
     assert!(names.contains(&"bundled@deepconf-low"));
     assert_eq!(keys(&models["data"][0]), ["created", "id", "object", "owned_by"]);
-    assert_eq!(server.get("/v1/models/bundled%40majority-8").ok()["id"], "bundled@majority-8");
+    assert_eq!(
+        server.get("/v1/models/bundled%40majority-8").ok()["id"],
+        "bundled@majority-8"
+    );
     server.get("/v1/models/gpt").refusal(404);
     assert_eq!(server.get("/health").ok()["status"], "ok");
     let reply = server.chat(json!({ "n": 2 })).ok();

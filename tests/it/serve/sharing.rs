@@ -11,7 +11,9 @@ use super::{Reply, Running, endless, few, hang_up, read_until};
 #[test]
 fn an_answer_does_not_depend_on_who_else_asks() {
     let server = Running::start();
-    let alone: Vec<Value> = (0..6).map(|seed| server.chat(json!({ "seed": seed, "traces": 3 })).ok()).collect();
+    let alone: Vec<Value> = (0..6)
+        .map(|seed| server.chat(json!({ "seed": seed, "traces": 3 })).ok())
+        .collect();
     let digest = |reply: &Value| reply["tts"]["digest"].clone();
     thread::scope(|scope| {
         let together: Vec<_> = (0..6)
@@ -64,7 +66,10 @@ fn a_full_queue_says_when_to_come_again() {
     hang_up(&first);
     server.until("tts_requests_running", 1.0);
     let (message, _) = server.chat(json!({ "n": 2 })).refusal(429);
-    assert!(message.contains("run or wait"), "two choices take two places: {message}");
+    assert!(
+        message.contains("run or wait"),
+        "two choices take two places: {message}"
+    );
     hang_up(&second);
     server.until("tts_requests_running", 0.0);
     assert_eq!(server.chat(json!({ "n": 2 })).status, 200);
@@ -100,7 +105,9 @@ fn one_name_is_one_request() {
     streamed["stream"] = json!(true);
     let again = ask(&streamed).events();
     assert_eq!(again[0]["id"], joined["id"]);
-    let [.., content, last] = &again[..] else { panic!("{again:?}") };
+    let [.., content, last] = &again[..] else {
+        panic!("{again:?}")
+    };
     assert_eq!(
         content["choices"][0]["delta"]["content"],
         joined["choices"][0]["message"]["content"]
@@ -111,7 +118,11 @@ fn one_name_is_one_request() {
     let text = server.post_with("/v1/completions", &named, &json!({ "prompt": "1" }));
     text.refusal(422);
     server
-        .post_with("/v1/chat/completions", &[("idempotency-key", "")], &super::chat(json!({})))
+        .post_with(
+            "/v1/chat/completions",
+            &[("idempotency-key", "")],
+            &super::chat(json!({})),
+        )
         .refusal(400);
 }
 
@@ -129,7 +140,10 @@ fn a_reply_that_failed_or_was_given_up_is_not_kept() {
     assert!(message.contains("traces"), "{message}");
     let answered = ask(json!({ "seed": 9 })).ok();
     assert_eq!(ask(json!({ "seed": 9 })).ok(), answered);
-    let other = [("idempotency-key", "order-67"), ("authorization", "Bearer somebody-else")];
+    let other = [
+        ("idempotency-key", "order-67"),
+        ("authorization", "Bearer somebody-else"),
+    ];
     let theirs = server
         .post_with("/v1/chat/completions", &other, &super::chat(json!({ "seed": 9 })))
         .ok();

@@ -28,26 +28,36 @@ fn a_stream_ends_with_what_the_whole_reply_is() {
             assert_eq!(event["id"], events[0]["id"]);
             assert!(event["choices"].is_array() && event["created"].is_u64() && event["model"] == "bundled");
         }
-        assert_eq!(events[0]["choices"][0]["delta"], json!({ "role": "assistant", "content": "" }));
+        assert_eq!(
+            events[0]["choices"][0]["delta"],
+            json!({ "role": "assistant", "content": "" })
+        );
         assert_eq!(deltas(&events, "content"), message["content"].as_str().unwrap());
         let reasoning = deltas(&events, "reasoning_content");
-        assert!(reasoning.ends_with(message["reasoning_content"].as_str().unwrap()), "{reasoning}");
+        assert!(
+            reasoning.ends_with(message["reasoning_content"].as_str().unwrap()),
+            "{reasoning}"
+        );
         assert_eq!(
             reasoning.starts_with("[majority: 20 traces at most]\n"),
             progress == "text",
             "{reasoning}"
         );
-        let [.., last, usage] = &events[..] else { panic!("{events:?}") };
+        let [.., last, usage] = &events[..] else {
+            panic!("{events:?}")
+        };
         assert_eq!(last["choices"][0]["finish_reason"], "stop");
         assert_eq!(last["tts"]["digest"], tts["digest"]);
         assert_eq!((&last["usage"], &usage["choices"]), (&Value::Null, &json!([])));
         assert_eq!(usage["usage"], whole["usage"]);
         let early = &events[..events.len() - 2];
-        assert!(
-            early
+        assert!(early.iter().all(|e| {
+            e["choices"]
+                .as_array()
+                .unwrap()
                 .iter()
-                .all(|e| e["choices"].as_array().unwrap().iter().all(|c| c["finish_reason"].is_null()))
-        );
+                .all(|c| c["finish_reason"].is_null())
+        }));
     }
     let plain = server.chat(json!({ "stream": true })).events();
     assert!(plain.iter().all(|e| e.get("usage").is_none()));
@@ -112,10 +122,14 @@ fn a_watcher_sees_every_trace() {
             );
         }
     }
-    assert!(listed.iter().any(|t| t["finish"] == "low_confidence"), "{listed:?}");
+    assert!(
+        listed.iter().any(|t| t["finish"] == "low_confidence"),
+        "{listed:?}"
+    );
 }
 
-/// A choice's parts put together: thinking, content, log-probabilities, and why it ended; and how many parts said something.
+/// A choice's parts put together: thinking, content, log-probabilities, and why it ended; and how many parts
+/// said something.
 fn together(events: &[Value], index: usize) -> (String, String, Vec<Value>, Value, usize) {
     let mut whole = (String::new(), String::new(), Vec::new(), Value::Null, 0);
     let parts = events.iter().flat_map(|e| e["choices"].as_array().unwrap());
@@ -131,7 +145,9 @@ fn together(events: &[Value], index: usize) -> (String, String, Vec<Value>, Valu
         whole.1 += &said;
         match &part["logprobs"] {
             Value::Null => {}
-            of_chat if of_chat["content"].is_array() => whole.2.extend(of_chat["content"].as_array().unwrap().clone()),
+            of_chat if of_chat["content"].is_array() => {
+                whole.2.extend(of_chat["content"].as_array().unwrap().clone())
+            }
             of_text => {
                 let of = |name: &str| of_text[name].as_array().unwrap().clone();
                 let tokens = of("tokens")
@@ -159,15 +175,22 @@ fn streams_as_it_is(server: &Running, path: &str, request: &Value) -> Vec<usize>
     let compare = |(index, choice): (usize, &Value)| {
         let (thought, said, logprobs, finish, parts) = together(&events, index);
         let message = &choice["message"];
-        assert_eq!(thought, message["reasoning_content"].as_str().unwrap_or_default(), "{request}");
+        assert_eq!(
+            thought,
+            message["reasoning_content"].as_str().unwrap_or_default(),
+            "{request}"
+        );
         let content = message["content"].as_str().or(choice["text"].as_str()).unwrap();
         assert_eq!(said, content, "{request}");
-        let one = json!([{ "choices": [{ "index": 0, "logprobs": choice["logprobs"], "finish_reason": null }] }]);
+        let one =
+            json!([{ "choices": [{ "index": 0, "logprobs": choice["logprobs"], "finish_reason": null }] }]);
         assert_eq!(logprobs, together(one.as_array().unwrap(), 0).2, "{request}");
         assert_eq!(finish, choice["finish_reason"], "{request}");
         parts
     };
-    let [.., last, usage] = &events[..] else { panic!("{events:?}") };
+    let [.., last, usage] = &events[..] else {
+        panic!("{events:?}")
+    };
     let digest = |tts: &Value| match tts["choices"].as_array() {
         Some(all) => all.iter().map(|t| t["digest"].clone()).collect(),
         None => vec![tts["digest"].clone()],
@@ -184,8 +207,15 @@ fn a_lone_trace_streams_what_it_will_have_written() {
     for seed in 0..6 {
         // wild ones open and close their thinking anywhere
         for temperature in [0.6, 1.5, 3.0] {
-            let stop = [json!(null), json!(["box", "</think>"]), json!(["\n", "12"]), json!("= ")][seed % 4].clone();
-            let mut chat = super::chat(json!({ "seed": seed, "temperature": temperature, "n": 2, "stop": stop }));
+            let stop = [
+                json!(null),
+                json!(["box", "</think>"]),
+                json!(["\n", "12"]),
+                json!("= "),
+            ][seed % 4]
+                .clone();
+            let mut chat =
+                super::chat(json!({ "seed": seed, "temperature": temperature, "n": 2, "stop": stop }));
             parts.extend(streams_as_it_is(&server, "/v1/chat/completions", &chat));
             chat["logprobs"] = json!(true);
             chat["top_logprobs"] = json!(seed % 3);
@@ -197,7 +227,10 @@ fn a_lone_trace_streams_what_it_will_have_written() {
             parts.extend(streams_as_it_is(&server, "/v1/completions", &text));
         }
     }
-    assert!(parts.iter().sum::<usize>() > 4 * parts.len(), "it came in parts: {parts:?}");
+    assert!(
+        parts.iter().sum::<usize>() > 4 * parts.len(),
+        "it came in parts: {parts:?}"
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A visit in bf16 dot products: queries and weights are rounded to bf16, and every sum stays f32.
 //!
-//! Two dimensions of a key, and two positions of a value, share a word, which is what the instruction multiplies at once.
+//! Two dimensions of a key, and two positions of a value, share a word, which is what the instruction
+//! multiplies at once.
 
 use super::visit::Visit;
 
@@ -54,7 +55,9 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
     unsafe fn heads<const H: usize>(visit: &Visit, first: usize) -> usize {
-        let &Visit { dim, stride, count, .. } = visit;
+        let &Visit {
+            dim, stride, count, ..
+        } = visit;
         // the first heads ask for all of the next visit's block
         let ahead = if first == 0 {
             visit.next.addr().wrapping_sub(visit.k.addr())
@@ -78,9 +81,25 @@ mod x86 {
             while column < stride {
                 // the stride is a multiple of two vectors
                 column += if stride - column >= 4 * LANES {
-                    weigh::<H, 4, 1>(&weights, count, visit.v.add(column), stride, &keep, acc.add(column), ahead)
+                    weigh::<H, 4, 1>(
+                        &weights,
+                        count,
+                        visit.v.add(column),
+                        stride,
+                        &keep,
+                        acc.add(column),
+                        ahead,
+                    )
                 } else {
-                    weigh::<H, 2, 2>(&weights, count, visit.v.add(column), stride, &keep, acc.add(column), ahead)
+                    weigh::<H, 2, 2>(
+                        &weights,
+                        count,
+                        visit.v.add(column),
+                        stride,
+                        &keep,
+                        acc.add(column),
+                        ahead,
+                    )
                 };
             }
         }
@@ -90,7 +109,12 @@ mod x86 {
     /// Dot products of H query heads with N vectors of positions; positions after them score -inf.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
-    unsafe fn dots<const H: usize, const N: usize>(q: *const u32, pairs: usize, k: *const f32, ahead: usize) -> [[__m512; VECTORS]; H] {
+    unsafe fn dots<const H: usize, const N: usize>(
+        q: *const u32,
+        pairs: usize,
+        k: *const f32,
+        ahead: usize,
+    ) -> [[__m512; VECTORS]; H] {
         // SAFETY: the caller's promise
         unsafe {
             let mut s = [[_mm512_setzero_ps(); N]; H];
@@ -117,9 +141,9 @@ mod x86 {
         }
     }
 
-    /// Turns the first `count` scores of each head into weights under its running maximum, the others into 0; returns what earlier sums are to be
-    /// multiplied by. The sum is that of the rounded weights. All heads take a step before any takes the next, because each step waits for the one
-    /// before.
+    /// Turns the first `count` scores of each head into weights under its running maximum, the others into 0;
+    /// returns what earlier sums are to be multiplied by. The sum is that of the rounded weights. All heads
+    /// take a step before any takes the next, because each step waits for the one before.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
     unsafe fn soften<const H: usize>(
@@ -137,7 +161,10 @@ mod x86 {
             for (n, s) in masked.iter_mut().enumerate() {
                 *s = _mm512_mask_mov_ps(nothing, (seen >> (n * LANES)) as u16, *s);
             }
-            let top = _mm512_max_ps(_mm512_max_ps(masked[0], masked[1]), _mm512_max_ps(masked[2], masked[3]));
+            let top = _mm512_max_ps(
+                _mm512_max_ps(masked[0], masked[1]),
+                _mm512_max_ps(masked[2], masked[3]),
+            );
             let top = _mm512_reduce_max_ps(top);
             *new = if top > *new { top } else { *new };
         }
@@ -152,7 +179,8 @@ mod x86 {
                     let pair = [masked[h][2 * half], masked[h][2 * half + 1]];
                     let [a, b] = pair.map(|s| Avx512::exp(_mm512_sub_ps(s, shift)));
                     let rounded = _mm512_cvtne2ps_pbh(b, a);
-                    total[h] = _mm512_dpbf16_ps(total[h], rounded, std::mem::transmute::<__m512i, __m512bh>(ones));
+                    total[h] =
+                        _mm512_dpbf16_ps(total[h], rounded, std::mem::transmute::<__m512i, __m512bh>(ones));
                     let to = weights[h][half * LANES..].as_mut_ptr();
                     _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(rounded));
                 }
@@ -169,8 +197,8 @@ mod x86 {
         keep
     }
 
-    /// `acc = acc * keep + sum over positions of weight * v` for H heads and C vectors of columns, summed in `CHAINS` interleaved parts. The
-    /// position after an odd `count` exists and weighs 0.
+    /// `acc = acc * keep + sum over positions of weight * v` for H heads and C vectors of columns, summed in
+    /// `CHAINS` interleaved parts. The position after an odd `count` exists and weighs 0.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
     unsafe fn weigh<const H: usize, const C: usize, const CHAINS: usize>(
@@ -182,7 +210,8 @@ mod x86 {
         acc: *mut f32,
         ahead: usize,
     ) -> usize {
-        // SAFETY: the caller's promise; weights after the last pair of positions are 0, and their values exist
+        // SAFETY: the caller's promise; weights after the last pair of positions are 0, and their values
+        // exist
         unsafe {
             let mut a = [[[_mm512_setzero_ps(); C]; H]; CHAINS];
             for first in (0..count.div_ceil(2)).step_by(CHAINS) {
@@ -209,7 +238,10 @@ mod x86 {
                         new = _mm512_add_ps(new, a[h][c]);
                     }
                     let at = acc.add(h * stride + c * LANES);
-                    _mm512_storeu_ps(at, _mm512_fmadd_ps(_mm512_loadu_ps(at), _mm512_set1_ps(keep[h]), new));
+                    _mm512_storeu_ps(
+                        at,
+                        _mm512_fmadd_ps(_mm512_loadu_ps(at), _mm512_set1_ps(keep[h]), new),
+                    );
                 }
             }
         }

@@ -54,7 +54,9 @@ tiers!(pub(super) fn visit_bf16 = visit_bf16_body(visit: &Visit));
 
 #[inline(always)]
 unsafe fn visit_heads<S: Simd, const PAIRS: bool, const H: usize>(visit: &Visit, first: usize) -> usize {
-    let &Visit { dim, stride, count, .. } = visit;
+    let &Visit {
+        dim, stride, count, ..
+    } = visit;
     unsafe {
         let (q, scores) = (visit.q.add(first * dim), visit.scores.add(first * BLOCK));
         // the first heads ask for all of it
@@ -77,14 +79,22 @@ unsafe fn visit_heads<S: Simd, const PAIRS: bool, const H: usize>(visit: &Visit,
         }
         let acc = visit.acc.add(first * stride);
         for column in (0..stride).step_by(2 * S::LANES) {
-            weigh::<S, PAIRS, H>(scores, count, visit.v.add(column), stride, &keep, acc.add(column), ahead);
+            weigh::<S, PAIRS, H>(
+                scores,
+                count,
+                visit.v.add(column),
+                stride,
+                &keep,
+                acc.add(column),
+                ahead,
+            );
         }
     }
     H
 }
 
-/// Turns the first `count` scores of a block into weights under the running maximum, the others into 0; returns what earlier sums are to be
-/// multiplied by.
+/// Turns the first `count` scores of a block into weights under the running maximum, the others into 0;
+/// returns what earlier sums are to be multiplied by.
 #[inline(always)]
 unsafe fn soften<S: Simd>(scores: *mut f32, count: usize, max: &mut f32, sum: &mut f32) -> f32 {
     unsafe {
@@ -111,23 +121,38 @@ unsafe fn soften<S: Simd>(scores: *mut f32, count: usize, max: &mut f32, sum: &m
     }
 }
 
-/// Two rows of keys or values, one after the other or in pairs; of pairs, what lies `ahead` bytes behind is asked for.
+/// Two rows of keys or values, one after the other or in pairs; of pairs, what lies `ahead` bytes behind is
+/// asked for.
 #[inline(always)]
-unsafe fn two<S: Simd, const PAIRS: bool>(data: *const f32, row: usize, width: usize, ahead: usize) -> (S::V, S::V) {
+unsafe fn two<S: Simd, const PAIRS: bool>(
+    data: *const f32,
+    row: usize,
+    width: usize,
+    ahead: usize,
+) -> (S::V, S::V) {
     unsafe {
         if PAIRS {
             let at = data.add(row / 2 * width);
             prefetch_far(at.wrapping_byte_add(ahead).cast());
             S::load_bf16_pairs(at.cast())
         } else {
-            (S::load(data.add(row * width)), S::load(data.add((row + 1) * width)))
+            (
+                S::load(data.add(row * width)),
+                S::load(data.add((row + 1) * width)),
+            )
         }
     }
 }
 
 /// Dot products of H query heads with four vectors of positions.
 #[inline(always)]
-unsafe fn dots<S: Simd, const PAIRS: bool, const H: usize>(q: *const f32, dim: usize, k: *const f32, scores: *mut f32, ahead: usize) {
+unsafe fn dots<S: Simd, const PAIRS: bool, const H: usize>(
+    q: *const f32,
+    dim: usize,
+    k: *const f32,
+    scores: *mut f32,
+    ahead: usize,
+) {
     unsafe {
         let mut s = [[S::splat(0.0); 4]; H];
         for d in (0..dim / 2 * 2).step_by(2) {
@@ -160,8 +185,8 @@ unsafe fn dots<S: Simd, const PAIRS: bool, const H: usize>(q: *const f32, dim: u
     }
 }
 
-/// `acc = acc * keep + sum over positions of weight * v` for H heads and two vectors of columns; even and odd positions are summed apart. The
-/// position after an odd `count` exists and weighs 0.
+/// `acc = acc * keep + sum over positions of weight * v` for H heads and two vectors of columns; even and odd
+/// positions are summed apart. The position after an odd `count` exists and weighs 0.
 #[inline(always)]
 unsafe fn weigh<S: Simd, const PAIRS: bool, const H: usize>(
     weights: *const f32,
@@ -180,7 +205,10 @@ unsafe fn weigh<S: Simd, const PAIRS: bool, const H: usize>(
                 two::<S, PAIRS>(v.add(S::LANES), i, stride, ahead),
             );
             for (h, a) in a.iter_mut().enumerate() {
-                let (even, odd) = (S::splat(*weights.add(h * BLOCK + i)), S::splat(*weights.add(h * BLOCK + i + 1)));
+                let (even, odd) = (
+                    S::splat(*weights.add(h * BLOCK + i)),
+                    S::splat(*weights.add(h * BLOCK + i + 1)),
+                );
                 a[0][0] = S::fma(even, v0.0, a[0][0]);
                 a[0][1] = S::fma(even, v1.0, a[0][1]);
                 a[1][0] = S::fma(odd, v0.1, a[1][0]);

@@ -3,7 +3,8 @@
 use super::Input;
 use crate::model::kernels::buf::Buf;
 
-/// k-pairs that are multiplied at a time: a panel slice of 16 KiB stays in the first-level cache, beside the input.
+/// k-pairs that are multiplied at a time: a panel slice of 16 KiB stays in the first-level cache, beside the
+/// input.
 #[cfg(target_arch = "x86_64")]
 const DEPTH: usize = 128;
 
@@ -15,8 +16,18 @@ pub(super) fn multiply(x: Input<u32>, k: usize, panel: &[f32], tile: &mut Buf) {
     assert_eq!(panel.len(), pairs * WIDTH, "a panel");
     for start in (0..pairs).step_by(DEPTH) {
         let depth = DEPTH.min(pairs - start);
-        // SAFETY: x has `count` rows of `pairs` pairs, the panel has pairs x WIDTH, the tile has room for all rows; the tier was detected
-        unsafe { x86::inner(x, start, panel.as_ptr().add(start * WIDTH), depth, tile.as_mut_ptr(), start == 0) };
+        // SAFETY: x has `count` rows of `pairs` pairs, the panel has pairs x WIDTH, the tile has room for all
+        // rows; the tier was detected
+        unsafe {
+            x86::inner(
+                x,
+                start,
+                panel.as_ptr().add(start * WIDTH),
+                depth,
+                tile.as_mut_ptr(),
+                start == 0,
+            )
+        };
     }
 }
 
@@ -34,14 +45,25 @@ mod x86 {
     use crate::model::packing::WIDTH;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-    pub(super) unsafe fn inner(x: Input<u32>, start: usize, w: *const f32, depth: usize, tile: *mut f32, first: bool) {
+    pub(super) unsafe fn inner(
+        x: Input<u32>,
+        start: usize,
+        w: *const f32,
+        depth: usize,
+        tile: *mut f32,
+        first: bool,
+    ) {
         let mut r = 0;
         while r < x.count {
             // SAFETY: rows r.. exist
             unsafe {
                 let (a, c) = (x.data.add(r * x.stride + start), tile.add(r * WIDTH));
                 // the first rows wait for the slice, the others ask for the next one
-                let next = if r == 0 { 0 } else { depth * WIDTH * size_of::<f32>() };
+                let next = if r == 0 {
+                    0
+                } else {
+                    depth * WIDTH * size_of::<f32>()
+                };
                 r += match x.count - r {
                     // two of eight rather than twelve and four
                     12.. if x.count - r != 16 => micro::<12>(a, x.stride, w, depth, c, first, next),
@@ -71,11 +93,15 @@ mod x86 {
             let mut acc = [[_mm512_setzero_ps(); 2]; M];
             if !first {
                 for (m, acc) in acc.iter_mut().enumerate() {
-                    *acc = [_mm512_loadu_ps(c.add(m * WIDTH)), _mm512_loadu_ps(c.add(m * WIDTH + 16))];
+                    *acc = [
+                        _mm512_loadu_ps(c.add(m * WIDTH)),
+                        _mm512_loadu_ps(c.add(m * WIDTH + 16)),
+                    ];
                 }
             }
             for p in 0..depth {
-                let pair = |at: *const f32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(at.cast()));
+                let pair =
+                    |at: *const f32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(at.cast()));
                 let (w0, w1) = (pair(w.add(p * WIDTH)), pair(w.add(p * WIDTH + 16)));
                 ahead::<M>(w.add(p * WIDTH).cast(), next, WIDTH * size_of::<f32>());
                 for (m, acc) in acc.iter_mut().enumerate() {

@@ -1,4 +1,5 @@
-//! Products of 8-bit inputs with quantised weights: integer dot products inside a group, scaled and summed in f32.
+//! Products of 8-bit inputs with quantised weights: integer dot products inside a group, scaled and summed in
+//! f32.
 //!
 //! The integers are exact, so they are the same with every set of instructions.
 
@@ -12,7 +13,8 @@ use crate::model::weights::codes::{Format, Scales};
 /// Most rows that are few.
 const FEW: usize = 4;
 
-/// Integer operations beside the vectors of a tier. As with [`Simd`], all of it is unsafe for want of the instructions.
+/// Integer operations beside the vectors of a tier. As with [`Simd`], all of it is unsafe for want of the
+/// instructions.
 trait Dots: Copy {
     type S: Simd;
     type I: Copy;
@@ -24,11 +26,13 @@ trait Dots: Copy {
     unsafe fn load(p: *const u8) -> Self::I;
     unsafe fn low_nibbles(codes: Self::I) -> Self::I;
     unsafe fn high_nibbles(codes: Self::I) -> Self::I;
-    /// Puts the lowest `BITS` bits of every byte of `above` on top of the nibbles, and moves the next ones there.
+    /// Puts the lowest `BITS` bits of every byte of `above` on top of the nibbles, and moves the next ones
+    /// there.
     unsafe fn raise<const BITS: i32>(nibbles: Self::I, above: &mut Self::I) -> Self::I;
     /// Sums that begin at `x`.
     unsafe fn start(x: i32) -> Self::Acc;
-    /// Adds `codes . x` in every lane of two vectors: four unsigned codes below 64 and the four signed integers at `x`.
+    /// Adds `codes . x` in every lane of two vectors: four unsigned codes below 64 and the four signed
+    /// integers at `x`.
     unsafe fn add(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32);
     /// As [`Self::add`], for codes of all 8 bits.
     unsafe fn add_wide(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32);
@@ -46,9 +50,14 @@ const fn additions(bits: usize) -> usize {
 
 /// The tile of `x` and a panel of `[.., k]` weights.
 pub(super) fn multiply(tier: Tier, x: Input<u32>, k: usize, format: &Format, panel: &[f32], tile: &mut Buf) {
-    assert_eq!(size_of_val(panel), k / format.block * Codebook::block_bytes(format), "a panel");
+    assert_eq!(
+        size_of_val(panel),
+        k / format.block * Codebook::block_bytes(format),
+        "a panel"
+    );
     tile[..x.count * WIDTH].fill(0.0);
-    // SAFETY: the slices have the lengths that the kernel asks for; a tier exists only where its instructions do
+    // SAFETY: the slices have the lengths that the kernel asks for; a tier exists only where its instructions
+    // do
     unsafe { dispatch(tier, x, k, format, panel.as_ptr().cast(), tile.as_mut_ptr()) }
 }
 
@@ -79,7 +88,8 @@ unsafe fn rows<D: Dots>(x: Input<u32>, k: usize, format: &Format, data: *const u
                 ..x
             };
             let tile = tile.add(r * WIDTH);
-            // the first rows wait for the panel, the last ask for the next one, unless so few go together that it is not memory they wait for
+            // the first rows wait for the panel, the last ask for the next one, unless so few go together
+            // that it is not memory they wait for
             let last = D::ROWS > FEW && r > 0 && r + left == x.count;
             let next = if last {
                 k / format.block * Codebook::block_bytes(format)
@@ -124,9 +134,10 @@ unsafe fn columns<D: Dots, const M: usize>(
     M
 }
 
-/// `M` rows. Integer sums of a group stay in registers; the f32 sums of few rows do too, else they wait in the tile. Two vectors of columns at a
-/// time, all of a group's before the next, so that codes are read as they lie. Codes of 6 bits come in groups half as long as the input's, all
-/// others in groups as long. `MINIMA`: groups have minima.
+/// `M` rows. Integer sums of a group stay in registers; the f32 sums of few rows do too, else they wait in
+/// the tile. Two vectors of columns at a time, all of a group's before the next, so that codes are read as
+/// they lie. Codes of 6 bits come in groups half as long as the input's, all others in groups as long.
+/// `MINIMA`: groups have minima.
 #[inline(always)]
 unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
     x: Input<u32>,
@@ -160,7 +171,13 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
                     let mut codes = block.add(header + g * Codebook::group_bytes(format) + first * 4);
                     let mut acc = [D::start(0); M];
                     if !MINIMA {
-                        let sums = x.data.add(if halves { input_row.half_sums } else { input_row.sums } + at);
+                        let sums = x.data.add(
+                            if halves {
+                                input_row.half_sums
+                            } else {
+                                input_row.sums
+                            } + at,
+                        );
                         for (m, acc) in acc.iter_mut().enumerate() {
                             *acc = D::start((*sums.add(m * x.stride) as i32).wrapping_mul(format.zero));
                         }
@@ -176,7 +193,11 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
                             codes = codes.add(line);
                         }
                     } else {
-                        let mut above = load(if BITS > 4 { codes.add(steps / 2 * line) } else { codes });
+                        let mut above = load(if BITS > 4 {
+                            codes.add(steps / 2 * line)
+                        } else {
+                            codes
+                        });
                         for step in (0..steps).step_by(2) {
                             let both = load(codes);
                             let low = raised::<D, BITS>(both.map(|c| D::low_nibbles(c)), &mut above);
@@ -201,12 +222,19 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
                             minimum_of::<D::S>(format, block, g, first + lanes),
                         ];
                     }
-                    let (own, less) = (x.data.add(input).cast::<f32>(), x.data.add(input_row.minima + input).cast::<f32>());
+                    let (own, less) = (
+                        x.data.add(input).cast::<f32>(),
+                        x.data.add(input_row.minima + input).cast::<f32>(),
+                    );
                     for (m, (acc, sums)) in acc.iter().zip(sums).enumerate() {
                         let acc = D::total(*acc);
                         let step = D::S::splat(*own.add(m * x.stride));
                         let at = tile.add(m * WIDTH + first);
-                        let mut v = if few { *sums } else { [D::S::load(at), D::S::load(at.add(lanes))] };
+                        let mut v = if few {
+                            *sums
+                        } else {
+                            [D::S::load(at), D::S::load(at.add(lanes))]
+                        };
                         v[0] = D::S::fma(D::float(acc[0]), D::S::mul(scale[0], step), v[0]);
                         v[1] = D::S::fma(D::float(acc[1]), D::S::mul(scale[1], step), v[1]);
                         if MINIMA {
@@ -242,16 +270,29 @@ unsafe fn raised<D: Dots, const BITS: usize>(nibbles: [D::I; 2], above: &mut [D:
     // SAFETY: the caller's tier
     unsafe {
         match BITS {
-            5 => [D::raise::<1>(nibbles[0], &mut above[0]), D::raise::<1>(nibbles[1], &mut above[1])],
-            6 => [D::raise::<2>(nibbles[0], &mut above[0]), D::raise::<2>(nibbles[1], &mut above[1])],
+            5 => [
+                D::raise::<1>(nibbles[0], &mut above[0]),
+                D::raise::<1>(nibbles[1], &mut above[1]),
+            ],
+            6 => [
+                D::raise::<2>(nibbles[0], &mut above[0]),
+                D::raise::<2>(nibbles[1], &mut above[1]),
+            ],
             _ => nibbles,
         }
     }
 }
 
-/// Step `step` of a group for `M` rows, whose four integers of the first step lie at `x`, `stride` words apart.
+/// Step `step` of a group for `M` rows, whose four integers of the first step lie at `x`, `stride` words
+/// apart.
 #[inline(always)]
-unsafe fn add<D: Dots, const M: usize, const BITS: usize>(acc: &mut [D::Acc; M], w: [D::I; 2], x: *const u32, step: usize, stride: usize) {
+unsafe fn add<D: Dots, const M: usize, const BITS: usize>(
+    acc: &mut [D::Acc; M],
+    w: [D::I; 2],
+    x: *const u32,
+    step: usize,
+    stride: usize,
+) {
     for (m, acc) in acc.iter_mut().enumerate() {
         // SAFETY: the caller's rows and tier
         unsafe {
@@ -286,7 +327,10 @@ unsafe fn minimum_of<S: Simd>(format: &Format, block: *const u8, g: usize, colum
         let own = S::load_f16(block.cast::<u16>().add(WIDTH + column));
         match format.scales {
             Scales::Block => S::sub(S::splat(0.0), own),
-            _ => S::mul(own, S::load_u8(block.add(4 * WIDTH + (format.groups() + g) * WIDTH + column))),
+            _ => S::mul(
+                own,
+                S::load_u8(block.add(4 * WIDTH + (format.groups() + g) * WIDTH + column)),
+            ),
         }
     }
 }
@@ -390,7 +434,8 @@ mod x86 {
         unsafe { rows::<Narrow>(x, k, format, data, tile) }
     }
 
-    /// In one piece: from intrinsics the compiler loads all rows' integers first, and has no registers left for sums.
+    /// In one piece: from intrinsics the compiler loads all rows' integers first, and has no registers left
+    /// for sums.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
     unsafe fn dpbusd([mut a, mut b]: [__m512i; 2], codes: [__m512i; 2], x: *const u32) -> [__m512i; 2] {
@@ -511,8 +556,12 @@ mod x86 {
                 let x_even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x));
                 let x_odd = _mm512_srai_epi16::<8>(x);
                 for (sums, codes) in acc.sums.iter_mut().zip(codes) {
-                    let (even, odd) = (_mm512_and_si512(codes, _mm512_set1_epi16(255)), _mm512_srli_epi16::<8>(codes));
-                    let sum = _mm512_add_epi32(_mm512_madd_epi16(even, x_even), _mm512_madd_epi16(odd, x_odd));
+                    let (even, odd) = (
+                        _mm512_and_si512(codes, _mm512_set1_epi16(255)),
+                        _mm512_srli_epi16::<8>(codes),
+                    );
+                    let sum =
+                        _mm512_add_epi32(_mm512_madd_epi16(even, x_even), _mm512_madd_epi16(odd, x_odd));
                     *sums = _mm512_add_epi32(*sums, sum);
                 }
             }
@@ -588,8 +637,12 @@ mod x86 {
                 let x_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
                 let x_odd = _mm256_srai_epi16::<8>(x);
                 for (sums, codes) in acc.sums.iter_mut().zip(codes) {
-                    let (even, odd) = (_mm256_and_si256(codes, _mm256_set1_epi16(255)), _mm256_srli_epi16::<8>(codes));
-                    let sum = _mm256_add_epi32(_mm256_madd_epi16(even, x_even), _mm256_madd_epi16(odd, x_odd));
+                    let (even, odd) = (
+                        _mm256_and_si256(codes, _mm256_set1_epi16(255)),
+                        _mm256_srli_epi16::<8>(codes),
+                    );
+                    let sum =
+                        _mm256_add_epi32(_mm256_madd_epi16(even, x_even), _mm256_madd_epi16(odd, x_odd));
                     *sums = _mm256_add_epi32(*sums, sum);
                 }
             }

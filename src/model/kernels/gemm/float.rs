@@ -1,5 +1,5 @@
-//! Products in f32: weights of any plain format become f32 panels of [`DEPTH`] x [`WIDTH`] in a scratch as they are used, once for all rows
-//! of a task, so each format multiplies exactly its own values.
+//! Products in f32: weights of any plain format become f32 panels of [`DEPTH`] x [`WIDTH`] in a scratch as
+//! they are used, once for all rows of a task, so each format multiplies exactly its own values.
 
 use super::Input;
 use crate::model::kernels::buf::Buf;
@@ -10,19 +10,46 @@ use crate::model::packing::{Layout, WIDTH};
 pub(super) const DEPTH: usize = 256;
 
 /// The tile of `x` and a panel of `[.., k]` weights.
-pub(super) fn multiply(tier: Tier, x: Input, layout: Layout, panel: &[f32], k: usize, widened: &mut Buf, tile: &mut Buf) {
+pub(super) fn multiply(
+    tier: Tier,
+    x: Input,
+    layout: Layout,
+    panel: &[f32],
+    k: usize,
+    widened: &mut Buf,
+    tile: &mut Buf,
+) {
     let mut start = 0;
     while start < k {
         let depth = DEPTH.min(k - start);
         let b = widen(tier, layout, panel, start, depth, widened);
         // SAFETY: x has `count` rows of k elements, b has depth x WIDTH, the tile has room for all rows
-        unsafe { inner(tier, x.data.add(start), x.stride, x.count, b, depth, tile.as_mut_ptr(), start == 0) };
+        unsafe {
+            inner(
+                tier,
+                x.data.add(start),
+                x.stride,
+                x.count,
+                b,
+                depth,
+                tile.as_mut_ptr(),
+                start == 0,
+            )
+        };
         start += depth;
     }
 }
 
-/// Pointer to `depth x WIDTH` f32 weights of a panel, k-major: either the panel itself or the scratch after widening.
-fn widen(tier: Tier, layout: Layout, panel: &[f32], start: usize, depth: usize, widened: &mut Buf) -> *const f32 {
+/// Pointer to `depth x WIDTH` f32 weights of a panel, k-major: either the panel itself or the scratch after
+/// widening.
+fn widen(
+    tier: Tier,
+    layout: Layout,
+    panel: &[f32],
+    start: usize,
+    depth: usize,
+    widened: &mut Buf,
+) -> *const f32 {
     match layout {
         Layout::F32 => panel[start * WIDTH..][..depth * WIDTH].as_ptr(),
         Layout::F16 => {
@@ -65,7 +92,15 @@ tiers!(fn widen_bf16 = widen_bf16_body(src: *const u32, dst: *mut f32, pairs: us
 tiers!(fn widen_f16 = widen_f16_body(src: *const u16, dst: *mut f32, n: usize));
 
 #[inline(always)]
-unsafe fn inner_body<S: Simd>(a: *const f32, stride: usize, count: usize, b: *const f32, depth: usize, tile: *mut f32, first: bool) {
+unsafe fn inner_body<S: Simd>(
+    a: *const f32,
+    stride: usize,
+    count: usize,
+    b: *const f32,
+    depth: usize,
+    tile: *mut f32,
+    first: bool,
+) {
     unsafe {
         let mut r = 0;
         while r < count {

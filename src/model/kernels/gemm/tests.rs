@@ -4,7 +4,8 @@ use crate::model::weights::{Dtype, RawTensor, dequantize_row};
 
 /// Numbers in -1..1 that depend on nothing but their place.
 fn value(seed: usize, i: usize) -> f32 {
-    let mut x = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (seed as u64).wrapping_mul(0xd1b5_4a32_d192_ed03);
+    let mut x = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ (seed as u64).wrapping_mul(0xd1b5_4a32_d192_ed03);
     x ^= x >> 29;
     x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x ^= x >> 32;
@@ -16,8 +17,12 @@ fn stored(dtype: Dtype, n: usize, k: usize) -> Vec<u8> {
     let len = dtype.row_bytes(k) * n;
     let mut bytes: Vec<u8> = match dtype {
         Dtype::F32 => (0..n * k).flat_map(|i| value(1, i).to_le_bytes()).collect(),
-        Dtype::F16 => (0..n * k).flat_map(|i| half::f16::from_f32(value(1, i)).to_le_bytes()).collect(),
-        Dtype::BF16 => (0..n * k).flat_map(|i| half::bf16::from_f32(value(1, i)).to_le_bytes()).collect(),
+        Dtype::F16 => (0..n * k)
+            .flat_map(|i| half::f16::from_f32(value(1, i)).to_le_bytes())
+            .collect(),
+        Dtype::BF16 => (0..n * k)
+            .flat_map(|i| half::bf16::from_f32(value(1, i)).to_le_bytes())
+            .collect(),
         _ => (0..len).map(|i| (value(2, i) * 128.0 + 128.0) as u8).collect(),
     };
     let halves: &[usize] = match dtype {
@@ -71,7 +76,10 @@ fn product(tier: Tier, threads: usize, x: &Rows, w: &Linear) -> Rows {
 fn rounded_input(kind: Option<Kind>, row: &[f32]) -> Vec<f64> {
     match kind {
         None => row.iter().map(|v| f64::from(*v)).collect(),
-        Some(Kind::Bf16) => row.iter().map(|v| f64::from(half::bf16::from_f32(*v).to_f32())).collect(),
+        Some(Kind::Bf16) => row
+            .iter()
+            .map(|v| f64::from(half::bf16::from_f32(*v).to_f32()))
+            .collect(),
         Some(Kind::Int8) => {
             let scaled = |group: &[f32]| {
                 let step = group.iter().fold(0f32, |m, v| m.max(v.abs())) / 127.0;
@@ -97,14 +105,25 @@ fn every_format_multiplies_its_own_weights_on_every_tier() {
                 let input = rounded_input(rounding(tier, &w), x.row(r));
                 for j in 0..n {
                     let mut weights = vec![0.0; k];
-                    dequantize_row(dtype, &bytes[j * dtype.row_bytes(k)..][..dtype.row_bytes(k)], &mut weights);
+                    dequantize_row(
+                        dtype,
+                        &bytes[j * dtype.row_bytes(k)..][..dtype.row_bytes(k)],
+                        &mut weights,
+                    );
                     let mut unpacked = vec![0.0; k];
                     w.row(j, 1.0, &mut unpacked);
                     assert_eq!(weights, unpacked, "{dtype}");
                     let slow: f64 = weights.iter().zip(&input).map(|(w, x)| f64::from(*w) * x).sum();
-                    let size: f64 = weights.iter().zip(&input).map(|(w, x)| (f64::from(*w) * x).abs()).sum();
+                    let size: f64 = weights
+                        .iter()
+                        .zip(&input)
+                        .map(|(w, x)| (f64::from(*w) * x).abs())
+                        .sum();
                     let off = (f64::from(out.row(r)[j]) - slow).abs();
-                    assert!(off <= 2e-6 * size, "{dtype} {tier} row {r} column {j}: off by {off} of {size}");
+                    assert!(
+                        off <= 2e-6 * size,
+                        "{dtype} {tier} row {r} column {j}: off by {off} of {size}"
+                    );
                 }
             }
         }
@@ -127,7 +146,11 @@ fn a_row_is_the_same_in_every_batch() {
                     }
                     let part = product(tier, threads, &x, &w);
                     for r in 0..count {
-                        assert_eq!(part.row(r), whole.row(131 - count + r), "{dtype} {tier} {count} rows");
+                        assert_eq!(
+                            part.row(r),
+                            whole.row(131 - count + r),
+                            "{dtype} {tier} {count} rows"
+                        );
                     }
                 }
             }
@@ -137,7 +160,10 @@ fn a_row_is_the_same_in_every_batch() {
 
 #[test]
 fn quantised_products_do_not_depend_on_the_width_of_vectors() {
-    let fused: Vec<_> = Tier::available().into_iter().filter(|t| *t != Tier::Portable).collect();
+    let fused: Vec<_> = Tier::available()
+        .into_iter()
+        .filter(|t| *t != Tier::Portable)
+        .collect();
     for dtype in Dtype::ALL.into_iter().filter(|d| d.is_quantized()) {
         let (_, w) = weights(dtype, 40, 512);
         let x = rows(9, 512);

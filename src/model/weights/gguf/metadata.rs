@@ -109,7 +109,11 @@ impl GgufMetadata {
     pub(in crate::model) fn to_candle(&self) -> gguf_file::Content {
         gguf_file::Content {
             magic: gguf_file::VersionedMagic::GgufV3,
-            metadata: self.values.iter().map(|(key, value)| (key.clone(), to_candle(value))).collect(),
+            metadata: self
+                .values
+                .iter()
+                .map(|(key, value)| (key.clone(), to_candle(value)))
+                .collect(),
             tensor_infos: std::collections::HashMap::new(),
             tensor_data_offset: 0,
         }

@@ -1,5 +1,5 @@
-//! A Falcon-H1 model as a GGUF file, as llama.cpp writes it: the multipliers are folded into the weights, so the graph runs
-//! with all of them 1, the gated norm (if there is one) after the gate.
+//! A Falcon-H1 model as a GGUF file, as llama.cpp writes it: the multipliers are folded into the weights, so
+//! the graph runs with all of them 1, the gated norm (if there is one) after the gate.
 
 mod metadata;
 mod names;
@@ -128,7 +128,13 @@ fn check_kind(path: &Path, metadata: &GgufMetadata) -> Result<(), ModelError> {
     let early = metadata.keys().find(|key| {
         key.strip_prefix("falcon-h1.").is_some_and(|k| {
             k.contains("multiplier")
-                || ["rope_theta", "ssm.has_mup", "mamba_rms_norm", "mamba_norm_before_gate"].contains(&k)
+                || [
+                    "rope_theta",
+                    "ssm.has_mup",
+                    "mamba_rms_norm",
+                    "mamba_norm_before_gate",
+                ]
+                .contains(&k)
                 || k.starts_with("mamba_")
         })
     });
@@ -137,26 +143,46 @@ fn check_kind(path: &Path, metadata: &GgufMetadata) -> Result<(), ModelError> {
                        convert the model again with a current llama.cpp";
         return Err(ModelError::field(path, key, problem));
     }
-    if let Some(kind) = metadata.str("falcon-h1.rope.scaling.type").filter(|kind| *kind != "none") {
+    if let Some(kind) = metadata
+        .str("falcon-h1.rope.scaling.type")
+        .filter(|kind| *kind != "none")
+    {
         let problem = format!("is {kind:?}: scaled rotary embeddings are not supported");
         return Err(ModelError::field(path, "falcon-h1.rope.scaling.type", problem));
     }
-    if let Some(window) = metadata.u32("falcon-h1.attention.sliding_window").filter(|w| *w > 0) {
+    if let Some(window) = metadata
+        .u32("falcon-h1.attention.sliding_window")
+        .filter(|w| *w > 0)
+    {
         let problem = format!("is {window}: sliding windows are not supported");
-        return Err(ModelError::field(path, "falcon-h1.attention.sliding_window", problem));
+        return Err(ModelError::field(
+            path,
+            "falcon-h1.attention.sliding_window",
+            problem,
+        ));
     }
     Ok(())
 }
 
 /// The configuration that the metadata and the tensors say.
-fn config(path: &Path, metadata: &GgufMetadata, entries: &BTreeMap<String, Entry>) -> Result<Config, ModelError> {
+fn config(
+    path: &Path,
+    metadata: &GgufMetadata,
+    entries: &BTreeMap<String, Entry>,
+) -> Result<Config, ModelError> {
     // A number, or an array of equal ones (a value for each layer).
     let optional = |key: &str| match metadata.u64(key) {
         Some(v) => Ok(Some(v as usize)),
         None => match metadata.integers(key) {
-            Some([first, rest @ ..]) if *first >= 0 && rest.iter().all(|v| v == first) => Ok(Some(*first as usize)),
+            Some([first, rest @ ..]) if *first >= 0 && rest.iter().all(|v| v == first) => {
+                Ok(Some(*first as usize))
+            }
             None if !metadata.has(key) => Ok(None),
-            _ => Err(ModelError::field(path, key, "must be one whole number, the same for all layers")),
+            _ => Err(ModelError::field(
+                path,
+                key,
+                "must be one whole number, the same for all layers",
+            )),
         },
     };
     let size = |key: &str| optional(key)?.ok_or_else(|| ModelError::field(path, key, "is missing"));
@@ -173,7 +199,10 @@ fn config(path: &Path, metadata: &GgufMetadata, entries: &BTreeMap<String, Entry
         None if heads > 0 && hidden % heads == 0 => hidden / heads,
         None => return Err(ModelError::field(path, NAMING.head_dim, "is missing")),
     };
-    for key in ["falcon-h1.attention.value_length", "falcon-h1.rope.dimension_count"] {
+    for key in [
+        "falcon-h1.attention.value_length",
+        "falcon-h1.rope.dimension_count",
+    ] {
         if let Some(other) = optional(key)?.filter(|other| *other != head_dim) {
             let problem = format!("is {other}: only {} ({head_dim}) is supported", NAMING.head_dim);
             return Err(ModelError::field(path, key, problem));
@@ -221,7 +250,10 @@ fn config(path: &Path, metadata: &GgufMetadata, entries: &BTreeMap<String, Entry
         ssm_multipliers: [1.0; 5],
         mlp_multipliers: [1.0; 2],
         biases: Biases {
-            attention: any(".q_proj.bias") || any(".k_proj.bias") || any(".v_proj.bias") || any(".o_proj.bias"),
+            attention: any(".q_proj.bias")
+                || any(".k_proj.bias")
+                || any(".v_proj.bias")
+                || any(".o_proj.bias"),
             mlp: any(".gate_proj.bias") || any(".up_proj.bias") || any(".down_proj.bias"),
             ssm_in: any(".in_proj.bias"),
             ssm_out: any(".out_proj.bias"),
@@ -277,8 +309,8 @@ impl Beside {
     }
 }
 
-/// llama.cpp's converter scales these biases by attention_in_multiplier, which acts on the input of the projections and so
-/// not on their biases: a file that has them is right only if that multiplier is 1.
+/// llama.cpp's converter scales these biases by attention_in_multiplier, which acts on the input of the
+/// projections and so not on their biases: a file that has them is right only if that multiplier is 1.
 fn check_attention_bias(path: &Path, tensor: &str, beside: &Beside) -> Result<(), ModelError> {
     if matches!(beside, Beside::Fits(p) if p.config.attention_in_multiplier == 1.0) {
         return Ok(());
@@ -290,7 +322,12 @@ fn check_attention_bias(path: &Path, tensor: &str, beside: &Beside) -> Result<()
 }
 
 /// Adds what the file does not hold: from the config.json beside it, or from the user.
-fn complete(path: &Path, config: &mut Config, beside: &Beside, options: OpenOptions) -> Result<(), ModelError> {
+fn complete(
+    path: &Path,
+    config: &mut Config,
+    beside: &Beside,
+    options: OpenOptions,
+) -> Result<(), ModelError> {
     if let Beside::Fits(parsed) = beside {
         let theirs = &parsed.config;
         config.time_step_limit = theirs.time_step_limit;
@@ -309,7 +346,10 @@ fn complete(path: &Path, config: &mut Config, beside: &Beside, options: OpenOpti
     let scale = match (options.tied_logit_scale, beside) {
         (Some(scale), _) => scale,
         (None, Beside::Fits(parsed)) => {
-            let (head, embedding) = (parsed.config.lm_head_multiplier, parsed.config.embedding_multiplier);
+            let (head, embedding) = (
+                parsed.config.lm_head_multiplier,
+                parsed.config.embedding_multiplier,
+            );
             head / embedding
         }
         (None, Beside::Absent) => {
@@ -328,7 +368,11 @@ fn complete(path: &Path, config: &mut Config, beside: &Beside, options: OpenOpti
     };
     if !(scale.is_finite() && scale != 0.0) {
         let problem = format!("gives a logit scale of {scale}: it must be a finite number and not 0");
-        return Err(ModelError::field(path, "lm_head_multiplier / embedding_multiplier", problem));
+        return Err(ModelError::field(
+            path,
+            "lm_head_multiplier / embedding_multiplier",
+            problem,
+        ));
     }
     config.lm_head_multiplier = scale;
     Ok(())

@@ -52,7 +52,10 @@ pub(in crate::model::weights) fn canonical(stored: &str) -> Option<String> {
 
 /// The canonical name to GGUF's.
 pub(in crate::model::weights) fn stored(canonical: &str) -> String {
-    let top = TOP.iter().find(|(_, c)| *c == canonical).map(|(s, _)| (*s).to_owned());
+    let top = TOP
+        .iter()
+        .find(|(_, c)| *c == canonical)
+        .map(|(s, _)| (*s).to_owned());
     let block = || {
         let (layer, rest) = canonical.strip_prefix("model.layers.")?.split_once('.')?;
         let (stored, _) = BLOCK.iter().find(|(_, c)| *c == rest)?;

@@ -1,5 +1,6 @@
-//! The container: header, metadata and tensor table of a GGUF file (versions 2 and 3, little-endian), read from its mapped
-//! bytes. No length of the file is believed before it has been compared with the bytes that are left.
+//! The container: header, metadata and tensor table of a GGUF file (versions 2 and 3, little-endian), read
+//! from its mapped bytes. No length of the file is believed before it has been compared with the bytes that
+//! are left.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -63,7 +64,11 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(GgufMetadata, Vec<Info>
     for (name, kind, shape, offset) in table {
         let dtype = dtype(kind).map_err(|kind| {
             let known = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K";
-            ModelError::tensor(path, &name, format!("is stored as {kind}, which is not supported: {known} are"))
+            ModelError::tensor(
+                path,
+                &name,
+                format!("is stored as {kind}, which is not supported: {known} are"),
+            )
         })?;
         infos.push(Info {
             range: at.range(&name, dtype, &shape, start, offset, alignment)?,
@@ -76,7 +81,10 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(GgufMetadata, Vec<Info>
     by_place.sort_by_key(|i| (i.range.start, i.range.end));
     for pair in by_place.windows(2) {
         if pair[0].range.end > pair[1].range.start {
-            return Err(at.damaged(format!("the tensors {} and {} overlap", pair[0].name, pair[1].name)));
+            return Err(at.damaged(format!(
+                "the tensors {} and {} overlap",
+                pair[0].name, pair[1].name
+            )));
         }
     }
     Ok((metadata, infos))
@@ -98,7 +106,10 @@ impl<'a> Cursor<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], ModelError> {
         let end = self.at.checked_add(len).filter(|end| *end <= self.bytes.len());
         let Some(end) = end else {
-            let reason = format!("its header runs past the end of the file ({} bytes)", self.bytes.len());
+            let reason = format!(
+                "its header runs past the end of the file ({} bytes)",
+                self.bytes.len()
+            );
             return Err(self.damaged(reason));
         };
         let taken = &self.bytes[self.at..end];
@@ -126,13 +137,16 @@ impl<'a> Cursor<'a> {
         let room = (self.bytes.len() - self.at) / least;
         match usize::try_from(count).ok().filter(|c| *c <= room) {
             Some(count) => Ok(count),
-            None => Err(self.damaged(format!("it announces {count} {what}, more than the file can hold"))),
+            None => Err(self.damaged(format!(
+                "it announces {count} {what}, more than the file can hold"
+            ))),
         }
     }
 
     fn string(&mut self) -> Result<String, ModelError> {
         let len = self.count(1, "bytes of text")?;
-        // Some tokenizers' tokens are not text; llama.cpp keeps their bytes, here they become replacement characters.
+        // Some tokenizers' tokens are not text; llama.cpp keeps their bytes, here they become replacement
+        // characters.
         Ok(String::from_utf8_lossy(self.take(len)?).into_owned())
     }
 
@@ -171,7 +185,8 @@ impl<'a> Cursor<'a> {
                 self.elements_left -= count;
                 match of {
                     8 => Value::Texts((0..count).map(|_| self.string()).collect::<Result<_, _>>()?),
-                    // Grown element by element: a count that the file cannot hold ends at the first missing byte.
+                    // Grown element by element: a count that the file cannot hold ends at the first missing
+                    // byte.
                     9 => {
                         let mut items = Vec::new();
                         for _ in 0..count {
@@ -196,7 +211,8 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// An array of integers or booleans; u64 beyond i64 and f64 are rounded as `as` does, no key of ours has them.
+    /// An array of integers or booleans; u64 beyond i64 and f64 are rounded as `as` does, no key of ours has
+    /// them.
     fn integers(&mut self, of: u32, count: usize) -> Result<Vec<i64>, ModelError> {
         let mut items = Vec::with_capacity(count);
         for _ in 0..count {
@@ -220,7 +236,9 @@ impl<'a> Cursor<'a> {
         let mut shape = Vec::with_capacity(dimensions as usize);
         for _ in 0..dimensions {
             let size = self.u64()?;
-            shape.push(usize::try_from(size).map_err(|_| self.damaged(format!("tensor {name} is {size} wide")))?);
+            shape.push(
+                usize::try_from(size).map_err(|_| self.damaged(format!("tensor {name} is {size} wide")))?,
+            );
         }
         shape.reverse();
         Ok((name, self.u32()?, shape, self.u64()?))
@@ -250,10 +268,14 @@ impl<'a> Cursor<'a> {
             .and_then(|n| (n / dtype.block_len()).checked_mul(dtype.block_bytes()));
         let begin = usize::try_from(offset).ok().and_then(|o| o.checked_add(start));
         let (Some(len), Some(begin)) = (len, begin) else {
-            return Err(self.damaged(format!("tensor {name} of shape {shape:?} would be larger than memory")));
+            return Err(self.damaged(format!(
+                "tensor {name} of shape {shape:?} would be larger than memory"
+            )));
         };
         if begin % alignment != 0 {
-            return Err(self.damaged(format!("tensor {name} does not begin at a multiple of {alignment} bytes")));
+            return Err(self.damaged(format!(
+                "tensor {name} does not begin at a multiple of {alignment} bytes"
+            )));
         }
         match begin.checked_add(len) {
             Some(end) if end <= self.bytes.len() => Ok(begin..end),

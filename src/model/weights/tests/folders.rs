@@ -17,7 +17,12 @@ impl Model {
         let tensors = SafeTensors::deserialize(&bytes)
             .unwrap()
             .iter()
-            .map(|(name, t)| (name.to_owned(), (t.dtype(), t.shape().to_vec(), t.data().to_vec())))
+            .map(|(name, t)| {
+                (
+                    name.to_owned(),
+                    (t.dtype(), t.shape().to_vec(), t.data().to_vec()),
+                )
+            })
             .collect();
         let config = fs::read_to_string(golden(case).join("config.json")).unwrap();
         Self {
@@ -28,7 +33,8 @@ impl Model {
 
     fn add(&mut self, name: &str, len: usize) {
         let data = (0..len).flat_map(|i| (i as f32).to_le_bytes()).collect();
-        self.tensors.insert(name.to_owned(), (Stored::F32, vec![len], data));
+        self.tensors
+            .insert(name.to_owned(), (Stored::F32, vec![len], data));
     }
 
     fn remove(&mut self, name: &str) {
@@ -45,12 +51,14 @@ impl Model {
     }
 
     fn bytes(&self, keep: impl Fn(usize) -> bool) -> Vec<u8> {
-        let views = self
-            .tensors
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| keep(*i))
-            .map(|(_, (name, (dtype, shape, data)))| (name.as_str(), TensorView::new(*dtype, shape.clone(), data).unwrap()));
+        let views = self.tensors.iter().enumerate().filter(|(i, _)| keep(*i)).map(
+            |(_, (name, (dtype, shape, data)))| {
+                (
+                    name.as_str(),
+                    TensorView::new(*dtype, shape.clone(), data).unwrap(),
+                )
+            },
+        );
         serialize(views, None).unwrap()
     }
 
@@ -61,7 +69,12 @@ impl Model {
             fs::write(folder.join(name(shard)), self.bytes(|i| i % shards == shard)).unwrap();
         }
         if index {
-            let map: BTreeMap<_, _> = self.tensors.keys().enumerate().map(|(i, t)| (t, name(i))).collect();
+            let map: BTreeMap<_, _> = self
+                .tensors
+                .keys()
+                .enumerate()
+                .map(|(i, t)| (t, name(i)))
+                .collect();
             let json = json!({"metadata": {"total_size": 1}, "weight_map": map});
             fs::write(folder.join("model.safetensors.index.json"), json.to_string()).unwrap();
         }
@@ -92,9 +105,15 @@ fn shards_without_an_index_are_all_used_and_none_may_miss() {
     let folder = tempfile::tempdir().unwrap();
     model.write_shards(folder.path(), 3, false);
     let opened = Checkpoint::open(folder.path()).unwrap();
-    assert_eq!((opened.files.len(), opened.digest()), (3, open("case-gqa").digest()));
+    assert_eq!(
+        (opened.files.len(), opened.digest()),
+        (3, open("case-gqa").digest())
+    );
     fs::remove_file(folder.path().join("model-00003-of-00003.safetensors")).unwrap();
-    says(&refusal(folder.path()), &["model-00003-of-00003.safetensors is missing"]);
+    says(
+        &refusal(folder.path()),
+        &["model-00003-of-00003.safetensors is missing"],
+    );
 }
 
 #[test]
@@ -113,9 +132,15 @@ fn an_index_is_followed() {
     // A shard with another shard's bytes.
     let kept = fs::read(&second).unwrap();
     fs::copy(&first, &second).unwrap();
-    says(&refusal(folder.path()), &["should be in model-00002-of-00002.safetensors"]);
+    says(
+        &refusal(folder.path()),
+        &["should be in model-00002-of-00002.safetensors"],
+    );
     fs::write(&second, &kept[..kept.len() - 4]).unwrap();
-    says(&refusal(folder.path()), &["model-00002-of-00002.safetensors", "incomplete"]);
+    says(
+        &refusal(folder.path()),
+        &["model-00002-of-00002.safetensors", "incomplete"],
+    );
     fs::remove_file(&second).unwrap();
     says(
         &refusal(folder.path()),
@@ -142,11 +167,17 @@ fn what_is_no_model_is_told_what_it_is() {
     says(&refusal(at), &["to open its GGUF file", "model.gguf"]);
     says(&refusal(&at.join("model.gguf")), &["the file is empty"]);
     fs::write(at.join("model.gguf"), b"<html>").unwrap();
-    says(&refusal(&at.join("model.gguf")), &["does not begin with the letters GGUF"]);
+    says(
+        &refusal(&at.join("model.gguf")),
+        &["does not begin with the letters GGUF"],
+    );
     fs::write(at.join("pytorch_model-00001-of-00002.bin"), b"x").unwrap();
     says(
         &refusal(at),
-        &["only PyTorch weights (pytorch_model-00001-of-00002.bin)", "safe_serialization=True"],
+        &[
+            "only PyTorch weights (pytorch_model-00001-of-00002.bin)",
+            "safe_serialization=True",
+        ],
     );
     fs::write(
         at.join("adapter_config.json"),
@@ -176,10 +207,16 @@ fn every_float_type_is_read() {
     for (stored, dtype) in [(Stored::F16, Dtype::F16), (Stored::BF16, Dtype::BF16)] {
         let mut model = Model::golden("case-gqa");
         for (kind, _, data) in model.tensors.values_mut() {
-            let floats = data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+            let floats = data
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
             *data = match stored {
-                Stored::F16 => floats.flat_map(|v| half::f16::from_f32(v).to_le_bytes()).collect(),
-                _ => floats.flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect(),
+                Stored::F16 => floats
+                    .flat_map(|v| half::f16::from_f32(v).to_le_bytes())
+                    .collect(),
+                _ => floats
+                    .flat_map(|v| half::bf16::from_f32(v).to_le_bytes())
+                    .collect(),
             };
             *kind = stored;
         }
@@ -198,7 +235,9 @@ fn every_float_type_is_read() {
     says(&model.refusal(), &["model.layers.1.mamba.D", "I32"]);
     // A type that is not supported is no matter in a tensor that the model does not have.
     let mut model = Model::golden("case-gqa");
-    model.tensors.insert("training_step".to_owned(), (Stored::I64, vec![1], vec![0; 8]));
+    model
+        .tensors
+        .insert("training_step".to_owned(), (Stored::I64, vec![1], vec![0; 8]));
     model.open().unwrap();
 }
 
@@ -206,11 +245,22 @@ fn every_float_type_is_read() {
 fn ties_are_what_config_and_tensors_say() {
     let mut model = Model::golden("case-gqa");
     model.remove("lm_head.weight");
-    says(&model.refusal(), &["has no tensor lm_head.weight", "tie_word_embeddings"]);
-    model.config.as_object_mut().unwrap().remove("tie_word_embeddings");
+    says(
+        &model.refusal(),
+        &["has no tensor lm_head.weight", "tie_word_embeddings"],
+    );
+    model
+        .config
+        .as_object_mut()
+        .unwrap()
+        .remove("tie_word_embeddings");
     assert!(model.open().unwrap().config.tied);
     let mut model = Model::golden("case-gqa");
-    model.config.as_object_mut().unwrap().remove("tie_word_embeddings");
+    model
+        .config
+        .as_object_mut()
+        .unwrap()
+        .remove("tie_word_embeddings");
     assert!(!model.open().unwrap().config.tied);
     model.config["tie_word_embeddings"] = true.into();
     let opened = model.open().unwrap();
@@ -229,12 +279,21 @@ fn biases_are_there_exactly_when_the_flags_say_so() {
     for (flag, names, len) in [
         (
             "attention_bias",
-            vec!["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"],
+            vec![
+                "self_attn.q_proj",
+                "self_attn.k_proj",
+                "self_attn.v_proj",
+                "self_attn.o_proj",
+            ],
             128,
         ),
         (
             "mlp_bias",
-            vec!["feed_forward.gate_proj", "feed_forward.up_proj", "feed_forward.down_proj"],
+            vec![
+                "feed_forward.gate_proj",
+                "feed_forward.up_proj",
+                "feed_forward.down_proj",
+            ],
             96,
         ),
         ("mamba_proj_bias", vec!["mamba.in_proj"], 230),
@@ -263,7 +322,10 @@ fn biases_are_there_exactly_when_the_flags_say_so() {
     for layer in 0..3 {
         model.remove(&format!("model.layers.{layer}.mamba.conv1d.bias"));
     }
-    says(&model.refusal(), &["model.layers.0.mamba.conv1d.bias", "mamba_conv_bias"]);
+    says(
+        &model.refusal(),
+        &["model.layers.0.mamba.conv1d.bias", "mamba_conv_bias"],
+    );
     model.config["mamba_conv_bias"] = false.into();
     assert!(!model.open().unwrap().has("model.layers.0.mamba.conv1d.bias"));
 }
@@ -280,7 +342,10 @@ fn the_norm_is_found_by_its_tensor() {
     model.config["mamba_rms_norm"] = false.into();
     assert!(model.open().unwrap().config.gated_norm);
     model.remove("model.layers.1.mamba.norm.weight");
-    says(&model.refusal(), &["model.layers.1.mamba.norm.weight", "another layer"]);
+    says(
+        &model.refusal(),
+        &["model.layers.1.mamba.norm.weight", "another layer"],
+    );
 }
 
 #[test]
@@ -293,7 +358,10 @@ fn tensors_must_be_those_of_the_configuration() {
     );
     let mut model = Model::golden("case-gqa");
     model.config["intermediate_size"] = 97.into();
-    says(&model.refusal(), &["gate_proj.weight has shape [96, 64]", "[97, 64]"]);
+    says(
+        &model.refusal(),
+        &["gate_proj.weight has shape [96, 64]", "[97, 64]"],
+    );
     let mut model = Model::golden("case-gqa");
     model.config["num_hidden_layers"] = 2.into();
     says(&model.refusal(), &["model.layers.2.", "2 layers"]);
@@ -302,14 +370,18 @@ fn tensors_must_be_those_of_the_configuration() {
     says(&model.refusal(), &["has no tensor model.layers.3."]);
     let mut model = Model::golden("case-gqa");
     model.add("model.layers.0.self_attn.q_norm.weight", 32);
-    says(&model.refusal(), &["q_norm.weight is no tensor of a Falcon-H1 model"]);
+    says(
+        &model.refusal(),
+        &["q_norm.weight is no tensor of a Falcon-H1 model"],
+    );
     // Buffers that follow from the configuration are ignored.
     let mut model = Model::golden("case-gqa");
     model.add("model.layers.0.self_attn.rotary_emb.inv_freq", 16);
     model.add("model.layers.0.mamba.mup_vector", 230);
     assert_eq!(model.open().unwrap().digest(), open("case-gqa").digest());
     let mut model = Model::golden("case-gqa");
-    model.tensors.get_mut("model.layers.0.mamba.A_log").unwrap().2[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    model.tensors.get_mut("model.layers.0.mamba.A_log").unwrap().2[..4]
+        .copy_from_slice(&f32::NAN.to_le_bytes());
     says(
         &model.open().unwrap().a_neg(0).unwrap_err().to_string(),
         &["A_log gives a decay rate of NaN"],

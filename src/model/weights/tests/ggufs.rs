@@ -81,12 +81,23 @@ fn tensors_and_metadata_are_those_that_candle_reads() {
         let converted: BTreeMap<_, _> = metadata.to_candle().metadata.into_iter().collect();
         assert_eq!(format!("{converted:?}"), format!("{:?}", theirs.keys), "{name}");
         assert_eq!(metadata.str("tokenizer.ggml.pre"), Some("falcon-h1"));
-        assert_eq!(metadata.strings("tokenizer.ggml.tokens").unwrap().len(), ours.config.vocab);
-        assert_eq!(metadata.integers("tokenizer.ggml.token_type").unwrap()[..2], [3, 3]);
+        assert_eq!(
+            metadata.strings("tokenizer.ggml.tokens").unwrap().len(),
+            ours.config.vocab
+        );
+        assert_eq!(
+            metadata.integers("tokenizer.ggml.token_type").unwrap()[..2],
+            [3, 3]
+        );
         assert_eq!(metadata.bool("tokenizer.ggml.add_bos_token"), Some(false));
         assert_eq!(metadata.f32("general.sampling.temp"), Some(0.6));
         assert_eq!(metadata.u32("tokenizer.ggml.eos_token_id"), Some(4));
-        assert!(metadata.str("tokenizer.chat_template").unwrap().contains("bos_token"));
+        assert!(
+            metadata
+                .str("tokenizer.chat_template")
+                .unwrap()
+                .contains("bos_token")
+        );
         assert_eq!(metadata.u32("general.architecture"), None);
         assert_eq!(ours.config.rope_theta, 1e11);
     }
@@ -99,14 +110,23 @@ fn a_tied_file_needs_the_scale_of_its_logits() {
     let mut file = File::golden(F32);
     file.tensors.remove("output.weight");
     file.write(&path);
-    says(&refusal(&path), &["tied.gguf", "--tied-logit-scale R", "config.json"]);
+    says(
+        &refusal(&path),
+        &["tied.gguf", "--tied-logit-scale R", "config.json"],
+    );
 
     let given = OpenOptions {
         tied_logit_scale: Some(0.7),
     };
     let opened = Checkpoint::open_with(&path, given).unwrap();
     assert!(opened.config.tied);
-    assert_eq!((opened.config.lm_head_multiplier, opened.config.embedding_multiplier), (0.7, 1.0));
+    assert_eq!(
+        (
+            opened.config.lm_head_multiplier,
+            opened.config.embedding_multiplier
+        ),
+        (0.7, 1.0)
+    );
     for bad in [0.0, f32::NAN, f32::INFINITY] {
         assert!(
             Checkpoint::open_with(
@@ -123,15 +143,29 @@ fn a_tied_file_needs_the_scale_of_its_logits() {
     fs::copy(golden("case-gqa/config.json"), &beside).unwrap();
     let opened = Checkpoint::open(&path).unwrap();
     assert_eq!(opened.config.lm_head_multiplier, 0.039_062_5 / 5.656_854);
-    assert_eq!(opened.config.key_multiplier, 1.0, "the folded multipliers are not applied again");
-    assert_eq!(Checkpoint::open_with(&path, given).unwrap().config.lm_head_multiplier, 0.7);
+    assert_eq!(
+        opened.config.key_multiplier, 1.0,
+        "the folded multipliers are not applied again"
+    );
+    assert_eq!(
+        Checkpoint::open_with(&path, given)
+            .unwrap()
+            .config
+            .lm_head_multiplier,
+        0.7
+    );
 
     fs::copy(golden("case-tiny-like-bf16/config.json"), &beside).unwrap();
-    says(&refusal(&path), &["describes a model of another shape", "--tied-logit-scale"]);
+    says(
+        &refusal(&path),
+        &["describes a model of another shape", "--tied-logit-scale"],
+    );
     fs::write(&beside, "rubbish").unwrap();
     says(&refusal(&path), &["cannot be used", "--tied-logit-scale"]);
 
-    let untied = Checkpoint::open_with(&golden(F32), given).unwrap_err().to_string();
+    let untied = Checkpoint::open_with(&golden(F32), given)
+        .unwrap_err()
+        .to_string();
     says(&untied, &["--tied-logit-scale", "leave it out"]);
 }
 
@@ -186,7 +220,11 @@ fn what_cannot_be_run_is_refused_by_name() {
     use gguf_file::Value::{F32 as Float, String as Text, U32};
     let text = |s: &str| Text(s.to_owned());
     for (key, value, parts) in [
-        ("general.architecture", text("llama"), &["\"llama\"", "falcon-h1"][..]),
+        (
+            "general.architecture",
+            text("llama"),
+            &["\"llama\"", "falcon-h1"][..],
+        ),
         ("general.type", text("adapter"), &["general.type is \"adapter\""]),
         ("split.count", U32(3), &["split.count is 3", "--merge"]),
         (
@@ -194,23 +232,59 @@ fn what_cannot_be_run_is_refused_by_name() {
             Float(0.5),
             &["mlp_gate_multiplier", "early Falcon-H1 files"],
         ),
-        ("falcon-h1.mamba_rms_norm", U32(1), &["mamba_rms_norm", "early Falcon-H1 files"]),
+        (
+            "falcon-h1.mamba_rms_norm",
+            U32(1),
+            &["mamba_rms_norm", "early Falcon-H1 files"],
+        ),
         (
             "falcon-h1.ssm.has_mup",
             gguf_file::Value::Bool(true),
             &["ssm.has_mup", "early Falcon-H1 files"],
         ),
-        ("falcon-h1.rope_theta", Float(1e11), &["rope_theta", "early Falcon-H1 files"]),
-        ("falcon-h1.rope.scaling.type", text("yarn"), &["rope.scaling.type is \"yarn\""]),
-        ("falcon-h1.rope.dimension_count", U32(16), &["rope.dimension_count is 16"]),
-        ("falcon-h1.attention.value_length", U32(16), &["value_length is 16"]),
-        ("falcon-h1.attention.sliding_window", U32(512), &["sliding_window is 512"]),
+        (
+            "falcon-h1.rope_theta",
+            Float(1e11),
+            &["rope_theta", "early Falcon-H1 files"],
+        ),
+        (
+            "falcon-h1.rope.scaling.type",
+            text("yarn"),
+            &["rope.scaling.type is \"yarn\""],
+        ),
+        (
+            "falcon-h1.rope.dimension_count",
+            U32(16),
+            &["rope.dimension_count is 16"],
+        ),
+        (
+            "falcon-h1.attention.value_length",
+            U32(16),
+            &["value_length is 16"],
+        ),
+        (
+            "falcon-h1.attention.sliding_window",
+            U32(512),
+            &["sliding_window is 512"],
+        ),
         ("falcon-h1.embedding_length", U32(0), &["embedding_length is 0"]),
-        ("falcon-h1.embedding_length", U32(65), &["has shape [336, 64]", "[336, 65]"]),
-        ("falcon-h1.embedding_length", text("wide"), &["embedding_length", "whole number"]),
+        (
+            "falcon-h1.embedding_length",
+            U32(65),
+            &["has shape [336, 64]", "[336, 65]"],
+        ),
+        (
+            "falcon-h1.embedding_length",
+            text("wide"),
+            &["embedding_length", "whole number"],
+        ),
         ("falcon-h1.ssm.time_step_rank", U32(0), &["time_step_rank is 0"]),
         ("falcon-h1.ssm.time_step_rank", U32(7), &["time_step_rank"]),
-        ("falcon-h1.block_count", U32(u32::MAX), &["block_count is 4294967295"]),
+        (
+            "falcon-h1.block_count",
+            U32(u32::MAX),
+            &["block_count is 4294967295"],
+        ),
         ("falcon-h1.block_count", U32(2), &["blk.2."]),
         ("general.alignment", U32(0), &["general.alignment is 0"]),
     ] {

@@ -1,5 +1,5 @@
-//! Damaged files: whatever is cut off or changed, the answer is a model or one sentence, never a panic and never an
-//! allocation that the file's size does not justify.
+//! Damaged files: whatever is cut off or changed, the answer is a model or one sentence, never a panic and
+//! never an allocation that the file's size does not justify.
 
 use std::io::{Seek, SeekFrom, Write};
 
@@ -24,7 +24,10 @@ fn flip(path: &Path, open_at: &Path, positions: &[usize]) {
                 Ok(c) => _ = c.a_neg(0).map(|_| read_all(&c)),
                 Err(error) => {
                     let sentence = error.to_string();
-                    assert!(sentence.len() < 2000 && !sentence.contains('\n'), "{at}: {sentence}");
+                    assert!(
+                        sentence.len() < 2000 && !sentence.contains('\n'),
+                        "{at}: {sentence}"
+                    );
                     refused += 1;
                 }
             }
@@ -51,9 +54,15 @@ fn changed_gguf_headers() {
     fs::copy(golden("gguf-gqa/gqa-q8_0.gguf"), &path).unwrap();
     let bytes = fs::read(&path).unwrap();
     let first = bytes.windows(13).position(|w| w == b"output.weight").unwrap();
-    let last = bytes.windows(18).rposition(|w| w == b"blk.2.attn_v.weigh").unwrap() + 64;
+    let last = bytes
+        .windows(18)
+        .rposition(|w| w == b"blk.2.attn_v.weigh")
+        .unwrap()
+        + 64;
     // The tokenizer's strings, between the hyperparameters and the tensors, are many and alike.
-    let positions: Vec<_> = (0..last).filter(|at| *at < 1300 || *at > first - 400 || at % 13 == 0).collect();
+    let positions: Vec<_> = (0..last)
+        .filter(|at| *at < 1300 || *at > first - 400 || at % 13 == 0)
+        .collect();
     flip(&path, &path, &positions);
 }
 

@@ -1,4 +1,5 @@
-//! The goldens' files opened and compared with each other, and every kind of bad file refused with its sentence.
+//! The goldens' files opened and compared with each other, and every kind of bad file refused with its
+//! sentence.
 
 mod folders;
 mod ggufs;
@@ -44,7 +45,13 @@ fn the_goldens_open() {
         ("case-tiny-like-bf16", 3, true, false, Dtype::BF16),
         ("gguf-gqa/gqa-f32.gguf", 3, false, false, Dtype::F32),
         ("gguf-gqa/gqa-q8_0.gguf", 3, false, false, Dtype::Q8_0),
-        ("gguf-h1r-like-q4k/h1r-like-Q4_K_M.gguf", 2, false, true, Dtype::Q4K),
+        (
+            "gguf-h1r-like-q4k/h1r-like-Q4_K_M.gguf",
+            2,
+            false,
+            true,
+            Dtype::Q4K,
+        ),
     ] {
         let c = open(name);
         assert_eq!(
@@ -61,11 +68,14 @@ fn the_goldens_open() {
         assert_eq!(c.has("lm_head.weight"), !tied, "{name}");
     }
     assert_eq!(open("case-mha-groups-sharded").files.len(), 2);
-    assert_eq!(open("case-gqa").total_bytes(), 4 * open("case-gqa").config.parameters());
+    assert_eq!(
+        open("case-gqa").total_bytes(),
+        4 * open("case-gqa").config.parameters()
+    );
 }
 
-/// The F32 GGUF file is the folder's model with the multipliers folded in, tensor by tensor; this also holds the names,
-/// the order of dimensions and A to what they should be.
+/// The F32 GGUF file is the folder's model with the multipliers folded in, tensor by tensor; this also holds
+/// the names, the order of dimensions and A to what they should be.
 #[test]
 fn a_gguf_file_is_its_folder_with_the_multipliers_folded_in() {
     let (hf, gguf) = (open("case-gqa"), open("gguf-gqa/gqa-f32.gguf"));
@@ -85,7 +95,10 @@ fn a_gguf_file_is_its_folder_with_the_multipliers_folded_in() {
     assert_eq!(folded, &ones);
     let mut slices = vec![c.ssm_multipliers[0] * c.ssm_in_multiplier; c.d_ssm];
     let state = c.groups * c.d_state;
-    for (m, rows) in c.ssm_multipliers[1..].iter().zip([c.d_ssm, state, state, c.ssm_heads]) {
+    for (m, rows) in c.ssm_multipliers[1..]
+        .iter()
+        .zip([c.d_ssm, state, state, c.ssm_heads])
+    {
         slices.extend(vec![m * c.ssm_in_multiplier; rows]);
     }
     for needed in inventory::needed(c, false) {
@@ -136,18 +149,37 @@ fn a_shape_is_checked_and_both_are_named() {
         "{error}"
     );
     assert!(error.contains("model.safetensors"), "{error}");
-    let error = c.vector("model.final_layernorm.weight", 65).unwrap_err().to_string();
+    let error = c
+        .vector("model.final_layernorm.weight", 65)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("[64]") && error.contains("[65]"), "{error}");
-    let error = c.vector("model.layers.0.mamba.norm.weight", 96).unwrap_err().to_string();
-    assert!(error.contains("has no tensor model.layers.0.mamba.norm.weight"), "{error}");
+    let error = c
+        .vector("model.layers.0.mamba.norm.weight", 96)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("has no tensor model.layers.0.mamba.norm.weight"),
+        "{error}"
+    );
     // Ones are dropped and added by formats, and mean nothing.
-    assert_eq!(c.tensor("model.layers.0.mamba.conv1d.weight", &[128, 4]).unwrap().shape, [128, 4]);
+    assert_eq!(
+        c.tensor("model.layers.0.mamba.conv1d.weight", &[128, 4])
+            .unwrap()
+            .shape,
+        [128, 4]
+    );
     let gguf = open("gguf-gqa/gqa-f32.gguf");
     assert_eq!(
-        gguf.tensor("model.layers.0.mamba.conv1d.weight", &[128, 1, 4]).unwrap().shape,
+        gguf.tensor("model.layers.0.mamba.conv1d.weight", &[128, 1, 4])
+            .unwrap()
+            .shape,
         [128, 1, 4]
     );
-    let error = gguf.vector("model.layers.9.mamba.dt_bias", 6).unwrap_err().to_string();
+    let error = gguf
+        .vector("model.layers.9.mamba.dt_bias", 6)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("has no tensor blk.9.ssm_dt.bias"), "{error}");
 }
 
@@ -166,7 +198,13 @@ fn the_digest_is_of_the_model_and_not_of_its_files() {
     other.write(one.path());
     assert_ne!(Checkpoint::open(one.path()).unwrap().digest(), digest);
     let mut other = model;
-    *other.tensors.get_mut("lm_head.weight").unwrap().2.last_mut().unwrap() ^= 1;
+    *other
+        .tensors
+        .get_mut("lm_head.weight")
+        .unwrap()
+        .2
+        .last_mut()
+        .unwrap() ^= 1;
     other.write(one.path());
     assert_ne!(Checkpoint::open(one.path()).unwrap().digest(), digest);
 }
@@ -174,7 +212,9 @@ fn the_digest_is_of_the_model_and_not_of_its_files() {
 #[test]
 fn a_model_in_memory_is_the_model_on_disk() {
     let config = fs::read_to_string(golden("case-tiny-like-bf16/config.json")).unwrap();
-    let weights: &'static [u8] = fs::read(golden("case-tiny-like-bf16/model.safetensors")).unwrap().leak();
+    let weights: &'static [u8] = fs::read(golden("case-tiny-like-bf16/model.safetensors"))
+        .unwrap()
+        .leak();
     let memory = Checkpoint::from_bytes(&config, weights).unwrap();
     assert_eq!(memory.digest(), open("case-tiny-like-bf16").digest());
     assert!(memory.files.is_empty());
