@@ -6,9 +6,9 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use tts::engine::sampler::{Draw, Sampling, Scratch, Stream, draw};
-use tts::model::kernels::Tier;
-use tts::model::kernels::sample::scan;
+use tts_model::kernels::Tier;
+use tts_model::kernels::sample::scan;
+use tts_model::sampler::{Draw, Sampling, Scratch, Stream, draw};
 
 const VOCAB: usize = 130_048;
 

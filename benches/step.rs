@@ -5,10 +5,10 @@
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use std::sync::Arc;
 use std::time::Duration;
-use tts::engine::sampler::{Sampling, Stream};
-use tts::engine::session::{Lane, Manner, Session, Turn};
-use tts::model::kernels::Tier;
-use tts::model::{Config, Model};
+use tts_model::kernels::Tier;
+use tts_model::sampler::{Sampling, Stream};
+use tts_model::session::{Lane, Manner, Session, Turn};
+use tts_model::{Config, Model};
 
 /// A published shape with fewer layers, and a vocabulary that does not matter.
 fn part(shape: &str, layers: usize, change: impl FnOnce(&mut Config)) -> Config {

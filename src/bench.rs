@@ -9,10 +9,10 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::engine::memory;
-use crate::engine::sampler::{BrokenLogits, Sampling, Stream};
-use crate::engine::session::{Lane, Manner, PREFILL_CHUNK, Session, Turn};
 use crate::error::Error;
-use crate::model::{BLOCK, Model};
+use tts_model::sampler::{BrokenLogits, Sampling, Stream};
+use tts_model::session::{Lane, Manner, PREFILL_CHUNK, Session, Turn};
+use tts_model::{BLOCK, Model};
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -270,8 +270,8 @@ mod peak {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Config;
-    use crate::model::kernels::Tier;
+    use tts_model::Config;
+    use tts_model::kernels::Tier;
 
     fn small() -> Arc<Model> {
         let mut config = Config::named("tiny-90m").unwrap();

@@ -6,7 +6,7 @@
 pub enum Error {
     /// A model file.
     #[error(transparent)]
-    Model(#[from] crate::model::ModelError),
+    Model(#[from] tts_model::ModelError),
     /// The tokenizer or the chat template.
     #[error(transparent)]
     Prompt(#[from] crate::prompt::PromptError),

@@ -10,7 +10,6 @@ pub mod engine;
 mod error;
 pub mod hub;
 mod loaded;
-pub mod model;
 pub mod pilot;
 pub mod policy;
 pub mod prompt;
@@ -26,4 +25,6 @@ pub use error::Error;
 pub use loaded::{BUNDLED, LoadOptions, Loaded, prompter_of};
 pub use runner::{Runner, Settings, Solved, Watch};
 pub use tts_evals as evals;
+#[doc(hidden)]
+pub use tts_model as model;
 pub use tts_strategies as strategies;

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::Error;
 use crate::hub::{self, HubOptions, ModelSource, Progress};
-use crate::model::weights::{Checkpoint, GgufMetadata, OpenOptions};
-use crate::model::{Formats, Model};
 use crate::prompt::{GgufTokenizer, Parts, PromptError, Prompter};
+use tts_model::weights::{Checkpoint, GgufMetadata, OpenOptions};
+use tts_model::{Formats, Model};
 
 /// Name of the model that the binary carries.
 pub const BUNDLED: &str = "bundled";

@@ -8,11 +8,11 @@ use tts_evals::answer::ReadAnswer;
 use tts_strategies::{Preset, PresetError};
 
 use crate::backend::{Outcome, Recorded};
-use crate::engine::sampler::Sampling;
 use crate::error::Error;
 use crate::run::{Pool, PoolProblem, outside};
 use crate::runner::{About, Solved};
 use crate::solve::{Bounds, Outside};
+use tts_model::sampler::Sampling;
 
 /// Most traces of a problem at once where neither the user nor the recording says otherwise.
 pub(crate) const DEFAULT_SLOTS: usize = 64;

@@ -20,14 +20,14 @@ use tts_strategies::Preset;
 
 use crate::backend::{Backend, Event, InProcess, InProcessOptions, Job};
 use crate::engine::memory::Plan;
-use crate::engine::sampler::Sampling;
 use crate::engine::scheduler::RecordSink;
 use crate::engine::snapshots::Snapshots;
 use crate::error::Error;
 use crate::loaded::Loaded;
-use crate::model::kernels::Tier;
 use crate::prompt::{DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn};
 use crate::solve::{Bounds, Decode, Outside, Rules, Setup, TraceRecord};
+use tts_model::kernels::Tier;
+use tts_model::sampler::Sampling;
 
 pub use remote::{Api, RemoteRunner};
 pub use settings::{Resolved, SamplingChoice, Settings};

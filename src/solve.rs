@@ -26,13 +26,13 @@ use tts_strategies::{
     Decision, Fate, Finish, Limits, Next, Step, Strategy, TraceId, TraceOutcome, TraceScores, Watching,
 };
 
-use crate::engine::sampler::Drawn;
 use answers::Classes;
 pub use arrival::Arrived;
 pub use record::{Arrays, Phase, TraceRecord};
 pub(crate) use record::{Digest, how_found};
 pub(crate) use row::is_natural;
 pub use row::{Row, Rules};
+use tts_model::sampler::Drawn;
 
 /// Turns token ids into text; special tokens are kept except where they end the text.
 pub trait Decode: Send + Sync {

@@ -13,9 +13,9 @@ use super::{Backend, Job, Outcome, RunError, check_needs};
 use crate::engine::memory::Plan;
 use crate::engine::reading::{Likeliest, ToRead};
 use crate::engine::scheduler::{Control, Scheduler, Ticket};
-use crate::engine::session::Session;
-use crate::model::Model;
-use crate::model::kernels::Tier;
+use tts_model::Model;
+use tts_model::kernels::Tier;
+use tts_model::session::Session;
 
 /// How the engine uses the machine.
 #[derive(Clone, Copy, Debug)]

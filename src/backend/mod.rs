@@ -211,7 +211,7 @@ pub struct Job {
     /// Token ids of the prompt.
     pub prompt: Vec<u32>,
     /// How tokens are drawn.
-    pub sampling: crate::engine::sampler::Sampling,
+    pub sampling: tts_model::sampler::Sampling,
     /// Part of every trace's random stream.
     pub seed: u64,
     /// Ids that may not be drawn.

@@ -31,7 +31,6 @@ use serde_json::{Value, json};
 use tts_strategies::{Needs, Strategy};
 
 use super::{Backend, Job, Outcome, RunError, check_needs};
-use crate::engine::sampler::{Sampling, TOP};
 use crate::engine::scheduler::Control;
 use crate::error::Error;
 use crate::runner::SamplingChoice;
@@ -40,6 +39,7 @@ pub use fleet::Tally;
 use fleet::{Fleet, below};
 use probe::{Found, Scalars};
 pub use request::{Asking, Prompt};
+use tts_model::sampler::{Sampling, TOP};
 
 /// How long an engine is waited for.
 #[derive(Clone, Copy, Debug, PartialEq)]

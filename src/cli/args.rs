@@ -7,11 +7,11 @@ use anyhow::anyhow;
 use clap::Args;
 use tts::backend::RemoteOptions;
 use tts::backend::remote::{Key, Patience};
-use tts::model::kernels::Tier;
-use tts::model::{CacheFormat, Formats, WeightFormat};
 use tts::prompt::Prompter;
 use tts::runner::{Api, SamplingChoice};
 use tts::{LoadOptions, Loaded, prompter_of};
+use tts_model::kernels::Tier;
+use tts_model::{CacheFormat, Formats, WeightFormat};
 
 use super::downloads;
 use super::number;

@@ -10,11 +10,11 @@ use tabled::builder::Builder;
 use tts::bench::limits::{self, Limits};
 use tts::bench::{self, Figures, Workload};
 use tts::engine::memory;
-use tts::engine::sampler::Sampling;
-use tts::engine::session::Session;
-use tts::model::weights::Checkpoint;
-use tts::model::{Config, Formats, Model, WeightFormat};
 use tts::runner::{default_threads, default_tier};
+use tts_model::sampler::Sampling;
+use tts_model::session::Session;
+use tts_model::weights::Checkpoint;
+use tts_model::{Config, Formats, Model, WeightFormat};
 
 use super::args::ModelArgs;
 use super::number::{bytes, count, plural};

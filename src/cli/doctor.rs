@@ -4,10 +4,10 @@ use clap::Args;
 use serde_json::json;
 use tabled::builder::Builder;
 use tts::engine::memory::{self, Plan};
-use tts::engine::session::PREFILL_CHUNK;
-use tts::model::BLOCK;
-use tts::model::kernels::Tier;
 use tts::runner::{default_threads, default_tier};
+use tts_model::BLOCK;
+use tts_model::kernels::Tier;
+use tts_model::session::PREFILL_CHUNK;
 
 use super::ExitStatus;
 use super::args::{BatchArgs, ModelArgs};

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use tabled::builder::Builder;
 use tts::evals::task::Task;
 use tts::hub::HubOptions;
-use tts::model::Config;
 use tts::strategies::{self, Preset};
 use tts::{BUNDLED, LoadOptions, Loaded};
+use tts_model::Config;
 
 use super::ExitStatus;
 use super::printer::Printer;

@@ -4,12 +4,12 @@ use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use tabled::builder::Builder;
-use tts::engine::reading::largest;
-use tts::engine::session::Session;
-use tts::model::kernels::Tier;
-use tts::model::kernels::sample::scan;
 use tts::runner::{default_threads, default_tier};
 use tts::strategies::windows::GroupWindow;
+use tts_model::kernels::Tier;
+use tts_model::kernels::sample::scan;
+use tts_model::session::Session;
+use tts_model::top::largest;
 
 use super::ExitStatus;
 use super::args::ModelArgs;

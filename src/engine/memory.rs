@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::Model;
+use tts_model::Model;
 
 /// Share of the memory that is there which traces may fill; the rest is left to the operating system's caches
 /// and to other programs.
@@ -78,7 +78,7 @@ impl Plan {
         // logits and activations of a row come on top of its state
         let row = model.workspace_bytes(1, 1, 0) as u64;
         let budget =
-            free.saturating_sub(model.workspace_bytes(super::session::PREFILL_CHUNK, 1, threads) as u64);
+            free.saturating_sub(model.workspace_bytes(tts_model::session::PREFILL_CHUNK, 1, threads) as u64);
         // the scheduler counts a problem's prompt against the budget
         let fits = (budget.saturating_sub(prefix) / (bytes_per_trace + row)).clamp(1, 65_536) as usize;
         let rows = max_batch.unwrap_or(fits);

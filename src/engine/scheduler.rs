@@ -13,13 +13,13 @@ use tts_strategies::TraceId;
 
 use super::memory::Plan;
 use super::reading::{Reading, ToRead};
-use super::sampler::{Sampling, Stream};
-use super::session::{Lane, Manner, Prefix, Session, Turn, emptied};
 use super::snapshots::Snapshots;
 use super::written::Pages;
 use crate::backend::{Desk, Event, Outcome, Ran, RunError};
-use crate::model::Sequence;
 use crate::solve::{Bounds, Cut, Problem, Setup, Token, TraceRecord};
+use tts_model::Sequence;
+use tts_model::sampler::{Sampling, Stream};
+use tts_model::session::{Lane, Manner, Prefix, Session, Turn, emptied};
 
 /// Tokens of prompts that are read between two steps, or twice as many as there are rows: a long prompt holds
 /// nobody up, and many short ones come in as fast as short traces end.

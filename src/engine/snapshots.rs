@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tts_strategies::TraceId;
 
-use super::session::Prefix;
-use crate::model::{Sequence, Shape};
+use tts_model::session::Prefix;
+use tts_model::{Sequence, Shape};
 
 /// First bytes of a file, with the number of its layout: then the number of tokens read after the prompt, the
 /// blake3 of all ids that were read, the state as it lies in memory, and the blake3 of that.

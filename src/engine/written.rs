@@ -2,8 +2,8 @@
 
 use tokio::sync::watch;
 
-use super::session::Lane;
 use crate::solve::Row;
+use tts_model::session::Lane;
 
 /// A token that a trace went on from.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,8 +8,8 @@ use serde_json::Value;
 use tts_strategies::{Finish, TraceId, TraceScores};
 
 use super::warnings::Trouble;
-use crate::engine::sampler::TOP;
 use crate::solve::{Arrays, Phase, TraceRecord};
+use tts_model::sampler::TOP;
 
 /// Bytes of one token in tokens.bin: id, log-probability, confidence. The log-probabilities of the most
 /// likely ids come on top.

@@ -11,13 +11,13 @@ use super::solved::{Machine, RemoteMachine};
 use super::{About, Detokenize, Prepared, Reader, Solved, Solver, Watch, problem_id};
 use crate::backend::remote::{Asking, Prompt};
 use crate::backend::{Backend, Job, Outcome, Remote, RemoteOptions, RunError, check_needs};
-use crate::engine::sampler::Sampling;
 use crate::engine::scheduler::Control;
 use crate::error::Error;
 use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
 };
 use crate::solve::{Bounds, Decode, Rules, Setup, TraceRecord};
+use tts_model::sampler::Sampling;
 
 /// Token limit of a trace where neither the user, the model nor the engine names one.
 const DEFAULT_MAX_TOKENS: usize = 32_768;

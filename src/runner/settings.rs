@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use tts_strategies::Preset;
 
 use super::{default_strategy, default_threads, default_tier};
-use crate::engine::sampler::{Sampling, TOP};
 use crate::error::Error;
 use crate::loaded::Loaded;
-use crate::model::kernels::Tier;
 use crate::solve::Rules;
+use tts_model::kernels::Tier;
+use tts_model::sampler::{Sampling, TOP};
 
 /// Most traces of a problem that run at once unless `slots` says otherwise.
 const DEFAULT_SLOTS: usize = 64;

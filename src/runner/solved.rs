@@ -9,8 +9,8 @@ use tts_strategies::{PoolKind, VoteKind};
 use super::{Prepared, Runner};
 use crate::backend::Outcome;
 use crate::engine::memory::Plan;
-use crate::engine::sampler::Sampling;
 use crate::solve::{Books, Cut, Decided, Outside, TraceRecord};
+use tts_model::sampler::Sampling;
 
 /// The winner of one vote.
 #[derive(Clone, Debug, Serialize)]

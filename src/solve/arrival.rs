@@ -9,7 +9,7 @@
 use tts_strategies::{Finish, Step, TraceId};
 
 use super::{Problem, Row, Token};
-use crate::engine::sampler::Drawn;
+use tts_model::sampler::Drawn;
 
 /// What came of a trace at once.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tts_evals::answer::{Extraction, ReadAnswer};
 use tts_strategies::{Finish, Measured, TraceId, TraceScores};
 
-use crate::engine::sampler::Drawn;
+use tts_model::sampler::Drawn;
 
 /// Whether a trace belonged to the strategy's warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

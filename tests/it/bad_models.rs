@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tts::model::weights::Checkpoint;
-use tts::model::{Model, WeightFormat};
+use tts_model::weights::Checkpoint;
+use tts_model::{Model, WeightFormat};
 
 use crate::fixture;
 

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use tts::engine::sampler::{Drawn, Sampling};
-use tts::engine::session::{Lane, Session, Turn};
-use tts::model::kernels::Tier;
-use tts::model::{BLOCK, Model, WeightFormat};
+use tts_model::kernels::Tier;
+use tts_model::sampler::{Drawn, Sampling};
+use tts_model::session::{Lane, Session, Turn};
+use tts_model::{BLOCK, Model, WeightFormat};
 use tts_strategies::confidence::confidence_from_logits;
 
 use crate::rig::{Engine, Task, agree, all_but, gqa, model, preset, prompt, roomy, stops, traces};

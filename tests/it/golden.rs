@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
-use tts::model::kernels::{Pool, Tier};
-use tts::model::weights::{Checkpoint, OpenOptions};
-use tts::model::{CacheFormat, Feed, Formats, Model, ModelError, Sequence, Want, WeightFormat, Workspace};
+use tts_model::kernels::{Pool, Tier};
+use tts_model::weights::{Checkpoint, OpenOptions};
+use tts_model::{CacheFormat, Feed, Formats, Model, ModelError, Sequence, Want, WeightFormat, Workspace};
 
 use crate::fixture;
 

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use tts::engine::memory::Plan;
-use tts::model::Model;
-use tts::model::kernels::Tier;
 use tts::solve::{Arrays, Outside};
+use tts_model::Model;
+use tts_model::kernels::Tier;
 
 use crate::rig::{Engine, Task, agree, check, gqa, prompt, recording, roomy, stops, traces, verdict};
 

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use tts::backend::{Outcome, RunError};
 use tts::engine::memory::Plan;
-use tts::engine::sampler::{Sampling, Stream};
 use tts::engine::scheduler::{Control, Scheduler, Ticket};
-use tts::engine::session::{Manner, Session};
-use tts::model::kernels::Tier;
-use tts::model::weights::Checkpoint;
-use tts::model::{Model, WeightFormat};
 use tts::solve::{self, Bounds, Decided, Decode, Phase, Rules, Setup, TraceRecord};
 use tts_evals::answer::{FnReader, ReadAnswer};
+use tts_model::kernels::Tier;
+use tts_model::sampler::{Sampling, Stream};
+use tts_model::session::{Manner, Session};
+use tts_model::weights::Checkpoint;
+use tts_model::{Model, WeightFormat};
 use tts_strategies::{Fate, Overrides, Preset, Strategy, Window};
 
 use crate::fixture;

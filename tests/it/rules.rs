@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use safetensors::SafeTensors;
 use tts::backend::{Backend, Event, InProcess, InProcessOptions, Job, RunError};
 use tts::engine::scheduler::Control;
-use tts::model::kernels::Tier;
-use tts::model::weights::Checkpoint;
-use tts::model::{Model, WeightFormat};
 use tts::solve::Cut;
+use tts_model::kernels::Tier;
+use tts_model::weights::Checkpoint;
+use tts_model::{Model, WeightFormat};
 use tts_strategies::{
     Decision, Finish, Limits, Needs, Next, Step, Strategy, TokenScalars, TraceId, TraceOutcome,
 };

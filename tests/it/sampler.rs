@@ -7,8 +7,8 @@ use candle_transformers::generation::{LogitsProcessor, Sampling as Theirs};
 use proptest::prelude::*;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use tts::engine::sampler::{Draw, Drawn, Sampling, Scratch, Seen, Stream, draw};
-use tts::model::kernels::Tier;
+use tts_model::kernels::Tier;
+use tts_model::sampler::{Draw, Drawn, Sampling, Scratch, Seen, Stream, draw};
 use tts_strategies::confidence::confidence_from_logits;
 
 /// The distribution that settings make of logits: everything sorted, in f64. `None` where rounding may move a

@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tts::engine::sampler::Sampling;
 use tts::engine::scheduler::Control;
 use tts::engine::snapshots::Snapshots;
 use tts::engine::written::Pages;
-use tts::model::kernels::Tier;
 use tts::solve::{self, Books, Cut, Setup, Token, TraceRecord};
+use tts_model::kernels::Tier;
+use tts_model::sampler::Sampling;
 use tts_strategies::Finish;
 
 use crate::rig::{Engine, Task, VOCAB, check, gqa, preset, prompt, recording, roomy, stops, traces, verdict};
@@ -529,7 +529,7 @@ fn books_hold_what_is_in_flight() {
         tokens += problem.live().len() as u64;
         problem.tick(|i, row| {
             let id = (row.trace() * 7 + row.tokens() as u32 * 13 + i as u32) % 300;
-            Token::Drawn(tts::engine::sampler::Drawn {
+            Token::Drawn(tts_model::sampler::Drawn {
                 id,
                 logprob: -1.0,
                 confidence: (id % 11) as f32,

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tts_strategies::Finish;
 
-use crate::engine::sampler::{Drawn, TOP};
 use crate::prompt::{THINK_END, THINK_START};
+use tts_model::sampler::{Drawn, TOP};
 
 /// Log-probabilities at and below this stand for none: JSON has no infinity.
 const MASKED: f64 = -9998.0;

@@ -267,7 +267,7 @@ fn of_request(asking: &Asking, why: &str) -> String {
 }
 
 /// What two answers at two temperatures say of the log-probabilities in them.
-fn scalars(tops: &[(usize, Option<[f32; crate::engine::sampler::TOP]>)], k: usize) -> Scalars {
+fn scalars(tops: &[(usize, Option<[f32; tts_model::sampler::TOP]>)], k: usize) -> Scalars {
     let [(n, Some(one)), (m, Some(half))] = tops else {
         return Scalars::None;
     };
@@ -378,7 +378,7 @@ impl Scalars {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sampler::TOP;
+    use tts_model::sampler::TOP;
 
     fn top(step: f32) -> Option<[f32; TOP]> {
         Some(std::array::from_fn(|i| -0.1 - step * i as f32))

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tts::engine::sampler::Drawn;
 use tts::engine::scheduler::RecordSink;
 use tts::run::Manifest;
 use tts::solve::{Bounds, Decided, Decode, Problem, Rules, Setup, Token, TraceRecord};
 use tts_evals::answer::FnReader;
+use tts_model::sampler::Drawn;
 use tts_strategies::{Overrides, Preset};
 
 pub(super) const ID: &str = "the problem";
