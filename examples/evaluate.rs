@@ -5,8 +5,8 @@
 use futures::StreamExt;
 use tts::evals::data::{Fields, Problem, load};
 use tts::evals::stats::{mean_pass_at_k, wilson, within_problem_auroc};
+use tts::run::{Arrays, TraceRecord, replay};
 use tts::runner::SamplingChoice;
-use tts::solve::{Arrays, TraceRecord, replay};
 use tts::strategies::{Finish, Preset, TraceScores};
 use tts::{LoadOptions, Loaded, Runner, Settings, Solved, Watch};
 

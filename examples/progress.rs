@@ -1,8 +1,8 @@
 //! Watches a problem while it runs, and stops it by dropping it: `cargo run --release --example progress`.
 
 use tokio::sync::broadcast;
-use tts::backend::Event;
 use tts::evals::data::Problem;
+use tts::run::Event;
 use tts::{LoadOptions, Loaded, Runner, Settings, Watch};
 
 #[tokio::main]

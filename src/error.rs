@@ -21,7 +21,7 @@ pub enum Error {
     Policy(#[from] crate::policy::PolicyError),
     /// The run itself.
     #[error(transparent)]
-    Run(#[from] crate::backend::RunError),
+    Run(#[from] crate::run::RunError),
     /// A setting out of its range, or settings that contradict each other.
     #[error("{0}")]
     Setting(String),

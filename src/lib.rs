@@ -4,7 +4,6 @@
 //! The front door is [`Runner`]: open a model ([`Loaded`]), choose [`Settings`], solve. `examples/` shows it
 //! in a dozen lines.
 
-pub mod backend;
 pub mod bench;
 pub mod engine;
 mod error;
@@ -18,7 +17,7 @@ pub mod report;
 pub mod run;
 pub mod runner;
 pub mod serve;
-pub mod solve;
+pub mod source;
 pub mod sweep;
 
 pub use error::Error;

@@ -17,9 +17,7 @@ use serde::Serialize;
 use tts_evals::stats::{Interval, WithinAuroc};
 use tts_strategies::Finish;
 
-use crate::backend::{Recorded, RunError};
-use crate::run::PoolProblem;
-use crate::solve::{TraceRecord, is_natural};
+use crate::run::{PoolProblem, Recorded, RunError, TraceRecord, is_natural};
 use advice::{advise, verdict};
 use scores::{LOWEST, best_window, scores};
 use trials::trials;

@@ -7,11 +7,9 @@ use serde_json::Value;
 use tts_evals::answer::ReadAnswer;
 use tts_strategies::{Preset, PresetError};
 
-use crate::backend::{Outcome, Recorded};
 use crate::error::Error;
-use crate::run::{Pool, PoolProblem, outside};
+use crate::run::{Bounds, Outcome, Outside, Pool, PoolProblem, Recorded, outside};
 use crate::runner::{About, Solved};
-use crate::solve::{Bounds, Outside};
 use tts_model::sampler::Sampling;
 
 /// Most traces of a problem at once where neither the user nor the recording says otherwise.

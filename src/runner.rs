@@ -18,14 +18,13 @@ use tts_evals::data::Problem;
 use tts_evals::task::Task;
 use tts_strategies::Preset;
 
-use crate::backend::{Backend, Event, InProcess, InProcessOptions, Job};
 use crate::engine::memory::Plan;
-use crate::engine::scheduler::RecordSink;
 use crate::engine::snapshots::Snapshots;
 use crate::error::Error;
 use crate::loaded::Loaded;
 use crate::prompt::{DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn};
-use crate::solve::{Bounds, Decode, Outside, Rules, Setup, TraceRecord};
+use crate::run::{Bounds, Decode, Event, Outside, RecordSink, Rules, Setup, TraceRecord};
+use crate::source::{Backend, InProcess, InProcessOptions, Job};
 use tts_model::kernels::Tier;
 use tts_model::sampler::Sampling;
 

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use tts::backend::RemoteOptions;
-use tts::backend::remote::{Key, Patience};
 use tts::prompt::Prompter;
 use tts::runner::{Api, SamplingChoice};
+use tts::source::{RemoteOptions, remote::Key, remote::Patience};
 use tts::{LoadOptions, Loaded, prompter_of};
 use tts_model::kernels::Tier;
 use tts_model::{CacheFormat, Formats, WeightFormat};

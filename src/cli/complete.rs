@@ -5,11 +5,11 @@ use std::sync::Arc;
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
-use tts::backend::{Backend, Job};
 use tts::evals::answer::FnReader;
 use tts::prompt::{Prompter, Rendered};
+use tts::run::{Bounds, Decode, Setup, TraceRecord};
 use tts::runner::{Prepared, problem_id};
-use tts::solve::{Bounds, Decode, Setup, TraceRecord};
+use tts::source::{Backend, Job};
 use tts::strategies::{Finish, Preset};
 use tts::{Runner, Settings};
 

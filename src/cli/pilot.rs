@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use tabled::builder::Builder;
-use tts::backend::Recorded;
 use tts::pilot::{Pilot, PilotOptions, Trial, Verdict, WINDOWS, pilot};
-use tts::run::{Pool, PoolOptions};
+use tts::run::{Pool, PoolOptions, Recorded};
 
 use super::ExitStatus;
 use super::args::{BatchArgs, ModelArgs, SamplingArgs};

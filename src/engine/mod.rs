@@ -1,8 +1,6 @@
-//! The batched engine: sessions of lanes, the scheduler that runs problems on them, and the sampler.
+//! The batched engine: the scheduler that runs problems on a session, and the memory that they are given.
 
-pub(crate) mod details;
 pub mod memory;
 pub mod reading;
 pub mod scheduler;
 pub mod snapshots;
-pub mod written;

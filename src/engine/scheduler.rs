@@ -4,19 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
 use tts_strategies::TraceId;
 
 use super::memory::Plan;
 use super::reading::{Reading, ToRead};
 use super::snapshots::Snapshots;
-use super::written::Pages;
-use crate::backend::{Desk, Event, Outcome, Ran, RunError};
-use crate::solve::{Bounds, Cut, Problem, Setup, Token, TraceRecord};
+use crate::run::{
+    Bounds, Control, Cut, Desk, Event, Outcome, Problem, Ran, RecordSink, RunError, Setup, Token,
+};
 use tts_model::Sequence;
 use tts_model::sampler::{Sampling, Stream};
 use tts_model::session::{Lane, Manner, Prefix, Session, Turn, emptied};
@@ -25,21 +24,6 @@ use tts_model::session::{Lane, Manner, Prefix, Session, Turn, emptied};
 /// nobody up, and many short ones come in as fast as short traces end.
 const READ: usize = 256;
 
-/// What a caller may do to a running problem.
-#[derive(Default, Debug)]
-pub struct Control {
-    /// Nobody waits for the result any more: drop the problem.
-    pub cancelled: AtomicBool,
-    /// Decide now with the votes there are.
-    pub interrupted: CancellationToken,
-    /// Tell watchers the confidences of every trace as well ([`Event::Details`]).
-    pub details: AtomicBool,
-    /// Where the first trace is read along, if anybody may want to.
-    pub pages: Option<Pages>,
-}
-
-/// Where ended traces go as they end. An error ends the problem.
-pub type RecordSink = Box<dyn FnMut(&TraceRecord) -> Result<(), String> + Send>;
 /// Called once with the outcome.
 pub type Reply = Box<dyn FnOnce(Result<Outcome, RunError>) + Send>;
 
@@ -432,7 +416,7 @@ impl Scheduler {
                     }
                     r.problem.set_slots(live - 1);
                     let rows: BTreeSet<TraceId> =
-                        r.problem.live().iter().map(crate::solve::Row::trace).collect();
+                        r.problem.live().iter().map(crate::run::Row::trace).collect();
                     r.lanes.retain(|trace, _| rows.contains(trace));
                     r.notice(format!(
                         "traces outgrew the memory: {} at a time from token {}",
@@ -526,7 +510,7 @@ impl Scheduler {
                 &r.ticket.control.pages,
                 r.problem.live().first().filter(|row| row.trace() == 0),
             ) {
-                pages.write(first, r.lanes.get(&0));
+                pages.write(first, r.lanes.get(&0).map_or(&[], Lane::likeliest));
             }
         }
     }

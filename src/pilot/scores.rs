@@ -4,7 +4,7 @@ use tts_evals::stats::{BOOTSTRAP, within_problem_auroc};
 use tts_strategies::Statistic;
 
 use super::{Drawn, LEVEL, MIXED, ScoreTrial, WINDOWS};
-use crate::solve::TraceRecord;
+use crate::run::TraceRecord;
 
 /// The score that decides where a trace stops.
 pub(super) const LOWEST: &str = "lowest group";

@@ -9,8 +9,7 @@ use tts_evals::stats::{clopper_pearson, compare, spread};
 use tts_strategies::{Overrides, Preset, Settings, TraceId, Window};
 
 use super::{Drawn, LEVEL, PilotError, PilotOptions, Trial};
-use crate::backend::{Recorded, RunError};
-use crate::solve::{Bounds, TraceRecord};
+use crate::run::{Bounds, Recorded, RunError, TraceRecord};
 
 /// A strategy to try.
 struct Candidate {

@@ -14,9 +14,9 @@ use tts_strategies::{Finish, TraceScores};
 use super::ReportError;
 use super::escape::one_line;
 use super::results::Basis;
-use crate::backend::Recorded;
-use crate::run::{self, Manifest, PoolOptions, PoolProblem, Status};
-use crate::solve::{Books, TraceRecord, is_natural};
+use crate::run::{
+    self, Books, Manifest, PoolOptions, PoolProblem, Recorded, Status, TraceRecord, is_natural,
+};
 use crate::sweep::{Decided, Header, Line, Pool, Results};
 
 /// A trace without its tokens.

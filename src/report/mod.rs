@@ -26,8 +26,7 @@ pub use results::{
 pub use tables::{Table, TableKind};
 pub use timeline::{Lane, Timeline};
 
-use crate::backend::RunError;
-use crate::run::RunFolderError;
+use crate::run::{RunError, RunFolderError};
 use crate::sweep::SweepError;
 use evidence::Evidence;
 

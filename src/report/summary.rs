@@ -9,7 +9,7 @@ use tts_evals::stats::{Curve, Point, avg_at_n, mean_pass_at_k, pareto, spread, w
 
 use super::evidence::Evidence;
 use super::results::{Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Fates, PassAt, ProblemRow, Winner};
-use crate::solve::Books;
+use crate::run::Books;
 use crate::sweep::{self, Decided, Pool};
 pub(crate) use crate::sweep::{LEVEL, SEED};
 use calibration::majority;

@@ -12,9 +12,9 @@ use tts_strategies::{Fate, Preset, TraceId};
 
 use super::ReportError;
 use super::evidence::Evidence;
-use crate::backend::Recorded;
-use crate::run::{PoolProblem, outside};
-use crate::solve::{Bounds, Decode, Outside, Phase, Problem, Rules, Setup, Token, TraceRecord};
+use crate::run::{
+    Bounds, Decode, Outside, Phase, PoolProblem, Problem, Recorded, Rules, Setup, Token, TraceRecord, outside,
+};
 
 /// Points of a trace's line that are kept: of each stretch the lowest, so that no dip is lost.
 const POINTS: usize = 160;

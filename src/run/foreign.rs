@@ -18,7 +18,7 @@ use tts_strategies::{Finish, Measured, TraceScores, Windowed};
 use super::error::RunFolderError;
 use super::line::{parse, text, whole, word};
 use super::warnings::{Trouble, Warnings};
-use crate::solve::{Arrays, TraceRecord};
+use super::{Arrays, TraceRecord};
 
 /// A problem of such a recording.
 pub(super) struct Foreign {

@@ -12,8 +12,7 @@ use serde_json::Value;
 use super::error::RunFolderError;
 use super::line::{self, Head};
 use super::recording::{Files, Index, Place};
-use crate::engine::scheduler::RecordSink;
-use crate::solve::TraceRecord;
+use super::{RecordSink, TraceRecord};
 
 /// Traces that may wait to be written before the engine waits for the disk.
 const WAITING: usize = 64;

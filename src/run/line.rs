@@ -8,7 +8,7 @@ use serde_json::Value;
 use tts_strategies::{Finish, TraceId, TraceScores};
 
 use super::warnings::Trouble;
-use crate::solve::{Arrays, Phase, TraceRecord};
+use super::{Arrays, Phase, TraceRecord};
 use tts_model::sampler::TOP;
 
 /// Bytes of one token in tokens.bin: id, log-probability, confidence. The log-probabilities of the most

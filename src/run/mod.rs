@@ -1,5 +1,10 @@
-//! The run folder: what was generated and decided, appended as it ends, so that nothing finished is lost and
-//! the same command goes on after a kill.
+//! One problem's run and what is kept of it.
+//!
+//! The first file to read is `problem.rs`: a problem's clock, its traces and its books. Beside it stand
+//! `trace.rs` (a trace in flight), `arrival.rs` (traces that come in their own order), `observer.rs` (who
+//! watches a run, and where its records go), `events.rs`, `outcome.rs` and `replay.rs` (decisions over a
+//! recording). The rest is the run folder: what was generated and decided, appended as it ends, so that
+//! nothing finished is lost and the same command goes on after a kill.
 //!
 //! ```text
 //! manifest.json    layout number, version, settings (those that change traces, those that change decisions), data digest, machine, status
@@ -52,15 +57,24 @@
 //! decided with), `slots` and `outside` (what came from outside: fewer slots for want of memory, a time
 //! limit), without which a replay would not be exact.
 
+mod details;
 mod error;
+mod events;
 mod foreign;
 mod journal;
 mod line;
 mod lock;
 mod manifest;
+mod observer;
+mod outcome;
 mod pool;
+mod problem;
+mod record;
 mod recording;
+mod replay;
 mod scalars;
+mod token_stream;
+mod trace;
 mod warnings;
 
 use std::collections::BTreeSet;
@@ -72,13 +86,24 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 pub use error::RunFolderError;
+pub use events::{Details, Event, Points, Snapshot};
 pub use journal::Journal;
 pub use manifest::{MANIFEST, Manifest, SCHEMA, Status};
+pub use observer::{Control, RecordSink};
+pub(crate) use observer::{Desk, Ran};
+pub(crate) use outcome::check_needs;
+pub use outcome::{Outcome, RunError};
 pub use pool::{Pool, PoolOptions, PoolProblem};
+pub use problem::{
+    Arrived, Books, Bounds, Cut, Decided, Decode, Outside, Problem, Setup, Token, after_thinking,
+};
+pub use record::{Arrays, Phase, TraceRecord};
 pub use recording::{Recording, outside, without_answers};
+pub use replay::{Recorded, Replayed, replay};
+pub use token_stream::{Pages, Written};
+pub(crate) use trace::is_natural;
+pub use trace::{Row, Rules};
 
-use crate::engine::scheduler::RecordSink;
-use crate::solve::{Decided, TraceRecord};
 use FolderLock as Lock;
 use lock::LOCK;
 pub(crate) use lock::Lock as FolderLock;

@@ -18,7 +18,7 @@ use super::manifest::{Manifest, replace};
 use super::recording::{Files, Recording};
 use super::scalars;
 use super::warnings::Warnings;
-use crate::solve::{TraceRecord, is_natural};
+use super::{TraceRecord, is_natural};
 
 /// First bytes of a cache, with the number of its layout.
 const MAGIC: &[u8; 12] = b"tts-scalars1";

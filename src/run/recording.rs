@@ -13,7 +13,7 @@ use super::error::RunFolderError;
 use super::line::{self, Head};
 use super::manifest::{Manifest, same};
 use super::warnings::{Trouble, Warnings};
-use crate::solve::{Cut, Outside, TraceRecord};
+use super::{Cut, Outside, TraceRecord};
 
 /// The files of a folder.
 #[derive(Clone, Debug)]

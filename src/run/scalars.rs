@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tts_strategies::{Finish, Measured, TraceScores, Windowed};
 
-use crate::solve::{Arrays, Phase, TraceRecord};
+use super::{Arrays, Phase, TraceRecord};
 
 const FINISHES: [Finish; 6] = [
     Finish::Stop,

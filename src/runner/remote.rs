@@ -9,14 +9,12 @@ use tts_evals::data::Problem;
 use super::settings::{self, SamplingChoice, Settings};
 use super::solved::{Machine, RemoteMachine};
 use super::{About, Detokenize, Prepared, Reader, Solved, Solver, Watch, problem_id};
-use crate::backend::remote::{Asking, Prompt};
-use crate::backend::{Backend, Job, Outcome, Remote, RemoteOptions, RunError, check_needs};
-use crate::engine::scheduler::Control;
 use crate::error::Error;
 use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
 };
-use crate::solve::{Bounds, Decode, Rules, Setup, TraceRecord};
+use crate::run::{Bounds, Control, Decode, Outcome, Rules, RunError, Setup, TraceRecord, check_needs};
+use crate::source::{Backend, Job, Remote, RemoteOptions, remote::Asking, remote::Prompt};
 use tts_model::sampler::Sampling;
 
 /// Token limit of a trace where neither the user, the model nor the engine names one.

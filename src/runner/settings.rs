@@ -8,7 +8,7 @@ use tts_strategies::Preset;
 use super::{default_strategy, default_threads, default_tier};
 use crate::error::Error;
 use crate::loaded::Loaded;
-use crate::solve::Rules;
+use crate::run::Rules;
 use tts_model::kernels::Tier;
 use tts_model::sampler::{Sampling, TOP};
 

@@ -7,9 +7,8 @@ use serde_json::Value;
 use tts_strategies::{PoolKind, VoteKind};
 
 use super::{Prepared, Runner};
-use crate::backend::Outcome;
 use crate::engine::memory::Plan;
-use crate::solve::{Books, Cut, Decided, Outside, TraceRecord};
+use crate::run::{Books, Cut, Decided, Outcome, Outside, TraceRecord};
 use tts_model::sampler::Sampling;
 
 /// The winner of one vote.
@@ -80,7 +79,7 @@ pub struct RemoteMachine {
     #[serde(flatten)]
     pub remote: Value,
     /// What came of each address since the run began.
-    pub tallies: BTreeMap<String, crate::backend::remote::Tally>,
+    pub tallies: BTreeMap<String, crate::source::remote::Tally>,
     /// Most streams of this problem at once.
     pub peak_rows: usize,
     /// Sentences about engines.

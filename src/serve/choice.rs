@@ -8,10 +8,9 @@ use super::error::ApiError;
 use super::house::House;
 use super::logprobs;
 use super::parts::{Apart, Parts, begins_inside};
-use crate::backend::Outcome;
 use crate::prompt::Rendered;
+use crate::run::{Outcome, TraceRecord};
 use crate::runner::{About, Prepared, Solved};
-use crate::solve::TraceRecord;
 
 /// One choice: the best trace's text, and how it was chosen.
 #[derive(Clone, Debug)]

@@ -5,9 +5,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::backend::RunError;
 use crate::error::Error;
 use crate::prompt::PromptError;
+use crate::run::RunError;
 
 /// Fields whose ranges are checked further in, by the sentence that says so.
 const SAMPLING: [&str; 6] = [

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::error::ApiError;
 use super::source::Source;
 use super::{Limits, Options};
-use crate::backend::{InProcess, InProcessOptions};
 use crate::error::Error;
 use crate::loaded::Loaded;
 use crate::runner::{Api, Reader, RemoteRunner, Runner, Settings};
+use crate::source::{InProcess, InProcessOptions};
 
 /// Tokens of a prompt that the batch is planned for.
 const PROMPT: usize = 512;

@@ -16,11 +16,10 @@ use super::house::House;
 use super::kept::{self, Kept};
 use super::metrics::Metrics;
 use super::writing::Writing;
-use crate::backend::{Event, Job};
-use crate::engine::scheduler::Control;
-use crate::engine::written::Pages;
 use crate::error::Error;
+use crate::run::{Control, Event, Pages};
 use crate::runner::{Prepared, deadline};
+use crate::source::Job;
 
 /// Events of a run that may wait for a client; a client that is later than that loses the oldest.
 const EVENTS: usize = 256;
@@ -323,7 +322,7 @@ impl Run {
     }
 }
 
-fn setup(asked: &Asked, prompt: &Prepared) -> Result<crate::solve::Setup, Error> {
+fn setup(asked: &Asked, prompt: &Prepared) -> Result<crate::run::Setup, Error> {
     let mut setup = asked.runner.setup(prompt)?;
     let rules = Arc::make_mut(&mut setup.rules);
     rules.stop_texts.clone_from(&asked.stops);

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::ask::Endpoint;
 use super::house::House;
 use crate::prompt::Detokenizer;
-use crate::solve::TraceRecord;
+use crate::run::TraceRecord;
 
 /// A token of a trace and its place in the trace's text.
 #[derive(Debug)]

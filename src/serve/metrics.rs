@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::backend::Outcome;
-use crate::solve::Books;
+use crate::run::{Books, Outcome};
 
 /// Upper ends of the histogram's buckets, in seconds.
 const BUCKETS: [f64; 10] = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0];

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use super::error::ApiError;
-use crate::backend::{InProcess, Job, Outcome, RunError};
 use crate::engine::reading::Likeliest;
-use crate::engine::scheduler::Control;
 use crate::error::Error;
 use crate::loaded::Loaded;
 use crate::prompt::{Message, Prompter, RenderOptions, Rendered};
+use crate::run::{Control, Outcome, RunError, Setup};
 use crate::runner::{Api, Prepared, Reader, RemoteRunner, Runner, Settings};
-use crate::solve::Setup;
+use crate::source::{InProcess, Job};
 use tts_model::sampler::Sampling;
 
 /// Where the traces of all requests come from.

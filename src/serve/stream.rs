@@ -25,8 +25,7 @@ use super::house::House;
 use super::jobs::{Live, Watch};
 use super::reply;
 use super::writing::{Delta, Writing};
-use crate::backend::{Details, Event, Snapshot};
-use crate::engine::written::Written;
+use crate::run::{Details, Event, Snapshot, Written};
 use crate::runner::Settings;
 
 /// Silence after which a comment says that the server lives.

@@ -10,7 +10,7 @@ use super::choice::{Choice, apart};
 use super::house::House;
 use super::logprobs::{self, Cutter, Piece};
 use super::parts::Parts;
-use crate::engine::written::Written;
+use crate::run::Written;
 
 /// What a choice says beyond what was sent of it.
 #[derive(Debug, Default)]

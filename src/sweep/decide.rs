@@ -7,11 +7,9 @@ use tts_evals::stats::Resamples;
 use tts_strategies::{Finish, Preset, TraceId};
 
 use super::files::{Decided, Line, Pool};
-use crate::backend::{Recorded, Replayed};
 use crate::error::Error;
 use crate::replay::DEFAULT_SLOTS;
-use crate::run::PoolProblem;
-use crate::solve::{Bounds, TraceRecord, is_natural};
+use crate::run::{Bounds, PoolProblem, Recorded, Replayed, TraceRecord, is_natural};
 
 /// What is decided over each problem's pool.
 #[derive(Clone, Debug)]

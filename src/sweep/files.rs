@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::run::Status;
-use crate::solve::Books;
+use crate::run::{Books, Status};
 
 /// The layout that this version writes.
 pub(crate) const SCHEMA: u32 = 1;

@@ -6,9 +6,8 @@ use std::sync::mpsc;
 use super::decide::{Plan, problem};
 use super::files::Line;
 use super::folder::{Folder, SweepError};
-use crate::backend::Recorded;
 use crate::error::Error;
-use crate::run::PoolProblem;
+use crate::run::{PoolProblem, Recorded};
 
 /// Why a sweep ended before its end.
 #[derive(Debug, thiserror::Error)]

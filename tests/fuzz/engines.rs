@@ -4,10 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tts::backend::RemoteOptions;
-use tts::backend::remote::Patience;
 use tts::evals::data::Problem;
 use tts::runner::{Api, RemoteRunner};
+use tts::source::{RemoteOptions, remote::Patience};
 use tts::strategies::Preset;
 use tts::{Settings, Watch};
 

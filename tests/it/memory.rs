@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tts::engine::memory::Plan;
-use tts::solve::{Arrays, Outside};
+use tts::run::{Arrays, Outside};
 use tts_model::Model;
 use tts_model::kernels::Tier;
 

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
-use tts::backend::Recorded;
 use tts::evals::answer::{AnswerKind, RuleReader};
 use tts::evals::stats::mean_pass_at_k;
-use tts::run::{Pool, PoolOptions};
+use tts::run::{Pool, PoolOptions, Recorded};
 use tts::strategies::{Overrides, Preset};
 use tts::sweep::{Folder, Header, Line, Plan, Results, SCHEMA, Source, run};
 

@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use tts::backend::{Outcome, RunError};
 use tts::engine::memory::Plan;
-use tts::engine::scheduler::{Control, Scheduler, Ticket};
-use tts::solve::{self, Bounds, Decided, Decode, Phase, Rules, Setup, TraceRecord};
+use tts::engine::scheduler::{Scheduler, Ticket};
+use tts::run::{self, Bounds, Control, Decided, Decode, Outcome, Phase, Rules, RunError, Setup, TraceRecord};
 use tts_evals::answer::{FnReader, ReadAnswer};
 use tts_model::kernels::Tier;
 use tts_model::sampler::{Sampling, Stream};

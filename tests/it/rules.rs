@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use safetensors::SafeTensors;
-use tts::backend::{Backend, Event, InProcess, InProcessOptions, Job, RunError};
-use tts::engine::scheduler::Control;
-use tts::solve::Cut;
+use tts::run::{Control, Cut, Event, RunError};
+use tts::source::{Backend, InProcess, InProcessOptions, Job};
 use tts_model::kernels::Tier;
 use tts_model::weights::Checkpoint;
 use tts_model::{Model, WeightFormat};

@@ -7,8 +7,7 @@ use std::path::Path;
 
 use script::*;
 use serde_json::{Value, json};
-use tts::run::{Recording, RunFolder, Status, outside};
-use tts::solve::{Bounds, Cut, Problem, replay};
+use tts::run::{Bounds, Cut, Problem, Recording, RunFolder, Status, outside, replay};
 
 /// Drives the problem over a run folder to its end and writes the decision.
 fn run(dir: &Path, job: &Job) -> End {

@@ -7,10 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tts::engine::scheduler::Control;
 use tts::engine::snapshots::Snapshots;
-use tts::engine::written::Pages;
-use tts::solve::{self, Books, Cut, Setup, Token, TraceRecord};
+use tts::run::{self, Books, Control, Cut, Pages, Setup, Token, TraceRecord};
 use tts_model::kernels::Tier;
 use tts_model::sampler::Sampling;
 use tts_strategies::Finish;

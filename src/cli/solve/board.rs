@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinHandle;
-use tts::backend::{Event, Snapshot};
+use tts::run::{Event, Snapshot};
 
 use crate::cli::number::{count, percent, seconds};
 use crate::cli::printer::{Printer, harmless};

@@ -13,11 +13,11 @@ use anyhow::{anyhow, bail};
 use futures::StreamExt;
 use serde_json::json;
 use tokio::sync::broadcast;
-use tts::backend::RunError;
 use tts::engine::memory::Plan;
 use tts::evals::data::Problem;
 use tts::evals::generate::recognise;
 use tts::evals::task::Task;
+use tts::run::RunError;
 use tts::runner::{Prepared, Reader, Solver, deadline, problem_id};
 use tts::{Error, Runner, Watch};
 

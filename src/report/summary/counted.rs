@@ -8,7 +8,7 @@ use tts_strategies::{ClassId, Finish, Tally};
 
 use super::SEED;
 use crate::report::evidence::Evidence;
-use crate::solve::Books;
+use crate::run::Books;
 use crate::sweep::{Decided, Pool};
 
 /// Name of the series.

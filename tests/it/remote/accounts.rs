@@ -211,7 +211,7 @@ async fn a_decision_cancels_what_is_in_flight() {
         ..settings("majority", 30)
     };
     let solved = solve(&server, limited).await;
-    assert_eq!(solved.cut, Some(tts::solve::Cut::MaxTotalTokens));
+    assert_eq!(solved.cut, Some(tts::run::Cut::MaxTotalTokens));
     assert!(solved.tokens.generated >= 200 && solved.traces.fates.cancelled > 0);
 }
 
@@ -236,7 +236,7 @@ async fn an_interrupt_decides_with_what_there_is() {
     let stop = async {
         let mut ended = 0;
         while ended < 4 {
-            if let Ok(tts::backend::Event::TraceEnded { .. }) = seen.recv().await {
+            if let Ok(tts::run::Event::TraceEnded { .. }) = seen.recv().await {
                 ended += 1;
             }
         }
@@ -246,7 +246,7 @@ async fn an_interrupt_decides_with_what_there_is() {
     let (solved, ()) = tokio::join!(runner.solve(&prepared, watch), stop);
     let solved = solved.unwrap();
     check(&solved, 8);
-    assert_eq!(solved.cut, Some(tts::solve::Cut::Interrupted));
+    assert_eq!(solved.cut, Some(tts::run::Cut::Interrupted));
     assert_eq!(
         (solved.traces.fates.finished, solved.traces.fates.cancelled),
         (4, 4)

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tts::backend::RemoteOptions;
-use tts::backend::remote::Patience;
 use tts::runner::{Api, RemoteRunner};
+use tts::source::{RemoteOptions, remote::Patience};
 use tts_strategies::Finish;
 
 use super::server::{Request, Server, Step, Trace, done, event, head, plain, question, well};

@@ -12,10 +12,9 @@ mod tls;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tts::backend::RemoteOptions;
-use tts::backend::remote::Patience;
 use tts::evals::data::Problem;
 use tts::runner::{Api, RemoteRunner};
+use tts::source::{RemoteOptions, remote::Patience};
 use tts::strategies::{Overrides, Preset, Window};
 use tts::{Error, Settings, Solved, Watch};
 use tts_strategies::{Fate, Finish};
@@ -97,7 +96,7 @@ fn check(solved: &Solved, slots: usize) {
     let (mut count, mut tokens): (BTreeMap<String, u64>, BTreeMap<String, u64>) = Default::default();
     let mut unseen = 0;
     for record in &solved.records {
-        let warmup = record.phase == tts::solve::Phase::Warmup;
+        let warmup = record.phase == tts::run::Phase::Warmup;
         let fate = match record.finish.fate(warmup) {
             Fate::Warmup => "warmup",
             Fate::Finished => "finished",
@@ -158,7 +157,7 @@ fn model_of(server: &Server) -> BTreeMap<u64, Trace> {
         .collect()
 }
 
-fn ended(solved: &Solved, finish: Finish) -> Vec<&tts::solve::TraceRecord> {
+fn ended(solved: &Solved, finish: Finish) -> Vec<&tts::run::TraceRecord> {
     solved.records.iter().filter(|r| r.finish == finish).collect()
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tts::Settings;
-use tts::backend::RemoteOptions;
 use tts::runner::{Api, RemoteRunner};
 use tts::serve::{Keys, Limits, Options};
+use tts::source::RemoteOptions;
 
 use super::server::{Server, Step, Trace, done, event, head, plain, question, well};
 use super::{model_of, options, problem, settings, until};
@@ -372,7 +372,7 @@ async fn an_engine_that_is_gone_is_said_and_may_come_back() {
     })
     .await;
     let engines = RemoteOptions {
-        patience: tts::backend::remote::Patience {
+        patience: tts::source::remote::Patience {
             retries: 1,
             ..options(&[]).patience
         },

@@ -1,8 +1,8 @@
 //! What engines take and give, found out before a trace is spent; and run folders.
 
 use serde_json::{Value, json};
-use tts::backend::RemoteOptions;
 use tts::runner::{Api, RemoteRunner, SamplingChoice};
+use tts::source::RemoteOptions;
 use tts::strategies::{Overrides, Preset};
 use tts::{Error, Settings};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tts::backend::RemoteOptions;
 use tts::runner::{Api, RemoteRunner};
+use tts::source::RemoteOptions;
 use tts_strategies::Finish;
 
 use super::server::{Server, Step, Trace, models, question, well};

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tts::backend::Recorded;
 use tts::evals::answer::{AnswerKind, RuleReader};
 use tts::pilot::{Pilot, PilotError, PilotOptions, Verdict, WINDOWS, pilot};
-use tts::run::{Pool, PoolOptions};
+use tts::run::{Pool, PoolOptions, Recorded};
 
 /// Numbers between 0 and 1 from a counter (G. Steele, D. Lea, C. Flood, 2014).
 struct Split(u64);

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use tts::report::{Report, ReportOptions};
-use tts::run::Status;
-use tts::solve::Books;
+use tts::run::{Books, Status};
 use tts::sweep::{Decided, Header, Line, Pool, Source};
 use tts_strategies::Preset;
 

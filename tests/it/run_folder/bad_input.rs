@@ -1,8 +1,9 @@
 //! Folders that are not ours, disks that are full, recordings made elsewhere.
 
 use serde_json::json;
-use tts::run::{Manifest, Recording, RunFolder, RunFolderError, Status, without_answers};
-use tts::solve::{Arrays, TraceRecord, replay};
+use tts::run::{
+    Arrays, Manifest, Recording, RunFolder, RunFolderError, Status, TraceRecord, replay, without_answers,
+};
 
 use super::script::*;
 
@@ -117,7 +118,7 @@ fn the_sink_says_so_when_nothing_can_be_written_any_more() {
     let home = folder();
     let dir = home.path().join("run");
     let job = Job::new("majority");
-    let wait_for_error = |sink: &mut tts::engine::scheduler::RecordSink| {
+    let wait_for_error = |sink: &mut tts::run::RecordSink| {
         (1..2000).find_map(|i| {
             std::thread::sleep(std::time::Duration::from_millis(1));
             sink(&record("p", i, 4)).err()
@@ -171,7 +172,7 @@ fn a_full_disk_ends_the_run_and_keeps_what_was_there() {
             assert!(error.expect("noticed").contains("tokens.bin"));
         } else {
             let decided = drive(
-                tts::solve::Problem::new(
+                tts::run::Problem::new(
                     Job {
                         traces: 1,
                         ..Job::new("majority")

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tts::engine::scheduler::RecordSink;
-use tts::run::Manifest;
-use tts::solve::{Bounds, Decided, Decode, Problem, Rules, Setup, Token, TraceRecord};
+use tts::run::{Bounds, Decided, Decode, Manifest, Problem, RecordSink, Rules, Setup, Token, TraceRecord};
 use tts_evals::answer::FnReader;
 use tts_model::sampler::Drawn;
 use tts_strategies::{Overrides, Preset};

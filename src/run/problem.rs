@@ -14,8 +14,6 @@
 
 mod answers;
 mod arrival;
-mod record;
-mod row;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,10 +26,9 @@ use tts_strategies::{
 
 use answers::Classes;
 pub use arrival::Arrived;
-pub use record::{Arrays, Phase, TraceRecord};
-pub(crate) use record::{Digest, how_found};
-pub(crate) use row::is_natural;
-pub use row::{Row, Rules};
+
+use super::record::{TraceRecord, digest};
+use super::trace::{Row, Rules, is_natural};
 use tts_model::sampler::Drawn;
 
 /// Turns token ids into text; special tokens are kept except where they end the text.
@@ -674,7 +671,7 @@ impl Problem {
             launched: u64::from(self.next_trace),
             tokens: self.tokens,
             unseen: self.unseen,
-            digest: record::digest(&by_trace),
+            digest: digest(&by_trace),
             ticks: self.ticks,
             slots: self.slots_at_first,
             outside: self.outside.clone(),
@@ -690,21 +687,4 @@ pub fn after_thinking(text: &str) -> &str {
     text.rsplit_once("</think>")
         .map_or(text, |(_, after)| after)
         .trim()
-}
-
-/// Decides a problem whose traces are all recorded: no model, no clock but the records' own. `missing(trace)`
-/// is asked for every trace whose record ends before the strategy is through with it, and its answer ends
-/// that trace there.
-pub fn replay(setup: Setup, mut missing: impl FnMut(TraceId)) -> (Problem, Vec<TraceRecord>) {
-    let mut problem = Problem::new(setup);
-    let mut records = Vec::new();
-    while !problem.is_over() {
-        problem.tick(|_, row| {
-            missing(row.trace());
-            Token::Broken
-        });
-        records.append(&mut problem.take_ended());
-    }
-    records.append(&mut problem.take_ended());
-    (problem, records)
 }

@@ -2,8 +2,7 @@
 
 use tokio::sync::watch;
 
-use crate::solve::Row;
-use tts_model::session::Lane;
+use super::Row;
 
 /// A token that a trace went on from.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,9 +53,9 @@ impl Pages {
         self.tokens.send_modify(|tokens| tokens.push(piece));
     }
 
-    /// Adds what a trace in flight has written since the last time; `lane` is where its newest token comes
-    /// from.
-    pub(super) fn write(&self, row: &Row, lane: Option<&Lane>) {
+    /// Adds what a trace in flight has written since the last time; `likeliest` are the likeliest ids at the
+    /// place of its newest token.
+    pub(crate) fn write(&self, row: &Row, likeliest: &[(u32, f32)]) {
         self.tokens.send_if_modified(|tokens| {
             let from = tokens.len();
             let new = row.ids().iter().zip(row.logprobs()).skip(from);
@@ -67,8 +66,8 @@ impl Pages {
                 text: None,
             }));
             let more = tokens.len() > from;
-            if let (true, Some(newest), Some(lane)) = (more, tokens.last_mut(), lane) {
-                newest.likeliest = lane.likeliest().to_vec();
+            if let (true, Some(newest)) = (more, tokens.last_mut()) {
+                newest.likeliest = likeliest.to_vec();
             }
             more
         });

@@ -30,9 +30,9 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use tts_strategies::{Needs, Strategy};
 
-use super::{Backend, Job, Outcome, RunError, check_needs};
-use crate::engine::scheduler::Control;
+use super::{Backend, Job};
 use crate::error::Error;
+use crate::run::{Control, Outcome, RunError, check_needs};
 use crate::runner::SamplingChoice;
 use caller::Caller;
 pub use fleet::Tally;

@@ -8,15 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use tts_evals::answer::ReadAnswer;
 use tts_strategies::{Measured, Needs, Strategy, TraceId};
 
-use super::{Backend, Event, Job, Outcome, RunError, check_needs};
-use crate::run::{Pool, PoolProblem, RunFolderError};
-use crate::solve::{
-    Bounds, Decode, Digest, Outside, Problem, Rules, Setup, TraceRecord, after_thinking, how_found,
-    is_natural, replay,
+use super::problem::after_thinking;
+use super::record::{Digest, how_found};
+use super::trace::is_natural;
+use super::{
+    Bounds, Decode, Outcome, Outside, Pool, PoolProblem, Problem, Rules, RunError, RunFolderError, Setup,
+    Token, TraceRecord, check_needs,
 };
 
 /// A recording to decide over.
@@ -451,29 +451,19 @@ fn unreadable(error: RunFolderError) -> RunError {
     RunError::Recording(error.to_string())
 }
 
-#[async_trait]
-impl Backend for Recorded {
-    fn offers(&self) -> Needs {
-        Needs::ALL
+/// Decides a problem whose traces are all recorded: no model, no clock but the records' own. `missing(trace)`
+/// is asked for every trace whose record ends before the strategy is through with it, and its answer ends
+/// that trace there.
+pub fn replay(setup: Setup, mut missing: impl FnMut(TraceId)) -> (Problem, Vec<TraceRecord>) {
+    let mut problem = Problem::new(setup);
+    let mut records = Vec::new();
+    while !problem.is_over() {
+        problem.tick(|_, row| {
+            missing(row.trace());
+            Token::Broken
+        });
+        records.append(&mut problem.take_ended());
     }
-
-    /// Prompt, sampling and seed are the recording's; a replay is over before it could be interrupted.
-    async fn run(&self, job: Job) -> Result<Outcome, RunError> {
-        let problem = self.problem(&job.setup.id)?;
-        let records = self.traces(problem)?;
-        let Setup {
-            strategy,
-            bounds,
-            scripted,
-            ..
-        } = job.setup;
-        let replayed = self.decide_all(problem, &records, strategy, &bounds, &scripted)?;
-        let outcome = self.outcome(problem, replayed)?;
-        if let Some(events) = &job.events {
-            let answer = outcome.decided.answer.clone();
-            let problem = problem.id.clone();
-            let _ = events.send(Event::Decided { problem, answer });
-        }
-        Ok(outcome)
-    }
+    records.append(&mut problem.take_ended());
+    (problem, records)
 }

@@ -9,10 +9,11 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tts_strategies::Needs;
 
-use super::{Backend, Job, Outcome, RunError, check_needs};
+use super::{Backend, Job};
 use crate::engine::memory::Plan;
 use crate::engine::reading::{Likeliest, ToRead};
-use crate::engine::scheduler::{Control, Scheduler, Ticket};
+use crate::engine::scheduler::{Scheduler, Ticket};
+use crate::run::{Control, Outcome, RunError, check_needs};
 use tts_model::Model;
 use tts_model::kernels::Tier;
 use tts_model::session::Session;

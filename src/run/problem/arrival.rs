@@ -4,11 +4,12 @@
 //! ticks are the length of the longest chain of tokens that had to come one after the other. What the engine
 //! generated and no decision saw (tokens in the same piece after the one that stopped the trace, tokens that
 //! it reports and did not send) is in the trace's book too, and stands apart as
-//! [`TraceRecord::unseen`](super::TraceRecord::unseen).
+//! [`TraceRecord::unseen`](crate::run::TraceRecord::unseen).
 
 use tts_strategies::{Finish, Step, TraceId};
 
-use super::{Problem, Row, Token};
+use super::{Problem, Token};
+use crate::run::Row;
 use tts_model::sampler::Drawn;
 
 /// What came of a trace at once.

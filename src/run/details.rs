@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use tts_strategies::TraceId;
 use tts_strategies::windows::GroupWindow;
 
-use crate::backend::{Details, Points};
-use crate::solve::{Phase, Problem, TraceRecord};
+use super::{Details, Phase, Points, Problem, TraceRecord};
 
 /// Tokens that a mean is taken over until the strategy has a window of its own.
 const WINDOW: usize = 32;

@@ -10,8 +10,8 @@ use tts_evals::answer::ReadAnswer;
 use tts_strategies::windows::GroupWindow;
 use tts_strategies::{Finish, Measured, TokenScalars, TraceId, TraceScores};
 
+use super::problem::{Decode, Token};
 use super::record::{Arrays, Phase, TraceRecord};
-use super::{Decode, Token};
 use tts_model::sampler::{Drawn, TOP};
 
 /// When a trace ends by itself, and what it is forced to say.

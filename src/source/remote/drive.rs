@@ -12,9 +12,8 @@ use tts_strategies::{Finish, TraceId};
 use super::fleet::Fleet;
 use super::request::{Asking, Prompt};
 use super::trace::{GivenUp, News, Stream};
-use crate::backend::{Desk, Event, Job, Outcome, Ran, RunError};
-use crate::engine::scheduler::Control;
-use crate::solve::{Arrived, Cut, Problem};
+use crate::run::{Arrived, Control, Cut, Desk, Event, Outcome, Problem, Ran, RunError};
+use crate::source::Job;
 
 /// What a stream's next news is, with the stream to ask again.
 type Coming = Abortable<BoxFuture<'static, (TraceId, Stream, Result<News, GivenUp>)>>;
@@ -237,7 +236,7 @@ impl Drive {
         }
     }
 
-    fn close(self, bounds: crate::solve::Bounds) -> Result<Outcome, RunError> {
+    fn close(self, bounds: crate::run::Bounds) -> Result<Outcome, RunError> {
         if self.problem.all_failed() {
             return Err(RunError::Remote {
                 problem: self.problem.id().to_owned(),

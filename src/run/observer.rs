@@ -3,15 +3,30 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
-use super::{Event, Outcome, RunError, Snapshot};
-use crate::engine::details::Shown;
-use crate::engine::scheduler::{Control, RecordSink};
-use crate::solve::{Bounds, Problem, TraceRecord};
+use super::details::Shown;
+use super::{Bounds, Event, Outcome, Pages, Problem, RunError, Snapshot, TraceRecord};
+
+/// What a caller may do to a running problem.
+#[derive(Default, Debug)]
+pub struct Control {
+    /// Nobody waits for the result any more: drop the problem.
+    pub cancelled: AtomicBool,
+    /// Decide now with the votes there are.
+    pub interrupted: CancellationToken,
+    /// Tell watchers the confidences of every trace as well ([`Event::Details`]).
+    pub details: AtomicBool,
+    /// Where the first trace is read along, if anybody may want to.
+    pub pages: Option<Pages>,
+}
+
+/// Where ended traces go as they end. An error ends the problem.
+pub type RecordSink = Box<dyn FnMut(&TraceRecord) -> Result<(), String> + Send>;
 
 /// Time between two progress events of a problem.
 const PROGRESS: Duration = Duration::from_millis(100);
