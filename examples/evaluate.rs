@@ -5,8 +5,8 @@
 use futures::StreamExt;
 use tts::evals::data::{Fields, Problem, load};
 use tts::evals::stats::{mean_pass_at_k, wilson, within_problem_auroc};
+use tts::run::SamplingOverrides;
 use tts::run::{Arrays, TraceRecord, replay};
-use tts::runner::SamplingChoice;
 use tts::strategies::{Finish, Preset, TraceScores};
 use tts::{LoadOptions, Loaded, Runner, Settings, Solved, Watch};
 
@@ -45,9 +45,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let set = load(&std::fs::read(&file)?, &file, &Fields::default())?;
     let problems = set.select(&[], Some(limit))?;
 
-    let sampling = SamplingChoice {
+    let sampling = SamplingOverrides {
         temperature,
-        ..SamplingChoice::default()
+        ..SamplingOverrides::default()
     };
     let settings = Settings {
         strategy: Preset::named("majority")?,

@@ -29,7 +29,7 @@ use tts_model::kernels::Tier;
 use tts_model::sampler::Sampling;
 
 pub use remote::{Api, RemoteRunner};
-pub use settings::{Resolved, SamplingChoice, Settings};
+pub use settings::{Resolved, Settings};
 pub(crate) use solved::About;
 pub use solved::Solved;
 

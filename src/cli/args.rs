@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 use tts::prompt::Prompter;
-use tts::runner::{Api, SamplingChoice};
+use tts::run::SamplingOverrides;
+use tts::runner::Api;
 use tts::source::{RemoteOptions, remote::Key, remote::Patience};
 use tts::{LoadOptions, Loaded, prompter_of};
 use tts_model::kernels::Tier;
@@ -258,8 +259,8 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    pub(crate) fn choice(&self) -> SamplingChoice {
-        SamplingChoice {
+    pub(crate) fn choice(&self) -> SamplingOverrides {
+        SamplingOverrides {
             temperature: self.temperature,
             top_p: self.top_p,
             top_k: self.top_k,

@@ -72,6 +72,7 @@ mod problem;
 mod record;
 mod recording;
 mod replay;
+mod sampling;
 mod scalars;
 mod token_stream;
 mod trace;
@@ -100,6 +101,7 @@ pub use problem::{
 pub use record::{Arrays, Phase, TraceRecord};
 pub use recording::{Recording, outside, without_answers};
 pub use replay::{Recorded, Replayed, replay};
+pub use sampling::SamplingOverrides;
 pub use token_stream::{Pages, Written};
 pub(crate) use trace::is_natural;
 pub use trace::{Row, Rules};

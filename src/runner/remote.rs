@@ -6,14 +6,16 @@ use serde_json::{Value, json};
 use tts_evals::answer::ReadAnswer;
 use tts_evals::data::Problem;
 
-use super::settings::{self, SamplingChoice, Settings};
+use super::settings::{self, Settings};
 use super::solved::{Machine, RemoteMachine};
 use super::{About, Detokenize, Prepared, Reader, Solved, Solver, Watch, problem_id};
 use crate::error::Error;
 use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
 };
-use crate::run::{Bounds, Control, Decode, Outcome, Rules, RunError, Setup, TraceRecord, check_needs};
+use crate::run::{
+    Bounds, Control, Decode, Outcome, Rules, RunError, SamplingOverrides, Setup, TraceRecord, check_needs,
+};
 use crate::source::{Backend, Job, Remote, RemoteOptions, remote::Asking, remote::Prompt};
 use tts_model::sampler::Sampling;
 
@@ -55,7 +57,7 @@ struct Manner {
     /// tokenizer and template of the model that the engines serve, where its folder was named
     prompter: Option<Arc<Prompter>>,
     /// what that model recommends
-    recommended: SamplingChoice,
+    recommended: SamplingOverrides,
 }
 
 /// Engines that give text need no tokenizer here.
@@ -86,7 +88,7 @@ impl RemoteRunner {
             api,
             recommended: prompter
                 .as_ref()
-                .map_or_else(SamplingChoice::default, recommended),
+                .map_or_else(SamplingOverrides::default, recommended),
             prompter: prompter.map(Arc::new),
         };
         let messages = manner.messages(sample, &settings)?;
@@ -393,12 +395,12 @@ fn check(settings: &Settings) -> Result<(), Error> {
 }
 
 /// What the model's generation_config.json recommends.
-fn recommended(prompter: &Prompter) -> SamplingChoice {
-    let none = SamplingChoice::default();
+fn recommended(prompter: &Prompter) -> SamplingOverrides {
+    let none = SamplingOverrides::default();
     let s = settings::sampling(prompter.generation(), &none, &mut Vec::new());
     let off = Sampling::default();
     let unless = |value: f64, off: f64| Some(value).filter(|v| *v != off);
-    SamplingChoice {
+    SamplingOverrides {
         temperature: unless(s.temperature, off.temperature),
         top_p: unless(s.top_p, off.top_p),
         top_k: Some(s.top_k).filter(|k| *k != off.top_k),

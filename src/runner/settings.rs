@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tts_strategies::Preset;
 
 use super::{default_strategy, default_threads, default_tier};
 use crate::error::Error;
 use crate::loaded::Loaded;
-use crate::run::Rules;
+use crate::run::{Rules, SamplingOverrides};
 use tts_model::kernels::Tier;
 use tts_model::sampler::{Sampling, TOP};
 
@@ -16,26 +15,6 @@ use tts_model::sampler::{Sampling, TOP};
 const DEFAULT_SLOTS: usize = 64;
 /// Token limit of a trace where neither the user nor the model names one.
 const DEFAULT_MAX_TOKENS: usize = 32_768;
-
-/// Sampling settings that replace what the model's generation_config.json recommends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SamplingChoice {
-    /// 0 is greedy.
-    pub temperature: Option<f64>,
-    /// 1 keeps all.
-    pub top_p: Option<f64>,
-    /// 0 keeps all.
-    pub top_k: Option<usize>,
-    /// 0 keeps all.
-    pub min_p: Option<f64>,
-    /// 1 is off.
-    pub repetition_penalty: Option<f64>,
-    /// 0 is off.
-    pub presence_penalty: Option<f64>,
-    /// 0 is off.
-    pub frequency_penalty: Option<f64>,
-}
 
 /// How problems are solved.
 #[derive(Clone, Debug)]
@@ -57,7 +36,7 @@ pub struct Settings {
     /// Generated tokens at which a trace is cut off.
     pub max_tokens: Option<usize>,
     /// How tokens are drawn.
-    pub sampling: SamplingChoice,
+    pub sampling: SamplingOverrides,
     /// Part of every trace's random stream.
     pub seed: u64,
     /// Whether stop ids are passed over.
@@ -92,7 +71,7 @@ impl Default for Settings {
             threads: None,
             tier: None,
             max_tokens: None,
-            sampling: SamplingChoice::default(),
+            sampling: SamplingOverrides::default(),
             seed: 0,
             ignore_eos: false,
             loop_stop: true,
@@ -237,7 +216,7 @@ fn think_end(prompter: &crate::prompt::Prompter, s: &Settings) -> Result<Vec<u32
 
 pub(super) fn sampling(
     g: &crate::prompt::GenerationConfig,
-    choice: &SamplingChoice,
+    choice: &SamplingOverrides,
     taken: &mut Vec<String>,
 ) -> Sampling {
     let mut pick = |name: &str, chosen: Option<f64>, recommended: Option<f64>, default: f64| {

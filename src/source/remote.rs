@@ -32,8 +32,7 @@ use tts_strategies::{Needs, Strategy};
 
 use super::{Backend, Job};
 use crate::error::Error;
-use crate::run::{Control, Outcome, RunError, check_needs};
-use crate::runner::SamplingChoice;
+use crate::run::{Control, Outcome, RunError, SamplingOverrides, check_needs};
 use caller::Caller;
 pub use fleet::Tally;
 use fleet::{Fleet, below};
@@ -326,7 +325,7 @@ impl Backend for Remote {
         let asking = Asking {
             prompt: Prompt::Ids(std::mem::take(&mut job.prompt)),
             sampling: all_of(&job.sampling),
-            recommended: SamplingChoice::default(),
+            recommended: SamplingOverrides::default(),
             settled: true,
             max_tokens: Some(job.setup.rules.max_tokens),
             ignore_eos: job.setup.rules.ignore_eos,
@@ -336,9 +335,9 @@ impl Backend for Remote {
 }
 
 /// Settings with nothing left to the engine; penalties and filters that are off are not sent.
-fn all_of(s: &Sampling) -> SamplingChoice {
+fn all_of(s: &Sampling) -> SamplingOverrides {
     let unless = |value: f64, off: f64| Some(value).filter(|v| *v != off);
-    SamplingChoice {
+    SamplingOverrides {
         temperature: Some(s.temperature),
         top_p: Some(s.top_p),
         top_k: Some(s.top_k).filter(|k| *k != 0),

@@ -9,6 +9,7 @@ mod pools;
 mod remote;
 mod report;
 mod rig;
+mod rooms;
 mod rules;
 mod run_folder;
 mod runner;

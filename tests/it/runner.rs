@@ -118,7 +118,7 @@ fn what_cannot_run_is_refused_with_a_sentence() {
         })
         .contains("--slots 0")
     );
-    let sampling = tts::runner::SamplingChoice {
+    let sampling = tts::run::SamplingOverrides {
         top_p: Some(0.0),
         ..Default::default()
     };

@@ -11,7 +11,7 @@ use super::caller::{Caller, Trouble};
 use super::fleet::{Endpoint, below};
 use super::request::{Asking, Engine, Fields, body};
 use super::sse::Events;
-use crate::runner::SamplingChoice;
+use crate::run::SamplingOverrides;
 
 /// A processed distribution's log-probabilities lie this many times as far apart at half the temperature; it
 /// would be 2 for all of them, and 1 for raw ones.
@@ -107,7 +107,8 @@ pub(super) async fn ask(
     if matches!(scalars, Scalars::None | Scalars::Processed) {
         fields.logprobs = None;
     }
-    let wants = |r: &SamplingChoice| r.top_k.is_some() || r.min_p.is_some() || r.repetition_penalty.is_some();
+    let wants =
+        |r: &SamplingOverrides| r.top_k.is_some() || r.min_p.is_some() || r.repetition_penalty.is_some();
     Ok(Found {
         left_out: !fields.recommended && wants(&asking.recommended),
         endpoint: Endpoint::new(name.to_owned(), base, engine, fields),

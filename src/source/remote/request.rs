@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::prompt::Message;
-use crate::runner::SamplingChoice;
+use crate::run::SamplingOverrides;
 
 /// What traces continue.
 #[derive(Clone, Debug)]
@@ -35,9 +35,9 @@ pub struct Asking {
     /// What they continue.
     pub prompt: Prompt,
     /// How tokens are drawn; what is not set is left to the engine.
-    pub sampling: SamplingChoice,
+    pub sampling: SamplingOverrides,
     /// What the model recommends for what is not set; sent as far as the engine takes it.
-    pub recommended: SamplingChoice,
+    pub recommended: SamplingOverrides,
     /// Whether what is set in neither is off, rather than as the engine likes it.
     pub settled: bool,
     /// Tokens at which the engine cuts a trace off; its own limit where `None`.

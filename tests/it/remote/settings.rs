@@ -1,7 +1,8 @@
 //! What engines take and give, found out before a trace is spent; and run folders.
 
 use serde_json::{Value, json};
-use tts::runner::{Api, RemoteRunner, SamplingChoice};
+use tts::run::SamplingOverrides;
+use tts::runner::{Api, RemoteRunner};
 use tts::source::RemoteOptions;
 use tts::strategies::{Overrides, Preset};
 use tts::{Error, Settings};
@@ -132,13 +133,13 @@ async fn an_engine_without_log_probabilities_still_solves() {
 #[tokio::test]
 async fn what_the_user_asked_for_is_sent_or_refused() {
     let chosen = Settings {
-        sampling: SamplingChoice {
+        sampling: SamplingOverrides {
             temperature: Some(0.6),
             top_p: Some(0.9),
             top_k: Some(7),
             min_p: Some(0.01),
             repetition_penalty: Some(1.1),
-            ..SamplingChoice::default()
+            ..SamplingOverrides::default()
         },
         system: Some("Be brief.".to_owned()),
         ..settings("majority", 2)
@@ -246,9 +247,9 @@ async fn settings_out_of_range_are_refused_as_they_are_here() {
             .contains("--traces 0")
     );
     let hot = Settings {
-        sampling: SamplingChoice {
+        sampling: SamplingOverrides {
             temperature: Some(-1.0),
-            ..SamplingChoice::default()
+            ..SamplingOverrides::default()
         },
         ..settings("majority", 1)
     };
