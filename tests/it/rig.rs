@@ -314,7 +314,7 @@ pub(crate) fn check(task: &Task, outcome: &Outcome) {
         Fate::Truncated,
         Fate::Failed,
     ];
-    let booked = |b: &solve::Books| {
+    let booked = |b: &run::Books| {
         [
             b.warmup,
             b.finished,
@@ -334,7 +334,7 @@ pub(crate) fn check(task: &Task, outcome: &Outcome) {
         bounds: outcome.bounds.clone(),
         ..task.setup()
     };
-    let (problem, replayed) = solve::replay(setup, |trace| panic!("replay wants more of trace {trace}"));
+    let (problem, replayed) = run::replay(setup, |trace| panic!("replay wants more of trace {trace}"));
     assert_eq!(verdict(&problem.decide(&replayed)), verdict(d), "replay");
     let plain = |r: &TraceRecord| TraceRecord {
         fresh: false,

@@ -363,7 +363,7 @@ fn a_recording_of_whole_traces_serves_other_strategies() {
         let task = Task::new("p", strategy);
         let live = Engine::roomy(&model).run(&task);
         let recorded = full.records.iter().cloned().map(Arc::new).collect();
-        let (problem, records) = solve::replay(
+        let (problem, records) = run::replay(
             Setup {
                 recorded,
                 ..task.setup()
@@ -407,7 +407,7 @@ fn replay_says_what_is_missing() {
     a.confidence.truncate(1);
     let recorded = records.into_iter().map(Arc::new).collect();
     let mut missing = Vec::new();
-    let (problem, _) = solve::replay(
+    let (problem, _) = run::replay(
         Setup {
             recorded,
             ..task.setup()
