@@ -7,6 +7,7 @@ mod policies;
 mod recorded;
 mod replaying;
 mod reports;
+mod seen;
 mod solving;
 mod sweeping;
 mod tasks;
@@ -21,6 +22,8 @@ use serde_json::Value;
 
 use crate::fixture;
 
+/// Where models would be cached, if any were, below the folder of temporary files.
+const NO_CACHE: &str = "tts-tests-no-such-cache";
 const GCD: &str = "Find the greatest common divisor of 437 and 161.";
 
 /// The program with these arguments, away from the network and from the settings of whoever runs the tests.
@@ -31,7 +34,7 @@ fn tts(args: &[&str]) -> Command {
     }
     command
         .env("HF_HUB_OFFLINE", "1")
-        .env("HF_HOME", std::env::temp_dir().join("tts-tests-no-such-cache"))
+        .env("HF_HOME", std::env::temp_dir().join(NO_CACHE))
         .args(args);
     command
 }

@@ -7,6 +7,7 @@ mod load;
 mod page;
 mod process;
 mod refused;
+mod seen;
 mod shapes;
 mod sharing;
 mod streams;
