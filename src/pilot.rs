@@ -17,7 +17,7 @@ use serde::Serialize;
 use tts_evals::stats::{Interval, WithinAuroc};
 use tts_strategies::Finish;
 
-use crate::run::{PoolProblem, Recorded, RunError, TraceRecord, is_natural};
+use crate::run::{PoolProblem, Recorded, RunError, TraceRecord};
 use advice::{advise, verdict};
 use scores::{LOWEST, best_window, scores};
 use trials::trials;
@@ -282,7 +282,7 @@ fn read(
     for problem in problems {
         let records = recorded.traces(problem)?;
         traces += records.len();
-        incomplete += records.iter().filter(|r| !is_natural(r.finish)).count();
+        incomplete += records.iter().filter(|r| !r.finish.is_complete()).count();
         if !records.is_empty() {
             drawn.push(Drawn {
                 id: problem.id.clone(),

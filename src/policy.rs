@@ -345,7 +345,7 @@ impl Strategy for Exec {
             return Next::Done;
         }
         let scores = o.scores(self.policy.window);
-        let counts = matches!(o.finish, Finish::Stop | Finish::Length | Finish::Loop);
+        let counts = o.finish.is_complete();
         let class = o.class.filter(|_| counts);
         if let Some(class) = class {
             let at = self.voters.partition_point(|v| v.trace < o.trace);

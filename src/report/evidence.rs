@@ -14,9 +14,7 @@ use tts_strategies::{Finish, TraceScores};
 use super::ReportError;
 use super::escape::one_line;
 use super::results::Basis;
-use crate::run::{
-    self, Books, Manifest, PoolOptions, PoolProblem, Recorded, Status, TraceRecord, is_natural,
-};
+use crate::run::{self, Books, Manifest, PoolOptions, PoolProblem, Recorded, Status, TraceRecord};
 use crate::sweep::{Decided, Header, Line, Pool, Results};
 
 /// A trace without its tokens.
@@ -382,12 +380,12 @@ pub(crate) fn gather(
     let records = recorded.traces(problem)?;
     let lengths: Vec<usize> = records
         .iter()
-        .filter(|r| is_natural(r.finish))
+        .filter(|r| r.finish.is_complete())
         .map(|r| r.tokens)
         .collect();
     let window = window.or_else(|| auto_window(&lengths));
     for record in records {
-        if !is_natural(record.finish) {
+        if !record.finish.is_complete() {
             traces.incomplete += 1;
             continue;
         }

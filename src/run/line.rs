@@ -185,7 +185,7 @@ impl Head {
                     Some(value) => whole(value),
                 };
                 // a trace that ended by itself has at least one token
-                let ended = matches!(finish, Finish::Stop | Finish::Length | Finish::Loop);
+                let ended = finish.is_complete();
                 let tokens = tokens
                     .filter(|n| *n <= u64::from(u32::MAX) && (*n > 0 || !ended))
                     .ok_or(Trouble::NoTokens)?;

@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use tts_strategies::TraceScores;
 use tts_strategies::windows::auto_window;
 
+use super::TraceRecord;
 use super::error::RunFolderError;
 use super::foreign::{self, Foreign};
 use super::manifest::{Manifest, replace};
 use super::recording::{Files, Recording};
 use super::scalars;
 use super::warnings::Warnings;
-use super::{TraceRecord, is_natural};
 
 /// First bytes of a cache, with the number of its layout.
 const MAGIC: &[u8; 12] = b"tts-scalars1";
@@ -172,7 +172,7 @@ impl Pool {
         for Foreign { id, gold, records } in problems {
             let lengths: Vec<usize> = records
                 .iter()
-                .filter(|r| is_natural(r.finish))
+                .filter(|r| r.finish.is_complete())
                 .map(|r| r.tokens)
                 .collect();
             let windows = windows(&lengths, &options.windows);
@@ -365,7 +365,7 @@ impl Builder {
             id,
             gold,
             traces: records.len(),
-            complete: records.iter().filter(|r| is_natural(r.finish)).count(),
+            complete: records.iter().filter(|r| r.finish.is_complete()).count(),
             confident: records.iter().filter(confident).count(),
             ids: std::mem::replace(&mut self.ids, true) && !records.is_empty(),
             texts: std::mem::take(&mut self.texts),

@@ -28,7 +28,7 @@ use answers::Classes;
 pub use arrival::Arrived;
 
 use super::record::{TraceRecord, digest};
-use super::trace::{Row, Rules, is_natural};
+use super::trace::{Row, Rules};
 use tts_model::sampler::Drawn;
 
 /// Turns token ids into text; special tokens are kept except where they end the text.
@@ -521,7 +521,7 @@ impl Problem {
         let record = self.ended.last().expect("just booked");
         // what the unfinished text of a stopped trace says could not be had from a record of the complete
         // one: no strategy learns it
-        let key = record.answer_key.as_ref().filter(|_| is_natural(finish));
+        let key = record.answer_key.as_ref().filter(|_| finish.is_complete());
         let outcome = TraceOutcome {
             trace,
             finish,
@@ -648,7 +648,7 @@ impl Problem {
         let mut by_trace: Vec<_> = records.iter().collect();
         by_trace.sort_by_key(|r| r.trace);
         let mut extractions = std::collections::BTreeMap::new();
-        for record in by_trace.iter().filter(|r| is_natural(r.finish)) {
+        for record in by_trace.iter().filter(|r| r.finish.is_complete()) {
             *extractions
                 .entry(
                     record

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tts_strategies::{Finish, TraceId};
+use tts_strategies::TraceId;
 
 use super::error::RunFolderError;
 use super::line::{self, Head};
@@ -108,7 +108,7 @@ impl Index {
             known.prompt = head.prompt;
         }
         if let Some((trace, tokens, finish)) = head.trace {
-            let ended = matches!(finish, Finish::Stop | Finish::Length | Finish::Loop);
+            let ended = finish.is_complete();
             let entries = known.traces.entry(trace).or_default();
             two_ends = ended && entries.iter().any(|e| e.ended);
             entries.push(Entry { place, tokens, ended });

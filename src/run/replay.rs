@@ -13,7 +13,6 @@ use tts_strategies::{Measured, Needs, Strategy, TraceId};
 
 use super::problem::after_thinking;
 use super::record::{Digest, how_found};
-use super::trace::is_natural;
 use super::{
     Bounds, Decode, Outcome, Outside, Pool, PoolProblem, Problem, Rules, RunError, RunFolderError, Setup,
     Token, TraceRecord, check_needs,
@@ -417,7 +416,7 @@ fn unmeasured(problem: &Problem, records: &[TraceRecord]) -> u64 {
     let lacks = |m: &Measured| {
         (m.mean.is_some() || !m.windows.is_empty()) && m.windows.iter().all(|w| w.window != window)
     };
-    let ended = records.iter().filter(|r| is_natural(r.finish));
+    let ended = records.iter().filter(|r| r.finish.is_complete());
     ended.filter(|r| r.measured.as_deref().is_some_and(lacks)).count() as u64
 }
 

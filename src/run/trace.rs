@@ -283,7 +283,7 @@ impl Row {
     /// How the recorded trace ended, once all its tokens are read; nothing for one that was cut from outside.
     fn recorded_end(&self) -> Option<Finish> {
         let record = self.record.as_ref()?;
-        (is_natural(record.finish) && self.at >= record.tokens).then_some(record.finish)
+        (record.finish.is_complete() && self.at >= record.tokens).then_some(record.finish)
     }
 
     pub(super) fn push(&mut self, token: Token, rules: &Rules) {
@@ -429,7 +429,7 @@ impl Row {
             let mut same = TraceRecord::clone(record);
             same.finish = if self.broken { Finish::Failed } else { finish };
             same.phase = Phase::of(warmup);
-            same.fresh = is_natural(finish) && !is_natural(record.finish);
+            same.fresh = finish.is_complete() && !record.finish.is_complete();
             match (&same.answer, &same.text) {
                 (Some(answer), _) if same.answer_key.is_none() => same.answer_key = Some(reader.key(answer)),
                 (None, Some(text)) => same.read(text.clone(), reader),
@@ -460,7 +460,7 @@ impl Row {
             self_certainty_sum: sum,
             seconds: self.started.elapsed().as_secs_f64(),
             fresh: self.record.as_ref().is_none_or(|r| {
-                tokens > r.tokens || (tokens == r.tokens && is_natural(finish) && !is_natural(r.finish))
+                tokens > r.tokens || (tokens == r.tokens && finish.is_complete() && !r.finish.is_complete())
             }),
             arrays,
             unseen,
@@ -482,11 +482,6 @@ impl Row {
         }
         record
     }
-}
-
-/// Whether a trace ended by itself or by a rule that holds in every run of these settings.
-pub(crate) fn is_natural(finish: Finish) -> bool {
-    matches!(finish, Finish::Stop | Finish::Length | Finish::Loop)
 }
 
 /// The first `n` of an array that may be shorter, which is then one that is not known.

@@ -9,7 +9,7 @@ use tts_strategies::{Finish, Preset, TraceId};
 use super::files::{Decided, Line, Pool};
 use crate::error::Error;
 use crate::replay::DEFAULT_SLOTS;
-use crate::run::{Bounds, PoolProblem, Recorded, Replayed, TraceRecord, is_natural};
+use crate::run::{Bounds, PoolProblem, Recorded, Replayed, TraceRecord};
 
 /// What is decided over each problem's pool.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ pub(super) fn problem(
     let complete: Vec<_> = recorded
         .traces(of)?
         .into_iter()
-        .filter(|r| is_natural(r.finish))
+        .filter(|r| r.finish.is_complete())
         .collect();
     let mut right = Graded {
         recorded,
@@ -201,7 +201,7 @@ impl<'a> Orders<'a> {
         if self.whole.is_none() {
             let all = self.recorded.traces(self.of)?;
             let all = self.recorded.with_tokens(self.of, &all)?;
-            self.whole = Some(all.into_iter().filter(|r| is_natural(r.finish)).collect());
+            self.whole = Some(all.into_iter().filter(|r| r.finish.is_complete()).collect());
         }
         let whole = self.whole.as_deref().unwrap_or(self.complete);
         Ok(numbered(whole, &self.orders[i]))

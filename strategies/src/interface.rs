@@ -99,6 +99,13 @@ pub enum Finish {
 }
 
 impl Finish {
+    /// Whether the trace ended by itself (stop id, token limit, loop) and not because it failed, or because a
+    /// strategy, a decision or a user ended it. Every run of the same settings ends such a trace at the same
+    /// token, so its length and its answer may be counted, recorded and replayed.
+    pub fn is_complete(self) -> bool {
+        matches!(self, Finish::Stop | Finish::Length | Finish::Loop)
+    }
+
     /// The book a trace's tokens go into. Only a warm-up that ended by itself counts as [`Fate::Warmup`].
     pub fn fate(self, warmup: bool) -> Fate {
         match self {

@@ -25,7 +25,7 @@ struct Entry {
 impl Entry {
     /// Whether its length says how long traces of this problem are.
     fn has_length(&self) -> bool {
-        matches!(self.finish, Finish::Stop | Finish::Length | Finish::Loop)
+        self.finish.is_complete()
     }
 }
 
