@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tts_evals::answer::{Extraction, ReadAnswer};
-use tts_strategies::{Finish, Measured, TraceId, TraceScores};
+use tts_strategies::{Finish, Measured, TraceId, TraceScores, confidence_of_logprobs};
 
 use tts_model::sampler::Drawn;
 
@@ -77,12 +77,13 @@ impl Arrays {
         self.top.len().checked_div(self.len).unwrap_or(0)
     }
 
-    /// The confidences with the `k` most likely ids instead of 20, where as many were recorded.
+    /// The confidences with the `k` most likely ids instead of 20, where as many were recorded; NaN for a token
+    /// all of whose ids were masked.
     pub fn confidence_of(&self, k: usize) -> Option<Vec<f32>> {
         let held = self.top_k();
         let of = |row: &[f32]| {
-            let finite = || row[..k].iter().filter(|p| p.is_finite()).map(|p| f64::from(*p));
-            (-finite().sum::<f64>() / finite().count().max(1) as f64) as f32
+            let confidence = confidence_of_logprobs(row[..k].iter().map(|p| f64::from(*p)));
+            confidence.map_or(f32::NAN, |c| c as f32)
         };
         (k > 0 && k <= held).then(|| self.top.chunks_exact(held).map(of).collect())
     }
@@ -223,4 +224,23 @@ pub(super) fn digest(records: &[&TraceRecord]) -> Option<String> {
         digest.add(record.trace, record.tokens, &record.ids_digest()?);
     }
     Some(digest.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Arrays;
+
+    #[test]
+    fn confidence_over_fewer_ids_leaves_masked_ones_out() {
+        let masked = f32::NEG_INFINITY;
+        let arrays = Arrays {
+            len: 2,
+            top: vec![-0.5, -1.5, -4.0, masked, masked, masked],
+            ..Arrays::default()
+        };
+        let of = |k| arrays.confidence_of(k).unwrap();
+        assert_eq!((of(2)[0], of(3)[0]), (1.0, 2.0));
+        assert!(of(2)[1].is_nan(), "no ids, no confidence: no bar to fall below");
+        assert_eq!(arrays.confidence_of(4), None);
+    }
 }

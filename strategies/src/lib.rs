@@ -26,7 +26,7 @@
 //! # Ok::<(), tts_strategies::PresetError>(())
 //! ```
 
-pub mod confidence;
+mod confidence;
 mod interface;
 mod measured;
 mod outside;
@@ -40,6 +40,7 @@ mod settings;
 mod vote;
 pub mod windows;
 
+pub use confidence::confidence_of_logprobs;
 pub use interface::{
     Ballot, ClassId, Decision, Fate, Finish, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars,
     TraceId, TraceOutcome, Vote, Watching,

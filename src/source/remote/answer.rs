@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
-use tts_strategies::Finish;
+use tts_strategies::{Finish, confidence_of_logprobs};
 
 use crate::prompt::{THINK_END, THINK_START};
 use tts_model::sampler::{Drawn, TOP};
@@ -233,22 +233,13 @@ impl Scored {
         let mut drawn = bare(id.or(self.id).unwrap_or(u32::MAX));
         drawn.logprob = self.logprob.map_or(f32::NAN, |p| p as f32);
         if self.top.len() >= k {
-            drawn.confidence = confidence(&self.top[..k]);
+            let unmasked = self.top[..k].iter().copied().filter(|p| *p > MASKED);
+            drawn.confidence = confidence_of_logprobs(unmasked).map_or(f32::NAN, |c| c as f32);
         }
         for (slot, p) in drawn.top.iter_mut().zip(self.top.iter().filter(|p| **p > MASKED)) {
             *slot = *p as f32;
         }
         drawn
-    }
-}
-
-/// Confidence of a distribution from the log-probabilities of its most likely tokens: the mean of those that
-/// are not masked, with the sign turned (arXiv 2508.15260, section 2).
-fn confidence(top: &[f64]) -> f32 {
-    let unmasked = || top.iter().filter(|p| **p > MASKED);
-    match unmasked().count() {
-        0 => f32::NAN,
-        n => (-unmasked().sum::<f64>() / n as f64) as f32,
     }
 }
 
