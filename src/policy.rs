@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tts_strategies::{
-    Decision, Finish, Limits, Needs, Next, Outside, PoolKind, Preset, Step, Strategy, Tally, TokenScalars,
+    Custom, Decision, Finish, Limits, Needs, Next, PoolKind, Preset, Step, Strategy, Tally, TokenScalars,
     TraceId, TraceOutcome, TraceScores, VoteKind, Voter, Watching,
 };
 
@@ -194,7 +194,7 @@ pub fn preset_within(command: &str, patience: Duration) -> Result<Preset, Policy
     };
     policy.window = hello.window;
     policy.idle = Mutex::new(vec![process]);
-    let outside = Outside {
+    let custom = Custom {
         command: policy.command.clone(),
         digest: digest(&policy.words),
         build: {
@@ -202,10 +202,10 @@ pub fn preset_within(command: &str, patience: Duration) -> Result<Preset, Policy
             Arc::new(move |name| Box::new(Exec::new(name, policy.clone())))
         },
     };
-    Ok(Preset::outside(
-        format!("exec:{}", outside.command),
+    Ok(Preset::custom(
+        format!("exec:{}", custom.command),
         "decided by a command",
-        outside,
+        custom,
     ))
 }
 

@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 use tabled::builder::Builder;
 use tts::evals::task::Task;
 use tts::hub::HubOptions;
-use tts::strategies::{self, Preset};
+use tts::strategies::{Register, Value as SettingValue};
 use tts::{BUNDLED, LoadOptions, Loaded};
 use tts_model::Config;
 
 use super::ExitStatus;
 use super::printer::Printer;
 use super::solve::report_table;
+use super::strategy::long;
 
 #[derive(Args)]
 pub(crate) struct ListArgs {
@@ -45,7 +46,10 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
     let (columns, rows): (&[&'static str], _) = match args.what {
         What::Models => (&["name", "parameters", "where"], models()?),
         What::Tasks => (&["name", "problems", "data", "checked", "description"], tasks()?),
-        What::Strategies => (&["name", "what it does", "settings"], strategies()?),
+        What::Strategies => (
+            &["name", "what it does", "settings", "citation"],
+            strategies(Register::shipped())?,
+        ),
     };
     if printer.json() {
         for row in &rows {
@@ -89,6 +93,8 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
     }
     printer.line(report_table(table, columns.len()).trim_end())?;
     if matches!(args.what, What::Strategies) {
+        printer.line("")?;
+        printer.line(settings(Register::shipped()).trim_end())?;
         printer.note("a file with other settings is a strategy too (--strategy my.toml), and so is a program of yours in any language (--strategy exec:./policy.py)");
     }
     Ok(ExitStatus::Done)
@@ -144,11 +150,95 @@ fn tasks() -> anyhow::Result<Vec<Value>> {
         .collect()
 }
 
-fn strategies() -> anyhow::Result<Vec<Value>> {
-    strategies::names()
+/// A row for each preset, with the values of its settings and what each of them may be.
+fn strategies(register: &Register) -> anyhow::Result<Vec<Value>> {
+    register
+        .names()
         .map(|name| {
-            let preset = serde_json::to_value(Preset::named(name)?)?;
-            Ok(json!({"name": name, "kind": preset["kind"], "description": preset["description"], "settings": preset["settings"]}))
+            let preset = register.preset(name)?;
+            let row = preset.row().into_iter();
+            let about = row.clone().flat_map(|row| row.settings).map(|setting| {
+                let about = json!({
+                    "flag": format!("--{}", long(setting)),
+                    "field": setting.field(),
+                    "default": serde_json::to_value(setting.default)?,
+                    "range": setting.right(),
+                    "help": setting.help,
+                });
+                Ok((setting.name.to_owned(), about))
+            });
+            let about: serde_json::Map<_, _> = about.collect::<anyhow::Result<_>>()?;
+            let citation = row.map(|row| row.citation).next();
+            let preset = serde_json::to_value(&preset)?;
+            Ok(json!({
+                "name": name,
+                "kind": preset["kind"],
+                "description": preset["description"],
+                "citation": citation,
+                "settings": preset["settings"],
+                "about_settings": about,
+            }))
         })
         .collect()
+}
+
+/// A table of all settings: flag, what it does, what it may be.
+fn settings(register: &Register) -> String {
+    let mut table = Builder::default();
+    table.push_record(["setting", "flag", "what it does", "must be"]);
+    for setting in register.settings() {
+        let flag = format!("--{} {}", long(setting), setting.placeholder);
+        // on a command line a switch has words of its own
+        let right = match setting.default {
+            SettingValue::Switch(_) => "on or off".to_owned(),
+            _ => setting.right(),
+        };
+        table.push_record([setting.name, &flag, setting.help, &right]);
+    }
+    report_table(table, 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tts::strategies::{Preset, Range, Setting, StrategyRow};
+
+    static PATIENT: StrategyRow = StrategyRow {
+        kind: "patient",
+        description: "a majority that waits",
+        citation: "arXiv 2203.11171",
+        settings: &[
+            Setting::new("patience", SettingValue::Count(3), "N", "Traces to wait for")
+                .within(Range::at_least(2.0, "at least 2")),
+        ],
+        presets: &[(
+            "calm",
+            "kind = \"patient\"\ndescription = \"waits long\"\n[settings]\npatience = 9\n",
+        )],
+        build: |_, _| Preset::named("majority").expect("it ships").build(),
+    };
+
+    #[test]
+    fn a_row_is_listed_with_its_settings() {
+        let register = Register::shipped().with(&PATIENT).expect("a sound row");
+        let list = strategies(&register).expect("a list");
+        let about = json!({
+            "flag": "--patience", "field": "patience", "default": 3, "range": "at least 2", "help": "Traces to wait for",
+        });
+        let row = json!({
+            "name": "calm",
+            "kind": "patient",
+            "description": "waits long",
+            "citation": "arXiv 2203.11171",
+            "settings": { "patience": 9 },
+            "about_settings": { "patience": about },
+        });
+        assert_eq!(list.last(), Some(&row));
+        let table = settings(&register);
+        assert!(
+            table.contains("--patience N") && table.contains("Traces to wait for"),
+            "{table}"
+        );
+        assert!(!settings(Register::shipped()).contains("--patience"));
+    }
 }

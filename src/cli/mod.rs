@@ -20,6 +20,7 @@ mod samples;
 mod score;
 mod serve;
 mod solve;
+mod strategy;
 mod sweep;
 mod task;
 mod token_ids;

@@ -16,7 +16,8 @@ use tts::strategies::Preset;
 
 use super::printer::Printer;
 use super::samples::Samples;
-use super::solve::{Report, StrategyArgs, Summary};
+use super::solve::{Report, Summary};
+use super::strategy::StrategyArgs;
 use super::task::{self, AnswerArgs};
 use super::{ExitStatus, nearest};
 

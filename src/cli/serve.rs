@@ -16,7 +16,8 @@ use tts::serve::{Keys, Limits, Options, Server};
 use super::args::{BackendArgs, BatchArgs, ModelArgs, SamplingArgs};
 use super::number::{self, count, plural};
 use super::printer::Printer;
-use super::solve::{LimitArgs, PromptArgs, StrategyArgs, engines, of_problems, of_traces};
+use super::solve::{LimitArgs, PromptArgs, engines, of_problems, of_traces};
+use super::strategy::StrategyArgs;
 use super::task::AnswerArgs;
 use super::{ExitStatus, interrupt};
 

@@ -23,9 +23,10 @@ use super::number::{count, percent, plural, seconds};
 use super::printer::Printer;
 use super::replay::{Golds, SetArgs, open, reader};
 use super::solve::{
-    Board, Cost, EVENTS, Elsewhere, LimitArgs, PromptArgs, Recorder, manifest, of_traces, preset,
-    remote_manifest, report_table, say_what_is_taken,
+    Board, Cost, EVENTS, Elsewhere, LimitArgs, PromptArgs, Recorder, manifest, of_traces, remote_manifest,
+    report_table, say_what_is_taken,
 };
+use super::strategy::preset;
 use super::task::{self, AnswerArgs};
 use super::{ExitStatus, interrupt, number};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tts_evals::stats::{clopper_pearson, compare, spread};
-use tts_strategies::{Overrides, Preset, Settings, TraceId, Window};
+use tts_strategies::{Overrides, Preset, TraceId, Window};
 
 use super::{Drawn, LEVEL, PilotError, PilotOptions, Trial};
 use crate::run::{Bounds, Recorded, RunError, TraceRecord};
@@ -43,10 +43,7 @@ fn candidates(budget: usize, confident: bool, window: Option<usize>) -> Vec<Cand
             let preset = named(name);
             let fixed = window.and_then(|w| {
                 let mut preset = preset.clone();
-                let overrides = Overrides {
-                    window: Some(Window::Fixed(w)),
-                    ..Overrides::default()
-                };
+                let overrides = Overrides::default().with("window", Window::Fixed(w));
                 preset.apply(&overrides).ok()?;
                 Some(Candidate {
                     preset,
@@ -112,10 +109,7 @@ pub(super) fn trials(
             strategy: candidate.preset.name.clone(),
             slots: candidate.slots,
             window: candidate.window,
-            reads_confidence: matches!(
-                candidate.preset.settings,
-                Settings::DeepconfOnline(_) | Settings::DeepconfOffline(_)
-            ),
+            reads_confidence: candidate.preset.build().needs().confidence,
             accuracy: against.as_ref().map(|_| share(&outcome.correct)),
             difference: against.as_ref().map(|c| c.difference.mean),
             difference_interval: against.as_ref().and_then(|c| c.difference.problems),

@@ -219,10 +219,9 @@ fn preset(value: &Value) -> Option<Preset> {
     let name = value["name"].as_str()?;
     let file = serde_json::json!({ "kind": value["kind"], "description": value["description"], "settings": value["settings"] });
     let text = toml::to_string(&file).ok()?;
-    Preset::from_toml(&text, name).ok().map(|preset| Preset {
-        name: name.to_owned(),
-        ..preset
-    })
+    let mut preset = Preset::from_toml(&text, name).ok()?;
+    preset.name = name.to_owned();
+    Some(preset)
 }
 
 fn plan(
@@ -236,7 +235,7 @@ fn plan(
         let presets: Vec<Preset> = header.strategies.iter().filter_map(preset).collect();
         let watches = presets
             .iter()
-            .position(|p| matches!(p.settings, tts_strategies::Settings::DeepconfOnline(_)))
+            .position(|p| p.kind() == "deepconf-online")
             .unwrap_or(0);
         let slots = header
             .slots

@@ -103,7 +103,6 @@ pub use recording::{Recording, outside, without_answers};
 pub use replay::{Recorded, Replayed, replay};
 pub use sampling::SamplingOverrides;
 pub use token_stream::{Pages, Written};
-pub(crate) use trace::is_natural;
 pub use trace::{Row, Rules};
 
 use FolderLock as Lock;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde_json::Value;
-use tts_strategies::{Consensus, Overrides, Preset};
+use tts_strategies::{Overrides, Preset, Register};
 
 use super::error::ApiError;
 use super::fields::{Fields, kind};
@@ -302,8 +302,8 @@ fn settings(
         let short: String = name.chars().take(40).collect();
         strategy = Preset::named(&short).map_err(|e| ApiError::invalid(Some("strategy"), e.to_string()))?;
     }
-    let given = overrides(f)?;
-    if given != Overrides::default() {
+    let given = overrides(f, Register::shipped())?;
+    if !given.is_empty() {
         strategy
             .apply(&given)
             .map_err(|e| ApiError::invalid(None, e.to_string()))?;
@@ -370,29 +370,15 @@ fn least<T: Ord>(asked: Option<T>, most: Option<T>) -> Option<T> {
     }
 }
 
-fn overrides(f: &mut Fields) -> Result<Overrides, ApiError> {
-    let share_or_off = "a share, or \"off\"";
-    Ok(Overrides {
-        warmup: f.count("warmup", 1..=usize::MAX)?,
-        window: f.of("window", "a number of tokens, or \"auto\"")?,
-        keep_top: f.number("keep_top")?,
-        consensus: f
-            .of::<Consensus>("consensus", share_or_off)?
-            .map(Consensus::share),
-        min_votes: f.count("min_votes", 1..=usize::MAX)?,
-        vote: f.of("vote", "the name of a vote, as \"majority\" or \"min-weighted\"")?,
-        statistic: f.of(
-            "statistic",
-            "the name of a statistic, as \"mean\" or \"lowest-group\"",
-        )?,
-        certainty: f.number("certainty")?,
-        batch: f.count("agree", 1..=usize::MAX)?,
-        first: f.count("first", 1..=usize::MAX)?,
-        power: f.number("power")?,
-        bayes_factor: f.number("bayes_factor")?,
-        unknown: f.number("unknown")?,
-        count_truncated: f.flag("count_truncated")?,
-    })
+/// A field for each setting that a strategy of the register has.
+pub(super) fn overrides(f: &mut Fields, register: &Register) -> Result<Overrides, ApiError> {
+    let mut given = Overrides::default();
+    for setting in register.settings() {
+        if let Some(value) = f.setting(setting)? {
+            given.set(setting.name, value);
+        }
+    }
+    Ok(given)
 }
 
 fn seed(f: &mut Fields) -> Result<Option<u64>, ApiError> {

@@ -3,8 +3,9 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_json::{Map, Value};
+use tts_strategies::{Setting, Value as SettingValue, ValueType};
 
 use super::error::ApiError;
 
@@ -114,6 +115,23 @@ impl Fields {
         Ok(self
             .whole(name, range)?
             .map(|n| usize::try_from(n).unwrap_or(usize::MAX)))
+    }
+
+    /// A setting of a strategy, under the name that users know it by.
+    pub(super) fn setting(&mut self, setting: &Setting) -> Result<Option<SettingValue>, ApiError> {
+        let (name, value_type) = (setting.field(), setting.value_type());
+        if value_type == ValueType::Count {
+            let least = usize::from(setting.accepts(SettingValue::Count(0)).is_none());
+            return Ok(self.count(name, least..=usize::MAX)?.map(SettingValue::Count));
+        }
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        let found = kind(&value);
+        value_type.deserialize(value).map(Some).map_err(|_| {
+            let right = value_type.expected();
+            ApiError::invalid(Some(name), format!("`{name}` must be {right}; {found} was given"))
+        })
     }
 
     /// Refuses what is left.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::measured::Measured;
-use crate::scores::TraceScores;
+use crate::scores::{Statistic, TraceScores};
 use crate::vote::VoteKind;
 
 /// Index of a trace within its problem, counted from 0 in the order of launching.
@@ -45,6 +45,30 @@ impl Needs {
         logprob: true,
         self_certainty: true,
     };
+
+    /// What a statistic is made of.
+    pub fn of(statistic: Statistic) -> Self {
+        Self {
+            confidence: statistic.of_confidence(),
+            logprob: matches!(statistic, Statistic::SequenceLogprob | Statistic::MeanLogprob),
+            self_certainty: statistic == Statistic::SelfCertainty,
+        }
+    }
+
+    /// What a vote weighs ballots by; nothing where one trace is one vote.
+    pub fn of_vote(vote: VoteKind) -> Self {
+        vote.statistic().map_or_else(Self::default, Self::of)
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            confidence: self.confidence || other.confidence,
+            logprob: self.logprob || other.logprob,
+            self_certainty: self.self_certainty || other.self_certainty,
+        }
+    }
 }
 
 /// The bounds of one problem's run.

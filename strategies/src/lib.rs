@@ -27,44 +27,36 @@
 //! ```
 
 mod confidence;
+mod counts;
+mod custom;
 mod interface;
 mod measured;
-mod outside;
 mod overrides;
 mod percentile;
-mod pool;
 mod preset;
+mod register;
 mod rules;
 mod scores;
-mod settings;
+mod setting;
+mod trace_pool;
+mod value;
 mod vote;
+mod whole_traces;
 pub mod windows;
 
 pub use confidence::confidence_of_logprobs;
+pub use custom::{Builder, Custom};
 pub use interface::{
     Ballot, ClassId, Decision, Fate, Finish, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars,
     TraceId, TraceOutcome, Vote, Watching,
 };
 pub use measured::{Measured, Windowed};
-pub use outside::{Builder, Outside};
 pub use overrides::Overrides;
 pub use percentile::percentile;
 pub use preset::{Preset, PresetError, describe, names, source};
-pub use rules::adaptive_consistency::{AdaptiveConsistency, stays_ahead};
-pub use rules::best_of_infinity::BestOfInfinity;
-pub use rules::best_of_n::BestOfN;
-pub use rules::borda::Borda;
-pub use rules::cges::Cges;
-pub use rules::deepconf_offline::Offline;
-pub use rules::deepconf_online::{Online, keep_top_bar};
-pub use rules::esc::Esc;
-pub use rules::majority::Majority;
-pub use rules::short_m_at_k::ShortMAtK;
-pub use rules::weighted::Weighted;
+pub use register::{Register, RegisterError, StrategyRow};
+pub use rules::{keep_top_bar, stays_ahead};
 pub use scores::{BOTTOM_FRACTION, Statistic, TraceScores};
-pub use settings::{
-    AdaptiveSettings, BestOfInfinitySettings, BestOfNSettings, BordaSettings, CgesSettings, Consensus,
-    EscSettings, MajoritySettings, OfflineSettings, OnlineSettings, Settings, ShortestSettings,
-    WeightedSettings, Window,
-};
+pub use setting::{Range, Setting, SettingValues};
+pub use value::{Consensus, SettingType, Value, ValueType, Window};
 pub use vote::{Tally, VoteKind, Voter};

@@ -1,44 +1,19 @@
-//! Strategies by name, as data: `presets/*.toml`, embedded, and files that a user copied from them.
+//! Strategies with their settings, by name: `presets/*.toml`, embedded, and files that a user copied from
+//! them.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
+use serde::de::{DeserializeSeed, IgnoredAny};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+use toml::Spanned;
+
+use crate::custom::Custom;
 use crate::interface::Strategy;
-use crate::outside::Outside;
-use crate::overrides::{Overrides, Places};
-use crate::rules::adaptive_consistency::AdaptiveConsistency;
-use crate::rules::best_of_infinity::BestOfInfinity;
-use crate::rules::best_of_n::BestOfN;
-use crate::rules::borda::Borda;
-use crate::rules::cges::Cges;
-use crate::rules::deepconf_offline::Offline;
-use crate::rules::deepconf_online::Online;
-use crate::rules::esc::Esc;
-use crate::rules::majority::Majority;
-use crate::rules::short_m_at_k::ShortMAtK;
-use crate::rules::weighted::Weighted;
-use crate::settings::{Consensus, Settings, Window};
-
-macro_rules! shipped {
-    ($($name:literal),*) => {
-        [$(($name, include_str!(concat!("../presets/", $name, ".toml")))),*]
-    };
-}
-
-/// The presets that ship with the crate.
-const SHIPPED: [(&str, &str); 12] = shipped![
-    "majority",
-    "weighted",
-    "deepconf-low",
-    "deepconf-high",
-    "deepconf-offline",
-    "adaptive-consistency",
-    "best-of-infinity",
-    "cges",
-    "esc",
-    "short-m-at-k",
-    "best-of-n",
-    "borda"
-];
+use crate::overrides::Overrides;
+use crate::register::{Register, StrategyRow};
+use crate::setting::SettingValues;
+use crate::value::Value;
 
 /// What is wrong with a preset or with a setting given beside it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,7 +48,7 @@ pub enum PresetError {
         /// Those it has.
         has: String,
     },
-    /// A value out of its range.
+    /// A value out of its range, or of another type.
     #[error("{setting} of the strategy \"{strategy}\" must be {range}, not {value}")]
     OutOfRange {
         /// The preset's name.
@@ -81,7 +56,7 @@ pub enum PresetError {
         /// The setting.
         setting: &'static str,
         /// What would be right.
-        range: &'static str,
+        range: String,
         /// What was given.
         value: String,
     },
@@ -93,7 +68,7 @@ pub enum PresetError {
 /// use tts_strategies::{Overrides, Preset};
 ///
 /// let mut preset = Preset::named("deepconf-low")?;
-/// preset.apply(&Overrides { keep_top: Some(0.25), ..Overrides::default() })?;
+/// preset.apply(&Overrides::default().with("keep_top", 0.25))?;
 /// let strategy = preset.build();
 /// assert_eq!(strategy.name(), "deepconf-low");
 /// # Ok::<(), tts_strategies::PresetError>(())
@@ -106,12 +81,29 @@ pub struct Preset {
     pub description: String,
     /// Kind and settings.
     #[serde(flatten)]
-    pub settings: Settings,
+    rules: Rules,
 }
 
-/// The names of the shipped presets, in the order of lists.
+/// What a preset sets.
+#[derive(Clone, Debug)]
+enum Rules {
+    Registered(&'static StrategyRow, SettingValues),
+    Custom(Custom),
+}
+
+impl PartialEq for Rules {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Rules::Registered(a, these), Rules::Registered(b, those)) => a.kind == b.kind && these == those,
+            (Rules::Custom(a), Rules::Custom(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// The names of the presets that ship with the crate, in the order of lists.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    SHIPPED.iter().map(|p| p.0)
+    Register::shipped().names()
 }
 
 /// The one-line description of a shipped preset.
@@ -121,106 +113,93 @@ pub fn describe(name: &str) -> Option<String> {
 
 /// The TOML of a shipped preset, to copy and edit.
 pub fn source(name: &str) -> Option<&'static str> {
-    SHIPPED.iter().find(|p| p.0 == name).map(|p| p.1)
-}
-
-/// The first look at a file: which kind it is.
-#[derive(Deserialize)]
-struct Head {
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Kind {
-    Majority,
-    Weighted,
-    DeepconfOnline,
-    DeepconfOffline,
-    AdaptiveConsistency,
-    Esc,
-    ShortMAtK,
-    BestOfN,
-    Borda,
-    Cges,
-    BestOfInfinity,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Whole<S> {
-    #[serde(rename = "kind")]
-    _kind: Kind,
-    #[serde(default)]
-    description: String,
-    settings: S,
+    Register::shipped().source(name)
 }
 
 impl Preset {
-    /// A preset for a strategy that is not of this crate.
-    pub fn outside(name: impl Into<String>, description: impl Into<String>, outside: Outside) -> Self {
+    /// The defaults of a strategy, under the name of its kind.
+    pub fn new(row: &'static StrategyRow) -> Self {
+        Self {
+            name: row.kind.to_owned(),
+            description: row.description.to_owned(),
+            rules: Rules::Registered(row, SettingValues::defaults(row.settings)),
+        }
+    }
+
+    /// A preset for a strategy that no register has.
+    pub fn custom(name: impl Into<String>, description: impl Into<String>, custom: Custom) -> Self {
         Self {
             name: name.into(),
             description: description.into(),
-            settings: Settings::Exec(outside),
+            rules: Rules::Custom(custom),
         }
     }
 
-    /// A shipped preset.
+    /// A shipped preset, see [`Register::preset`].
+    ///
+    /// # Errors
+    /// When there is no such name.
     pub fn named(name: &str) -> Result<Self, PresetError> {
-        if let Some(text) = source(name) {
-            return Self::parse(text, name, &format!("presets/{name}.toml"));
-        }
-        let distance = |known: &&str| edit_distance(name, known);
-        Err(PresetError::Unknown {
-            name: name.to_owned(),
-            nearest: names().min_by_key(distance).unwrap_or("majority"),
-            known: names().collect::<Vec<_>>().join(", "),
-        })
+        Register::shipped().preset(name)
     }
 
-    /// A preset from the text of a file; `file` is what errors call it, and its stem becomes the strategy's
-    /// name.
+    /// A preset of a shipped strategy from the text of a file, see [`Register::read`].
+    ///
+    /// # Errors
+    /// When something in the file is wrong; the sentence names the line.
     pub fn from_toml(text: &str, file: &str) -> Result<Self, PresetError> {
-        let stem = file.rsplit(['/', '\\']).next().unwrap_or(file);
-        Self::parse(text, stem.strip_suffix(".toml").unwrap_or(stem), file)
+        Register::shipped().read(text, file)
     }
 
-    fn parse(text: &str, name: &str, file: &str) -> Result<Self, PresetError> {
-        fn read<'de, T: Deserialize<'de>>(text: &'de str, file: &str) -> Result<T, PresetError> {
-            toml::from_str(text).map_err(|e| PresetError::File {
-                file: file.to_owned(),
-                line: e
-                    .span()
-                    .map(|s| text[..s.start.min(text.len())].matches('\n').count() + 1),
-                message: e.message().trim().replace('\n', ", "),
-            })
+    pub(crate) fn parse(
+        register: &Register,
+        text: &str,
+        name: &str,
+        file: &str,
+    ) -> Result<Self, PresetError> {
+        #[derive(Deserialize)]
+        struct Head {
+            kind: Spanned<String>,
         }
-        fn whole<'de, S: Deserialize<'de>>(
-            text: &'de str,
-            file: &str,
-            settings: fn(S) -> Settings,
-        ) -> Result<(String, Settings), PresetError> {
-            let w: Whole<S> = read(text, file)?;
-            Ok((w.description, settings(w.settings)))
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Whole {
+            #[serde(rename = "kind")]
+            _kind: IgnoredAny,
+            description: Option<String>,
+            settings: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
         }
-        let (description, settings) = match read::<Head>(text, file)?.kind {
-            Kind::Majority => whole(text, file, Settings::Majority),
-            Kind::Weighted => whole(text, file, Settings::Weighted),
-            Kind::DeepconfOnline => whole(text, file, Settings::DeepconfOnline),
-            Kind::DeepconfOffline => whole(text, file, Settings::DeepconfOffline),
-            Kind::AdaptiveConsistency => whole(text, file, Settings::AdaptiveConsistency),
-            Kind::Esc => whole(text, file, Settings::Esc),
-            Kind::ShortMAtK => whole(text, file, Settings::ShortMAtK),
-            Kind::BestOfN => whole(text, file, Settings::BestOfN),
-            Kind::Borda => whole(text, file, Settings::Borda),
-            Kind::Cges => whole(text, file, Settings::Cges),
-            Kind::BestOfInfinity => whole(text, file, Settings::BestOfInfinity),
-        }?;
+        let wrong = |span: Option<std::ops::Range<usize>>, message: &str| PresetError::File {
+            file: file.to_owned(),
+            line: span.map(|s| text[..s.start.min(text.len())].matches('\n').count() + 1),
+            message: message.trim().replace('\n', ", "),
+        };
+        let of_toml = |e: toml::de::Error| wrong(e.span(), e.message());
+        let one_of = |names: &[&str]| format!("expected one of `{}`", names.join("`, `"));
+        let kind = toml::from_str::<Head>(text).map_err(of_toml)?.kind;
+        let row = register.row(kind.get_ref()).ok_or_else(|| {
+            let kinds: Vec<_> = register.rows().map(|r| r.kind).collect();
+            let said = format!("unknown variant `{}`, {}", kind.get_ref(), one_of(&kinds));
+            wrong(Some(kind.span()), &said)
+        })?;
+        let file: Whole = toml::from_str(text).map_err(of_toml)?;
+        let mut values = SettingValues::defaults(row.settings);
+        let mut lines: Vec<_> = file.settings.into_iter().collect();
+        lines.sort_by_key(|(key, _)| key.span().start);
+        for (key, given) in lines {
+            let setting = row.setting(key.get_ref()).ok_or_else(|| {
+                let names: Vec<_> = row.settings.iter().map(|s| s.name).collect();
+                let said = format!("unknown field `{}`, {}", key.get_ref(), one_of(&names));
+                wrong(Some(key.span()), &said)
+            })?;
+            let (span, given) = (given.span(), given.into_inner());
+            let read = setting.value_type().deserialize(given);
+            values.set(setting.name, read.map_err(|e| wrong(Some(span), e.message()))?);
+        }
         let preset = Self {
             name: name.to_owned(),
-            description,
-            settings,
+            description: file.description.unwrap_or_default(),
+            rules: Rules::Registered(row, values),
         };
         preset.check()?;
         Ok(preset)
@@ -232,138 +211,120 @@ impl Preset {
         struct File<'a> {
             description: &'a str,
             #[serde(flatten)]
-            settings: &'a Settings,
+            rules: &'a Rules,
         }
         toml::to_string(&File {
             description: &self.description,
-            settings: &self.settings,
+            rules: &self.rules,
         })
         .unwrap_or_default()
     }
 
     /// The strategy, ready for [`Strategy::begin`].
     pub fn build(&self) -> Box<dyn Strategy> {
-        match &self.settings {
-            Settings::Majority(s) => Box::new(Majority::new(&self.name, *s)),
-            Settings::Weighted(s) => Box::new(Weighted::new(&self.name, *s)),
-            Settings::DeepconfOnline(s) => Box::new(Online::new(&self.name, *s)),
-            Settings::DeepconfOffline(s) => Box::new(Offline::new(&self.name, *s)),
-            Settings::AdaptiveConsistency(s) => Box::new(AdaptiveConsistency::new(&self.name, *s)),
-            Settings::Esc(s) => Box::new(Esc::new(&self.name, *s)),
-            Settings::ShortMAtK(s) => Box::new(ShortMAtK::new(&self.name, *s)),
-            Settings::BestOfN(s) => Box::new(BestOfN::new(&self.name, *s)),
-            Settings::Borda(s) => Box::new(Borda::new(&self.name, *s)),
-            Settings::Cges(s) => Box::new(Cges::new(&self.name, *s)),
-            Settings::BestOfInfinity(s) => Box::new(BestOfInfinity::new(&self.name, *s)),
-            Settings::Exec(outside) => (outside.build)(&self.name),
+        match &self.rules {
+            Rules::Registered(row, values) => (row.build)(&self.name, values),
+            Rules::Custom(custom) => (custom.build)(&self.name),
         }
     }
 
-    /// Puts settings over the preset's own. Refuses, and then changes nothing, when the strategy does not
-    /// have one of them or a value is out of range.
-    pub fn apply(&mut self, o: &Overrides) -> Result<(), PresetError> {
+    /// Puts settings over the preset's own.
+    ///
+    /// # Errors
+    /// When the strategy does not have one of them or a value is out of range; nothing is changed then.
+    pub fn apply(&mut self, given: &Overrides) -> Result<(), PresetError> {
         let mut changed = self.clone();
-        Places::of(&mut changed.settings)
-            .put(o)
-            .map_err(|setting| PresetError::NoSuchSetting {
-                strategy: self.name.clone(),
-                setting,
-                has: match self.setting_names().as_slice() {
-                    [] => "none".to_owned(),
-                    names => names.join(", "),
-                },
-            })?;
-        changed.check()?;
+        for (name, value) in given.iter() {
+            changed.set(name, value)?;
+        }
         *self = changed;
         Ok(())
     }
 
-    /// The names of the settings that this strategy has.
-    pub fn setting_names(&self) -> Vec<&'static str> {
-        Places::of(&mut self.settings.clone()).names()
+    fn set(&mut self, name: &'static str, value: Value) -> Result<(), PresetError> {
+        let has_not = |strategy: &str, has: &[&str]| PresetError::NoSuchSetting {
+            strategy: strategy.to_owned(),
+            setting: name,
+            has: if has.is_empty() {
+                "none".to_owned()
+            } else {
+                has.join(", ")
+            },
+        };
+        match &mut self.rules {
+            Rules::Custom(_) => Err(has_not(&self.name, &[])),
+            Rules::Registered(row, values) => {
+                let setting = row.setting(name).ok_or_else(|| {
+                    let names: Vec<_> = row.settings.iter().map(|s| s.name).collect();
+                    has_not(&self.name, &names)
+                })?;
+                let accepted = setting.accepts(value).ok_or_else(|| PresetError::OutOfRange {
+                    strategy: self.name.clone(),
+                    setting: setting.name,
+                    range: setting.right(),
+                    value: value.to_string(),
+                })?;
+                values.set(name, accepted);
+                Ok(())
+            }
+        }
     }
 
+    /// Name of the rules: that of the strategy's row, or `exec` for one that no register has.
+    pub fn kind(&self) -> &str {
+        match &self.rules {
+            Rules::Registered(row, _) => row.kind,
+            Rules::Custom(_) => "exec",
+        }
+    }
+
+    /// The strategy's row in its register.
+    pub fn row(&self) -> Option<&'static StrategyRow> {
+        match &self.rules {
+            Rules::Registered(row, _) => Some(row),
+            Rules::Custom(_) => None,
+        }
+    }
+
+    /// The value of a setting, by its name in presets; `None` if the strategy has no such setting.
+    pub fn value(&self, name: &str) -> Option<Value> {
+        match &self.rules {
+            Rules::Registered(_, values) => values.value(name),
+            Rules::Custom(_) => None,
+        }
+    }
+
+    /// Whether all values are in their ranges.
     fn check(&self) -> Result<(), PresetError> {
-        let bad = |setting, range, value: String| {
-            Err(PresetError::OutOfRange {
-                strategy: self.name.clone(),
-                setting,
-                range,
-                value,
-            })
+        let Rules::Registered(row, values) = &self.rules else {
+            return Ok(());
         };
-        let mut copy = self.settings.clone();
-        let p = Places::of(&mut copy);
-        if let Some(0) = p.warmup {
-            return bad("warmup", "at least 1", "0".to_owned());
+        let mut all = row.settings.iter().zip(values.iter());
+        match all.find(|(setting, (_, value))| setting.accepts(*value).is_none()) {
+            None => Ok(()),
+            Some((setting, (_, value))) => Err(PresetError::OutOfRange {
+                strategy: self.name.clone(),
+                setting: setting.name,
+                range: setting.right(),
+                value: value.to_string(),
+            }),
         }
-        if let Some(Window::Fixed(0)) = p.window {
-            return bad("window", "at least 1 token or \"auto\"", "0".to_owned());
-        }
-        if let Some(&mut keep) = p.keep_top
-            && !(keep > 0.0 && keep <= 1.0)
-        {
-            return bad(
-                "keep_top",
-                "above 0 and at most 1 (the share of traces kept)",
-                keep.to_string(),
-            );
-        }
-        if let Some(&mut Consensus::At(tau)) = p.consensus
-            && !(tau > 0.5 && tau <= 1.0)
-        {
-            return bad(
-                "consensus",
-                "above 0.5 and at most 1, or \"off\"",
-                tau.to_string(),
-            );
-        }
-        if let Some(0) = p.min_votes {
-            return bad("min_votes", "at least 1", "0".to_owned());
-        }
-        if let Some(&mut certainty) = p.certainty
-            && !(certainty > 0.5 && certainty < 1.0)
-        {
-            return bad("certainty", "above 0.5 and below 1", certainty.to_string());
-        }
-        if let Some(&mut batch) = p.batch
-            && batch < 2
-        {
-            return bad("batch", "at least 2 traces", batch.to_string());
-        }
-        if let Some(0) = p.first {
-            return bad("first", "at least 1", "0".to_owned());
-        }
-        if let Some(&mut power) = p.power
-            && !(power.is_finite() && power >= 0.0)
-        {
-            return bad("power", "a number that is at least 0", power.to_string());
-        }
-        if let Some(&mut factor) = p.bayes_factor
-            && !(factor.is_finite() && factor > 1.0)
-        {
-            return bad("bayes_factor", "a number above 1", factor.to_string());
-        }
-        if let Some(&mut unknown) = p.unknown
-            && !(unknown.is_finite() && unknown >= 0.0)
-        {
-            return bad("unknown", "a number that is at least 0", unknown.to_string());
-        }
-        Ok(())
     }
 }
 
-/// Insertions, deletions and substitutions that turn `a` into `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+impl Serialize for Rules {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(Some(2))?;
+        match self {
+            Rules::Registered(row, values) => {
+                map.serialize_entry("kind", row.kind)?;
+                map.serialize_entry("settings", values)?;
+            }
+            Rules::Custom(custom) => {
+                map.serialize_entry("kind", "exec")?;
+                map.serialize_entry("settings", custom)?;
+            }
         }
+        map.end()
     }
-    row[b.len()]
 }

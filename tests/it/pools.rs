@@ -221,10 +221,7 @@ fn the_golden_values_come_out_of_a_sweep() {
             check(&format!("maj@{k}"), &preset("majority"), k, 1);
             for first in [1, 3] {
                 let mut short = preset("short-m-at-k");
-                let first_m = Overrides {
-                    first: Some(first),
-                    ..Overrides::default()
-                };
+                let first_m = Overrides::default().with("first", first);
                 short.apply(&first_m).expect("in range");
                 check(&format!("short-{first}@{k}"), &short, k, k);
             }

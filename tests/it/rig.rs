@@ -13,7 +13,7 @@ use tts_model::sampler::{Sampling, Stream};
 use tts_model::session::{Manner, Session};
 use tts_model::weights::Checkpoint;
 use tts_model::{Model, WeightFormat};
-use tts_strategies::{Fate, Overrides, Preset, Strategy, Window};
+use tts_strategies::{Consensus, Fate, Overrides, Preset, Strategy, Window};
 
 use crate::fixture;
 
@@ -66,13 +66,10 @@ pub(crate) fn all_but(ids: &[u32]) -> Vec<u32> {
 /// asked for.
 pub(crate) fn preset(name: &str, consensus: Option<f64>) -> Preset {
     let mut preset = Preset::named(name).unwrap();
-    let mut overrides = Overrides {
-        window: Some(Window::Fixed(8)),
-        ..Overrides::default()
-    };
+    let mut overrides = Overrides::default().with("window", Window::Fixed(8));
     if matches!(name, "deepconf-low" | "deepconf-high") {
-        overrides.warmup = Some(if name == "deepconf-low" { 6 } else { 12 });
-        overrides.consensus = Some(consensus);
+        overrides.set("warmup", if name == "deepconf-low" { 6 } else { 12 });
+        overrides.set("consensus", consensus.map_or(Consensus::Off, Consensus::At));
     }
     preset.apply(&overrides).unwrap();
     preset

@@ -1,16 +1,16 @@
 //! What was typed, and what is meant.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
 use tts::Settings;
 use tts::runner::default_strategy;
-use tts::strategies::{Consensus, Overrides, Preset, Statistic, VoteKind, Window};
 
 use crate::cli::args::{BackendArgs, BatchArgs, ModelArgs, SamplingArgs, Switch};
 use crate::cli::number;
+use crate::cli::strategy::StrategyArgs;
 use crate::cli::task::AnswerArgs;
 
 #[derive(Args)]
@@ -66,57 +66,6 @@ pub(crate) struct SolveArgs {
     /// Takes confidence over the K most likely ids instead of 20, where an engine gives fewer
     #[arg(long, value_name = "K", requires = "backend", help_heading = "Remote engines")]
     pub(super) confidence_k: Option<usize>,
-}
-
-/// Which strategy decides, and settings over its preset's.
-#[derive(Args, Default)]
-#[command(next_help_heading = "Strategy")]
-pub(crate) struct StrategyArgs {
-    /// A strategy of `tts list strategies`, or a preset file [default: deepconf-low; of a recording: its own]
-    #[arg(long, value_name = "NAME|FILE.toml|exec:COMMAND")]
-    strategy: Option<String>,
-    /// Complete traces that set the bar
-    #[arg(long, value_name = "N")]
-    warmup: Option<usize>,
-    /// Tokens in a group
-    #[arg(long, value_name = "N|auto")]
-    window: Option<Window>,
-    /// Share of the traces that the bar keeps
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
-    keep_top: Option<f64>,
-    /// Share of the vote that ends a problem early
-    #[arg(long, value_name = "TAU|off", allow_negative_numbers = true)]
-    consensus: Option<Consensus>,
-    /// Fewest ballots of a filtered vote
-    #[arg(long, value_name = "N")]
-    min_votes: Option<usize>,
-    /// The vote that decides
-    #[arg(long, value_name = "VOTE", value_parser = vote)]
-    vote: Option<VoteKind>,
-    /// What complete traces are filtered or ranked by
-    #[arg(long, value_name = "STATISTIC", value_parser = statistic)]
-    statistic: Option<Statistic>,
-    /// Probability that the leader stays ahead (adaptive-consistency)
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    certainty: Option<f64>,
-    /// Traces that must agree (esc)
-    #[arg(long, value_name = "N")]
-    agree: Option<usize>,
-    /// How many of the first to finish vote (short-m-at-k)
-    #[arg(long, value_name = "M")]
-    first: Option<usize>,
-    /// Exponent of a rank's weight (borda)
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    power: Option<f64>,
-    /// Odds of the leader against all others that end a problem (best-of-infinity)
-    #[arg(long, value_name = "B", allow_negative_numbers = true)]
-    bayes_factor: Option<f64>,
-    /// Weight of answers not seen yet (best-of-infinity)
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    unknown: Option<f64>,
-    /// Whether traces that were cut off vote
-    #[arg(long, value_name = "on|off")]
-    count_truncated: Option<Switch>,
 }
 
 /// When traces and problems end.
@@ -177,10 +126,7 @@ impl SolveArgs {
         run: PathBuf,
         (limits, prompt, answers, sampling, batch, model): Rest,
     ) -> Self {
-        let strategy = StrategyArgs {
-            strategy: Some("majority".to_owned()),
-            ..StrategyArgs::default()
-        };
+        let strategy = StrategyArgs::of("majority");
         Self {
             problem: None,
             data: Some(data),
@@ -258,61 +204,6 @@ pub(crate) fn of_traces(
         instruction: text_or_file("instruction", prompt.instruction.as_deref())?,
         ..settings
     })
-}
-
-impl StrategyArgs {
-    /// The preset that was named, with the flags over it.
-    pub(crate) fn named(&self) -> anyhow::Result<Option<Preset>> {
-        self.strategy
-            .as_deref()
-            .map(|name| self.over(preset(name)?))
-            .transpose()
-    }
-
-    /// A preset with the flags over it.
-    pub(crate) fn over(&self, mut preset: Preset) -> anyhow::Result<Preset> {
-        preset.apply(&Overrides {
-            warmup: self.warmup,
-            window: self.window,
-            keep_top: self.keep_top,
-            consensus: self.consensus.map(Consensus::share),
-            min_votes: self.min_votes,
-            vote: self.vote,
-            statistic: self.statistic,
-            certainty: self.certainty,
-            batch: self.agree,
-            first: self.first,
-            power: self.power,
-            bayes_factor: self.bayes_factor,
-            unknown: self.unknown,
-            count_truncated: self.count_truncated.map(Switch::is_on),
-        })?;
-        Ok(preset)
-    }
-}
-
-/// A shipped preset, one from a file, or a command.
-pub(crate) fn preset(name: &str) -> anyhow::Result<Preset> {
-    if let Some(command) = name.strip_prefix("exec:") {
-        return Ok(tts::policy::preset(command)?);
-    }
-    let is_file = Path::new(name).extension().is_some_and(|e| e == "toml") || name.contains(['/', '\\']);
-    if !is_file {
-        return Ok(Preset::named(name)?);
-    }
-    let text =
-        std::fs::read_to_string(name).map_err(|e| anyhow!("the strategy file {name} cannot be read: {e}"))?;
-    Ok(Preset::from_toml(&text, name)?)
-}
-
-fn vote(name: &str) -> Result<VoteKind, String> {
-    let found = VoteKind::ALL.into_iter().find(|v| v.name() == name);
-    found.ok_or_else(|| format!("it is one of {}", VoteKind::ALL.map(VoteKind::name).join(", ")))
-}
-
-fn statistic(name: &str) -> Result<Statistic, String> {
-    let found = Statistic::ALL.into_iter().find(|s| s.name() == name);
-    found.ok_or_else(|| format!("it is one of {}", Statistic::ALL.map(Statistic::name).join(", ")))
 }
 
 /// A text, or the text of the file after `@`.

@@ -23,7 +23,7 @@ use tts::{Error, Runner, Watch};
 
 use super::printer::Printer;
 use super::{ExitStatus, interrupt, nearest, number, task};
-pub(crate) use args::{LimitArgs, PromptArgs, SolveArgs, StrategyArgs, of_problems, of_traces, preset};
+pub(crate) use args::{LimitArgs, PromptArgs, SolveArgs, of_problems, of_traces};
 pub(crate) use board::Board;
 pub(crate) use recording::{Recorder, manifest, remote_manifest};
 pub(crate) use remote::{Elsewhere, engines};

@@ -1,10 +1,11 @@
 //! Adaptive-Consistency: "Let's Sample Step by Step" (arXiv 2305.11860), section 3, the Beta criterion.
 
-use super::{Counts, whole_traces};
-use crate::interface::{Decision, Needs, Next, Strategy, TraceOutcome};
-use crate::pool::{Book, SETTLE_AFTER};
-use crate::settings::AdaptiveSettings;
+use super::AdaptiveSettings;
+use crate::counts::Counts;
+use crate::interface::{Decision, Next, TraceOutcome};
+use crate::trace_pool::TracePool;
 use crate::vote::VoteKind;
+use crate::whole_traces::WholeTraces;
 
 /// The probability that the leader of `first` against `second` votes is the more frequent answer, under a
 /// flat prior:
@@ -25,39 +26,27 @@ pub fn stays_ahead(first: usize, second: usize) -> f64 {
 /// Majority that stops as soon as the leader is ahead of the runner-up for good, with probability
 /// `certainty`.
 #[derive(Clone, Debug)]
-pub struct AdaptiveConsistency {
-    name: String,
+pub(super) struct AdaptiveConsistency {
     settings: AdaptiveSettings,
-    book: Book,
     counts: Counts,
     done: bool,
 }
 
 impl AdaptiveConsistency {
-    /// A strategy that calls itself `name`.
-    pub fn new(name: impl Into<String>, settings: AdaptiveSettings) -> Self {
-        let book = Book::new(settings.window, SETTLE_AFTER, settings.count_truncated);
+    pub(super) fn new(settings: AdaptiveSettings) -> Self {
         Self {
-            name: name.into(),
             settings,
-            book,
             counts: Counts::default(),
             done: false,
         }
     }
 }
 
-impl Strategy for AdaptiveConsistency {
-    whole_traces!();
-
-    fn needs(&self) -> Needs {
-        Needs::default()
-    }
-
-    fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {
+impl WholeTraces for AdaptiveConsistency {
+    fn finished(&mut self, pool: &mut TracePool, outcome: &TraceOutcome<'_>) -> Next {
         if !self.done
-            && self.book.enter(outcome)
-            && let Some(class) = self.book.vote_of(outcome)
+            && pool.enter(outcome)
+            && let Some(class) = pool.vote_of(outcome)
         {
             self.counts.add(class);
             let (first, second) = self.counts.top_two();
@@ -66,7 +55,7 @@ impl Strategy for AdaptiveConsistency {
         if self.done { Next::Done } else { Next::Wait }
     }
 
-    fn decide(&self) -> Decision {
-        self.book.settled().decide(VoteKind::Majority, None, 1, false)
+    fn decide(&self, pool: &TracePool) -> Decision {
+        pool.decide(VoteKind::Majority, None, 1, false)
     }
 }

@@ -1,12 +1,12 @@
 //! Best-of-infinity: "Best-of-∞: Asymptotic Performance of Test-Time Compute" (arXiv 2509.21091), algorithm
 //! 1.
 
-use super::adaptive_consistency::stays_ahead;
-use super::{Counts, whole_traces};
-use crate::interface::{Decision, Needs, Next, Strategy, TraceOutcome};
-use crate::pool::{Book, SETTLE_AFTER};
-use crate::settings::BestOfInfinitySettings;
+use super::{BestOfInfinitySettings, stays_ahead};
+use crate::counts::Counts;
+use crate::interface::{Decision, Next, TraceOutcome};
+use crate::trace_pool::TracePool;
 use crate::vote::VoteKind;
+use crate::whole_traces::WholeTraces;
 
 /// The logarithm of the gamma function for `x > 0`: Stirling's series, after a shift to where it is exact to
 /// the last digits.
@@ -59,7 +59,7 @@ fn gamma_cdf(shape: f64, x: f64) -> f64 {
 /// The probability that the first of several parts of a Dirichlet distribution is the largest. The parts are
 /// gamma variables of these shapes, scaled to sum to 1, so it is the integral of the first one's density
 /// times the others' distributions.
-pub(crate) fn first_is_largest(shapes: &[f64]) -> f64 {
+fn first_is_largest(shapes: &[f64]) -> f64 {
     const STEPS: usize = 1024;
     let Some((&first, others)) = shapes.split_first() else {
         return 0.0;
@@ -105,22 +105,16 @@ pub(crate) fn first_is_largest(shapes: &[f64]) -> f64 {
 /// is the most frequent" is `K P/(1 - P)`, the odds after the data over the odds before. P is integrated,
 /// where the authors' code draws samples.
 #[derive(Clone, Debug)]
-pub struct BestOfInfinity {
-    name: String,
+pub(super) struct BestOfInfinity {
     settings: BestOfInfinitySettings,
-    book: Book,
     counts: Counts,
     done: bool,
 }
 
 impl BestOfInfinity {
-    /// A strategy that calls itself `name`.
-    pub fn new(name: impl Into<String>, settings: BestOfInfinitySettings) -> Self {
-        let book = Book::new(settings.window, SETTLE_AFTER, settings.count_truncated);
+    pub(super) fn new(settings: BestOfInfinitySettings) -> Self {
         Self {
-            name: name.into(),
             settings,
-            book,
             counts: Counts::default(),
             done: false,
         }
@@ -142,17 +136,11 @@ impl BestOfInfinity {
     }
 }
 
-impl Strategy for BestOfInfinity {
-    whole_traces!();
-
-    fn needs(&self) -> Needs {
-        Needs::default()
-    }
-
-    fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {
+impl WholeTraces for BestOfInfinity {
+    fn finished(&mut self, pool: &mut TracePool, outcome: &TraceOutcome<'_>) -> Next {
         if !self.done
-            && self.book.enter(outcome)
-            && let Some(class) = self.book.vote_of(outcome)
+            && pool.enter(outcome)
+            && let Some(class) = pool.vote_of(outcome)
         {
             self.counts.add(class);
             self.done = self.is_certain();
@@ -160,8 +148,8 @@ impl Strategy for BestOfInfinity {
         if self.done { Next::Done } else { Next::Wait }
     }
 
-    fn decide(&self) -> Decision {
-        self.book.settled().decide(VoteKind::Majority, None, 1, false)
+    fn decide(&self, pool: &TracePool) -> Decision {
+        pool.decide(VoteKind::Majority, None, 1, false)
     }
 }
 

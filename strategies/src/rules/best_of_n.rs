@@ -1,44 +1,24 @@
 //! Best of N by a trace score.
 
-use super::{needs_of, to_the_end, whole_traces};
-use crate::interface::{Decision, Needs, PoolKind, Strategy};
-use crate::pool::{Book, Filter, Rule, SETTLE_AFTER};
-use crate::settings::BestOfNSettings;
+use super::BestOfNSettings;
+use crate::interface::{Decision, Needs, PoolKind};
+use crate::trace_pool::{Filter, Rule, TracePool};
 use crate::vote::{Tally, VoteKind, Voter};
+use crate::whole_traces::WholeTraces;
 
 /// Best of N: the answer of the one trace with the highest score.
 #[derive(Clone, Debug)]
-pub struct BestOfN {
-    name: String,
-    settings: BestOfNSettings,
-    book: Book,
-}
+pub(super) struct BestOfN(pub(super) BestOfNSettings);
 
-impl BestOfN {
-    /// A strategy that calls itself `name`.
-    pub fn new(name: impl Into<String>, settings: BestOfNSettings) -> Self {
-        let book = Book::new(settings.window, SETTLE_AFTER, settings.count_truncated);
-        Self {
-            name: name.into(),
-            settings,
-            book,
-        }
-    }
-}
-
-impl Strategy for BestOfN {
-    whole_traces!();
-    to_the_end!();
-
+impl WholeTraces for BestOfN {
     fn needs(&self) -> Needs {
-        needs_of(Some(self.settings.statistic))
+        Needs::of(self.0.statistic)
     }
 
-    fn decide(&self) -> Decision {
-        let book = self.book.settled();
-        let statistic = self.settings.statistic;
+    fn decide(&self, pool: &TracePool) -> Decision {
+        let statistic = self.0.statistic;
         let score = |v: &Voter| v.scores.get(statistic);
-        let best = book
+        let best = pool
             .voters(PoolKind::Finished, None)
             .iter()
             .filter_map(score)
@@ -52,7 +32,7 @@ impl Strategy for BestOfN {
                 .then(|| Tally::hold(VoteKind::Majority, voters))
                 .flatten()
         };
-        book.decide_by(&Rule {
+        pool.decide_by(&Rule {
             filter,
             min_votes: 1,
             consensus: false,

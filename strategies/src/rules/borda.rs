@@ -1,43 +1,24 @@
 //! Borda voting by self-certainty: "Scalable Best-of-N Selection via Self-Certainty" (arXiv 2502.18581),
 //! section 4.
 
-use super::{needs_of, to_the_end, whole_traces};
-use crate::interface::{Decision, Needs, Strategy};
-use crate::pool::{Book, Rule, SETTLE_AFTER};
-use crate::settings::BordaSettings;
+use super::BordaSettings;
+use crate::interface::{Decision, Needs};
+use crate::trace_pool::{Rule, TracePool};
 use crate::vote::{Tally, Voter};
+use crate::whole_traces::WholeTraces;
 
 /// Borda voting: the trace of rank r among the N with an answer weighs
 /// `(N - r + 1)^p`.
 #[derive(Clone, Debug)]
-pub struct Borda {
-    name: String,
-    settings: BordaSettings,
-    book: Book,
-}
+pub(super) struct Borda(pub(super) BordaSettings);
 
-impl Borda {
-    /// A strategy that calls itself `name`.
-    pub fn new(name: impl Into<String>, settings: BordaSettings) -> Self {
-        let book = Book::new(settings.window, SETTLE_AFTER, settings.count_truncated);
-        Self {
-            name: name.into(),
-            settings,
-            book,
-        }
-    }
-}
-
-impl Strategy for Borda {
-    whole_traces!();
-    to_the_end!();
-
+impl WholeTraces for Borda {
     fn needs(&self) -> Needs {
-        needs_of(Some(self.settings.statistic))
+        Needs::of(self.0.statistic)
     }
 
-    fn decide(&self) -> Decision {
-        let (statistic, power) = (self.settings.statistic, self.settings.power);
+    fn decide(&self, pool: &TracePool) -> Decision {
+        let (statistic, power) = (self.0.statistic, self.0.power);
         let hold = |voters: &[Voter]| {
             let mut ranked: Vec<(f64, &Voter)> = voters
                 .iter()
@@ -53,7 +34,7 @@ impl Strategy for Borda {
             tally.abstained = voters.len() - n;
             Some(tally)
         };
-        self.book.settled().decide_by(&Rule {
+        pool.decide_by(&Rule {
             filter: None,
             min_votes: 1,
             consensus: false,

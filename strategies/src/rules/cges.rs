@@ -1,11 +1,11 @@
 //! CGES: "Confidence-Guided Early Stopping for Efficient and Accurate Self-Consistency" (arXiv 2511.02603),
 //! algorithm 1.
 
-use super::whole_traces;
-use crate::interface::{ClassId, Decision, Needs, Next, Strategy, TraceOutcome};
-use crate::pool::{Book, Rule, SETTLE_AFTER};
-use crate::settings::CgesSettings;
+use super::CgesSettings;
+use crate::interface::{ClassId, Decision, Needs, Next, TraceOutcome};
+use crate::trace_pool::{Rule, TracePool};
 use crate::vote::{Tally, Voter};
+use crate::whole_traces::WholeTraces;
 
 /// The confidence of a trace is held between this and 1 less this: a certainty of 0 or 1 would silence all
 /// others.
@@ -17,7 +17,7 @@ const LEAST: f64 = 0.01;
 /// c)`. With K hypotheses (the classes and the unseen answer) a trace of confidence c is evidence c for its
 /// own class and `(1 - c)/(K - 1)` for each other one, under a flat prior. In proportion: `exp(sum of
 /// log-odds + n ln(K - 1))` for a class of n traces, 1 for the unseen answer.
-pub(crate) fn posterior(classes: &[(usize, f64)]) -> Vec<f64> {
+fn posterior(classes: &[(usize, f64)]) -> Vec<f64> {
     let others = (classes.len() as f64).ln();
     let mut logs: Vec<f64> = classes
         .iter()
@@ -43,23 +43,17 @@ fn log_odds(c: f64) -> f64 {
 /// Beyond the paper: at least `min_votes` traces with an answer before that, since a single sure trace would
 /// be enough.
 #[derive(Clone, Debug)]
-pub struct Cges {
-    name: String,
+pub(super) struct Cges {
     settings: CgesSettings,
-    book: Book,
     /// Classes in order of appearance: number of traces, sum of their log-odds.
     classes: Vec<(ClassId, usize, f64)>,
     done: bool,
 }
 
 impl Cges {
-    /// A strategy that calls itself `name`.
-    pub fn new(name: impl Into<String>, settings: CgesSettings) -> Self {
-        let book = Book::new(settings.window, SETTLE_AFTER, settings.count_truncated);
+    pub(super) fn new(settings: CgesSettings) -> Self {
         Self {
-            name: name.into(),
             settings,
-            book,
             classes: Vec::new(),
             done: false,
         }
@@ -73,9 +67,7 @@ impl Cges {
     }
 }
 
-impl Strategy for Cges {
-    whole_traces!();
-
+impl WholeTraces for Cges {
     fn needs(&self) -> Needs {
         Needs {
             logprob: true,
@@ -83,11 +75,11 @@ impl Strategy for Cges {
         }
     }
 
-    fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {
+    fn finished(&mut self, pool: &mut TracePool, outcome: &TraceOutcome<'_>) -> Next {
         if !self.done
-            && self.book.enter(outcome)
-            && let Some(class) = self.book.vote_of(outcome)
-            && let Some(mean) = self.book.scores(outcome.trace).and_then(|s| s.mean_logprob)
+            && pool.enter(outcome)
+            && let Some(class) = pool.vote_of(outcome)
+            && let Some(mean) = pool.scores(outcome.trace).and_then(|s| s.mean_logprob)
         {
             let odds = log_odds(confidence(mean));
             match self.classes.iter_mut().find(|c| c.0 == class) {
@@ -99,7 +91,7 @@ impl Strategy for Cges {
         if self.done { Next::Done } else { Next::Wait }
     }
 
-    fn decide(&self) -> Decision {
+    fn decide(&self, pool: &TracePool) -> Decision {
         let sure = |v: &Voter| v.scores.mean_logprob.map(confidence);
         let hold = |voters: &[Voter]| {
             let tally = Tally::count(voters.iter().filter_map(|v| Some((v.trace, v.class, sure(v)?))))?;
@@ -123,7 +115,7 @@ impl Strategy for Cges {
             counted.abstained = voters.len() - counted.voters();
             Some(counted)
         };
-        let mut decision = self.book.settled().decide_by(&Rule {
+        let mut decision = pool.decide_by(&Rule {
             filter: None,
             min_votes: 1,
             consensus: true,

@@ -1,13 +1,13 @@
 //! Online DeepConf: "Deep Think with Confidence" (arXiv 2508.15260), section 3.3, algorithm 2.
 
+use super::OnlineSettings;
 use crate::interface::{
     ClassId, Decision, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome,
     Watching,
 };
 use crate::percentile::percentile;
-use crate::pool::{Book, Filter};
 use crate::scores::Statistic;
-use crate::settings::OnlineSettings;
+use crate::trace_pool::{Filter, TracePool};
 use crate::vote::Tally;
 use crate::windows::GroupWindow;
 
@@ -24,10 +24,10 @@ pub fn keep_top_bar(values: &[f64], keep_top: f64) -> Option<f64> {
 /// the filter leaves fewer. Without a bar (no warm-up has a confidence) nothing is stopped and nothing
 /// filtered.
 #[derive(Clone, Debug)]
-pub struct Online {
+pub(super) struct Online {
     name: String,
     settings: OnlineSettings,
-    book: Book,
+    pool: TracePool,
     budget: usize,
     max_tokens: usize,
     warmup: usize,
@@ -41,10 +41,10 @@ pub struct Online {
 
 impl Online {
     /// A strategy that calls itself `name`.
-    pub fn new(name: impl Into<String>, settings: OnlineSettings) -> Self {
+    pub(super) fn new(name: impl Into<String>, settings: OnlineSettings) -> Self {
         Self {
             name: name.into(),
-            book: Book::new(settings.window, settings.warmup, settings.count_truncated),
+            pool: TracePool::new(settings.window, settings.warmup, settings.count_truncated),
             settings,
             budget: 0,
             max_tokens: 0,
@@ -68,7 +68,7 @@ impl Online {
         let Some(tau) = self.settings.consensus.share() else {
             return false;
         };
-        let voters = self.book.voters(PoolKind::Filtered, self.filter());
+        let voters = self.pool.voters(PoolKind::Filtered, self.filter());
         voters.len() >= self.settings.min_votes
             && Tally::hold(self.settings.vote, &voters).is_some_and(|t| t.winner().share >= tau)
     }
@@ -111,7 +111,7 @@ impl Strategy for Online {
     }
 
     fn watching(&self, trace: TraceId) -> Watching {
-        match (self.bar, self.book.window()) {
+        match (self.bar, self.pool.window()) {
             (Some(bar), Some(window)) if !self.is_warmup(trace) && window <= self.max_tokens => {
                 Watching::Below { window, bar }
             }
@@ -120,7 +120,7 @@ impl Strategy for Online {
     }
 
     fn observe(&mut self, trace: TraceId, token: &TokenScalars) -> Step {
-        let (Some(bar), Some(window)) = (self.bar, self.book.window()) else {
+        let (Some(bar), Some(window)) = (self.bar, self.pool.window()) else {
             return Step::Continue;
         };
         // A window longer than any trace never fills: nothing to watch, and no memory for it.
@@ -143,7 +143,7 @@ impl Strategy for Online {
         if self.done {
             return Next::Done;
         }
-        if !self.book.enter(outcome) {
+        if !self.pool.enter(outcome) {
             return Next::Wait;
         }
         self.retire(outcome.trace);
@@ -158,8 +158,8 @@ impl Strategy for Online {
         if self.warmups_ended < self.warmup {
             return Next::Wait;
         }
-        self.book.settle();
-        self.bar = keep_top_bar(&self.book.values(Statistic::LowestGroup), self.settings.keep_top);
+        self.pool.settle();
+        self.bar = keep_top_bar(&self.pool.values(Statistic::LowestGroup), self.settings.keep_top);
         if self.consensus_reached() {
             return self.conclude();
         }
@@ -170,20 +170,20 @@ impl Strategy for Online {
     }
 
     fn decide(&self) -> Decision {
-        let book = self.book.settled();
+        let pool = self.pool.settled();
         let s = &self.settings;
-        let mut decision = book.decide(s.vote, self.filter(), s.min_votes, s.consensus.share().is_some());
+        let mut decision = pool.decide(s.vote, self.filter(), s.min_votes, s.consensus.share().is_some());
         if self.warmups_ended == self.warmup && self.warmup > 0 && self.bar.is_none() {
             decision
                 .warnings
                 .push("no warm-up trace has a confidence: nothing was stopped or filtered".to_owned());
         }
-        decision.warnings.extend(book.window_warning());
+        decision.warnings.extend(pool.window_warning());
         decision
     }
 
     fn leading(&self) -> Option<(ClassId, f64)> {
-        self.book.leading(self.settings.vote, self.filter())
+        self.pool.leading(self.settings.vote, self.filter())
     }
 
     fn threshold(&self) -> Option<f64> {
@@ -191,6 +191,6 @@ impl Strategy for Online {
     }
 
     fn window(&self) -> Option<usize> {
-        self.book.window()
+        self.pool.window()
     }
 }

@@ -1,18 +1,16 @@
 //! ESC: "Escape Sky-high Cost: Early-stopping Self-Consistency" (arXiv 2401.10480).
 
-use super::whole_traces;
-use crate::interface::{Decision, Needs, Next, PoolKind, Strategy, TraceId, TraceOutcome};
-use crate::pool::{Book, Filter, SETTLE_AFTER};
-use crate::settings::EscSettings;
+use super::EscSettings;
+use crate::interface::{Decision, Limits, Next, PoolKind, TraceId, TraceOutcome};
+use crate::trace_pool::{Filter, TracePool};
 use crate::vote::{Tally, VoteKind};
+use crate::whole_traces::WholeTraces;
 
 /// Early-stopping self-consistency: traces run in batches of w; a batch that is unanimous ends the problem
 /// with its answer, else the majority of all traces decides. A trace without an answer agrees with nobody.
 #[derive(Clone, Debug)]
-pub struct Esc {
-    name: String,
+pub(super) struct Esc {
     settings: EscSettings,
-    book: Book,
     budget: usize,
     /// First trace of the running batch, and the first beyond it.
     batch: (usize, usize),
@@ -21,13 +19,9 @@ pub struct Esc {
 }
 
 impl Esc {
-    /// A strategy that calls itself `name`.
-    pub fn new(name: impl Into<String>, settings: EscSettings) -> Self {
-        let book = Book::new(settings.window, SETTLE_AFTER, settings.count_truncated);
+    pub(super) fn new(settings: EscSettings) -> Self {
         Self {
-            name: name.into(),
             settings,
-            book,
             budget: 0,
             batch: (0, 0),
             ended: 0,
@@ -47,23 +41,17 @@ impl Esc {
     }
 }
 
-impl Strategy for Esc {
-    whole_traces!(
-        first = |esc, limits| {
-            esc.budget = limits.traces;
-            esc.next_batch()
-        }
-    );
-
-    fn needs(&self) -> Needs {
-        Needs::default()
+impl WholeTraces for Esc {
+    fn begin(&mut self, limits: &Limits) -> usize {
+        self.budget = limits.traces;
+        self.next_batch()
     }
 
-    fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {
+    fn finished(&mut self, pool: &mut TracePool, outcome: &TraceOutcome<'_>) -> Next {
         if self.unanimous {
             return Next::Done;
         }
-        if !self.book.enter(outcome) {
+        if !pool.enter(outcome) {
             return Next::Wait;
         }
         self.ended += 1;
@@ -72,7 +60,7 @@ impl Strategy for Esc {
         }
         let tally = Tally::hold(
             VoteKind::Majority,
-            &self.book.voters(PoolKind::Filtered, Some(self.range())),
+            &pool.voters(PoolKind::Filtered, Some(self.range())),
         );
         if tally.is_some_and(|t| t.ballots[0].traces == self.settings.batch) {
             self.unanimous = true;
@@ -84,8 +72,8 @@ impl Strategy for Esc {
         }
     }
 
-    fn decide(&self) -> Decision {
+    fn decide(&self, pool: &TracePool) -> Decision {
         let filter = self.unanimous.then(|| self.range());
-        self.book.settled().decide(VoteKind::Majority, filter, 1, false)
+        pool.decide(VoteKind::Majority, filter, 1, false)
     }
 }

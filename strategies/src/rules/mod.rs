@@ -1,116 +1,264 @@
-//! The strategies, one file each.
+//! The strategies: one file each, and one row each in the register below.
+//!
+//! To add one, write its file beside the others, name the file here (`mod x;`) and add its row; a preset, if it
+//! has one, is `presets/x.toml`. Settings are declared in the row: it makes their struct, their place in
+//! presets, flags, request fields, lists and their documentation.
 
-pub(crate) mod adaptive_consistency;
-pub(crate) mod best_of_infinity;
-pub(crate) mod best_of_n;
-pub(crate) mod borda;
-pub(crate) mod cges;
-pub(crate) mod deepconf_offline;
-pub(crate) mod deepconf_online;
-pub(crate) mod esc;
-pub(crate) mod majority;
-pub(crate) mod short_m_at_k;
-pub(crate) mod weighted;
+mod adaptive_consistency;
+mod best_of_infinity;
+mod best_of_n;
+mod borda;
+mod cges;
+mod deepconf_offline;
+mod deepconf_online;
+mod esc;
+mod majority;
+mod short_m_at_k;
+mod weighted;
 
-use crate::interface::{ClassId, Needs};
+use std::ops::Bound::{Excluded, Included};
+
+pub use adaptive_consistency::stays_ahead;
+pub use deepconf_online::keep_top_bar;
+
+use crate::register::StrategyRow;
 use crate::scores::Statistic;
+use crate::setting::{Range, Setting, SettingValues};
+use crate::value::{Consensus, Value, Window};
+use crate::vote::VoteKind;
+use crate::whole_traces::strategy as of_whole_traces;
 
-/// What all strategies but online DeepConf share: a name, all K traces launched at once (or as many as
-/// `first` says), nothing stopped inside a trace, the book's window, and the leader of the majority so far
-/// (or of the vote that `leader` names).
-macro_rules! whole_traces {
-    () => {
-        whole_traces!(first = |_, limits| limits.traces);
+/// Settings that several strategies have, without their defaults.
+const fn shared(placeholder: &'static str, help: &'static str) -> Setting {
+    Setting::new("", Value::Switch(false), placeholder, help)
+}
+
+const WINDOW: Setting =
+    shared("N|auto", "Tokens in a group").within(Range::at_least(1.0, "at least 1 token or \"auto\""));
+const KEEP_TOP: Setting = shared("SHARE", "Share of the traces that the bar keeps").within(Range::new(
+    Excluded(0.0),
+    Included(1.0),
+    "above 0 and at most 1 (the share of traces kept)",
+));
+const MIN_VOTES: Setting = shared("N", "Fewest ballots of a filtered vote").within(ONE_OR_MORE);
+const VOTE: Setting = shared("VOTE", "The vote that decides");
+const STATISTIC: Setting = shared("STATISTIC", "What complete traces are filtered or ranked by");
+const CERTAINTY: Setting = shared(
+    "P",
+    "Probability that the leader stays ahead (adaptive-consistency)",
+)
+.within(Range::new(Excluded(0.5), Excluded(1.0), "above 0.5 and below 1"));
+const COUNT_TRUNCATED: Setting = shared("on|off", "Whether traces that were cut off vote");
+
+const ONE_OR_MORE: Range = Range::at_least(1.0, "at least 1");
+const NOT_NEGATIVE: Range = Range::at_least(0.0, "a number that is at least 0");
+
+/// The value of a type of Rust, in a constant.
+macro_rules! value {
+    (usize, $value:expr) => {
+        Value::Count($value)
     };
-    (first = $first:expr) => {
-        whole_traces!($first, |_| $crate::vote::VoteKind::Majority);
+    (f64, $value:expr) => {
+        Value::Number($value)
     };
-    (leader = $leader:expr) => {
-        whole_traces!(|_, limits| limits.traces, $leader);
+    (bool, $value:expr) => {
+        Value::Switch($value)
     };
-    ($first:expr, $leader:expr) => {
-        fn begin(&mut self, limits: &$crate::interface::Limits) -> usize {
-            *self = Self::new(std::mem::take(&mut self.name), self.settings);
-            let first: fn(&mut Self, &$crate::interface::Limits) -> usize = $first;
-            first(self, limits)
-        }
-
-        fn name(&self) -> &str {
-            &self.name
-        }
-
-        fn watching(&self, _: $crate::interface::TraceId) -> $crate::interface::Watching {
-            $crate::interface::Watching::Nothing
-        }
-
-        fn observe(
-            &mut self,
-            _: $crate::interface::TraceId,
-            _: &$crate::interface::TokenScalars,
-        ) -> $crate::interface::Step {
-            $crate::interface::Step::Continue
-        }
-
-        fn leading(&self) -> Option<($crate::interface::ClassId, f64)> {
-            let leader: fn(&Self) -> $crate::vote::VoteKind = $leader;
-            self.book.leading(leader(self), None)
-        }
-
-        fn window(&self) -> Option<usize> {
-            self.book.window()
-        }
+    (Window, $value:expr) => {
+        Value::Window($value)
+    };
+    (Consensus, $value:expr) => {
+        Value::Consensus($value)
+    };
+    (VoteKind, $value:expr) => {
+        Value::Vote($value)
+    };
+    (Statistic, $value:expr) => {
+        Value::Statistic($value)
     };
 }
 
-/// What strategies share that run every launched trace to its end before they decide.
-macro_rules! to_the_end {
-    () => {
-        fn finished(&mut self, outcome: &$crate::interface::TraceOutcome<'_>) -> $crate::interface::Next {
-            self.book.enter(outcome);
-            $crate::interface::Next::Wait
-        }
-    };
-}
+/// Makes the rows of the register, and for each the struct in which its strategy reads its settings.
+macro_rules! register {
+    ($($settings:ident {
+        kind: $kind:literal,
+        description: $description:literal,
+        citation: $citation:literal,
+        presets: [$($preset:literal),*],
+        build: $build:expr,
+        $($field:ident: $type:tt = $default:expr, $spec:expr;)*
+    })*) => {
+        /// The strategies of this crate, in the order of lists.
+        pub(crate) const ROWS: &[StrategyRow] = &[$(StrategyRow {
+            kind: $kind,
+            description: $description,
+            citation: $citation,
+            settings: &[$(Setting {
+                name: stringify!($field),
+                default: value!($type, $default),
+                ..$spec
+            }),*],
+            presets: &[$(($preset, include_str!(concat!("../../presets/", $preset, ".toml")))),*],
+            build: |name, values| {
+                let build: fn(&str, $settings) -> _ = $build;
+                build(name, $settings::from(values))
+            },
+        }),*];
 
-pub(crate) use {to_the_end, whole_traces};
-
-/// What a statistic is made of.
-fn needs_of(statistic: Option<Statistic>) -> Needs {
-    statistic.map_or_else(Needs::default, |s| Needs {
-        confidence: s.of_confidence(),
-        logprob: matches!(s, Statistic::SequenceLogprob | Statistic::MeanLogprob),
-        self_certainty: s == Statistic::SelfCertainty,
-    })
-}
-
-/// How many traces answered each class, kept as they end: a rule that looks at nothing else costs as much as
-/// there are classes.
-#[derive(Clone, Debug, Default)]
-struct Counts(Vec<(ClassId, usize)>);
-
-impl Counts {
-    fn add(&mut self, class: ClassId) {
-        match self.0.iter_mut().find(|c| c.0 == class) {
-            Some(count) => count.1 += 1,
-            None => self.0.push((class, 1)),
-        }
-    }
-
-    /// The counts, largest first.
-    fn ranked(&self) -> Vec<usize> {
-        let mut counts: Vec<usize> = self.0.iter().map(|c| c.1).collect();
-        counts.sort_unstable_by(|a, b| b.cmp(a));
-        counts
-    }
-
-    /// The two largest counts, 0 where there is none.
-    fn top_two(&self) -> (usize, usize) {
-        self.0.iter().fold((0, 0), |(first, second), &(_, n)| {
-            if n > first {
-                (n, first)
-            } else {
-                (first, second.max(n))
+        $(
+            #[doc = concat!("Settings of `", $kind, "`: ", $description, " (", $citation, ").")]
+            #[derive(Clone, Copy, Debug, PartialEq)]
+            pub(crate) struct $settings {
+                $(pub(crate) $field: $type,)*
             }
-        })
+
+            impl From<&SettingValues> for $settings {
+                fn from(values: &SettingValues) -> Self {
+                    Self { $($field: values.get(stringify!($field)).unwrap_or($default),)* }
+                }
+            }
+        )*
+    };
+}
+
+register! {
+    MajoritySettings {
+        kind: "majority",
+        description: "all traces to their end, one trace one vote",
+        citation: "arXiv 2203.11171",
+        presets: ["majority"],
+        build: |name, s| of_whole_traces(name, majority::Majority, s.window, s.count_truncated),
+        window: Window = Window::Auto, WINDOW;
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    WeightedSettings {
+        kind: "weighted",
+        description: "all traces to their end, each votes with its score as weight",
+        citation: "arXiv 2203.11171, arXiv 2508.15260",
+        presets: ["weighted"],
+        build: |name, s| of_whole_traces(name, weighted::Weighted(s), s.window, s.count_truncated),
+        window: Window = Window::Auto, WINDOW;
+        vote: VoteKind = VoteKind::MeanWeighted, VOTE;
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    OnlineSettings {
+        kind: "deepconf-online",
+        description: "stops traces below a bar that the warm-up sets, ends at a consensus",
+        citation: "arXiv 2508.15260",
+        presets: ["deepconf-low", "deepconf-high"],
+        build: |name, s| Box::new(deepconf_online::Online::new(name, s)),
+        warmup: usize = 16, shared("N", "Complete traces that set the bar").within(ONE_OR_MORE);
+        window: Window = Window::Auto, WINDOW;
+        keep_top: f64 = 0.10, KEEP_TOP;
+        consensus: Consensus = Consensus::At(0.95), shared("TAU|off", "Share of the vote that ends a problem early")
+            .within(Range::new(Excluded(0.5), Included(1.0), "above 0.5 and at most 1, or \"off\""));
+        min_votes: usize = 4, MIN_VOTES;
+        vote: VoteKind = VoteKind::MinWeighted, VOTE;
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    OfflineSettings {
+        kind: "deepconf-offline",
+        description: "all traces to their end, the most confident ones vote by confidence",
+        citation: "arXiv 2508.15260",
+        presets: ["deepconf-offline"],
+        build: |name, s| of_whole_traces(name, deepconf_offline::Offline(s), s.window, s.count_truncated),
+        window: Window = Window::Auto, WINDOW;
+        keep_top: f64 = 0.10, KEEP_TOP;
+        min_votes: usize = 4, MIN_VOTES;
+        vote: VoteKind = VoteKind::TailWeighted, VOTE;
+        statistic: Statistic = Statistic::Tail, STATISTIC;
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    AdaptiveSettings {
+        kind: "adaptive-consistency",
+        description: "majority, ended once the leader is ahead for good",
+        citation: "arXiv 2305.11860",
+        presets: ["adaptive-consistency"],
+        build: |name, s| {
+            of_whole_traces(name, adaptive_consistency::AdaptiveConsistency::new(s), s.window, s.count_truncated)
+        },
+        window: Window = Window::Auto, WINDOW;
+        certainty: f64 = 0.95, CERTAINTY;
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    BestOfInfinitySettings {
+        kind: "best-of-infinity",
+        description: "majority, ended once a Bayes factor says that more traces would not change it",
+        citation: "arXiv 2509.21091",
+        presets: ["best-of-infinity"],
+        build: |name, s| {
+            of_whole_traces(name, best_of_infinity::BestOfInfinity::new(s), s.window, s.count_truncated)
+        },
+        window: Window = Window::Auto, WINDOW;
+        bayes_factor: f64 = 10.0,
+            shared("B", "Odds of the leader against all others that end a problem (best-of-infinity)")
+                .within(Range::above(1.0, "a number above 1"));
+        unknown: f64 = 0.3, shared("X", "Weight of answers not seen yet (best-of-infinity)").within(NOT_NEGATIVE);
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    CgesSettings {
+        kind: "cges",
+        description: "ended once the posterior of one answer, from the traces' probabilities, is high enough",
+        citation: "arXiv 2511.02603",
+        presets: ["cges"],
+        build: |name, s| of_whole_traces(name, cges::Cges::new(s), s.window, s.count_truncated),
+        window: Window = Window::Auto, WINDOW;
+        min_votes: usize = 4, MIN_VOTES;
+        certainty: f64 = 0.95, CERTAINTY;
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    EscSettings {
+        kind: "esc",
+        description: "batches of traces until one batch is unanimous, else majority",
+        citation: "arXiv 2401.10480",
+        presets: ["esc"],
+        build: |name, s| of_whole_traces(name, esc::Esc::new(s), s.window, s.count_truncated),
+        window: Window = Window::Auto, WINDOW;
+        batch: usize = 5, shared("N", "Traces that must agree (esc)")
+            .called("agree")
+            .within(Range::at_least(2.0, "at least 2 traces"));
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    ShortestSettings {
+        kind: "short-m-at-k",
+        description: "the first traces to finish vote, the others are cancelled",
+        citation: "arXiv 2505.17813",
+        presets: ["short-m-at-k"],
+        build: |name, s| of_whole_traces(name, short_m_at_k::ShortMAtK::new(s), s.window, s.count_truncated),
+        window: Window = Window::Auto, WINDOW;
+        first: usize = 3,
+            shared("M", "How many of the first to finish vote (short-m-at-k)").within(ONE_OR_MORE);
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    BestOfNSettings {
+        kind: "best-of-n",
+        description: "all traces to their end, the one with the highest score answers",
+        citation: "arXiv 2502.18581",
+        presets: ["best-of-n"],
+        build: |name, s| of_whole_traces(name, best_of_n::BestOfN(s), s.window, s.count_truncated),
+        window: Window = Window::Auto, WINDOW;
+        statistic: Statistic = Statistic::Mean, STATISTIC;
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    BordaSettings {
+        kind: "borda",
+        description: "all traces to their end, each votes by its rank in self-certainty",
+        citation: "arXiv 2502.18581",
+        presets: ["borda"],
+        build: |name, s| of_whole_traces(name, borda::Borda(s), s.window, s.count_truncated),
+        window: Window = Window::Auto, WINDOW;
+        statistic: Statistic = Statistic::SelfCertainty, STATISTIC;
+        power: f64 = 0.5, shared("X", "Exponent of a rank's weight (borda)").within(NOT_NEGATIVE);
+        count_truncated: bool = false, COUNT_TRUNCATED;
     }
 }

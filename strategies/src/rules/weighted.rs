@@ -1,44 +1,24 @@
 //! Weighted votes over complete traces: "Self-Consistency" (arXiv 2203.11171, section 2, weighted sums) and
 //! "Deep Think with Confidence" (arXiv 2508.15260, section 3.2, without the filter).
 
-use super::{needs_of, to_the_end, whole_traces};
-use crate::interface::{Decision, Needs, Strategy};
-use crate::pool::{Book, SETTLE_AFTER};
-use crate::settings::WeightedSettings;
+use super::WeightedSettings;
+use crate::interface::{Decision, Needs};
+use crate::trace_pool::TracePool;
+use crate::whole_traces::WholeTraces;
 
 /// Runs all K traces to their end; each votes with the weight that the named vote gives it. Nothing is
 /// stopped or filtered.
 #[derive(Clone, Debug)]
-pub struct Weighted {
-    name: String,
-    settings: WeightedSettings,
-    book: Book,
-}
+pub(super) struct Weighted(pub(super) WeightedSettings);
 
-impl Weighted {
-    /// A strategy that calls itself `name`.
-    pub fn new(name: impl Into<String>, settings: WeightedSettings) -> Self {
-        let book = Book::new(settings.window, SETTLE_AFTER, settings.count_truncated);
-        Self {
-            name: name.into(),
-            settings,
-            book,
-        }
-    }
-}
-
-impl Strategy for Weighted {
-    whole_traces!();
-    to_the_end!();
-
+impl WholeTraces for Weighted {
     fn needs(&self) -> Needs {
-        needs_of(self.settings.vote.statistic())
+        Needs::of_vote(self.0.vote)
     }
 
-    fn decide(&self) -> Decision {
-        let book = self.book.settled();
-        let mut decision = book.decide(self.settings.vote, None, 1, false);
-        decision.warnings.extend(book.window_warning());
+    fn decide(&self, pool: &TracePool) -> Decision {
+        let mut decision = pool.decide(self.0.vote, None, 1, false);
+        decision.warnings.extend(pool.window_warning());
         decision
     }
 }

@@ -55,10 +55,7 @@ fn best_of_infinity_stops_at_the_bayes_factor() {
             traces.extend(vec![(class as u32, -0.5); n]);
         }
         for (bar, stops) in [(factor * (1.0 - 1e-6), true), (factor * (1.0 + 1e-6), false)] {
-            let o = Overrides {
-                bayes_factor: Some(bar),
-                ..Overrides::default()
-            };
+            let o = Overrides::default().with("bayes_factor", bar);
             let end = feed(&mut *with("best-of-infinity", o), &traces);
             if stops {
                 assert!(end.is_some(), "{counts:?} at {bar}");
@@ -79,10 +76,7 @@ fn best_of_infinity_stops_at_the_bayes_factor() {
     assert_eq!(s.decide().answer, Some(ClassId(7)));
     let all = [(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0), (4, 0.0), (5, 0.0)];
     assert_eq!(feed(&mut *s, &all), None, "six answers, six traces");
-    let wide = Overrides {
-        unknown: Some(5.0),
-        ..Overrides::default()
-    };
+    let wide = Overrides::default().with("unknown", 5.0);
     assert!(feed(&mut *with("best-of-infinity", wide), &[(7, 0.0); 40]) > Some(3));
 }
 
@@ -92,11 +86,9 @@ fn cges_stops_at_the_posterior() {
     let of = |certainty, min_votes| {
         with(
             "cges",
-            Overrides {
-                certainty: Some(certainty),
-                min_votes: Some(min_votes),
-                ..Overrides::default()
-            },
+            Overrides::default()
+                .with("certainty", certainty)
+                .with("min_votes", min_votes),
         )
     };
     let mut s = of(0.95, 1);
@@ -151,10 +143,7 @@ fn weighted_votes_take_any_score() {
         (VoteKind::CertaintyWeighted, 6),
         (VoteKind::Majority, 5),
     ] {
-        let o = Overrides {
-            vote: Some(vote),
-            ..Overrides::default()
-        };
+        let o = Overrides::default().with("vote", vote);
         let mut s = with("weighted", o);
         assert_eq!(s.needs().logprob, vote == VoteKind::LogprobWeighted);
         assert_eq!(s.needs().self_certainty, vote == VoteKind::CertaintyWeighted);

@@ -1,18 +1,16 @@
 //! Online and offline DeepConf, driven by scripts and compared with a slow way.
 
 use proptest::prelude::*;
-use tts_strategies::{Fate, Finish, Overrides, PoolKind, Statistic, VoteKind, Window, percentile};
+use tts_strategies::{Consensus, Fate, Finish, Overrides, PoolKind, Statistic, VoteKind, Window, percentile};
 
 use crate::sim::{Script, build, run};
 
 fn small(warmup: usize, window: usize, keep_top: f64) -> Overrides {
-    Overrides {
-        warmup: Some(warmup),
-        window: Some(Window::Fixed(window)),
-        keep_top: Some(keep_top),
-        consensus: Some(None),
-        ..Overrides::default()
-    }
+    Overrides::default()
+        .with("warmup", warmup)
+        .with("window", Window::Fixed(window))
+        .with("keep_top", keep_top)
+        .with("consensus", Consensus::Off)
 }
 
 /// Sixteen warm-ups with confidences 10.0, 10.1, ... 11.5, all of one class.
@@ -31,10 +29,7 @@ fn nothing_beyond_the_warmup_launches_before_the_bar() {
         let r = run(
             &mut *build(
                 "deepconf-high",
-                Overrides {
-                    consensus: Some(None),
-                    ..Overrides::default()
-                },
+                Overrides::default().with("consensus", Consensus::Off),
             ),
             &scripts,
             slots,
@@ -97,17 +92,14 @@ fn a_trace_that_ends_as_it_crosses_the_bar_is_finished_but_has_no_vote() {
 fn consensus_ends_the_problem_and_cancels_what_is_in_flight() {
     let mut scripts = ladder(7);
     scripts.extend(vec![Script::new(7, 20.0, 40); 48]);
-    let high = |consensus| Overrides {
-        consensus,
-        ..Overrides::default()
-    };
-    let r = run(&mut *build("deepconf-high", high(None)), &scripts, 64);
+    let r = run(&mut *build("deepconf-high", Overrides::default()), &scripts, 64);
     assert!(r.done);
     assert_eq!(
         (r.traces.len(), r.answer(), r.decision.consensus),
         (16, Some(7), Some(1.0))
     );
-    let off = run(&mut *build("deepconf-high", high(Some(None))), &scripts, 64);
+    let off = Overrides::default().with("consensus", Consensus::Off);
+    let off = run(&mut *build("deepconf-high", off), &scripts, 64);
     assert_eq!(
         (off.done, off.traces.len(), off.decision.consensus),
         (false, 64, None)
@@ -136,13 +128,7 @@ fn two_agreeing_ballots_are_no_consensus() {
         (false, 32, Some(7))
     );
     let hasty = run(
-        &mut *build(
-            "deepconf-low",
-            Overrides {
-                min_votes: Some(2),
-                ..Overrides::default()
-            },
-        ),
+        &mut *build("deepconf-low", Overrides::default().with("min_votes", 2)),
         &scripts,
         16,
     );
@@ -174,11 +160,9 @@ fn the_ballot_floor_names_the_pool() {
         (r.decision.pool, r.answer(), r.count(Fate::Truncated)),
         (PoolKind::Any, Some(7), 16)
     );
-    let counted = Overrides {
-        count_truncated: Some(true),
-        keep_top: Some(0.9),
-        ..Overrides::default()
-    };
+    let counted = Overrides::default()
+        .with("count_truncated", true)
+        .with("keep_top", 0.9);
     let r = run(&mut *build("deepconf-low", counted), &cut, 16);
     assert_eq!((r.decision.pool, r.answer()), (PoolKind::Filtered, Some(7)));
 
@@ -209,18 +193,9 @@ fn a_fixed_window_that_does_not_fit_is_reported() {
 fn the_automatic_window_is_that_of_the_warmup_alone() {
     let mut scripts: Vec<Script> = (0..5).map(|i| Script::new(1, 10.0 + i as f32, 1024)).collect();
     scripts.extend(vec![Script::new(1, 30.0, 60_000); 2]);
-    let o = Overrides {
-        warmup: Some(5),
-        ..small(5, 1, 0.9)
-    };
+    let o = small(5, 1, 0.9).with("warmup", 5);
     let r = run(
-        &mut *build(
-            "deepconf-high",
-            Overrides {
-                window: Some(Window::Auto),
-                ..o
-            },
-        ),
+        &mut *build("deepconf-high", o.with("window", Window::Auto)),
         &scripts,
         4,
     );
@@ -245,12 +220,10 @@ fn offline_filters_then_weighs() {
         r.decision.threshold,
         percentile(&(0..40).map(|i| 10.0 + i as f64 * 0.25).collect::<Vec<_>>(), 90.0)
     );
-    let all = Overrides {
-        keep_top: Some(1.0),
-        vote: Some(VoteKind::Majority),
-        statistic: Some(Statistic::Mean),
-        ..Overrides::default()
-    };
+    let all = Overrides::default()
+        .with("keep_top", 1.0)
+        .with("vote", VoteKind::Majority)
+        .with("statistic", Statistic::Mean);
     let r = run(&mut *build("deepconf-offline", all), &scripts, 8);
     assert_eq!(
         (r.answer(), r.decision.ballots[0].traces),
@@ -341,7 +314,7 @@ proptest! {
         scripts in any_scripts(), warmup in 1usize..10, log_w in 0u32..5, keep in 1u32..=10, min_votes in 1usize..6, tau in 51u32..=100,
     ) {
         let (w, keep_top, tau) = (1usize << log_w, f64::from(keep) / 10.0, f64::from(tau) / 100.0);
-        let o = Overrides { consensus: Some(Some(tau)), min_votes: Some(min_votes), ..small(warmup, w, keep_top) };
+        let o = small(warmup, w, keep_top).with("consensus", tau).with("min_votes", min_votes);
         let r = run(&mut *build("deepconf-low", o), &scripts, 1);
         let (launched, stops, answer) = slow(&scripts, warmup, w, keep_top, min_votes, tau);
         prop_assert_eq!(r.traces.len(), launched);

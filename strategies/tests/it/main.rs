@@ -7,5 +7,6 @@ mod nasty;
 mod others;
 mod pools;
 mod presets;
+mod register;
 mod sim;
 mod votes;

@@ -109,10 +109,7 @@ fn budgets_below_the_warmup() {
 
 #[test]
 fn a_window_beyond_all_memory() {
-    let o = Overrides {
-        window: Some(Window::Fixed(usize::MAX)),
-        ..Overrides::default()
-    };
+    let o = Overrides::default().with("window", Window::Fixed(usize::MAX));
     for name in names() {
         let r = run(&mut *build(name, o), &vec![Script::new(4, 9.0, 30); 40], 8);
         assert_eq!((r.answer(), r.count(Fate::Stopped)), (Some(4), 0), "{name}");
@@ -129,13 +126,7 @@ fn empty_traces() {
 #[test]
 fn calls_nobody_should_make() {
     for name in names() {
-        let mut s = build(
-            name,
-            Overrides {
-                window: Some(Window::Fixed(2)),
-                ..Overrides::default()
-            },
-        );
+        let mut s = build(name, Overrides::default().with("window", Window::Fixed(2)));
         assert_eq!(s.decide().pool, PoolKind::None, "{name}: before it began");
         assert_eq!(s.leading(), None);
         s.begin(&Limits {
@@ -165,13 +156,7 @@ fn calls_nobody_should_make() {
 
 #[test]
 fn after_done_it_stays_done() {
-    let mut s = build(
-        "deepconf-high",
-        Overrides {
-            warmup: Some(4),
-            ..Overrides::default()
-        },
-    );
+    let mut s = build("deepconf-high", Overrides::default().with("warmup", 4));
     s.begin(&Limits {
         traces: 9,
         slots: 9,
@@ -213,9 +198,12 @@ proptest! {
         }).collect();
         for name in names() {
             let window = window.map(Window::Fixed);
-            let mut o = Overrides { window, ..Overrides::default() };
+            let mut o = Overrides::default();
+            if let Some(window) = window {
+                o.set("window", window);
+            }
             if name.starts_with("deepconf") && name != "deepconf-offline" {
-                o.warmup = Some(warmup);
+                o.set("warmup", warmup);
             }
             let r = run(&mut *build(name, o), &scripts, slots);
             let mine = |t: &(u32, f64)| t.1.is_finite();

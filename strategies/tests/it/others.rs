@@ -56,10 +56,7 @@ fn adaptive_consistency_stops_at_four_of_four() {
     let mut silent = answers(&[5; 8]);
     silent[1].class = None;
     assert_eq!(run(&mut *s, &silent, 1).traces.len(), 5, "no answer is no vote");
-    let sure = Overrides {
-        certainty: Some(0.98),
-        ..Overrides::default()
-    };
+    let sure = Overrides::default().with("certainty", 0.98);
     assert_eq!(
         run(&mut *build("adaptive-consistency", sure), &answers(&[5; 12]), 1)
             .traces
@@ -129,10 +126,7 @@ fn best_of_n_is_the_highest_score() {
         (Some(2), Some(2), PoolKind::Filtered)
     );
     assert_eq!(r.decision.threshold, Some(17.0));
-    let logprob = Overrides {
-        statistic: Some(Statistic::SequenceLogprob),
-        ..Overrides::default()
-    };
+    let logprob = Overrides::default().with("statistic", Statistic::SequenceLogprob);
     let s = build("best-of-n", logprob);
     assert_eq!(
         s.needs(),
@@ -222,13 +216,7 @@ fn borda_weighs_by_rank() {
         "{:?}",
         d.warnings
     );
-    let mut steep = build(
-        "borda",
-        Overrides {
-            power: Some(2.0),
-            ..Overrides::default()
-        },
-    );
+    let mut steep = build("borda", Overrides::default().with("power", 2.0));
     scored(&mut *steep, &traces);
     assert_eq!(steep.decide().answer, Some(ClassId(6)));
 }
@@ -241,7 +229,7 @@ proptest! {
             class,
             finish: Finish::Stop,
         }).collect();
-        let r = run(&mut *build("esc", Overrides { batch: Some(3), ..Overrides::default() }), &scripts, slots);
+        let r = run(&mut *build("esc", Overrides::default().with("batch", 3)), &scripts, slots);
         let unanimous = classes.chunks_exact(3).position(|b| b[0].is_some() && b.iter().all(|c| *c == b[0]));
         prop_assert_eq!(r.traces.len(), unanimous.map_or(classes.len(), |b| 3 * b + 3));
         if let Some(b) = unanimous {

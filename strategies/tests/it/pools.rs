@@ -105,10 +105,7 @@ fn the_golden_decisions() {
                 decide(&pools, "majority", Overrides::default(), k, 1),
             );
             for m in [1, 3] {
-                let o = Overrides {
-                    first: Some(m),
-                    ..Overrides::default()
-                };
+                let o = Overrides::default().with("first", m);
                 check(&format!("short-{m}@{k}"), decide(&pools, "short-m-at-k", o, k, k));
             }
         }

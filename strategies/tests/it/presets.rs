@@ -1,6 +1,6 @@
 //! Presets: names, files, overrides, and what is said about wrong ones.
 
-use tts_strategies::{Consensus, Overrides, Preset, Settings, VoteKind, Window, describe, names, source};
+use tts_strategies::{Consensus, Overrides, Preset, Value, VoteKind, Window, describe, names, source};
 
 #[test]
 fn the_shipped_presets_are_what_they_say() {
@@ -20,25 +20,22 @@ fn the_shipped_presets_are_what_they_say() {
             "written and read back"
         );
     }
-    let Settings::DeepconfOnline(low) = Preset::named("deepconf-low").unwrap().settings else {
-        panic!()
-    };
-    assert_eq!(low, tts_strategies::OnlineSettings::default());
-    assert_eq!((low.warmup, low.keep_top, low.min_votes), (16, 0.10, 4));
-    assert_eq!(
-        (low.window, low.consensus, low.vote),
-        (Window::Auto, Consensus::At(0.95), VoteKind::MinWeighted)
-    );
-    let Settings::DeepconfOnline(high) = Preset::named("deepconf-high").unwrap().settings else {
-        panic!()
-    };
-    assert_eq!(
-        high,
-        tts_strategies::OnlineSettings {
-            keep_top: 0.90,
-            ..low
-        }
-    );
+    let mut low = Preset::named("deepconf-low").unwrap();
+    for (name, value) in [
+        ("warmup", Value::from(16)),
+        ("keep_top", 0.10.into()),
+        ("min_votes", 4.into()),
+        ("window", Window::Auto.into()),
+        ("consensus", Consensus::At(0.95).into()),
+        ("vote", VoteKind::MinWeighted.into()),
+        ("count_truncated", false.into()),
+    ] {
+        assert_eq!(low.value(name), Some(value), "{name}");
+    }
+    let high = Preset::named("deepconf-high").unwrap();
+    low.apply(&Overrides::default().with("keep_top", 0.90)).unwrap();
+    (low.name, low.description) = (high.name.clone(), high.description.clone());
+    assert_eq!(low, high, "they differ in the share that is kept alone");
     let json = serde_json::to_value(Preset::named("deepconf-low").unwrap()).unwrap();
     assert_eq!(json["kind"], "deepconf-online");
     assert_eq!(
@@ -90,13 +87,10 @@ fn a_file_names_its_line() {
         "dir\\mine.toml",
     )
     .unwrap();
-    let Settings::DeepconfOnline(s) = mine.settings else {
-        panic!()
-    };
-    assert_eq!(
-        (s.window, s.consensus, s.warmup, mine.name.as_str()),
-        (Window::Fixed(64), Consensus::Off, 16, "mine")
-    );
+    assert_eq!((mine.name.as_str(), mine.kind()), ("mine", "deepconf-online"));
+    assert_eq!(mine.value("window"), Some(Window::Fixed(64).into()));
+    assert_eq!(mine.value("consensus"), Some(Consensus::Off.into()));
+    assert_eq!(mine.value("warmup"), Some(16.into()));
 }
 
 #[test]
@@ -104,61 +98,16 @@ fn overrides_are_taken_or_refused_in_a_sentence() {
     let mut low = Preset::named("deepconf-low").unwrap();
     let before = low.clone();
     for (o, said) in [
-        (
-            Overrides {
-                keep_top: Some(0.0),
-                ..Overrides::default()
-            },
-            "keep_top",
-        ),
-        (
-            Overrides {
-                keep_top: Some(f64::NAN),
-                ..Overrides::default()
-            },
-            "keep_top",
-        ),
-        (
-            Overrides {
-                consensus: Some(Some(0.5)),
-                ..Overrides::default()
-            },
-            "consensus",
-        ),
-        (
-            Overrides {
-                consensus: Some(Some(1.01)),
-                ..Overrides::default()
-            },
-            "consensus",
-        ),
-        (
-            Overrides {
-                warmup: Some(0),
-                ..Overrides::default()
-            },
-            "warmup",
-        ),
-        (
-            Overrides {
-                window: Some(Window::Fixed(0)),
-                ..Overrides::default()
-            },
-            "window",
-        ),
-        (
-            Overrides {
-                min_votes: Some(0),
-                ..Overrides::default()
-            },
-            "min_votes",
-        ),
+        (Overrides::default().with("keep_top", 0.0), "keep_top"),
+        (Overrides::default().with("keep_top", f64::NAN), "keep_top"),
+        (Overrides::default().with("consensus", 0.5), "consensus"),
+        (Overrides::default().with("consensus", 1.01), "consensus"),
+        (Overrides::default().with("warmup", 0), "warmup"),
+        (Overrides::default().with("window", Window::Fixed(0)), "window"),
+        (Overrides::default().with("min_votes", 0), "min_votes"),
     ] {
         let e = low
-            .apply(&Overrides {
-                vote: Some(VoteKind::Majority),
-                ..o
-            })
+            .apply(&o.with("vote", VoteKind::Majority))
             .unwrap_err()
             .to_string();
         assert!(
@@ -167,23 +116,34 @@ fn overrides_are_taken_or_refused_in_a_sentence() {
         );
         assert_eq!(low, before, "refused, so nothing changed");
     }
-    low.apply(&Overrides {
-        consensus: Some(None),
-        window: Some("32".parse().unwrap()),
-        ..Overrides::default()
-    })
+    low.apply(
+        &Overrides::default()
+            .with("consensus", Consensus::Off)
+            .with("window", "32".parse::<Window>().unwrap()),
+    )
     .unwrap();
-    let Settings::DeepconfOnline(s) = low.settings else {
-        panic!()
-    };
-    assert_eq!((s.consensus, s.window), (Consensus::Off, Window::Fixed(32)));
+    assert_eq!(low.value("consensus"), Some(Consensus::Off.into()));
+    assert_eq!(low.value("window"), Some(Window::Fixed(32).into()));
+    let e = low
+        .apply(&Overrides::default().with("warmup", 0.5))
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        e,
+        "warmup of the strategy \"deepconf-low\" must be at least 1, not 0.5"
+    );
+    let e = low
+        .apply(&Overrides::default().with("vote", true))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        e.starts_with("vote of the strategy \"deepconf-low\" must be one of majority, mean-weighted,"),
+        "{e}"
+    );
 
     let mut majority = Preset::named("majority").unwrap();
     let e = majority
-        .apply(&Overrides {
-            keep_top: Some(0.1),
-            ..Overrides::default()
-        })
+        .apply(&Overrides::default().with("keep_top", 0.1))
         .unwrap_err()
         .to_string();
     assert_eq!(

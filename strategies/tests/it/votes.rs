@@ -102,10 +102,7 @@ fn no_answer_is_not_a_class_and_cut_traces_do_not_vote() {
     scripts.push(Script::new(3, 5.0, 9));
     let r = run(&mut *build("majority", Overrides::default()), &scripts, 4);
     assert_eq!((r.answer(), r.decision.votes[0].1.unwrap().share), (Some(3), 1.0));
-    let counted = Overrides {
-        count_truncated: Some(true),
-        ..Overrides::default()
-    };
+    let counted = Overrides::default().with("count_truncated", true);
     assert_eq!(
         run(&mut *build("majority", counted), &scripts, 4).answer(),
         Some(2)
@@ -195,7 +192,7 @@ proptest! {
             order.swap(i, (x >> 33) as usize % (i + 1));
         }
         let decide = |order: &[usize]| {
-            let mut s = build(name, Overrides { window: Some(Window::Fixed(4)), ..Overrides::default() });
+            let mut s = build(name, Overrides::default().with("window", Window::Fixed(4)));
             s.begin(&Limits { traces: answers.len(), slots: 8, max_tokens: 100 });
             for &i in order {
                 let (class, c) = answers[i];

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tts::evals::data::Problem;
 use tts::runner::{Api, RemoteRunner};
 use tts::source::{RemoteOptions, remote::Patience};
-use tts::strategies::{Overrides, Preset, Window};
+use tts::strategies::{Consensus, Overrides, Preset, Window};
 use tts::{Error, Settings, Solved, Watch};
 use tts_strategies::{Fate, Finish};
 
@@ -34,12 +34,10 @@ fn problem() -> Problem {
 fn preset(name: &str) -> Preset {
     let mut preset = Preset::named(name).unwrap();
     if name.starts_with("deepconf") {
-        let overrides = Overrides {
-            window: Some(Window::Fixed(4)),
-            warmup: Some(6),
-            consensus: Some(None),
-            ..Overrides::default()
-        };
+        let overrides = Overrides::default()
+            .with("window", Window::Fixed(4))
+            .with("warmup", 6)
+            .with("consensus", Consensus::Off);
         preset.apply(&overrides).unwrap();
     }
     preset

@@ -255,13 +255,7 @@ async fn settings_out_of_range_are_refused_as_they_are_here() {
     };
     assert!(refused(&server, hot).await.contains("temperature"));
     let mut keep = Preset::named("deepconf-low").unwrap();
-    assert!(
-        keep.apply(&Overrides {
-            keep_top: Some(7.0),
-            ..Overrides::default()
-        })
-        .is_err()
-    );
+    assert!(keep.apply(&Overrides::default().with("keep_top", 7.0)).is_err());
 }
 
 /// One event of a question's answer may come in any shape that an engine gives it.

@@ -33,10 +33,7 @@ impl Job {
         let mut preset = Preset::named(self.strategy).expect("shipped");
         if self.strategy == "deepconf-low" || self.strategy == "deepconf-high" {
             preset
-                .apply(&Overrides {
-                    warmup: Some(self.traces / 4),
-                    ..Overrides::default()
-                })
+                .apply(&Overrides::default().with("warmup", self.traces / 4))
                 .expect("in range");
         }
         let longest = self.longest;

@@ -1,5 +1,5 @@
-//! The ballot book that the strategies share: what remains of each ended trace, which of them may vote, and
-//! the decision.
+//! The pool of ended traces that the strategies share: what remains of each, which of them may vote, and the
+//! decision.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::interface::{ClassId, Decision, Finish, PoolKind, TraceId, TraceOutcome};
 use crate::measured::Measured;
 use crate::scores::{Statistic, TraceScores};
-use crate::settings::Window;
+use crate::value::Window;
 use crate::vote::{Tally, VoteKind, Voter};
 use crate::windows::auto_window;
 
@@ -54,7 +54,7 @@ impl Filter {
     }
 }
 
-/// How a strategy decides over the book.
+/// How a strategy decides over the pool.
 pub(crate) struct Rule<'a> {
     /// What the filtered pool holds; without a filter there is none.
     pub(crate) filter: Option<Filter>,
@@ -96,7 +96,7 @@ impl Waiting {
 /// Confidences are kept only until the window is settled, that is for the first `settle_after` traces that
 /// ended by themselves or were cut off; each is then reduced to its [`TraceScores`].
 #[derive(Clone, Debug)]
-pub(crate) struct Book {
+pub(crate) struct TracePool {
     count_truncated: bool,
     settle_after: usize,
     fixed: Option<usize>,
@@ -107,7 +107,7 @@ pub(crate) struct Book {
     filled: Option<(usize, usize)>,
 }
 
-impl Book {
+impl TracePool {
     pub(crate) fn new(window: Window, settle_after: usize, count_truncated: bool) -> Self {
         let fixed = match window {
             Window::Auto => None,
@@ -245,18 +245,18 @@ impl Book {
         Some((winner.class, winner.share))
     }
 
-    /// A book in which the window is settled, by the traces ended so far if need be: for a decision at any
+    /// A pool in which the window is settled, by the traces ended so far if need be: for a decision at any
     /// time.
-    pub(crate) fn settled(&self) -> std::borrow::Cow<'_, Book> {
+    pub(crate) fn settled(&self) -> std::borrow::Cow<'_, TracePool> {
         if self.filled.is_some() {
             return std::borrow::Cow::Borrowed(self);
         }
-        let mut book = self.clone();
-        book.settle();
-        std::borrow::Cow::Owned(book)
+        let mut pool = self.clone();
+        pool.settle();
+        std::borrow::Cow::Owned(pool)
     }
 
-    /// Decides by a named vote, see [`Book::decide_by`].
+    /// Decides by a named vote, see [`TracePool::decide_by`].
     pub(crate) fn decide(
         &self,
         vote: VoteKind,

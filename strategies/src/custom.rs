@@ -1,5 +1,5 @@
-//! A strategy that is not of this crate, as a preset: what it is called in results and manifests, and how it
-//! is made.
+//! A strategy that no register has, as a preset: what it is called in results and manifests, and how it is
+//! made.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,27 +11,27 @@ use crate::interface::Strategy;
 /// Makes one strategy object of this name.
 pub type Builder = dyn Fn(&str) -> Box<dyn Strategy> + Send + Sync;
 
-/// Where a strategy of another program or crate comes from.
+/// A strategy of another program: a command that is asked for every decision.
 #[derive(Clone, Serialize)]
-pub struct Outside {
+pub struct Custom {
     /// What is run, as the user named it.
     pub command: String,
     /// Digest of it: two results with the same command and digest were decided by the same rules.
     pub digest: Option<String>,
-    /// Makes it.
+    /// Makes the strategy.
     #[serde(skip)]
     pub build: Arc<Builder>,
 }
 
-impl PartialEq for Outside {
+impl PartialEq for Custom {
     fn eq(&self, other: &Self) -> bool {
         (&self.command, &self.digest) == (&other.command, &other.digest)
     }
 }
 
-impl fmt::Debug for Outside {
+impl fmt::Debug for Custom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outside")
+        f.debug_struct("Custom")
             .field("command", &self.command)
             .field("digest", &self.digest)
             .finish_non_exhaustive()
