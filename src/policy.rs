@@ -400,7 +400,7 @@ impl Strategy for Exec {
         Decision {
             answer: winner.map(|w| w.class),
             winner_trace: tally.as_ref().map(|t| t.winner_trace),
-            votes: VoteKind::REPORTED.into_iter().map(held).collect(),
+            votes: VoteKind::REPORTED.iter().copied().map(held).collect(),
             margin: tally.as_ref().map_or(0.0, Tally::margin),
             pool: if tally.is_some() {
                 PoolKind::Filtered

@@ -161,13 +161,13 @@ fn strategies(register: &Register) -> anyhow::Result<Vec<Value>> {
                 let about = json!({
                     "flag": format!("--{}", long(setting)),
                     "field": setting.field(),
-                    "default": serde_json::to_value(setting.default)?,
+                    "default": setting.default,
                     "range": setting.right(),
                     "help": setting.help,
                 });
-                Ok((setting.name.to_owned(), about))
+                (setting.name.to_owned(), about)
             });
-            let about: serde_json::Map<_, _> = about.collect::<anyhow::Result<_>>()?;
+            let about: serde_json::Map<_, _> = about.collect();
             let citation = row.map(|row| row.citation).next();
             let preset = serde_json::to_value(&preset)?;
             Ok(json!({

@@ -6,8 +6,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Map, Number, Value, json};
+use tts_strategies::{
+    Overrides, Preset, Range, Register, Setting, StrategyRow, Value as SettingValue, ValueType,
+};
 
-use super::ask::{Asked, Endpoint, asked, manner};
+use super::ask::{Asked, Endpoint, asked, manner, overrides};
 use super::error::ApiError;
 use super::fields::Fields;
 use super::gate::{Gate, Keys};
@@ -17,7 +20,7 @@ use super::{Limits, Options};
 use crate::loaded::{LoadOptions, Loaded};
 use crate::runner::Settings;
 
-/// Every field that is known, and some that are not.
+/// Every field that is known but the settings of strategies, and some that are not.
 const FIELDS: &[&str] = &[
     "model",
     "messages",
@@ -48,20 +51,6 @@ const FIELDS: &[&str] = &[
     "strategy",
     "traces",
     "slots",
-    "warmup",
-    "window",
-    "keep_top",
-    "consensus",
-    "min_votes",
-    "vote",
-    "statistic",
-    "certainty",
-    "agree",
-    "first",
-    "power",
-    "bayes_factor",
-    "unknown",
-    "count_truncated",
     "instruction",
     "chat_template_kwargs",
     "reasoning_effort",
@@ -169,7 +158,9 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 fn request() -> impl Strategy<Value = Value> {
-    let fields = vec((prop::sample::select(FIELDS), value()), 0..4);
+    let settings = Register::shipped().settings().into_iter().map(Setting::field);
+    let fields: Vec<_> = FIELDS.iter().copied().chain(settings).collect();
+    let fields = vec((prop::sample::select(fields), value()), 0..4);
     (any::<bool>(), fields).prop_map(|(chat, fields)| {
         let mut request = if chat {
             json!({ "messages": [{ "role": "user", "content": "1 + 1" }] })
@@ -251,4 +242,56 @@ fn a_digest_is_of_what_is_asked() {
     );
     assert_ne!(one, digest("{\"a\": 2, \"b\": [2, 3.0]}"));
     assert_ne!(one, digest("{\"a\": 1}"));
+}
+
+#[test]
+fn every_setting_of_every_strategy_has_a_field() {
+    for row in Register::shipped().rows() {
+        for setting in row.settings {
+            let body = json!({ setting.field(): setting.default });
+            let mut fields = Fields::read(body.to_string().as_bytes()).unwrap();
+            let given = overrides(&mut fields, Register::shipped()).unwrap();
+            assert_eq!(given, Overrides::default().with(setting.name, setting.default));
+            fields.finish().unwrap();
+            let wrong = json!({ setting.field(): [] });
+            let mut fields = Fields::read(wrong.to_string().as_bytes()).unwrap();
+            let refused = overrides(&mut fields, Register::shipped()).unwrap_err();
+            let expected = match setting.value_type() {
+                ValueType::Count => "a whole number of at least 1",
+                other => other.expected(),
+            };
+            let said = format!("`{}` must be {expected}; an array was given", setting.field());
+            assert_eq!(refused.body()["error"]["message"], said);
+        }
+    }
+}
+
+#[test]
+fn a_row_brings_its_fields() {
+    static PATIENT: StrategyRow = StrategyRow {
+        kind: "patient",
+        description: "a majority that waits",
+        citation: "arXiv 2203.11171",
+        settings: &[
+            Setting::new("patience", SettingValue::Count(3), "N", "Traces to wait for")
+                .within(Range::at_least(0.0, "at least 0"))
+                .called("wait"),
+        ],
+        presets: &[],
+        build: |_, _| Preset::named("majority").unwrap().build(),
+    };
+    let register = Register::shipped().with(&PATIENT).unwrap();
+    let read = || Fields::read(b"{\"wait\": 0, \"consensus\": \"off\"}").unwrap();
+    let mut fields = read();
+    let given = overrides(&mut fields, &register).unwrap();
+    fields.finish().unwrap();
+    let names: Vec<_> = given.iter().map(|g| g.0).collect();
+    assert_eq!(names, ["consensus", "patience"]);
+    let mut preset = Preset::new(&PATIENT);
+    preset.apply(&Overrides::default().with("patience", 0)).unwrap();
+    assert_eq!(preset.value("patience"), Some(SettingValue::Count(0)));
+    let mut fields = read();
+    overrides(&mut fields, Register::shipped()).unwrap();
+    let refused = fields.finish().unwrap_err().body()["error"]["message"].to_string();
+    assert!(refused.contains("there is no field `wait`"), "{refused}");
 }

@@ -90,7 +90,7 @@ pub enum Statistic {
 
 impl Statistic {
     /// All of them, in the order of lists.
-    pub const ALL: [Statistic; 7] = [
+    pub const ALL: &[Statistic] = &[
         Statistic::Mean,
         Statistic::Tail,
         Statistic::Bottom,

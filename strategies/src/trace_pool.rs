@@ -299,7 +299,7 @@ impl TracePool {
         Decision {
             answer: tally.as_ref().map(|t| t.winner().class),
             winner_trace: tally.as_ref().map(|t| t.winner_trace),
-            votes: VoteKind::REPORTED.into_iter().map(held).collect(),
+            votes: VoteKind::REPORTED.iter().copied().map(held).collect(),
             margin: tally.as_ref().map_or(0.0, Tally::margin),
             ballots: tally.map_or_else(Vec::new, |t| t.ballots),
             pool,

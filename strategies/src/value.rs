@@ -286,8 +286,8 @@ impl ValueType {
     /// The names that there are, where a value is one of a few.
     pub fn names(self) -> Option<Vec<&'static str>> {
         match self {
-            ValueType::Vote => Some(VoteKind::ALL.map(VoteKind::name).to_vec()),
-            ValueType::Statistic => Some(Statistic::ALL.map(Statistic::name).to_vec()),
+            ValueType::Vote => Some(VoteKind::ALL.iter().map(|vote| vote.name()).collect()),
+            ValueType::Statistic => Some(Statistic::ALL.iter().map(|statistic| statistic.name()).collect()),
             _ => None,
         }
     }

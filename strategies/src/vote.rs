@@ -40,7 +40,7 @@ pub enum VoteKind {
 
 impl VoteKind {
     /// The votes of every result, in this order.
-    pub const REPORTED: [VoteKind; 7] = [
+    pub const REPORTED: &[VoteKind] = &[
         VoteKind::Majority,
         VoteKind::MeanWeighted,
         VoteKind::TailWeighted,
@@ -51,7 +51,7 @@ impl VoteKind {
     ];
 
     /// All votes that may decide.
-    pub const ALL: [VoteKind; 9] = [
+    pub const ALL: &[VoteKind] = &[
         VoteKind::Majority,
         VoteKind::MeanWeighted,
         VoteKind::TailWeighted,

@@ -111,7 +111,11 @@ fn budgets_below_the_warmup() {
 fn a_window_beyond_all_memory() {
     let o = Overrides::default().with("window", Window::Fixed(usize::MAX));
     for name in names() {
-        let r = run(&mut *build(name, o), &vec![Script::new(4, 9.0, 30); 40], 8);
+        let r = run(
+            &mut *build(name, o.clone()),
+            &vec![Script::new(4, 9.0, 30); 40],
+            8,
+        );
         assert_eq!((r.answer(), r.count(Fate::Stopped)), (Some(4), 0), "{name}");
     }
 }

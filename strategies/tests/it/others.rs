@@ -127,7 +127,7 @@ fn best_of_n_is_the_highest_score() {
     );
     assert_eq!(r.decision.threshold, Some(17.0));
     let logprob = Overrides::default().with("statistic", Statistic::SequenceLogprob);
-    let s = build("best-of-n", logprob);
+    let s = build("best-of-n", logprob.clone());
     assert_eq!(
         s.needs(),
         Needs {

@@ -55,7 +55,7 @@ fn decide(pools: &[Pool], name: &str, o: Overrides, k: usize, slots: usize) -> (
             finish: Finish::Stop,
         };
         let scripts: Vec<Script> = (0..k.min(pool.answers.len())).map(script).collect();
-        let r = run(&mut *build(name, o), &scripts, slots);
+        let r = run(&mut *build(name, o.clone()), &scripts, slots);
         right += u64::from(
             r.decision
                 .answer

@@ -159,7 +159,7 @@ fn voters() -> impl Strategy<Value = Vec<Voter>> {
 proptest! {
     #[test]
     fn votes_equal_the_slow_way(voters in voters()) {
-        for kind in VoteKind::REPORTED {
+        for &kind in VoteKind::REPORTED {
             let tally = Tally::hold(kind, &voters).unwrap();
             let weigh = |v: &Voter| kind.statistic().map_or(1.0, |s: Statistic| v.scores.get(s).unwrap());
             let mut sorted: Vec<f64> = voters.iter().map(weigh).collect();

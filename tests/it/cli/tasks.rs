@@ -136,26 +136,19 @@ fn what_graders_disagree_about_is_an_option() {
 fn strategies_are_explained_with_their_settings() {
     let list = ran(&["list", "strategies", "--json"]).objects();
     let names: Vec<_> = list.iter().map(|s| s["name"].as_str().unwrap()).collect();
-    for name in [
-        "majority",
-        "adaptive-consistency",
-        "deepconf-low",
-        "deepconf-high",
-        "deepconf-offline",
-        "borda",
-        "esc",
-        "cges",
-        "best-of-infinity",
-        "short-m-at-k",
-        "best-of-n",
-        "weighted",
-    ] {
-        assert!(names.contains(&name), "{name} in {names:?}");
-    }
+    assert_eq!(names, tts::strategies::names().collect::<Vec<_>>());
     for s in &list {
         assert!(
             s["description"].as_str().unwrap().len() > 20 && s["settings"].is_object(),
             "{s}"
+        );
+        assert!(s["citation"].as_str().unwrap().starts_with("arXiv "), "{s}");
+        let about = s["about_settings"].as_object().unwrap();
+        assert!(about.keys().eq(s["settings"].as_object().unwrap().keys()), "{s}");
+        let count = &about["count_truncated"];
+        assert_eq!(
+            (&count["flag"], &count["default"]),
+            (&"--count-truncated".into(), &false.into())
         );
     }
 }
