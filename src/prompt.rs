@@ -23,15 +23,11 @@ pub use error::PromptError;
 pub use generation_config::GenerationConfig;
 pub use gguf::GgufTokenizer;
 pub use sources::Parts;
+pub use tts_evals::answer::{THINK_END, THINK_START};
 pub use turn::{DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, user_turn};
 
 use template::{ChatTemplate, TemplateVariables};
 use vocabulary::Vocabulary;
-
-/// Opens a model's reasoning.
-pub const THINK_START: &str = "<think>";
-/// Ends a model's reasoning.
-pub const THINK_END: &str = "</think>";
 
 /// Special tokens that end a turn or a text in this family. Some checkpoints name only one of them as their
 /// end.

@@ -42,6 +42,21 @@ fn what_is_an_answer_and_what_is_not() {
             Some(("5", Boxed, true)),
         ),
         ("<think> perhaps \\boxed{5}", Some(("5", Boxed, true))),
+        // all that is said counts, and of it the end
+        (
+            "\\boxed{1}</think>\\boxed{2}<think>\\boxed{3}</think>so it is",
+            Some(("2", Boxed, false)),
+        ),
+        (
+            "\\boxed{1}</think>\\boxed{2}<think>\\boxed{3}</think>\\boxed{4}",
+            Some(("4", Boxed, false)),
+        ),
+        ("1</think>2<think>3</think>4", Some(("4", LastNumber, false))),
+        (
+            "\\boxed{2} <think>or is it \\boxed{3}?",
+            Some(("2", Boxed, false)),
+        ),
+        ("\\boxed{1}</think><think>\\boxed{3}", Some(("3", Boxed, true))),
         (
             "**Final Answer:** The volume is 120. I hope so.",
             Some(("120", FinalAnswer, false)),

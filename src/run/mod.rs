@@ -95,9 +95,7 @@ pub(crate) use observer::{Desk, Ran};
 pub(crate) use outcome::check_needs;
 pub use outcome::{Outcome, RunError};
 pub use pool::{Pool, PoolOptions, PoolProblem};
-pub use problem::{
-    Arrived, Books, Bounds, Cut, Decided, Decode, Outside, Problem, Setup, Token, after_thinking,
-};
+pub use problem::{Arrived, Books, Bounds, Cut, Decided, Decode, Outside, Problem, Setup, Token};
 pub use record::{Arrays, Phase, TraceRecord};
 pub use recording::{Recording, outside, without_answers};
 pub use replay::{Recorded, Replayed, replay};

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tts_evals::answer::ReadAnswer;
+use tts_evals::answer::{ReadAnswer, solution};
 use tts_strategies::{
     Decision, Fate, Finish, Limits, Next, Step, Strategy, TraceId, TraceOutcome, TraceScores, Watching,
 };
@@ -662,9 +662,7 @@ impl Problem {
             answer: winner
                 .and_then(|w| w.answer.clone())
                 .or_else(|| decision.answer.map(|c| self.classes.text(c).to_owned())),
-            solution: winner
-                .and_then(|w| w.text.as_deref())
-                .map(|text| after_thinking(text).to_owned()),
+            solution: winner.and_then(|w| w.text.as_deref()).map(solution),
             classes: self.classes.texts(),
             strategy: self.strategy.name().to_owned(),
             traces: self.traces,
@@ -680,11 +678,4 @@ impl Problem {
             decision,
         }
     }
-}
-
-/// The text after the last `</think>`, trimmed; all of it where there is none.
-pub fn after_thinking(text: &str) -> &str {
-    text.rsplit_once("</think>")
-        .map_or(text, |(_, after)| after)
-        .trim()
 }

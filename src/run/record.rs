@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tts_evals::answer::{Extraction, ReadAnswer};
+use tts_evals::answer::{Extraction, ReadAnswer, solution};
 use tts_strategies::{Finish, Measured, TraceId, TraceScores, confidence_of_logprobs};
 
 use tts_model::sampler::Drawn;
@@ -171,10 +171,7 @@ impl TraceRecord {
     pub(crate) fn let_go(&mut self) {
         self.ids = self.ids_digest();
         self.arrays = Arrays::default();
-        self.text = self
-            .text
-            .take()
-            .map(|text| super::after_thinking(&text).to_owned());
+        self.text = self.text.take().map(|text| solution(&text));
     }
 
     /// Digest of the token ids; `None` where the record has none.

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use tts_evals::answer::ReadAnswer;
 use tts_strategies::{Measured, Needs, Strategy, TraceId};
 
-use super::problem::after_thinking;
 use super::record::{Digest, how_found};
 use super::{
     Bounds, Decode, Outcome, Outside, Pool, PoolProblem, Problem, Rules, RunError, RunFolderError, Setup,
@@ -325,7 +324,7 @@ impl Recorded {
                     digest.add(number, *tokens, &Digest::of(&record.arrays.token_ids[..*tokens]));
                 }
                 if winner == Some(number) {
-                    solution = record.text.as_deref().map(|text| after_thinking(text).to_owned());
+                    solution = record.text.as_deref().map(tts_evals::answer::solution);
                 }
                 number += 1;
             };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tts_evals::answer::ReadAnswer;
+use tts_evals::answer::{ReadAnswer, THINK_END, last_said};
 use tts_strategies::windows::GroupWindow;
 use tts_strategies::{Finish, Measured, TokenScalars, TraceId, TraceScores};
 
@@ -49,10 +49,6 @@ impl Rules {
         if self.ignore_eos { &[] } else { &self.stop_ids }
     }
 }
-
-/// What opens and ends thinking in a text.
-const THINK_START: &str = "<think>";
-const THINK_END: &str = "</think>";
 
 /// A loop is one exact cycle, at least this often,
 const LOOP_REPEATS: usize = 8;
@@ -342,15 +338,12 @@ impl Row {
             let ids = self.ids();
             Cow::Owned(decode.decode(&ids[ids.len().saturating_sub(reach + 4)..]))
         };
-        let (opens, closes) = (tail.rfind(THINK_START), tail.rfind(THINK_END));
-        let thinking = if opens.is_some() || closes.is_some() {
-            opens > closes
-        } else {
-            self.in_thinking.unwrap_or(rules.starts_in_thinking)
-        };
-        self.in_thinking = Some(thinking);
-        let said = closes.map_or(&tail[..], |at| &tail[at..]);
-        self.wrote_stop = !thinking && rules.stop_texts.iter().any(|stop| said.contains(stop.as_str()));
+        let said = last_said(&tail, self.in_thinking.unwrap_or(rules.starts_in_thinking));
+        self.in_thinking = Some(said.is_none());
+        // the mark itself may be a stop text
+        let said = said.map(|at| &tail[at.saturating_sub(THINK_END.len())..]);
+        self.wrote_stop =
+            said.is_some_and(|said| rules.stop_texts.iter().any(|stop| said.contains(stop.as_str())));
         self.wrote_stop
     }
 
@@ -491,7 +484,7 @@ fn so_far<T>(array: &[T], n: usize) -> &[T] {
 
 /// The length of a text before the first stop text after its thinking.
 fn before_stop(text: &str, stops: &[String]) -> usize {
-    let from = text.rfind(THINK_END).map_or(0, |at| at + THINK_END.len());
+    let from = last_said(text, false).unwrap_or(0);
     let first = stops
         .iter()
         .filter_map(|stop| text[from..].find(stop.as_str()))

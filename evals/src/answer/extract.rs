@@ -1,8 +1,10 @@
 //! Where in a text the answer stands.
 
 use super::scan;
+use super::thinking::ThinkingSplitter;
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -63,7 +65,8 @@ pub struct ExtractRules {
     pub steps: Vec<ExtractionPath>,
     /// Whether to look inside the thinking when the text after it holds no answer.
     pub inside_thinking: bool,
-    /// Whether the text starts inside the thinking, because the prompt already opened `<think>`.
+    /// Whether the text is known to start inside the thinking, because the prompt already opened `<think>`.
+    /// Where it is not known, a text that closes thinking which it did not open is taken to start inside.
     pub starts_in_thinking: bool,
     /// What [`ExtractionPath::Pattern`] looks for: its last match; the group `answer`, else group 1, else the
     /// whole match.
@@ -134,13 +137,14 @@ pub fn compile_pattern(pattern: &str) -> Result<Regex, PatternError> {
         })
 }
 
-/// Finds the answer: after the last `</think>` first, then, if the rules allow it, inside the thinking.
+/// Finds the answer: in what was said first, then, if the rules allow it, inside the thinking (see
+/// [`ThinkingSplitter`] for what is which).
 ///
 /// Only closed boxes count: the word "boxed", an unclosed box or an empty one is no answer. A text that
 /// speaks of a box but never closes one is not searched for a last number either: that would be a guess
 /// at something the model did not get to say. Time is linear in the text.
 pub fn extract(text: &str, rules: &ExtractRules) -> Option<Extraction> {
-    let (spoken, thought) = split_thinking(text, rules.starts_in_thinking);
+    let split = ThinkingSplitter::whole(text, rules.starts_in_thinking);
     let found = |region: &str, inside_thinking| {
         let (answer, path) = rules
             .steps
@@ -152,33 +156,27 @@ pub fn extract(text: &str, rules: &ExtractRules) -> Option<Extraction> {
             inside_thinking,
         })
     };
-    found(spoken, false).or_else(|| {
+    found(&joined(text, split.places()), false).or_else(|| {
         if rules.inside_thinking {
-            found(thought, true)
+            found(&joined(text, split.thought_places()), true)
         } else {
             None
         }
     })
 }
 
-/// What was said and what was only thought. Thinking that never ends has nothing said after it.
-fn split_thinking(text: &str, starts_in_thinking: bool) -> (&str, &str) {
-    const OPEN: &str = "<think>";
-    const CLOSE: &str = "</think>";
-    if let Some(at) = text.rfind(CLOSE) {
-        let (thought, rest) = text.split_at(at);
-        let rest = &rest[CLOSE.len()..];
-        return match rest.find(OPEN) {
-            Some(open) if !rest[..open].trim().is_empty() => rest.split_at(open),
-            Some(open) => ("", &rest[open..]),
-            None => (rest, thought),
-        };
+/// These places of a text, as paragraphs of their own: a number or a list of boxes ends where its place does.
+fn joined(text: &str, mut places: impl Iterator<Item = Range<usize>>) -> Cow<'_, str> {
+    let Some(first) = places.next() else {
+        return Cow::Borrowed("");
+    };
+    let mut joined = Cow::Borrowed(&text[first]);
+    for place in places {
+        let joined = joined.to_mut();
+        joined.push_str("\n\n");
+        joined.push_str(&text[place]);
     }
-    match text.find(OPEN) {
-        Some(at) => text.split_at(at),
-        None if starts_in_thinking => ("", text),
-        None => (text, ""),
-    }
+    joined
 }
 
 fn run(step: ExtractionPath, text: &str, rules: &ExtractRules) -> Option<String> {

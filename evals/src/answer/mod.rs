@@ -9,11 +9,13 @@ mod extract;
 mod lenient;
 mod reading;
 mod scan;
+mod thinking;
 
 pub use equal::{
     BracketRule, DecimalRule, EqualOptions, ListOrder, PercentRule, UnitRule, Verdict, canonical, equal,
 };
 pub use extract::{ExtractRules, Extraction, ExtractionPath, PatternError, compile_pattern, extract};
+pub use thinking::{THINK_END, THINK_START, ThinkingSplitter, closes_unopened, last_said, solution};
 
 use serde::{Deserialize, Serialize};
 
