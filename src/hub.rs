@@ -22,6 +22,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub(crate) use client::is_loopback_host;
 pub use error::HubError;
 pub use options::HubOptions;
 pub use repo::{Progress, RemoteFile, Repo, RepoKind};

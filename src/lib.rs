@@ -9,6 +9,7 @@ pub mod engine;
 mod error;
 pub mod hub;
 mod loaded;
+mod openai;
 pub mod pilot;
 pub mod policy;
 pub mod prompt;

@@ -2,40 +2,41 @@
 //!
 //! How a request travels:
 //! 1. [`connections`] accepts it: so many connections, each with a limit on its silence, both ways.
-//! 2. [`gate`] looks at its key, its host and its origin.
-//! 3. [`routes`] reads its body, up to a limit, and [`ask`] makes settings and prompts of it. Whatever is not
-//!    understood is refused: a field that is misspelt would otherwise change nothing.
+//! 2. [`auth`] looks at its key, its host and its origin.
+//! 3. [`routes`] reads its body, up to a limit, and [`request`] makes settings and prompts of it. Whatever is
+//!    not understood is refused: a field that is misspelt would otherwise change nothing.
 //! 4. [`jobs`] gives it a place, or says when to come again. A request of the same name that runs is joined;
-//!    the reply of one that ran is [`kept`].
+//!    the reply of one that ran is kept ([`reply_cache`]).
 //! 5. The [`source`] of traces runs it: the engine in this process, in the one batch that all requests share,
 //!    so that an answer depends on nothing but what was asked; or engines elsewhere, a stream a trace.
-//! 6. [`choice`] takes the best trace's text, told apart by [`parts`]; until then [`stream`] shows how things
-//!    stand, or what a lone trace is [`writing`].
+//! 6. [`choice`] takes the best trace and its [`text`], split into thinking and content; until then [`stream`]
+//!    shows how things stand ([`progress`]), or what a lone trace is writing.
 //! 7. When the last client that waits for it is gone, its traces end with the engine's next step, and their
 //!    streams are closed.
 
-mod ask;
+mod auth;
 mod choice;
 mod connections;
 mod error;
 mod fields;
-mod gate;
-mod house;
 mod jobs;
-mod kept;
 mod logprobs;
 mod metrics;
 mod model_name;
 mod page;
-mod parts;
+mod progress;
 mod prompts;
 mod reply;
+mod reply_cache;
+mod request;
 mod routes;
+mod settings;
 mod source;
+mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod writing;
+mod text;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,8 +46,8 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub use gate::Keys;
-use house::House;
+pub use auth::Keys;
+use state::AppState;
 
 use crate::error::Error;
 use crate::loaded::Loaded;
@@ -111,7 +112,7 @@ impl Default for Limits {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    front: Arc<routes::Front>,
+    state: Arc<routes::ServerState>,
 }
 
 impl Server {
@@ -126,7 +127,7 @@ impl Server {
         options: Options,
     ) -> Result<Self, Error> {
         check(&settings, &options)?;
-        Self::listen(&options, || House::open(loaded, settings, reader, &options)).await
+        Self::listen(&options, || AppState::open(loaded, settings, reader, &options)).await
     }
 
     /// Listens; traces come from engines elsewhere, as this runner asks for them.
@@ -135,20 +136,20 @@ impl Server {
     /// As [`Self::bind`].
     pub async fn bind_elsewhere(runner: RemoteRunner, options: Options) -> Result<Self, Error> {
         check(runner.settings(), &options)?;
-        Self::listen(&options, || House::elsewhere(runner, &options)).await
+        Self::listen(&options, || AppState::elsewhere(runner, &options)).await
     }
 
-    async fn listen(options: &Options, house: impl FnOnce() -> Result<House, Error>) -> Result<Self, Error> {
+    async fn listen(options: &Options, app: impl FnOnce() -> Result<AppState, Error>) -> Result<Self, Error> {
         let failed = |error: std::io::Error| {
             Error::Setting(format!("{} cannot be listened on: {error}", options.address))
         };
         let listener = TcpListener::bind(options.address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let front = Arc::new(routes::Front::new(house()?, options, address));
+        let state = Arc::new(routes::ServerState::new(app()?, options, address));
         Ok(Self {
             listener,
             address,
-            front,
+            state,
         })
     }
 
@@ -159,23 +160,23 @@ impl Server {
 
     /// Answers until `stop` is cancelled, then lets what runs come to its end.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { listener, front, .. } = self;
-        let limits = front.house.limits.clone();
+        let Self { listener, state, .. } = self;
+        let limits = state.app.limits.clone();
         let draining = {
-            let (front, stop) = (front.clone(), stop.clone());
+            let (state, stop) = (state.clone(), stop.clone());
             async move {
                 stop.cancelled().await;
-                front.jobs.drain();
+                state.jobs.drain();
             }
         };
-        let router = routes::router(front.clone());
+        let router = routes::router(state.clone());
         let (open, ()) = tokio::join!(
-            connections::serve(listener, router, &limits, &front.metrics, &stop),
+            connections::serve(listener, router, &limits, &state.metrics, &stop),
             draining
         );
         tokio::pin!(open);
         if timeout(limits.drain, &mut open).await.is_err() {
-            front.jobs.hurry();
+            state.jobs.hurry();
             let _ = timeout(LAST_WORDS, open).await;
         }
     }

@@ -63,7 +63,7 @@ impl Client {
             .timeout_send_request(Some(options.timeout))
             .timeout_recv_response(Some(options.timeout))
             .timeout_per_read(Some(options.timeout));
-        if is_loopback(&options.endpoint) {
+        if origin(&options.endpoint).is_some_and(|(_, host, _)| is_loopback_host(&host)) {
             config = config.proxy(None);
         }
         if let Some(path) = &options.ca_bundle {
@@ -283,8 +283,13 @@ fn origin(url: &str) -> Option<(String, String, u16)> {
     Some((scheme, uri.host()?.to_ascii_lowercase(), port))
 }
 
-fn is_loopback(url: &str) -> bool {
-    origin(url).is_some_and(|(_, host, _)| host == "localhost" || host == "[::1]" || host.starts_with("127."))
+/// Whether a host, without a port, is a name or an address of this machine for itself.
+pub(crate) fn is_loopback_host(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The address that `location` means at `url`.

@@ -16,7 +16,7 @@ use crate::prompt::{
 use crate::run::{
     Bounds, Control, Decode, Outcome, Rules, RunError, SamplingOverrides, Setup, TraceRecord, check_needs,
 };
-use crate::source::{Backend, Job, Remote, RemoteOptions, remote::Asking, remote::Prompt};
+use crate::source::{Backend, Job, Remote, RemoteOptions, remote::CompletionRequest, remote::Prompt};
 use tts_model::sampler::Sampling;
 
 /// Token limit of a trace where neither the user, the model nor the engine names one.
@@ -363,7 +363,7 @@ impl Manner {
         messages: Vec<Message>,
         prompt: &Rendered,
         room: Option<usize>,
-    ) -> Asking {
+    ) -> CompletionRequest {
         let prompt = match self.api {
             Api::Chat if !messages.is_empty() => Prompt::Messages(messages),
             _ if prompt.ids.is_empty() => Prompt::Text(prompt.text.clone()),
@@ -372,7 +372,7 @@ impl Manner {
         // plain endpoints have limits of their own, 16 tokens say; what a text leaves of the context is not
         // known
         let room = room.filter(|_| matches!(prompt, Prompt::Ids(_)));
-        Asking {
+        CompletionRequest {
             prompt,
             sampling: settings.sampling,
             recommended: self.recommended,

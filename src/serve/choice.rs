@@ -1,30 +1,30 @@
 //! What a run of the engine came to, as one choice of a reply.
 
-use serde_json::{Value, json};
-use tts_strategies::{Finish, TraceScores};
+use serde::Serialize;
+use serde_json::Value;
+use tts_strategies::{Finish, TraceId, TraceScores};
 
-use super::ask::{Asked, Endpoint};
 use super::error::ApiError;
-use super::house::House;
-use super::logprobs;
-use super::parts::{Apart, Parts, begins_inside};
-use crate::prompt::Rendered;
+use super::logprobs::{self, TextToken};
+use super::request::{ChatRequest, Endpoint};
+use super::state::AppState;
+use super::text::{ChoiceText, TextDelta};
 use crate::run::{Outcome, TraceRecord};
 use crate::runner::{About, Prepared, Solved};
 
 /// One choice: the best trace's text, and how it was chosen.
 #[derive(Clone, Debug)]
 pub(super) struct Choice {
-    /// The text after the thinking; of a raw completion all of it.
-    pub(super) content: String,
-    /// The thinking.
-    pub(super) reasoning: Option<String>,
+    /// The trace's text, and the tokens of it that are shown: what a stream of it is finished with.
+    pub(super) text: String,
+    pub(super) tokens: Vec<TextToken>,
+    /// What a whole reply says.
+    pub(super) whole: TextDelta,
     pub(super) finish_reason: &'static str,
-    pub(super) logprobs: Option<Value>,
     /// What stands under `tts`.
     pub(super) tts: Value,
     /// Every trace, for those who watched them.
-    pub(super) traces: Value,
+    pub(super) traces: Vec<TraceSummary>,
     pub(super) prompt_tokens: u64,
     /// Tokens of all traces.
     pub(super) generated: u64,
@@ -32,80 +32,94 @@ pub(super) struct Choice {
     pub(super) shown_tokens: Option<u64>,
 }
 
-/// How the text of a trace is told apart: a raw completion shows all of it.
-pub(super) fn apart(endpoint: Endpoint, prompt: &Rendered) -> Apart {
-    match endpoint {
-        Endpoint::Chat => Apart::Thinking {
-            inside: prompt.ends_in_think,
-        },
-        Endpoint::Completion => Apart::No,
-    }
+/// A trace at its end, for those who watched it.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct TraceSummary {
+    trace: TraceId,
+    finish: Finish,
+    tokens: usize,
+    answer: Option<String>,
+    /// Mean confidence of its tokens, nats.
+    mean: Option<f64>,
+}
+
+/// The trace whose text is shown.
+#[derive(Serialize)]
+struct Winner<'a> {
+    trace: TraceId,
+    tokens: usize,
+    finish: Finish,
+    confidence: &'a TraceScores,
 }
 
 /// Makes a choice of an outcome.
 pub(super) async fn choice(
-    house: &House,
-    asked: &Asked,
+    app: &AppState,
+    request: &ChatRequest,
     endpoint: Endpoint,
     prompt: &Prepared,
     outcome: Outcome,
 ) -> Result<Choice, ApiError> {
     let about = About {
         gold: None,
-        model: Some(house.name.clone()),
-        seed: Some(asked.runner.settings().seed),
-        sampling: asked.runner.sampling(),
+        model: Some(app.name.clone()),
+        seed: Some(request.runner.settings().seed),
+        sampling: request.runner.sampling(),
         machine: None,
     };
     let solved = Solved::of(outcome, about, |_, _| false);
     let best = best(&solved);
-    let text = best.and_then(|b| b.text.as_deref()).unwrap_or_default();
-    let apart = if asked.runner.knows_template(prompt) {
-        apart(endpoint, &prompt.prompt)
-    } else {
-        Apart::Thinking {
-            inside: begins_inside(text),
-        }
-    };
-    let parts = Parts::of(text, apart);
-    let mut pieces = best.map(|b| logprobs::pieces(house, b)).unwrap_or_default();
-    pieces.retain(|piece| piece.overlaps(parts.places()));
-    let logprobs = match (asked.logprobs, best) {
-        (Some(k), Some(best)) => {
-            if let Some(first) = pieces.first().filter(|_| k > 0).map(|piece| piece.index) {
-                let text = [&prompt.prompt.ids[..], &best.arrays.token_ids].concat();
-                let likeliest = asked
-                    .runner
-                    .likeliest(text, prompt.prompt.ids.len() + first, k)
-                    .await?;
-                let mut likeliest: Vec<_> = likeliest.into_iter().map(Some).collect();
-                for piece in &mut pieces {
-                    piece.likeliest = likeliest[piece.index - first].take().unwrap_or_default();
-                }
-            }
-            Some(logprobs::object(house, endpoint, &pieces, k > 0))
-        }
-        _ => None,
-    };
-    let mut content = parts.said().to_owned();
-    if asked.echo {
-        content.insert_str(0, &prompt.prompt.text);
+    let text = best.and_then(|b| b.text.clone()).unwrap_or_default();
+    let mut shown = ChoiceText::new(request, endpoint, prompt, Some(&text));
+    shown.finish(&text);
+    let mut tokens = best.map(|b| logprobs::tokens(app, b)).unwrap_or_default();
+    tokens.retain(|token| shown.shows(token));
+    if let (Some(best), Some(k)) = (best, request.logprobs.filter(|k| *k > 0)) {
+        add_likeliest(request, prompt, best, &mut tokens, k).await?;
+    }
+    shown.set_tokens(&tokens);
+    let mut whole = shown.take(app);
+    if let Some(k) = request.logprobs.filter(|_| best.is_some())
+        && whole.logprobs.is_none()
+    {
+        whole.logprobs = Some(logprobs::object(app, endpoint, &[], k > 0));
     }
     Ok(Choice {
-        content,
-        reasoning: Some(parts.thought().to_owned()).filter(|thought| !thought.is_empty()),
+        whole,
         finish_reason: if best.is_some_and(|b| b.finish == Finish::Stop) {
             "stop"
         } else {
             "length"
         },
-        logprobs,
-        tts: extras(&solved, best, asked.runner.settings().traces),
+        tts: extras(&solved, best, request.runner.settings().traces),
         traces: traces(&solved),
         prompt_tokens: solved.tokens.prompt,
         generated: solved.tokens.generated,
-        shown_tokens: house.source.prompter().is_some().then_some(pieces.len() as u64),
+        shown_tokens: app.source.prompter().is_some().then_some(tokens.len() as u64),
+        text,
+        tokens,
     })
+}
+
+/// Finds the `k` likeliest ids at the place of each of these tokens of a trace.
+async fn add_likeliest(
+    request: &ChatRequest,
+    prompt: &Prepared,
+    trace: &TraceRecord,
+    tokens: &mut [TextToken],
+    k: usize,
+) -> Result<(), ApiError> {
+    let Some(first) = tokens.first().map(|token| token.index) else {
+        return Ok(());
+    };
+    let ids = [&prompt.prompt.ids[..], &trace.arrays.token_ids].concat();
+    let from = prompt.prompt.ids.len() + first;
+    let likeliest = request.runner.likeliest(ids, from, k).await?;
+    let mut likeliest: Vec<_> = likeliest.into_iter().map(Some).collect();
+    for token in tokens {
+        token.likeliest = likeliest[token.index - first].take().unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// The winning trace; where there was no vote, the most confident of those that got furthest.
@@ -136,25 +150,30 @@ fn extras(solved: &Solved, best: Option<&TraceRecord>, budget: usize) -> Value {
         for name in ["solution", "correct", "machine", "model"] {
             fields.remove(name);
         }
-        fields.insert(
-            "winner".to_owned(),
-            best.map_or(Value::Null, |b| {
-                let confidence: &TraceScores = &b.scores;
-                json!({ "trace": b.trace, "tokens": b.tokens, "finish": b.finish, "confidence": confidence })
-            }),
-        );
+        let winner = best.map(|b| Winner {
+            trace: b.trace,
+            tokens: b.tokens,
+            finish: b.finish,
+            confidence: &b.scores,
+        });
+        let winner = serde_json::to_value(winner).unwrap_or_default();
+        fields.insert("winner".to_owned(), winner);
         let full = solved.estimated_full_tokens(budget);
         let saved = full.map(|full| (full - solved.tokens.generated as f64).max(0.0).round() as u64);
-        fields.insert("estimated_tokens_saved".to_owned(), json!(saved));
+        fields.insert("estimated_tokens_saved".to_owned(), saved.into());
     }
     tts
 }
 
-fn traces(solved: &Solved) -> Value {
+fn traces(solved: &Solved) -> Vec<TraceSummary> {
     let mut records: Vec<&TraceRecord> = solved.records.iter().collect();
     records.sort_by_key(|r| r.trace);
-    records
-        .iter()
-        .map(|r| json!({ "trace": r.trace, "finish": r.finish, "tokens": r.tokens, "answer": r.answer, "mean": r.scores.mean }))
-        .collect()
+    let one = |r: &TraceRecord| TraceSummary {
+        trace: r.trace,
+        finish: r.finish,
+        tokens: r.tokens,
+        answer: r.answer.clone(),
+        mean: r.scores.mean,
+    };
+    records.into_iter().map(one).collect()
 }

@@ -3,9 +3,9 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::openai::{ErrorBody, ErrorReply};
 use crate::prompt::PromptError;
 use crate::run::RunError;
 
@@ -92,8 +92,14 @@ impl ApiError {
     }
 
     /// The body, and the data of an event in a stream that has begun.
-    pub(super) fn body(&self) -> Value {
-        json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
+    pub(super) fn body(&self) -> ErrorReply<'_> {
+        let error = ErrorBody {
+            message: self.message.as_str().into(),
+            kind: self.kind,
+            param: self.param.as_deref().map(Into::into),
+            code: self.code,
+        };
+        ErrorReply { error }
     }
 }
 

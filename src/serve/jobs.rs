@@ -9,13 +9,14 @@ use futures::future::join_all;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::ask::{Asked, Endpoint};
 use super::choice::{Choice, choice};
 use super::error::ApiError;
-use super::house::House;
-use super::kept::{self, Kept};
 use super::metrics::Metrics;
-use super::writing::Writing;
+use super::reply::ReplyIds;
+use super::reply_cache::{self, ReplyCache};
+use super::request::{ChatRequest, Endpoint};
+use super::state::AppState;
+use super::text::StreamedText;
 use crate::error::Error;
 use crate::run::{Control, Event, Pages};
 use crate::runner::{Prepared, deadline};
@@ -32,7 +33,7 @@ pub(super) struct Live {
     pub(super) id: String,
     pub(super) created: u64,
     pub(super) endpoint: Endpoint,
-    pub(super) asked: Arc<Asked>,
+    pub(super) request: Arc<ChatRequest>,
     /// The runs of its choices, while there are any.
     runs: Vec<Run>,
     done: watch::Receiver<Option<Finished>>,
@@ -50,22 +51,22 @@ pub(super) struct Watch {
     /// Progress from now on.
     pub(super) events: broadcast::Receiver<Event>,
     /// The text of a choice that is a single trace, from its beginning.
-    pub(super) writing: Option<Writing>,
+    pub(super) text: Option<StreamedText>,
 }
 
 impl Live {
     /// A client's view of each choice; with `details` every trace's confidence too. Nothing once they are
     /// over.
-    pub(super) fn watch(&self, house: &House, details: bool) -> Vec<Watch> {
+    pub(super) fn watch(&self, app: &AppState, details: bool) -> Vec<Watch> {
         let one = |(index, run): (usize, &Run)| {
             if details {
                 run.control.details.store(true, Ordering::Relaxed);
             }
-            let writing =
-                |pages: &Pages| Writing::new(house, &self.asked, self.endpoint, index, pages.read());
+            let text =
+                |pages: &Pages| StreamedText::new(app, &self.request, self.endpoint, index, pages.read());
             Watch {
                 events: run.events.subscribe(),
-                writing: run.control.pages.as_ref().map(writing),
+                text: run.control.pages.as_ref().map(text),
             }
         };
         self.runs.iter().enumerate().map(one).collect()
@@ -77,7 +78,7 @@ impl Live {
             id: self.id.clone(),
             created: self.created,
             endpoint: self.endpoint,
-            asked: self.asked.clone(),
+            request: self.request.clone(),
             runs: Vec::new(),
             done: watch::channel(Some(finished)).1,
         }
@@ -105,23 +106,23 @@ impl Drop for Live {
 #[derive(Clone, Copy)]
 pub(super) struct Key {
     pub(super) name: [u8; 32],
-    pub(super) asked: [u8; 32],
+    pub(super) digest: [u8; 32],
 }
 
 /// Requests by name, each with what it asks: those that run, and those whose reply is kept.
 #[derive(Default)]
 struct Named {
     running: HashMap<[u8; 32], (Weak<Live>, [u8; 32])>,
-    kept: Kept<Arc<Live>>,
+    kept: ReplyCache<Arc<Live>>,
 }
 
 impl Named {
     /// The request of this name, if there is one. It must ask the same.
     fn find(&mut self, key: &Key) -> Result<Option<Arc<Live>>, ApiError> {
         let running = self.running.get(&key.name);
-        let running = running.and_then(|(live, asked)| Some((live.upgrade()?, *asked)));
+        let running = running.and_then(|(live, digest)| Some((live.upgrade()?, *digest)));
         match running.or_else(|| self.kept.get(&key.name, Instant::now())) {
-            Some((_, asked)) if asked != key.asked => Err(ApiError::refused(
+            Some((_, digest)) if digest != key.digest => Err(ApiError::refused(
                 axum::http::StatusCode::UNPROCESSABLE_ENTITY,
                 "this Idempotency-Key belongs to a request that asked something else",
             )
@@ -145,7 +146,7 @@ impl Named {
         }
         self.running.remove(&key.name);
         if let (Some(live), Ok(choices)) = (live, finished) {
-            let bytes = live.asked.bytes() + kept::bytes(choices);
+            let bytes = live.request.bytes() + reply_cache::bytes(choices);
             self.kept
                 .put(key, Arc::new(live.over(finished.clone())), bytes, Instant::now());
         }
@@ -154,8 +155,9 @@ impl Named {
 
 /// All requests that run, and the names of some that ran.
 pub(super) struct Jobs {
-    house: Arc<House>,
+    app: Arc<AppState>,
     metrics: Arc<Metrics>,
+    ids: ReplyIds,
     places: Arc<Semaphore>,
     named: Mutex<Named>,
     draining: AtomicBool,
@@ -164,11 +166,12 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn new(house: Arc<House>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(app: Arc<AppState>, metrics: Arc<Metrics>) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(house.limits.requests)),
-            house,
+            places: Arc::new(Semaphore::new(app.limits.requests)),
+            app,
             metrics,
+            ids: ReplyIds::new(),
             named: Mutex::default(),
             draining: AtomicBool::new(false),
             hurry: CancellationToken::new(),
@@ -202,7 +205,7 @@ impl Jobs {
     }
 
     fn full(&self) -> ApiError {
-        let most = self.house.limits.requests;
+        let most = self.app.limits.requests;
         ApiError::busy(
             format!("{most} requests run or wait, which is as many as this server takes"),
             self.metrics.usual_seconds(),
@@ -221,7 +224,7 @@ impl Jobs {
     /// Begins a request, or joins the one of its name; `watch` is given it before anything happens in it.
     pub(super) fn start<W>(
         self: &Arc<Self>,
-        asked: Asked,
+        request: ChatRequest,
         endpoint: Endpoint,
         key: Option<Key>,
         watch: impl FnOnce(&Live) -> W,
@@ -229,22 +232,19 @@ impl Jobs {
         if self.is_draining() {
             return Err(ApiError::unavailable("the server is shutting down"));
         }
-        let runs = asked.runs();
+        let runs = request.runs();
         let Ok(place) = self.places.clone().try_acquire_many_owned(runs as u32) else {
             return Err(self.full());
         };
         let (send, done) = watch::channel(None);
         let live = Arc::new(Live {
-            id: self.metrics.next_id(match endpoint {
-                Endpoint::Chat => "chatcmpl",
-                Endpoint::Completion => "cmpl",
-            }),
+            id: self.ids.next(endpoint),
             created: std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |d| d.as_secs()),
             endpoint,
-            runs: (0..runs).map(|_| Run::of(&asked)).collect(),
-            asked: Arc::new(asked),
+            runs: (0..runs).map(|_| Run::of(&request)).collect(),
+            request: Arc::new(request),
             done,
         });
         if let Some(key) = key {
@@ -254,14 +254,16 @@ impl Jobs {
                 let watched = watch(&quicker);
                 return Ok((quicker, watched));
             }
-            named.running.insert(key.name, (Arc::downgrade(&live), key.asked));
+            named
+                .running
+                .insert(key.name, (Arc::downgrade(&live), key.digest));
         }
         let watched = watch(&live);
-        let (jobs, asked, of_choices) = (self.clone(), live.asked.clone(), live.runs.clone());
+        let (jobs, request, of_choices) = (self.clone(), live.request.clone(), live.runs.clone());
         tokio::spawn(async move {
             let began = Instant::now();
             jobs.metrics.begin(runs as u64);
-            let finished = jobs.run(&asked, endpoint, &of_choices).await;
+            let finished = jobs.run(&request, endpoint, &of_choices).await;
             if let Some(key) = key {
                 jobs.named().end(key, &send, &finished);
             }
@@ -273,34 +275,38 @@ impl Jobs {
     }
 
     /// Runs every choice, all in the one batch.
-    async fn run(&self, asked: &Asked, endpoint: Endpoint, runs: &[Run]) -> Finished {
-        let until = deadline(asked.runner.settings().time_limit);
+    async fn run(&self, request: &ChatRequest, endpoint: Endpoint, runs: &[Run]) -> Finished {
+        let until = deadline(request.runner.settings().time_limit);
         let one = |i: usize| {
-            let prompt = &asked.prompts[i / asked.n];
+            let prompt = &request.prompts[i / request.n];
             let Run { events, control } = runs[i].clone();
             let hurry = self.hurry.clone();
             async move {
-                let seed = asked.runner.settings().seed.wrapping_add((i % asked.n) as u64);
-                let setup = setup(asked, prompt)?;
+                let seed = request
+                    .runner
+                    .settings()
+                    .seed
+                    .wrapping_add((i % request.n) as u64);
+                let setup = setup(request, prompt)?;
                 let job = Job {
                     setup,
                     prompt: prompt.prompt.ids.clone(),
-                    sampling: asked.runner.sampling().unwrap_or_default(),
+                    sampling: request.runner.sampling().unwrap_or_default(),
                     seed,
-                    held: asked.held.clone(),
+                    held: request.banned_ids.clone(),
                     deadline: until,
                     interrupt: hurry,
                     events: Some(events),
                     records: None,
                     checkpoint: None,
                 };
-                let outcome = asked.runner.run(prompt, job, control.clone()).await?;
+                let outcome = request.runner.run(prompt, job, control.clone()).await?;
                 self.metrics.ran(&outcome);
                 // nobody waits for it
                 if control.interrupted.is_cancelled() && !self.hurry.is_cancelled() {
                     return Err(ApiError::internal("the request was given up"));
                 }
-                choice(&self.house, asked, endpoint, prompt, outcome).await
+                choice(&self.app, request, endpoint, prompt, outcome).await
             }
         };
         let choices: Vec<Result<Choice, ApiError>> = join_all((0..runs.len()).map(one)).await;
@@ -310,8 +316,10 @@ impl Jobs {
 
 impl Run {
     /// One that is about to begin. A trace that is alone can be read along: no vote may prefer another.
-    fn of(asked: &Asked) -> Self {
-        let pages = asked.is_lone().then(|| Pages::new(asked.logprobs.unwrap_or(0)));
+    fn of(request: &ChatRequest) -> Self {
+        let pages = request
+            .is_lone()
+            .then(|| Pages::new(request.logprobs.unwrap_or(0)));
         Self {
             events: broadcast::channel(EVENTS).0,
             control: Arc::new(Control {
@@ -322,10 +330,10 @@ impl Run {
     }
 }
 
-fn setup(asked: &Asked, prompt: &Prepared) -> Result<crate::run::Setup, Error> {
-    let mut setup = asked.runner.setup(prompt)?;
+fn setup(request: &ChatRequest, prompt: &Prepared) -> Result<crate::run::Setup, Error> {
+    let mut setup = request.runner.setup(prompt)?;
     let rules = Arc::make_mut(&mut setup.rules);
-    rules.stop_texts.clone_from(&asked.stops);
+    rules.stop_texts.clone_from(&request.stops);
     rules.starts_in_thinking = prompt.prompt.ends_in_think;
     Ok(setup)
 }

@@ -1,17 +1,17 @@
 //! Log-probabilities of the text that a reply shows, in the two shapes that OpenAI's interface has for them.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use serde_json::{Map, Value, json};
-
-use super::ask::Endpoint;
-use super::house::House;
+use super::request::Endpoint;
+use super::state::AppState;
+use crate::openai::{ChatLogprobs, Logprobs, TextLogprobs, TokenLogprob, TopLogprob};
 use crate::prompt::Detokenizer;
 use crate::run::TraceRecord;
 
 /// A token of a trace and its place in the trace's text.
-#[derive(Debug)]
-pub(super) struct Piece {
+#[derive(Clone, Debug)]
+pub(super) struct TextToken {
     /// Index of the token in the trace.
     pub(super) index: usize,
     /// What it adds to the text: a character of several tokens comes with the last of them.
@@ -22,10 +22,15 @@ pub(super) struct Piece {
     pub(super) likeliest: Vec<(u32, f32)>,
 }
 
-impl Piece {
+impl TextToken {
     /// What it adds to the text.
     pub(super) fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Bytes that it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.text.len() + size_of_val(&self.likeliest[..])
     }
 
     /// Whether it adds to the text in one of these places.
@@ -35,17 +40,17 @@ impl Piece {
     }
 }
 
-/// Makes pieces of a trace's tokens.
-pub(super) struct Cutter {
+/// The tokens of a trace with their texts, one after the other.
+pub(super) struct Tokens {
     decoder: Detokenizer,
     index: usize,
     at: usize,
 }
 
-impl Cutter {
+impl Tokens {
     /// Of a trace that has no tokens yet; nothing where the model has no tokenizer.
-    pub(super) fn new(house: &House) -> Option<Self> {
-        let prompter = house.source.prompter()?;
+    pub(super) fn new(app: &AppState) -> Option<Self> {
+        let prompter = app.source.prompter()?;
         Some(Self {
             decoder: prompter.detokenizer(true),
             index: 0,
@@ -54,8 +59,8 @@ impl Cutter {
     }
 
     /// The next token, and the text that it adds.
-    pub(super) fn cut(&mut self, id: u32, logprob: Option<f32>, likeliest: Vec<(u32, f32)>) -> Piece {
-        let piece = Piece {
+    pub(super) fn next(&mut self, id: u32, logprob: Option<f32>, likeliest: Vec<(u32, f32)>) -> TextToken {
+        let token = TextToken {
             index: self.index,
             text: self.decoder.push(id).to_owned(),
             from: self.at,
@@ -63,76 +68,76 @@ impl Cutter {
             likeliest,
         };
         self.index += 1;
-        self.at += piece.text.len();
-        piece
+        self.at += token.text.len();
+        token
     }
 }
 
 /// The tokens of a trace with their texts.
-pub(super) fn pieces(house: &House, record: &TraceRecord) -> Vec<Piece> {
-    let Some(mut cutter) = Cutter::new(house) else {
+pub(super) fn tokens(app: &AppState, record: &TraceRecord) -> Vec<TextToken> {
+    let Some(mut all) = Tokens::new(app) else {
         return Vec::new();
     };
     let arrays = &record.arrays;
-    let one = |(i, id): (usize, &u32)| cutter.cut(*id, arrays.logprobs.get(i).copied(), Vec::new());
-    let mut pieces: Vec<Piece> = arrays.token_ids.iter().enumerate().map(one).collect();
-    if let Some(last) = pieces.last_mut() {
-        last.text.push_str(cutter.decoder.finish());
+    let one = |(i, id): (usize, &u32)| all.next(*id, arrays.logprobs.get(i).copied(), Vec::new());
+    let mut tokens: Vec<TextToken> = arrays.token_ids.iter().enumerate().map(one).collect();
+    if let Some(last) = tokens.last_mut() {
+        last.text.push_str(all.decoder.finish());
     }
-    pieces
+    tokens
 }
 
-/// The `logprobs` of a choice or of a part of one: these tokens; with the likeliest ids at their places if
+/// The `logprobs` of a choice or of a part of one: of these tokens; with the likeliest ids at their places if
 /// `alternatives`.
-pub(super) fn object(house: &House, endpoint: Endpoint, pieces: &[Piece], alternatives: bool) -> Value {
+pub(super) fn object(
+    app: &AppState,
+    endpoint: Endpoint,
+    tokens: &[TextToken],
+    alternatives: bool,
+) -> Logprobs {
     let text_of = |id: u32| {
-        let prompter = house.source.prompter();
+        let prompter = app.source.prompter();
         prompter.map_or_else(String::new, |p| p.decode(&[id], true))
     };
+    // JSON has no numbers but finite ones
+    let number = |p: f32| Some(f64::from(p)).filter(|p| p.is_finite());
     match endpoint {
         Endpoint::Chat => {
-            let token = |piece: &Piece| {
-                let alternative = |(id, p): &(u32, f32)| {
-                    let text = text_of(*id);
-                    json!({ "token": text, "logprob": p, "bytes": text.as_bytes() })
-                };
-                let top: Vec<Value> = piece.likeliest.iter().map(alternative).collect();
-                json!({ "token": piece.text, "logprob": piece.logprob, "bytes": piece.text.as_bytes(), "top_logprobs": top })
+            let top = |(id, p): &(u32, f32)| {
+                let token = text_of(*id);
+                TopLogprob {
+                    bytes: token.clone().into_bytes(),
+                    token,
+                    logprob: number(*p),
+                }
             };
-            json!({ "content": pieces.iter().map(token).collect::<Vec<_>>(), "refusal": null })
+            let one = |token: &TextToken| TokenLogprob {
+                id: None,
+                token: token.text.clone(),
+                logprob: token.logprob.and_then(number),
+                bytes: token.text.clone().into_bytes(),
+                top_logprobs: Some(token.likeliest.iter().map(top).collect()),
+            };
+            Logprobs::Chat(ChatLogprobs {
+                content: tokens.iter().map(one).collect(),
+                refusal: None,
+            })
         }
         Endpoint::Completion => {
-            let top = |piece: &Piece| {
+            let top = |token: &TextToken| {
                 // of tokens with one text the likeliest counts
-                let mut by_text = Map::new();
-                for (id, p) in &piece.likeliest {
-                    by_text.entry(text_of(*id)).or_insert_with(|| json!(p));
+                let mut by_text = BTreeMap::new();
+                for (id, p) in &token.likeliest {
+                    by_text.entry(text_of(*id)).or_insert_with(|| number(*p));
                 }
-                Value::Object(by_text)
+                Some(by_text)
             };
-            json!({
-                "tokens": pieces.iter().map(|p| &p.text).collect::<Vec<_>>(),
-                "token_logprobs": pieces.iter().map(|p| p.logprob).collect::<Vec<_>>(),
-                "top_logprobs": alternatives.then(|| pieces.iter().map(top).collect::<Vec<_>>()),
-                "text_offset": pieces.iter().map(|p| p.from).collect::<Vec<_>>(),
+            Logprobs::Text(TextLogprobs {
+                tokens: tokens.iter().map(|t| t.text.clone()).collect(),
+                token_logprobs: tokens.iter().map(|t| t.logprob.and_then(number)).collect(),
+                top_logprobs: alternatives.then(|| tokens.iter().map(top).collect()),
+                text_offset: tokens.iter().map(|t| t.from).collect(),
             })
         }
     }
-}
-
-/// The `logprobs` of a choice without its first `n` tokens; nothing where no token is left.
-pub(super) fn without(logprobs: &Value, n: usize) -> Option<Value> {
-    let rest = |value: &Value| match value {
-        Value::Array(all) => Value::from(all.get(n..).unwrap_or_default()),
-        other => other.clone(),
-    };
-    let fields: Map<String, Value> = logprobs
-        .as_object()?
-        .iter()
-        .map(|(name, value)| (name.clone(), rest(value)))
-        .collect();
-    let left = fields
-        .values()
-        .any(|value| value.as_array().is_some_and(|all| !all.is_empty()));
-    left.then_some(Value::Object(fields))
 }

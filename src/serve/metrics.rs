@@ -14,9 +14,6 @@ const BUCKETS: [f64; 10] = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0
 /// What happened since the server started.
 pub(super) struct Metrics {
     started: Instant,
-    /// tells the names of this server's replies from those of another
-    key: [u8; 32],
-    requests: AtomicU64,
     running: AtomicI64,
     pub(super) connections: AtomicI64,
     pub(super) connections_refused: AtomicU64,
@@ -45,17 +42,8 @@ struct Seconds {
 
 impl Metrics {
     pub(super) fn new() -> Self {
-        let mut hasher = blake3::Hasher::new();
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
-        hasher
-            .update(&now.as_nanos().to_le_bytes())
-            .update(&std::process::id().to_le_bytes());
         Self {
             started: Instant::now(),
-            key: *hasher.finalize().as_bytes(),
-            requests: AtomicU64::new(0),
             running: AtomicI64::new(0),
             connections: AtomicI64::new(0),
             connections_refused: AtomicU64::new(0),
@@ -63,13 +51,6 @@ impl Metrics {
             tokens: Mutex::default(),
             seconds: Mutex::default(),
         }
-    }
-
-    /// A name for a reply.
-    pub(super) fn next_id(&self, kind: &str) -> String {
-        let n = self.requests.fetch_add(1, Ordering::Relaxed);
-        let digest = blake3::keyed_hash(&self.key, &n.to_le_bytes()).to_hex();
-        format!("{kind}-{}", &digest[..24])
     }
 
     pub(super) fn begin(&self, runs: u64) {

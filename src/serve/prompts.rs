@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::ApiError;
 use super::fields::{Fields, kind};
 use super::source::RequestRunner;
 use crate::error::Error;
+use crate::openai::{Content, Prompt};
 use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn,
 };
@@ -23,21 +23,6 @@ const ROLES: [(&str, &str); 6] = [
     ("tool", "tool"),
     ("function", "tool"),
 ];
-
-/// A message's content: a text, or parts of one.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Deserialize)]
-struct Part {
-    #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
-}
 
 /// The prompt of `messages`. The instruction that the model is asked with goes behind the last turn of the
 /// user.
@@ -117,28 +102,12 @@ fn read(message: Value) -> Result<Message, String> {
         // an assistant that called a tool said nothing
         None | Some(Value::Null) if *role == "assistant" => String::new(),
         None | Some(Value::Null) => return Err("must have a `content`".to_owned()),
-        Some(content) => match serde_json::from_value(content) {
-            Ok(Content::Text(text)) => text,
-            Ok(Content::Parts(parts)) => parts
-                .into_iter()
-                .map(|part| part.text.filter(|_| part.kind == "text"))
-                .collect::<Option<Vec<_>>>()
-                .ok_or("has a part that is not text, and the model reads text alone")?
-                .concat(),
-            Err(_) => return Err("has a `content` that is neither a string nor an array of parts".to_owned()),
-        },
+        Some(content) => serde_json::from_value::<Content<'_>>(content)
+            .map_err(|_| "has a `content` that is neither a string nor an array of parts")?
+            .text()
+            .ok_or("has a part that is not text, and the model reads text alone")?,
     };
     Ok(Message::new(*role, content))
-}
-
-/// A prompt of a completion as it is given.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Raw {
-    Text(String),
-    Ids(Vec<u32>),
-    Texts(Vec<String>),
-    Many(Vec<Vec<u32>>),
 }
 
 /// The prompts of `prompt`: a text, token ids, or an array of either.
@@ -151,7 +120,7 @@ pub(super) fn raw(
     let wrong = |what: &str| ApiError::invalid(Some("prompt"), what);
     let shapes = "a string, an array of token ids, or an array of either";
     let raw = f
-        .of::<Raw>("prompt", shapes)?
+        .of::<Prompt<'static>>("prompt", shapes)?
         .ok_or_else(|| wrong("`prompt` is missing: the text to go on from"))?;
     // an engine elsewhere may have to read a text itself
     let of_text = |text: String| -> Result<Rendered, ApiError> {
@@ -173,18 +142,18 @@ pub(super) fn raw(
         )
     };
     let count = match &raw {
-        Raw::Text(_) | Raw::Ids(_) => 1,
-        Raw::Texts(texts) => texts.len(),
-        Raw::Many(many) => many.len(),
+        Prompt::Text(_) | Prompt::Ids(_) => 1,
+        Prompt::Texts(texts) => texts.len(),
+        Prompt::ManyIds(many) => many.len(),
     };
     if count == 0 || count > most {
         return Err(wrong(&format!("`prompt` must hold 1 to {most} prompts")));
     }
     let all = match raw {
-        Raw::Text(text) => vec![of_text(text)?],
-        Raw::Ids(ids) => vec![of_ids(ids)],
-        Raw::Texts(texts) => texts.into_iter().map(of_text).collect::<Result<_, _>>()?,
-        Raw::Many(many) => many.into_iter().map(of_ids).collect(),
+        Prompt::Text(text) => vec![of_text(text.into_owned())?],
+        Prompt::Ids(ids) => vec![of_ids(ids.into_owned())],
+        Prompt::Texts(texts) => texts.into_iter().map(of_text).collect::<Result<_, _>>()?,
+        Prompt::ManyIds(many) => many.into_iter().map(of_ids).collect(),
     };
     all.into_iter()
         .map(|prompt| {

@@ -1,86 +1,131 @@
-//! The objects of replies: OpenAI's, with what `tts` has to say beside them.
+//! Whole replies, and what a reply has in common with the chunks of a stream.
 
-use serde_json::{Map, Value, json};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::ask::Endpoint;
+use serde::Serialize;
+use serde_json::Value;
+
 use super::choice::Choice;
 use super::jobs::Live;
+use super::request::Endpoint;
+use crate::openai::{self, Completion, CompletionTokensDetails, Message, Usage};
+
+/// Ids of this server's replies: none is like another, or like one of another server.
+pub(super) struct ReplyIds {
+    key: [u8; 32],
+    next: AtomicU64,
+}
+
+impl ReplyIds {
+    pub(super) fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update(&now.as_nanos().to_le_bytes())
+            .update(&std::process::id().to_le_bytes());
+        Self {
+            key: *hasher.finalize().as_bytes(),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// The next id, with the prefix that clients expect of an endpoint.
+    pub(super) fn next(&self, endpoint: Endpoint) -> String {
+        let prefix = match endpoint {
+            Endpoint::Chat => "chatcmpl",
+            Endpoint::Completion => "cmpl",
+        };
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let digest = blake3::keyed_hash(&self.key, &n.to_le_bytes()).to_hex();
+        format!("{prefix}-{}", &digest[..24])
+    }
+}
 
 /// The whole reply.
-pub(super) fn whole(live: &Live, fingerprint: &str, choices: &[Choice]) -> Value {
-    let listed: Vec<Value> = choices
-        .iter()
-        .enumerate()
-        .map(|(index, c)| match live.endpoint {
-            Endpoint::Chat => json!({
-                "index": index,
-                "message": message(c),
-                "logprobs": c.logprobs,
-                "finish_reason": c.finish_reason,
-            }),
-            Endpoint::Completion => json!({
-                "index": index,
-                "text": c.content,
-                "logprobs": c.logprobs,
-                "finish_reason": c.finish_reason,
-            }),
-        })
-        .collect();
-    let mut reply = head(live, fingerprint, false);
-    reply.insert("choices".to_owned(), listed.into());
-    reply.insert("usage".to_owned(), usage(live, choices));
-    reply.insert("tts".to_owned(), extras(choices));
-    reply.into()
-}
-
-fn message(choice: &Choice) -> Value {
-    let mut message = json!({ "role": "assistant", "content": choice.content, "refusal": null });
-    if let Some(reasoning) = &choice.reasoning {
-        message["reasoning_content"] = json!(reasoning);
-    }
-    message
-}
-
-/// What stands at the head of a reply, or of each part of a stream.
-pub(super) fn head(live: &Live, fingerprint: &str, part: bool) -> Map<String, Value> {
-    let object = match (live.endpoint, part) {
-        (Endpoint::Chat, false) => "chat.completion",
-        (Endpoint::Chat, true) => "chat.completion.chunk",
-        (Endpoint::Completion, _) => "text_completion",
+pub(super) fn whole(live: &Live, fingerprint: &str, choices: &[Choice]) -> Completion {
+    let one = |(index, choice): (usize, &Choice)| {
+        let text = &choice.whole;
+        let (message, plain) = match live.endpoint {
+            Endpoint::Chat => (Some(message(choice)), None),
+            Endpoint::Completion => (None, Some(text.content.clone())),
+        };
+        openai::Choice {
+            index,
+            message,
+            text: plain,
+            logprobs: text.logprobs.clone(),
+            finish_reason: Some(choice.finish_reason.into()),
+            ..openai::Choice::default()
+        }
     };
-    let mut head = Map::new();
-    head.insert("id".to_owned(), json!(live.id));
-    head.insert("object".to_owned(), json!(object));
-    head.insert("created".to_owned(), json!(live.created));
-    head.insert("model".to_owned(), json!(live.asked.model));
-    head.insert("system_fingerprint".to_owned(), json!(fingerprint));
-    head
+    Completion {
+        object: match live.endpoint {
+            Endpoint::Chat => "chat.completion",
+            Endpoint::Completion => "text_completion",
+        },
+        choices: choices.iter().enumerate().map(one).collect(),
+        usage: Some(Some(usage(live, choices))),
+        tts: Some(extras(choices)),
+        ..head(live, fingerprint)
+    }
+}
+
+fn message(choice: &Choice) -> Message {
+    let reasoning = &choice.whole.reasoning;
+    Message {
+        role: "assistant",
+        content: choice.whole.content.clone(),
+        refusal: None,
+        reasoning_content: Some(reasoning.clone()).filter(|r| !r.is_empty()),
+    }
+}
+
+/// What stands at the head of a reply, and of each chunk of a stream.
+pub(super) fn head(live: &Live, fingerprint: &str) -> Completion {
+    Completion {
+        id: live.id.clone(),
+        object: match live.endpoint {
+            Endpoint::Chat => "chat.completion.chunk",
+            Endpoint::Completion => "text_completion",
+        },
+        created: live.created,
+        model: live.request.model.clone(),
+        system_fingerprint: fingerprint.to_owned(),
+        ..Completion::default()
+    }
 }
 
 /// Tokens: all that were generated count; those that are not in the content were spent on reasoning.
-pub(super) fn usage(live: &Live, choices: &[Choice]) -> Value {
-    let n = choices.len() / live.asked.prompts.len().max(1);
+pub(super) fn usage(live: &Live, choices: &[Choice]) -> Usage {
+    let n = choices.len() / live.request.prompts.len().max(1);
     // the choices of one prompt share it
     let prompt: u64 = choices.iter().step_by(n.max(1)).map(|c| c.prompt_tokens).sum();
     let generated: u64 = choices.iter().map(|c| c.generated).sum();
-    let mut details =
-        json!({ "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0 });
-    if let Some(shown) = choices.iter().map(|c| c.shown_tokens).sum::<Option<u64>>() {
-        details["reasoning_tokens"] = json!(generated - shown.min(generated));
+    let shown = choices.iter().map(|c| c.shown_tokens).sum::<Option<u64>>();
+    Usage {
+        prompt_tokens: Some(prompt),
+        completion_tokens: Some(generated),
+        total_tokens: prompt + generated,
+        completion_tokens_details: CompletionTokensDetails {
+            reasoning_tokens: shown.map(|shown| generated - shown.min(generated)),
+            ..CompletionTokensDetails::default()
+        },
+        ..Usage::default()
     }
-    json!({
-        "prompt_tokens": prompt,
-        "completion_tokens": generated,
-        "total_tokens": prompt + generated,
-        "prompt_tokens_details": { "cached_tokens": 0, "audio_tokens": 0 },
-        "completion_tokens_details": details,
-    })
 }
 
 /// What stands under `tts`: of several choices a list.
 pub(super) fn extras(choices: &[Choice]) -> Value {
+    #[derive(Serialize)]
+    struct Several<'a> {
+        choices: Vec<&'a Value>,
+    }
     match choices {
         [one] => one.tts.clone(),
-        many => json!({ "choices": many.iter().map(|c| &c.tts).collect::<Vec<_>>() }),
+        many => {
+            let choices = many.iter().map(|c| &c.tts).collect();
+            serde_json::to_value(Several { choices }).unwrap_or_default()
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked where.
+//! HTTP routes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,19 +11,20 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::StreamExt;
-use serde_json::json;
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::ask::{self, Endpoint, OF_MANNER, Progress};
+use super::auth::Auth;
 use super::error::ApiError;
 use super::fields::Fields;
-use super::gate::Gate;
-use super::house::House;
 use super::jobs::{Jobs, Key, Live};
 use super::metrics::Metrics;
 use super::model_name::by_name;
+use super::request::{self, Endpoint, Progress, RESPONSE_FIELDS};
+use super::state::AppState;
 use super::{Options, page, reply, stream};
+use crate::openai::{Model, ModelList};
 
 /// Bytes of a body that every connection may hold; only so many requests at a time may hold more.
 const SMALL: usize = 64 << 10;
@@ -32,26 +33,26 @@ const LARGE: usize = 16;
 const KEY: usize = 256;
 
 /// Everything that routes use.
-pub(super) struct Front {
-    pub(super) house: Arc<House>,
+pub(super) struct ServerState {
+    pub(super) app: Arc<AppState>,
     pub(super) jobs: Arc<Jobs>,
     pub(super) metrics: Arc<Metrics>,
-    gate: Gate,
+    auth: Auth,
     large: Arc<Semaphore>,
     fingerprint: Arc<str>,
     started: u64,
 }
 
-impl Front {
-    pub(super) fn new(house: House, options: &Options, address: SocketAddr) -> Self {
-        let fingerprint = house.source.fingerprint();
-        let house = Arc::new(house);
+impl ServerState {
+    pub(super) fn new(app: AppState, options: &Options, address: SocketAddr) -> Self {
+        let fingerprint = app.source.fingerprint();
+        let app = Arc::new(app);
         let metrics = Arc::new(Metrics::new());
         Self {
-            jobs: Arc::new(Jobs::new(house.clone(), metrics.clone())),
-            house,
+            jobs: Arc::new(Jobs::new(app.clone(), metrics.clone())),
+            app,
             metrics,
-            gate: Gate {
+            auth: Auth {
                 keys: options.keys.clone(),
                 address,
             },
@@ -64,10 +65,10 @@ impl Front {
     }
 }
 
-type Shared = State<Arc<Front>>;
+type Shared = State<Arc<ServerState>>;
 
-/// All routes, behind the gate.
-pub(super) fn router(front: Arc<Front>) -> Router {
+/// All routes, behind the auth.
+pub(super) fn router(state: Arc<ServerState>) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/health", get(health))
@@ -78,8 +79,8 @@ pub(super) fn router(front: Arc<Front>) -> Router {
         .route("/v1/completions", post(completion))
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so)
-        .layer(middleware::from_fn_with_state(front.clone(), gate))
-        .with_state(front)
+        .layer(middleware::from_fn_with_state(state.clone(), auth))
+        .with_state(state)
 }
 
 /// The name that a route is counted under.
@@ -95,11 +96,11 @@ fn label(path: &str) -> &'static str {
     }
 }
 
-async fn gate(State(front): Shared, request: Request, next: Next) -> Response {
+async fn auth(State(state): Shared, request: Request, next: Next) -> Response {
     let route = label(request.uri().path());
     let open = matches!(route, "/" | "/health");
-    let checked = front
-        .gate
+    let checked = state
+        .auth
         .check(request.method(), request.uri(), request.headers(), open);
     let mut response = match checked {
         Ok(()) => next.run(request).await,
@@ -113,7 +114,7 @@ async fn gate(State(front): Shared, request: Request, next: Next) -> Response {
     headers
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
-    front.metrics.answered(route, response.status().as_u16());
+    state.metrics.answered(route, response.status().as_u16());
     response
 }
 
@@ -133,81 +134,103 @@ async fn not_so() -> ApiError {
     .with_code("method_not_allowed")
 }
 
-async fn health(State(front): Shared) -> Response {
-    let draining = front.jobs.is_draining();
+/// The reply to `GET /health`.
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    /// Choices that run or wait.
+    running: i64,
+}
+
+async fn health(State(state): Shared) -> Response {
+    let draining = state.jobs.is_draining();
     let status = if draining {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
         StatusCode::OK
     };
     let word = if draining { "draining" } else { "ok" };
-    (
-        status,
-        Json(json!({ "status": word, "running": front.metrics.running() })),
-    )
-        .into_response()
+    let health = Health {
+        status: word,
+        running: state.metrics.running(),
+    };
+    (status, Json(health)).into_response()
 }
 
-async fn metrics(State(front): Shared) -> Response {
+async fn metrics(State(state): Shared) -> Response {
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        front.metrics.text(),
+        state.metrics.text(),
     )
         .into_response()
 }
 
-fn entry(front: &Front, id: &str) -> serde_json::Value {
-    json!({ "id": id, "object": "model", "created": front.started, "owned_by": "tts" })
+fn entry(state: &ServerState, id: &str) -> Model {
+    Model {
+        id: Some(id.to_owned()),
+        object: "model",
+        created: state.started,
+        owned_by: Some("tts".to_owned()),
+        ..Model::default()
+    }
 }
 
-async fn models(State(front): Shared) -> Response {
-    let name = &front.house.name;
+async fn models(State(state): Shared) -> Response {
+    let name = &state.app.name;
     let with_strategy = tts_strategies::names().map(|strategy| format!("{name}@{strategy}"));
-    let data: Vec<_> = std::iter::once(name.clone())
+    let data = std::iter::once(name.clone())
         .chain(with_strategy)
-        .map(|id| entry(&front, &id))
+        .map(|id| entry(&state, &id))
         .collect();
-    Json(json!({ "object": "list", "data": data })).into_response()
+    let list = ModelList {
+        object: "list",
+        data: Some(data),
+    };
+    Json(list).into_response()
 }
 
-async fn model(State(front): Shared, Path(name): Path<String>) -> Response {
-    match by_name(&name, &front.house.name) {
-        Ok(_) => Json(entry(&front, &name)).into_response(),
+async fn model(State(state): Shared, Path(name): Path<String>) -> Response {
+    match by_name(&name, &state.app.name) {
+        Ok(_) => Json(entry(&state, &name)).into_response(),
         Err(unknown) => unknown.into_response(),
     }
 }
 
-async fn chat(State(front): Shared, request: Request) -> Result<Response, ApiError> {
-    answer(&front, request, Endpoint::Chat).await
+async fn chat(State(state): Shared, request: Request) -> Result<Response, ApiError> {
+    answer(&state, request, Endpoint::Chat).await
 }
 
-async fn completion(State(front): Shared, request: Request) -> Result<Response, ApiError> {
-    answer(&front, request, Endpoint::Completion).await
+async fn completion(State(state): Shared, request: Request) -> Result<Response, ApiError> {
+    answer(&state, request, Endpoint::Completion).await
 }
 
-async fn answer(front: &Arc<Front>, request: Request, endpoint: Endpoint) -> Result<Response, ApiError> {
+async fn answer(
+    state: &Arc<ServerState>,
+    request: Request,
+    endpoint: Endpoint,
+) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let key = key(&parts.headers)?;
     // what runs already has its place
     if key.is_none() {
-        front.jobs.check_room()?;
+        state.jobs.check_room()?;
     }
-    let (body, _large) = read(front, &parts.headers, body).await?;
+    let (body, _large) = read(state, &parts.headers, body).await?;
     let mut fields = Fields::read(&body)?;
     drop(body);
     let key = key.map(|name| Key {
         name,
-        asked: *blake3::keyed_hash(&fields.digest(&OF_MANNER), &[endpoint as u8]).as_bytes(),
+        digest: *blake3::keyed_hash(&fields.digest(&RESPONSE_FIELDS), &[endpoint as u8]).as_bytes(),
     });
-    let manner = ask::manner(&mut fields, endpoint)?;
+    let options = request::response_options(&mut fields, endpoint)?;
     let joined = key
         .as_ref()
-        .map(|key| front.jobs.join(key))
+        .map(|key| state.jobs.join(key))
         .transpose()?
         .flatten();
     let watch = |live: &Live| {
-        if manner.stream {
-            live.watch(&front.house, manner.progress == Progress::Traces)
+        if options.stream {
+            live.watch(&state.app, options.progress == Progress::Traces)
         } else {
             Vec::new()
         }
@@ -219,24 +242,24 @@ async fn answer(front: &Arc<Front>, request: Request, endpoint: Endpoint) -> Res
         }
         None => {
             // a long prompt takes a while to encode
-            let house = front.house.clone();
-            let asked = tokio::task::spawn_blocking(move || ask::asked(fields, endpoint, &house))
+            let app = state.app.clone();
+            let request = tokio::task::spawn_blocking(move || request::read_request(fields, endpoint, &app))
                 .await
                 .map_err(|_| ApiError::internal("the request could not be read"))??;
-            front.jobs.start(asked, endpoint, key, watch)?
+            state.jobs.start(request, endpoint, key, watch)?
         }
     };
-    if manner.stream {
+    if options.stream {
         return Ok(stream::stream(
-            front.house.clone(),
+            state.app.clone(),
             live,
             watched,
-            manner,
-            &front.fingerprint,
+            options,
+            &state.fingerprint,
         ));
     }
     let choices = live.finished().await?;
-    Ok(Json(reply::whole(&live, &front.fingerprint, &choices)).into_response())
+    Ok(Json(reply::whole(&live, &state.fingerprint, &choices)).into_response())
 }
 
 /// The name of a request, of the client that has this key.
@@ -265,11 +288,11 @@ fn key(headers: &HeaderMap) -> Result<Option<[u8; 32]>, ApiError> {
 /// Reads a body. What is large is read by few requests at a time, so that many of them take no more memory
 /// than that.
 async fn read(
-    front: &Front,
+    state: &ServerState,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
-    let limits = &front.house.limits;
+    let limits = &state.app.limits;
     let too_large = || {
         ApiError::refused(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -297,7 +320,7 @@ async fn read(
             }
             if large.is_none() && read.len() + part.len() > SMALL {
                 let busy = |_| ApiError::busy("too many large requests at once", 1);
-                large = Some(front.large.clone().try_acquire_owned().map_err(busy)?);
+                large = Some(state.large.clone().try_acquire_owned().map_err(busy)?);
             }
             read.extend_from_slice(&part);
         }

@@ -9,82 +9,84 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
 use axum::http::header;
+use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::future::poll_fn;
 use futures::stream::{BoxStream, SelectAll, StreamExt, unfold};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::{Instant, sleep_until};
 
-use super::ask::{Endpoint, Manner, Progress};
-use super::choice::Choice;
-use super::house::House;
+use super::choice::{Choice, TraceSummary};
 use super::jobs::{Live, Watch};
+use super::progress::{self, ProgressLines};
 use super::reply;
-use super::writing::{Delta, Writing};
-use crate::run::{Details, Event, Snapshot, Written};
-use crate::runner::Settings;
+use super::request::{Endpoint, Progress, ResponseOptions};
+use super::state::AppState;
+use super::text::{StreamedText, TextDelta};
+use crate::openai::{self, Completion, Delta};
+use crate::run::{Event, Written};
 
 /// Silence after which a comment says that the server lives.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Parts that may wait for a slow client.
-const PARTS: usize = 8;
+/// Events that may wait for a slow client.
+const WAITING: usize = 8;
 
 /// The stream of a request, with what is seen of each of its choices while they run.
 pub(super) fn stream(
-    house: Arc<House>,
+    app: Arc<AppState>,
     live: Arc<Live>,
     watched: Vec<Watch>,
-    manner: Manner,
+    options: ResponseOptions,
     fingerprint: &str,
 ) -> Response {
-    let (send, mut parts) = mpsc::channel::<Bytes>(PARTS);
-    let teller = Teller {
-        head: reply::head(&live, fingerprint, true),
-        house,
+    let (send, mut events) = mpsc::channel::<sse::Event>(WAITING);
+    let writer = SseWriter {
+        head: reply::head(&live, fingerprint),
+        app,
         live,
-        manner,
+        options,
         send,
     };
-    tokio::spawn(teller.tell(watched));
-    let body = Body::from_stream(futures::stream::poll_fn(move |cx| {
-        parts.poll_recv(cx).map(|p| p.map(Ok::<_, Infallible>))
-    }));
+    tokio::spawn(writer.write(watched));
+    let events = futures::stream::poll_fn(move |cx| {
+        let next = events.poll_recv(cx);
+        next.map(|event| event.map(Ok::<_, Infallible>))
+    });
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-cache"),
         // proxies that collect a reply before they pass it on would hide the progress
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    (headers, body).into_response()
+    let alive = KeepAlive::new().interval(SILENCE).text("working");
+    (headers, Sse::new(events).keep_alive(alive)).into_response()
 }
 
 /// The client is gone.
 struct Gone;
 
-struct Teller {
-    house: Arc<House>,
+/// Writes the stream of one request to one client.
+struct SseWriter {
+    app: Arc<AppState>,
     live: Arc<Live>,
-    manner: Manner,
-    head: Map<String, Value>,
-    send: mpsc::Sender<Bytes>,
+    options: ResponseOptions,
+    head: Completion,
+    send: mpsc::Sender<sse::Event>,
 }
 
-/// What a choice was told of.
-enum News {
+/// What is new of a choice.
+enum Update {
     Event(Box<Event>),
     /// There is more of its text.
     Written,
 }
 
-fn events(receiver: broadcast::Receiver<Event>) -> BoxStream<'static, News> {
+fn events(receiver: broadcast::Receiver<Event>) -> BoxStream<'static, Update> {
     let next = |mut receiver: broadcast::Receiver<Event>| async move {
         loop {
             match receiver.recv().await {
-                Ok(event) => return Some((News::Event(Box::new(event)), receiver)),
+                Ok(event) => return Some((Update::Event(Box::new(event)), receiver)),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,
             }
@@ -93,292 +95,221 @@ fn events(receiver: broadcast::Receiver<Event>) -> BoxStream<'static, News> {
     unfold(receiver, next).boxed()
 }
 
-fn writes(mut pages: watch::Receiver<Vec<Written>>) -> BoxStream<'static, News> {
+fn writes(mut written: watch::Receiver<Vec<Written>>) -> BoxStream<'static, Update> {
     // who comes late reads what is there
-    pages.mark_changed();
-    let next = |mut pages: watch::Receiver<Vec<Written>>| async move {
-        let changed = pages.changed().await;
-        changed.ok().map(|()| (News::Written, pages))
+    written.mark_changed();
+    let next = |mut written: watch::Receiver<Vec<Written>>| async move {
+        let changed = written.changed().await;
+        changed.ok().map(|()| (Update::Written, written))
     };
-    unfold(pages, next).boxed()
+    unfold(written, next).boxed()
 }
 
-/// What was said of a choice so far.
+/// What the client knows of a choice.
 #[derive(Default)]
-struct Told {
-    said: Said,
+struct ChoiceState {
+    lines: ProgressLines,
     /// its text, where it is shown as it is written
-    writing: Option<Writing>,
+    text: Option<StreamedText>,
 }
 
-impl Teller {
-    async fn tell(self, watched: Vec<Watch>) {
+impl SseWriter {
+    async fn write(self, watched: Vec<Watch>) {
         // the request is given up as soon as nobody is left: `live` goes with this
         let gone = self.send.clone();
         tokio::select! {
             () = gone.closed() => {}
-            _ = self.tell_all(watched) => {}
+            _ = self.write_all(watched) => {}
         }
     }
 
-    async fn tell_all(&self, watched: Vec<Watch>) -> Result<(), Gone> {
+    async fn write_all(&self, watched: Vec<Watch>) -> Result<(), Gone> {
         self.begin().await?;
-        let mut told: Vec<Told> = (0..self.live.asked.runs()).map(|_| Told::default()).collect();
-        let mut news = SelectAll::new();
+        let runs = 0..self.live.request.runs();
+        let mut choices: Vec<ChoiceState> = runs.map(|_| ChoiceState::default()).collect();
+        let mut updates = SelectAll::new();
         for (index, watch) in watched.into_iter().enumerate() {
-            news.push(events(watch.events).map(move |event| (index, event)).boxed());
-            if let Some(writing) = watch.writing {
-                news.push(writes(writing.pages()).map(move |more| (index, more)).boxed());
-                told[index].writing = Some(writing);
+            updates.push(events(watch.events).map(move |event| (index, event)).boxed());
+            if let Some(text) = watch.text {
+                updates.push(writes(text.written()).map(move |more| (index, more)).boxed());
+                choices[index].text = Some(text);
             }
         }
         let finished = self.live.finished();
         tokio::pin!(finished);
-        let mut quiet = Instant::now() + SILENCE;
         let finished = loop {
-            let next = poll_fn(|cx| match news.poll_next_unpin(cx) {
+            let next = poll_fn(|cx| match updates.poll_next_unpin(cx) {
                 // all runs are over: the reply is about to come
                 Poll::Ready(None) => Poll::Pending,
                 other => other,
             });
             tokio::select! {
                 biased;
-                next = next => {
-                    if let Some((index, news)) = next
-                        && self.news(index, news, &mut told[index]).await?
-                    {
-                        quiet = Instant::now() + SILENCE;
-                    }
-                }
+                Some((index, update)) = next => self.update(index, update, &mut choices[index]).await?,
                 // after what happened on the way to it
                 finished = &mut finished => break finished,
-                () = sleep_until(quiet) => {
-                    self.raw(": working\n\n".to_owned()).await?;
-                    quiet = Instant::now() + SILENCE;
-                }
             }
         };
         match finished {
-            Ok(choices) => self.answer(&choices, &told).await,
-            Err(error) => self.raw(format!("data: {}\n\n", error.body())).await,
+            Ok(finished) => self.finish(&finished, &mut choices).await,
+            Err(error) => self.send(&error.body()).await,
         }
     }
 
     /// Says that there will be choices, and of how many traces.
     async fn begin(&self) -> Result<(), Gone> {
-        if self.manner.endpoint == Endpoint::Completion {
+        if self.options.endpoint == Endpoint::Completion {
             return Ok(());
         }
-        let asked = &self.live.asked;
-        for index in 0..asked.runs() {
-            self.part(json!({ "index": index, "delta": { "role": "assistant", "content": "" }, "logprobs": null, "finish_reason": null }))
-                .await?;
+        let request = &self.live.request;
+        for index in 0..request.runs() {
+            self.delta(
+                index,
+                Delta {
+                    role: Some("assistant"),
+                    content: Some(String::new()),
+                    ..Delta::default()
+                },
+            )
+            .await?;
             // not from an event: those may be dropped on the way
-            if self.manner.progress == Progress::Text && !asked.is_lone() {
-                let settings = asked.runner.settings();
-                let line = format!(
-                    "[{}: {} traces at most]\n",
-                    settings.strategy.name, settings.traces
-                );
-                self.reasoning(index, &line).await?;
+            if self.options.progress == Progress::Text && !request.is_lone() {
+                self.reasoning(index, ProgressLines::first(request.runner.settings()))
+                    .await?;
             }
         }
         Ok(())
     }
 
-    /// Passes on what there is to say; whether there was anything.
-    async fn news(&self, index: usize, news: News, told: &mut Told) -> Result<bool, Gone> {
-        match (news, &mut told.writing) {
-            (News::Event(event), _) => self.progress(index, *event, &mut told.said).await,
-            (News::Written, Some(writing)) => {
-                let delta = writing.more(&self.house);
-                self.delta(index, delta).await
+    /// Sends what is new of a choice, if its client is to see it.
+    async fn update(&self, index: usize, update: Update, choice: &mut ChoiceState) -> Result<(), Gone> {
+        match (update, &mut choice.text) {
+            (Update::Event(event), _) => self.progress(index, &event, &mut choice.lines).await,
+            (Update::Written, Some(text)) => {
+                let delta = text.take(&self.app);
+                self.text(index, delta).await
             }
-            (News::Written, None) => Ok(false),
+            (Update::Written, None) => Ok(()),
         }
     }
 
-    /// How a choice's traces stand; whether anything was said.
-    async fn progress(&self, index: usize, event: Event, said: &mut Said) -> Result<bool, Gone> {
-        let line = match self.manner.progress {
-            Progress::Off => None,
-            Progress::Text if self.manner.endpoint == Endpoint::Completion || self.live.asked.is_lone() => {
-                None
-            }
-            Progress::Text => said.line(&event),
+    /// Sends how a choice's traces stand.
+    async fn progress(&self, index: usize, event: &Event, lines: &mut ProgressLines) -> Result<(), Gone> {
+        let request = &self.live.request;
+        let is_chat = self.options.endpoint == Endpoint::Chat;
+        match self.options.progress {
+            Progress::Text if is_chat && !request.is_lone() => match lines.next(event) {
+                Some(line) => self.reasoning(index, line).await,
+                None => Ok(()),
+            },
+            Progress::Off | Progress::Text => Ok(()),
             Progress::Traces => {
-                let mut tts = object(event, self.live.asked.runner.settings());
-                tts["choice"] = json!(index);
-                let mut chunk = self.chunk(Vec::new());
-                chunk.insert("tts".to_owned(), tts);
-                self.send(chunk).await?;
-                return Ok(true);
+                let tts = progress::object(index, event, request.runner.settings());
+                self.send(&Completion {
+                    tts: Some(tts),
+                    ..self.chunk(Vec::new())
+                })
+                .await
             }
-        };
-        match line {
-            Some(line) => self.reasoning(index, &line).await.map(|()| true),
-            None => Ok(false),
         }
     }
 
-    async fn answer(&self, choices: &[Choice], told: &[Told]) -> Result<(), Gone> {
-        for (index, (choice, told)) in choices.iter().zip(told).enumerate() {
-            let rest = match &told.writing {
-                Some(writing) => writing.rest(choice),
-                None => Delta::whole(choice),
+    /// Sends what is left of the choices, how they were made, and what they cost.
+    async fn finish(&self, finished: &[Choice], choices: &mut [ChoiceState]) -> Result<(), Gone> {
+        for (index, (choice, state)) in finished.iter().zip(choices).enumerate() {
+            let rest = match &mut state.text {
+                Some(text) => text.finish(&self.app, choice),
+                None => choice.whole.clone(),
             };
-            self.delta(index, rest).await?;
+            self.text(index, rest).await?;
         }
-        let ends = choices.iter().enumerate().map(|(index, choice)| match self.manner.endpoint {
-            Endpoint::Chat => json!({ "index": index, "delta": {}, "logprobs": null, "finish_reason": choice.finish_reason }),
-            Endpoint::Completion => json!({ "index": index, "text": "", "logprobs": null, "finish_reason": choice.finish_reason }),
-        });
-        let mut last = self.chunk(ends.collect());
-        last.insert("tts".to_owned(), reply::extras(choices));
-        if self.manner.progress == Progress::Traces {
-            let traces: Vec<&Value> = choices.iter().map(|c| &c.traces).collect();
-            last.insert("tts_traces".to_owned(), json!(traces));
-        }
-        self.send(last).await?;
-        if self.manner.include_usage {
-            let mut chunk = self.chunk(Vec::new());
-            chunk.insert("usage".to_owned(), reply::usage(&self.live, choices));
-            self.send(chunk).await?;
-        }
-        self.raw("data: [DONE]\n\n".to_owned()).await
-    }
-
-    /// More of a choice; whether there was any.
-    async fn delta(&self, index: usize, delta: Delta) -> Result<bool, Gone> {
-        let Delta {
-            reasoning,
-            content,
-            logprobs,
-        } = delta;
-        let thinks = !reasoning.is_empty();
-        if thinks {
-            self.reasoning(index, &reasoning).await?;
-        }
-        if content.is_empty() && logprobs.is_none() {
-            return Ok(thinks);
-        }
-        let part = match self.manner.endpoint {
-            Endpoint::Chat => {
-                json!({ "index": index, "delta": { "content": content }, "logprobs": logprobs, "finish_reason": null })
-            }
-            Endpoint::Completion => {
-                json!({ "index": index, "text": content, "logprobs": logprobs, "finish_reason": null })
-            }
+        let end = |(index, choice): (usize, &Choice)| openai::Choice {
+            finish_reason: Some(choice.finish_reason.into()),
+            ..self.choice(index, TextDelta::default())
         };
-        self.part(part).await.map(|()| true)
-    }
-
-    fn chunk(&self, choices: Vec<Value>) -> Map<String, Value> {
-        let mut chunk = self.head.clone();
-        chunk.insert("choices".to_owned(), choices.into());
-        if self.manner.include_usage {
-            chunk.insert("usage".to_owned(), Value::Null);
+        let mut last = self.chunk(finished.iter().enumerate().map(end).collect());
+        last.tts = Some(reply::extras(finished));
+        if self.options.progress == Progress::Traces {
+            let traces: Vec<&[TraceSummary]> = finished.iter().map(|c| &c.traces[..]).collect();
+            last.tts_traces = serde_json::to_value(traces).ok();
         }
-        chunk
-    }
-
-    async fn reasoning(&self, index: usize, text: &str) -> Result<(), Gone> {
-        self.part(json!({ "index": index, "delta": { "reasoning_content": text }, "logprobs": null, "finish_reason": null }))
-            .await
-    }
-
-    async fn part(&self, choice: Value) -> Result<(), Gone> {
-        self.send(self.chunk(vec![choice])).await
-    }
-
-    async fn send(&self, chunk: Map<String, Value>) -> Result<(), Gone> {
-        self.raw(format!("data: {}\n\n", Value::Object(chunk))).await
-    }
-
-    async fn raw(&self, text: String) -> Result<(), Gone> {
-        self.send.send(text.into()).await.map_err(|_| Gone)
-    }
-}
-
-/// What was said of a choice already: a line comes when there is something new.
-#[derive(Default)]
-struct Said {
-    ended: u64,
-    leading: Option<String>,
-    bar: bool,
-}
-
-impl Said {
-    fn line(&mut self, event: &Event) -> Option<String> {
-        let Event::Progress(now) = event else { return None };
-        let ended = now.traces.total();
-        let leading = now.leading.as_ref().map(|l| l.0.clone());
-        let bar = now.threshold.is_some();
-        if (ended, &leading, bar) == (self.ended, &self.leading, self.bar) {
-            return None;
+        self.send(&last).await?;
+        if self.options.include_usage {
+            let usage = reply::usage(&self.live, finished);
+            self.send(&Completion {
+                usage: Some(Some(usage)),
+                ..self.chunk(Vec::new())
+            })
+            .await?;
         }
-        (self.ended, self.leading, self.bar) = (ended, leading, bar);
-        let tokens = now.tokens.total() + now.live_tokens;
-        let mut line = format!("[{ended} of {} traces ended, {tokens} tokens", now.budget);
-        if let Some(bar) = now.threshold {
-            line.push_str(&format!("; bar {bar:.2}"));
-        }
-        if let Some((answer, share)) = &now.leading {
-            let answer: String = answer.chars().take(80).collect();
-            line.push_str(&format!("; leading: {answer} ({:.0} %)", share * 100.0));
-        }
-        Some(line + "]\n")
+        let done = sse::Event::default().data("[DONE]");
+        self.send.send(done).await.map_err(|_| Gone)
     }
-}
 
-/// An event as an object for those who draw it.
-fn object(event: Event, settings: &Settings) -> Value {
-    match event {
-        Event::Started {
-            slots, prompt_tokens, ..
-        } => json!({
-            "event": "started", "strategy": settings.strategy.name, "budget": settings.traces, "slots": slots, "prompt_tokens": prompt_tokens,
-        }),
-        Event::Progress(now) => snapshot(&now),
-        Event::Details(Details {
-            window,
-            traces,
-            ballots,
-            ..
-        }) => json!({
-            "event": "traces",
-            "window": window,
-            "traces": traces.iter().map(|t| json!({ "trace": t.trace, "warmup": t.warmup, "points": t.points })).collect::<Vec<_>>(),
-            "ballots": ballots.map(|all| {
-                all.iter().map(|(answer, weight, n)| json!({ "answer": answer, "weight": weight, "traces": n })).collect::<Vec<_>>()
-            }),
-        }),
-        Event::TraceEnded {
-            trace,
-            finish,
-            tokens,
-            answer,
-            ..
-        } => {
-            json!({ "event": "ended", "trace": trace, "finish": finish, "tokens": tokens, "answer": answer })
+    /// Sends more of a choice's text, if there is any.
+    async fn text(&self, index: usize, mut delta: TextDelta) -> Result<(), Gone> {
+        if !delta.reasoning.is_empty() {
+            self.reasoning(index, std::mem::take(&mut delta.reasoning))
+                .await?;
         }
-        Event::Notice { text, .. } => json!({ "event": "notice", "text": text }),
-        Event::Decided { answer, .. } => json!({ "event": "decided", "answer": answer }),
+        if delta.content.is_empty() && delta.logprobs.is_none() {
+            return Ok(());
+        }
+        self.send(&self.chunk(vec![self.choice(index, delta)])).await
     }
-}
 
-fn snapshot(now: &Snapshot) -> Value {
-    json!({
-        "event": "progress",
-        "live": now.live,
-        "budget": now.budget,
-        "traces": now.traces,
-        "tokens": now.tokens,
-        "live_tokens": now.live_tokens,
-        "generated": now.tokens.total() + now.live_tokens,
-        "ticks": now.ticks,
-        "leading": now.leading.as_ref().map(|(answer, share)| json!({ "answer": answer, "share": share })),
-        "threshold": now.threshold,
-        "window": now.window,
-    })
+    /// A choice of a chunk that adds this to its content.
+    fn choice(&self, index: usize, more: TextDelta) -> openai::Choice {
+        let (delta, text) = match self.options.endpoint {
+            Endpoint::Chat => {
+                let content = Some(more.content).filter(|c| !c.is_empty() || more.logprobs.is_some());
+                (
+                    Some(Delta {
+                        content,
+                        ..Delta::default()
+                    }),
+                    None,
+                )
+            }
+            Endpoint::Completion => (None, Some(more.content)),
+        };
+        openai::Choice {
+            index,
+            delta,
+            text,
+            logprobs: more.logprobs,
+            ..openai::Choice::default()
+        }
+    }
+
+    async fn reasoning(&self, index: usize, text: String) -> Result<(), Gone> {
+        let delta = Delta {
+            reasoning_content: Some(text),
+            ..Delta::default()
+        };
+        self.delta(index, delta).await
+    }
+
+    async fn delta(&self, index: usize, delta: Delta) -> Result<(), Gone> {
+        let choice = openai::Choice {
+            index,
+            delta: Some(delta),
+            ..openai::Choice::default()
+        };
+        self.send(&self.chunk(vec![choice])).await
+    }
+
+    fn chunk(&self, choices: Vec<openai::Choice>) -> Completion {
+        Completion {
+            choices,
+            usage: self.options.include_usage.then_some(None),
+            ..self.head.clone()
+        }
+    }
+
+    async fn send(&self, data: &(impl Serialize + Sync)) -> Result<(), Gone> {
+        // strings, numbers and maps with names: all of them can be written
+        let event = sse::Event::default().json_data(data).map_err(|_| Gone)?;
+        self.send.send(event).await.map_err(|_| Gone)
+    }
 }

@@ -10,12 +10,13 @@ use tts_strategies::{
     Overrides, Preset, Range, Register, Setting, StrategyRow, Value as SettingValue, ValueType,
 };
 
-use super::ask::{Asked, Endpoint, asked, manner, overrides};
+use super::auth::{Auth, Keys};
 use super::error::ApiError;
 use super::fields::Fields;
-use super::gate::{Gate, Keys};
-use super::house::House;
 use super::model_name::by_name;
+use super::request::{ChatRequest, Endpoint, read_request, response_options};
+use super::settings::overrides;
+use super::state::AppState;
 use super::{Limits, Options};
 use crate::loaded::{LoadOptions, Loaded};
 use crate::runner::Settings;
@@ -66,7 +67,7 @@ const FIELDS: &[&str] = &[
     "",
 ];
 
-static HOUSE: LazyLock<House> = LazyLock::new(|| {
+static STATE: LazyLock<AppState> = LazyLock::new(|| {
     let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap();
     let options = Options {
         address: "127.0.0.1:0".parse().unwrap(),
@@ -79,34 +80,33 @@ static HOUSE: LazyLock<House> = LazyLock::new(|| {
         memory: Some(64 << 20),
         ..Settings::default()
     };
-    House::open(loaded, settings, None, &options).unwrap()
+    AppState::open(loaded, settings, None, &options).unwrap()
 });
 
 /// As a route reads a body.
-fn read(body: &[u8], endpoint: Endpoint) -> Result<Asked, ApiError> {
+fn read(body: &[u8], endpoint: Endpoint) -> Result<ChatRequest, ApiError> {
     let mut fields = Fields::read(body)?;
     fields.digest(&["stream"]);
-    manner(&mut fields, endpoint)?;
-    asked(fields, endpoint, &HOUSE)
+    response_options(&mut fields, endpoint)?;
+    read_request(fields, endpoint, &STATE)
 }
 
 /// A request that was read is one that can run; one that was not says why.
-fn sound(read: Result<Asked, ApiError>) -> Result<(), TestCaseError> {
+fn sound(read: Result<ChatRequest, ApiError>) -> Result<(), TestCaseError> {
     match read {
-        Ok(asked) => {
-            prop_assert!((1..=HOUSE.limits.choices).contains(&asked.runs()));
-            prop_assert!((1..=HOUSE.limits.traces).contains(&asked.runner.settings().traces));
-            let context = asked.runner.context().unwrap();
-            for prompt in &asked.prompts {
+        Ok(request) => {
+            prop_assert!((1..=STATE.limits.choices).contains(&request.runs()));
+            prop_assert!((1..=STATE.limits.traces).contains(&request.runner.settings().traces));
+            let context = request.runner.context().unwrap();
+            for prompt in &request.prompts {
                 prop_assert!(!prompt.prompt.ids.is_empty() && prompt.max_tokens > 0);
                 prop_assert!(prompt.prompt.ids.len() + prompt.max_tokens <= context);
-                prop_assert!(asked.runner.setup(prompt).is_ok());
+                prop_assert!(request.runner.setup(prompt).is_ok());
             }
         }
         Err(error) => {
             prop_assert!(error.status.is_client_error(), "{error:?}");
-            let body = error.body();
-            let message = body["error"]["message"].as_str().unwrap();
+            let message = error.body().error.message;
             prop_assert!(!message.is_empty() && message.len() < 2000, "{message}");
         }
     }
@@ -225,10 +225,10 @@ proptest! {
             }
         }
         let keys = if keyed { Keys::parse("a-key-of-some-length").unwrap() } else { Keys::default() };
-        let gate = Gate { keys, address: "127.0.0.1:1".parse().unwrap() };
+        let auth = Auth { keys, address: "127.0.0.1:1".parse().unwrap() };
         let method = if get { Method::GET } else { Method::POST };
         // no name of this machine and no key is made of such bytes
-        prop_assert!(gate.check(&method, &Uri::from_static("/"), &headers, false).is_err());
+        prop_assert!(auth.check(&method, &Uri::from_static("/"), &headers, false).is_err());
     }
 }
 
@@ -261,7 +261,7 @@ fn every_setting_of_every_strategy_has_a_field() {
                 other => other.expected(),
             };
             let said = format!("`{}` must be {expected}; an array was given", setting.field());
-            assert_eq!(refused.body()["error"]["message"], said);
+            assert_eq!(refused.body().error.message, said);
         }
     }
 }
@@ -292,6 +292,6 @@ fn a_row_brings_its_fields() {
     assert_eq!(preset.value("patience"), Some(SettingValue::Count(0)));
     let mut fields = read();
     overrides(&mut fields, Register::shipped()).unwrap();
-    let refused = fields.finish().unwrap_err().body()["error"]["message"].to_string();
+    let refused = fields.finish().unwrap_err().body().error.message.to_string();
     assert!(refused.contains("there is no field `wait`"), "{refused}");
 }

@@ -9,8 +9,8 @@
 //! ```text
 //! caller    HTTP, and its failures      probe   what an engine gives
 //! request   what an engine is asked     fleet   addresses, room at each, waiting
-//! sse       bytes to events             trace   one request and its retries
-//! answer    what the events mean        drive   one problem, its streams, the order of arrival
+//! answer    what its events mean        trace   one request and its retries
+//! drive     one problem, its streams, the order of arrival
 //! ```
 
 mod answer;
@@ -19,7 +19,6 @@ mod drive;
 mod fleet;
 mod probe;
 mod request;
-mod sse;
 mod trace;
 
 use std::sync::Arc;
@@ -32,12 +31,13 @@ use tts_strategies::{Needs, Strategy};
 
 use super::{Backend, Job};
 use crate::error::Error;
+use crate::hub::is_loopback_host;
 use crate::run::{Control, Outcome, RunError, SamplingOverrides, check_needs};
 use caller::Caller;
 pub use fleet::Tally;
 use fleet::{Fleet, below};
 use probe::{Found, Scalars};
-pub use request::{Asking, Prompt};
+pub use request::{CompletionRequest, Prompt};
 use tts_model::sampler::{Sampling, TOP};
 
 /// How long an engine is waited for.
@@ -141,7 +141,7 @@ impl Remote {
     ///
     /// # Errors
     /// An address that is none, a model that is not there, no address that answers.
-    pub async fn connect(options: &RemoteOptions, asking: &Asking) -> Result<Self, Error> {
+    pub async fn connect(options: &RemoteOptions, request: &CompletionRequest) -> Result<Self, Error> {
         let setting = |text: String| Error::Setting(text);
         if options.in_flight == 0 {
             return Err(setting(
@@ -173,7 +173,7 @@ impl Remote {
                     &name,
                     &base,
                     options.model.as_deref(),
-                    asking,
+                    request,
                     options.confidence_k,
                 )
                 .await;
@@ -304,14 +304,19 @@ impl Remote {
     }
 
     /// Runs one problem to its decision, with the caller's own hand on it. The job's own prompt and sampling
-    /// are another engine's: `asking` stands for them. Dropping the future closes all streams.
+    /// are another engine's: `request` stands for them. Dropping the future closes all streams.
     ///
     /// # Errors
     /// When no engine answers any more, or one refuses a request; what was recorded is kept.
-    pub async fn solve(&self, job: Job, asking: Asking, control: Arc<Control>) -> Result<Outcome, RunError> {
+    pub async fn solve(
+        &self,
+        job: Job,
+        request: CompletionRequest,
+        control: Arc<Control>,
+    ) -> Result<Outcome, RunError> {
         check_needs(job.setup.strategy.as_ref(), self.offers)?;
         let k = self.offers.logprob.then_some(self.confidence_k);
-        drive::run(self.fleet.clone(), job, asking, k, control).await
+        drive::run(self.fleet.clone(), job, request, k, control).await
     }
 }
 
@@ -322,7 +327,7 @@ impl Backend for Remote {
     }
 
     async fn run(&self, mut job: Job) -> Result<Outcome, RunError> {
-        let asking = Asking {
+        let request = CompletionRequest {
             prompt: Prompt::Ids(std::mem::take(&mut job.prompt)),
             sampling: all_of(&job.sampling),
             recommended: SamplingOverrides::default(),
@@ -330,7 +335,7 @@ impl Backend for Remote {
             max_tokens: Some(job.setup.rules.max_tokens),
             ignore_eos: job.setup.rules.ignore_eos,
         };
-        self.solve(job, asking, Arc::default()).await
+        self.solve(job, request, Arc::default()).await
     }
 }
 
@@ -383,13 +388,7 @@ fn shown(text: &str) -> &str {
 }
 
 fn is_loopback(url: &Url) -> bool {
-    match url.host_str().unwrap_or_default() {
-        "localhost" => true,
-        host => host
-            .trim_matches(['[', ']'])
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback()),
-    }
+    url.host_str().is_some_and(is_loopback_host)
 }
 
 #[cfg(test)]

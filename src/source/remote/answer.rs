@@ -1,11 +1,8 @@
 //! What the answers of an OpenAI-compatible engine mean.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
-use serde_json::Value;
 use tts_strategies::{Finish, confidence_of_logprobs};
 
+use crate::openai::{self, Completion, Logprobs, TopLogprob, error_message};
 use crate::prompt::{THINK_END, THINK_START};
 use tts_model::sampler::{Drawn, TOP};
 
@@ -14,69 +11,9 @@ const MASKED: f64 = -9998.0;
 /// Errors within a stream that the same request would meet again.
 const REFUSALS: [u64; 6] = [400, 401, 403, 404, 413, 422];
 
-/// One event of a stream.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Chunk {
-    choices: Vec<Choice>,
-    usage: Option<Usage>,
-    error: Option<Value>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Usage {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Choice {
-    delta: Option<Delta>,
-    text: Option<String>,
-    logprobs: Option<Logprobs>,
-    finish_reason: Option<String>,
-    token_ids: Option<Vec<u32>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Delta {
-    content: Option<String>,
-    reasoning_content: Option<String>,
-    reasoning: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Logprobs {
-    /// the chat endpoint's, and llama.cpp's everywhere
-    content: Option<Vec<Entry>>,
-    /// the plain endpoint's: three arrays side by side
-    tokens: Vec<String>,
-    token_logprobs: Vec<Option<f64>>,
-    top_logprobs: Vec<Option<BTreeMap<String, Option<f64>>>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Entry {
-    id: Option<u32>,
-    token: String,
-    logprob: Option<f64>,
-    top_logprobs: Option<Vec<Top>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Top {
-    logprob: Option<f64>,
-}
-
 /// What one event brought of a trace.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Piece {
+pub(super) struct Delta {
     pub(super) tokens: Vec<Drawn>,
     pub(super) text: String,
     pub(super) reported: Option<u64>,
@@ -86,8 +23,8 @@ pub(super) struct Piece {
     pub(super) top: Option<usize>,
 }
 
-impl Piece {
-    /// Takes in the piece that came after this one.
+impl Delta {
+    /// Takes in the delta that came after this one.
     pub(super) fn join(&mut self, next: Self) {
         self.tokens.extend(next.tokens);
         self.text.push_str(&next.text);
@@ -120,57 +57,57 @@ impl Answer {
     }
 
     /// Reads an event's data.
-    pub(super) fn event(&mut self, data: &[u8]) -> Result<Piece, Wrong> {
-        let chunk: Chunk = serde_json::from_slice(data)
+    pub(super) fn event(&mut self, data: &[u8]) -> Result<Delta, Wrong> {
+        let chunk: Completion = serde_json::from_slice(data)
             .map_err(|e| Wrong::new(format!("it sent what is no JSON of a completion ({e})")))?;
         if let Some(error) = chunk.error {
             return Err(Wrong {
-                why: format!("it reported an error: {}", message(&error)),
+                why: format!("it reported an error: {}", error_message(&error)),
                 refused: error["code"]
                     .as_u64()
                     .filter(|code| REFUSALS.contains(code))
                     .map(|code| code as u16),
             });
         }
-        let mut piece = Piece::default();
-        if let Some(usage) = chunk.usage {
+        let mut delta = Delta::default();
+        if let Some(usage) = chunk.usage.flatten() {
             // a count that no answer can have is none
             let count = |n: Option<u64>| n.filter(|n| *n <= u64::from(u32::MAX));
-            (piece.reported, piece.prompt_tokens) =
+            (delta.reported, delta.prompt_tokens) =
                 (count(usage.completion_tokens), count(usage.prompt_tokens));
         }
         let Some(choice) = chunk.choices.into_iter().next() else {
-            return Ok(piece);
+            return Ok(delta);
         };
-        piece.text = choice.text.unwrap_or_default();
-        if let Some(delta) = choice.delta {
-            self.write(delta, &mut piece.text);
+        delta.text = choice.text.unwrap_or_default();
+        if let Some(added) = choice.delta {
+            self.write(added, &mut delta.text);
         }
         let ids = choice.token_ids.unwrap_or_default();
-        let entries = choice.logprobs.map(Logprobs::entries).unwrap_or_default();
+        let entries = choice.logprobs.map(scored).unwrap_or_default();
         if let Some(k) = self.k {
-            piece.top = entries.iter().map(|e| e.top.len()).min();
+            delta.top = entries.iter().map(|e| e.top.len()).min();
             let drawn = |(i, entry): (usize, Scored)| entry.drawn(ids.get(i).copied(), k);
-            piece.tokens = entries.into_iter().enumerate().map(drawn).collect();
+            delta.tokens = entries.into_iter().enumerate().map(drawn).collect();
         } else if !ids.is_empty() {
-            piece.tokens = ids.into_iter().map(bare).collect();
-        } else if !piece.text.is_empty() {
-            piece.tokens = vec![bare(u32::MAX)];
+            delta.tokens = ids.into_iter().map(bare).collect();
+        } else if !delta.text.is_empty() {
+            delta.tokens = vec![bare(u32::MAX)];
         }
-        piece.end = match choice.finish_reason.as_deref() {
+        delta.end = match choice.finish_reason.as_deref() {
             None => None,
             Some("length") => Some(Finish::Length),
             Some("stop" | "eos" | "tool_calls" | "function_call") => Some(Finish::Stop),
             Some(other) => return Err(Wrong::new(format!("it ended a trace with `{other}`"))),
         };
-        Ok(piece)
+        Ok(delta)
     }
 
-    /// The text of a delta, with reasoning between the marks that it has in a plain text.
-    fn write(&mut self, delta: Delta, out: &mut String) {
-        if let Some(reasoning) = delta
+    /// What is added to the text, with reasoning between the marks that it has in a plain text.
+    fn write(&mut self, added: openai::Delta, out: &mut String) {
+        if let Some(reasoning) = added
             .reasoning_content
-            .or(delta.reasoning)
+            .or(added.reasoning)
             .filter(|r| !r.is_empty())
         {
             if !std::mem::replace(&mut self.in_reasoning, true) {
@@ -178,7 +115,7 @@ impl Answer {
             }
             out.push_str(&reasoning);
         }
-        if let Some(content) = delta.content.filter(|c| !c.is_empty()) {
+        if let Some(content) = added.content.filter(|c| !c.is_empty()) {
             if std::mem::take(&mut self.in_reasoning) {
                 out.push_str(THINK_END);
             }
@@ -243,29 +180,27 @@ impl Scored {
     }
 }
 
-impl Logprobs {
-    fn entries(self) -> Vec<Scored> {
-        if let Some(content) = self.content {
-            let scored =
-                |e: Entry| Scored::new(e.id.or_else(|| id(&e.token)), e.logprob, tops(e.top_logprobs));
-            return content.into_iter().map(scored).collect();
+/// The tokens that come with log-probabilities.
+fn scored(logprobs: Logprobs) -> Vec<Scored> {
+    match logprobs {
+        Logprobs::Chat(logprobs) => {
+            let one = |e: openai::TokenLogprob| {
+                let top = e.top_logprobs.unwrap_or_default();
+                let top = top.into_iter().map(|t: TopLogprob| t.logprob);
+                Scored::new(e.id.or_else(|| id(&e.token)), e.logprob, top)
+            };
+            logprobs.content.into_iter().map(one).collect()
         }
-        let mut top = self.top_logprobs.into_iter();
-        let tokens = self.tokens;
-        let scored = |(i, logprob): (usize, Option<f64>)| {
-            let top = top.next().flatten().unwrap_or_default();
-            Scored::new(
-                tokens.get(i).and_then(|t: &String| id(t)),
-                logprob,
-                top.into_values(),
-            )
-        };
-        self.token_logprobs.into_iter().enumerate().map(scored).collect()
+        Logprobs::Text(logprobs) => {
+            let mut top = logprobs.top_logprobs.unwrap_or_default().into_iter();
+            let tokens = logprobs.tokens;
+            let one = |(i, logprob): (usize, Option<f64>)| {
+                let top = top.next().flatten().unwrap_or_default();
+                Scored::new(tokens.get(i).and_then(|t| id(t)), logprob, top.into_values())
+            };
+            logprobs.token_logprobs.into_iter().enumerate().map(one).collect()
+        }
     }
-}
-
-fn tops(top: Option<Vec<Top>>) -> impl Iterator<Item = Option<f64>> {
-    top.unwrap_or_default().into_iter().map(|t| t.logprob)
 }
 
 /// The id in `token_id:123`, as vLLM writes tokens when it is asked to.
@@ -273,41 +208,16 @@ fn id(token: &str) -> Option<u32> {
     token.strip_prefix("token_id:")?.parse().ok()
 }
 
-/// The sentence in an error object, whatever its shape.
-pub(super) fn message(error: &Value) -> String {
-    let found = [
-        &error["error"]["message"],
-        &error["message"],
-        &error["error"],
-        &error["detail"],
-        error,
-    ];
-    let text = found
-        .into_iter()
-        .find_map(Value::as_str)
-        .map_or_else(|| error.to_string(), str::to_owned);
-    short(&text)
-}
-
-/// The beginning of a text, on one line.
-pub(super) fn short(text: &str) -> String {
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(300) {
-        Some((at, _)) => format!("{}...", &line[..at]),
-        None => line,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn read(data: &Value, k: Option<usize>) -> Piece {
+    fn read(data: &Value, k: Option<usize>) -> Delta {
         Answer::new(k)
             .event(data.to_string().as_bytes())
-            .expect("a piece")
+            .expect("a delta")
     }
 
     #[test]
@@ -372,7 +282,7 @@ mod tests {
             json!({"content": "."}),
         ] {
             let data = json!({"choices": [{"delta": delta}]}).to_string();
-            out.push_str(&answer.event(data.as_bytes()).expect("a piece").text);
+            out.push_str(&answer.event(data.as_bytes()).expect("a delta").text);
         }
         assert_eq!(out, "<think>so it is</think>7.");
     }
@@ -390,6 +300,5 @@ mod tests {
         assert!(error("{\"error\": {\"message\": \"out of memory\"}}").contains("out of memory"));
         assert!(error("{\"choices\": 7}").contains("no JSON of a completion"));
         assert!(error("{\"choices\": [{\"finish_reason\": \"content_filter\"}]}").contains("content_filter"));
-        assert_eq!(message(&json!({"detail": "Not Found"})), "Not Found");
     }
 }

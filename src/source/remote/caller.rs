@@ -6,8 +6,8 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY
 use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 
-use super::answer::{message, short};
 use super::{Key, Patience};
+use crate::openai::{RequestBody, error_message, shortened};
 
 /// An engine that asks for more is not waited for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
@@ -95,12 +95,12 @@ impl Caller {
     }
 
     /// Sends a request; the answer's body is still to be read.
-    pub(super) async fn post(&self, url: &Url, body: &Value) -> Result<Response, Trouble> {
+    pub(super) async fn post(&self, url: &Url, body: &RequestBody<'_>) -> Result<Response, Trouble> {
         let request = self
             .client
             .post(url.clone())
             .header(CONTENT_TYPE, "application/json")
-            .body(body.to_string());
+            .body(serde_json::to_vec(body).expect("strings and numbers alone"));
         self.answered(request.send(), self.patience.first_token).await
     }
 
@@ -161,7 +161,7 @@ impl Caller {
         } else {
             "its connection broke"
         };
-        self.redacted(format!("{what} ({})", short(&cause)))
+        self.redacted(format!("{what} ({})", shortened(&cause)))
     }
 }
 
@@ -181,8 +181,8 @@ async fn beginning(mut response: Response, most: usize, patience: Duration) -> V
 async fn error_body(response: Response) -> String {
     let bytes = beginning(response, ERROR, Duration::from_secs(5)).await;
     match serde_json::from_slice(&bytes) {
-        Ok(value) => message(&value),
-        Err(_) => short(&String::from_utf8_lossy(&bytes)),
+        Ok(value) => error_message(&value),
+        Err(_) => shortened(&String::from_utf8_lossy(&bytes)),
     }
 }
 

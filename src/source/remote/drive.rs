@@ -10,18 +10,18 @@ use futures::stream::FuturesUnordered;
 use tts_strategies::{Finish, TraceId};
 
 use super::fleet::Fleet;
-use super::request::{Asking, Prompt};
-use super::trace::{GivenUp, News, Stream};
+use super::request::{CompletionRequest, Prompt};
+use super::trace::{Chunk, GivenUp, Stream};
 use crate::run::{Arrived, Control, Cut, Desk, Event, Outcome, Problem, Ran, RunError};
 use crate::source::Job;
 
-/// What a stream's next news is, with the stream to ask again.
-type Coming = Abortable<BoxFuture<'static, (TraceId, Stream, Result<News, GivenUp>)>>;
+/// A stream's next chunk, with the stream to ask again.
+type Coming = Abortable<BoxFuture<'static, (TraceId, Stream, Result<Chunk, GivenUp>)>>;
 
 /// A problem in flight.
 struct Drive {
     fleet: Arc<Fleet>,
-    asking: Arc<Asking>,
+    request: Arc<CompletionRequest>,
     k: Option<usize>,
     seed: u64,
     problem: Problem,
@@ -39,7 +39,7 @@ struct Drive {
 pub(super) async fn run(
     fleet: Arc<Fleet>,
     job: Job,
-    asking: Asking,
+    request: CompletionRequest,
     k: Option<usize>,
     control: Arc<Control>,
 ) -> Result<Outcome, RunError> {
@@ -77,7 +77,7 @@ pub(super) async fn run(
     }
     let order: Vec<TraceId> = setup.recorded.iter().map(|r| r.trace).collect();
     let problem = Problem::new(setup);
-    let prompt_tokens = match &asking.prompt {
+    let prompt_tokens = match &request.prompt {
         Prompt::Ids(ids) => ids.len(),
         _ => 0,
     };
@@ -88,7 +88,7 @@ pub(super) async fn run(
     });
     let mut drive = Drive {
         fleet,
-        asking: Arc::new(asking),
+        request: Arc::new(request),
         k,
         seed,
         problem,
@@ -118,10 +118,10 @@ pub(super) async fn run(
             () = interrupt.cancelled() => drive.problem.cut(Cut::Interrupted),
             () = control.interrupted.cancelled() => drive.problem.cut(Cut::Interrupted),
             () = time_is_up => drive.problem.cut(Cut::TimeLimit),
-            Some(news) = drive.streams.next() => {
+            Some(chunk) = drive.streams.next() => {
                 // a stream that was given up says nothing
-                if let Ok((trace, stream, news)) = news {
-                    drive.take(trace, stream, news)?;
+                if let Ok((trace, stream, chunk)) = chunk {
+                    drive.take(trace, stream, chunk)?;
                 }
             }
         }
@@ -169,7 +169,7 @@ impl Drive {
                 let seed = trace_seed(self.seed, self.problem.id(), trace);
                 self.follow(
                     trace,
-                    Stream::new(self.fleet.clone(), self.asking.clone(), seed, self.k),
+                    Stream::new(self.fleet.clone(), self.request.clone(), seed, self.k),
                 );
             }
         }
@@ -179,24 +179,29 @@ impl Drive {
     fn follow(&mut self, trace: TraceId, mut stream: Stream) {
         let (handle, registration) = AbortHandle::new_pair();
         let next: BoxFuture<'static, _> = Box::pin(async move {
-            let news = stream.next().await;
-            (trace, stream, news)
+            let chunk = stream.next().await;
+            (trace, stream, chunk)
         });
         self.running.insert(trace, handle);
         self.streams.push(Abortable::new(next, registration));
     }
 
     /// Handles what came of a trace.
-    fn take(&mut self, trace: TraceId, stream: Stream, news: Result<News, GivenUp>) -> Result<(), RunError> {
-        let News { piece, broken } = news.map_err(|gave| self.failure(gave))?;
-        self.prompt_tokens = piece.prompt_tokens.map_or(self.prompt_tokens, |n| n as usize);
+    fn take(
+        &mut self,
+        trace: TraceId,
+        stream: Stream,
+        chunk: Result<Chunk, GivenUp>,
+    ) -> Result<(), RunError> {
+        let Chunk { delta, broken } = chunk.map_err(|gave| self.failure(gave))?;
+        self.prompt_tokens = delta.prompt_tokens.map_or(self.prompt_tokens, |n| n as usize);
         self.problem.arrived(
             trace,
             Arrived {
-                tokens: &piece.tokens,
-                text: &piece.text,
-                reported: piece.reported,
-                end: piece.end,
+                tokens: &delta.tokens,
+                text: &delta.text,
+                reported: delta.reported,
+                end: delta.end,
             },
         );
         if let Some(why) = broken {
@@ -207,7 +212,7 @@ impl Drive {
         if self.problem.live().iter().any(|r| r.trace() == trace) {
             // what ends a trace may not belong to its text
             if let (Some(pages), 0) = (&self.control.pages, trace) {
-                pages.append(piece.text);
+                pages.append(delta.text);
             }
             self.follow(trace, stream);
         } else {

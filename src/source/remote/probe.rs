@@ -4,13 +4,12 @@
 use std::time::Instant;
 
 use reqwest::Url;
-use serde_json::Value;
 
-use super::answer::{Answer, Piece, Wrong, short};
+use super::answer::{Answer, Delta, Wrong};
 use super::caller::{Caller, Trouble};
 use super::fleet::{Endpoint, below};
-use super::request::{Asking, Engine, Fields, body};
-use super::sse::Events;
+use super::request::{CompletionRequest, Engine, Fields, body};
+use crate::openai::{Events, Model, ModelList, RequestBody, shortened};
 use crate::run::SamplingOverrides;
 
 /// A processed distribution's log-probabilities lie this many times as far apart at half the temperature; it
@@ -55,7 +54,7 @@ pub(super) async fn ask(
     name: &str,
     base: &Url,
     model: Option<&str>,
-    asking: &Asking,
+    request: &CompletionRequest,
     k: usize,
 ) -> Result<Found, String> {
     let Listed {
@@ -63,8 +62,8 @@ pub(super) async fn ask(
         engine,
         context,
     } = listed(caller, base, model).await?;
-    let mut asking = asking.clone();
-    asking.max_tokens = Some(1);
+    let mut request = request.clone();
+    request.max_tokens = Some(1);
     let mut fields = Fields {
         logprobs: Some(k + 1),
         token_ids: true,
@@ -72,21 +71,21 @@ pub(super) async fn ask(
         seed: true,
         recommended: true,
     };
-    let url = below(base, asking.prompt.path());
+    let url = below(base, request.prompt.path());
     let mut tokens = 0;
     let mut tops = Vec::new();
     for temperature in TEMPERATURES {
-        asking.sampling.temperature = Some(temperature);
-        let piece = loop {
-            let body = body(&model, &asking, 0, &fields, engine);
+        request.sampling.temperature = Some(temperature);
+        let delta = loop {
+            let body = body(&model, &request, 0, &fields, engine);
             match one_token(caller, &url, &body).await {
-                Ok(piece) => break piece,
+                Ok(delta) => break delta,
                 Err(Trouble::Refused {
                     status: 400 | 422,
                     why,
                 }) => {
                     fields = without(fields, &why, k).ok_or_else(|| {
-                        format!("it refuses the request: {why}{}", of_request(&asking, &why))
+                        format!("it refuses the request: {why}{}", of_request(&request, &why))
                     })?;
                 }
                 Err(Trouble::Refused {
@@ -96,8 +95,8 @@ pub(super) async fn ask(
                 Err(Trouble::Refused { why, .. } | Trouble::Again { why, .. }) => return Err(why),
             }
         };
-        tokens += piece.reported.unwrap_or(1);
-        tops.push((piece.top.unwrap_or(0), piece.tokens.first().map(|t| t.top)));
+        tokens += delta.reported.unwrap_or(1);
+        tops.push((delta.top.unwrap_or(0), delta.tokens.first().map(|t| t.top)));
         // without log-probabilities there is nothing to compare
         if tops.iter().any(|(n, _)| *n == 0) {
             break;
@@ -110,7 +109,7 @@ pub(super) async fn ask(
     let wants =
         |r: &SamplingOverrides| r.top_k.is_some() || r.min_p.is_some() || r.repetition_penalty.is_some();
     Ok(Found {
-        left_out: !fields.recommended && wants(&asking.recommended),
+        left_out: !fields.recommended && wants(&request.recommended),
         endpoint: Endpoint::new(name.to_owned(), base, engine, fields),
         version: version(caller, base, engine).await,
         model,
@@ -154,21 +153,21 @@ async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Lis
         },
         Err(Trouble::Refused { why, .. } | Trouble::Again { why, .. }) => return Err(why),
     };
-    let models = list["data"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let id = |m: &Value| m["id"].as_str().map(str::to_owned);
+    let list: ModelList = serde_json::from_value(list).unwrap_or_default();
+    let models = list.data.unwrap_or_default();
     let names = || {
         models
             .iter()
-            .filter_map(id)
-            .map(|n| short(&n))
+            .filter_map(|m| m.id.as_deref())
+            .map(shortened)
             .take(20)
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let found = match (wanted, models) {
+    let found = match (wanted, &models[..]) {
         (Some(wanted), _) => models
             .iter()
-            .find(|m| m["id"] == wanted)
+            .find(|m| m.id.as_deref() == Some(wanted))
             .ok_or_else(|| format!("it has no model `{wanted}`; it has {}", names()))?,
         (None, [only]) => only,
         (None, []) => return Err("it lists no model; name one with --backend-model".to_owned()),
@@ -179,11 +178,14 @@ async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Lis
             ));
         }
     };
-    let number = |v: &Value| v.as_u64().map(|n| n as usize);
+    let context = |m: &Model| m.max_model_len.or_else(|| m.meta.as_ref()?.n_ctx);
     Ok(Listed {
-        model: id(found).ok_or("its list of models is none: a model without an id")?,
-        engine: Engine::of_owner(found["owned_by"].as_str().unwrap_or_default()),
-        context: number(&found["max_model_len"]).or_else(|| number(&found["meta"]["n_ctx"])),
+        model: found
+            .id
+            .clone()
+            .ok_or("its list of models is none: a model without an id")?,
+        engine: Engine::of_owner(found.owned_by.as_deref().unwrap_or_default()),
+        context: context(found).map(|n| n as usize),
     })
 }
 
@@ -205,7 +207,7 @@ async fn version(caller: &Caller, base: &Url, engine: Engine) -> Option<String> 
     let mut url = base.clone();
     url.set_path(path);
     let value = caller.get(&url).await.ok()?;
-    value[field].as_str().map(short)
+    value[field].as_str().map(shortened)
 }
 
 /// The fields without the one that was most likely meant by a refusal; nothing when all have gone.
@@ -245,8 +247,8 @@ fn fewer(asked: Option<usize>, k: usize) -> Option<usize> {
 }
 
 /// Where the request was refused for what the user asked for.
-fn of_request(asking: &Asking, why: &str) -> String {
-    let s = &asking.sampling;
+fn of_request(request: &CompletionRequest, why: &str) -> String {
+    let s = &request.sampling;
     let flags = [
         ("top_k", "--top-k", s.top_k.is_some()),
         ("min_p", "--min-p", s.min_p.is_some()),
@@ -261,7 +263,7 @@ fn of_request(asking: &Asking, why: &str) -> String {
             "--frequency-penalty",
             s.frequency_penalty.is_some(),
         ),
-        ("ignore_eos", "--ignore-eos", asking.ignore_eos),
+        ("ignore_eos", "--ignore-eos", request.ignore_eos),
     ];
     let meant = flags.iter().find(|(field, _, set)| *set && why.contains(field));
     meant.map_or_else(String::new, |(_, flag, _)| format!("; leave {flag} out"))
@@ -292,14 +294,14 @@ fn scalars(tops: &[(usize, Option<[f32; tts_model::sampler::TOP]>)], k: usize) -
 }
 
 /// Sends a request for one token and reads the whole answer.
-async fn one_token(caller: &Caller, url: &Url, body: &Value) -> Result<Piece, Trouble> {
+async fn one_token(caller: &Caller, url: &Url, body: &RequestBody<'_>) -> Result<Delta, Trouble> {
     let again = |why: String| Trouble::Again {
         why: caller.redacted(why),
         after: None,
     };
     let due = Instant::now() + caller.patience.first_token;
     let mut response = caller.post(url, body).await?;
-    let (mut events, mut all, mut done, mut wrong) = (Events::default(), Piece::default(), false, None);
+    let (mut events, mut all, mut done, mut wrong) = (Events::default(), Delta::default(), false, None);
     let mut answer = Answer::new(Some(1));
     let mut take = |data: &[u8]| {
         if data == b"[DONE]" {

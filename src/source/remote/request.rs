@@ -1,7 +1,6 @@
 //! What is asked of an OpenAI-compatible engine.
 
-use serde_json::{Map, Value, json};
-
+use crate::openai::{self, Content, LogprobsWanted, RequestBody, StreamOptions, Turn};
 use crate::prompt::Message;
 use crate::run::SamplingOverrides;
 
@@ -29,9 +28,9 @@ impl Prompt {
     }
 }
 
-/// What a problem's traces are asked with.
+/// What all of a problem's traces are requested with: a template of their requests.
 #[derive(Clone, Debug)]
-pub struct Asking {
+pub struct CompletionRequest {
     /// What they continue.
     pub prompt: Prompt,
     /// How tokens are drawn; what is not set is left to the engine.
@@ -62,85 +61,69 @@ pub(super) struct Fields {
 }
 
 /// The body of one trace's request.
-pub(super) fn body(model: &str, asking: &Asking, seed: u32, fields: &Fields, engine: Engine) -> Value {
-    let mut body = Map::new();
-    let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
-    put("model", json!(model));
-    put("stream", json!(true));
-    match &asking.prompt {
-        Prompt::Messages(messages) => put(
-            "messages",
-            messages
-                .iter()
-                .map(|m| json!({"role": m.role, "content": m.content}))
-                .collect(),
-        ),
-        Prompt::Text(text) => put("prompt", json!(text)),
-        Prompt::Ids(ids) => put("prompt", json!(ids)),
+pub(super) fn body<'a>(
+    model: &'a str,
+    request: &'a CompletionRequest,
+    seed: u32,
+    fields: &Fields,
+    engine: Engine,
+) -> RequestBody<'a> {
+    let is_chat = request.prompt.is_chat();
+    let (messages, prompt) = match &request.prompt {
+        Prompt::Messages(messages) => {
+            let turn = |m: &'a Message| Turn {
+                role: &m.role,
+                content: Content::Text(m.content.as_str().into()),
+            };
+            (Some(messages.iter().map(turn).collect()), None)
+        }
+        Prompt::Text(text) => (None, Some(openai::Prompt::Text(text.into()))),
+        Prompt::Ids(ids) => (None, Some(openai::Prompt::Ids(ids.into()))),
     };
-    if let Some(n) = asking.max_tokens {
-        put("max_tokens", json!(n));
-    }
-    if asking.ignore_eos {
-        put("ignore_eos", json!(true));
-    }
-    let (s, r) = (&asking.sampling, &asking.recommended);
-    let extra = |value: Option<f64>| value.filter(|_| fields.recommended);
-    // llama.cpp alone calls it otherwise, and passes over what it does not know
-    let repetition = if engine == Engine::LlamaCpp {
-        "repeat_penalty"
-    } else {
-        "repetition_penalty"
-    };
-    let floats = [
-        ("temperature", s.temperature.or(r.temperature)),
-        ("top_p", s.top_p.or(r.top_p)),
-        ("min_p", s.min_p.or(extra(r.min_p))),
-        (repetition, s.repetition_penalty.or(extra(r.repetition_penalty))),
-        ("presence_penalty", s.presence_penalty.or(r.presence_penalty)),
-        ("frequency_penalty", s.frequency_penalty.or(r.frequency_penalty)),
-    ];
-    for (name, value) in floats {
-        if let Some(value) = value {
-            put(name, json!(value));
-        }
-    }
-    // llama.cpp filters unless it is told not to; others are off until they are told
-    let off = asking.settled && engine == Engine::LlamaCpp;
-    if off && s.min_p.or(r.min_p).is_none() {
-        put("min_p", json!(0.0));
-    }
-    if let Some(k) = s
-        .top_k
-        .or(r.top_k.filter(|_| fields.recommended))
-        .or(off.then_some(0))
-    {
-        put("top_k", json!(k));
-    }
-    match fields.logprobs {
-        Some(n) if asking.prompt.is_chat() => {
-            put("logprobs", json!(true));
-            put("top_logprobs", json!(n));
-        }
-        Some(n) => {
-            put("logprobs", json!(n));
-        }
-        None => {}
-    }
-    if fields.token_ids {
-        put("return_token_ids", json!(true));
+    let (s, r) = (&request.sampling, &request.recommended);
+    // llama.cpp alone calls it otherwise, and passes over what it does not know; it filters unless it is told
+    // not to, where others are off until they are told
+    let llama_cpp = engine == Engine::LlamaCpp;
+    let off = request.settled && llama_cpp;
+    let repetition = s
+        .repetition_penalty
+        .or(r.repetition_penalty.filter(|_| fields.recommended));
+    let given = |value: bool| value.then_some(true);
+    RequestBody {
+        model,
+        stream: true,
+        stream_options: fields.usage.then_some(StreamOptions {
+            include_usage: true,
+            include_obfuscation: None,
+        }),
+        messages,
+        prompt,
+        max_tokens: request.max_tokens,
+        temperature: s.temperature.or(r.temperature),
+        top_p: s.top_p.or(r.top_p),
+        presence_penalty: s.presence_penalty.or(r.presence_penalty),
+        frequency_penalty: s.frequency_penalty.or(r.frequency_penalty),
+        seed: fields.seed.then_some(seed),
+        logprobs: fields.logprobs.map(|n| match is_chat {
+            true => LogprobsWanted::Chat(true),
+            false => LogprobsWanted::Text(n),
+        }),
+        top_logprobs: fields.logprobs.filter(|_| is_chat),
+        top_k: s
+            .top_k
+            .or(r.top_k.filter(|_| fields.recommended))
+            .or(off.then_some(0)),
+        min_p: s
+            .min_p
+            .or(r.min_p.filter(|_| fields.recommended))
+            .or((off && r.min_p.is_none()).then_some(0.0)),
+        repetition_penalty: repetition.filter(|_| !llama_cpp),
+        repeat_penalty: repetition.filter(|_| llama_cpp),
+        ignore_eos: given(request.ignore_eos),
+        return_token_ids: given(fields.token_ids),
         // tokens of equal text would fall together in the map of the plain endpoint
-        if !asking.prompt.is_chat() {
-            put("return_tokens_as_token_ids", json!(true));
-        }
+        return_tokens_as_token_ids: given(fields.token_ids && !is_chat),
     }
-    if fields.usage {
-        put("stream_options", json!({"include_usage": true}));
-    }
-    if fields.seed {
-        put("seed", json!(seed));
-    }
-    Value::Object(body)
 }
 
 /// The engine behind an address, as far as it gives itself away.

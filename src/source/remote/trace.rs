@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 use reqwest::Response;
 use tts_strategies::Finish;
 
-use super::answer::{Answer, Piece, Wrong};
+use super::answer::{Answer, Delta, Wrong};
 use super::caller::Trouble;
 use super::fleet::{Fleet, Place, backoff, jitter};
-use super::request::{Asking, Prompt, body};
-use super::sse::Events;
+use super::request::{CompletionRequest, Prompt, body};
+use crate::openai::Events;
 
-/// What may still come after the engine said how a trace ended, its count of tokens, is waited for this long.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long to wait for usage after `finish_reason`.
+const USAGE_WAIT: Duration = Duration::from_secs(2);
 
 /// A trace's request, sent again as long as it has brought nothing.
 pub(super) struct Stream {
     fleet: Arc<Fleet>,
-    asking: Arc<Asking>,
+    request: Arc<CompletionRequest>,
     seed: u32,
     k: Option<usize>,
     attempts: u32,
@@ -33,14 +33,14 @@ struct Open {
     due: Instant,
     any: bool,
     /// the engine said how it ended; its last words are awaited
-    last: Option<Piece>,
+    last: Option<Delta>,
     /// let go of after the response
     place: Place,
 }
 
-/// What came of a stream.
-pub(super) struct News {
-    pub(super) piece: Piece,
+/// What a stream brought next.
+pub(super) struct Chunk {
+    pub(super) delta: Delta,
     /// why the stream broke after it, and where
     pub(super) broken: Option<String>,
 }
@@ -56,10 +56,15 @@ pub(super) struct GivenUp {
 }
 
 impl Stream {
-    pub(super) fn new(fleet: Arc<Fleet>, asking: Arc<Asking>, seed: u32, k: Option<usize>) -> Self {
+    pub(super) fn new(
+        fleet: Arc<Fleet>,
+        request: Arc<CompletionRequest>,
+        seed: u32,
+        k: Option<usize>,
+    ) -> Self {
         Self {
             fleet,
-            asking,
+            request,
             seed,
             k,
             attempts: 0,
@@ -72,33 +77,33 @@ impl Stream {
     ///
     /// # Errors
     /// When the request is refused, or was tried often enough.
-    pub(super) async fn next(&mut self) -> Result<News, GivenUp> {
+    pub(super) async fn next(&mut self) -> Result<Chunk, GivenUp> {
         loop {
             if self.open.is_none() {
                 self.open = Some(self.begin().await?);
             }
             let open = self.open.as_mut().expect("just opened");
-            let (mut piece, trouble) = open.read(&self.fleet).await;
-            if !piece.tokens.is_empty() && !std::mem::replace(&mut open.any, true) {
+            let (mut delta, trouble) = open.read(&self.fleet).await;
+            if !delta.tokens.is_empty() && !std::mem::replace(&mut open.any, true) {
                 open.place.did_well();
             }
             let name = open.place.endpoint().name.clone();
             let Some(Wrong { why, refused }) = trouble else {
-                if piece.is_empty() {
+                if delta.is_empty() {
                     continue;
                 }
-                if piece.end.is_some() {
+                if delta.end.is_some() {
                     self.open = None;
                 }
-                return Ok(News { piece, broken: None });
+                return Ok(Chunk { delta, broken: None });
             };
             let had_tokens = open.any;
             open.place.failed(None, had_tokens);
             self.open = None;
             if had_tokens {
-                piece.end = Some(Finish::Failed);
+                delta.end = Some(Finish::Failed);
                 let broken = Some(format!("{name}: {why}"));
-                return Ok(News { piece, broken });
+                return Ok(Chunk { delta, broken });
             }
             if refused.is_some() {
                 return Err(GivenUp {
@@ -117,13 +122,13 @@ impl Stream {
             let place = self.fleet.place().await;
             let endpoint = place.endpoint();
             let name = endpoint.name.clone();
-            let url = match &self.asking.prompt {
+            let url = match &self.request.prompt {
                 Prompt::Messages(_) => &endpoint.chat,
                 _ => &endpoint.plain,
             };
             let body = body(
                 &self.fleet.model,
-                &self.asking,
+                &self.request,
                 self.seed,
                 &endpoint.fields,
                 endpoint.engine,
@@ -174,8 +179,8 @@ impl Stream {
 }
 
 impl Open {
-    /// The next piece with anything in it, and what went wrong after it.
-    async fn read(&mut self, fleet: &Fleet) -> (Piece, Option<Wrong>) {
+    /// The next delta with anything in it, and what went wrong after it.
+    async fn read(&mut self, fleet: &Fleet) -> (Delta, Option<Wrong>) {
         loop {
             let bytes = match tokio::time::timeout_at(self.due.into(), self.response.chunk()).await {
                 Ok(Ok(Some(bytes))) => bytes,
@@ -194,9 +199,9 @@ impl Open {
                     return self.over(why);
                 }
             };
-            let (piece, done, trouble) = self.parse(&bytes);
+            let (delta, done, trouble) = self.parse(&bytes);
             if let Some(last) = &mut self.last {
-                last.join(piece);
+                last.join(delta);
                 if done || trouble.is_some() {
                     return (self.last.take().unwrap_or_default(), None);
                 }
@@ -207,44 +212,44 @@ impl Open {
                     why: fleet.caller.redacted(wrong.why),
                     ..wrong
                 };
-                return (piece, trouble.map(redacted));
+                return (delta, trouble.map(redacted));
             }
-            if done && piece.end.is_none() {
+            if done && delta.end.is_none() {
                 return (
-                    piece,
+                    delta,
                     Some(Wrong::new("it ended a trace without saying why".to_owned())),
                 );
             }
-            if piece.end.is_some() && !done {
-                self.due = Instant::now() + LAST_WORDS;
-                self.last = Some(piece);
+            if delta.end.is_some() && !done {
+                self.due = Instant::now() + USAGE_WAIT;
+                self.last = Some(delta);
                 continue;
             }
-            if !piece.tokens.is_empty() {
+            if !delta.tokens.is_empty() {
                 self.due = Instant::now() + fleet.caller.patience.idle;
             }
-            if !piece.is_empty() {
-                return (piece, None);
+            if !delta.is_empty() {
+                return (delta, None);
             }
         }
     }
 
     /// The stream is over: what was left in it, and why that is not an end, unless it is.
-    fn over(&mut self, why: String) -> (Piece, Option<Wrong>) {
+    fn over(&mut self, why: String) -> (Delta, Option<Wrong>) {
         let rest = std::mem::take(&mut self.events).finish();
-        let mut piece = self.last.take().unwrap_or_default();
+        let mut delta = self.last.take().unwrap_or_default();
         if let Some(data) = rest.filter(|data| data != b"[DONE]")
             && let Ok(more) = self.answer.event(&data)
         {
-            piece.join(more);
+            delta.join(more);
         }
-        let broken = piece.end.is_none().then(|| Wrong::new(why));
-        (piece, broken)
+        let broken = delta.end.is_none().then(|| Wrong::new(why));
+        (delta, broken)
     }
 
     /// Everything in some bytes, whether the stream is done with them, and what is wrong with it.
-    fn parse(&mut self, bytes: &[u8]) -> (Piece, bool, Option<Wrong>) {
-        let (mut all, mut done, mut trouble) = (Piece::default(), false, None);
+    fn parse(&mut self, bytes: &[u8]) -> (Delta, bool, Option<Wrong>) {
+        let (mut all, mut done, mut trouble) = (Delta::default(), false, None);
         let answer = &mut self.answer;
         let pushed = self.events.push(bytes, |data| {
             if done || trouble.is_some() {

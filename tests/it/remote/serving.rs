@@ -14,7 +14,7 @@ use tts::serve::{Keys, Limits, Options};
 use tts::source::RemoteOptions;
 
 use super::server::{Server, Step, Trace, done, event, head, plain, question, well};
-use super::{model_of, options, problem, settings, until};
+use super::{model_of, options, problem, settings, solve, until};
 
 /// A server before an engine, stopped when it is dropped.
 struct Front {
@@ -251,6 +251,42 @@ async fn thinking_that_an_engines_template_opens_is_told_from_the_answer() {
         message["content"].as_str().unwrap().starts_with("w3 "),
         "{message}"
     );
+}
+
+#[tokio::test]
+async fn solving_and_serving_show_the_same_of_a_text() {
+    for (text, thought, said) in [
+        ("1</think>2 <think>3</think>4", "13", "2 4"),
+        ("<think>1</think>2 <think>3</think>4", "13", "2 4"),
+        ("<think>1<think>2</think>3", "12", "3"),
+        ("1</think>2 <think>3", "13", "2"),
+    ] {
+        let engine = Server::new(move |r| {
+            question(r, 1.0).unwrap_or_else(|| {
+                let chunk = |content: &str, end: Option<&str>| {
+                    let list = json!([{"token": "x", "logprob": -0.1, "top_logprobs": [{"logprob": -0.1}]}]);
+                    Step::Send(event(&json!({"choices": [{
+                        "index": 0, "delta": {"content": content}, "logprobs": {"content": list},
+                        "finish_reason": end,
+                    }]})))
+                };
+                let mut steps = vec![head()];
+                // marks come in pieces
+                steps.extend(text.chars().map(|c| chunk(&c.to_string(), None)));
+                steps.extend([chunk("", Some("stop")), Step::Send(done())]);
+                steps
+            })
+        })
+        .await;
+        let solved = solve(&engine, settings("majority", 1)).await;
+        assert_eq!(solved.solution.as_deref(), Some(said), "{text}");
+        let front = Front::before(&options(&[engine.url()]), settings("majority", 1)).await;
+        let (status, reply) = front.chat(json!({})).await;
+        assert_eq!(status, 200, "{reply}");
+        let message = &reply["choices"][0]["message"];
+        assert_eq!(message["content"], said, "{text}");
+        assert_eq!(message["reasoning_content"], thought, "{text}");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::error::ApiError;
+use crate::hub::is_loopback_host;
 
 /// The keys that open the server. Only their digests are held.
 #[derive(Clone, Default)]
@@ -62,12 +63,12 @@ fn digest(key: &[u8]) -> [u8; 32] {
 }
 
 /// Checks a request before anything else is done with it.
-pub(super) struct Gate {
+pub(super) struct Auth {
     pub(super) keys: Keys,
     pub(super) address: SocketAddr,
 }
 
-impl Gate {
+impl Auth {
     /// Whether this request may be answered. `open` routes need no key.
     pub(super) fn check(
         &self,
@@ -79,7 +80,7 @@ impl Gate {
         let host = headers.get(header::HOST).map(|h| h.to_str().unwrap_or_default());
         let host = uri.authority().map(|a| a.as_str()).or(host);
         // a page on another site may point a name of its own at this machine: its name gives it away
-        if self.keys.is_empty() && self.address.ip().is_loopback() && !host.is_some_and(is_loopback) {
+        if self.keys.is_empty() && self.address.ip().is_loopback() && !host.is_some_and(is_this_machine) {
             return Err(ApiError::refused(
                 StatusCode::FORBIDDEN,
                 "this server answers requests to localhost alone; start it with an API key to give it another name",
@@ -120,31 +121,30 @@ impl Gate {
 }
 
 /// Whether a host (with or without a port) is a name of this machine for itself.
-fn is_loopback(host: &str) -> bool {
+fn is_this_machine(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(six) => six.split_once(']').map_or("", |(name, _)| name),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    is_loopback_host(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ask(gate: &Gate, method: Method, headers: &[(&'static str, &str)], open: bool) -> u16 {
+    fn ask(auth: &Auth, method: Method, headers: &[(&'static str, &str)], open: bool) -> u16 {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        gate.check(&method, &Uri::from_static("/v1/models"), &map, open)
+        auth.check(&method, &Uri::from_static("/v1/models"), &map, open)
             .map_or_else(|e| e.status.as_u16(), |()| 200)
     }
 
     #[test]
     fn a_loopback_server_without_keys_answers_its_own_machine() {
-        let gate = Gate {
+        let auth = Auth {
             keys: Keys::default(),
             address: "127.0.0.1:8080".parse().unwrap(),
         };
@@ -157,7 +157,7 @@ mod tests {
             "[::1]:80",
             "[::1]",
         ] {
-            assert_eq!(ask(&gate, Method::POST, &[("host", host)], false), 200, "{host}");
+            assert_eq!(ask(&auth, Method::POST, &[("host", host)], false), 200, "{host}");
         }
         for host in [
             "",
@@ -168,12 +168,12 @@ mod tests {
             "10.0.0.1",
             "::2",
         ] {
-            assert_eq!(ask(&gate, Method::GET, &[("host", host)], true), 403, "{host}");
+            assert_eq!(ask(&auth, Method::GET, &[("host", host)], true), 403, "{host}");
         }
-        assert_eq!(ask(&gate, Method::GET, &[], true), 403);
+        assert_eq!(ask(&auth, Method::GET, &[], true), 403);
         let own = [("host", "localhost:8080"), ("authorization", "Bearer anything")];
         assert_eq!(
-            ask(&gate, Method::POST, &own, false),
+            ask(&auth, Method::POST, &own, false),
             200,
             "without keys the header is ignored"
         );
@@ -181,13 +181,13 @@ mod tests {
 
     #[test]
     fn other_sites_may_not_ask() {
-        let gate = Gate {
+        let auth = Auth {
             keys: Keys::default(),
             address: "127.0.0.1:8080".parse().unwrap(),
         };
         let from = |origin| {
             ask(
-                &gate,
+                &auth,
                 Method::POST,
                 &[("host", "localhost:8080"), ("origin", origin)],
                 false,
@@ -210,13 +210,13 @@ mod tests {
     fn keys_open_and_nothing_else_does() {
         let keys = Keys::parse("# two\n\nsixteen-letters-1\n  another-sixteen-letters  \n").unwrap();
         assert_eq!(format!("{keys:?}"), "2 keys");
-        let gate = Gate {
+        let auth = Auth {
             keys,
             address: "0.0.0.0:80".parse().unwrap(),
         };
         let with = |value| {
             ask(
-                &gate,
+                &auth,
                 Method::POST,
                 &[("host", "any.example"), ("authorization", value)],
                 false,
@@ -235,7 +235,7 @@ mod tests {
         ] {
             assert_eq!(with(wrong), 401, "{wrong}");
         }
-        assert_eq!(ask(&gate, Method::GET, &[("host", "any.example")], true), 200);
+        assert_eq!(ask(&auth, Method::GET, &[("host", "any.example")], true), 200);
         assert!(Keys::parse("short").is_err() && Keys::parse("has a blank in the middle").is_err());
         assert!(Keys::parse("# nothing").unwrap().is_empty());
     }

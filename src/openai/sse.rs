@@ -5,7 +5,7 @@ const LONGEST: usize = 16 << 20;
 
 /// Takes bytes as they come and gives the data of whole events, wherever the bytes were cut.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(crate) struct Events {
     /// the line that is not over yet
     line: Vec<u8>,
     data: Vec<u8>,
@@ -17,14 +17,14 @@ pub(super) struct Events {
 
 /// An event without an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub(crate) struct TooLong;
 
 impl Events {
     /// Adds bytes and hands the data of each event that ends in them to `each`.
     ///
     /// # Errors
     /// When an event grows beyond all measure.
-    pub(super) fn push(&mut self, mut bytes: &[u8], mut each: impl FnMut(&[u8])) -> Result<(), TooLong> {
+    pub(crate) fn push(&mut self, mut bytes: &[u8], mut each: impl FnMut(&[u8])) -> Result<(), TooLong> {
         while !bytes.is_empty() {
             if std::mem::take(&mut self.after_return) && bytes[0] == b'\n' {
                 bytes = &bytes[1..];
@@ -51,7 +51,7 @@ impl Events {
 
     /// The data of an event that the end of the stream cut off before its empty line: some engines leave that
     /// out after their last word.
-    pub(super) fn finish(mut self) -> Option<Vec<u8>> {
+    pub(crate) fn finish(mut self) -> Option<Vec<u8>> {
         self.end_line();
         self.has_data.then_some(self.data)
     }

@@ -7,13 +7,14 @@ use serde_json::Value;
 
 use super::choice::Choice;
 use super::jobs::Key;
+use super::logprobs::TextToken;
 
 /// How long a reply is kept, how many are, and how many bytes they take together.
 const TIME: Duration = Duration::from_secs(600);
 const REPLIES: usize = 64;
 const BYTES: usize = 16 << 20;
 
-/// A reply and the name that it is asked for by.
+/// A reply and the name that it is digest for by.
 struct Reply<T> {
     key: Key,
     reply: T,
@@ -22,18 +23,18 @@ struct Reply<T> {
 }
 
 /// The replies that are kept, oldest first.
-pub(super) struct Kept<T> {
+pub(super) struct ReplyCache<T> {
     replies: VecDeque<Reply<T>>,
 }
 
-impl<T> Default for Kept<T> {
+impl<T> Default for ReplyCache<T> {
     fn default() -> Self {
         let replies = VecDeque::new();
         Self { replies }
     }
 }
 
-impl<T: Clone> Kept<T> {
+impl<T: Clone> ReplyCache<T> {
     /// Keeps a reply of so many bytes, in place of the oldest ones where it must be; one that is larger than
     /// all may be is not kept.
     pub(super) fn put(&mut self, key: Key, reply: T, bytes: usize, now: Instant) {
@@ -54,7 +55,7 @@ impl<T: Clone> Kept<T> {
     pub(super) fn get(&mut self, name: &[u8; 32], now: Instant) -> Option<(T, [u8; 32])> {
         self.forget(now);
         let found = self.replies.iter().find(|r| r.key.name == *name)?;
-        Some((found.reply.clone(), found.key.asked))
+        Some((found.reply.clone(), found.key.digest))
     }
 
     fn forget(&mut self, now: Instant) {
@@ -70,13 +71,15 @@ impl<T: Clone> Kept<T> {
 
 /// Bytes that choices take in memory, closely enough.
 pub(super) fn bytes(choices: &[Choice]) -> usize {
+    let json = |value: serde_json::Result<Value>| value.as_ref().map_or(0, weight);
     let one = |c: &Choice| {
-        let texts = c.content.len() + c.reasoning.as_ref().map_or(0, String::len);
+        let texts = c.text.len() + c.whole.content.len() + c.whole.reasoning.len();
         size_of::<Choice>()
             + texts
-            + c.logprobs.as_ref().map_or(0, weight)
+            + c.tokens.iter().map(TextToken::bytes).sum::<usize>()
+            + json(serde_json::to_value(&c.whole.logprobs))
             + weight(&c.tts)
-            + weight(&c.traces)
+            + json(serde_json::to_value(&c.traces))
     };
     choices.iter().map(one).sum()
 }
@@ -101,14 +104,17 @@ mod tests {
 
     fn key(i: usize) -> Key {
         let name = *blake3::hash(&i.to_le_bytes()).as_bytes();
-        Key { name, asked: [7; 32] }
+        Key {
+            name,
+            digest: [7; 32],
+        }
     }
 
     #[test]
     fn replies_are_kept_for_a_while_and_within_bounds() {
         let now = Instant::now();
-        let has = |kept: &mut Kept<()>, i: usize, now| kept.get(&key(i).name, now).is_some();
-        let mut kept = Kept::default();
+        let has = |kept: &mut ReplyCache<()>, i: usize, now| kept.get(&key(i).name, now).is_some();
+        let mut kept = ReplyCache::default();
         for i in 0..=REPLIES {
             kept.put(key(i), (), 1, now);
         }
@@ -123,7 +129,7 @@ mod tests {
         assert!(!has(&mut kept, 1001, now) && has(&mut kept, 1000, now));
         kept.put(key(1002), (), BYTES, now);
         assert_eq!(kept.replies.len(), 1);
-        kept = Kept::default();
+        kept = ReplyCache::default();
         kept.put(key(1), (), 1, now);
         kept.put(key(1), (), 2, now + TIME / 2);
         assert_eq!(kept.replies.len(), 1);

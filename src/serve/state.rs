@@ -15,7 +15,7 @@ use crate::source::{InProcess, InProcessOptions};
 const PROMPT: usize = 512;
 
 /// What all requests share.
-pub(super) struct House {
+pub(super) struct AppState {
     pub(super) source: Source,
     /// What a request changes nothing about unless it says so.
     pub(super) settings: Settings,
@@ -24,7 +24,7 @@ pub(super) struct House {
     pub(super) limits: Limits,
 }
 
-impl House {
+impl AppState {
     /// Starts the engine.
     pub(super) fn open(
         loaded: Loaded,

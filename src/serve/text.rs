@@ -1,0 +1,189 @@
+//! The text of a choice: thinking, content and log-probabilities, while it is written and at its end.
+//!
+//! Both a whole reply and a stream take them from a [`ChoiceText`]. A stream pushes tokens as they come and
+//! the rest of the trace's text at the end; a whole reply pushes the trace's text alone.
+
+use std::collections::VecDeque;
+
+use tokio::sync::watch;
+use tts_evals::answer::{ThinkingSplitter, closes_unopened};
+
+use super::choice::Choice;
+use super::logprobs::{self, TextToken, Tokens};
+use super::request::{ChatRequest, Endpoint};
+use super::state::AppState;
+use crate::openai::Logprobs;
+use crate::run::Written;
+use crate::runner::Prepared;
+
+/// What a choice says beyond what was taken of it before.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TextDelta {
+    pub(super) reasoning: String,
+    pub(super) content: String,
+    pub(super) logprobs: Option<Logprobs>,
+}
+
+/// The text of a choice as far as it is certain. What is taken is the beginning of what the choice will be,
+/// whatever comes.
+pub(super) struct ChoiceText {
+    endpoint: Endpoint,
+    /// alternatives of each token, where log-probabilities are wanted
+    logprobs: Option<usize>,
+    split: ThinkingSplitter,
+    /// the prompt, where it is repeated before the text
+    echo: String,
+    /// tokens whose log-probabilities wait for their text
+    waiting: VecDeque<TextToken>,
+    /// index of the first token that never waited or still does
+    undecided: usize,
+    /// bytes of the thinking and of the content that were taken
+    thought: usize,
+    content: usize,
+}
+
+impl ChoiceText {
+    /// The text that will follow a prompt. A raw completion is shown as it stands. Where an engine elsewhere
+    /// fills the template, a `whole` text tells whether it begins inside the thinking.
+    pub(super) fn new(
+        request: &ChatRequest,
+        endpoint: Endpoint,
+        prompt: &Prepared,
+        whole: Option<&str>,
+    ) -> Self {
+        let split = match endpoint {
+            Endpoint::Completion => ThinkingSplitter::verbatim(),
+            Endpoint::Chat if request.runner.knows_template(prompt) => {
+                ThinkingSplitter::new(prompt.prompt.ends_in_think)
+            }
+            Endpoint::Chat => ThinkingSplitter::new(whole.is_some_and(closes_unopened)),
+        };
+        Self {
+            endpoint,
+            logprobs: request.logprobs,
+            split: split.holding_back(request.stops.clone()),
+            echo: if request.echo {
+                prompt.prompt.text.clone()
+            } else {
+                String::new()
+            },
+            waiting: VecDeque::new(),
+            undecided: 0,
+            thought: 0,
+            content: 0,
+        }
+    }
+
+    /// Ends the text: this is all of it.
+    pub(super) fn finish(&mut self, text: &str) {
+        // what was held back may have become a stop text
+        self.split.truncate(text.len());
+        let rest = text.get(self.split.len()..).unwrap_or_default();
+        self.split.push(rest);
+        self.split.finish();
+    }
+
+    /// Whether a token adds to what is said.
+    pub(super) fn shows(&self, token: &TextToken) -> bool {
+        token.overlaps(self.split.places())
+    }
+
+    /// Gives the tokens that the text is made of, once it is whole, for their log-probabilities.
+    pub(super) fn set_tokens(&mut self, tokens: &[TextToken]) {
+        let left = tokens.iter().filter(|token| token.index >= self.undecided);
+        self.waiting = left.cloned().collect();
+    }
+
+    /// Takes what became certain since the last time.
+    pub(super) fn take(&mut self, app: &AppState) -> TextDelta {
+        let content = [
+            &self.echo[self.content.min(self.echo.len())..],
+            &self.split.said()[self.content.saturating_sub(self.echo.len())..],
+        ]
+        .concat();
+        let delta = TextDelta {
+            reasoning: self.split.thought()[self.thought..].to_owned(),
+            logprobs: self.take_logprobs(app),
+            content,
+        };
+        self.thought += delta.reasoning.len();
+        self.content += delta.content.len();
+        delta
+    }
+
+    /// Log-probabilities of the tokens that the content has got to.
+    fn take_logprobs(&mut self, app: &AppState) -> Option<Logprobs> {
+        let k = self.logprobs?;
+        let to = self.split.places().last()?.end;
+        let reached = self.waiting.iter().take_while(|token| token.from < to).count();
+        let mut tokens: Vec<TextToken> = self.waiting.drain(..reached).collect();
+        if let Some(last) = tokens.last() {
+            self.undecided = last.index + 1;
+        }
+        tokens.retain(|token| self.shows(token));
+        (!tokens.is_empty()).then(|| logprobs::object(app, self.endpoint, &tokens, k > 0))
+    }
+}
+
+/// The text of a trace that runs alone, read while it is written.
+pub(super) struct StreamedText {
+    written: watch::Receiver<Vec<Written>>,
+    /// tokens that were read
+    read: usize,
+    tokens: Option<Tokens>,
+    text: ChoiceText,
+}
+
+impl StreamedText {
+    /// Of the choice `index` of a request.
+    pub(super) fn new(
+        app: &AppState,
+        request: &ChatRequest,
+        endpoint: Endpoint,
+        index: usize,
+        written: watch::Receiver<Vec<Written>>,
+    ) -> Self {
+        let prompt = &request.prompts[index / request.n];
+        Self {
+            written,
+            read: 0,
+            tokens: Tokens::new(app),
+            text: ChoiceText::new(request, endpoint, prompt, None),
+        }
+    }
+
+    /// Tells when there is more.
+    pub(super) fn written(&self) -> watch::Receiver<Vec<Written>> {
+        self.written.clone()
+    }
+
+    /// Reads what was written since the last time and takes what became certain.
+    pub(super) fn take(&mut self, app: &AppState) -> TextDelta {
+        // the engine must not wait for what is done with it
+        let new = self
+            .written
+            .borrow_and_update()
+            .get(self.read..)
+            .map(<[_]>::to_vec);
+        for token in new.unwrap_or_default() {
+            self.read += 1;
+            if let Some(text) = &token.text {
+                self.text.split.push(text);
+            } else if let Some(tokens) = &mut self.tokens {
+                let token = tokens.next(token.id, Some(token.logprob), token.likeliest);
+                self.text.split.push(token.text());
+                if self.text.logprobs.is_some() {
+                    self.text.waiting.push_back(token);
+                }
+            }
+        }
+        self.text.take(app)
+    }
+
+    /// Takes what is left, once the trace has become this choice.
+    pub(super) fn finish(&mut self, app: &AppState, choice: &Choice) -> TextDelta {
+        self.text.finish(&choice.text);
+        self.text.set_tokens(&choice.tokens);
+        self.text.take(app)
+    }
+}
