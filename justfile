@@ -5,7 +5,7 @@ set positional-arguments
 _list:
     @just --list --unsorted
 
-# everything that a change must pass: formatting, lints, documentation, every test
+# everything that a change must pass: formatting, lints, every test
 ci:
     bash .ci/run
 
