@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
 use tts_evals::answer::ReadAnswer;
-use tts_strategies::{Preset, PresetError};
+use tts_strategies::Preset;
 
 use crate::error::Error;
-use crate::run::{Bounds, Outcome, Outside, Pool, PoolProblem, Recorded, outside};
+use crate::run::{
+    Bounds, DecisionSettings, Outcome, Outside, Pool, PoolProblem, Recorded, SolvedRecord, StrategyRecord,
+};
 use crate::runner::{About, Solved};
-use tts_model::sampler::Sampling;
 
 /// Most traces of a problem at once where neither the user nor the recording says otherwise.
 pub(crate) const DEFAULT_SLOTS: usize = 64;
@@ -81,36 +81,39 @@ impl Replay {
         &self.recorded
     }
 
-    /// A setting of the recorded decisions.
-    fn was(&self, name: &str) -> Option<&Value> {
-        self.recorded.pool().manifest()?.decisions.get(name)
+    /// What the recording was decided with, as far as it says so.
+    fn was(&self) -> Option<&DecisionSettings> {
+        Some(&self.recorded.pool().manifest()?.decisions)
     }
 
     /// The bounds of a problem, and what came from outside where this is the very decision that was recorded.
     fn bounds(&self, problem: &PoolProblem) -> (Bounds, Vec<Outside>) {
-        let number = |name| self.was(name).and_then(Value::as_u64).map(|n| n as usize);
+        let of_recording = |setting: fn(&DecisionSettings) -> Option<usize>| self.was().and_then(setting);
         let traces = self
             .settings
             .traces
-            .or_else(|| number("traces"))
+            .or_else(|| of_recording(|d| d.traces))
             .unwrap_or(problem.traces)
             .max(1);
         // the recorded number of slots was made for the recorded number of traces
-        let of_recording =
-            || number("slots").filter(|_| self.settings.traces.is_none_or(|t| Some(t) == number("traces")));
+        let made_for_these =
+            |asked: usize| of_recording(|d| d.traces).is_some_and(|recorded| recorded == asked);
         let slots = self
             .settings
             .slots
-            .or_else(of_recording)
+            .or_else(|| of_recording(|d| d.slots).filter(|_| self.settings.traces.is_none_or(made_for_these)))
             .unwrap_or(traces.min(DEFAULT_SLOTS));
         let max_total_tokens = self.settings.max_total_tokens;
-        let same = |line: &Value| {
-            let d = &line["decisions"];
-            let is = |name: &str, n: Option<u64>| d[name].as_u64() == n;
-            of_preset(&d["strategy"]) == preset_value(&self.strategy)
-                && is("traces", Some(traces as u64))
-                && is("slots", Some(slots as u64))
-                && (max_total_tokens.is_none() || is("max_total_tokens", max_total_tokens))
+        let strategy = StrategyRecord::from(&self.strategy);
+        let same = |line: &SolvedRecord| {
+            line.decisions.as_ref().is_some_and(|d| {
+                d.strategy
+                    .as_ref()
+                    .is_some_and(|s| s.name == strategy.name && s.rules_as(&strategy))
+                    && d.traces == Some(traces)
+                    && d.slots == Some(slots)
+                    && (max_total_tokens.is_none() || d.max_total_tokens == max_total_tokens)
+            })
         };
         let line = self
             .recorded
@@ -127,10 +130,10 @@ impl Replay {
         };
         let bounds = Bounds {
             traces,
-            slots: line["slots"].as_u64().map_or(slots, |n| n as usize),
-            max_total_tokens: max_total_tokens.or_else(|| line["decisions"]["max_total_tokens"].as_u64()),
+            slots: line.slots.unwrap_or(slots),
+            max_total_tokens: max_total_tokens.or(line.decisions.and_then(|d| d.max_total_tokens)),
         };
-        (bounds, outside(&line))
+        (bounds, line.outside)
     }
 
     /// The right answer of a problem, if it is known.
@@ -150,12 +153,12 @@ impl Replay {
                 .decide_all(problem, &records, self.strategy.build(), &bounds, &scripted)?;
         let mut outcome = self.recorded.outcome(problem, replayed)?;
         self.say_what_is_missing(problem, &mut outcome);
-        let of = |name: &str| self.recorded.pool().manifest().and_then(|m| m.traces.get(name));
+        let traces = self.recorded.pool().manifest().map(|m| &m.traces);
         let about = About {
             gold: self.gold(problem),
             model: model_of(self.recorded.pool()),
-            seed: of("seed").and_then(Value::as_u64),
-            sampling: of("sampling").and_then(|s| serde_json::from_value::<Sampling>(s.clone()).ok()),
+            seed: traces.and_then(|t| t.seed),
+            sampling: traces.and_then(|t| t.drawn_with()),
             machine: None,
         };
         let reader = self.recorded.reader();
@@ -186,15 +189,12 @@ impl Replay {
 
 /// The model that a recording names.
 fn model_of(pool: &Pool) -> Option<String> {
-    pool.manifest()?.machine.get("model")?.as_str().map(str::to_owned)
+    pool.manifest()?.machine.model.clone()
 }
 
 /// The right answer of a problem: as given, as a recorded trace names it, or as the problem was graded by.
 pub(crate) fn gold(given: &BTreeMap<String, String>, pool: &Pool, problem: &PoolProblem) -> Option<String> {
-    let graded = || {
-        let line = pool.decided()?.last_decided(&problem.id).ok().flatten()?;
-        line["gold"].as_str().map(str::to_owned)
-    };
+    let graded = || pool.decided()?.last_decided(&problem.id).ok().flatten()?.gold;
     given
         .get(&problem.id)
         .cloned()
@@ -202,46 +202,20 @@ pub(crate) fn gold(given: &BTreeMap<String, String>, pool: &Pool, problem: &Pool
         .or_else(graded)
 }
 
-/// A preset as it stands in manifests, without its words.
-fn preset_value(preset: &Preset) -> Value {
-    of_preset(&serde_json::to_value(preset).unwrap_or_default())
-}
-
-fn of_preset(value: &Value) -> Value {
-    let mut value = value.clone();
-    if let Some(object) = value.as_object_mut() {
-        object.remove("description");
-    }
-    value
-}
-
 /// The strategy that a recording was made with, if it says so.
 ///
 /// # Errors
 /// When it is none that is known here.
 pub fn recorded_strategy(pool: &Pool) -> Result<Option<Preset>, Error> {
-    let Some(Value::Object(mut object)) = pool.manifest().and_then(|m| m.decisions.get("strategy").cloned())
-    else {
+    let Some(strategy) = pool.manifest().and_then(|m| m.decisions.strategy.as_ref()) else {
         return Ok(None);
     };
-    let name = match object.remove("name") {
-        Some(Value::String(name)) => name,
-        _ => "recorded".to_owned(),
-    };
-    if object.get("kind").and_then(Value::as_str) == Some("exec") {
-        let command = object
-            .get("settings")
-            .and_then(|s| s["command"].as_str())
-            .unwrap_or_default();
+    if let Some(command) = strategy.command() {
         return Err(Error::Setting(format!(
             "{} was decided by a command of its user's: to run it again say --strategy \"exec:{command}\"",
             pool.path().display()
         )));
     }
-    let text = toml::to_string(&object).map_err(|e| PresetError::File {
-        file: pool.path().join("manifest.json").display().to_string(),
-        line: None,
-        message: e.to_string(),
-    })?;
-    Ok(Some(Preset::from_toml(&text, &name)?))
+    let manifest = pool.path().join("manifest.json").display().to_string();
+    Ok(Some(strategy.preset(&manifest)?))
 }

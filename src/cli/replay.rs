@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 use clap::Args;
-use serde_json::json;
 use tts::evals::answer::RuleReader;
 use tts::evals::data::Problem;
 use tts::evals::task::Task;
 use tts::replay::{Replay, ReplaySettings};
-use tts::run::{Pool, PoolOptions, PoolProblem};
+use tts::run::{AnswerSettings, MachineInfo, Pool, PoolOptions, PoolProblem};
 use tts::strategies::Preset;
 
 use super::printer::Printer;
@@ -168,10 +167,10 @@ pub(super) fn reader(
     answers: &AnswerArgs,
     task: Option<&Task>,
     pool: &Pool,
-) -> anyhow::Result<(RuleReader, bool, serde_json::Value)> {
-    let recorded = pool.manifest().and_then(|m| m.decisions.get("answers"));
+) -> anyhow::Result<(RuleReader, bool, AnswerSettings)> {
+    let recorded = pool.manifest().and_then(|m| m.decisions.answers.as_ref());
     match recorded {
-        Some(recorded) if !answers.any() => Ok((AnswerArgs::recorded(recorded)?, false, recorded.clone())),
+        Some(recorded) if !answers.any() => Ok((recorded.reader(), false, recorded.clone())),
         _ => {
             let named = answers.task()?;
             let task = named.as_ref().or(task);
@@ -224,8 +223,11 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
         let solved = replay
             .solve(problem)
             .map_err(|e| anyhow!("problem `{}`: {e}", problem.id))?;
-        let mut result = solved.to_json();
-        result["machine"] = json!({ "recording": args.run.display().to_string() });
+        let mut result = solved.record();
+        result.machine = Some(MachineInfo {
+            recording: Some(args.run.display().to_string()),
+            ..MachineInfo::default()
+        });
         if let Some(samples) = &mut samples {
             let texts = replay.texts(problem)?;
             samples.write(&solved, asked.get(&problem.id), &texts)?;

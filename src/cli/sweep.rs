@@ -9,10 +9,10 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::json;
 use tabled::builder::Builder;
 use tokio::sync::broadcast;
-use tts::run::{Pool, PoolProblem, Recorded, Status};
+use tts::run::{AnswerSettings, Pool, PoolProblem, Recorded, Status, StrategyRecord};
 use tts::runner::{Prepared, Reader, Solver, default_threads};
 use tts::strategies::Preset;
 use tts::sweep::{self, Folder, Header, Plan, Results, Row, SCHEMA, Source};
@@ -250,7 +250,7 @@ fn notes(pool: &Pool, plan: &Plan, problems: &[&PoolProblem]) -> Vec<String> {
         ));
     }
     let gold = |p: &&&PoolProblem| {
-        let graded = || Some(pool.decided()?.last_decided(&p.id).ok()??["gold"].is_string());
+        let graded = || Some(pool.decided()?.last_decided(&p.id).ok()??.gold.is_some());
         plan.gold.contains_key(&p.id) || p.gold.is_some() || graded().unwrap_or(false)
     };
     let without = problems.len() - problems.iter().filter(gold).count();
@@ -269,7 +269,7 @@ fn header(
     problems: &[&PoolProblem],
     path: Option<&Path>,
     data: Option<String>,
-    answers: Value,
+    answers: AnswerSettings,
 ) -> Header {
     Header {
         schema: SCHEMA,
@@ -280,11 +280,7 @@ fn header(
         },
         traces: pool.manifest().map(|m| m.traces.clone()),
         data: data.or_else(|| pool.manifest()?.data.clone()),
-        strategies: plan
-            .strategies
-            .iter()
-            .map(|s| serde_json::to_value(s).unwrap_or_default())
-            .collect(),
+        strategies: plan.strategies.iter().map(StrategyRecord::from).collect(),
         budgets: plan.budgets.clone(),
         slots: plan.slots.clone(),
         resamples: plan.resamples,

@@ -13,6 +13,7 @@ use tts::evals::answer::{
 use tts::evals::data::{self, Dataset, Fields};
 use tts::evals::task::Task;
 use tts::hub::{self, DEFAULT_REVISION, HubOptions, Repo, RepoKind};
+use tts::run::AnswerSettings;
 
 use super::printer::Printer;
 use super::{downloads, nearest};
@@ -119,29 +120,15 @@ impl AnswerArgs {
             || self.equality != EqualityArgs::NONE
     }
 
-    /// The reader of a recording whose `answers` [`Self::describe`] wrote.
-    pub(crate) fn recorded(answers: &serde_json::Value) -> anyhow::Result<RuleReader> {
-        // a task from a file is not at hand; its kind of answers is
-        let mut reader = match answers["task"].as_str().map(Task::named) {
-            Some(Ok(task)) => task.reader()?,
-            _ => RuleReader::default(),
-        };
-        if let Ok(kind) = serde_json::from_value(answers["kind"].clone()) {
-            reader.kind = kind;
-        }
-        if let Ok(options) = serde_json::from_value(answers["options"].clone()) {
-            reader.options = options;
-        }
-        Ok(reader)
-    }
-
     /// What the answers depend on, for the record.
-    pub(crate) fn describe(&self, task: Option<&Task>, reader: &RuleReader) -> serde_json::Value {
-        let mut about = serde_json::json!({ "task": task.map(|t| &t.name), "kind": reader.kind, "pattern": self.answer_pattern });
-        if reader.options != EqualOptions::default() {
-            about["options"] = serde_json::json!(reader.options);
+    pub(crate) fn describe(&self, task: Option<&Task>, reader: &RuleReader) -> AnswerSettings {
+        AnswerSettings {
+            task: task.map(|t| t.name.clone()),
+            kind: Some(reader.kind),
+            pattern: self.answer_pattern.clone(),
+            options: (reader.options != EqualOptions::default()).then(|| reader.options.clone()),
+            ..AnswerSettings::default()
         }
-        about
     }
 }
 

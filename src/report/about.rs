@@ -1,22 +1,25 @@
 //! Where the numbers come from: every digest and setting, how to read the numbers, and what is missing.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::escape::one_line;
 use super::evidence::Evidence;
 use super::figures::plural;
 use super::results::{Arm, Basis, Counts, Facts};
 use super::summary::{COUNTED, LEVEL};
+use crate::run::{StrategyRecord, TraceSettings, value_of};
 
-/// What every published number should name, and where it stands in a manifest.
-const EXPECTED: [(&str, &str); 6] = [
-    ("model", "model digest"),
-    ("prompter", "prompt template digest"),
-    ("sampling", "sampling settings"),
-    ("seed", "seed"),
-    ("max_tokens", "token limit of a trace"),
-    ("dtype", "number format of the weights"),
-];
+/// What every published number should name, and whether it is recorded.
+fn expected(traces: &TraceSettings) -> [(&'static str, bool); 6] {
+    [
+        ("model digest", traces.model.is_some()),
+        ("prompt template digest", traces.prompter.is_some()),
+        ("sampling settings", traces.sampling.is_some()),
+        ("seed", traces.seed.is_some()),
+        ("token limit of a trace", traces.max_tokens.is_some()),
+        ("number format of the weights", traces.dtype.is_some()),
+    ]
+}
 
 /// Every digest and setting that is known, in groups.
 pub(crate) fn about(evidence: &Evidence) -> Vec<Facts> {
@@ -60,22 +63,18 @@ pub(crate) fn about(evidence: &Evidence) -> Vec<Facts> {
     let traces = header
         .and_then(|h| h.traces.as_ref())
         .or_else(|| manifest.map(|m| &m.traces));
+    let traces = traces.cloned().unwrap_or_default();
     let mut generated = Vec::new();
-    if let Some(traces) = traces {
-        flatten("", traces, &mut generated);
-    }
-    for (field, name) in EXPECTED {
-        if traces.is_none_or(|t| t[field].is_null()) {
-            generated.retain(|(known, _)| known != field);
-            generated.push(fact(name, unknown));
-        }
+    flatten("", &value_of(&traces), &mut generated);
+    for (name, _) in expected(&traces).iter().filter(|(_, known)| !known) {
+        generated.push(fact(name, unknown));
     }
     if let Some(manifest) = manifest {
         generated.push(fact("recorded by version", &manifest.tool_version));
     }
     group("Traces", generated);
     let mut grader = Vec::new();
-    flatten("", &evidence.answers, &mut grader);
+    flatten("", &value_of(&evidence.answers), &mut grader);
     if grader.is_empty() {
         grader.push(fact("kind", "not recorded; compared as mathematics"));
     }
@@ -116,31 +115,36 @@ pub(crate) fn about(evidence: &Evidence) -> Vec<Facts> {
         );
         for strategy in &header.strategies {
             group(
-                &format!("Strategy {}", one_line(strategy["name"].as_str().unwrap_or("?"))),
+                &format!("Strategy {}", one_line(strategy.name.as_deref().unwrap_or("?"))),
                 settings(strategy),
             );
         }
     }
     for (name, decisions) in &evidence.decisions {
-        let mut facts = settings(&decisions["strategy"]);
-        for field in ["traces", "slots", "max_total_tokens", "time_limit_seconds"] {
-            flatten(field, &decisions[field], &mut facts);
+        let mut facts = decisions.strategy.as_ref().map(settings).unwrap_or_default();
+        for (name, value) in [
+            ("traces", json!(decisions.traces)),
+            ("slots", json!(decisions.slots)),
+            ("max_total_tokens", json!(decisions.max_total_tokens)),
+            ("time_limit_seconds", json!(decisions.time_limit_seconds)),
+        ] {
+            flatten(name, &value, &mut facts);
         }
         group(&format!("Strategy {}", one_line(name)), facts);
     }
     if let Some(manifest) = manifest {
         let mut machine = Vec::new();
-        flatten("", &manifest.machine, &mut machine);
+        flatten("", &value_of(&manifest.machine), &mut machine);
         group("Machine", machine);
     }
     groups
 }
 
 /// A preset's kind and settings.
-fn settings(strategy: &Value) -> Vec<(String, String)> {
+fn settings(strategy: &StrategyRecord) -> Vec<(String, String)> {
     let mut facts = Vec::new();
-    flatten("kind", &strategy["kind"], &mut facts);
-    flatten("", &strategy["settings"], &mut facts);
+    flatten("kind", &json!(strategy.kind), &mut facts);
+    flatten("", &json!(strategy.settings), &mut facts);
     facts
 }
 

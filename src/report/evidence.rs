@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value;
-use tts_evals::answer::{AnswerKind, ReadAnswer, RuleReader};
-use tts_evals::task::Task;
+use tts_evals::answer::{ReadAnswer, RuleReader};
 use tts_strategies::windows::auto_window;
 use tts_strategies::{Finish, TraceScores};
 
 use super::ReportError;
 use super::escape::one_line;
 use super::results::Basis;
-use crate::run::{self, Books, Manifest, PoolOptions, PoolProblem, Recorded, Status, TraceRecord};
+use crate::run::{
+    self, AnswerSettings, DecisionSettings, Manifest, PoolOptions, PoolProblem, Recorded, SolvedRecord,
+    Status, StrategyRecord, TraceRecord,
+};
 use crate::sweep::{Decided, Header, Line, Pool, Results};
 
 /// A trace without its tokens.
@@ -46,13 +47,13 @@ pub(crate) struct Evidence {
     pub(crate) header: Option<Header>,
     pub(crate) recorded: Option<Recorded>,
     /// how answers are compared
-    pub(crate) answers: Value,
+    pub(crate) answers: AnswerSettings,
     pub(crate) pools: Vec<Pool>,
     /// by problem, in the order of `pools`; nothing where the recording is not at hand
     pub(crate) traces: Option<Vec<Traces>>,
     pub(crate) decided: Vec<(Basis, Decided)>,
     /// the settings of the run's decisions, by the name that their arms have
-    pub(crate) decisions: Vec<(String, Value)>,
+    pub(crate) decisions: Vec<(String, DecisionSettings)>,
     /// where a run's decisions stand in `decided`
     places: BTreeMap<(String, String, usize, Option<usize>), usize>,
     /// of a run's decisions, in their order: the winner's share of the deciding vote, and whether it was
@@ -73,12 +74,11 @@ impl Evidence {
 
     fn of_run(path: &Path, golds: &BTreeMap<String, String>) -> Result<Self, ReportError> {
         let manifest = manifest(path);
-        let answers = manifest
-            .as_ref()
-            .map_or(Value::Null, |m| m.decisions["answers"].clone());
-        let fixed = manifest.as_ref().and_then(|m| window(&m.decisions["strategy"]));
+        let decisions = manifest.as_ref().map(|m| &m.decisions);
+        let answers = decisions.and_then(|d| d.answers.clone()).unwrap_or_default();
+        let fixed = decisions.and_then(|d| d.strategy.as_ref()?.window());
         let recorded = recorded(path, &answers, fixed)?;
-        let reader = reader(&answers);
+        let reader = answers.reader();
         let mut evidence = Self {
             kind: "run",
             path: path.to_owned(),
@@ -100,12 +100,7 @@ impl Evidence {
                 Some(decided) => decided.every_decided(&problem.id)?,
                 None => Vec::new(),
             };
-            let graded = || {
-                lines
-                    .iter()
-                    .rev()
-                    .find_map(|l| Some(l["gold"].as_str()?.to_owned()))
-            };
+            let graded = || lines.iter().rev().find_map(|l| l.gold.clone());
             let given = golds.get(&problem.id).cloned();
             let gold = given.clone().or_else(|| problem.gold.clone()).or_else(graded);
             let (pool, of_problem) = gather(&recorded, problem, gold.as_deref(), fixed)?;
@@ -141,9 +136,9 @@ impl Evidence {
 
     /// Keeps a decision under a name; decisions with other settings have other names. Of two with the same
     /// settings the later counts.
-    fn add_decision(&mut self, mut decided: Decided, line: &Value) {
-        let settings = &line["decisions"];
-        let known = self.decisions.iter().position(|(_, known)| known == settings);
+    fn add_decision(&mut self, mut decided: Decided, line: &SolvedRecord) {
+        let settings = line.decisions.clone().unwrap_or_default();
+        let known = self.decisions.iter().position(|(_, known)| *known == settings);
         let name = match known {
             Some(i) => self.decisions[i].0.clone(),
             None => {
@@ -151,8 +146,7 @@ impl Evidence {
                     .decisions
                     .iter()
                     .filter(|(_, s)| {
-                        s["strategy"]["name"] == settings["strategy"]["name"]
-                            && s["strategy"] != settings["strategy"]
+                        s.strategy_name() == settings.strategy_name() && s.strategy != settings.strategy
                     })
                     .count();
                 let name = if same > 0 {
@@ -160,7 +154,7 @@ impl Evidence {
                 } else {
                     decided.strategy.clone()
                 };
-                self.decisions.push((name.clone(), settings.clone()));
+                self.decisions.push((name.clone(), settings));
                 name
             }
         };
@@ -172,12 +166,7 @@ impl Evidence {
             decided.slots,
         );
         let right = decided.correct.as_ref().and_then(|c| c.first()).map(|c| *c == 1);
-        let weights: Vec<f64> = line["ballots"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|b| b["weight"].as_f64())
-            .collect();
+        let weights: Vec<f64> = line.ballots.iter().map(|b| b.weight).collect();
         let (most, all) = (
             weights.iter().copied().fold(0.0, f64::max),
             weights.iter().sum::<f64>(),
@@ -219,7 +208,7 @@ impl Evidence {
             .path
             .as_ref()
             .map_or_else(|| path.to_owned(), PathBuf::from);
-        let fixed = header.strategies.iter().find_map(window);
+        let fixed = header.strategies.iter().find_map(StrategyRecord::window);
         let recorded = match recorded(&place, &header.answers, fixed) {
             Ok(recorded) => Some(recorded),
             Err(e) => {
@@ -264,7 +253,7 @@ impl Evidence {
 
     /// What compares answers.
     pub(crate) fn reader(&self) -> RuleReader {
-        reader(&self.answers)
+        self.answers.reader()
     }
 }
 
@@ -316,7 +305,7 @@ fn in_order(lines: Vec<Line>, header: &Header, warnings: &mut Vec<String>) -> (V
         header
             .strategies
             .iter()
-            .position(|s| s["name"] == name)
+            .position(|s| s.name.as_deref() == Some(name))
             .unwrap_or(usize::MAX)
     };
     decided.sort_by_key(|d| {
@@ -330,40 +319,23 @@ fn in_order(lines: Vec<Line>, header: &Header, warnings: &mut Vec<String>) -> (V
     (pools, decided)
 }
 
-/// What compares answers, as a manifest or a header names it.
-pub(crate) fn reader(answers: &Value) -> RuleReader {
-    let kind: Option<AnswerKind> = serde_json::from_value(answers["kind"].clone()).ok();
-    let task = answers["task"]
-        .as_str()
-        .and_then(|name| Task::named(name).ok()?.reader().ok());
-    let mut reader = task.unwrap_or_else(|| RuleReader::new(kind.unwrap_or_default()));
-    if let Some(kind) = kind {
-        reader.kind = kind;
-    }
-    reader
-}
-
 /// The manifest beside a recording, if it has one that can be read.
 fn manifest(path: &Path) -> Option<Manifest> {
     Manifest::read(path).ok().flatten()
 }
 
-/// The group size that a preset fixes.
-fn window(strategy: &Value) -> Option<usize> {
-    strategy["settings"]["window"]
-        .as_u64()
-        .map(|w| w as usize)
-        .filter(|w| *w > 0)
-}
-
 /// Opens a recording for decisions over it.
-pub(crate) fn recorded(path: &Path, answers: &Value, window: Option<usize>) -> Result<Recorded, ReportError> {
+pub(crate) fn recorded(
+    path: &Path,
+    answers: &AnswerSettings,
+    window: Option<usize>,
+) -> Result<Recorded, ReportError> {
     let options = PoolOptions {
         windows: window.into_iter().collect(),
         ..PoolOptions::default()
     };
     let pool = run::Pool::open(path, &options)?;
-    Ok(Recorded::new(Arc::new(pool), Arc::new(reader(answers)), false))
+    Ok(Recorded::new(Arc::new(pool), Arc::new(answers.reader()), false))
 }
 
 /// A problem's traces without their tokens, each graded, with the scores of the fixed window, else of the
@@ -431,39 +403,34 @@ fn answer(record: &TraceRecord) -> Option<(String, String)> {
 /// A line of problems.jsonl as a decision over one draw; graded `anew` where another gold answer was given.
 fn decision(
     id: &str,
-    line: &Value,
+    line: &SolvedRecord,
     (gold, anew): (Option<&str>, bool),
     reader: &RuleReader,
 ) -> Option<Decided> {
-    let books = |field: &str| serde_json::from_value::<Books>(line[field].clone()).ok();
-    let decisions = &line["decisions"];
-    let strategy = line["strategy"]
-        .as_str()
-        .or_else(|| decisions["strategy"]["name"].as_str())?;
-    let launched = line["traces"]["launched"].as_u64()?;
-    let budget = decisions["traces"].as_u64().unwrap_or(launched) as usize;
-    let answer = line["answer"].as_str();
-    let known = line["correct"].as_bool().filter(|_| !anew);
+    let (traces, tokens) = (line.traces?, line.tokens?);
+    let decisions = line.decisions.as_ref();
+    let strategy = line.strategy.as_deref().or_else(|| decisions?.strategy_name())?;
+    let budget = decisions
+        .and_then(|d| d.traces)
+        .unwrap_or(traces.launched as usize);
+    let answer = line.answer.as_deref();
+    let known = line.correct.filter(|_| !anew);
     let right =
         known.or_else(|| gold.map(|gold| answer.is_some_and(|answer| reader.grade(answer, gold).equal)));
     Some(Decided {
         problem_id: id.to_owned(),
         strategy: strategy.to_owned(),
         budget,
-        slots: line["slots"].as_u64().map(|s| s as usize),
+        slots: line.slots,
         traces: budget,
         correct: right.map(|right| vec![u8::from(right)]),
-        tokens: vec![line["tokens"]["generated"].as_u64()?],
-        ticks: vec![line["ticks"].as_u64()?],
-        launched: vec![launched],
+        tokens: vec![tokens.generated],
+        ticks: vec![line.ticks?],
+        launched: vec![traces.launched],
         answered: u64::from(answer.is_some()),
-        token_fates: books("tokens")?,
-        trace_fates: books("traces")?,
-        pools: line["pool"]
-            .as_str()
-            .map(|p| (p.to_owned(), 1))
-            .into_iter()
-            .collect(),
+        token_fates: tokens.fates,
+        trace_fates: traces.fates,
+        pools: line.pool.map(|p| (p.name().to_owned(), 1)).into_iter().collect(),
         short: 0,
     })
 }

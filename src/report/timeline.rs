@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
 use tts_evals::answer::ReadAnswer;
 use tts_strategies::windows::{GroupWindow, auto_window};
 use tts_strategies::{Fate, Preset, TraceId};
 
 use super::ReportError;
 use super::evidence::Evidence;
+use crate::replay::DEFAULT_SLOTS;
 use crate::run::{
-    Bounds, Decode, Outside, Phase, PoolProblem, Problem, Recorded, Rules, Setup, Token, TraceRecord, outside,
+    Bounds, Decode, Outside, Phase, PoolProblem, Problem, Recorded, Rules, Setup, StrategyRecord, Token,
+    TraceRecord,
 };
 
 /// Points of a trace's line that are kept: of each stretch the lowest, so that no dip is lost.
@@ -214,14 +215,10 @@ fn order(evidence: &Evidence, wanted: Option<&str>) -> Result<Vec<usize>, Report
     Ok(order)
 }
 
-/// A preset as it stands in a manifest or a header.
-fn preset(value: &Value) -> Option<Preset> {
-    let name = value["name"].as_str()?;
-    let file = serde_json::json!({ "kind": value["kind"], "description": value["description"], "settings": value["settings"] });
-    let text = toml::to_string(&file).ok()?;
-    let mut preset = Preset::from_toml(&text, name).ok()?;
-    preset.name = name.to_owned();
-    Some(preset)
+/// The preset of a record, where it is one that is known here.
+fn preset(strategy: &StrategyRecord) -> Option<Preset> {
+    strategy.name.as_ref()?;
+    strategy.preset("the recording").ok()
 }
 
 fn plan(
@@ -242,7 +239,7 @@ fn plan(
             .first()
             .copied()
             .flatten()
-            .unwrap_or(64)
+            .unwrap_or(DEFAULT_SLOTS)
             .clamp(1, budget);
         return Ok(presets.into_iter().nth(watches).map(|preset| Plan {
             preset,
@@ -261,29 +258,34 @@ fn plan(
     let line = lines
         .iter()
         .rev()
-        .find(|l| l["threshold"].is_number())
+        .find(|l| l.threshold.is_some())
         .or(lines.last());
     let Some(line) = line else {
         let budget = problem.traces.max(1);
         return Ok(Preset::named("majority").ok().map(|preset| Plan {
             preset,
             budget,
-            slots: budget.min(64),
+            slots: budget.min(DEFAULT_SLOTS),
             max_total_tokens: None,
             scripted: Vec::new(),
             expected: None,
         }));
     };
-    let decisions = &line["decisions"];
-    let number = |value: &Value| value.as_u64().map(|n| n as usize).filter(|n| *n > 0);
-    let budget = number(&decisions["traces"]).unwrap_or_else(|| problem.traces.max(1));
-    Ok(preset(&decisions["strategy"]).map(|preset| Plan {
+    let Some(decisions) = &line.decisions else {
+        return Ok(None);
+    };
+    let budget = decisions
+        .traces
+        .filter(|n| *n > 0)
+        .unwrap_or_else(|| problem.traces.max(1));
+    let slots = line.slots.filter(|n| *n > 0).unwrap_or(DEFAULT_SLOTS);
+    Ok(decisions.strategy.as_ref().and_then(preset).map(|preset| Plan {
         preset,
         budget,
-        slots: number(&line["slots"]).unwrap_or(64).clamp(1, budget),
-        max_total_tokens: decisions["max_total_tokens"].as_u64(),
-        scripted: outside(line),
-        expected: line["tokens"]["generated"].as_u64(),
+        slots: slots.clamp(1, budget),
+        max_total_tokens: decisions.max_total_tokens,
+        scripted: line.outside.clone(),
+        expected: line.generated(),
     }))
 }
 
@@ -443,20 +445,5 @@ mod tests {
         );
         let (points, lowest) = thinned(&[f32::NAN, 3.0], 1, POINTS);
         assert_eq!((points, lowest), (vec![(1, 3.0)], Some(3.0)));
-    }
-
-    #[test]
-    fn a_preset_comes_back_from_a_manifest() {
-        for name in tts_strategies::names() {
-            let shipped = Preset::named(name).expect("shipped");
-            assert_eq!(
-                preset(&serde_json::to_value(&shipped).expect("plain data")),
-                Some(shipped)
-            );
-        }
-        assert_eq!(
-            preset(&serde_json::json!({ "name": "x", "kind": "unheard-of", "settings": {} })),
-            None
-        );
     }
 }

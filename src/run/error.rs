@@ -80,9 +80,6 @@ pub enum RunFolderError {
         "the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes on from there"
     )]
     Journal(String),
-    /// Not what a problem's line must be.
-    #[error("a decided problem must be a JSON object with a string `problem_id`")]
-    NotAProblem,
 }
 
 impl RunFolderError {

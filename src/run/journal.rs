@@ -7,8 +7,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::error::RunFolderError;
 use super::line::{self, Head};
 use super::recording::{Files, Index, Place};
@@ -43,7 +41,7 @@ impl Journal {
     pub(super) fn start(
         files: &Files,
         index: Arc<Mutex<Index>>,
-        seed: Option<Value>,
+        seed: Option<u64>,
     ) -> Result<Self, RunFolderError> {
         let open = |path: &std::path::PathBuf| {
             let io = || RunFolderError::io("write", path);
@@ -184,7 +182,7 @@ struct Writer {
     tokens: Tail,
     problems: Tail,
     index: Arc<Mutex<Index>>,
-    seed: Option<Value>,
+    seed: Option<u64>,
 }
 
 impl Writer {
@@ -243,7 +241,7 @@ impl Writer {
 
     fn trace(&mut self, record: &TraceRecord) -> Result<(), String> {
         let prompt = self.index().prompt(&record.problem_id).map(str::to_owned);
-        let (arrays, line) = line::encode(record, self.tokens.at, self.seed.as_ref(), prompt.as_deref());
+        let (arrays, line) = line::encode(record, self.tokens.at, self.seed, prompt.as_deref());
         // the arrays first: a line never names what is not there
         self.tokens.append(&arrays)?;
         let at = self.traces.append(&line)?;

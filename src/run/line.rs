@@ -61,7 +61,7 @@ struct Written<'a> {
     problem_id: &'a str,
     trace: TraceId,
     #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<&'a Value>,
+    seed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt: Option<&'a str>,
     phase: Phase,
@@ -85,7 +85,7 @@ struct Written<'a> {
 pub(super) fn encode(
     record: &TraceRecord,
     offset: u64,
-    seed: Option<&Value>,
+    seed: Option<u64>,
     prompt: Option<&str>,
 ) -> (Vec<u8>, Vec<u8>) {
     let (n, a) = (record.tokens, &record.arrays);
@@ -451,7 +451,7 @@ mod tests {
             fresh: false,
             ids: None,
         };
-        let (bytes, line) = encode(&record, 24, Some(&Value::from(u64::MAX)), Some("ab"));
+        let (bytes, line) = encode(&record, 24, Some(u64::MAX), Some("ab"));
         assert_eq!(bytes.len(), 60);
         assert_eq!(bytes[4..8], 7u32.to_le_bytes());
         assert_eq!(bytes[12..16], (-0.1f32).to_le_bytes());

@@ -5,9 +5,10 @@ use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::error::RunFolderError;
+use super::settings::{DecisionSettings, MachineInfo, TraceSettings};
 
 /// The layout that this version writes.
 pub const SCHEMA: u32 = 1;
@@ -35,27 +36,30 @@ pub struct Manifest {
     pub schema: u32,
     /// Version that wrote last.
     pub tool_version: String,
-    /// Settings that a trace is a function of: model, prompt and template digests, sampling, seed, dtype,
-    /// instruction tier, token limit, stop ids, thinking budget, loop stop. An object; a run that differs in
-    /// any of them is refused.
-    pub traces: Value,
-    /// Settings that a decision over given traces is a function of: strategy and its settings, traces, slots,
-    /// token limit of a problem. An object; free to change. Which problems are solved does not belong here.
-    pub decisions: Value,
+    /// What a trace is a function of; a run that differs in any of it is refused.
+    pub traces: TraceSettings,
+    /// What a decision over given traces is a function of; free to change. Which problems are solved does not
+    /// belong here.
+    pub decisions: DecisionSettings,
     /// Digest of the data set, if there is one.
     pub data: Option<String>,
     /// Ids of the problems, in the order in which they were asked for.
     #[serde(default)]
     pub problems: Vec<String>,
     /// The machine, for the record.
-    pub machine: Value,
+    pub machine: MachineInfo,
     /// How the run stands.
     pub status: Status,
 }
 
 impl Manifest {
     /// A manifest of this version, status started.
-    pub fn new(traces: Value, decisions: Value, data: Option<String>, machine: Value) -> Self {
+    pub fn new(
+        traces: TraceSettings,
+        decisions: DecisionSettings,
+        data: Option<String>,
+        machine: MachineInfo,
+    ) -> Self {
         Self {
             schema: SCHEMA,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -112,8 +116,7 @@ impl Manifest {
 
     /// Refuses a run whose traces would not be those of this folder.
     pub(super) fn admit(&self, now: &Self, dir: &Path) -> Result<(), RunFolderError> {
-        let mut what = Vec::new();
-        differences("", &self.traces, &now.traces, &mut what);
+        let what = self.traces.differences(&now.traces);
         if what.is_empty() {
             Ok(())
         } else {
@@ -146,73 +149,38 @@ pub(crate) fn replace(
     attempt().map_err(io)
 }
 
-/// Every setting that differs, as a phrase with both values. A setting that is missing is one that is null.
-fn differences(key: &str, was: &Value, now: &Value, out: &mut Vec<String>) {
-    if let (Value::Object(a), Value::Object(b)) = (was, now) {
-        let mut keys: Vec<_> = a.keys().chain(b.keys()).collect();
-        keys.sort();
-        keys.dedup();
-        for k in keys {
-            let path = if key.is_empty() {
-                k.clone()
-            } else {
-                format!("{key}.{k}")
-            };
-            differences(&path, at(a, k), at(b, k), out);
-        }
-    } else if !same(was, now) {
-        out.push(format!("`{key}` was {} and is now {}", short(was), short(now)));
-    }
-}
-
-fn at<'a>(map: &'a Map<String, Value>, key: &str) -> &'a Value {
-    map.get(key).unwrap_or(&Value::Null)
-}
-
-/// Equality in which 1 is 1.0.
-pub(super) fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(x), Value::Number(y)) => {
-            x == y || ((x.is_f64() || y.is_f64()) && x.as_f64() == y.as_f64())
-        }
-        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
-        (Value::Object(x), Value::Object(y)) => x.keys().chain(y.keys()).all(|k| same(at(x, k), at(y, k))),
-        _ => a == b,
-    }
-}
-
-fn short(value: &Value) -> String {
-    let text = if value.is_null() {
-        "not set".to_owned()
-    } else {
-        value.to_string()
-    };
-    if text.chars().count() > 80 {
-        format!("{}...", text.chars().take(77).collect::<String>())
-    } else {
-        text
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
+    fn traces(settings: Value) -> TraceSettings {
+        serde_json::from_value(settings).expect("settings")
+    }
+
     #[test]
     fn a_difference_names_the_key_and_both_values() {
-        let m = |traces| Manifest::new(traces, json!({}), None, json!({}));
-        let was = m(json!({"seed": 0, "sampling": {"temperature": 1, "top_k": 0}, "stop": [1, 2]}));
+        let m = |settings| {
+            Manifest::new(
+                traces(settings),
+                DecisionSettings::default(),
+                None,
+                MachineInfo::default(),
+            )
+        };
+        let was = m(json!({"seed": 0, "sampling": {"temperature": 1, "top_k": 0}, "stop_ids": [1, 2]}));
         let dir = Path::new("runs/a");
         was.admit(
-            &m(json!({"stop": [1, 2], "sampling": {"top_k": 0, "temperature": 1.0}, "seed": 0, "new": null})),
+            &m(json!({
+                "stop_ids": [1, 2], "sampling": {"top_k": 0, "temperature": 1.0}, "seed": 0, "new": null
+            })),
             dir,
         )
         .expect("the same settings");
         let error = was
             .admit(
-                &m(json!({"seed": 7, "sampling": {"temperature": 0.6, "top_k": 0}, "stop": [1]})),
+                &m(json!({"seed": 7, "sampling": {"temperature": 0.6, "top_k": 0}, "stop_ids": [1]})),
                 dir,
             )
             .expect_err("three differences");
@@ -220,20 +188,19 @@ mod tests {
         for part in [
             "runs/a",
             "`seed` was 0 and is now 7",
-            "`sampling.temperature` was 1 and is now 0.6",
-            "`stop` was [1,2] and is now [1]",
+            "`sampling.temperature` was 1.0 and is now 0.6",
+            "`stop_ids` was [1,2] and is now [1]",
             "name another folder",
         ] {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
-        let text = was
-            .admit(
-                &m(json!({"seed": 0, "sampling": was.traces["sampling"], "stop": [1, 2], "dtype": "f32"})),
-                dir,
-            )
-            .expect_err("a new key")
-            .to_string();
-        assert!(text.contains("`dtype` was not set and is now \"f32\""), "{text}");
+        let mut now = was.clone();
+        now.traces.dtype = Some(vec!["f32".to_owned()]);
+        let text = was.admit(&now, dir).expect_err("a new key").to_string();
+        assert!(
+            text.contains("`dtype` was not set and is now [\"f32\"]"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -241,10 +208,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         assert_eq!(Manifest::read(dir.path()).expect("none is fine"), None);
         let manifest = Manifest::new(
-            json!({"seed": u64::MAX, "t": 0.1}),
-            json!({"strategy": "majority"}),
+            traces(json!({"seed": u64::MAX, "t": 0.1})),
+            serde_json::from_value(json!({"strategy": {"name": "majority"}})).expect("settings"),
             Some("abc".into()),
-            json!({"threads": 2}),
+            serde_json::from_value(json!({"threads": 2})).expect("a machine"),
         );
         manifest.write(dir.path()).expect("written");
         assert_eq!(Manifest::read(dir.path()).expect("read"), Some(manifest));
@@ -257,6 +224,13 @@ mod tests {
         assert!(error("{\"schema\": 1").contains("restore the file"));
         assert!(error("{\"name\": 1}").contains("no `schema` number"));
         assert!(error("{\"schema\": 1, \"stranger\": 1}").contains("stranger"));
+        let mistyped = error(
+            "{\"schema\": 1, \"tool_version\": \"\", \"traces\": {\"seed\": \"x\"}, \"decisions\": {}, \"machine\": {}}",
+        );
+        assert!(
+            mistyped.contains("invalid type: string \"x\"") && mistyped.contains("restore the file"),
+            "{mistyped}"
+        );
         assert!(error("\u{0}\u{0}").contains("manifest.json"));
     }
 }

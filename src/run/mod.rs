@@ -74,6 +74,8 @@ mod recording;
 mod replay;
 mod sampling;
 mod scalars;
+mod settings;
+mod solved;
 mod token_stream;
 mod trace;
 mod warnings;
@@ -83,8 +85,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use serde_json::{Value, json};
 
 pub use error::RunFolderError;
 pub use events::{Details, Event, Points, Snapshot};
@@ -97,9 +97,14 @@ pub use outcome::{Outcome, RunError};
 pub use pool::{Pool, PoolOptions, PoolProblem};
 pub use problem::{Arrived, Books, Bounds, Cut, Decided, Decode, Outside, Problem, Setup, Token};
 pub use record::{Arrays, Phase, TraceRecord};
-pub use recording::{Recording, outside, without_answers};
+pub use recording::{Recording, without_answers};
 pub use replay::{Recorded, Replayed, replay};
 pub use sampling::SamplingOverrides;
+pub(crate) use settings::value_of;
+pub use settings::{
+    AnswerSettings, DecisionSettings, EngineInfo, MachineInfo, Other, StrategyRecord, TraceSettings,
+};
+pub use solved::{BallotResult, SolvedRecord, TokenCounts, TraceCounts, VoteResult};
 pub use token_stream::{Pages, Written};
 pub use trace::{Row, Rules};
 
@@ -166,7 +171,7 @@ impl RunFolder {
         let index = repair(&files)?.index;
         manifest.write(dir)?;
         let recording = Recording::new(files.clone(), Some(manifest.clone()), index);
-        let seed = manifest.traces.get("seed").cloned();
+        let seed = manifest.traces.seed;
         let journal = Journal::start(&files, recording.index.clone(), seed)?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -236,7 +241,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn decided(&self, problem_id: &str) -> Result<Option<Value>, RunFolderError> {
+    pub fn decided(&self, problem_id: &str) -> Result<Option<SolvedRecord>, RunFolderError> {
         self.recording.decided_with(problem_id, &self.manifest.decisions)
     }
 
@@ -245,24 +250,20 @@ impl RunFolder {
         self.recording.gold(problem_id)
     }
 
-    /// Appends a decided problem: `problem` is the object that users see, with a string `problem_id`.
-    /// `decisions`, `slots` and `outside` are put into it. All its traces are durable before it is.
+    /// Appends a decided problem; `decisions`, `slots` and `outside` are put into it. All its traces are
+    /// durable before it is.
     ///
     /// # Errors
-    /// When it is no such object, or the journal has failed.
-    pub fn write_decided(&self, problem: &Value, decided: &Decided) -> Result<(), RunFolderError> {
-        let (Some(id), Some(object)) = (
-            problem.get("problem_id").and_then(Value::as_str),
-            problem.as_object(),
-        ) else {
-            return Err(RunFolderError::NotAProblem);
-        };
-        let mut object = object.clone();
-        object.insert("decisions".to_owned(), self.manifest.decisions.clone());
-        object.insert("slots".to_owned(), json!(decided.slots));
-        object.insert("outside".to_owned(), json!(decided.outside));
-        self.journal
-            .problem(id, serde_json::to_vec(&object).expect("JSON is plain data"))
+    /// When the journal has failed.
+    pub fn write_decided(&self, problem: SolvedRecord, decided: &Decided) -> Result<(), RunFolderError> {
+        let id = problem.problem_id.clone();
+        let line = value_of(&SolvedRecord {
+            decisions: Some(self.manifest.decisions.clone()),
+            slots: Some(decided.slots),
+            outside: decided.outside.clone(),
+            ..problem
+        });
+        self.journal.problem(&id, line.to_string().into_bytes())
     }
 
     /// Waits until everything that was handed over is durable.

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use tts_strategies::TraceId;
 
+use super::TraceRecord;
 use super::error::RunFolderError;
 use super::line::{self, Head};
-use super::manifest::{Manifest, same};
+use super::manifest::Manifest;
+use super::settings::DecisionSettings;
+use super::solved::SolvedRecord;
 use super::warnings::{Trouble, Warnings};
-use super::{Cut, Outside, TraceRecord};
 
 /// The files of a folder.
 #[derive(Clone, Debug)]
@@ -242,27 +244,28 @@ fn scan_problems(files: &Files, written: bool, scan: &mut Scan) -> Result<(), Ru
     lines(&files.problems, |text, place, whole| {
         number += 1;
         let here = || format!("line {number} of {}", files.problems.display());
-        let value: Option<Value> = if whole || !written {
-            serde_json::from_slice(text).ok()
-        } else {
-            None
-        };
         if whole {
             scan.problems_end = place.at + place.len + 1;
         }
-        match value
-            .as_ref()
-            .and_then(|v| v.get("problem_id"))
-            .and_then(Value::as_str)
-        {
-            Some(id) => scan.index.add_decided(id, place),
-            None if whole && value.is_some() => scan.index.warnings.add(Trouble::NoName, here),
-            None => scan
-                .index
-                .warnings
-                .add(if whole { Trouble::NotJson } else { Trouble::Torn }, here),
+        let warnings = &mut scan.index.warnings;
+        if !whole && written {
+            return warnings.add(Trouble::Torn, here);
+        }
+        match serde_json::from_slice::<SolvedRecord>(text) {
+            Ok(record) => scan.index.add_decided(&record.problem_id, place),
+            Err(_) => warnings.add(trouble(text, whole), here),
         }
     })
+}
+
+/// Why a line of problems.jsonl is no decided problem.
+fn trouble(text: &[u8], whole: bool) -> Trouble {
+    match serde_json::from_slice::<Value>(text) {
+        Ok(value) if value.get("problem_id").is_some_and(Value::is_string) => Trouble::NotDecided,
+        Ok(_) if whole => Trouble::NoName,
+        Err(_) if whole => Trouble::NotJson,
+        _ => Trouble::Torn,
+    }
 }
 
 /// A recording, to be read: a run folder, or traces.jsonl made elsewhere (also without a manifest and without
@@ -474,7 +477,7 @@ impl Recording {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn last_decided(&self, problem_id: &str) -> Result<Option<Value>, RunFolderError> {
+    pub fn last_decided(&self, problem_id: &str) -> Result<Option<SolvedRecord>, RunFolderError> {
         self.newest(problem_id, |_| true)
     }
 
@@ -482,12 +485,12 @@ impl Recording {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn every_decided(&self, problem_id: &str) -> Result<Vec<Value>, RunFolderError> {
+    pub fn every_decided(&self, problem_id: &str) -> Result<Vec<SolvedRecord>, RunFolderError> {
         let mut lines = Vec::new();
         // none fits, so that all are looked at
-        self.newest(problem_id, |value| {
-            if !interrupted(value) {
-                lines.push(value.clone());
+        self.newest(problem_id, |record| {
+            if !record.is_interrupted() {
+                lines.push(record.clone());
             }
             false
         })?;
@@ -500,9 +503,13 @@ impl Recording {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn decided_with(&self, problem_id: &str, decisions: &Value) -> Result<Option<Value>, RunFolderError> {
-        self.newest(problem_id, |value| {
-            value.get("decisions").is_some_and(|d| same(d, decisions)) && !interrupted(value)
+    pub fn decided_with(
+        &self,
+        problem_id: &str,
+        decisions: &DecisionSettings,
+    ) -> Result<Option<SolvedRecord>, RunFolderError> {
+        self.newest(problem_id, |record| {
+            record.decisions.as_ref().is_some_and(|d| d.decides_as(decisions)) && !record.is_interrupted()
         })
     }
 
@@ -513,8 +520,8 @@ impl Recording {
     pub fn newest(
         &self,
         problem_id: &str,
-        mut fits: impl FnMut(&Value) -> bool,
-    ) -> Result<Option<Value>, RunFolderError> {
+        mut fits: impl FnMut(&SolvedRecord) -> bool,
+    ) -> Result<Option<SolvedRecord>, RunFolderError> {
         let places = self
             .lock()
             .problems
@@ -528,33 +535,12 @@ impl Recording {
         let mut file = File::open(path).map_err(RunFolderError::io("open", path))?;
         for place in places.into_iter().rev() {
             let text = at(&mut file, place).map_err(RunFolderError::io("read", path))?;
-            if let Some(value) = serde_json::from_slice(&text).ok().filter(|value| fits(value)) {
-                return Ok(Some(value));
+            if let Some(record) = serde_json::from_slice(&text).ok().filter(|record| fits(record)) {
+                return Ok(Some(record));
             }
         }
         Ok(None)
     }
-}
-
-fn interrupted(problem: &Value) -> bool {
-    let by_user = |o: &Outside| {
-        matches!(
-            o,
-            Outside::Cut {
-                cut: Cut::Interrupted,
-                ..
-            }
-        )
-    };
-    outside(problem).iter().any(by_user)
-}
-
-/// What came from outside while a problem of problems.jsonl was solved: `Setup::scripted` for its replay.
-pub fn outside(problem: &Value) -> Vec<Outside> {
-    problem
-        .get("outside")
-        .and_then(|o| serde_json::from_value(o.clone()).ok())
-        .unwrap_or_default()
 }
 
 fn at(file: &mut File, place: Place) -> std::io::Result<Vec<u8>> {

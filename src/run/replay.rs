@@ -73,13 +73,13 @@ impl Recorded {
     /// Decides over this recording. Answers are those that were recorded; `reader` says which of them are the
     /// same. With `reread` it reads them anew from the texts, where there are texts.
     pub fn new(pool: Arc<Pool>, reader: Arc<dyn ReadAnswer>, reread: bool) -> Self {
-        let recorded = pool.manifest().and_then(|m| m.traces.get("max_tokens")?.as_u64());
+        let recorded = pool.manifest().and_then(|m| m.traces.max_tokens);
         Self {
             pool,
             reader,
             reread,
             // nothing is cut off that was not cut off when it was recorded
-            max_tokens: recorded.map_or(usize::MAX, |n| n as usize),
+            max_tokens: recorded.unwrap_or(usize::MAX),
         }
     }
 
@@ -289,11 +289,7 @@ impl Recorded {
         let mut decided = at_end.decide(&records);
         failed(&at_end)?;
         let mut notices = Vec::new();
-        if self
-            .pool
-            .manifest()
-            .is_some_and(|m| m.traces["source"] == "remote")
-        {
+        if self.pool.manifest().is_some_and(|m| m.traces.is_remote()) {
             notices.push(
                 "recorded from remote engines, whose traces were decided over in the order in which they came; this decides in lockstep, so other tokens may \
                  have been in flight at a stop"
@@ -381,8 +377,8 @@ impl Recorded {
             .pool
             .decided()
             .and_then(|d| d.last_decided(id).ok().flatten());
-        line.and_then(|line| line["tokens"]["prompt"].as_u64())
-            .unwrap_or_default() as usize
+        line.and_then(|line| line.tokens)
+            .map_or(0, |tokens| tokens.prompt as usize)
     }
 }
 

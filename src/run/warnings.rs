@@ -21,6 +21,7 @@ pub(super) enum Trouble {
     Twice,
     Pool,
     TwoEnds,
+    NotDecided,
 }
 
 impl Trouble {
@@ -43,6 +44,7 @@ impl Trouble {
             Self::TwoEnds => "traces stand complete in several lines; the one with the most tokens counts",
             Self::Twice => "problems that stand in the recording before were passed over",
             Self::Pool => "problems whose `answers` and `lengths` differ in number were passed over",
+            Self::NotDecided => "lines of problems.jsonl that are no decided problems were passed over",
             Self::Manifest => "manifest.json is not one of this tool's and was not read",
         }
     }

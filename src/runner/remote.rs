@@ -1,5 +1,6 @@
 //! Solving with traces from remote engines: the same settings, prompts and results.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -7,14 +8,14 @@ use tts_evals::answer::ReadAnswer;
 use tts_evals::data::Problem;
 
 use super::settings::{self, Settings};
-use super::solved::{Machine, RemoteMachine};
 use super::{About, Detokenize, Prepared, Reader, Solved, Solver, Watch, problem_id};
 use crate::error::Error;
 use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
 };
 use crate::run::{
-    Bounds, Control, Decode, Outcome, Rules, RunError, SamplingOverrides, Setup, TraceRecord, check_needs,
+    Bounds, Control, Decode, MachineInfo, Outcome, Rules, RunError, SamplingOverrides, Setup, TraceRecord,
+    TraceSettings, check_needs,
 };
 use crate::source::{Backend, Job, Remote, RemoteOptions, remote::CompletionRequest, remote::Prompt};
 use tts_model::sampler::Sampling;
@@ -255,17 +256,17 @@ impl RemoteRunner {
             checkpoint: watch.checkpoint,
         };
         let mut outcome = self.run(problem, job, Arc::default()).await?;
+        let tallies: BTreeMap<_, _> = self.remote.tallies().into_iter().collect();
         let about = About {
             gold: problem.gold.clone(),
             model: Some(self.remote.model().to_owned()),
             seed: Some(self.settings.seed),
             sampling: None,
-            machine: Some(Machine::Remote(RemoteMachine {
-                remote: self.remote.about(),
-                tallies: self.remote.tallies().into_iter().collect(),
-                peak_rows: outcome.peak_rows,
+            machine: Some(MachineInfo {
+                peak_rows: Some(outcome.peak_rows),
                 notices: std::mem::take(&mut outcome.notices),
-            })),
+                ..self.machine_with(json!({ "tallies": tallies }))
+            }),
         };
         Ok(Solved::of(outcome, about, |answer, gold| {
             self.reader.grade(answer, gold)
@@ -274,24 +275,38 @@ impl RemoteRunner {
 
     /// What traces are a function of, for a run folder. Addresses are not among it: the same model at another
     /// address gives the same traces.
-    pub fn traces(&self) -> Value {
+    pub fn traces(&self) -> TraceSettings {
         let s = &self.settings;
-        json!({
-            "source": "remote",
-            "backend_model": self.remote.model(),
-            "backend_api": self.manner.api.name(),
-            "confidence_k": self.remote.confidence_k(),
-            "prompter": self.prompter().map(|p| p.digest()),
-            "instruction": self.manner.instruction(s),
-            "system": s.system,
-            "prompt_template": s.prompt_template,
-            "sampling": s.sampling,
-            "recommended": self.manner.recommended,
-            "seed": s.seed,
-            "max_tokens": self.max_tokens(),
-            "ignore_eos": s.ignore_eos,
-            "loop_stop": s.loop_stop,
-        })
+        TraceSettings {
+            backend_model: Some(self.remote.model().to_owned()),
+            backend_api: Some(self.manner.api.name().to_owned()),
+            confidence_k: self.remote.confidence_k(),
+            prompter: self.prompter().map(|p| p.digest().to_owned()),
+            instruction: Some(self.manner.instruction(s).to_owned()),
+            system: s.system.clone(),
+            prompt_template: s.prompt_template.clone(),
+            sampling: Some(s.sampling),
+            recommended: Some(self.manner.recommended),
+            seed: Some(s.seed),
+            max_tokens: Some(self.max_tokens()),
+            ignore_eos: Some(s.ignore_eos),
+            loop_stop: Some(s.loop_stop),
+            ..TraceSettings::remote()
+        }
+    }
+
+    /// The engines, for the record.
+    pub fn machine(&self) -> MachineInfo {
+        self.machine_with(json!({ "model": self.remote.model() }))
+    }
+
+    /// The engines with more facts about them.
+    fn machine_with(&self, facts: Value) -> MachineInfo {
+        let mut about = self.remote.about();
+        if let (Some(about), Value::Object(facts)) = (about.as_object_mut(), facts) {
+            about.extend(facts);
+        }
+        serde_json::from_value(about).unwrap_or_default()
     }
 }
 

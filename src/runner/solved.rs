@@ -2,112 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use tts_strategies::{PoolKind, VoteKind};
 
 use super::{Prepared, Runner};
 use crate::engine::memory::Plan;
-use crate::run::{Books, Cut, Decided, Outcome, Outside, TraceRecord};
+use crate::run::{
+    BallotResult, Cut, Decided, MachineInfo, Outcome, Outside, SolvedRecord, TokenCounts, TraceCounts,
+    TraceRecord, VoteResult,
+};
 use tts_model::sampler::Sampling;
 
-/// The winner of one vote.
-#[derive(Clone, Debug, Serialize)]
-pub struct VoteResult {
-    /// The winning answer.
-    pub answer: String,
-    /// Its share of the weight.
-    pub share: f64,
-}
-
-/// One answer in the deciding vote.
-#[derive(Clone, Debug, Serialize)]
-pub struct BallotResult {
-    /// The answer.
-    pub answer: String,
-    /// Weight of its traces.
-    pub weight: f64,
-    /// Number of its traces.
-    pub traces: usize,
-}
-
-/// Traces by fate.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct TraceCounts {
-    /// Took a slot.
-    pub launched: u64,
-    /// By fate.
-    #[serde(flatten)]
-    pub fates: Books,
-}
-
-/// Tokens by fate.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct TokenCounts {
-    /// Of the prompt, read once.
-    pub prompt: u64,
-    /// Generated in all.
-    pub generated: u64,
-    /// By fate; they sum to `generated`.
-    #[serde(flatten)]
-    pub fates: Books,
-    /// Of these, tokens of a remote engine that no decision saw: they came after their trace was stopped, or
-    /// were reported and not sent.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub unseen: u64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
-/// What depends on the machine or the batch, and not on the settings.
-#[derive(Clone, Debug, Serialize)]
-#[serde(untagged)]
-pub enum Machine {
-    /// The model ran here.
-    Here(LocalMachine),
-    /// It ran on remote engines.
-    Remote(RemoteMachine),
-}
-
-/// Remote engines.
-#[derive(Clone, Debug, Serialize)]
-pub struct RemoteMachine {
-    /// Addresses, engines and their versions, requests in flight at each.
-    #[serde(flatten)]
-    pub remote: Value,
-    /// What came of each address since the run began.
-    pub tallies: BTreeMap<String, crate::source::remote::Tally>,
-    /// Most streams of this problem at once.
-    pub peak_rows: usize,
-    /// Sentences about engines.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notices: Vec<String>,
-}
-
-/// This machine.
-#[derive(Clone, Debug, Serialize)]
-pub struct LocalMachine {
-    /// Threads.
-    pub threads: usize,
-    /// Instruction tier.
-    pub tier: &'static str,
-    /// Rows of a batch.
-    pub max_batch: usize,
-    /// Most rows of this problem at once.
-    pub peak_rows: usize,
-    /// Slots that were asked for, where memory or the batch gave fewer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slots_wanted: Option<usize>,
-    /// Sentences about memory.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notices: Vec<String>,
-}
-
-/// A problem's result.
-#[derive(Clone, Debug, Serialize)]
+/// A problem's result. As JSON it is its [`SolvedRecord`].
+#[derive(Clone, Debug)]
 pub struct Solved {
     /// Problem.
     pub problem_id: String,
@@ -116,7 +24,6 @@ pub struct Solved {
     /// Whether it equals the gold answer; `None` without either.
     pub correct: Option<bool>,
     /// Gold answer, if known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gold: Option<String>,
     /// Strategy.
     pub strategy: String,
@@ -165,12 +72,10 @@ pub struct Solved {
     /// Wall time.
     pub seconds: f64,
     /// Machine; nothing for a replay, which has none.
-    pub machine: Option<Machine>,
+    pub machine: Option<MachineInfo>,
     /// Every trace, in order of ending; without arrays where these went to a sink.
-    #[serde(skip)]
     pub records: Vec<TraceRecord>,
     /// The decision as it was made: what a run folder keeps.
-    #[serde(skip)]
     pub decided: Decided,
 }
 
@@ -180,7 +85,7 @@ pub(crate) struct About {
     pub(crate) model: Option<String>,
     pub(crate) seed: Option<u64>,
     pub(crate) sampling: Option<Sampling>,
-    pub(crate) machine: Option<Machine>,
+    pub(crate) machine: Option<MachineInfo>,
 }
 
 impl Solved {
@@ -190,14 +95,15 @@ impl Solved {
             model: Some(runner.loaded().name.clone()),
             seed: Some(runner.settings().seed),
             sampling: Some(runner.resolved().sampling.clone()),
-            machine: Some(Machine::Here(LocalMachine {
-                threads: runner.resolved().threads,
-                tier: runner.resolved().tier.name(),
-                max_batch: plan.max_batch,
-                peak_rows: outcome.peak_rows,
+            machine: Some(MachineInfo {
+                threads: Some(runner.resolved().threads),
+                tier: Some(runner.resolved().tier.name().to_owned()),
+                max_batch: Some(plan.max_batch),
+                peak_rows: Some(outcome.peak_rows),
                 slots_wanted: (outcome.slots_wanted != outcome.bounds.slots).then_some(outcome.slots_wanted),
                 notices: std::mem::take(&mut outcome.notices),
-            })),
+                ..MachineInfo::default()
+            }),
         };
         Self::of(outcome, about, |answer, gold| runner.grade(answer, gold))
     }
@@ -282,9 +188,48 @@ impl Solved {
         }
     }
 
+    /// The result as files and the command line's JSON hold it, without its traces.
+    pub fn record(&self) -> SolvedRecord {
+        SolvedRecord {
+            problem_id: self.problem_id.clone(),
+            answer: self.answer.clone(),
+            correct: self.correct,
+            gold: self.gold.clone(),
+            strategy: Some(self.strategy.clone()),
+            model: self.model.clone(),
+            seed: self.seed,
+            votes: self
+                .votes
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), v.clone()))
+                .collect(),
+            ballots: self.ballots.clone(),
+            pool: Some(self.pool),
+            threshold: self.threshold,
+            window: self.window,
+            consensus: self.consensus,
+            margin: Some(self.margin),
+            traces: Some(self.traces),
+            tokens: Some(self.tokens),
+            solution: self.solution.clone(),
+            solution_trace: self.solution_trace,
+            digest: self.digest.clone(),
+            slots: Some(self.slots),
+            ticks: Some(self.ticks),
+            sampling: self.sampling.clone(),
+            extractions: self.extractions.clone(),
+            cut: self.cut,
+            outside: self.outside.clone(),
+            warnings: self.warnings.clone(),
+            seconds: Some(self.seconds),
+            machine: self.machine.clone(),
+            ..SolvedRecord::default()
+        }
+    }
+
     /// The object of the command line's JSON.
     pub fn to_json(&self) -> Value {
-        serde_json::to_value(self).expect("a result has no map with keys that are not strings")
+        self.record().to_json()
     }
 
     /// Tokens that majority over all traces would have taken, estimated from the mean length of traces that
@@ -297,5 +242,11 @@ impl Solved {
             .map(|r| r.tokens as f64)
             .collect();
         (!complete.is_empty()).then(|| complete.iter().sum::<f64>() / complete.len() as f64 * traces as f64)
+    }
+}
+
+impl Serialize for Solved {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.record().serialize(serializer)
     }
 }

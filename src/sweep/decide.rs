@@ -276,12 +276,7 @@ fn decide(
         line.launched.push(decided.launched);
         line.token_fates += decided.tokens;
         line.trace_fates += decided.traces;
-        let pool = serde_json::to_value(decided.decision.pool).ok();
-        let pool = pool
-            .as_ref()
-            .and_then(|p| p.as_str())
-            .unwrap_or("none")
-            .to_owned();
+        let pool = decided.decision.pool.name().to_owned();
         *line.pools.entry(pool).or_insert(0) += 1;
     }
     Ok(line)

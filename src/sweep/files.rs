@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::run::{Books, Status};
+use crate::run::{AnswerSettings, Books, Status, StrategyRecord, TraceSettings};
 
 /// The layout that this version writes.
 pub(crate) const SCHEMA: u32 = 1;
@@ -29,11 +28,11 @@ pub struct Header {
     /// Where the traces come from.
     pub recording: Source,
     /// The settings that the traces were generated with, where they are known.
-    pub traces: Option<Value>,
+    pub traces: Option<TraceSettings>,
     /// Digest of the problem set, where there is one.
     pub data: Option<String>,
     /// Whole presets.
-    pub strategies: Vec<Value>,
+    pub strategies: Vec<StrategyRecord>,
     /// Budgets, as asked for.
     pub budgets: Vec<usize>,
     /// Slots, as asked for; nothing stands for the number of traces, at most 64.
@@ -43,7 +42,7 @@ pub struct Header {
     /// Seed of the resampling.
     pub seed: u64,
     /// How answers are read and compared.
-    pub answers: Value,
+    pub answers: AnswerSettings,
     /// Ids of the problems, in order.
     pub problems: Vec<String>,
     /// How it stands.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::decide::{Cell, Plan};
 use super::files::{Header, Line, SCHEMA};
-use crate::run::{FolderLock, RunFolderError, Status, replace_file};
+use crate::run::{FolderLock, RunFolderError, Status, StrategyRecord, replace_file, value_of};
 
 const HEADER: &str = "sweep.json";
 const LINES: &str = "sweep.jsonl";
@@ -276,8 +276,8 @@ fn admit(before: &Header, now: &Header, dir: &Path) -> Result<(), SweepError> {
     differ("--resample-seed", before.seed.to_string(), now.seed.to_string());
     differ(
         "the reading of answers",
-        before.answers.to_string(),
-        now.answers.to_string(),
+        value_of(&before.answers).to_string(),
+        value_of(&now.answers).to_string(),
     );
     let data = |d: &Option<String>| {
         d.as_deref()
@@ -285,14 +285,13 @@ fn admit(before: &Header, now: &Header, dir: &Path) -> Result<(), SweepError> {
     };
     differ("the set of --data", data(&before.data), data(&now.data));
     for strategy in &now.strategies {
-        let settings = |s: &serde_json::Value| (s["kind"].to_string(), s["settings"].to_string());
-        let same_name = before.strategies.iter().find(|s| s["name"] == strategy["name"]);
-        if let Some(old) = same_name.filter(|old| settings(old) != settings(strategy)) {
-            let name = strategy["name"].as_str().unwrap_or_default();
+        let same_name = before.strategies.iter().find(|s| s.name == strategy.name);
+        if let Some(old) = same_name.filter(|old| !old.rules_as(strategy)) {
+            let settings = |s: &StrategyRecord| value_of(&s.settings).to_string();
             differ(
-                &format!("strategy {name}"),
-                old["settings"].to_string(),
-                strategy["settings"].to_string(),
+                &format!("strategy {}", strategy.name.as_deref().unwrap_or_default()),
+                settings(old),
+                settings(strategy),
             );
         }
     }

@@ -290,6 +290,18 @@ pub enum PoolKind {
     None,
 }
 
+impl PoolKind {
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Filtered => "filtered",
+            Self::Finished => "finished",
+            Self::Any => "any",
+            Self::None => "none",
+        }
+    }
+}
+
 /// The winner of one vote.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Vote {

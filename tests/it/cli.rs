@@ -3,6 +3,7 @@
 mod bad_input;
 mod golden_numbers;
 mod measuring;
+mod old_folders;
 mod policies;
 mod recorded;
 mod replaying;

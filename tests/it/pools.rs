@@ -169,7 +169,7 @@ fn the_golden_values_come_out_of_a_sweep() {
                 slots: vec![],
                 resamples: None,
                 seed: 0,
-                answers: Value::Null,
+                answers: AnswerSettings::default(),
                 problems: vec![],
                 status: Default::default(),
                 notes: vec![],

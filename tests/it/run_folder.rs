@@ -6,8 +6,8 @@ mod script;
 use std::path::Path;
 
 use script::*;
-use serde_json::{Value, json};
-use tts::run::{Bounds, Cut, Problem, Recording, RunFolder, Status, outside, replay};
+use serde_json::Value;
+use tts::run::{Bounds, Cut, Problem, Recording, RunFolder, Status, replay};
 
 /// Drives the problem over a run folder to its end and writes the decision.
 fn run(dir: &Path, job: &Job) -> End {
@@ -32,10 +32,7 @@ fn go_on(folder: &RunFolder, job: &Job) -> End {
         );
     }
     folder
-        .write_decided(
-            &json!({"problem_id": ID, "answer": end.decided.answer}),
-            &end.decided,
-        )
+        .write_decided(solved(ID, end.decided.answer.clone()), &end.decided)
         .expect("written");
     end
 }
@@ -86,8 +83,8 @@ fn a_journal_cut_at_any_byte_is_gone_on_with() {
                 }
                 let folder = RunFolder::open(&dir, manifest(&job)).expect("again");
                 assert_eq!(
-                    folder.decided(ID).expect("read").expect("decided")["answer"],
-                    json!(whole.decided.answer)
+                    folder.decided(ID).expect("read").expect("decided").answer,
+                    whole.decided.answer
                 );
                 drop(folder);
                 std::fs::remove_dir_all(&dir).expect("removed");
@@ -227,8 +224,8 @@ fn another_strategy_and_more_traces_go_on_where_the_records_end() {
     )
     .expect("back");
     assert_eq!(
-        folder.decided(ID).expect("read").expect("decided")["answer"],
-        json!(low.decided.answer)
+        folder.decided(ID).expect("read").expect("decided").answer,
+        low.decided.answer
     );
     let again = go_on(
         &folder,
@@ -275,7 +272,7 @@ fn what_comes_from_outside_is_kept_and_replayed_where_it_struck() {
         );
         assert_eq!(end.decided.cut(), Some(cut));
         folder
-            .write_decided(&json!({"problem_id": ID}), &end.decided)
+            .write_decided(solved(ID, None), &end.decided)
             .expect("written");
         let nothing_left = folder.decided(ID).expect("read").is_some();
         assert_eq!(
@@ -287,9 +284,9 @@ fn what_comes_from_outside_is_kept_and_replayed_where_it_struck() {
         let recording = Recording::open(&dir).expect("a recording");
         assert_eq!(recording.manifest().map(|m| m.status), Some(Status::Interrupted));
         let line = recording.last_decided(ID).expect("read").expect("a line");
-        assert_eq!(line["slots"], json!(7));
+        assert_eq!(line.slots, Some(7));
         let mut setup = job.setup(recording.recorded(ID).expect("records"));
-        setup.scripted = outside(&line);
+        setup.scripted = line.outside;
         let (problem, records) = replay(setup, |trace| panic!("trace {trace} ends too early"));
         let decided = problem.decide(&records);
         assert_eq!(decided.outside, end.decided.outside);

@@ -328,7 +328,7 @@ async fn solve_all(
             let solved = solver.solve(p, recorder.watch(p, watch)?).await?;
             recorder.keep(&solved)?;
             Ok(Report {
-                result: solved.to_json(),
+                result: solved.record(),
                 full_tokens: solved.estimated_full_tokens(solver.settings().traces),
             })
         }

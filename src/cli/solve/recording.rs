@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tts::engine::snapshots::Snapshots;
-use tts::run::{Manifest, RunFolder, Status, without_answers};
+use tts::run::{
+    AnswerSettings, DecisionSettings, MachineInfo, Manifest, RunFolder, SolvedRecord, Status, StrategyRecord,
+    TraceSettings, without_answers,
+};
 use tts::runner::{Prepared, RemoteRunner};
 use tts::{Runner, Settings, Solved, Watch};
 
@@ -59,15 +61,14 @@ impl Recorder {
     }
 
     /// The result of a problem that was decided before, with the same settings.
-    pub(crate) fn decided(&self, problem: &Prepared) -> anyhow::Result<Option<Value>> {
+    pub(crate) fn decided(&self, problem: &Prepared) -> anyhow::Result<Option<SolvedRecord>> {
         let Some(folder) = &self.folder else {
             return Ok(None);
         };
-        let mut value = folder.decided(&problem.id)?;
-        if let Some(Value::Object(object)) = &mut value {
-            object.remove("decisions");
-        }
-        Ok(value)
+        Ok(folder.decided(&problem.id)?.map(|record| SolvedRecord {
+            decisions: None,
+            ..record
+        }))
     }
 
     /// Gives a watcher what is recorded, and somewhere to record to.
@@ -85,7 +86,7 @@ impl Recorder {
     /// Keeps a result.
     pub(crate) fn keep(&self, solved: &Solved) -> anyhow::Result<()> {
         match &self.folder {
-            Some(folder) => Ok(folder.write_decided(&solved.to_json(), &solved.decided)?),
+            Some(folder) => Ok(folder.write_decided(solved.record(), &solved.decided)?),
             None => Ok(()),
         }
     }
@@ -109,30 +110,41 @@ pub(crate) fn manifest(
     runner: &Runner,
     prepared: &[Prepared],
     data: Option<String>,
-    answers: Value,
+    answers: AnswerSettings,
 ) -> anyhow::Result<Manifest> {
     let (settings, resolved, loaded) = (runner.settings(), runner.resolved(), runner.loaded());
     let prompter = loaded.prompter()?;
     let rules = prepared.first().map(|p| runner.rules(p)).unwrap_or_default();
-    let traces = json!({
-        "model": loaded.digest(),
-        "kv_dtype": loaded.model.shape().kv.name(),
-        "state_dtype": loaded.model.shape().state.name(),
-        "dtype": loaded.model.formats().iter().map(|(format, _)| *format).collect::<Vec<_>>(),
-        "tier": resolved.tier.name(),
-        "prompter": prompter.digest(),
-        "instruction": settings.instruction.as_deref().unwrap_or_else(|| prompter.instruction()),
-        "system": settings.system,
-        "prompt_template": settings.prompt_template,
-        "sampling": resolved.sampling(),
-        "seed": settings.seed,
-        "max_tokens": resolved.max_tokens,
-        "stop_ids": rules.stop_ids,
-        "ignore_eos": rules.ignore_eos,
-        "loop_stop": rules.loop_stop,
-        "thinking_budget": rules.thinking_budget,
-    });
-    let machine = json!({ "threads": resolved.threads, "tier": resolved.tier.name(), "model": loaded.name });
+    let instruction = settings
+        .instruction
+        .as_deref()
+        .unwrap_or_else(|| prompter.instruction());
+    let formats = loaded.model.formats();
+    let traces = TraceSettings {
+        model: Some(loaded.digest().to_owned()),
+        kv_dtype: Some(loaded.model.shape().kv.name().to_owned()),
+        state_dtype: Some(loaded.model.shape().state.name().to_owned()),
+        dtype: Some(formats.iter().map(|(format, _)| (*format).to_owned()).collect()),
+        tier: Some(resolved.tier.name().to_owned()),
+        prompter: Some(prompter.digest().to_owned()),
+        instruction: Some(instruction.to_owned()),
+        system: settings.system.clone(),
+        prompt_template: settings.prompt_template.clone(),
+        sampling: Some(resolved.sampling().into()),
+        seed: Some(settings.seed),
+        max_tokens: Some(resolved.max_tokens),
+        stop_ids: Some(rules.stop_ids),
+        ignore_eos: Some(rules.ignore_eos),
+        loop_stop: Some(rules.loop_stop),
+        thinking_budget: rules.thinking_budget,
+        ..TraceSettings::default()
+    };
+    let machine = MachineInfo {
+        threads: Some(resolved.threads),
+        tier: Some(resolved.tier.name().to_owned()),
+        model: Some(loaded.name.clone()),
+        ..MachineInfo::default()
+    };
     Ok(Manifest::new(
         traces,
         decisions(settings, resolved.slots, answers),
@@ -142,20 +154,23 @@ pub(crate) fn manifest(
 }
 
 /// The same for traces from elsewhere.
-pub(crate) fn remote_manifest(runner: &RemoteRunner, data: Option<String>, answers: Value) -> Manifest {
-    let mut machine = runner.remote().about();
-    machine["model"] = json!(runner.remote().model());
+pub(crate) fn remote_manifest(
+    runner: &RemoteRunner,
+    data: Option<String>,
+    answers: AnswerSettings,
+) -> Manifest {
     let decisions = decisions(runner.settings(), runner.slots(), answers);
-    Manifest::new(runner.traces(), decisions, data, machine)
+    Manifest::new(runner.traces(), decisions, data, runner.machine())
 }
 
-fn decisions(settings: &Settings, slots: usize, answers: Value) -> Value {
-    json!({
-        "strategy": settings.strategy,
-        "traces": settings.traces,
-        "slots": slots,
-        "max_total_tokens": settings.max_total_tokens,
-        "time_limit_seconds": settings.time_limit.map(|t| t.as_secs_f64()),
-        "answers": answers,
-    })
+fn decisions(settings: &Settings, slots: usize, answers: AnswerSettings) -> DecisionSettings {
+    DecisionSettings {
+        strategy: Some(StrategyRecord::from(&settings.strategy)),
+        traces: Some(settings.traces),
+        slots: Some(slots),
+        max_total_tokens: settings.max_total_tokens,
+        time_limit_seconds: settings.time_limit.map(|t| t.as_secs_f64()),
+        answers: Some(answers),
+        ..DecisionSettings::default()
+    }
 }

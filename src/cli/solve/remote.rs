@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::runtime::Runtime;
 use tts::Settings;
 use tts::evals::answer::RuleReader;
 use tts::evals::data::Problem;
+use tts::run::{AnswerSettings, EngineInfo};
 use tts::runner::{Prepared, Reader, RemoteRunner};
 
 use super::{Recorder, SolveArgs, remote_manifest, solve_all};
@@ -64,7 +65,7 @@ impl Elsewhere {
         self,
         args: &SolveArgs,
         digest: Option<String>,
-        answers: Value,
+        answers: AnswerSettings,
         printer: &Printer,
     ) -> anyhow::Result<(ExitStatus, Option<Duration>)> {
         let Self {
@@ -101,22 +102,12 @@ impl Elsewhere {
 
 /// Who answers, and with what.
 pub(crate) fn engines(runner: &RemoteRunner) -> String {
-    let about = runner.remote().about();
-    let engines: Vec<String> = about["backends"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|e| {
-            let version = e["version"]
-                .as_str()
-                .map_or_else(String::new, |v| format!(" {v}"));
-            format!(
-                "{}{version} at {}",
-                e["engine"].as_str().unwrap_or_default(),
-                e["url"].as_str().unwrap_or_default()
-            )
-        })
-        .collect();
+    let named = |e: &EngineInfo| {
+        let version = e.version.as_ref().map_or_else(String::new, |v| format!(" {v}"));
+        let of = |text: &Option<String>| text.clone().unwrap_or_default();
+        format!("{}{version} at {}", of(&e.engine), of(&e.url))
+    };
+    let engines: Vec<String> = runner.machine().backends.iter().map(named).collect();
     let confidence = match runner.remote().confidence_k() {
         Some(k) => format!("confidence over {k} tokens"),
         None => "no confidence".to_owned(),

@@ -3,31 +3,34 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use tabled::builder::Builder;
 use tabled::settings::object::{Columns, Segment};
 use tabled::settings::{Alignment, Modify, Padding, Style};
 use tts::evals::stats::wilson;
+use tts::run::SolvedRecord;
+use tts::solve::{Books, Cut};
 
 use crate::cli::number::{count, percent, plural, seconds};
 use crate::cli::printer::{Printer, harmless};
 
 /// Ballots that are shown.
 const BALLOTS: usize = 8;
-/// Fates with their names in the object.
-const FATES: [(&str, &str); 6] = [
-    ("warm-up", "warmup"),
-    ("finished", "finished"),
-    ("stopped", "stopped"),
-    ("cancelled", "cancelled"),
-    ("truncated", "truncated"),
-    ("failed", "failed"),
-];
+/// Counts by fate, in the order of a trace's life.
+fn fates(books: &Books) -> [(&'static str, u64); 6] {
+    [
+        ("warm-up", books.warmup),
+        ("finished", books.finished),
+        ("stopped", books.stopped),
+        ("cancelled", books.cancelled),
+        ("truncated", books.truncated),
+        ("failed", books.failed),
+    ]
+}
 
 /// A problem's result.
 pub(crate) struct Report {
     /// The object of `--json`.
-    pub(crate) result: Value,
+    pub(crate) result: SolvedRecord,
     /// Tokens that all traces would have taken, estimated; nothing for a result of an earlier run.
     pub(crate) full_tokens: Option<f64>,
 }
@@ -36,9 +39,9 @@ impl Report {
     /// Prints an object, a report, a line of a set, or the answer alone.
     pub(crate) fn print(&self, of_set: bool, budget: usize, printer: &Printer) -> anyhow::Result<()> {
         if printer.json() {
-            return printer.object(&self.result);
+            return printer.object(&self.result.to_json());
         }
-        let answer = self.text("answer");
+        let answer = self.result.answer.as_deref();
         if !of_set {
             self.warnings().iter().for_each(|w| printer.warn(w));
         }
@@ -56,71 +59,47 @@ impl Report {
         Ok(())
     }
 
-    fn text(&self, field: &str) -> Option<&str> {
-        self.result[field].as_str()
-    }
-
-    fn number(&self, object: &str, field: &str) -> u64 {
-        self.result[object][field].as_u64().unwrap_or_default()
+    /// Tokens that were generated.
+    fn generated(&self) -> u64 {
+        self.result.generated().unwrap_or_default()
     }
 
     /// What the strategy, the memory or a limit has to say.
     fn warnings(&self) -> Vec<String> {
-        let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
-        let mut warnings: Vec<_> = list(&self.result["warnings"])
-            .iter()
-            .chain(&list(&self.result["machine"]["notices"]))
-            .filter_map(|v| v.as_str().map(str::to_owned))
-            .collect();
-        warnings.extend(self.text("cut").and_then(|cut| match cut {
-            "max_total_tokens" => Some("--max-total-tokens was reached; this is the vote so far".to_owned()),
-            "time_limit" => Some("the time limit was reached; this is the vote so far".to_owned()),
-            "interrupted" => Some("interrupted; this is the vote so far".to_owned()),
-            _ => None,
-        }));
-        warnings
+        let notices = self.result.machine.iter().flat_map(|m| &m.notices);
+        let cut = self.result.cut.and_then(|cut| match cut {
+            Cut::MaxTotalTokens => Some("--max-total-tokens was reached; this is the vote so far"),
+            Cut::TimeLimit => Some("the time limit was reached; this is the vote so far"),
+            Cut::Interrupted => Some("interrupted; this is the vote so far"),
+            Cut::Failed => None,
+        });
+        let said = self.result.warnings.iter().chain(notices).cloned();
+        said.chain(cut.map(str::to_owned)).collect()
     }
 
     /// Right or wrong, where that is known.
     fn verdict(&self, printer: &Printer) -> String {
-        match (self.result["correct"].as_bool(), self.text("gold")) {
+        match (self.result.correct, &self.result.gold) {
             (Some(true), _) => printer.good("right"),
             (Some(false), Some(gold)) => format!("{} ({})", printer.bad("wrong"), harmless(gold)),
             _ => String::new(),
         }
     }
 
-    fn ballots(&self) -> Vec<(String, f64, u64)> {
-        let ballots = self.result["ballots"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        ballots
-            .iter()
-            .map(|b| {
-                (
-                    harmless(b["answer"].as_str().unwrap_or_default()),
-                    b["weight"].as_f64().unwrap_or_default(),
-                    b["traces"].as_u64().unwrap_or_default(),
-                )
-            })
-            .collect()
-    }
-
     /// One problem of a set.
     fn line(&self, printer: &Printer) -> String {
-        let ballots = self.ballots();
-        let all: f64 = ballots.iter().map(|b| b.1).sum();
+        let ballots = &self.result.ballots;
+        let all: f64 = ballots.iter().map(|b| b.weight).sum();
         let share = ballots
             .first()
             .filter(|_| all > 0.0)
-            .map_or_else(String::new, |b| percent(b.1 / all));
+            .map_or_else(String::new, |b| percent(b.weight / all));
         let line = format!(
             "{:<26} {:<10} {share:>5}  {:>9} tokens  {:>6}  {}",
-            harmless(self.text("problem_id").unwrap_or_default()),
-            harmless(self.text("answer").unwrap_or("-")),
-            count(self.number("tokens", "generated")),
-            seconds(self.result["seconds"].as_f64().unwrap_or_default()),
+            harmless(&self.result.problem_id),
+            harmless(self.result.answer.as_deref().unwrap_or("-")),
+            count(self.generated()),
+            seconds(self.result.seconds.unwrap_or_default()),
             self.verdict(printer)
         );
         line.trim_end().to_owned()
@@ -129,14 +108,14 @@ impl Report {
     /// Everything about one problem.
     fn page(&self, budget: usize, printer: &Printer) -> String {
         let mut out = Vec::new();
-        if let (Some(text), Some(trace)) = (self.text("solution"), self.result["solution_trace"].as_u64()) {
+        if let (Some(text), Some(trace)) = (&self.result.solution, self.result.solution_trace) {
             out.push(format!(
                 "{}\n{}\n",
                 printer.bold(&format!("solution (trace {trace})")),
                 harmless(text.trim())
             ));
         }
-        match self.text("answer") {
+        match &self.result.answer {
             Some(answer) => out.push(
                 format!(
                     "{}  {}  {}",
@@ -150,7 +129,7 @@ impl Report {
             ),
             None => out.push(format!("{}  no trace came to one\n", printer.bold("answer"))),
         }
-        if self.text("answer").is_some() {
+        if self.result.answer.is_some() {
             out.push(self.votes());
             out.push(self.ballot_table());
         }
@@ -163,20 +142,24 @@ impl Report {
     fn votes(&self) -> String {
         let mut table = Builder::default();
         table.push_record(["vote", "answer", "share"]);
-        for (name, vote) in self.result["votes"].as_object().into_iter().flatten() {
-            if let (Some(answer), Some(share)) = (vote["answer"].as_str(), vote["share"].as_f64()) {
-                table.push_record([name.clone(), harmless(answer), percent(share)]);
+        for (name, vote) in &self.result.votes {
+            if let Some(vote) = vote {
+                table.push_record([name.clone(), harmless(&vote.answer), percent(vote.share)]);
             }
         }
         drawn(table, 2)
     }
 
     fn ballot_table(&self) -> String {
-        let ballots = self.ballots();
+        let ballots = &self.result.ballots;
         let mut table = Builder::default();
         table.push_record(["ballot", "weight", "traces"]);
-        for (answer, weight, traces) in ballots.iter().take(BALLOTS) {
-            table.push_record([answer.clone(), format!("{weight:.1}"), count(*traces)]);
+        for b in ballots.iter().take(BALLOTS) {
+            table.push_record([
+                harmless(&b.answer),
+                format!("{:.1}", b.weight),
+                count(b.traces as u64),
+            ]);
         }
         let more = ballots.len().saturating_sub(BALLOTS) as u64;
         let rest = if more > 0 {
@@ -190,23 +173,21 @@ impl Report {
     fn books(&self) -> String {
         let mut table = Builder::default();
         table.push_record(["fate", "traces", "tokens"]);
-        for (fate, field) in FATES
-            .into_iter()
-            .filter(|(_, field)| self.number("traces", field) > 0)
-        {
-            table.push_record([
-                fate.to_owned(),
-                count(self.number("traces", field)),
-                count(self.number("tokens", field)),
-            ]);
+        let (traces, tokens) = (self.result.traces, self.result.tokens);
+        let of_traces = traces.map(|t| fates(&t.fates)).unwrap_or_default();
+        let of_tokens = tokens.map(|t| fates(&t.fates)).unwrap_or_default();
+        for ((fate, traces), (_, tokens)) in of_traces.into_iter().zip(of_tokens) {
+            if traces > 0 {
+                table.push_record([fate.to_owned(), count(traces), count(tokens)]);
+            }
         }
         table.push_record([
             "in all".to_owned(),
-            count(self.number("traces", "launched")),
-            count(self.number("tokens", "generated")),
+            count(traces.map_or(0, |t| t.launched)),
+            count(self.generated()),
         ]);
         // a remote engine sends some after a trace was stopped
-        let unseen = self.number("tokens", "unseen");
+        let unseen = tokens.map_or(0, |t| t.unseen);
         if unseen > 0 {
             table.push_record(["of these unseen".to_owned(), String::new(), count(unseen)]);
         }
@@ -215,7 +196,7 @@ impl Report {
 
     fn saved(&self, budget: usize) -> Option<String> {
         let full = self.full_tokens.filter(|full| *full > 0.0)?;
-        let saved = 1.0 - self.number("tokens", "generated") as f64 / full;
+        let saved = 1.0 - self.generated() as f64 / full;
         (saved >= 0.005).then(|| {
             format!(
                 "saved about {}: an estimate, against {} tokens of {budget} traces as long as those that ended by themselves",
@@ -226,22 +207,23 @@ impl Report {
     }
 
     fn cost(&self) -> String {
-        let time = self.result["seconds"].as_f64().unwrap_or_default();
+        let result = &self.result;
+        let time = result.seconds.unwrap_or_default();
         let speed = if time > 0.0 {
-            self.number("tokens", "generated") as f64 / time
+            self.generated() as f64 / time
         } else {
             0.0
         };
-        let mut how = vec![self.text("strategy").unwrap_or_default().to_owned()];
-        how.extend(self.result["window"].as_u64().map(|w| format!("window {w}")));
-        how.extend(self.result["threshold"].as_f64().map(|t| format!("bar {t:.2}")));
-        how.extend(self.text("pool").map(|p| format!("pool {p}")));
+        let mut how = vec![result.strategy.clone().unwrap_or_default()];
+        how.extend(result.window.map(|w| format!("window {w}")));
+        how.extend(result.threshold.map(|t| format!("bar {t:.2}")));
+        how.extend(result.pool.map(|p| format!("pool {}", p.name())));
         format!(
             "{}, {} tok/s; {} at a time; prompt of {}; {}",
             seconds(time),
             count(speed as u64),
-            plural(self.result["slots"].as_u64().unwrap_or_default(), "trace"),
-            plural(self.number("tokens", "prompt"), "token"),
+            plural(result.slots.unwrap_or_default() as u64, "trace"),
+            plural(result.tokens.map_or(0, |t| t.prompt), "token"),
             how.join(", ")
         )
     }
@@ -281,22 +263,14 @@ impl Summary {
         self.problems += 1;
         for warning in report.warnings() {
             let kind = warning.chars().filter(|c| !c.is_ascii_digit()).collect();
-            let first = || {
-                (
-                    0,
-                    format!(
-                        "problem {}: {warning}",
-                        report.text("problem_id").unwrap_or_default()
-                    ),
-                )
-            };
+            let first = || (0, format!("problem {}: {warning}", result.problem_id));
             self.warnings.entry(kind).or_insert_with(first).0 += 1;
         }
-        self.answered += u64::from(result["answer"].is_string());
-        self.graded += u64::from(result["correct"].is_boolean());
-        self.right += u64::from(result["correct"] == true);
-        self.tokens += result["tokens"]["generated"].as_u64().unwrap_or_default();
-        self.traces += result["traces"]["launched"].as_u64().unwrap_or_default();
+        self.answered += u64::from(result.answer.is_some());
+        self.graded += u64::from(result.correct.is_some());
+        self.right += u64::from(result.correct == Some(true));
+        self.tokens += report.generated();
+        self.traces += result.traces.map_or(0, |t| t.launched);
     }
 
     pub(crate) fn print(&self, printer: &Printer) {

@@ -90,10 +90,13 @@ async fn a_run_is_recorded_goes_on_and_is_replayed() {
     assert_eq!(server.traces().len(), 12);
     let manifest = Manifest::read(&folder).unwrap().unwrap();
     assert_eq!(
-        (&manifest.traces["source"], &manifest.traces["backend_model"]),
-        (&"remote".into(), &"m".into())
+        (
+            manifest.traces.is_remote(),
+            manifest.traces.backend_model.as_deref()
+        ),
+        (true, Some("m"))
     );
-    assert_eq!(manifest.traces["confidence_k"], 20);
+    assert_eq!(manifest.traces.confidence_k, Some(20));
     assert!(
         server
             .asked()

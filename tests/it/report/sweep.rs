@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use tts::report::{Report, ReportOptions};
-use tts::run::{Books, Status};
+use tts::run::{AnswerSettings, Books, Status, StrategyRecord};
 use tts::sweep::{Decided, Header, Line, Pool, Source};
+use tts_evals::answer::AnswerKind;
 use tts_strategies::Preset;
 
 use super::page::{balanced, self_contained};
@@ -49,7 +50,7 @@ fn decided(strategy: &str, budget: usize, p: usize) -> Decided {
 
 fn folder(status: Status) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let preset = |name: &str| serde_json::to_value(Preset::named(name).unwrap()).unwrap();
+    let preset = |name: &str| StrategyRecord::from(&Preset::named(name).unwrap());
     let header = Header {
         schema: 1,
         tool_version: "0.0.0".into(),
@@ -64,7 +65,10 @@ fn folder(status: Status) -> tempfile::TempDir {
         slots: vec![None],
         resamples: Some(RESAMPLES),
         seed: 7,
-        answers: serde_json::json!({"task": null, "kind": "integer", "pattern": null}),
+        answers: AnswerSettings {
+            kind: Some(AnswerKind::Integer),
+            ..AnswerSettings::default()
+        },
         problems: (0..PROBLEMS).map(|p| format!("p{p}")).collect(),
         status,
         notes: vec!["a sentence of the sweep's".into()],

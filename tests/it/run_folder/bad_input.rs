@@ -49,7 +49,7 @@ fn what_does_not_mix_is_refused_with_one_sentence() {
     );
 
     let mut other = manifest(&job);
-    other.traces = json!({"model": "abd", "seed": 1, "sampling": {"temperature": 0.6}});
+    other.traces = traces("abd");
     let differs = refused(&dir, other);
     assert!(
         differs.contains("`model` was \"abc\" and is now \"abd\""),
@@ -184,7 +184,7 @@ fn a_full_disk_ends_the_run_and_keeps_what_was_there() {
             )
             .decided;
             let error = folder
-                .write_decided(&json!({"problem_id": "p"}), &decided)
+                .write_decided(solved("p", None), &decided)
                 .expect_err("full");
             assert!(
                 error.to_string().contains("problems.jsonl")

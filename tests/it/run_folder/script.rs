@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
-use tts::run::{Bounds, Decided, Decode, Manifest, Problem, RecordSink, Rules, Setup, Token, TraceRecord};
+use tts::run::{
+    Bounds, Decided, DecisionSettings, Decode, MachineInfo, Manifest, Problem, RecordSink, Rules, Setup,
+    SolvedRecord, StrategyRecord, Token, TraceRecord, TraceSettings,
+};
 use tts_evals::answer::FnReader;
 use tts_model::sampler::Drawn;
 use tts_strategies::{Overrides, Preset};
@@ -214,13 +216,34 @@ pub(super) fn drive(
 }
 
 pub(super) fn manifest(job: &Job) -> Manifest {
-    let decisions = json!({"strategy": job.strategy, "traces": job.traces, "slots": job.slots});
-    Manifest::new(
-        json!({"model": "abc", "seed": 1, "sampling": {"temperature": 0.6}}),
-        decisions,
-        None,
-        json!({"threads": 1}),
-    )
+    let decisions = DecisionSettings {
+        strategy: Some(StrategyRecord {
+            name: Some(job.strategy.to_owned()),
+            ..StrategyRecord::default()
+        }),
+        traces: Some(job.traces),
+        slots: Some(job.slots),
+        ..DecisionSettings::default()
+    };
+    Manifest::new(traces("abc"), decisions, None, MachineInfo::default())
+}
+
+/// The settings of a model's traces.
+pub(super) fn traces(model: &str) -> TraceSettings {
+    TraceSettings {
+        model: Some(model.to_owned()),
+        seed: Some(1),
+        ..TraceSettings::default()
+    }
+}
+
+/// A decided problem.
+pub(super) fn solved(id: &str, answer: Option<String>) -> SolvedRecord {
+    SolvedRecord {
+        problem_id: id.to_owned(),
+        answer,
+        ..SolvedRecord::default()
+    }
 }
 
 /// A folder in memory where the system has one: thousands of runs make their files durable here.

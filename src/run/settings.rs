@@ -1,0 +1,444 @@
+//! What a run was asked for, as typed records: what its traces are a function of, what its decisions are a
+//! function of, and the machine.
+//!
+//! Every field may be missing in a file of an earlier version; fields of a later one are kept in `other`,
+//! compared and written again.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tts_evals::answer::{AnswerKind, EqualOptions, RuleReader};
+use tts_evals::task::Task;
+use tts_model::sampler::Sampling;
+use tts_strategies::{Preset, PresetError};
+
+use super::SamplingOverrides;
+
+/// Fields of an object that this version has no name for.
+pub type Other = Map<String, Value>;
+
+/// Everything that a trace is a function of, beside its problem and its index. Two runs mix only if all of it
+/// is the same.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TraceSettings {
+    /// `remote` where another engine generated the traces; absent for a model that ran here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// blake3 of the weights and the configuration, in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Number formats that weights are stored in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<Vec<String>>,
+    /// Number format of the KV cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_dtype: Option<String>,
+    /// Number format of the SSM states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dtype: Option<String>,
+    /// Instruction tier of the kernels: bits are the same within one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Name of the model at remote engines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_model: Option<String>,
+    /// How remote engines were spoken to: `chat` or `completions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_api: Option<String>,
+    /// How many of the most likely ids remote engines gave, over which confidence was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence_k: Option<usize>,
+    /// What the generation_config.json of the model at remote engines recommends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommended: Option<SamplingOverrides>,
+    /// Digest of the tokenizer and the chat template.
+    pub prompter: Option<String>,
+    /// What is asked after a problem.
+    pub instruction: Option<String>,
+    /// System message.
+    pub system: Option<String>,
+    /// Text that makes the user's message.
+    pub prompt_template: Option<String>,
+    /// How tokens were drawn. Of remote engines: what was asked for, the rest being theirs.
+    pub sampling: Option<SamplingOverrides>,
+    /// Part of every trace's random stream.
+    pub seed: Option<u64>,
+    /// Generated tokens at which a trace was cut off.
+    pub max_tokens: Option<usize>,
+    /// Ids that end a trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_ids: Option<Vec<u32>>,
+    /// Whether those were passed over.
+    pub ignore_eos: Option<bool>,
+    /// Whether verbatim loops ended a trace.
+    pub loop_stop: Option<bool>,
+    /// Generated tokens at which the end of thinking was forced.
+    pub thinking_budget: Option<usize>,
+    /// What this version has no name for.
+    #[serde(flatten)]
+    pub other: Other,
+}
+
+/// `source` of traces that remote engines generated.
+const REMOTE: &str = "remote";
+
+impl TraceSettings {
+    /// Those of remote engines, with nothing said yet.
+    pub fn remote() -> Self {
+        Self {
+            source: Some(REMOTE.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether remote engines generated the traces, in an order of their own.
+    pub fn is_remote(&self) -> bool {
+        self.source.as_deref() == Some(REMOTE)
+    }
+
+    /// How tokens were drawn, where that is known in full: a remote engine's own settings are not.
+    pub fn drawn_with(&self) -> Option<Sampling> {
+        let known = serde_json::to_value(self.sampling?).ok()?;
+        serde_json::from_value(known).ok()
+    }
+
+    /// Every setting that differs, as a phrase with both values.
+    pub(super) fn differences(&self, now: &Self) -> Vec<String> {
+        let mut what = Vec::new();
+        differences("", &value_of(self), &value_of(now), &mut what);
+        what
+    }
+}
+
+/// Everything that a decision over given traces is a function of. Free to change from run to run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DecisionSettings {
+    /// The strategy.
+    pub strategy: Option<StrategyRecord>,
+    /// Traces that might be launched for a problem.
+    pub traces: Option<usize>,
+    /// Traces of a problem in flight at once.
+    pub slots: Option<usize>,
+    /// Generated tokens of a problem after which the vote so far decides.
+    pub max_total_tokens: Option<u64>,
+    /// Seconds after which the votes so far decide.
+    pub time_limit_seconds: Option<f64>,
+    /// How answers are read and compared.
+    pub answers: Option<AnswerSettings>,
+    /// What this version has no name for.
+    #[serde(flatten)]
+    pub other: Other,
+}
+
+impl DecisionSettings {
+    /// Whether both decide alike: a strategy's description may read otherwise.
+    pub fn decides_as(&self, other: &Self) -> bool {
+        let silent = |settings: &Self| {
+            let mut settings = settings.clone();
+            if let Some(strategy) = &mut settings.strategy {
+                strategy.description = None;
+            }
+            value_of(&settings)
+        };
+        same(&silent(self), &silent(other))
+    }
+
+    /// Name of the strategy.
+    pub fn strategy_name(&self) -> Option<&str> {
+        self.strategy.as_ref()?.name.as_deref()
+    }
+}
+
+/// A strategy as it stands in a record: a preset, also one that this version does not know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StrategyRecord {
+    /// The preset's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// One line for lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Which rule decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The rule's settings.
+    pub settings: Map<String, Value>,
+    /// What this version has no name for.
+    #[serde(flatten)]
+    pub other: Other,
+}
+
+impl From<&Preset> for StrategyRecord {
+    fn from(preset: &Preset) -> Self {
+        serde_json::to_value(preset)
+            .and_then(serde_json::from_value)
+            .expect("a preset is an object with a name, a kind and settings")
+    }
+}
+
+impl StrategyRecord {
+    /// The preset that was recorded; `place` is what errors call the file.
+    ///
+    /// # Errors
+    /// When the strategy or one of its settings is none that is known here.
+    pub fn preset(&self, place: &str) -> Result<Preset, PresetError> {
+        #[derive(Serialize)]
+        struct File<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            kind: &'a Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            description: &'a Option<String>,
+            settings: &'a Map<String, Value>,
+        }
+        let name = self.name.as_deref().unwrap_or("recorded");
+        let (kind, description, settings) = (&self.kind, &self.description, &self.settings);
+        let text = toml::to_string(&File {
+            kind,
+            description,
+            settings,
+        })
+        .map_err(|e| PresetError::File {
+            file: place.to_owned(),
+            line: None,
+            message: e.to_string(),
+        })?;
+        Ok(Preset {
+            name: name.to_owned(),
+            ..Preset::from_toml(&text, name)?
+        })
+    }
+
+    /// The command that decided, where it was a command of the user's.
+    pub fn command(&self) -> Option<&str> {
+        let command = || self.settings.get("command").and_then(Value::as_str);
+        (self.kind.as_deref() == Some("exec")).then(|| command().unwrap_or_default())
+    }
+
+    /// The group size in tokens that the settings fix.
+    pub fn window(&self) -> Option<usize> {
+        let window = self.settings.get("window")?.as_u64()?;
+        (window > 0).then_some(window as usize)
+    }
+
+    /// Whether both are one rule with the same settings, under whatever name.
+    pub fn rules_as(&self, other: &Self) -> bool {
+        (&self.kind, &self.settings) == (&other.kind, &other.settings)
+    }
+}
+
+/// How answers are read and compared.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AnswerSettings {
+    /// The task whose rules were used.
+    pub task: Option<String>,
+    /// What answers are.
+    pub kind: Option<AnswerKind>,
+    /// The regular expression that takes them.
+    pub pattern: Option<String>,
+    /// Choices that graders disagree about; absent for the strict ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub options: Option<EqualOptions>,
+    /// What this version has no name for.
+    #[serde(flatten)]
+    pub other: Other,
+}
+
+impl AnswerSettings {
+    /// What compares recorded answers as they were compared then. A task from a file is not at hand; its kind
+    /// of answers is.
+    pub fn reader(&self) -> RuleReader {
+        let task = self.task.as_deref().and_then(|name| Task::named(name).ok());
+        let mut reader = task
+            .and_then(|task| task.reader().ok())
+            .unwrap_or_else(|| RuleReader::new(self.kind.unwrap_or_default()));
+        if let Some(kind) = self.kind {
+            reader.kind = kind;
+        }
+        if let Some(options) = &self.options {
+            reader.options.clone_from(options);
+        }
+        reader
+    }
+}
+
+/// Where something ran, for the record: nothing depends on it but time and memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MachineInfo {
+    /// The model as it was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// Instruction tier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Rows of a batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_batch: Option<usize>,
+    /// Most rows, or streams, of this problem at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_rows: Option<usize>,
+    /// Slots that were asked for, where memory or the batch gave fewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots_wanted: Option<usize>,
+    /// Sentences about memory and engines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+    /// The recording that was decided over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recording: Option<String>,
+    /// Remote engines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backends: Vec<EngineInfo>,
+    /// More facts: of remote engines, what came of each address.
+    #[serde(flatten)]
+    pub other: Other,
+}
+
+/// A remote engine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EngineInfo {
+    /// Its address.
+    pub url: Option<String>,
+    /// What it said that it is.
+    pub engine: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// What else it said.
+    #[serde(flatten)]
+    pub other: Other,
+}
+
+/// A record as JSON.
+pub(crate) fn value_of(record: &impl Serialize) -> Value {
+    serde_json::to_value(record).expect("a record is plain data")
+}
+
+/// Every setting that differs, as a phrase with both values. A setting that is missing is one that is null.
+fn differences(key: &str, was: &Value, now: &Value, out: &mut Vec<String>) {
+    if let (Value::Object(a), Value::Object(b)) = (was, now) {
+        let mut keys: Vec<_> = a.keys().chain(b.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        for k in keys {
+            let path = if key.is_empty() {
+                k.clone()
+            } else {
+                format!("{key}.{k}")
+            };
+            differences(&path, at(a, k), at(b, k), out);
+        }
+    } else if !same(was, now) {
+        out.push(format!("`{key}` was {} and is now {}", short(was), short(now)));
+    }
+}
+
+fn at<'a>(map: &'a Map<String, Value>, key: &str) -> &'a Value {
+    map.get(key).unwrap_or(&Value::Null)
+}
+
+/// Equality in which 1 is 1.0 and null is what is missing.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(x), Value::Number(y)) => {
+            x == y || ((x.is_f64() || y.is_f64()) && x.as_f64() == y.as_f64())
+        }
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
+        (Value::Object(x), Value::Object(y)) => x.keys().chain(y.keys()).all(|k| same(at(x, k), at(y, k))),
+        _ => a == b,
+    }
+}
+
+fn short(value: &Value) -> String {
+    let text = if value.is_null() {
+        "not set".to_owned()
+    } else {
+        value.to_string()
+    };
+    if text.chars().count() > 80 {
+        format!("{}...", text.chars().take(77).collect::<String>())
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tts_evals::answer::{PercentRule, ReadAnswer};
+
+    use super::*;
+
+    #[test]
+    fn a_preset_comes_back_from_a_record() {
+        for name in tts_strategies::names() {
+            let shipped = Preset::named(name).expect("shipped");
+            let record = StrategyRecord::from(&shipped);
+            assert_eq!(
+                record.other,
+                Other::new(),
+                "every field of a preset has a name here"
+            );
+            assert_eq!(value_of(&record), value_of(&shipped));
+            assert_eq!(record.preset("manifest.json").expect("known"), shipped);
+        }
+        let strange = StrategyRecord {
+            kind: Some("unheard-of".to_owned()),
+            ..StrategyRecord::default()
+        };
+        assert!(strange.preset("manifest.json").is_err());
+    }
+
+    #[test]
+    fn answers_are_compared_with_the_options_of_the_record() {
+        let lenient = AnswerSettings {
+            options: Some(EqualOptions {
+                percent: PercentRule::Lenient,
+                ..EqualOptions::default()
+            }),
+            ..AnswerSettings::default()
+        };
+        assert!(lenient.reader().grade("10\\%", "10").equal);
+        assert!(!AnswerSettings::default().reader().grade("10\\%", "10").equal);
+        let choice: AnswerSettings = serde_json::from_value(json!({"kind": "choice"})).expect("settings");
+        assert_eq!(
+            choice
+                .reader()
+                .read("The answer is (B).")
+                .map(|e| e.answer)
+                .as_deref(),
+            Some("B")
+        );
+    }
+
+    #[test]
+    fn what_has_no_name_here_is_kept_and_compared() {
+        let text = json!({"seed": u64::MAX, "sampling": {"temperature": 0.1}, "executor": "x/1"});
+        let settings: TraceSettings = serde_json::from_value(text).expect("settings");
+        assert_eq!(
+            (settings.seed, &settings.other["executor"]),
+            (Some(u64::MAX), &json!("x/1"))
+        );
+        assert_eq!(value_of(&settings)["executor"], "x/1");
+        let mut now = settings.clone();
+        now.other.clear();
+        assert_eq!(
+            settings.differences(&now),
+            ["`executor` was \"x/1\" and is now not set"]
+        );
+        let decisions = |settings: Value| -> DecisionSettings {
+            serde_json::from_value(json!({"traces": 8, "strategy": settings})).expect("settings")
+        };
+        let one = decisions(json!({"name": "a", "description": "x", "kind": "k", "settings": {"w": 1}}));
+        let reworded =
+            decisions(json!({"name": "a", "description": "y", "kind": "k", "settings": {"w": 1.0}}));
+        let other = decisions(json!({"name": "a", "description": "x", "kind": "k", "settings": {"w": 2}}));
+        assert!(one.decides_as(&reworded) && !one.decides_as(&other));
+    }
+}

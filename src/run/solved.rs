@@ -1,0 +1,169 @@
+//! A decided problem as a record: a line of problems.jsonl, and the object that `tts solve --json` prints.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use tts_model::sampler::Sampling;
+use tts_strategies::PoolKind;
+
+use super::settings::{DecisionSettings, MachineInfo, Other, value_of};
+use super::{Books, Cut, Outside};
+
+/// The winner of one vote.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VoteResult {
+    /// The winning answer.
+    pub answer: String,
+    /// Its share of the weight.
+    #[serde(deserialize_with = "number")]
+    pub share: f64,
+}
+
+/// One answer in the deciding vote.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BallotResult {
+    /// The answer.
+    pub answer: String,
+    /// Weight of its traces.
+    #[serde(deserialize_with = "number")]
+    pub weight: f64,
+    /// Number of its traces.
+    pub traces: usize,
+}
+
+/// Traces by fate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceCounts {
+    /// Took a slot.
+    pub launched: u64,
+    /// By fate.
+    #[serde(flatten)]
+    pub fates: Books,
+}
+
+/// Tokens by fate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// Of the prompt, read once.
+    #[serde(default)]
+    pub prompt: u64,
+    /// Generated in all.
+    pub generated: u64,
+    /// By fate; they sum to `generated`.
+    #[serde(flatten)]
+    pub fates: Books,
+    /// Of these, tokens of a remote engine that no decision saw: they came after their trace was stopped, or
+    /// were reported and not sent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unseen: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// JSON has no number for what is none, and writes null.
+fn number<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or(f64::NAN))
+}
+
+/// A decided problem. Anything but its name may be missing in a file that another program wrote.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SolvedRecord {
+    /// The problem's name.
+    pub problem_id: String,
+    /// The answer, if one won.
+    pub answer: Option<String>,
+    /// Whether it equals the right answer, where that is known.
+    pub correct: Option<bool>,
+    /// The right answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gold: Option<String>,
+    /// Name of the strategy.
+    pub strategy: Option<String>,
+    /// The model as it was named.
+    pub model: Option<String>,
+    /// Seed of the traces.
+    pub seed: Option<u64>,
+    /// Every vote side by side, over the pool that decided.
+    #[serde(default)]
+    pub votes: BTreeMap<String, Option<VoteResult>>,
+    /// The deciding vote, heaviest answer first.
+    #[serde(default)]
+    pub ballots: Vec<BallotResult>,
+    /// The traces that voted.
+    pub pool: Option<PoolKind>,
+    /// The bar in nats, where there was one.
+    pub threshold: Option<f64>,
+    /// Tokens in a group.
+    pub window: Option<usize>,
+    /// Share of the winner, where consensus may stop a problem.
+    pub consensus: Option<f64>,
+    /// Share of the winner minus share of the second.
+    pub margin: Option<f64>,
+    /// Traces by fate.
+    pub traces: Option<TraceCounts>,
+    /// Tokens by fate.
+    pub tokens: Option<TokenCounts>,
+    /// Text after the thinking of the winning class's heaviest trace.
+    pub solution: Option<String>,
+    /// That trace.
+    pub solution_trace: Option<u32>,
+    /// blake3 over every trace's index, length and blake3 of its token ids, in order.
+    pub digest: Option<String>,
+    /// Traces in flight at once when it began.
+    pub slots: Option<usize>,
+    /// Ticks of the problem's clock: its critical path in tokens.
+    pub ticks: Option<u64>,
+    /// How tokens were drawn.
+    pub sampling: Option<Sampling>,
+    /// How answers were found, by number of traces.
+    #[serde(default)]
+    pub extractions: BTreeMap<String, u64>,
+    /// What ended the run early.
+    pub cut: Option<Cut>,
+    /// What came from outside and at which ticks: a replay needs it.
+    #[serde(default)]
+    pub outside: Vec<Outside>,
+    /// Sentences of the strategy.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub seconds: Option<f64>,
+    /// Where it ran.
+    pub machine: Option<MachineInfo>,
+    /// What it was decided with: in run folders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decisions: Option<DecisionSettings>,
+    /// What this version has no name for.
+    #[serde(flatten)]
+    pub other: Other,
+}
+
+impl SolvedRecord {
+    /// Whether the user ended it before it was decided.
+    pub fn is_interrupted(&self) -> bool {
+        let by_user = |o: &Outside| {
+            matches!(
+                o,
+                Outside::Cut {
+                    cut: Cut::Interrupted,
+                    ..
+                }
+            )
+        };
+        self.outside.iter().any(by_user)
+    }
+
+    /// The object of the command line's JSON.
+    pub fn to_json(&self) -> Value {
+        value_of(self)
+    }
+
+    /// Generated tokens.
+    pub fn generated(&self) -> Option<u64> {
+        Some(self.tokens?.generated)
+    }
+}
