@@ -22,6 +22,12 @@ pub enum Error {
     /// The run itself.
     #[error(transparent)]
     Run(#[from] crate::run::RunError),
+    /// A run folder.
+    #[error(transparent)]
+    Folder(#[from] crate::run::RunFolderError),
+    /// A set of problems.
+    #[error(transparent)]
+    Set(#[from] crate::problem_set::SetError),
     /// A setting out of its range, or settings that contradict each other.
     #[error("{0}")]
     Setting(String),

@@ -7,11 +7,15 @@
 pub mod bench;
 pub mod engine;
 mod error;
+pub mod evaluation;
+#[doc(hidden)]
+pub mod fmt;
 pub mod hub;
 mod loaded;
 mod openai;
 pub mod pilot;
 pub mod policy;
+mod problem_set;
 pub mod prompt;
 pub mod replay;
 pub mod report;
@@ -23,6 +27,7 @@ pub mod sweep;
 
 pub use error::Error;
 pub use loaded::{BUNDLED, LoadOptions, Loaded, prompter_of};
+pub use problem_set::{ProblemSet, SetError, open_task};
 pub use runner::{Runner, Settings, Solved, Watch};
 pub use tts_evals as evals;
 #[doc(hidden)]

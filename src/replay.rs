@@ -10,10 +10,7 @@ use crate::error::Error;
 use crate::run::{
     Bounds, DecisionSettings, Outcome, Outside, Pool, PoolProblem, Recorded, SolvedRecord, StrategyRecord,
 };
-use crate::runner::{About, Solved};
-
-/// Most traces of a problem at once where neither the user nor the recording says otherwise.
-pub(crate) const DEFAULT_SLOTS: usize = 64;
+use crate::runner::{About, DEFAULT_SLOTS, Solved};
 
 /// What is decided with; what is left open is the recording's.
 #[derive(Clone, Debug, Default)]

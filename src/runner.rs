@@ -3,6 +3,8 @@
 //!
 //! This is the library's front door; the command line is a thin layer over it.
 
+mod plan;
+mod record;
 mod remote;
 mod settings;
 mod solved;
@@ -23,13 +25,17 @@ use crate::engine::snapshots::Snapshots;
 use crate::error::Error;
 use crate::loaded::Loaded;
 use crate::prompt::{DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn};
-use crate::run::{Bounds, Decode, Event, Outside, RecordSink, Rules, Setup, TraceRecord};
+use crate::run::{
+    Bounds, Decode, Event, MachineInfo, Outside, RecordSink, Rules, Setup, TraceRecord, TraceSettings,
+};
 use crate::source::{Backend, InProcess, InProcessOptions, Job};
 use tts_model::kernels::Tier;
 use tts_model::sampler::Sampling;
 
+pub use plan::BatchPlan;
 pub use remote::{Api, RemoteRunner};
-pub use settings::{Resolved, Settings};
+pub(crate) use settings::DEFAULT_SLOTS;
+pub use settings::{Resolved, Settings, named_strategy};
 pub(crate) use solved::About;
 pub use solved::Solved;
 
@@ -38,7 +44,31 @@ pub use solved::Solved;
 pub trait Solver: Send + Sync {
     /// What was asked for.
     fn settings(&self) -> &Settings;
+    /// Traces of a problem in flight at once.
+    fn slots(&self) -> usize;
+    /// Makes a problem's prompt and checks that it fits.
+    ///
+    /// # Errors
+    /// An empty problem, a prompt longer than the context, a template that fails.
+    fn prepare(&self, problem: &Problem) -> Result<Prepared, Error>;
+    /// How these problems share a batch.
+    fn batch_plan(&self, problems: &[Prepared]) -> BatchPlan;
+    /// Makes ready to solve by this plan.
+    ///
+    /// # Errors
+    /// When the engine cannot be started.
+    fn start(&self, plan: &BatchPlan) -> Result<(), Error>;
+    /// What traces are a function of: two runs mix only if it is the same.
+    ///
+    /// # Errors
+    /// When the model has no tokenizer.
+    fn trace_settings(&self, problems: &[Prepared]) -> Result<TraceSettings, Error>;
+    /// Where traces are generated, for the record.
+    fn machine(&self) -> MachineInfo;
     /// Solves one problem. Dropping the future cancels its traces.
+    ///
+    /// # Errors
+    /// When the run cannot go on; a problem without an answer is no error.
     async fn solve(&self, problem: &Prepared, watch: Watch) -> Result<Solved, Error>;
 }
 
@@ -46,6 +76,25 @@ pub trait Solver: Send + Sync {
 impl Solver for Runner {
     fn settings(&self) -> &Settings {
         &self.settings
+    }
+    fn slots(&self) -> usize {
+        self.resolved.slots
+    }
+    fn prepare(&self, problem: &Problem) -> Result<Prepared, Error> {
+        Runner::prepare(self, problem)
+    }
+    fn batch_plan(&self, problems: &[Prepared]) -> BatchPlan {
+        BatchPlan::local(self, problems)
+    }
+    fn start(&self, plan: &BatchPlan) -> Result<(), Error> {
+        plan.engine
+            .map_or(Ok(()), |plan| Runner::start(self, plan).map(|_| ()))
+    }
+    fn trace_settings(&self, problems: &[Prepared]) -> Result<TraceSettings, Error> {
+        record::trace_settings(self, problems)
+    }
+    fn machine(&self) -> MachineInfo {
+        record::machine(self)
     }
     async fn solve(&self, problem: &Prepared, watch: Watch) -> Result<Solved, Error> {
         Runner::solve(self, problem, watch).await

@@ -206,6 +206,11 @@ impl Task {
         })
     }
 
+    /// What is asked after each problem, if anything is.
+    pub fn asked_after(&self) -> Option<&str> {
+        Some(self.instruction.as_str()).filter(|i| !i.is_empty())
+    }
+
     /// The problem as the model is asked it: the problem, a blank line, the instruction.
     pub fn ask(&self, problem: &str) -> String {
         if self.instruction.is_empty() {

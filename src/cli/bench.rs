@@ -19,7 +19,7 @@ use tts_model::{Config, Formats, Model, WeightFormat};
 use super::args::ModelArgs;
 use super::number::{bytes, count, plural};
 use super::printer::Printer;
-use super::solve::report_table;
+use super::table::drawn;
 use super::{ExitStatus, nearest};
 
 #[derive(Args)]
@@ -257,7 +257,7 @@ fn table(lines: &[Line<'_>]) -> String {
         }
         table.push_record(row);
     }
-    report_table(table, 1)
+    drawn(table, 1)
 }
 
 /// Three digits that matter, or all before the point.

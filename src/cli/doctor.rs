@@ -13,7 +13,7 @@ use super::ExitStatus;
 use super::args::{BatchArgs, ModelArgs};
 use super::number::{bytes, count};
 use super::printer::Printer;
-use super::solve::report_table;
+use super::table::drawn;
 
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
@@ -141,6 +141,6 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
             count(rows as u64)
         ),
     );
-    printer.line(report_table(table, 2).trim_end())?;
+    printer.line(drawn(table, 2).trim_end())?;
     Ok(ExitStatus::Done)
 }

@@ -11,8 +11,8 @@ use tts_model::Config;
 
 use super::ExitStatus;
 use super::printer::Printer;
-use super::solve::report_table;
 use super::strategy::long;
+use super::table::drawn;
 
 #[derive(Args)]
 pub(crate) struct ListArgs {
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
         };
         table.push_record(columns.iter().map(|c| cell(&row[field(c)])));
     }
-    printer.line(report_table(table, columns.len()).trim_end())?;
+    printer.line(drawn(table, columns.len()).trim_end())?;
     if matches!(args.what, What::Strategies) {
         printer.line("")?;
         printer.line(settings(Register::shipped()).trim_end())?;

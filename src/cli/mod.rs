@@ -2,11 +2,13 @@
 
 mod args;
 mod bench;
+mod board;
 mod complete;
 mod completions;
 mod config_file;
 mod doctor;
 mod downloads;
+mod evaluate;
 mod generate;
 mod grade;
 mod interrupt;
@@ -14,16 +16,21 @@ mod list;
 mod number;
 mod pilot;
 mod printer;
+mod recordings;
 mod replay;
 mod report;
+mod result;
 mod samples;
 mod score;
 mod serve;
 mod solve;
+mod solver;
 mod strategy;
 mod sweep;
+mod table;
 mod task;
 mod token_ids;
+mod trace_args;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -32,6 +39,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use printer::Printer;
+use tts::fmt::nearest;
 
 /// Solves problems with many reasoning traces at once: weak ones are stopped while they run, the answer is
 /// voted by confidence.
@@ -149,7 +157,7 @@ fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Generate(args) => generate::run(&args, printer),
         Command::Grade(args) => grade::run(&args, printer),
         Command::Bench(args) => bench::run(&args, printer),
-        Command::Pilot(args) => pilot::run(*args, printer),
+        Command::Pilot(args) => pilot::run(&args, printer),
         Command::Report(args) => report::run(&args, printer),
         Command::Serve(args) => serve::run(&args, printer),
         Command::List(args) => list::run(&args, printer),
@@ -222,13 +230,6 @@ fn log_to_stderr() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-}
-
-/// The name among `known` that is spelt most like `name`.
-fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .min_by_key(|k| strsim::damerau_levenshtein(name, k))
 }
 
 #[cfg(test)]

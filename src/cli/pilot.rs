@@ -6,16 +6,22 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use tabled::builder::Builder;
+use tts::evaluation::{Evaluation, RecordOptions};
 use tts::pilot::{Pilot, PilotOptions, Trial, Verdict, WINDOWS, pilot};
 use tts::run::{Pool, PoolOptions, Recorded};
+use tts::strategies::Preset;
+use tts::{ProblemSet, Settings};
 
-use super::ExitStatus;
 use super::args::{BatchArgs, ModelArgs, SamplingArgs};
 use super::number::{count, percent, plural, seconds};
 use super::printer::Printer;
-use super::replay::{SetArgs, reader};
-use super::solve::{self, LimitArgs, PromptArgs, SolveArgs, report_table};
-use super::task::{AnswerArgs, dataset};
+use super::recordings::{SetArgs, reader};
+use super::result::{Report, Summary};
+use super::solver::Opened;
+use super::table::drawn;
+use super::task::AnswerArgs;
+use super::trace_args::{LimitArgs, PromptArgs, of_traces};
+use super::{ExitStatus, evaluate, interrupt};
 
 /// Rows of a table of scores.
 const SCORES: usize = 8;
@@ -64,22 +70,29 @@ pub(crate) struct PilotArgs {
     model: ModelArgs,
 }
 
-pub(crate) fn run(args: PilotArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let golds = args.set.golds(printer)?;
+pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let (budget, margin, draws, seed) = (args.budget, args.margin, args.draws, args.sampling.seed);
-    let mut whole = golds.problems.len();
-    let (place, solved, set, answers) = match &args.replay {
-        Some(recording) => (Place::Named(recording.clone()), None, args.set, args.answers),
+    let set = args.set.set(printer)?;
+    let gold = set.as_ref().map(ProblemSet::gold).unwrap_or_default();
+    let task = set.as_ref().and_then(|s| s.task.clone());
+    let mut whole = set.as_ref().map_or(0, |s| s.data.problems.len());
+    let mut picked = None;
+    let (place, took) = match &args.replay {
+        Some(recording) => (Place::Named(recording.clone()), None),
         None => {
             let place = match &args.run {
                 Some(dir) => Place::Named(dir.clone()),
                 None => Place::temporary()?,
             };
-            let (status, took, set, answers) = record(args, place.path(), printer)?;
-            if status == ExitStatus::Interrupted {
-                return Ok(status);
-            }
-            (place, took, set, answers)
+            let Some(set) = set else {
+                bail!("a pilot needs problems: give --data FILE|TASK, or --replay RECORDING");
+            };
+            let ids = ids(args, &set)?;
+            let Some(took) = record(args, set, &ids, place.path(), printer)? else {
+                return Ok(ExitStatus::Interrupted);
+            };
+            picked = Some(ids);
+            (place, took)
         }
     };
     let options = PoolOptions {
@@ -96,9 +109,12 @@ pub(crate) fn run(args: PilotArgs, printer: &Printer) -> anyhow::Result<ExitStat
     for warning in pool.warnings() {
         printer.warn(&format!("{}: {warning}", place.path().display()));
     }
-    let (reader, reread, _) = reader(&answers, golds.task.as_ref(), &pool)?;
+    let (reader, reread, _) = reader(&args.answers, task.as_ref(), &pool)?;
     let recorded = Recorded::new(pool.clone(), std::sync::Arc::new(reader), reread);
-    let problems = set.select(&pool)?;
+    let problems = match &picked {
+        Some(ids) => pool.select(Some(ids), None)?,
+        None => args.set.select(&pool)?,
+    };
     if whole == 0 {
         whole = problems.len();
     }
@@ -112,11 +128,11 @@ pub(crate) fn run(args: PilotArgs, printer: &Printer) -> anyhow::Result<ExitStat
         whole,
         budget,
         margin,
-        speed: solved.map(|took| tokens as f64 / took.as_secs_f64().max(1e-9)),
+        speed: took.map(|took| tokens as f64 / took.as_secs_f64().max(1e-9)),
         draws,
         seed,
     };
-    let pilot = pilot(&recorded, &problems, &golds.by_id, &options)?;
+    let pilot = pilot(&recorded, &problems, &gold, &options)?;
     drop(place);
     if printer.json() {
         printer.object(&pilot)?;
@@ -158,50 +174,69 @@ impl Drop for Place {
     }
 }
 
-/// Records complete traces of a few problems; also how long that took, unless some were there before.
+/// The problems that are looked at: those that were named, else some spread evenly over the set.
+fn ids(args: &PilotArgs, set: &ProblemSet) -> anyhow::Result<Vec<String>> {
+    if let Some(ids) = &args.set.ids {
+        return Ok(ids.clone());
+    }
+    let problems = &set.data.problems;
+    let all = args.set.limit.unwrap_or(usize::MAX).min(problems.len());
+    let wanted = args.problems.min(all);
+    if wanted == 0 {
+        bail!("--problems 0 and --limit 0 leave nothing to solve: they must be at least 1");
+    }
+    Ok((0..wanted)
+        .map(|i| problems[i * all / wanted].id.clone())
+        .collect())
+}
+
+/// Records complete traces of a few problems. Gives how long that took, unless some were there before; nothing
+/// after Ctrl-C.
 fn record(
-    args: PilotArgs,
+    args: &PilotArgs,
+    mut set: ProblemSet,
+    ids: &[String],
     dir: &Path,
     printer: &Printer,
-) -> anyhow::Result<(ExitStatus, Option<Duration>, SetArgs, AnswerArgs)> {
-    let Some(name) = args.set.data.clone() else {
-        bail!("a pilot needs problems: give --data FILE|TASK, or --replay RECORDING");
-    };
-    let (set, _) = dataset(&name, &args.set.field, printer)?;
-    let ids = match &args.set.ids {
-        Some(ids) => ids.clone(),
-        None => {
-            let all = args.set.limit.unwrap_or(usize::MAX).min(set.problems.len());
-            let wanted = args.problems.min(all);
-            if wanted == 0 {
-                bail!("--problems 0 and --limit 0 leave nothing to solve: they must be at least 1");
-            }
-            (0..wanted)
-                .map(|i| set.problems[i * all / wanted].id.clone())
-                .collect()
-        }
-    };
+) -> anyhow::Result<Option<Option<Duration>>> {
     let before = dir.join("traces.jsonl").exists();
-    let set = SetArgs {
-        ids: Some(ids.clone()),
-        limit: None,
-        ..args.set
+    set.data.warnings.iter().for_each(|w| printer.warn(w));
+    set.retain(ids)?;
+    let task = args.answers.task()?.or(set.task);
+    let reader = args.answers.reader(task.as_ref())?;
+    let recording = RecordOptions {
+        data: Some(set.data.digest),
+        answers: args.answers.describe(task.as_ref(), &reader),
+        checkpoint: None,
     };
-    let solve = SolveArgs::recording(
-        (name, ids, set.field.clone()),
-        args.traces,
-        dir.to_owned(),
-        (
-            args.limits,
-            args.prompt,
-            args.answers,
-            args.sampling,
-            args.batch,
-            args.model,
-        ),
-    );
-    let (status, took) = solve::solved(&solve, &printer.muted())?;
-    Ok((status, took.filter(|_| !before), set, solve.answers))
+    let settings = Settings {
+        strategy: Preset::named("majority")?,
+        traces: args.traces,
+        slots: args.batch.slots,
+        max_batch: args.batch.max_batch.0,
+        memory: args.batch.memory,
+        max_total_tokens: args.limits.max_total_tokens,
+        time_limit: args.limits.time_limit,
+        ..Settings::default()
+    };
+    let mut settings = of_traces(settings, &args.limits, &args.prompt, &args.sampling, &args.model)?;
+    settings.instruction = settings
+        .instruction
+        .or_else(|| task.as_ref()?.asked_after().map(str::to_owned));
+    let opened = Opened::here(&args.model, settings, reader, printer)?;
+    let mut evaluation = Evaluation::new(opened.solver(), &set.data.problems)?;
+    opened.remark(evaluation.problems(), printer);
+    printer.note(&opened.cost(&evaluation));
+    evaluate::record(&mut evaluation, dir, recording, printer)?;
+    let mut summary = Summary::default();
+    let ended = interrupt::runtime()?.block_on(evaluate::run(evaluation, printer, |evaluated| {
+        summary.add(&Report::of(evaluated, args.traces));
+        Ok(())
+    }))?;
+    if ids.len() > 1 {
+        summary.print(ended.not_started, printer);
+    }
+    Ok((!ended.interrupted).then_some(Some(ended.took).filter(|_| !before)))
 }
 
 fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
@@ -228,7 +263,7 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
             ]);
         }
         printer.line("")?;
-        printer.line(report_table(table, 1).trim_end())?;
+        printer.line(drawn(table, 1).trim_end())?;
     }
     let mut table = Builder::default();
     table.push_record([
@@ -258,7 +293,7 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
         ]);
     }
     printer.line("")?;
-    printer.line(report_table(table, 1).trim_end())?;
+    printer.line(drawn(table, 1).trim_end())?;
     printer.line("")?;
     let (word, rest) = match &pilot.verdict {
         Verdict::Enough => ("use", String::new()),

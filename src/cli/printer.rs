@@ -9,8 +9,6 @@ use serde::Serialize;
 
 /// What is printed, and where to.
 pub(crate) struct Printer {
-    /// results are for somebody else
-    muted: bool,
     json: bool,
     quiet: bool,
     terminal: bool,
@@ -22,21 +20,11 @@ impl Printer {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
         let stdout = io::stdout();
         Self {
-            muted: false,
             json,
             quiet,
             terminal: stdout.is_terminal(),
             colour: stdout.is_terminal() && AutoStream::choice(&stdout) != ColorChoice::Never,
             bar: Mutex::new(None),
-        }
-    }
-
-    /// The same without results on stdout.
-    pub(crate) fn muted(&self) -> Self {
-        Self {
-            muted: true,
-            json: false,
-            ..Self::new(self.json, self.quiet)
         }
     }
 
@@ -60,9 +48,6 @@ impl Printer {
 
     /// A line of the result.
     pub(crate) fn line(&self, text: &str) -> io::Result<()> {
-        if self.muted {
-            return Ok(());
-        }
         self.beside_bar(|| {
             let mut out = io::stdout().lock();
             out.write_all(text.as_bytes())?;

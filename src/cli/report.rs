@@ -10,7 +10,7 @@ use tts::report::{PLOTS, RESULTS, Report, ReportOptions, Table, TableKind, Theme
 
 use super::ExitStatus;
 use super::printer::Printer;
-use super::solve::report_table;
+use super::table::drawn;
 use super::task::dataset;
 
 #[derive(Args)]
@@ -64,13 +64,7 @@ fn table(name: &str) -> Result<TableKind, String> {
 
 pub(crate) fn run(args: &ReportArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let gold = match &args.data {
-        Some(name) => {
-            let (set, _) = dataset(name, &args.field, printer)?;
-            set.problems
-                .into_iter()
-                .filter_map(|p| Some((p.id, p.answer?)))
-                .collect()
-        }
+        Some(name) => dataset(name, &args.field, printer)?.gold(),
         None => BTreeMap::new(),
     };
     let options = ReportOptions {
@@ -127,7 +121,7 @@ fn read(report: &Report, printer: &Printer) -> anyhow::Result<()> {
     for table in report.tables() {
         printer.line("")?;
         printer.line(&printer.bold(table.title))?;
-        printer.line(drawn(&table).trim_end())?;
+        printer.line(table_of(&table).trim_end())?;
         if let Some(note) = &table.note {
             printer.line(note)?;
         }
@@ -148,11 +142,11 @@ fn read(report: &Report, printer: &Printer) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn drawn(table: &Table) -> String {
+fn table_of(table: &Table) -> String {
     let mut builder = Builder::default();
     builder.push_record(&table.columns);
     for row in &table.rows {
         builder.push_record(row);
     }
-    report_table(builder, table.texts)
+    drawn(builder, table.texts)
 }

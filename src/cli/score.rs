@@ -14,7 +14,7 @@ use tts_model::top::largest;
 use super::ExitStatus;
 use super::args::ModelArgs;
 use super::printer::{Printer, harmless};
-use super::solve::report_table;
+use super::table::drawn;
 use super::token_ids::InputArgs;
 
 /// Alternatives that the table shows.
@@ -98,7 +98,7 @@ pub(crate) fn run(args: &ScoreArgs, printer: &Printer) -> anyhow::Result<ExitSta
                 next.join("  "),
             ]);
         }
-        printer.line(report_table(table, 6).trim_end())?;
+        printer.line(drawn(table, 6).trim_end())?;
         let sum: f64 = scored.logprobs.iter().flatten().map(|p| f64::from(*p)).sum();
         printer.note(&format!(
             "{} tokens, log-probability {sum:.4}",

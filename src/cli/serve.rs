@@ -16,9 +16,11 @@ use tts::serve::{Keys, Limits, Options, Server};
 use super::args::{BackendArgs, BatchArgs, ModelArgs, SamplingArgs};
 use super::number::{self, count, plural};
 use super::printer::Printer;
-use super::solve::{LimitArgs, PromptArgs, engines, of_problems, of_traces};
+use super::solve::of_problems;
+use super::solver::engines;
 use super::strategy::StrategyArgs;
 use super::task::AnswerArgs;
+use super::trace_args::{LimitArgs, PromptArgs, of_traces};
 use super::{ExitStatus, interrupt};
 
 /// The variable that holds API keys. There is no flag for them: other users of the machine can read a command

@@ -1,10 +1,8 @@
 //! Flags of strategies: `--strategy`, and one for each setting in the register.
 
-use std::path::Path;
-
-use anyhow::anyhow;
 use clap::builder::{EnumValueParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use tts::runner::named_strategy;
 use tts::strategies::{Overrides, Preset, Register, Setting, Value, ValueType};
 
 use super::args::Switch;
@@ -20,19 +18,11 @@ pub(crate) struct StrategyArgs {
 }
 
 impl StrategyArgs {
-    /// A strategy by its name, as it is.
-    pub(crate) fn of(name: &str) -> Self {
-        Self {
-            strategy: Some(name.to_owned()),
-            given: Overrides::default(),
-        }
-    }
-
     /// The preset that was named, with the flags over it.
     pub(crate) fn named(&self) -> anyhow::Result<Option<Preset>> {
         self.strategy
             .as_deref()
-            .map(|name| self.over(preset(name)?))
+            .map(|name| self.over(named_strategy(name)?))
             .transpose()
     }
 
@@ -115,20 +105,6 @@ fn flag(setting: &'static Setting) -> Arg {
 /// The long name of a setting's flag, as `keep-top`.
 pub(crate) fn long(setting: &Setting) -> String {
     setting.field().replace('_', "-")
-}
-
-/// A shipped preset, one from a file, or a command.
-pub(crate) fn preset(name: &str) -> anyhow::Result<Preset> {
-    if let Some(command) = name.strip_prefix("exec:") {
-        return Ok(tts::policy::preset(command)?);
-    }
-    let is_file = Path::new(name).extension().is_some_and(|e| e == "toml") || name.contains(['/', '\\']);
-    if !is_file {
-        return Ok(Preset::named(name)?);
-    }
-    let text =
-        std::fs::read_to_string(name).map_err(|e| anyhow!("the strategy file {name} cannot be read: {e}"))?;
-    Ok(Preset::from_toml(&text, name)?)
 }
 
 #[cfg(test)]

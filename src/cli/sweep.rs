@@ -7,28 +7,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use clap::Args;
-use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tabled::builder::Builder;
-use tokio::sync::broadcast;
-use tts::run::{AnswerSettings, Pool, PoolProblem, Recorded, Status, StrategyRecord};
-use tts::runner::{Prepared, Reader, Solver, default_threads};
+use tts::evaluation::{Evaluation, RecordOptions};
+use tts::run::{PoolProblem, Recorded, Status};
+use tts::runner::{default_threads, named_strategy};
 use tts::strategies::Preset;
-use tts::sweep::{self, Folder, Header, Plan, Results, Row, SCHEMA, Source};
-use tts::{Runner, Settings, Watch};
+use tts::sweep::{self, Folder, Plan, Results, Row};
+use tts::{ProblemSet, Settings};
 
 use super::args::{BackendArgs, MaxBatch, ModelArgs, SamplingArgs};
-use super::number::{count, percent, plural, seconds};
+use super::number::{self, count, percent, plural, seconds};
 use super::printer::Printer;
-use super::replay::{Golds, SetArgs, open, reader};
-use super::solve::{
-    Board, Cost, EVENTS, Elsewhere, LimitArgs, PromptArgs, Recorder, manifest, of_traces, remote_manifest,
-    report_table, say_what_is_taken,
-};
-use super::strategy::preset;
+use super::recordings::{SetArgs, open, reader};
+use super::solver::Opened;
+use super::table::drawn;
 use super::task::{self, AnswerArgs};
-use super::{ExitStatus, interrupt, number};
+use super::trace_args::{LimitArgs, PromptArgs, of_traces};
+use super::{ExitStatus, evaluate, interrupt};
 
 #[derive(Args)]
 pub(crate) struct SweepArgs {
@@ -130,7 +127,7 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
     }
     let mut strategies = Vec::<Preset>::new();
     for name in &args.strategies {
-        let preset = preset(name)?;
+        let preset = named_strategy(name)?;
         if strategies.iter().any(|s| s.name == preset.name) {
             bail!(
                 "--strategies names `{}` twice; a copy with other settings needs a file of another name",
@@ -139,10 +136,10 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
         }
         strategies.push(preset);
     }
-    let golds;
+    let set;
     let (path, dir) = match &args.replay {
         Some(path) => {
-            golds = args.set.golds(printer)?;
+            set = args.set.set(printer)?;
             let dir = args.run.clone().unwrap_or_else(|| {
                 if path.is_dir() {
                     path.clone()
@@ -159,7 +156,7 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
             let dir = args.run.clone().unwrap_or_else(|| named(name));
             let most = budgets.last().copied().unwrap_or(1);
             let (made, interrupted) = record(args, most, &dir, printer)?;
-            golds = made;
+            set = Some(made);
             if interrupted {
                 printer.warn(&format!(
                     "interrupted; the same command goes on with {}",
@@ -171,26 +168,22 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
         }
     };
     let pool = open(&path, &strategies, args.confidence_k, printer)?;
-    let (reader, reread, described) = reader(&args.answers, golds.task.as_ref(), &pool)?;
+    let (reader, reread, described) =
+        reader(&args.answers, set.as_ref().and_then(|s| s.task.as_ref()), &pool)?;
     let plan = Plan {
         strategies,
         budgets,
         slots: args.slots.iter().map(|s| s.0).collect(),
         resamples: args.resamples.0,
         seed: args.resample_seed,
-        gold: golds.by_id,
+        gold: set.as_ref().map(ProblemSet::gold).unwrap_or_default(),
     };
     let problems = args.set.select(&pool)?;
-    let notes = notes(&pool, &plan, &problems);
+    let notes = plan.notes(&pool, &problems);
     notes.iter().for_each(|note| printer.warn(note));
-    let mut header = header(
-        &pool,
-        &plan,
-        &problems,
-        (path != dir).then_some(path.as_path()),
-        golds.digest,
-        described,
-    );
+    let mut header = plan.header(&pool, &problems, described);
+    header.recording.path = (path != dir).then(|| path.display().to_string());
+    header.data = set.map(|s| s.data.digest).or(header.data);
     if let Some(k) = args.confidence_k {
         // another reading of the same traces
         header.recording.digest = format!("{} over {k} ids", header.recording.digest);
@@ -227,69 +220,6 @@ fn named(name: &str) -> PathBuf {
         .file_stem()
         .map_or_else(|| name.into(), |s| s.to_string_lossy());
     PathBuf::from(format!("sweep-{stem}"))
-}
-
-/// What the reader of the results should know.
-fn notes(pool: &Pool, plan: &Plan, problems: &[&PoolProblem]) -> Vec<String> {
-    let mut notes = Vec::new();
-    let most = plan.budgets.last().copied().unwrap_or(1);
-    let fewest = problems.iter().map(|p| p.complete).min().unwrap_or(0);
-    if fewest < most {
-        let few = problems.iter().filter(|p| p.complete < most).count();
-        notes.push(format!(
-            "in {} of {} there are fewer than {most} complete traces (the fewest {fewest}): the budget is then what there is",
-            count(few as u64),
-            plural(problems.len() as u64, "problem")
-        ));
-    }
-    let cut: usize = problems.iter().map(|p| p.traces - p.complete).sum();
-    if cut > 0 {
-        notes.push(format!(
-            "left out: {} that the recorded run itself had stopped or cancelled; what they would have said is not known",
-            plural(cut as u64, "trace")
-        ));
-    }
-    let gold = |p: &&&PoolProblem| {
-        let graded = || Some(pool.decided()?.last_decided(&p.id).ok()??.gold.is_some());
-        plan.gold.contains_key(&p.id) || p.gold.is_some() || graded().unwrap_or(false)
-    };
-    let without = problems.len() - problems.iter().filter(gold).count();
-    if without > 0 {
-        notes.push(format!(
-            "{} without a right answer to compare with, not counted in any accuracy; --data names the set",
-            plural(without as u64, "problem")
-        ));
-    }
-    notes
-}
-
-fn header(
-    pool: &Pool,
-    plan: &Plan,
-    problems: &[&PoolProblem],
-    path: Option<&Path>,
-    data: Option<String>,
-    answers: AnswerSettings,
-) -> Header {
-    Header {
-        schema: SCHEMA,
-        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-        recording: Source {
-            path: path.map(|p| p.display().to_string()),
-            digest: pool.digest().to_owned(),
-        },
-        traces: pool.manifest().map(|m| m.traces.clone()),
-        data: data.or_else(|| pool.manifest()?.data.clone()),
-        strategies: plan.strategies.iter().map(StrategyRecord::from).collect(),
-        budgets: plan.budgets.clone(),
-        slots: plan.slots.clone(),
-        resamples: plan.resamples,
-        seed: plan.seed,
-        answers,
-        problems: problems.iter().map(|p| p.id.clone()).collect(),
-        status: Status::Started,
-        notes: Vec::new(),
-    }
 }
 
 /// Decides everything; true when Ctrl-C ended it before.
@@ -351,22 +281,33 @@ fn decide(
 }
 
 /// Generates complete traces of every problem into the folder, and says whether Ctrl-C came before the end.
-fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> anyhow::Result<(Golds, bool)> {
+fn record(
+    args: &SweepArgs,
+    traces: usize,
+    dir: &Path,
+    printer: &Printer,
+) -> anyhow::Result<(ProblemSet, bool)> {
     if args.limits.max_total_tokens.is_some() || args.limits.time_limit.is_some() {
         bail!(
             "--max-total-tokens and --time-limit would cut traces off that a sweep needs complete; leave them out"
         );
     }
     let name = args.set.data.as_deref().unwrap_or_default();
-    let (set, own_task) = task::dataset(name, &args.set.field, printer)?;
-    set.warnings.iter().for_each(|w| printer.warn(w));
-    let problems = set.select(args.set.ids.as_deref().unwrap_or_default(), args.set.limit)?;
-    if problems.is_empty() {
+    let mut set = task::dataset(name, &args.set.field, printer)?;
+    set.data.warnings.iter().for_each(|w| printer.warn(w));
+    set.data.problems = set
+        .data
+        .select(args.set.ids.as_deref().unwrap_or_default(), args.set.limit)?;
+    if set.data.problems.is_empty() {
         bail!("--limit 0 leaves nothing to sweep: it must be at least 1");
     }
-    let task = args.answers.task()?.or(own_task);
-    let reader = args.answers.reader(task.as_ref())?;
-    let answers = args.answers.describe(task.as_ref(), &reader);
+    set.task = args.answers.task()?.or(set.task);
+    let reader = args.answers.reader(set.task.as_ref())?;
+    let recording = RecordOptions {
+        data: Some(set.data.digest.clone()),
+        answers: args.answers.describe(set.task.as_ref(), &reader),
+        checkpoint: args.checkpoint,
+    };
     let settings = Settings {
         strategy: Preset::named("majority")?,
         traces,
@@ -376,107 +317,21 @@ fn record(args: &SweepArgs, traces: usize, dir: &Path, printer: &Printer) -> any
         ..Settings::default()
     };
     let mut settings = of_traces(settings, &args.limits, &args.prompt, &args.sampling, &args.model)?;
-    if settings.instruction.is_none() {
-        settings.instruction = task
-            .as_ref()
-            .map(|t| t.instruction.clone())
-            .filter(|i| !i.is_empty());
-    }
-    let interrupted = if args.backend.is_remote() {
-        let elsewhere = Elsewhere::reach(
-            &args.backend,
-            &args.model,
-            args.confidence_k,
-            settings,
-            &problems,
-            reader,
-            printer,
-        )?;
-        let manifest = remote_manifest(&elsewhere.runner, Some(set.digest.clone()), answers);
-        let recorder = Recorder::open(Some(dir), manifest, &elsewhere.prepared, args.checkpoint, printer)?;
-        let all = record_all(
-            &elsewhere.runner,
-            &elsewhere.prepared,
-            elsewhere.side_by_side(),
-            recorder,
-            printer,
-        );
-        elsewhere.runtime.block_on(all)?
-    } else {
-        let runner = Runner::new(args.model.open(printer)?, settings)?.with_reader(Reader::Rules(reader));
-        let prepared = problems
-            .iter()
-            .map(|p| runner.prepare(p))
-            .collect::<Result<Vec<_>, _>>()?;
-        say_what_is_taken(&runner, &prepared, printer);
-        let (plan, cost) = Cost::planned(&runner, &prepared);
-        printer.note(&cost.sentence());
-        let manifest = manifest(&runner, &prepared, Some(set.digest.clone()), answers)?;
-        let recorder = Recorder::open(Some(dir), manifest, &prepared, args.checkpoint, printer)?;
-        runner.start(plan)?;
-        interrupt::runtime()?.block_on(record_all(
-            &runner,
-            &prepared,
-            cost.side_by_side,
-            recorder,
-            printer,
-        ))?
-    };
-    let golds = Golds {
-        by_id: problems
-            .iter()
-            .filter_map(|p| Some((p.id.clone(), p.answer.clone()?)))
-            .collect(),
-        digest: Some(set.digest),
-        task,
-        problems,
-    };
-    Ok((golds, interrupted))
-}
-
-/// Records every trace of every problem; true when Ctrl-C came before the end.
-async fn record_all(
-    solver: &dyn Solver,
-    prepared: &[Prepared],
-    side_by_side: usize,
-    recorder: Recorder,
-    printer: &Printer,
-) -> anyhow::Result<bool> {
-    let interrupt = interrupt::token();
-    let (events, watched) = broadcast::channel(EVENTS);
-    let board = Board::start(watched, prepared.len(), printer);
-    let one = |p| {
-        let watch = Watch {
-            events: Some(events.clone()),
-            interrupt: interrupt.clone(),
-            ..Watch::default()
-        };
-        let recorder = &recorder;
-        async move {
-            if recorder.decided(p)?.is_none() {
-                let solved = solver.solve(p, recorder.watch(p, watch)?).await?;
-                recorder.keep(&solved)?;
-            }
-            Ok::<_, anyhow::Error>(())
-        }
-    };
-    let mut results = futures::stream::iter(prepared)
-        .map(one)
-        .buffered(side_by_side.max(1));
-    let mut outcome = Ok(());
-    while let Some(result) = results.next().await {
-        if let Err(error) = result
-            && !interrupt.is_cancelled()
-        {
-            outcome = Err(error);
-            break;
-        }
-    }
-    drop(results);
-    board.finish(printer);
-    let interrupted = outcome.map(|()| interrupt.is_cancelled());
-    recorder.close(matches!(interrupted, Ok(false)))?;
-    interrupted
+    settings.instruction = settings.instruction.or_else(|| set.instruction());
+    let runtime = interrupt::runtime()?;
+    let opened = Opened::named(
+        (&args.model, &args.backend, args.confidence_k),
+        settings,
+        reader,
+        (&set.data.problems, &runtime),
+        printer,
+    )?;
+    let mut evaluation = Evaluation::new(opened.solver(), &set.data.problems)?;
+    opened.remark(evaluation.problems(), printer);
+    printer.note(&opened.cost(&evaluation));
+    evaluate::record(&mut evaluation, dir, recording, printer)?;
+    let ended = runtime.block_on(evaluate::run(evaluation, printer, |_| Ok(())))?;
+    Ok((set, ended.interrupted))
 }
 
 /// Prints what the folder holds.
@@ -509,7 +364,7 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
     for row in &rows {
         table.push_record(cells(row, slots));
     }
-    printer.line(report_table(table, 1).trim_end())?;
+    printer.line(drawn(table, 1).trim_end())?;
     if !passes.is_empty() {
         let each: Vec<_> = passes
             .iter()

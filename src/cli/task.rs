@@ -1,22 +1,20 @@
 //! Problem sets and readers: `--data`, `--task`, `--answer-kind`, `--answer-pattern`.
 
 use std::io::Read;
-use std::path::Path;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use clap::Args;
 use serde::de::DeserializeOwned;
 use tts::evals::answer::{
     AnswerKind, BracketRule, DecimalRule, EqualOptions, ExtractRules, ListOrder, PercentRule, RuleReader,
     UnitRule, compile_pattern,
 };
-use tts::evals::data::{self, Dataset, Fields};
 use tts::evals::task::Task;
-use tts::hub::{self, DEFAULT_REVISION, HubOptions, Repo, RepoKind};
 use tts::run::AnswerSettings;
+use tts::{ProblemSet, open_task};
 
+use super::downloads;
 use super::printer::Printer;
-use super::{downloads, nearest};
 
 /// Where answers stand and how they are compared.
 #[derive(Args)]
@@ -91,7 +89,7 @@ fn word<T: DeserializeOwned>(name: &str) -> Result<T, String> {
 impl AnswerArgs {
     /// The task that was named.
     pub(crate) fn task(&self) -> anyhow::Result<Option<Task>> {
-        self.task.as_deref().map(task).transpose()
+        Ok(self.task.as_deref().map(open_task).transpose()?)
     }
 
     /// The reader of this task, or of none, with what was asked for put over it.
@@ -123,11 +121,8 @@ impl AnswerArgs {
     /// What the answers depend on, for the record.
     pub(crate) fn describe(&self, task: Option<&Task>, reader: &RuleReader) -> AnswerSettings {
         AnswerSettings {
-            task: task.map(|t| t.name.clone()),
-            kind: Some(reader.kind),
             pattern: self.answer_pattern.clone(),
-            options: (reader.options != EqualOptions::default()).then(|| reader.options.clone()),
-            ..AnswerSettings::default()
+            ..AnswerSettings::of(task, reader)
         }
     }
 }
@@ -142,128 +137,15 @@ fn kind(name: &str) -> Result<AnswerKind, String> {
     }
 }
 
-/// A task by name, or from a file.
-fn task(name: &str) -> anyhow::Result<Task> {
-    if !looks_like_path(name) {
-        return Ok(Task::named(name)?);
-    }
-    let text =
-        std::fs::read_to_string(name).map_err(|e| anyhow!("the task file {name} cannot be read: {e}"))?;
-    Ok(Task::parse(&text, name)?)
-}
-
-fn looks_like_path(name: &str) -> bool {
-    name.contains(['/', '\\', '.'])
-}
-
-/// Problem sets in the program.
-const BUNDLED: [(&str, &str); 2] = [
-    ("heldout", include_str!("../../data/heldout.jsonl")),
-    ("dev", include_str!("../../data/dev.jsonl")),
-];
-
-/// A set that is in the program, as JSON lines.
-fn bundled(name: &str) -> Option<&'static str> {
-    BUNDLED
-        .into_iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, lines)| lines)
-}
-
-/// The set that `--data` names, and the task that it belongs to, if it is a task's.
-pub(crate) fn dataset(
-    name: &str,
-    fields: &[String],
-    printer: &Printer,
-) -> anyhow::Result<(Dataset, Option<Task>)> {
-    let with_fields = |mut base: Fields| {
-        for field in fields {
-            base.set(field)?;
-        }
-        Ok::<_, data::DataError>(base)
-    };
-    if name == "-" {
+/// The set that `--data` names; `-` reads it from stdin.
+pub(crate) fn dataset(name: &str, fields: &[String], printer: &Printer) -> anyhow::Result<ProblemSet> {
+    let set = if name == "-" {
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes)?;
-        return Ok((
-            data::load(&bytes, "stdin", &with_fields(Fields::default())?)?,
-            None,
-        ));
-    }
-    if Path::new(name).is_file() {
-        let bytes = std::fs::read(name).map_err(|e| anyhow!("--data {name} cannot be read: {e}"))?;
-        return Ok((data::load(&bytes, name, &with_fields(Fields::default())?)?, None));
-    }
-    // the set for tuning is read and graded like the one for measuring
-    let of = if bundled(name).is_some() { "heldout" } else { name };
-    if !looks_like_path(name) && !Task::names().any(|t| t == of) {
-        let known: Vec<_> = Task::names().chain(BUNDLED.map(|(name, _)| name)).collect();
-        let tip = nearest(name, known.iter().copied()).unwrap_or("heldout");
-        bail!(
-            "--data {name} is neither a file nor a task; did you mean `{tip}`? (tasks: {})",
-            Task::names().collect::<Vec<_>>().join(", ")
-        );
-    }
-    if looks_like_path(name) {
-        bail!(
-            "--data {name} does not exist; give a JSONL, JSON, CSV or parquet file, or a task of `tts list tasks`"
-        );
-    }
-    let task = Task::named(of)?;
-    let fields = with_fields(task.data.fields.clone())?;
-    let mut set = match (&task.data.bundled, &task.data.hub, &task.data.file) {
-        (Some(set), _, _) => {
-            let set = if of == name { set } else { name };
-            let lines = bundled(set)
-                .ok_or_else(|| anyhow!("task {name}: this program holds no problem set `{set}`"))?;
-            data::load(lines.as_bytes(), set, &fields)?
-        }
-        (None, Some(repo), Some(file)) => {
-            let repo = Repo::new(RepoKind::Dataset, repo, DEFAULT_REVISION)?;
-            let paths = hub::files(
-                &repo,
-                &[file],
-                &HubOptions::from_env()?,
-                &mut downloads::watcher(printer),
-            )?;
-            let path = paths
-                .first()
-                .ok_or_else(|| anyhow!("task {name}: the hub gave no file"))?;
-            let bytes = std::fs::read(path).map_err(|e| anyhow!("{} cannot be read: {e}", path.display()))?;
-            data::load(&bytes, &path.display().to_string(), &fields)?
-        }
-        (None, None, Some(file)) => {
-            let bytes =
-                std::fs::read(file).map_err(|e| anyhow!("task {name}: {file} cannot be read: {e}"))?;
-            data::load(&bytes, file, &fields)?
-        }
-        _ => bail!("task {name} does not say where its problems are"),
+        ProblemSet::parse(&bytes, "stdin", fields)?
+    } else {
+        ProblemSet::open(name, fields, &mut downloads::watcher(printer))?
     };
-    if let Some(wanted) = task.data.sha256.as_ref().filter(|wanted| **wanted != set.digest) {
-        bail!(
-            "task {name}: {} is not the file that the task names (its sha256 is {}, not {wanted}); give it with --data FILE --task {name} to use it all the same",
-            set.name,
-            set.digest
-        );
-    }
-    if let Some(keep) = &task.data.keep {
-        set.keep(&keep.field, &keep.values);
-    }
-    if of == name
-        && let Some(wanted) = &task.data.answers
-        && *wanted != set.answers_digest(task.grade.kind)
-    {
-        printer.warn(&format!(
-            "task {name}: the answers in {} are not those that the task knows; it is a damaged copy or another set",
-            set.name
-        ));
-    }
-    if let Some(count) = task.count.filter(|n| *n != set.problems.len()) {
-        printer.warn(&format!(
-            "task {name} has {count} problems, but {} holds {}",
-            set.name,
-            set.problems.len()
-        ));
-    }
-    Ok((set, Some(task)))
+    set.warnings.iter().for_each(|w| printer.warn(w));
+    Ok(set)
 }

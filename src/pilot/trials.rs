@@ -10,6 +10,7 @@ use tts_strategies::{Overrides, Preset, TraceId, Window};
 
 use super::{Drawn, LEVEL, PilotError, PilotOptions, Trial};
 use crate::run::{Bounds, Recorded, RunError, TraceRecord};
+use crate::runner::DEFAULT_SLOTS;
 
 /// A strategy to try.
 struct Candidate {
@@ -19,12 +20,15 @@ struct Candidate {
 }
 
 fn candidates(budget: usize, confident: bool, window: Option<usize>) -> Vec<Candidate> {
-    let mut slots: Vec<usize> = [8, 16, 64].into_iter().map(|s: usize| s.min(budget)).collect();
+    let mut slots: Vec<usize> = [8, 16, DEFAULT_SLOTS]
+        .into_iter()
+        .map(|s: usize| s.min(budget))
+        .collect();
     slots.dedup();
     let named = |name: &str| Preset::named(name).expect("a shipped preset");
     let mut all = vec![Candidate {
         preset: named("majority"),
-        slots: budget.min(64),
+        slots: budget.min(DEFAULT_SLOTS),
         window: None,
     }];
     for slots in slots {

@@ -9,7 +9,7 @@ use tts_evals::answer::{ReadAnswer, RuleReader};
 use tts_strategies::windows::auto_window;
 use tts_strategies::{Finish, TraceScores};
 
-use super::ReportError;
+use super::error::ReportError;
 use super::escape::one_line;
 use super::results::Basis;
 use crate::run::{

@@ -2,6 +2,9 @@
 
 use tts_evals::stats::Interval;
 
+use crate::fmt::grouped;
+pub(crate) use crate::fmt::plural;
+
 /// `1234567.8` as `1,234,568`; below ten with one decimal, unless it is whole.
 pub(crate) fn count(x: f64) -> String {
     if !x.is_finite() {
@@ -10,18 +13,8 @@ pub(crate) fn count(x: f64) -> String {
     if x.abs() < 9.95 && (x - x.round()).abs() > 1e-9 {
         return format!("{x:.1}");
     }
-    let digits = format!("{:.0}", x.abs());
-    let mut out = String::with_capacity(digits.len() * 4 / 3 + 1);
-    if x <= -0.5 {
-        out.push('-');
-    }
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    let sign = if x <= -0.5 { "-" } else { "" };
+    format!("{sign}{}", grouped(&format!("{:.0}", x.abs())))
 }
 
 /// `0.7142` as `71.4%`.
@@ -60,11 +53,6 @@ pub(crate) fn between(interval: Option<Interval>, write: impl Fn(f64) -> String)
 /// What stands where there is nothing.
 pub(crate) fn none() -> String {
     String::from("\u{2013}")
-}
-
-/// `n thing` or `n things`.
-pub(crate) fn plural(n: u64, thing: &str) -> String {
-    format!("{} {thing}{}", count(n as f64), if n == 1 { "" } else { "s" })
 }
 
 /// A p-value.

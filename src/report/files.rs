@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::{Report, ReportError, Theme};
+use super::error::ReportError;
+use super::{Report, Theme};
 
 /// The report as one JSON object.
 pub const RESULTS: &str = "results.json";

@@ -3,6 +3,7 @@
 //! report.
 
 mod about;
+mod error;
 mod escape;
 mod evidence;
 mod figures;
@@ -15,19 +16,17 @@ mod tables;
 mod timeline;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+pub use error::ReportError;
 pub use files::{PLOTS, RESULTS};
 pub use plot::{Plot, Theme};
 pub use results::{
     Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Facts, Fates, PassAt, ProblemRow, ReliabilityFacts,
-    Report, SCHEMA, ScoreFacts, Winner,
+    Report, SCHEMA, ScoreFacts, Timeline, TimelineTrace, Winner,
 };
 pub use tables::{Table, TableKind};
-pub use timeline::{Lane, Timeline};
 
-use crate::run::{RunError, RunFolderError};
-use crate::sweep::SweepError;
 use evidence::Evidence;
 
 /// What a report is to be about, beside what stands in the folder.
@@ -40,40 +39,6 @@ pub struct ReportOptions {
     pub every_problem: bool,
     /// Right answers by problem, over those of the recording.
     pub gold: BTreeMap<String, String>,
-}
-
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReportError {
-    /// No run folder.
-    #[error(transparent)]
-    Run(#[from] RunFolderError),
-    /// A sweep that cannot be read.
-    #[error(transparent)]
-    Sweep(#[from] SweepError),
-    /// A recording that cannot be decided over.
-    #[error(transparent)]
-    Recorded(#[from] RunError),
-    /// Right answers for a sweep.
-    #[error("{} is a sweep, which was graded when it was made: give the right answers to `tts sweep`, or report on the recording", .0.display())]
-    Graded(PathBuf),
-    /// A file that cannot be written.
-    #[error("{} cannot be written: {source}", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A problem that is not there.
-    #[error("{} has no problem `{problem}`", path.display())]
-    NoSuchProblem {
-        /// The folder.
-        path: PathBuf,
-        /// What was asked for.
-        problem: String,
-    },
 }
 
 impl Report {

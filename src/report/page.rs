@@ -6,9 +6,10 @@ use super::escape::{clipped, markup};
 use super::figures::{count, percent};
 use super::plot::{Plot, Theme, classes, colours, of_traces};
 use super::results::{Arm, Report};
+use super::results::{Timeline, TimelineTrace};
 use super::summary::curves;
 use super::tables::Table;
-use super::timeline::{Lane, ROOM, Timeline};
+use super::timeline::ROOM;
 
 /// Rows beyond which a table scrolls in itself.
 const TALL: usize = 18;
@@ -326,7 +327,7 @@ fn pictures(timeline: &Timeline) -> String {
 
 /// A problem, to be chosen from a list.
 fn said(timeline: &Timeline) -> String {
-    let count = |is: fn(&Lane) -> bool| timeline.lanes.iter().filter(|l| is(l)).count();
+    let count = |is: fn(&TimelineTrace) -> bool| timeline.lanes.iter().filter(|l| is(l)).count();
     let (known, right) = (count(|l| l.right.is_some()), count(|l| l.right == Some(true)));
     let mut said = clipped(&timeline.problem, 60);
     if known > 0 {

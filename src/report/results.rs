@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 use tts_evals::stats::{AvgAtN, Histogram, Interval, Reliability, ReliabilityBin, WithinAuroc};
-
-use super::timeline::Timeline;
+use tts_strategies::{Fate, TraceId};
 
 /// The layout of the object.
 pub const SCHEMA: u32 = 1;
@@ -288,4 +287,56 @@ pub struct Winner {
     pub answer: String,
     /// Its votes.
     pub votes: usize,
+}
+
+/// One problem's traces over time.
+#[derive(Clone, Debug, Serialize)]
+pub struct Timeline {
+    /// The problem.
+    pub problem: String,
+    /// The strategy that decided.
+    pub strategy: String,
+    /// Traces that might be launched.
+    pub budget: usize,
+    /// Traces in flight at once.
+    pub slots: usize,
+    /// Tokens in a group.
+    pub window: Option<usize>,
+    /// The bar below which a trace stops.
+    pub threshold: Option<f64>,
+    /// When the bar was set.
+    pub bar_tick: Option<u64>,
+    /// Ticks in all.
+    pub ticks: u64,
+    /// The answer.
+    pub answer: Option<String>,
+    /// Whether it is right.
+    pub correct: Option<bool>,
+    /// The traces by index.
+    pub lanes: Vec<TimelineTrace>,
+    /// What a reader must know about this picture.
+    pub notes: Vec<String>,
+}
+
+/// A trace of a timeline.
+#[derive(Clone, Debug, Serialize)]
+pub struct TimelineTrace {
+    /// Its index.
+    pub trace: TraceId,
+    /// The tick before its first token.
+    pub from: u64,
+    /// The tick of its last token.
+    pub to: u64,
+    /// Its tokens.
+    pub tokens: u64,
+    /// The book that its tokens are in.
+    pub fate: Fate,
+    /// Its answer.
+    pub answer: Option<String>,
+    /// Whether that is right; `None` for traces that were stopped or cancelled, and without a gold answer.
+    pub right: Option<bool>,
+    /// Its lowest group as far as it ran.
+    pub lowest: Option<f64>,
+    /// Group confidence: (index of the group's last token, mean), thinned out.
+    pub groups: Vec<(u32, f32)>,
 }

@@ -4,18 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Serialize;
 use tts_evals::answer::ReadAnswer;
 use tts_strategies::windows::{GroupWindow, auto_window};
 use tts_strategies::{Fate, Preset, TraceId};
 
-use super::ReportError;
+use super::error::ReportError;
 use super::evidence::Evidence;
-use crate::replay::DEFAULT_SLOTS;
+use super::results::{Timeline, TimelineTrace};
 use crate::run::{
     Bounds, Decode, Outside, Phase, PoolProblem, Problem, Recorded, Rules, Setup, StrategyRecord, Token,
     TraceRecord,
 };
+use crate::runner::DEFAULT_SLOTS;
 
 /// Points of a trace's line that are kept: of each stretch the lowest, so that no dip is lost.
 const POINTS: usize = 160;
@@ -27,58 +27,6 @@ pub(crate) const ROOM: usize = 16 << 20;
 /// at about so many bytes a point, and for a trace without its points
 const POINT_BYTES: usize = 12;
 const TRACE_BYTES: usize = 560;
-
-/// One problem's traces over time.
-#[derive(Clone, Debug, Serialize)]
-pub struct Timeline {
-    /// The problem.
-    pub problem: String,
-    /// The strategy that decided.
-    pub strategy: String,
-    /// Traces that might be launched.
-    pub budget: usize,
-    /// Traces in flight at once.
-    pub slots: usize,
-    /// Tokens in a group.
-    pub window: Option<usize>,
-    /// The bar below which a trace stops.
-    pub threshold: Option<f64>,
-    /// When the bar was set.
-    pub bar_tick: Option<u64>,
-    /// Ticks in all.
-    pub ticks: u64,
-    /// The answer.
-    pub answer: Option<String>,
-    /// Whether it is right.
-    pub correct: Option<bool>,
-    /// The traces by index.
-    pub lanes: Vec<Lane>,
-    /// What a reader must know about this picture.
-    pub notes: Vec<String>,
-}
-
-/// A trace.
-#[derive(Clone, Debug, Serialize)]
-pub struct Lane {
-    /// Its index.
-    pub trace: TraceId,
-    /// The tick before its first token.
-    pub from: u64,
-    /// The tick of its last token.
-    pub to: u64,
-    /// Its tokens.
-    pub tokens: u64,
-    /// The book that its tokens are in.
-    pub fate: Fate,
-    /// Its answer.
-    pub answer: Option<String>,
-    /// Whether that is right; `None` for traces that were stopped or cancelled, and without a gold answer.
-    pub right: Option<bool>,
-    /// Its lowest group as far as it ran.
-    pub lowest: Option<f64>,
-    /// Group confidence: (index of the group's last token, mean), thinned out.
-    pub groups: Vec<(u32, f32)>,
-}
 
 /// How a problem is decided for the picture.
 struct Plan {
@@ -342,7 +290,7 @@ fn decide(
         .or(decided.decision.window)
         .or_else(|| auto_window(&lengths));
     ended.sort_by_key(|(_, r)| r.trace);
-    let lanes: Vec<Lane> = ended
+    let lanes: Vec<TimelineTrace> = ended
         .into_iter()
         .filter(|(_, r)| r.tokens > 0 || from.contains_key(&r.trace))
         .map(|(to, record)| {
@@ -356,7 +304,7 @@ fn decide(
                         .is_some_and(|answer| reader.grade(answer, gold).equal)
             });
             let (groups, lowest) = thinned(&record.arrays.confidence, window.unwrap_or(1), points);
-            Lane {
+            TimelineTrace {
                 trace: record.trace,
                 from: from.get(&record.trace).copied().unwrap_or(to),
                 to,

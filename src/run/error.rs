@@ -67,6 +67,16 @@ pub enum RunFolderError {
     /// Nothing to read.
     #[error("{} is no recording: a run folder with traces.jsonl, or a .jsonl file of traces, is needed", .0.display())]
     NoRecording(PathBuf),
+    /// A problem that is not recorded.
+    #[error("--ids: {} holds no problem `{problem}`{tip}", path.display())]
+    NoSuchProblem {
+        /// The recording.
+        path: PathBuf,
+        /// What was asked for.
+        problem: String,
+        /// The name that is spelt most like it, as the end of the sentence.
+        tip: String,
+    },
     /// Nothing that can be read is of use.
     #[error("{} holds no problem that can be decided over: {}", path.display(), why.join("; "))]
     NothingUsable {

@@ -19,6 +19,7 @@ use super::manifest::{Manifest, replace};
 use super::recording::{Files, Recording};
 use super::scalars;
 use super::warnings::Warnings;
+use crate::fmt::nearest;
 
 /// First bytes of a cache, with the number of its layout.
 const MAGIC: &[u8; 12] = b"tts-scalars1";
@@ -225,6 +226,33 @@ impl Pool {
     pub fn problems(&self) -> &[PoolProblem] {
         &self.head.problems
     }
+    /// These problems, or all of them, in the order in which they appear, and of these no more than `limit`.
+    ///
+    /// # Errors
+    /// When the recording does not hold one of them.
+    pub fn select(
+        &self,
+        ids: Option<&[String]>,
+        limit: Option<usize>,
+    ) -> Result<Vec<&PoolProblem>, RunFolderError> {
+        let mut problems: Vec<_> = self.problems().iter().collect();
+        if let Some(ids) = ids {
+            for id in ids {
+                if !problems.iter().any(|p| p.id == *id) {
+                    return Err(RunFolderError::NoSuchProblem {
+                        path: self.path.clone(),
+                        problem: id.clone(),
+                        tip: nearest(id, problems.iter().map(|p| p.id.as_str()))
+                            .map_or_else(String::new, |n| format!("; did you mean `{n}`?")),
+                    });
+                }
+            }
+            problems.retain(|p| ids.contains(&p.id));
+        }
+        problems.truncate(limit.unwrap_or(usize::MAX));
+        Ok(problems)
+    }
+
     /// Counted sentences about what was passed over.
     pub fn warnings(&self) -> &[String] {
         &self.head.warnings

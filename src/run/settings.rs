@@ -204,10 +204,9 @@ impl StrategyRecord {
             line: None,
             message: e.to_string(),
         })?;
-        Ok(Preset {
-            name: name.to_owned(),
-            ..Preset::from_toml(&text, name)?
-        })
+        let mut preset = Preset::from_toml(&text, name)?;
+        preset.name = name.to_owned();
+        Ok(preset)
     }
 
     /// The command that decided, where it was a command of the user's.
@@ -247,6 +246,16 @@ pub struct AnswerSettings {
 }
 
 impl AnswerSettings {
+    /// Those of a reader: a task's, where it is one's.
+    pub fn of(task: Option<&Task>, reader: &RuleReader) -> Self {
+        Self {
+            task: task.map(|t| t.name.clone()),
+            kind: Some(reader.kind),
+            options: (reader.options != EqualOptions::default()).then(|| reader.options.clone()),
+            ..Self::default()
+        }
+    }
+
     /// What compares recorded answers as they were compared then. A task from a file is not at hand; its kind
     /// of answers is.
     pub fn reader(&self) -> RuleReader {

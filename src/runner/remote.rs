@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tts_evals::answer::ReadAnswer;
 use tts_evals::data::Problem;
 
-use super::settings::{self, Settings};
-use super::{About, Detokenize, Prepared, Reader, Solved, Solver, Watch, problem_id};
+use super::settings::{self, DEFAULT_MAX_TOKENS, Settings};
+use super::{About, BatchPlan, Detokenize, Prepared, Reader, Solved, Solver, Watch, problem_id};
 use crate::error::Error;
 use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
@@ -19,9 +19,6 @@ use crate::run::{
 };
 use crate::source::{Backend, Job, Remote, RemoteOptions, remote::CompletionRequest, remote::Prompt};
 use tts_model::sampler::Sampling;
-
-/// Token limit of a trace where neither the user, the model nor the engine names one.
-const DEFAULT_MAX_TOKENS: usize = 32_768;
 
 /// How an engine is spoken to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -275,7 +272,7 @@ impl RemoteRunner {
 
     /// What traces are a function of, for a run folder. Addresses are not among it: the same model at another
     /// address gives the same traces.
-    pub fn traces(&self) -> TraceSettings {
+    fn traces(&self) -> TraceSettings {
         let s = &self.settings;
         TraceSettings {
             backend_model: Some(self.remote.model().to_owned()),
@@ -295,11 +292,6 @@ impl RemoteRunner {
         }
     }
 
-    /// The engines, for the record.
-    pub fn machine(&self) -> MachineInfo {
-        self.machine_with(json!({ "model": self.remote.model() }))
-    }
-
     /// The engines with more facts about them.
     fn machine_with(&self, facts: Value) -> MachineInfo {
         let mut about = self.remote.about();
@@ -314,6 +306,24 @@ impl RemoteRunner {
 impl Solver for RemoteRunner {
     fn settings(&self) -> &Settings {
         &self.settings
+    }
+    fn slots(&self) -> usize {
+        RemoteRunner::slots(self)
+    }
+    fn prepare(&self, problem: &Problem) -> Result<Prepared, Error> {
+        RemoteRunner::prepare(self, problem)
+    }
+    fn batch_plan(&self, problems: &[Prepared]) -> BatchPlan {
+        BatchPlan::remote(self, problems)
+    }
+    fn start(&self, _: &BatchPlan) -> Result<(), Error> {
+        Ok(())
+    }
+    fn trace_settings(&self, _: &[Prepared]) -> Result<TraceSettings, Error> {
+        Ok(self.traces())
+    }
+    fn machine(&self) -> MachineInfo {
+        self.machine_with(json!({ "model": self.remote.model() }))
     }
     async fn solve(&self, problem: &Prepared, watch: Watch) -> Result<Solved, Error> {
         RemoteRunner::solve(self, problem, watch).await

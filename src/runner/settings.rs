@@ -11,10 +11,10 @@ use crate::run::{Rules, SamplingOverrides};
 use tts_model::kernels::Tier;
 use tts_model::sampler::{Sampling, TOP};
 
-/// Most traces of a problem that run at once unless `slots` says otherwise.
-const DEFAULT_SLOTS: usize = 64;
-/// Token limit of a trace where neither the user nor the model names one.
-const DEFAULT_MAX_TOKENS: usize = 32_768;
+/// Most traces of a problem that run at once unless `slots`, or a recording, says otherwise.
+pub(crate) const DEFAULT_SLOTS: usize = 64;
+/// Token limit of a trace where neither the user, the model nor a remote engine names one.
+pub(super) const DEFAULT_MAX_TOKENS: usize = 32_768;
 
 /// How problems are solved.
 #[derive(Clone, Debug)]
@@ -105,6 +105,26 @@ pub struct Resolved {
     pub taken: Vec<String>,
     /// Keys of it that are not honoured.
     pub unhonoured: Vec<String>,
+}
+
+/// A strategy as a user names it: a shipped preset, a preset file, or `exec:COMMAND`.
+///
+/// # Errors
+/// A name that is not known, a file that cannot be read or is no preset, a command that cannot be run.
+pub fn named_strategy(name: &str) -> Result<Preset, Error> {
+    if let Some(command) = name.strip_prefix("exec:") {
+        return Ok(crate::policy::preset(command)?);
+    }
+    let is_file = std::path::Path::new(name)
+        .extension()
+        .is_some_and(|e| e == "toml")
+        || name.contains(['/', '\\']);
+    if !is_file {
+        return Ok(Preset::named(name)?);
+    }
+    let text = std::fs::read_to_string(name)
+        .map_err(|e| Error::Setting(format!("the strategy file {name} cannot be read: {e}")))?;
+    Ok(Preset::from_toml(&text, name)?)
 }
 
 /// Refuses settings out of their range, whatever the model.

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use tts_evals::stats::Resamples;
 use tts_strategies::{Finish, Preset, TraceId};
 
-use super::files::{Decided, Line, Pool};
+use super::files::{Decided, Header, Line, Pool, SCHEMA, Source};
 use crate::error::Error;
-use crate::replay::DEFAULT_SLOTS;
-use crate::run::{Bounds, PoolProblem, Recorded, Replayed, TraceRecord};
+use crate::fmt::{count, plural};
+use crate::run::{
+    self as recording, AnswerSettings, Bounds, PoolProblem, Recorded, Replayed, Status, StrategyRecord,
+    TraceRecord,
+};
+use crate::runner::DEFAULT_SLOTS;
 
 /// What is decided over each problem's pool.
 #[derive(Clone, Debug)]
@@ -37,6 +41,66 @@ pub(super) struct Cell {
 }
 
 impl Plan {
+    /// What a sweep by this plan says of itself. Its recording's path is nothing: that of the sweep's own
+    /// folder.
+    pub fn header(
+        &self,
+        pool: &recording::Pool,
+        problems: &[&PoolProblem],
+        answers: AnswerSettings,
+    ) -> Header {
+        Header {
+            schema: SCHEMA,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            recording: Source {
+                path: None,
+                digest: pool.digest().to_owned(),
+            },
+            traces: pool.manifest().map(|m| m.traces.clone()),
+            data: pool.manifest().and_then(|m| m.data.clone()),
+            strategies: self.strategies.iter().map(StrategyRecord::from).collect(),
+            budgets: self.budgets.clone(),
+            slots: self.slots.clone(),
+            resamples: self.resamples,
+            seed: self.seed,
+            answers,
+            problems: problems.iter().map(|p| p.id.clone()).collect(),
+            status: Status::Started,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Sentences about what the recording does not hold.
+    pub fn notes(&self, pool: &recording::Pool, problems: &[&PoolProblem]) -> Vec<String> {
+        let mut notes = Vec::new();
+        let most = self.budgets.iter().copied().max().unwrap_or(1);
+        let fewest = problems.iter().map(|p| p.complete).min().unwrap_or(0);
+        if fewest < most {
+            let few = problems.iter().filter(|p| p.complete < most).count();
+            notes.push(format!(
+                "in {} of {} there are fewer than {most} complete traces (the fewest {fewest}): the budget is then what there is",
+                count(few as u64),
+                plural(problems.len() as u64, "problem")
+            ));
+        }
+        let cut: usize = problems.iter().map(|p| p.traces - p.complete).sum();
+        if cut > 0 {
+            notes.push(format!(
+                "left out: {} that the recorded run itself had stopped or cancelled; what they would have said is not known",
+                plural(cut as u64, "trace")
+            ));
+        }
+        let gold = |p: &&&PoolProblem| crate::replay::gold(&self.gold, pool, p).is_some();
+        let without = problems.len() - problems.iter().filter(gold).count();
+        if without > 0 {
+            notes.push(format!(
+                "{} without a right answer to compare with, not counted in any accuracy; --data names the set",
+                plural(without as u64, "problem")
+            ));
+        }
+        notes
+    }
+
     pub(super) fn cells(&self) -> impl Iterator<Item = (&Preset, Cell)> {
         let of = move |preset| {
             let with_slots = move |slots| {

@@ -3,6 +3,7 @@
 mod bad_models;
 mod cli;
 mod engine;
+mod evaluation;
 mod golden;
 mod memory;
 mod pools;

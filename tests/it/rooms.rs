@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 /// The rooms of `src/`, from the bottom up. A room may import those before it and none after it; rooms of one
 /// line may not import each other either.
 const FLOORS: &[&[&str]] = &[
+    &["fmt"],
     &["hub", "openai", "policy", "prompt", "run"],
+    &["problem_set"],
     &["error"],
     &["loaded", "engine"],
     &["bench", "source"],
     &["runner"],
-    &["replay", "serve"],
+    &["evaluation", "replay", "serve"],
     &["pilot", "sweep"],
     &["report"],
     &["cli"],

@@ -12,8 +12,8 @@ mod traces;
 mod tradeoff;
 
 use super::results::Report;
+use super::results::Timeline;
 use super::summary::largest;
-use super::timeline::Timeline;
 pub use scene::Theme;
 use scene::{Ink, Scene};
 use tradeoff::Against;

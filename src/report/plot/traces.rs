@@ -7,7 +7,7 @@ use super::scale::Scale;
 use super::scene::{Dash, Ink, Outline, Paint};
 use crate::report::escape::clipped;
 use crate::report::figures::{count, plural};
-use crate::report::timeline::{Lane, Timeline};
+use crate::report::results::{Timeline, TimelineTrace};
 
 /// In the order of a trace's life.
 const FATES: [(Fate, Ink, &str); 6] = [
@@ -49,7 +49,7 @@ fn legend(timeline: &Timeline) -> Vec<(Sign, String)> {
         .collect()
 }
 
-fn said(lane: &Lane) -> String {
+fn said(lane: &TimelineTrace) -> String {
     let mut lines = vec![format!(
         "trace {}: {} after {}",
         lane.trace,

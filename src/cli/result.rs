@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 
 use tabled::builder::Builder;
-use tabled::settings::object::{Columns, Segment};
-use tabled::settings::{Alignment, Modify, Padding, Style};
 use tts::evals::stats::wilson;
-use tts::run::SolvedRecord;
-use tts::solve::{Books, Cut};
+use tts::evaluation::Evaluated;
+use tts::run::{Books, Cut, SolvedRecord};
 
-use crate::cli::number::{count, percent, plural, seconds};
-use crate::cli::printer::{Printer, harmless};
+use super::number::{count, percent, plural, seconds};
+use super::printer::{Printer, harmless};
+use super::table::drawn;
 
 /// Ballots that are shown.
 const BALLOTS: usize = 8;
@@ -25,6 +24,17 @@ fn fates(books: &Books) -> [(&'static str, u64); 6] {
         ("truncated", books.truncated),
         ("failed", books.failed),
     ]
+}
+
+impl Report {
+    /// Of a problem with so many traces at most.
+    pub(crate) fn of(evaluated: Evaluated, traces: usize) -> Self {
+        let full_tokens = evaluated.solved.and_then(|s| s.estimated_full_tokens(traces));
+        Self {
+            result: evaluated.record,
+            full_tokens,
+        }
+    }
 }
 
 /// A problem's result.
@@ -229,25 +239,10 @@ impl Report {
     }
 }
 
-/// A table whose columns from `numbers` on are numbers.
-pub(crate) fn drawn(table: Builder, numbers: usize) -> String {
-    let mut table = table.build();
-    table
-        .with(Style::blank())
-        .with(Modify::new(Segment::all()).with(Padding::new(0, 1, 0, 0)));
-    table.with(Modify::new(Columns::new(numbers..)).with(Alignment::right()));
-    table
-        .to_string()
-        .lines()
-        .map(|l| l.trim_end().to_owned() + "\n")
-        .collect()
-}
-
 /// How a set went.
 #[derive(Default)]
 pub(crate) struct Summary {
     pub(crate) answered: u64,
-    pub(crate) not_started: u64,
     problems: u64,
     graded: u64,
     right: u64,
@@ -273,7 +268,8 @@ impl Summary {
         self.traces += result.traces.map_or(0, |t| t.launched);
     }
 
-    pub(crate) fn print(&self, printer: &Printer) {
+    /// What is there to know of all problems; `not_started` of them were never begun.
+    pub(crate) fn print(&self, not_started: u64, printer: &Printer) {
         for (times, first) in self.warnings.values() {
             let more = if *times > 1 {
                 format!(" (and so {} more)", plural(times - 1, "problem"))
@@ -305,10 +301,10 @@ impl Summary {
         if let Some(each) = self.tokens.checked_div(self.problems) {
             parts.push(format!("{} tokens a problem", count(each)));
         }
-        if self.not_started > 0 {
+        if not_started > 0 {
             parts.push(format!(
                 "{} not started before the run was cut",
-                count(self.not_started)
+                count(not_started)
             ));
         }
         printer.note(&parts.join("; "));

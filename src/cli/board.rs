@@ -8,8 +8,8 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinHandle;
 use tts::run::{Event, Snapshot};
 
-use crate::cli::number::{count, percent, seconds};
-use crate::cli::printer::{Printer, harmless};
+use super::number::{count, percent, seconds};
+use super::printer::{Printer, harmless};
 
 /// The time over which the speed is taken.
 const SPEED_OVER: Duration = Duration::from_secs(5);

@@ -1,0 +1,101 @@
+//! Running an evaluation while somebody watches.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use tokio::sync::broadcast;
+use tts::Error;
+use tts::evaluation::{Evaluated, Evaluation, Options, RecordOptions};
+use tts::run::RunError;
+use tts::runner::deadline;
+
+use super::board::Board;
+use super::interrupt;
+use super::printer::Printer;
+
+/// Progress events that may wait to be shown.
+const EVENTS: usize = 1024;
+
+/// How an evaluation ended.
+pub(crate) struct Ended {
+    /// By Ctrl-C.
+    pub(crate) interrupted: bool,
+    /// Problems of which no trace was begun.
+    pub(crate) not_started: u64,
+    /// From the first trace to the last decision.
+    pub(crate) took: Duration,
+}
+
+/// Keeps everything in a folder, and says what it holds already.
+pub(crate) fn record(
+    evaluation: &mut Evaluation<'_>,
+    dir: &Path,
+    options: RecordOptions,
+    printer: &Printer,
+) -> anyhow::Result<()> {
+    let found = evaluation.record(dir, recording)?;
+    for warning in &found.warnings {
+        printer.warn(&format!("{}: {warning}", dir.display()));
+    }
+    if found.traces > 0 {
+        printer.note(&format!(
+            "going on with {}, which holds {} traces of this",
+            dir.display(),
+            found.traces
+        ));
+    }
+    Ok(())
+}
+
+/// Shows progress until all problems are decided or Ctrl-C comes, and hands over every result as it is there.
+pub(crate) async fn run(
+    evaluation: Evaluation<'_>,
+    printer: &Printer,
+    mut each: impl FnMut(Evaluated) -> anyhow::Result<()>,
+) -> anyhow::Result<Ended> {
+    let interrupt = interrupt::token();
+    let of_set = evaluation.problems().len() > 1;
+    let (events, watched) = broadcast::channel(EVENTS);
+    let options = Options {
+        events: Some(events),
+        interrupt: interrupt.clone(),
+        deadline: deadline(evaluation.settings().time_limit),
+    };
+    let before = Instant::now();
+    let mut results = evaluation.run(options)?;
+    let mut board = Some(Board::start(watched, evaluation.problems().len(), printer));
+    let mut not_started = 0;
+    let mut failure: Option<anyhow::Error> = None;
+    while let Some(result) = results.next().await {
+        match result {
+            Ok(evaluated) => {
+                if let Some(board) = board.take_if(|_| !of_set) {
+                    board.finish(printer);
+                }
+                failure = each(evaluated).err();
+            }
+            Err(Error::Run(RunError::NotStarted(_))) => not_started += 1,
+            Err(error) => failure = Some(error.into()),
+        }
+        if failure.is_some() {
+            break;
+        }
+    }
+    drop(results);
+    let took = before.elapsed();
+    if let Some(board) = board {
+        board.finish(printer);
+    }
+    let interrupted = interrupt.is_cancelled();
+    let closed = evaluation.close(failure.is_none() && !interrupted && not_started == 0);
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    closed?;
+    Ok(Ended {
+        interrupted,
+        not_started,
+        took,
+    })
+}

@@ -1,0 +1,112 @@
+//! Flags of commands that decide over a recording: which problems, and how it is opened.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::bail;
+use clap::Args;
+use tts::ProblemSet;
+use tts::evals::answer::RuleReader;
+use tts::evals::task::Task;
+use tts::run::{AnswerSettings, Pool, PoolOptions, PoolProblem};
+use tts::strategies::Preset;
+
+use super::printer::Printer;
+use super::task::{AnswerArgs, dataset};
+
+/// Which problems of a recording, and their right answers.
+#[derive(Args)]
+#[command(next_help_heading = "Problems")]
+pub(crate) struct SetArgs {
+    /// The set of problems that was recorded, for its right answers: a file, or a task of `tts list tasks`
+    #[arg(long, value_name = "FILE|TASK")]
+    pub(super) data: Option<String>,
+    /// Only these problems
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    pub(super) ids: Option<Vec<String>>,
+    /// Only the first N problems
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<usize>,
+    /// Which field of the set is what: question=NAME, answer=NAME or id=NAME
+    #[arg(long, value_name = "ROLE=NAME")]
+    pub(super) field: Vec<String>,
+}
+
+impl SetArgs {
+    /// The set, where one was named.
+    pub(super) fn set(&self, printer: &Printer) -> anyhow::Result<Option<ProblemSet>> {
+        let open = |name: &String| dataset(name, &self.field, printer);
+        self.data.as_ref().map(open).transpose()
+    }
+
+    /// The problems that are meant, in the recording's order.
+    pub(super) fn select<'a>(&self, pool: &'a Pool) -> anyhow::Result<Vec<&'a PoolProblem>> {
+        if self.limit == Some(0) {
+            bail!("--limit 0 leaves nothing to decide: it must be at least 1");
+        }
+        Ok(pool.select(self.ids.as_deref(), self.limit)?)
+    }
+}
+
+/// The group sizes that presets fix.
+pub(super) fn fixed_windows(presets: &[Preset]) -> Vec<usize> {
+    let fixed = presets.iter().filter_map(|preset| preset.build().window());
+    fixed.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Opens a recording and says what is wrong with it.
+pub(super) fn open(
+    path: &Path,
+    presets: &[Preset],
+    confidence_k: Option<usize>,
+    printer: &Printer,
+) -> anyhow::Result<Arc<Pool>> {
+    if !path.exists() {
+        bail!(
+            "{} does not exist; give a run folder or a .jsonl file of traces",
+            path.display()
+        );
+    }
+    let options = PoolOptions {
+        windows: fixed_windows(presets),
+        confidence_k,
+        ..PoolOptions::default()
+    };
+    let pool = Pool::open(path, &options)?;
+    for warning in pool.warnings() {
+        printer.warn(&format!("{}: {warning}", path.display()));
+    }
+    if let Some(k) = confidence_k {
+        let without: usize = pool.problems().iter().map(|p| p.traces - p.confident).sum();
+        if without > 0 {
+            bail!(
+                "--confidence-k {k}: {without} traces of {} were recorded without the log-probabilities of {k} ids for each token (--record-top-k)",
+                path.display()
+            );
+        }
+    }
+    if pool.problems().iter().all(|p| p.traces == 0) {
+        bail!("{} holds no traces", path.display());
+    }
+    Ok(Arc::new(pool))
+}
+
+/// The reader of the answers, whether it reads them anew, and what it is for the record.
+pub(super) fn reader(
+    answers: &AnswerArgs,
+    task: Option<&Task>,
+    pool: &Pool,
+) -> anyhow::Result<(RuleReader, bool, AnswerSettings)> {
+    let recorded = pool.manifest().and_then(|m| m.decisions.answers.as_ref());
+    match recorded {
+        Some(recorded) if !answers.any() => Ok((recorded.reader(), false, recorded.clone())),
+        _ => {
+            let named = answers.task()?;
+            let task = named.as_ref().or(task);
+            let reader = answers.reader(task)?;
+            let described = answers.describe(task, &reader);
+            Ok((reader, answers.any(), described))
+        }
+    }
+}

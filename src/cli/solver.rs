@@ -1,0 +1,166 @@
+//! The solver that the flags name: a model that runs here, or engines elsewhere.
+
+use tokio::runtime::Runtime;
+use tts::evals::answer::RuleReader;
+use tts::evals::data::Problem;
+use tts::evals::generate::recognise;
+use tts::evaluation::Evaluation;
+use tts::run::EngineInfo;
+use tts::runner::{Prepared, Reader, RemoteRunner, Solver};
+use tts::{Runner, Settings};
+
+use super::args::{BackendArgs, ModelArgs};
+use super::number::{bytes, count, plural};
+use super::printer::Printer;
+
+/// A solver.
+pub(crate) enum Opened {
+    /// The model runs here.
+    Here(Box<Runner>),
+    /// Engines elsewhere run it.
+    Elsewhere(Box<RemoteRunner>),
+}
+
+impl Opened {
+    /// A model that runs here.
+    pub(crate) fn here(
+        model: &ModelArgs,
+        settings: Settings,
+        reader: RuleReader,
+        printer: &Printer,
+    ) -> anyhow::Result<Self> {
+        let runner = Runner::new(model.open(printer)?, settings)?;
+        Ok(Self::Here(Box::new(runner.with_reader(Reader::Rules(reader)))))
+    }
+
+    /// The engines where some are named, asked with a request as one of the problems will make it; else a
+    /// model that runs here.
+    pub(crate) fn named(
+        (model, backend, confidence_k): (&ModelArgs, &BackendArgs, Option<usize>),
+        settings: Settings,
+        reader: RuleReader,
+        (problems, runtime): (&[Problem], &Runtime),
+        printer: &Printer,
+    ) -> anyhow::Result<Self> {
+        if !backend.is_remote() {
+            return Self::here(model, settings, reader, printer);
+        }
+        let Some(first) = problems.first() else {
+            anyhow::bail!("there is nothing to solve: the set is empty");
+        };
+        let options = backend.options(confidence_k);
+        let connected = RemoteRunner::connect(&options, backend.api(), settings, model.prompter()?, first);
+        let runner = runtime.block_on(connected)?;
+        Ok(Self::Elsewhere(Box::new(
+            runner.with_reader(Reader::Rules(reader)),
+        )))
+    }
+
+    pub(crate) fn solver(&self) -> &dyn Solver {
+        match self {
+            Self::Here(runner) => runner.as_ref(),
+            Self::Elsewhere(runner) => runner.as_ref(),
+        }
+    }
+
+    /// Says what the user did not choose, and what the model or the engines are not made for.
+    pub(crate) fn remark(&self, problems: &[Prepared], printer: &Printer) {
+        match self {
+            Self::Here(runner) => remark(runner, problems, printer),
+            Self::Elsewhere(runner) => runner.remote().notices().for_each(|n| printer.warn(&n)),
+        }
+    }
+
+    /// What an evaluation will cost at most.
+    pub(crate) fn cost(&self, evaluation: &Evaluation<'_>) -> String {
+        match self {
+            Self::Here(runner) => here(&runner.settings().strategy.name, evaluation),
+            Self::Elsewhere(runner) => elsewhere(runner, evaluation),
+        }
+    }
+}
+
+/// Settings that the user did not choose, and what the model is not made for.
+fn remark(runner: &Runner, problems: &[Prepared], printer: &Printer) {
+    let resolved = runner.resolved();
+    if !resolved.taken.is_empty() {
+        printer.note(&format!(
+            "from the model's generation_config.json: {}",
+            resolved.taken.join(", ")
+        ));
+    }
+    if !resolved.unhonoured.is_empty() {
+        printer.warn(&format!(
+            "generation_config.json asks for what is not done here: {}",
+            resolved.unhonoured.join(", ")
+        ));
+    }
+    let strange = problems
+        .iter()
+        .filter(|p| recognise(&p.problem).is_none())
+        .count();
+    if let Some(note) = runner
+        .loaded()
+        .prompter
+        .as_ref()
+        .and_then(|p| p.note())
+        .filter(|_| runner.loaded().bundled && strange > 0)
+    {
+        let which = if problems.len() == 1 {
+            "this problem is".to_owned()
+        } else {
+            format!("{strange} of {} problems are", problems.len())
+        };
+        printer.warn(&format!(
+            "{which} outside what the bundled model has learnt: it {note}. Name another with --model"
+        ));
+    }
+}
+
+fn here(strategy: &str, evaluation: &Evaluation<'_>) -> String {
+    let (plan, n) = (evaluation.plan(), evaluation.problems().len());
+    let problems = if n == 1 {
+        String::new()
+    } else {
+        format!("{}, each with ", plural(n as u64, "problem"))
+    };
+    format!(
+        "{problems}{} at most ({strategy}), {} at a time, {} in the batch; about {} beside {} of weights; {} tokens at most",
+        plural(plan.traces as u64, "trace"),
+        count(plan.slots as u64),
+        plural(plan.rows as u64, "row"),
+        bytes(plan.memory),
+        bytes(plan.weights),
+        count(plan.tokens),
+    )
+}
+
+fn elsewhere(runner: &RemoteRunner, evaluation: &Evaluation<'_>) -> String {
+    format!(
+        "{}; {}, {} at most each ({}), {} at a time",
+        engines(runner),
+        plural(evaluation.problems().len() as u64, "problem"),
+        plural(runner.settings().traces as u64, "trace"),
+        runner.settings().strategy.name,
+        count(runner.slots() as u64),
+    )
+}
+
+/// Who answers, and with what.
+pub(crate) fn engines(runner: &RemoteRunner) -> String {
+    let named = |e: &EngineInfo| {
+        let version = e.version.as_ref().map_or_else(String::new, |v| format!(" {v}"));
+        let of = |text: &Option<String>| text.clone().unwrap_or_default();
+        format!("{}{version} at {}", of(&e.engine), of(&e.url))
+    };
+    let engines: Vec<String> = runner.machine().backends.iter().map(named).collect();
+    let confidence = match runner.remote().confidence_k() {
+        Some(k) => format!("confidence over {k} tokens"),
+        None => "no confidence".to_owned(),
+    };
+    format!(
+        "{}; model {}, {confidence}",
+        engines.join(", "),
+        runner.remote().model()
+    )
+}

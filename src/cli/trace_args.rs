@@ -1,0 +1,87 @@
+//! Flags of commands that generate traces: when these end, and what the model is asked.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::Args;
+use tts::Settings;
+
+use super::args::{ModelArgs, SamplingArgs, Switch};
+use super::number;
+
+/// When traces and problems end.
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitArgs {
+    /// Tokens at which a trace is cut off
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<usize>,
+    /// Tokens of a problem after which the vote so far decides
+    #[arg(long, value_name = "N")]
+    pub(crate) max_total_tokens: Option<u64>,
+    /// Time after which the votes so far decide, as 90s, 30m or 2h
+    #[arg(long, value_name = "TIME", value_parser = number::parse_duration)]
+    pub(crate) time_limit: Option<Duration>,
+    /// Tokens after which a trace's thinking is ended
+    #[arg(long, value_name = "N")]
+    pub(crate) thinking_budget: Option<usize>,
+    /// Whether a trace that repeats itself word for word is ended
+    #[arg(long, value_name = "on|off", default_value = "on", hide_default_value = true)]
+    pub(crate) loop_stop: Switch,
+    /// Goes on past the end of the text
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
+}
+
+/// What the model is asked.
+#[derive(Args)]
+#[command(next_help_heading = "Prompt")]
+pub(crate) struct PromptArgs {
+    /// System message
+    #[arg(long, value_name = "TEXT|@FILE")]
+    pub(crate) system: Option<String>,
+    /// The user's turn, with {problem} and {instruction} in it
+    #[arg(long, value_name = "TEXT|@FILE")]
+    pub(crate) prompt_template: Option<String>,
+    /// What is asked after the problem [default: the task's, the model's, else to put the answer into
+    /// \boxed{}]
+    #[arg(long, value_name = "TEXT|@FILE")]
+    pub(crate) instruction: Option<String>,
+}
+
+/// Settings with everything that a trace is a function of.
+pub(crate) fn of_traces(
+    settings: Settings,
+    limits: &LimitArgs,
+    prompt: &PromptArgs,
+    sampling: &SamplingArgs,
+    model: &ModelArgs,
+) -> anyhow::Result<Settings> {
+    Ok(Settings {
+        threads: model.threads,
+        tier: model.tier,
+        max_tokens: limits.max_tokens,
+        sampling: sampling.choice(),
+        seed: sampling.seed,
+        ignore_eos: limits.ignore_eos,
+        loop_stop: limits.loop_stop.is_on(),
+        thinking_budget: limits.thinking_budget,
+        system: text_or_file("system", prompt.system.as_deref())?,
+        prompt_template: text_or_file("prompt-template", prompt.prompt_template.as_deref())?,
+        instruction: text_or_file("instruction", prompt.instruction.as_deref())?,
+        ..settings
+    })
+}
+
+/// A text, or the text of the file after `@`.
+fn text_or_file(flag: &str, value: Option<&str>) -> anyhow::Result<Option<String>> {
+    match value.map(|v| (v, v.strip_prefix('@'))) {
+        None => Ok(None),
+        Some((text, None)) => Ok(Some(text.to_owned())),
+        Some((_, Some(file))) => {
+            let text =
+                std::fs::read_to_string(file).map_err(|e| anyhow!("--{flag} @{file} cannot be read: {e}"))?;
+            Ok(Some(text.trim_end_matches('\n').to_owned()))
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Problem sets by name: a task that is known here, with its problems from this program or the hub, or a file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tts_evals::answer::RuleReader;
+use tts_evals::data::{self, DataError, Dataset, Fields};
+use tts_evals::task::{Task, TaskError};
+
+use crate::fmt::nearest;
+use crate::hub::{self, DEFAULT_REVISION, HubError, HubOptions, Progress, Repo, RepoKind};
+
+/// Why a problem set cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetError {
+    /// A file that is no set of problems.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A task that is not known, or whose file is wrong.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// A set that cannot be fetched.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// A file that cannot be read.
+    #[error("{what} cannot be read: {source}")]
+    Read {
+        /// The file, as a user would call it.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Neither a file nor a task.
+    #[error("--data {name} is neither a file nor a task; did you mean `{nearest}`? (tasks: {tasks})")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// The name that is spelt most like it.
+        nearest: String,
+        /// All names.
+        tasks: String,
+    },
+    /// A path at which nothing is.
+    #[error(
+        "--data {0} does not exist; give a JSONL, JSON, CSV or parquet file, or a task of `tts list tasks`"
+    )]
+    NoSuchFile(String),
+    /// A task that names no problems.
+    #[error("task {0} does not say where its problems are")]
+    Nowhere(String),
+    /// A task that does not lead to its problems.
+    #[error("task {task}: {what}")]
+    NoProblems {
+        /// The task.
+        task: String,
+        /// What is missing.
+        what: String,
+    },
+    /// A file that is not the one that its task was made for.
+    #[error(
+        "task {task}: {file} is not the file that the task names (its sha256 is {found}, not {wanted}); give it with --data FILE --task {task} to use it all the same"
+    )]
+    OtherFile {
+        /// The task.
+        task: String,
+        /// The file.
+        file: String,
+        /// Its sha256.
+        found: String,
+        /// What it should be.
+        wanted: String,
+    },
+    /// A problem that the set does not have.
+    #[error("--ids: {set} has no problem `{id}`{tip}")]
+    NoSuchProblem {
+        /// The set.
+        set: String,
+        /// What was asked for.
+        id: String,
+        /// The id that is spelt most like it, as the end of the sentence.
+        tip: String,
+    },
+}
+
+/// A set of problems, and the task that it belongs to.
+#[derive(Clone, Debug)]
+pub struct ProblemSet {
+    /// The problems.
+    pub data: Dataset,
+    /// How they are asked and graded, where they are a task's.
+    pub task: Option<Task>,
+    /// What is not as the task says.
+    pub warnings: Vec<String>,
+}
+
+/// Problem sets in the program.
+const BUNDLED: [(&str, &str); 2] = [
+    ("heldout", include_str!("../data/heldout.jsonl")),
+    ("dev", include_str!("../data/dev.jsonl")),
+];
+
+/// A set that is in the program, as JSON lines.
+fn bundled(name: &str) -> Option<&'static str> {
+    BUNDLED
+        .into_iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, lines)| lines)
+}
+
+/// A task by name, or from a TOML file.
+///
+/// # Errors
+/// A name that is not known, a file that cannot be read or is no task.
+pub fn open_task(name: &str) -> Result<Task, SetError> {
+    if !looks_like_path(name) {
+        return Ok(Task::named(name)?);
+    }
+    let text = std::fs::read_to_string(name).map_err(|source| SetError::Read {
+        what: format!("the task file {name}"),
+        source,
+    })?;
+    Ok(Task::parse(&text, name)?)
+}
+
+fn looks_like_path(name: &str) -> bool {
+    name.contains(['/', '\\', '.'])
+}
+
+/// The fields of a set with those over them that `ROLE=NAME` says.
+fn over(mut fields: Fields, given: &[String]) -> Result<Fields, DataError> {
+    given.iter().try_for_each(|field| fields.set(field))?;
+    Ok(fields)
+}
+
+fn read(path: &Path, what: impl FnOnce() -> String) -> Result<Vec<u8>, SetError> {
+    std::fs::read(path).map_err(|source| SetError::Read { what: what(), source })
+}
+
+impl ProblemSet {
+    /// Opens a JSONL, JSON, CSV or parquet file, or a task by its name; a task's problems are fetched from the
+    /// hub where they are not here. `fields` says which field is what, each as `question=NAME`, `answer=NAME`
+    /// or `id=NAME`.
+    ///
+    /// # Errors
+    /// A sentence that names the file, the task or the field.
+    pub fn open(
+        name: &str,
+        fields: &[String],
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Self, SetError> {
+        if Path::new(name).is_file() {
+            let bytes = read(Path::new(name), || format!("--data {name}"))?;
+            return Self::parse(&bytes, name, fields);
+        }
+        // the set for tuning is read and graded like the one for measuring
+        let of = if bundled(name).is_some() { "heldout" } else { name };
+        if looks_like_path(name) {
+            return Err(SetError::NoSuchFile(name.to_owned()));
+        }
+        if !Task::names().any(|t| t == of) {
+            let known = Task::names().chain(BUNDLED.map(|(name, _)| name));
+            return Err(SetError::Unknown {
+                nearest: nearest(name, known).unwrap_or("heldout").to_owned(),
+                tasks: Task::names().collect::<Vec<_>>().join(", "),
+                name: name.to_owned(),
+            });
+        }
+        let task = Task::named(of)?;
+        let fields = over(task.data.fields.clone(), fields)?;
+        let data = problems_of(&task, name, &fields, progress)?;
+        Self::of_task(name, task, data)
+    }
+
+    /// Reads the bytes of a file; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// A sentence that names the line or the field.
+    pub fn parse(bytes: &[u8], name: &str, fields: &[String]) -> Result<Self, SetError> {
+        Ok(Self {
+            data: data::load(bytes, name, &over(Fields::default(), fields)?)?,
+            task: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    /// Checks problems against what their task says of them.
+    fn of_task(name: &str, task: Task, mut data: Dataset) -> Result<Self, SetError> {
+        if let Some(wanted) = task.data.sha256.as_ref().filter(|wanted| **wanted != data.digest) {
+            return Err(SetError::OtherFile {
+                task: name.to_owned(),
+                file: data.name,
+                found: data.digest,
+                wanted: wanted.clone(),
+            });
+        }
+        if let Some(keep) = &task.data.keep {
+            data.keep(&keep.field, &keep.values);
+        }
+        let mut warnings = Vec::new();
+        if task.name == name
+            && let Some(wanted) = &task.data.answers
+            && *wanted != data.answers_digest(task.grade.kind)
+        {
+            warnings.push(format!(
+                "task {name}: the answers in {} are not those that the task knows; it is a damaged copy or another set",
+                data.name
+            ));
+        }
+        if let Some(count) = task.count.filter(|n| *n != data.problems.len()) {
+            warnings.push(format!(
+                "task {name} has {count} problems, but {} holds {}",
+                data.name,
+                data.problems.len()
+            ));
+        }
+        Ok(Self {
+            data,
+            task: Some(task),
+            warnings,
+        })
+    }
+
+    /// Leaves these problems alone, in the set's order.
+    ///
+    /// # Errors
+    /// When the set does not have one of them.
+    pub fn retain(&mut self, ids: &[String]) -> Result<(), SetError> {
+        let problems = &mut self.data.problems;
+        for id in ids {
+            if !problems.iter().any(|p| p.id == *id) {
+                return Err(SetError::NoSuchProblem {
+                    set: self.data.name.clone(),
+                    id: id.clone(),
+                    tip: nearest(id, problems.iter().map(|p| p.id.as_str()))
+                        .map_or_else(String::new, |n| format!("; did you mean `{n}`?")),
+                });
+            }
+        }
+        problems.retain(|p| ids.contains(&p.id));
+        Ok(())
+    }
+
+    /// The right answers, by problem.
+    pub fn gold(&self) -> BTreeMap<String, String> {
+        let of = |p: &data::Problem| Some((p.id.clone(), p.answer.clone()?));
+        self.data.problems.iter().filter_map(of).collect()
+    }
+
+    /// What reads and compares answers: as the task says, else as mathematics.
+    ///
+    /// # Errors
+    /// When a pattern of the task is none.
+    pub fn reader(&self) -> Result<RuleReader, SetError> {
+        let of_task = |task: &Task| Ok(task.reader()?);
+        self.task
+            .as_ref()
+            .map_or_else(|| Ok(RuleReader::default()), of_task)
+    }
+
+    /// What the task asks after each problem.
+    pub fn instruction(&self) -> Option<String> {
+        self.task.as_ref()?.asked_after().map(str::to_owned)
+    }
+}
+
+/// Finds a task's problems: in this program, on the hub, or in a file.
+fn problems_of(
+    task: &Task,
+    name: &str,
+    fields: &Fields,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Dataset, SetError> {
+    let missing = |what: String| SetError::NoProblems {
+        task: name.to_owned(),
+        what,
+    };
+    Ok(match (&task.data.bundled, &task.data.hub, &task.data.file) {
+        (Some(set), _, _) => {
+            let set = if task.name == name { set } else { name };
+            let lines =
+                bundled(set).ok_or_else(|| missing(format!("this program holds no problem set `{set}`")))?;
+            data::load(lines.as_bytes(), set, fields)?
+        }
+        (None, Some(repo), Some(file)) => {
+            let repo = Repo::new(RepoKind::Dataset, repo, DEFAULT_REVISION)?;
+            let paths: Vec<PathBuf> = hub::files(&repo, &[file], &HubOptions::from_env()?, progress)?;
+            let path = paths
+                .first()
+                .ok_or_else(|| missing("the hub gave no file".to_owned()))?;
+            let name = path.display().to_string();
+            data::load(&read(path, || name.clone())?, &name, fields)?
+        }
+        (None, None, Some(file)) => {
+            let bytes = read(Path::new(file), || format!("task {name}: {file}"))?;
+            data::load(&bytes, file, fields)?
+        }
+        _ => return Err(SetError::Nowhere(name.to_owned())),
+    })
+}

@@ -1,0 +1,40 @@
+//! Why there is no report.
+
+use std::path::PathBuf;
+
+use crate::run::{RunError, RunFolderError};
+use crate::sweep::SweepError;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// No run folder.
+    #[error(transparent)]
+    Run(#[from] RunFolderError),
+    /// A sweep that cannot be read.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+    /// A recording that cannot be decided over.
+    #[error(transparent)]
+    Recorded(#[from] RunError),
+    /// Right answers for a sweep.
+    #[error("{} is a sweep, which was graded when it was made: give the right answers to `tts sweep`, or report on the recording", .0.display())]
+    Graded(PathBuf),
+    /// A file that cannot be written.
+    #[error("{} cannot be written: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A problem that is not there.
+    #[error("{} has no problem `{problem}`", path.display())]
+    NoSuchProblem {
+        /// The folder.
+        path: PathBuf,
+        /// What was asked for.
+        problem: String,
+    },
+}

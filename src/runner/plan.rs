@@ -1,0 +1,85 @@
+//! How a set of problems shares a batch, and what it will cost at most.
+
+use super::{Prepared, RemoteRunner, Runner};
+use crate::engine::memory::Plan;
+
+/// Rows that keep the machine busy. More read the weights no more cheaply, and their states no longer fit its
+/// cache.
+const BUSY_ROWS: usize = 64;
+/// Problems of which a few last traces run beside those that fill the batch.
+const ENDING: usize = 3;
+
+/// How a set of problems shares a batch, and what it will cost at most.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchPlan {
+    /// Traces that may be launched for a problem.
+    pub traces: usize,
+    /// Traces of a problem in flight at once.
+    pub slots: usize,
+    /// Problems that are solved side by side.
+    pub side_by_side: usize,
+    /// Rows of the batch, or streams, that these fill at most.
+    pub rows: usize,
+    /// Bytes of those rows' states and keys and values, on this machine.
+    pub memory: u64,
+    /// Bytes of the weights, on this machine.
+    pub weights: u64,
+    /// Generated tokens of all problems, at most.
+    pub tokens: u64,
+    /// What the engine here starts with; nothing for remote engines.
+    pub engine: Option<Plan>,
+}
+
+impl BatchPlan {
+    /// Room for the longest prompt and the longest trace on this machine.
+    pub(super) fn local(runner: &Runner, problems: &[Prepared]) -> Self {
+        let longest = problems.iter().map(|p| p.prompt.ids.len()).max().unwrap_or(1);
+        let max_tokens = problems.iter().map(|p| p.max_tokens).max().unwrap_or(1);
+        let mut engine = runner.plan(longest, max_tokens);
+        engine.busy = Some(BUSY_ROWS);
+        let slots = runner.resolved().slots.min(engine.max_batch).max(1);
+        let busy = BUSY_ROWS.div_ceil(slots) + ENDING;
+        let side_by_side = (busy.min(engine.max_batch / slots) + 1).min(problems.len());
+        let rows = (slots * side_by_side)
+            .min(engine.max_batch)
+            .min(engine.most_before(slots).saturating_add(slots));
+        Self {
+            traces: runner.settings().traces,
+            slots,
+            side_by_side,
+            rows,
+            memory: (rows as u64 * engine.bytes_per_trace).min(engine.budget),
+            weights: runner.loaded().model.bytes() as u64,
+            tokens: tokens(problems, runner.settings(), slots),
+            engine: Some(engine),
+        }
+    }
+
+    /// As many problems side by side as keep remote engines busy.
+    pub(super) fn remote(runner: &RemoteRunner, problems: &[Prepared]) -> Self {
+        let slots = runner.slots().max(1);
+        let in_flight = runner.remote().in_flight();
+        let side_by_side = in_flight.div_ceil(slots).min(problems.len()).max(1);
+        Self {
+            traces: runner.settings().traces,
+            slots,
+            side_by_side,
+            rows: (slots * side_by_side).min(in_flight),
+            memory: 0,
+            weights: 0,
+            tokens: tokens(problems, runner.settings(), slots),
+            engine: None,
+        }
+    }
+}
+
+/// Tokens that all problems may generate.
+fn tokens(problems: &[Prepared], settings: &super::Settings, slots: usize) -> u64 {
+    let of = |p: &Prepared| {
+        let all = (p.max_tokens as u64).saturating_mul(settings.traces as u64);
+        settings
+            .max_total_tokens
+            .map_or(all, |most| most.saturating_add(slots as u64).min(all))
+    };
+    problems.iter().map(of).fold(0, u64::saturating_add)
+}
