@@ -178,10 +178,7 @@ impl<'a> Evaluation<'a> {
     ///
     /// # Errors
     /// When the engine cannot be started. A problem that fails is an error of the stream; the others go on.
-    pub fn run(
-        &self,
-        options: Options,
-    ) -> Result<impl Stream<Item = Result<Evaluated, Error>> + use<'_, 'a>, Error> {
+    pub fn run(&self, options: Options) -> Result<impl Stream<Item = Result<Evaluated, Error>>, Error> {
         self.solver.start(&self.plan)?;
         let one = move |problem| {
             let options = options.clone();

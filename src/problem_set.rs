@@ -252,10 +252,10 @@ impl ProblemSet {
     /// # Errors
     /// When a pattern of the task is none.
     pub fn reader(&self) -> Result<RuleReader, SetError> {
-        let of_task = |task: &Task| Ok(task.reader()?);
-        self.task
-            .as_ref()
-            .map_or_else(|| Ok(RuleReader::default()), of_task)
+        match &self.task {
+            Some(task) => Ok(task.reader()?),
+            None => Ok(RuleReader::default()),
+        }
     }
 
     /// What the task asks after each problem.

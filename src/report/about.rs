@@ -66,7 +66,7 @@ pub(crate) fn about(evidence: &Evidence) -> Vec<Facts> {
     let traces = traces.cloned().unwrap_or_default();
     let mut generated = Vec::new();
     flatten("", &value_of(&traces), &mut generated);
-    for (name, _) in expected(&traces).iter().filter(|(_, known)| !known) {
+    for (name, _) in expected(&traces).into_iter().filter(|(_, known)| !known) {
         generated.push(fact(name, unknown));
     }
     if let Some(manifest) = manifest {

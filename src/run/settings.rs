@@ -187,17 +187,16 @@ impl StrategyRecord {
         #[derive(Serialize)]
         struct File<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
-            kind: &'a Option<String>,
+            kind: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
-            description: &'a Option<String>,
+            description: Option<&'a str>,
             settings: &'a Map<String, Value>,
         }
         let name = self.name.as_deref().unwrap_or("recorded");
-        let (kind, description, settings) = (&self.kind, &self.description, &self.settings);
         let text = toml::to_string(&File {
-            kind,
-            description,
-            settings,
+            kind: self.kind.as_deref(),
+            description: self.description.as_deref(),
+            settings: &self.settings,
         })
         .map_err(|e| PresetError::File {
             file: place.to_owned(),

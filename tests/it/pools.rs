@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::Value;
 use tts::evals::answer::{AnswerKind, RuleReader};
 use tts::evals::stats::mean_pass_at_k;
-use tts::run::{Pool, PoolOptions, Recorded};
+use tts::run::{AnswerSettings, Pool, PoolOptions, Recorded};
 use tts::strategies::{Overrides, Preset};
 use tts::sweep::{Folder, Header, Line, Plan, Results, SCHEMA, Source, run};
 

@@ -1,6 +1,5 @@
 //! Folders that are not ours, disks that are full, recordings made elsewhere.
 
-use serde_json::json;
 use tts::run::{
     Arrays, Manifest, Recording, RunFolder, RunFolderError, Status, TraceRecord, replay, without_answers,
 };
