@@ -34,7 +34,7 @@ pub(crate) fn record(
     options: RecordOptions,
     printer: &Printer,
 ) -> anyhow::Result<()> {
-    let found = evaluation.record(dir, recording)?;
+    let found = evaluation.record(dir, options)?;
     for warning in &found.warnings {
         printer.warn(&format!("{}: {warning}", dir.display()));
     }

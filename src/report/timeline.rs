@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tts_evals::answer::ReadAnswer;
 use tts_strategies::windows::{GroupWindow, auto_window};
-use tts_strategies::{Fate, Preset, TraceId};
+use tts_strategies::{Fate, Preset};
 
 use super::error::ReportError;
 use super::evidence::Evidence;
