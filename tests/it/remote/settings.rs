@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tts::run::SamplingOverrides;
-use tts::runner::{Api, RemoteRunner};
+use tts::runner::{Api, RemoteRunner, Solver};
 use tts::source::RemoteOptions;
 use tts::strategies::{Overrides, Preset};
 use tts::{Error, Settings};
@@ -71,7 +71,7 @@ async fn too_few_log_probabilities_are_named_with_what_would_help() {
             .iter()
             .all(|r| r.arrays.confidence.len() == r.tokens)
     );
-    assert_eq!(runner.traces()["confidence_k"], 5);
+    assert_eq!(runner.trace_settings(&[]).unwrap().confidence_k, Some(5));
     // an engine that refuses within a stream, and gives as many as are needed
     let server = Server::new(giving(20, true)).await;
     let solved = solve(&server, settings("deepconf-low", 8)).await;
