@@ -195,7 +195,7 @@ fn settings(register: &Register) -> String {
         };
         table.push_record([setting.name, &flag, setting.help, &right]);
     }
-    report_table(table, 4)
+    drawn(table, 4)
 }
 
 #[cfg(test)]
