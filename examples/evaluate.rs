@@ -10,10 +10,10 @@ use std::sync::atomic::AtomicBool;
 use futures::StreamExt;
 use tts::evaluation::{Evaluation, Options, RecordOptions};
 use tts::run::{AnswerSettings, Pool, PoolOptions, Recorded, Status};
-use tts::runner::{Reader, default_threads};
+use tts::solver::{Reader, default_threads};
 use tts::strategies::Preset;
 use tts::sweep::{self, Folder, Plan, Results};
-use tts::{LoadOptions, Loaded, ProblemSet, Runner, Settings};
+use tts::{LoadOptions, Loaded, ProblemSet, Settings, Solver};
 
 const STRATEGIES: [&str; 4] = [
     "majority",
@@ -54,7 +54,7 @@ async fn record(set: &ProblemSet, traces: usize, dir: &Path) -> Result<(), Box<d
     let reader = set.reader()?;
     let answers = AnswerSettings::of(set.task.as_ref(), &reader);
     let runner =
-        Runner::new(Loaded::open(&model, &mut |_| ())?, settings)?.with_reader(Reader::Rules(reader));
+        Solver::local(Loaded::open(&model, &mut |_| ())?, settings)?.with_reader(Reader::Rules(reader));
     let mut evaluation = Evaluation::new(&runner, &set.data.problems)?;
     evaluation.record(
         dir,

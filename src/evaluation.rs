@@ -5,12 +5,12 @@
 //! # async fn evaluate() -> Result<(), tts::Error> {
 //! use futures::StreamExt;
 //! use tts::evaluation::{Evaluation, Options};
-//! use tts::{LoadOptions, Loaded, ProblemSet, Runner, Settings};
+//! use tts::{LoadOptions, Loaded, ProblemSet, Settings, Solver};
 //!
 //! let set = ProblemSet::open("aime25", &[], &mut |_| ())?;
 //! let settings = Settings { instruction: set.instruction(), ..Settings::default() };
-//! let runner = Runner::new(Loaded::open(&LoadOptions::default(), &mut |_| ())?, settings)?;
-//! let evaluation = Evaluation::new(&runner, &set.data.problems)?;
+//! let solver = Solver::local(Loaded::open(&LoadOptions::default(), &mut |_| ())?, settings)?;
+//! let evaluation = Evaluation::new(&solver, &set.data.problems)?;
 //! let mut results = evaluation.run(Options::default())?;
 //! while let Some(result) = results.next().await {
 //!     println!("{:?}", result?.record.answer);
@@ -27,17 +27,16 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tts_evals::data::Problem;
 
-use crate::engine::snapshots::Snapshots;
 use crate::error::Error;
 use crate::run::{
-    AnswerSettings, DecisionSettings, Event, Manifest, RunFolder, SolvedRecord, Status, StrategyRecord,
-    without_answers,
+    AnswerSettings, Checkpoint, DecisionSettings, Event, Manifest, Observer, RunFolder, SolvedRecord, Status,
+    StrategyRecord, without_answers,
 };
-use crate::runner::{BatchPlan, Prepared, Settings, Solved, Solver, Watch};
+use crate::solver::{BatchPlan, Prepared, Settings, Solved, Solver, Watch};
 
 /// Problems with their prompts, the solver that solves them, and how they share its batch.
 pub struct Evaluation<'a> {
-    solver: &'a dyn Solver,
+    solver: &'a Solver,
     problems: Vec<Prepared>,
     plan: BatchPlan,
     recorder: Option<Recorder>,
@@ -95,7 +94,7 @@ impl<'a> Evaluation<'a> {
     ///
     /// # Errors
     /// A problem that is empty or does not fit into the model's context.
-    pub fn new(solver: &'a dyn Solver, problems: &[Problem]) -> Result<Self, Error> {
+    pub fn new(solver: &'a Solver, problems: &[Problem]) -> Result<Self, Error> {
         let problems = problems
             .iter()
             .map(|p| solver.prepare(p))
@@ -130,7 +129,7 @@ impl<'a> Evaluation<'a> {
     /// settings or other prompts.
     pub fn record(&mut self, dir: &Path, options: RecordOptions) -> Result<Resumed, Error> {
         let mut manifest = Manifest::new(
-            self.solver.trace_settings(&self.problems)?,
+            self.solver.trace_settings(),
             self.decisions(options.answers),
             options.data,
             self.solver.machine(),
@@ -190,12 +189,12 @@ impl<'a> Evaluation<'a> {
     }
 
     async fn one(&self, problem: &Prepared, options: Options) -> Result<Evaluated, Error> {
-        let mut watch = Watch {
+        let mut watch = Watch::by(Observer {
             events: options.events,
             interrupt: options.interrupt,
             deadline: options.deadline,
-            ..Watch::default()
-        };
+            ..Observer::default()
+        });
         let Some(Recorder { folder, checkpoint }) = &self.recorder else {
             let solved = self.solver.solve(problem, watch).await?;
             return Ok(Evaluated::from(solved));
@@ -211,9 +210,9 @@ impl<'a> Evaluation<'a> {
         }
         // answers are read anew: this run may read them in another way than the last
         watch.recorded = without_answers(folder.recorded(&problem.id)?);
-        watch.records = Some(folder.sink(&problem.id));
+        watch.observer.records = Some(folder.sink(&problem.id));
         let dir = folder.states();
-        watch.checkpoint = checkpoint.map(|every| Snapshots { every, dir });
+        watch.observer.checkpoint = checkpoint.map(|every| Checkpoint { every, dir });
         let solved = self.solver.solve(problem, watch).await?;
         folder.write_decided(solved.record(), &solved.decided)?;
         Ok(Evaluated::from(solved))

@@ -86,7 +86,7 @@ impl Default for RenderOptions {
 }
 
 /// A prompt as text and as ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Rendered {
     /// What the template wrote.
     pub text: String,

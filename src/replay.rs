@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::run::{
     Bounds, DecisionSettings, Outcome, Outside, Pool, PoolProblem, Recorded, SolvedRecord, StrategyRecord,
 };
-use crate::runner::{About, DEFAULT_SLOTS, Solved};
+use crate::solver::{About, DEFAULT_SLOTS, Solved};
 
 /// What is decided with; what is left open is the recording's.
 #[derive(Clone, Debug, Default)]

@@ -50,8 +50,7 @@ pub use auth::Keys;
 use state::AppState;
 
 use crate::error::Error;
-use crate::loaded::Loaded;
-use crate::runner::{Reader, RemoteRunner, Settings};
+use crate::solver::{Settings, Solver};
 
 /// Time for clients to take what was decided in a hurry.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -116,27 +115,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the engine and listens.
+    /// Starts the engine, where the solver's traces come from one here, and listens.
     ///
     /// # Errors
     /// Settings that cannot be, an address beyond this machine without a key, an address that is taken.
-    pub async fn bind(
-        loaded: Loaded,
-        settings: Settings,
-        reader: Option<Reader>,
-        options: Options,
-    ) -> Result<Self, Error> {
-        check(&settings, &options)?;
-        Self::listen(&options, || AppState::open(loaded, settings, reader, &options)).await
-    }
-
-    /// Listens; traces come from engines elsewhere, as this runner asks for them.
-    ///
-    /// # Errors
-    /// As [`Self::bind`].
-    pub async fn bind_elsewhere(runner: RemoteRunner, options: Options) -> Result<Self, Error> {
-        check(runner.settings(), &options)?;
-        Self::listen(&options, || AppState::elsewhere(runner, &options)).await
+    pub async fn bind(solver: Solver, options: Options) -> Result<Self, Error> {
+        check(solver.settings(), &options)?;
+        Self::listen(&options, || AppState::open(solver, &options)).await
     }
 
     async fn listen(options: &Options, app: impl FnOnce() -> Result<AppState, Error>) -> Result<Self, Error> {

@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod kernels;
 mod linear;
+pub mod overrides;
 mod packing;
 mod parts;
 pub mod sampler;

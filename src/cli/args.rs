@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 use tts::prompt::Prompter;
-use tts::run::SamplingOverrides;
-use tts::runner::Api;
+use tts::solver::Api;
 use tts::source::{RemoteOptions, remote::Key, remote::Patience};
 use tts::{LoadOptions, Loaded, prompter_of};
 use tts_model::kernels::Tier;
+use tts_model::overrides::{SAMPLING_SETTINGS, SamplingOverrides, SamplingSetting};
 use tts_model::{CacheFormat, Formats, WeightFormat};
 
 use super::downloads;
@@ -228,47 +228,64 @@ fn device(name: &str) -> Result<Device, String> {
     }
 }
 
-/// How tokens are drawn.
-#[derive(Args)]
-#[command(next_help_heading = "Sampling (what is not set comes from the model's generation_config.json)")]
+/// How tokens are drawn: a flag for every row of the table of sampling settings.
 pub(crate) struct SamplingArgs {
-    /// Divides the logits; 0 takes the likeliest token
-    #[arg(long, value_name = "T", allow_negative_numbers = true)]
-    temperature: Option<f64>,
-    /// Keeps the likeliest tokens that hold this share of the probability
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    top_p: Option<f64>,
-    /// Keeps this many of the likeliest tokens; 0 keeps all
-    #[arg(long, value_name = "K")]
-    top_k: Option<usize>,
-    /// Keeps tokens at least this fraction as likely as the likeliest
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    min_p: Option<f64>,
-    /// Makes tokens that came before less likely; 1 is off
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    repetition_penalty: Option<f64>,
-    /// Subtracted from the logits of tokens that the trace holds
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    presence_penalty: Option<f64>,
-    /// The same, once for each time
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    frequency_penalty: Option<f64>,
-    /// Seed of all random numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    choice: SamplingOverrides,
     pub(crate) seed: u64,
 }
 
 impl SamplingArgs {
     pub(crate) fn choice(&self) -> SamplingOverrides {
-        SamplingOverrides {
-            temperature: self.temperature,
-            top_p: self.top_p,
-            top_k: self.top_k,
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
-        }
+        self.choice
+    }
+}
+
+impl clap::FromArgMatches for SamplingArgs {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        let choice = SamplingOverrides::read(|s| {
+            Ok::<_, clap::Error>(match s.whole {
+                true => matches.get_one::<usize>(s.name).map(|n| *n as f64),
+                false => matches.get_one::<f64>(s.name).copied(),
+            })
+        })?;
+        let seed = matches.get_one::<u64>("seed").copied().unwrap_or_default();
+        Ok(Self { choice, seed })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for SamplingArgs {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let heading = "Sampling (what is not set comes from the model's generation_config.json)";
+        let flag = |s: &'static SamplingSetting| {
+            let arg = clap::Arg::new(s.name)
+                .long(s.flag)
+                .value_name(s.value_name)
+                .help(s.help)
+                .help_heading(heading);
+            match s.whole {
+                true => arg.value_parser(clap::value_parser!(usize)),
+                false => arg
+                    .value_parser(clap::value_parser!(f64))
+                    .allow_negative_numbers(true),
+            }
+        };
+        let seed = clap::Arg::new("seed")
+            .long("seed")
+            .value_name("N")
+            .default_value("0")
+            .value_parser(clap::value_parser!(u64))
+            .help("Seed of all random numbers")
+            .help_heading(heading);
+        command.args(SAMPLING_SETTINGS.iter().map(flag)).arg(seed)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
     }
 }
 

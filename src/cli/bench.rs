@@ -10,7 +10,7 @@ use tabled::builder::Builder;
 use tts::bench::limits::{self, Limits};
 use tts::bench::{self, Figures, Workload};
 use tts::engine::memory;
-use tts::runner::{default_threads, default_tier};
+use tts::solver::{default_threads, default_tier};
 use tts_model::sampler::Sampling;
 use tts_model::session::Session;
 use tts_model::weights::Checkpoint;

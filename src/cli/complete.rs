@@ -7,11 +7,10 @@ use clap::Args;
 use serde::Serialize;
 use tts::evals::answer::FnReader;
 use tts::prompt::{Prompter, Rendered};
-use tts::run::{Bounds, Decode, Setup, TraceRecord};
-use tts::runner::{Prepared, problem_id};
-use tts::source::{Backend, Job};
+use tts::run::{Bounds, Decode, Observer, Setup, TraceRecord};
+use tts::solver::{Prepared, problem_id};
 use tts::strategies::{Finish, Preset};
-use tts::{Runner, Settings};
+use tts::{Settings, Solver};
 
 use super::args::{BatchArgs, ModelArgs, SamplingArgs, Switch};
 use super::printer::{Printer, harmless};
@@ -90,11 +89,11 @@ pub(crate) fn run(args: &CompleteArgs, printer: &Printer) -> anyhow::Result<Exit
         ..Settings::default()
     };
     let prompter = loaded.prompter.clone();
-    let runner = Runner::new(loaded, settings)?;
-    if !runner.resolved().taken.is_empty() {
+    let solver = Solver::local(loaded, settings)?;
+    if !solver.resolved().taken.is_empty() {
         printer.note(&format!(
             "from the model's generation_config.json: {}",
-            runner.resolved().taken.join(", ")
+            solver.resolved().taken.join(", ")
         ));
     }
     let max_tokens = match args.max_tokens {
@@ -105,7 +104,7 @@ pub(crate) fn run(args: &CompleteArgs, printer: &Printer) -> anyhow::Result<Exit
             )
         }
         Some(wanted) => wanted,
-        None => runner.resolved().max_tokens.min(left),
+        None => solver.resolved().max_tokens.min(left),
     };
     let name = problem_id(&ids.iter().map(u32::to_string).collect::<Vec<_>>().join(","));
     let text = prompter
@@ -125,7 +124,7 @@ pub(crate) fn run(args: &CompleteArgs, printer: &Printer) -> anyhow::Result<Exit
         max_tokens,
     };
     let has_text = prompter.is_some();
-    let (records, interrupted) = interrupt::runtime()?.block_on(continue_all(&runner, &prompt, prompter))?;
+    let (records, interrupted) = interrupt::runtime()?.block_on(continue_all(&solver, &prompt, prompter))?;
     for record in &records {
         print(record, args.sampling.seed, has_text, records.len() > 1, printer)?;
     }
@@ -138,40 +137,35 @@ pub(crate) fn run(args: &CompleteArgs, printer: &Printer) -> anyhow::Result<Exit
 
 /// Every continuation, in order, and whether they were interrupted.
 async fn continue_all(
-    runner: &Runner,
+    solver: &Solver,
     prompt: &Prepared,
     prompter: Option<Arc<Prompter>>,
 ) -> anyhow::Result<(Vec<TraceRecord>, bool)> {
-    let engine = runner.start(runner.plan(prompt.prompt.ids.len(), prompt.max_tokens))?;
     let interrupt = interrupt::token();
-    let settings = runner.settings();
+    let settings = solver.settings();
     let setup = Setup {
         id: prompt.id.clone(),
         strategy: settings.strategy.build(),
         reader: Arc::new(FnReader::new(|_| None)),
         decode: Arc::new(MaybeText(prompter)),
-        rules: Arc::new(runner.rules(prompt)),
+        rules: Arc::new(solver.rules(prompt)),
         bounds: Bounds {
             traces: settings.traces,
-            slots: runner.resolved().slots,
+            slots: solver.resolved().slots,
             max_total_tokens: None,
         },
         recorded: Vec::new(),
         scripted: Vec::new(),
     };
-    let job = Job {
-        setup,
-        prompt: prompt.prompt.ids.clone(),
-        sampling: runner.resolved().sampling().clone(),
-        seed: settings.seed,
-        held: Vec::new(),
-        deadline: None,
+    let observer = Observer {
         interrupt: interrupt.clone(),
-        events: None,
-        records: None,
-        checkpoint: None,
+        ..Observer::default()
     };
-    let mut records = engine.run(job).await?.records;
+    let outcome = solver
+        .source()
+        .run(solver.request(prompt, setup), observer)
+        .await?;
+    let mut records = outcome.records;
     records.sort_by_key(|r| r.trace);
     Ok((records, interrupt.is_cancelled()))
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 use tabled::builder::Builder;
 use tts::engine::memory::{self, Plan};
-use tts::runner::{default_threads, default_tier};
+use tts::solver::{default_threads, default_tier};
 use tts_model::BLOCK;
 use tts_model::kernels::Tier;
 use tts_model::session::PREFILL_CHUNK;

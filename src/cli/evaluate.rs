@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 use tts::Error;
 use tts::evaluation::{Evaluated, Evaluation, Options, RecordOptions};
 use tts::run::RunError;
-use tts::runner::deadline;
+use tts::solver::deadline;
 
 use super::board::Board;
 use super::interrupt;

@@ -224,7 +224,7 @@ fn record(
         .instruction
         .or_else(|| task.as_ref()?.asked_after().map(str::to_owned));
     let opened = Opened::here(&args.model, settings, reader, printer)?;
-    let mut evaluation = Evaluation::new(opened.solver(), &set.data.problems)?;
+    let mut evaluation = Evaluation::new(&opened.solver, &set.data.problems)?;
     opened.remark(evaluation.problems(), printer);
     printer.note(&opened.cost(&evaluation));
     evaluate::record(&mut evaluation, dir, recording, printer)?;

@@ -4,7 +4,7 @@ use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use tabled::builder::Builder;
-use tts::runner::{default_threads, default_tier};
+use tts::solver::{default_threads, default_tier};
 use tts::strategies::windows::GroupWindow;
 use tts_model::kernels::Tier;
 use tts_model::kernels::sample::scan;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use clap::Args;
 use serde_json::json;
-use tts::Settings;
 use tts::evals::data::Problem;
-use tts::runner::{Reader, RemoteRunner};
 use tts::serve::{Keys, Limits, Options, Server};
+use tts::solver::Reader;
+use tts::{Settings, Solver};
 
 use super::args::{BackendArgs, BatchArgs, ModelArgs, SamplingArgs};
 use super::number::{self, count, plural};
@@ -128,12 +128,18 @@ pub(crate) fn run(args: &ServeArgs, printer: &Printer) -> anyhow::Result<ExitSta
     interrupt::runtime()?.block_on(async {
         let stop = interrupt::stop();
         let (server, name) = match here {
-            Some((name, loaded)) => (Server::bind(loaded, settings, reader, options(name.clone())).await?, name),
+            Some((name, loaded)) => {
+                let mut solver = Solver::local(loaded, settings)?;
+                if let Some(reader) = reader {
+                    solver = solver.with_reader(reader);
+                }
+                (Server::bind(solver, options(name.clone())).await?, name)
+            }
             None => {
-                let runner = args.reach(settings, reader, printer).await?;
-                let model = runner.remote().model();
+                let solver = args.reach(settings, reader, printer).await?;
+                let model = solver.source().model();
                 let name = args.name(model.rsplit('/').next().unwrap_or(model))?;
-                (Server::bind_elsewhere(runner, options(name.clone())).await?, name)
+                (Server::bind(solver, options(name.clone())).await?, name)
             }
         };
         let url = format!("http://{}", server.address());
@@ -230,7 +236,7 @@ impl ServeArgs {
         settings: Settings,
         reader: Option<Reader>,
         printer: &Printer,
-    ) -> anyhow::Result<RemoteRunner> {
+    ) -> anyhow::Result<Solver> {
         let sample = Problem {
             id: String::new(),
             problem: "What is 1 + 1?".to_owned(),
@@ -238,7 +244,7 @@ impl ServeArgs {
             extra: serde_json::Map::new(),
         };
         let options = self.backend.options(self.confidence_k);
-        let mut runner = RemoteRunner::connect(
+        let (mut solver, remote) = Solver::remote(
             &options,
             self.backend.api(),
             settings,
@@ -247,11 +253,11 @@ impl ServeArgs {
         )
         .await?;
         if let Some(reader) = reader {
-            runner = runner.with_reader(reader);
+            solver = solver.with_reader(reader);
         }
-        runner.remote().notices().for_each(|notice| printer.warn(&notice));
-        printer.note(&engines(&runner));
-        Ok(runner)
+        remote.notices().for_each(|notice| printer.warn(&notice));
+        printer.note(&engines(&remote));
+        Ok(solver)
     }
 
     /// What clients call the model. Where it lies on this machine or another is none of their business.

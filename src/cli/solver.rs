@@ -1,24 +1,33 @@
 //! The solver that the flags name: a model that runs here, or engines elsewhere.
 
+use std::sync::Arc;
+
 use tokio::runtime::Runtime;
 use tts::evals::answer::RuleReader;
 use tts::evals::data::Problem;
 use tts::evals::generate::recognise;
 use tts::evaluation::Evaluation;
 use tts::run::EngineInfo;
-use tts::runner::{Prepared, Reader, RemoteRunner, Solver};
-use tts::{Runner, Settings};
+use tts::solver::{Prepared, Reader};
+use tts::source::{Remote, TraceSource};
+use tts::{Loaded, Settings, Solver};
 
 use super::args::{BackendArgs, ModelArgs};
 use super::number::{bytes, count, plural};
 use super::printer::Printer;
 
-/// A solver.
-pub(crate) enum Opened {
+/// A solver, and what it stands on.
+pub(crate) struct Opened {
+    pub(crate) solver: Solver,
+    pub(crate) on: On,
+}
+
+/// Where traces come from.
+pub(crate) enum On {
     /// The model runs here.
-    Here(Box<Runner>),
+    Here(Box<Loaded>),
     /// Engines elsewhere run it.
-    Elsewhere(Box<RemoteRunner>),
+    Elsewhere(Arc<Remote>),
 }
 
 impl Opened {
@@ -29,8 +38,11 @@ impl Opened {
         reader: RuleReader,
         printer: &Printer,
     ) -> anyhow::Result<Self> {
-        let runner = Runner::new(model.open(printer)?, settings)?;
-        Ok(Self::Here(Box::new(runner.with_reader(Reader::Rules(reader)))))
+        let loaded = model.open(printer)?;
+        Ok(Self {
+            solver: Solver::local(loaded.clone(), settings)?.with_reader(Reader::Rules(reader)),
+            on: On::Here(Box::new(loaded)),
+        })
     }
 
     /// The engines where some are named, asked with a request as one of the problems will make it; else a
@@ -49,40 +61,34 @@ impl Opened {
             anyhow::bail!("there is nothing to solve: the set is empty");
         };
         let options = backend.options(confidence_k);
-        let connected = RemoteRunner::connect(&options, backend.api(), settings, model.prompter()?, first);
-        let runner = runtime.block_on(connected)?;
-        Ok(Self::Elsewhere(Box::new(
-            runner.with_reader(Reader::Rules(reader)),
-        )))
-    }
-
-    pub(crate) fn solver(&self) -> &dyn Solver {
-        match self {
-            Self::Here(runner) => runner.as_ref(),
-            Self::Elsewhere(runner) => runner.as_ref(),
-        }
+        let connected = Solver::remote(&options, backend.api(), settings, model.prompter()?, first);
+        let (solver, remote) = runtime.block_on(connected)?;
+        Ok(Self {
+            solver: solver.with_reader(Reader::Rules(reader)),
+            on: On::Elsewhere(remote),
+        })
     }
 
     /// Says what the user did not choose, and what the model or the engines are not made for.
     pub(crate) fn remark(&self, problems: &[Prepared], printer: &Printer) {
-        match self {
-            Self::Here(runner) => remark(runner, problems, printer),
-            Self::Elsewhere(runner) => runner.remote().notices().for_each(|n| printer.warn(&n)),
+        match &self.on {
+            On::Here(loaded) => remark(&self.solver, loaded, problems, printer),
+            On::Elsewhere(remote) => remote.notices().for_each(|n| printer.warn(&n)),
         }
     }
 
     /// What an evaluation will cost at most.
     pub(crate) fn cost(&self, evaluation: &Evaluation<'_>) -> String {
-        match self {
-            Self::Here(runner) => here(&runner.settings().strategy.name, evaluation),
-            Self::Elsewhere(runner) => elsewhere(runner, evaluation),
+        match &self.on {
+            On::Here(_) => here(&self.solver.settings().strategy.name, evaluation),
+            On::Elsewhere(remote) => elsewhere(&self.solver, remote, evaluation),
         }
     }
 }
 
 /// Settings that the user did not choose, and what the model is not made for.
-fn remark(runner: &Runner, problems: &[Prepared], printer: &Printer) {
-    let resolved = runner.resolved();
+fn remark(solver: &Solver, loaded: &Loaded, problems: &[Prepared], printer: &Printer) {
+    let resolved = solver.resolved();
     if !resolved.taken.is_empty() {
         printer.note(&format!(
             "from the model's generation_config.json: {}",
@@ -99,12 +105,11 @@ fn remark(runner: &Runner, problems: &[Prepared], printer: &Printer) {
         .iter()
         .filter(|p| recognise(&p.problem).is_none())
         .count();
-    if let Some(note) = runner
-        .loaded()
+    if let Some(note) = loaded
         .prompter
         .as_ref()
         .and_then(|p| p.note())
-        .filter(|_| runner.loaded().bundled && strange > 0)
+        .filter(|_| loaded.bundled && strange > 0)
     {
         let which = if problems.len() == 1 {
             "this problem is".to_owned()
@@ -135,32 +140,28 @@ fn here(strategy: &str, evaluation: &Evaluation<'_>) -> String {
     )
 }
 
-fn elsewhere(runner: &RemoteRunner, evaluation: &Evaluation<'_>) -> String {
+fn elsewhere(solver: &Solver, remote: &Remote, evaluation: &Evaluation<'_>) -> String {
     format!(
         "{}; {}, {} at most each ({}), {} at a time",
-        engines(runner),
+        engines(remote),
         plural(evaluation.problems().len() as u64, "problem"),
-        plural(runner.settings().traces as u64, "trace"),
-        runner.settings().strategy.name,
-        count(runner.slots() as u64),
+        plural(solver.settings().traces as u64, "trace"),
+        solver.settings().strategy.name,
+        count(solver.slots() as u64),
     )
 }
 
 /// Who answers, and with what.
-pub(crate) fn engines(runner: &RemoteRunner) -> String {
+pub(crate) fn engines(remote: &Remote) -> String {
     let named = |e: &EngineInfo| {
         let version = e.version.as_ref().map_or_else(String::new, |v| format!(" {v}"));
         let of = |text: &Option<String>| text.clone().unwrap_or_default();
         format!("{}{version} at {}", of(&e.engine), of(&e.url))
     };
-    let engines: Vec<String> = runner.machine().backends.iter().map(named).collect();
-    let confidence = match runner.remote().confidence_k() {
+    let engines: Vec<String> = remote.machine(false).backends.iter().map(named).collect();
+    let confidence = match remote.confidence_k() {
         Some(k) => format!("confidence over {k} tokens"),
         None => "no confidence".to_owned(),
     };
-    format!(
-        "{}; model {}, {confidence}",
-        engines.join(", "),
-        runner.remote().model()
-    )
+    format!("{}; model {}, {confidence}", engines.join(", "), remote.model())
 }

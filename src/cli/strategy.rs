@@ -2,7 +2,7 @@
 
 use clap::builder::{EnumValueParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use tts::runner::named_strategy;
+use tts::solver::named_strategy;
 use tts::strategies::{Overrides, Preset, Register, Setting, Value, ValueType};
 
 use super::args::Switch;

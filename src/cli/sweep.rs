@@ -12,7 +12,7 @@ use serde_json::json;
 use tabled::builder::Builder;
 use tts::evaluation::{Evaluation, RecordOptions};
 use tts::run::{PoolProblem, Recorded, Status};
-use tts::runner::{default_threads, named_strategy};
+use tts::solver::{default_threads, named_strategy};
 use tts::strategies::Preset;
 use tts::sweep::{self, Folder, Plan, Results, Row};
 use tts::{ProblemSet, Settings};
@@ -326,7 +326,7 @@ fn record(
         (&set.data.problems, &runtime),
         printer,
     )?;
-    let mut evaluation = Evaluation::new(opened.solver(), &set.data.problems)?;
+    let mut evaluation = Evaluation::new(&opened.solver, &set.data.problems)?;
     opened.remark(evaluation.problems(), printer);
     printer.note(&opened.cost(&evaluation));
     evaluate::record(&mut evaluation, dir, recording, printer)?;

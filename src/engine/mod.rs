@@ -3,4 +3,4 @@
 pub mod memory;
 pub mod reading;
 pub mod scheduler;
-pub mod snapshots;
+mod snapshots;

@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tokio::sync::broadcast;
 use tts_strategies::TraceId;
 
 use super::memory::Plan;
 use super::reading::{Reading, ToRead};
-use super::snapshots::Snapshots;
 use crate::run::{
-    Bounds, Control, Cut, Desk, Event, Outcome, Problem, Ran, RecordSink, RunError, Setup, Token,
+    Bounds, Checkpoint, Cut, Event, Observer, Outcome, Problem, Ran, Request, RunError, RunObserver, Token,
 };
 use tts_model::Sequence;
 use tts_model::sampler::{Sampling, Stream};
@@ -27,29 +25,13 @@ const READ: usize = 256;
 /// Called once with the outcome.
 pub type Reply = Box<dyn FnOnce(Result<Outcome, RunError>) + Send>;
 
-/// A problem to run.
+/// A problem to run, for whom, and who waits for it.
 pub struct Ticket {
-    /// Strategy, rules, bounds.
-    pub setup: Setup,
-    /// Token ids of the prompt.
-    pub prompt: Vec<u32>,
-    /// How tokens are drawn.
-    pub sampling: Sampling,
-    /// Part of every trace's random stream.
-    pub seed: u64,
-    /// Ids that may not be drawn.
-    pub held: Vec<u32>,
-    /// When the vote so far must do.
-    pub deadline: Option<Instant>,
-    /// The caller's hand on it.
-    pub control: Arc<Control>,
-    /// Progress; a bounded ring, so a reader that is late loses the oldest.
-    pub events: Option<broadcast::Sender<Event>>,
-    /// Ended traces.
-    pub records: Option<RecordSink>,
-    /// Traces in flight go there too, as they are, and their states to files.
-    pub checkpoint: Option<Snapshots>,
-    /// The outcome.
+    /// What is run.
+    pub request: Request,
+    /// Who watches.
+    pub observer: Observer,
+    /// Takes the outcome.
     pub reply: Reply,
 }
 
@@ -61,8 +43,13 @@ struct Waiting {
 }
 
 struct Running {
-    ticket: Hand,
     problem: Problem,
+    observer: RunObserver,
+    checkpoint: Option<Checkpoint>,
+    reply: Option<Reply>,
+    sampling: Arc<Sampling>,
+    seed: u64,
+    banned_ids: Arc<[u32]>,
     prefix: Arc<Prefix>,
     lanes: BTreeMap<TraceId, Lane>,
     /// set aside: its lanes are gone until there is memory for them
@@ -71,18 +58,6 @@ struct Running {
     bounds: Bounds,
     wanted_slots: usize,
     peak_rows: usize,
-    desk: Desk,
-}
-
-/// The parts of a ticket that live as long as the problem.
-struct Hand {
-    sampling: Arc<Sampling>,
-    seed: u64,
-    held: Arc<[u32]>,
-    deadline: Option<Instant>,
-    control: Arc<Control>,
-    checkpoint: Option<Snapshots>,
-    reply: Option<Reply>,
 }
 
 /// Runs any number of problems in one batch.
@@ -163,28 +138,25 @@ impl Scheduler {
 
     /// Cancellations, interrupts and deadlines.
     fn obey(&mut self) {
-        self.waiting
-            .retain(|w| !w.ticket.control.cancelled.load(Ordering::Relaxed));
-        self.running
-            .retain(|r| !r.ticket.control.cancelled.load(Ordering::Relaxed));
+        let wanted = |o: &Observer| !o.control.cancelled.load(Ordering::Relaxed);
+        self.waiting.retain(|w| wanted(&w.ticket.observer));
+        self.running.retain(|r| wanted(&r.observer.caller));
         let now = Instant::now();
-        for r in &mut self.running {
-            if r.ticket.control.interrupted.is_cancelled() {
-                r.problem.cut(Cut::Interrupted);
-            } else if r.ticket.deadline.is_some_and(|d| now >= d) {
-                r.problem.cut(Cut::TimeLimit);
-            }
-        }
-        let stopped = |t: &Ticket| {
-            if t.control.interrupted.is_cancelled() {
+        let cut = |o: &Observer| {
+            if o.control.interrupted.is_cancelled() {
                 Some(Cut::Interrupted)
             } else {
-                t.deadline.is_some_and(|d| now >= d).then_some(Cut::TimeLimit)
+                o.deadline.is_some_and(|d| now >= d).then_some(Cut::TimeLimit)
             }
         };
+        for r in &mut self.running {
+            if let Some(cut) = cut(&r.observer.caller) {
+                r.problem.cut(cut);
+            }
+        }
         let mut i = 0;
         while i < self.waiting.len() {
-            match stopped(&self.waiting[i].ticket) {
+            match cut(&self.waiting[i].ticket.observer) {
                 Some(cut) => {
                     let Waiting { ticket, .. } = self.waiting.remove(i).expect("in range");
                     (ticket.reply)(Err(RunError::NotStarted(cut)));
@@ -203,9 +175,10 @@ impl Scheduler {
                 return;
             }
             let reserved: usize = self.running.iter().map(|r| r.slots).sum();
-            let wanted = next.setup.bounds.slots.max(1);
+            let wanted = next.request.setup.bounds.slots.max(1);
             let slots = wanted.min(self.plan.max_batch);
-            let (prompt, each) = self.expected(next.prompt.len(), next.setup.rules.max_tokens);
+            let (prompt, each) =
+                self.expected(next.request.prompt.ids.len(), next.request.setup.rules.max_tokens);
             let free = self
                 .plan
                 .budget
@@ -219,15 +192,17 @@ impl Scheduler {
             let slots = slots.min(fits.max(1));
             let Waiting { ticket, begun } = self.waiting.pop_front().expect("there is a front");
             let begun = begun.unwrap_or_else(|| self.session.model().sequence());
-            let to_read = ticket.prompt.len() - begun.len();
-            match self.session.prefill_on(begun, &ticket.prompt, left) {
+            let to_read = ticket.request.prompt.ids.len() - begun.len();
+            match self.session.prefill_on(begun, &ticket.request.prompt.ids, left) {
                 ControlFlow::Continue(begun) => {
                     let begun = Some(begun);
                     self.waiting.push_front(Waiting { ticket, begun });
                     return;
                 }
                 ControlFlow::Break(Ok(prefix)) => self.start(ticket, prefix, wanted, slots),
-                ControlFlow::Break(Err(_)) => (ticket.reply)(Err(RunError::BrokenPrompt(ticket.setup.id))),
+                ControlFlow::Break(Err(_)) => {
+                    (ticket.reply)(Err(RunError::BrokenPrompt(ticket.request.setup.id)))
+                }
             }
             left = left.saturating_sub(to_read);
         }
@@ -235,39 +210,29 @@ impl Scheduler {
 
     fn start(&mut self, ticket: Ticket, prefix: Arc<Prefix>, wanted: usize, slots: usize) {
         let Ticket {
-            mut setup,
-            prompt,
-            sampling,
-            seed,
-            held,
-            deadline,
-            control,
-            events,
-            records,
-            checkpoint,
+            mut request,
+            mut observer,
             reply,
         } = ticket;
-        setup.bounds.slots = slots;
-        let hand = Hand {
-            sampling: Arc::new(sampling),
-            seed,
-            held: held.into(),
-            deadline,
-            control,
-            checkpoint,
-            reply: Some(reply),
-        };
-        let desk = Desk::new(events, records).with_details(hand.control.clone());
-        let bounds = setup.bounds.clone();
-        let problem = Problem::new(setup);
-        desk.tell(|| Event::Started {
+        let prompt = request.prompt.ids.len();
+        request.setup.bounds.slots = slots;
+        let bounds = request.setup.bounds.clone();
+        let checkpoint = observer.checkpoint.take();
+        let observer = RunObserver::new(observer);
+        let problem = Problem::new(request.setup);
+        observer.tell(|| Event::Started {
             problem: problem.id().to_owned(),
             slots,
-            prompt_tokens: prompt.len(),
+            prompt_tokens: prompt,
         });
         let mut running = Running {
-            ticket: hand,
             problem,
+            observer,
+            checkpoint,
+            reply: Some(reply),
+            sampling: Arc::new(request.sampling),
+            seed: request.seed,
+            banned_ids: request.banned_ids.into(),
             prefix,
             lanes: BTreeMap::new(),
             aside: false,
@@ -275,14 +240,13 @@ impl Scheduler {
             bounds,
             wanted_slots: wanted,
             peak_rows: 0,
-            desk,
         };
         if slots < wanted {
             let per = self
                 .session
                 .model()
                 .shape()
-                .sequence_bytes(self.plan.expected_tokens, prompt.len()) as f64
+                .sequence_bytes(self.plan.expected_tokens, prompt) as f64
                 / f64::from(1 << 20);
             running.notice(format!(
                 "{slots} traces at a time instead of {wanted}: the batch holds {} rows and a trace takes {per:.1} MiB",
@@ -453,19 +417,19 @@ impl Scheduler {
             let shape = self.session.model().shape().clone();
             let wanted = missing().map(|row| {
                 let manner = Manner {
-                    sampling: r.ticket.sampling.clone(),
-                    held: r.ticket.held.clone(),
-                    stream: Stream::new(r.ticket.seed, r.problem.id(), row.trace()),
+                    sampling: r.sampling.clone(),
+                    held: r.banned_ids.clone(),
+                    stream: Stream::new(r.seed, r.problem.id(), row.trace()),
                 };
                 // the last id is the next that is read
                 let kept = row.ids().split_last().and_then(|(_, read)| {
-                    let snapshots = r.ticket.checkpoint.as_ref()?;
+                    let snapshots = r.checkpoint.as_ref()?;
                     snapshots.load(r.problem.id(), row.trace(), &r.prefix, read, &shape)
                 });
                 (row.ids(), manner, kept)
             });
             let mut lanes = self.session.lanes(&r.prefix, wanted);
-            if let Some(pages) = &r.ticket.control.pages {
+            if let Some(pages) = &r.observer.caller.control.pages {
                 lanes.iter_mut().for_each(|lane| lane.find_likeliest(pages.k()));
             }
             r.lanes.extend(traces.into_iter().zip(lanes));
@@ -480,10 +444,9 @@ impl Scheduler {
             let mut lanes = r.lanes.iter_mut().peekable();
             let rules = r.problem.rules();
             let kept_now = r
-                .ticket
                 .checkpoint
                 .as_ref()
-                .is_some_and(|snapshots| r.desk.is_due(snapshots.every));
+                .is_some_and(|snapshots| r.observer.is_due(snapshots.every));
             for row in r.problem.live().iter().filter(|row| row.is_live()) {
                 while lanes.peek().is_some_and(|(trace, _)| **trace < row.trace()) {
                     lanes.next();
@@ -507,7 +470,7 @@ impl Scheduler {
             r.problem
                 .tick(|_, _| *results.next().expect("one for every live row"));
             if let (Some(pages), Some(first)) = (
-                &r.ticket.control.pages,
+                &r.observer.caller.control.pages,
                 r.problem.live().first().filter(|row| row.trace() == 0),
             ) {
                 pages.write(first, r.lanes.get(&0).map_or(&[], Lane::likeliest));
@@ -522,32 +485,32 @@ impl Scheduler {
             let r = &mut self.running[i];
             let kept = r.keep();
             if kept.is_ok() && !r.problem.is_over() {
-                r.desk.progress(&r.problem);
+                r.observer.progress(&r.problem);
                 i += 1;
                 continue;
             }
             let mut r = self.running.remove(i);
-            let reply = r.ticket.reply.take().expect("replied once");
+            let reply = r.reply.take().expect("replied once");
             let ran = Ran {
                 prompt_tokens: r.prefix.ids().len(),
                 bounds: r.bounds,
                 slots_wanted: r.wanted_slots,
                 peak_rows: r.peak_rows,
             };
-            reply(kept.and_then(|()| r.desk.close(&r.problem, ran)));
+            reply(kept.and_then(|()| r.observer.close(&r.problem, ran)));
         }
     }
 }
 
 impl Running {
     fn notice(&mut self, text: String) {
-        self.desk.notice(self.problem.id(), text);
+        self.observer.notice(self.problem.id(), text);
     }
 
     /// Keeps what ended, and traces in flight with their states.
     fn keep(&mut self) -> Result<(), RunError> {
-        let (snapshots, lanes, prefix) = (self.ticket.checkpoint.as_ref(), &mut self.lanes, &self.prefix);
-        self.desk.keep(&mut self.problem, |problem, record| {
+        let (snapshots, lanes, prefix) = (self.checkpoint.as_ref(), &mut self.lanes, &self.prefix);
+        self.observer.keep(&mut self.problem, |problem, record| {
             lanes.remove(&record.trace);
             if let Some(snapshots) = snapshots {
                 snapshots.forget(problem, record.trace);
@@ -557,7 +520,7 @@ impl Running {
         let Some(snapshots) = snapshots.filter(|_| !lanes.values().any(Lane::is_ahead)) else {
             return Ok(());
         };
-        self.desk
+        self.observer
             .checkpoint(&self.problem, snapshots.every, |problem, record| {
                 let Some(lane) = lanes.get(&record.trace) else {
                     return Ok(());

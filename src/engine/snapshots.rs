@@ -4,10 +4,10 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tts_strategies::TraceId;
 
+use crate::run::Checkpoint;
 use tts_model::session::Prefix;
 use tts_model::{Sequence, Shape};
 
@@ -15,17 +15,7 @@ use tts_model::{Sequence, Shape};
 /// blake3 of all ids that were read, the state as it lies in memory, and the blake3 of that.
 const MAGIC: &[u8; 8] = b"ttstate1";
 
-/// How often traces in flight are kept, and where.
-#[derive(Clone, Debug)]
-pub struct Snapshots {
-    /// Time between two.
-    pub every: Duration,
-    /// The folder of the states, a file a trace. They fit the model, its formats and its tier alone: whoever
-    /// names the folder sees to that.
-    pub dir: PathBuf,
-}
-
-impl Snapshots {
+impl Checkpoint {
     fn path(&self, problem: &str, trace: TraceId) -> PathBuf {
         let name = blake3::hash(problem.as_bytes()).to_hex();
         self.dir.join(format!("{}-{trace}", &name[..16]))

@@ -10,7 +10,7 @@ use tts_strategies::{Overrides, Preset, TraceId, Window};
 
 use super::{Drawn, LEVEL, PilotError, PilotOptions, Trial};
 use crate::run::{Bounds, Recorded, RunError, TraceRecord};
-use crate::runner::DEFAULT_SLOTS;
+use crate::solver::DEFAULT_SLOTS;
 
 /// A strategy to try.
 struct Candidate {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::PromptError;
+use tts_model::overrides::{SAMPLING_SETTINGS, SamplingOverrides};
 
 /// The recommended settings; what is `None` was not in the file.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -12,20 +13,8 @@ use super::PromptError;
 pub struct GenerationConfig {
     /// Whether to draw tokens at all; `false` means greedy.
     pub do_sample: Option<bool>,
-    /// Divides the logits, 0 or more.
-    pub temperature: Option<f32>,
-    /// Share of probability that is kept, above 0 up to 1.
-    pub top_p: Option<f32>,
-    /// Number of tokens that are kept; 0 keeps all.
-    pub top_k: Option<usize>,
-    /// Least probability relative to the likeliest token, 0 to 1.
-    pub min_p: Option<f32>,
-    /// Divides the positive logits of tokens already seen and multiplies the negative ones.
-    pub repetition_penalty: Option<f32>,
-    /// Subtracted from the logit of a token already seen.
-    pub presence_penalty: Option<f32>,
-    /// Subtracted from the logit of a token for each time it was seen.
-    pub frequency_penalty: Option<f32>,
+    /// How tokens are drawn; a file that says not to draw at all recommends temperature 0.
+    pub sampling: SamplingOverrides,
     /// Longest answer in tokens.
     pub max_new_tokens: Option<usize>,
     /// `eos_token_id`, one or several.
@@ -70,33 +59,22 @@ impl GenerationConfig {
         };
         let mut config = Self {
             do_sample: reader.flag("do_sample")?,
-            temperature: reader.number("temperature", "a number from 0", |x| x >= 0.0)?,
-            top_p: reader.number("top_p", "a number above 0 and at most 1", |x| x > 0.0 && x <= 1.0)?,
-            top_k: reader.count("top_k")?,
-            min_p: reader.number("min_p", "a number from 0 to 1", |x| (0.0..=1.0).contains(&x))?,
-            repetition_penalty: reader.number("repetition_penalty", "a number above 0", |x| x > 0.0)?,
-            presence_penalty: reader.number("presence_penalty", "a number", |_| true)?,
-            frequency_penalty: reader.number("frequency_penalty", "a number", |_| true)?,
+            sampling: reader.sampling()?,
             max_new_tokens: reader.count("max_new_tokens")?,
             eos_token_ids: reader.ids("eos_token_id")?,
             unhonoured: Vec::new(),
         };
-        let honoured = [
-            "do_sample",
-            "temperature",
-            "top_p",
-            "top_k",
-            "min_p",
-            "repetition_penalty",
-            "presence_penalty",
-            "frequency_penalty",
-            "max_new_tokens",
-            "eos_token_id",
-        ];
+        if config.do_sample == Some(false) {
+            config.sampling.temperature = Some(0.0);
+        }
+        let honoured = |key: &str| {
+            ["do_sample", "max_new_tokens", "eos_token_id"].contains(&key)
+                || SAMPLING_SETTINGS.iter().any(|s| s.name == key)
+        };
         config.unhonoured = fields
             .iter()
             .filter(|(key, value)| {
-                !honoured.contains(&key.as_str())
+                !honoured(key)
                     && !WITHOUT_EFFECT.contains(&key.as_str())
                     && !key.starts_with('_')
                     && !key.ends_with("_version")
@@ -176,6 +154,17 @@ impl Reader<'_> {
             .as_bool()
             .map(Some)
             .ok_or_else(|| self.wrong(key, value, "true or false"))
+    }
+
+    /// The sampling settings. An f32 of the file is meant as it is written: 0.6, not 0.6000000238.
+    fn sampling(&self) -> Result<SamplingOverrides, PromptError> {
+        SamplingOverrides::read(|s| match s.whole {
+            true => Ok(self.count(s.name)?.map(|count| count as f64)),
+            false => {
+                let number = self.number(s.name, s.in_file, |x| (s.fits)(f64::from(x)))?;
+                Ok(number.and_then(|x| x.to_string().parse().ok()))
+            }
+        })
     }
 
     fn number(

@@ -62,8 +62,8 @@ fn folders_render_and_encode_as_transformers_does() {
         assert_eq!(prompter.tokenizer_size(), 329);
         assert_eq!(prompter.instruction(), DEFAULT_INSTRUCTION);
         let generation = prompter.generation();
-        assert_eq!(generation.temperature, Some(0.6));
-        assert_eq!(generation.top_p, Some(0.95));
+        assert_eq!(generation.sampling.temperature, Some(0.6));
+        assert_eq!(generation.sampling.top_p, Some(0.95));
         assert_eq!(generation.do_sample, Some(true));
         assert!(generation.unhonoured.is_empty(), "{:?}", generation.unhonoured);
     }

@@ -12,10 +12,10 @@ use super::error::ReportError;
 use super::evidence::Evidence;
 use super::results::{Timeline, TimelineTrace};
 use crate::run::{
-    Bounds, Decode, Outside, Phase, PoolProblem, Problem, Recorded, Rules, Setup, StrategyRecord, Token,
+    Bounds, NoText, Outside, Phase, PoolProblem, Problem, Recorded, Rules, Setup, StrategyRecord, Token,
     TraceRecord,
 };
-use crate::runner::DEFAULT_SLOTS;
+use crate::solver::DEFAULT_SLOTS;
 
 /// Points of a trace's line that are kept: of each stretch the lowest, so that no dip is lost.
 const POINTS: usize = 160;
@@ -36,15 +36,6 @@ struct Plan {
     max_total_tokens: Option<u64>,
     scripted: Vec<Outside>,
     expected: Option<u64>,
-}
-
-/// Texts are in the record; a trace that this run cuts shorter needs none.
-struct NoText;
-
-impl Decode for NoText {
-    fn decode(&self, _: &[u32]) -> String {
-        String::new()
-    }
 }
 
 /// The picture of the problem that is asked for, or of the one that shows most, and with `every` those of the
@@ -253,6 +244,7 @@ fn decide(
         id: id.to_owned(),
         strategy: plan.preset.build(),
         reader: Arc::new(evidence.reader()),
+        // texts are in the record; a trace that this run cuts shorter needs none
         decode: Arc::new(NoText),
         rules: Arc::new(Rules {
             max_tokens,

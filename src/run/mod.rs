@@ -72,7 +72,7 @@ mod problem;
 mod record;
 mod recording;
 mod replay;
-mod sampling;
+mod request;
 mod scalars;
 mod settings;
 mod solved;
@@ -90,16 +90,15 @@ pub use error::RunFolderError;
 pub use events::{Details, Event, Points, Snapshot};
 pub use journal::Journal;
 pub use manifest::{MANIFEST, Manifest, SCHEMA, Status};
-pub use observer::{Control, RecordSink};
-pub(crate) use observer::{Desk, Ran};
+pub(crate) use observer::{Ran, RunObserver};
 pub(crate) use outcome::check_needs;
 pub use outcome::{Outcome, RunError};
 pub use pool::{Pool, PoolOptions, PoolProblem};
-pub use problem::{Arrived, Books, Bounds, Cut, Decided, Decode, Outside, Problem, Setup, Token};
+pub use problem::{Arrived, Books, Bounds, Cut, Decided, Decode, NoText, Outside, Problem, Setup, Token};
 pub use record::{Arrays, Phase, TraceRecord};
 pub use recording::{Recording, without_answers};
 pub use replay::{Recorded, Replayed, replay};
-pub use sampling::SamplingOverrides;
+pub use request::{Checkpoint, Control, Observer, RecordSink, Request};
 pub(crate) use settings::value_of;
 pub use settings::{
     AnswerSettings, DecisionSettings, EngineInfo, MachineInfo, Other, StrategyRecord, TraceSettings,

@@ -2,46 +2,23 @@
 //! ended, and close the books.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
-
 use super::details::Shown;
-use super::{Bounds, Event, Outcome, Pages, Problem, RunError, Snapshot, TraceRecord};
-
-/// What a caller may do to a running problem.
-#[derive(Default, Debug)]
-pub struct Control {
-    /// Nobody waits for the result any more: drop the problem.
-    pub cancelled: AtomicBool,
-    /// Decide now with the votes there are.
-    pub interrupted: CancellationToken,
-    /// Tell watchers the confidences of every trace as well ([`Event::Details`]).
-    pub details: AtomicBool,
-    /// Where the first trace is read along, if anybody may want to.
-    pub pages: Option<Pages>,
-}
-
-/// Where ended traces go as they end. An error ends the problem.
-pub type RecordSink = Box<dyn FnMut(&TraceRecord) -> Result<(), String> + Send>;
+use super::{Bounds, Event, Observer, Outcome, Problem, RunError, Snapshot, TraceRecord};
 
 /// Time between two progress events of a problem.
 const PROGRESS: Duration = Duration::from_millis(100);
 
-/// The watchers of one running problem, and its records.
-pub(crate) struct Desk {
-    events: Option<broadcast::Sender<Event>>,
-    sink: Option<RecordSink>,
+/// The observer of one running problem, and the records that were made so far.
+pub(crate) struct RunObserver {
+    pub(crate) caller: Observer,
     records: Vec<TraceRecord>,
     told: Instant,
     /// when traces in flight were last written
     kept: Instant,
     notices: BTreeSet<String>,
-    /// whoever may ask for every trace's confidence
-    control: Option<Arc<Control>>,
     shown: Shown,
 }
 
@@ -53,44 +30,30 @@ pub(crate) struct Ran {
     pub(crate) peak_rows: usize,
 }
 
-impl Desk {
-    pub(crate) fn new(events: Option<broadcast::Sender<Event>>, sink: Option<RecordSink>) -> Self {
+impl RunObserver {
+    pub(crate) fn new(observer: Observer) -> Self {
         Self {
-            events,
-            sink,
+            caller: observer,
             records: Vec::new(),
             told: Instant::now(),
             kept: Instant::now(),
             notices: BTreeSet::new(),
-            control: None,
             shown: Shown::default(),
         }
     }
 
-    /// Tells every trace's confidence too, as long as this asks for it.
-    pub(crate) fn with_details(self, control: Arc<Control>) -> Self {
-        Self {
-            control: Some(control),
-            ..self
-        }
-    }
-
     fn wants_details(&self) -> bool {
-        self.control
-            .as_ref()
-            .is_some_and(|c| c.details.load(Ordering::Relaxed))
-            && self.has_watchers()
+        self.caller.control.details.load(Ordering::Relaxed) && self.has_watchers()
     }
 
     fn has_watchers(&self) -> bool {
-        self.events
-            .as_ref()
-            .is_some_and(|events| events.receiver_count() > 0)
+        let events = self.caller.events.as_ref();
+        events.is_some_and(|events| events.receiver_count() > 0)
     }
 
     /// Sends an event, if anybody listens.
     pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
-        if let Some(events) = self.events.as_ref().filter(|_| self.has_watchers()) {
+        if let Some(events) = self.caller.events.as_ref().filter(|_| self.has_watchers()) {
             let _ = events.send(event());
         }
     }
@@ -125,7 +88,7 @@ impl Desk {
                 tokens: record.tokens,
                 answer: record.answer.clone(),
             });
-            if let Some(sink) = &mut self.sink {
+            if let Some(sink) = &mut self.caller.records {
                 if record.fresh {
                     sink(&record).map_err(RunError::Journal)?;
                 }
@@ -138,7 +101,7 @@ impl Desk {
 
     /// Whether it is time to write the traces in flight.
     pub(crate) fn is_due(&self, every: Duration) -> bool {
-        self.sink.is_some() && self.kept.elapsed() >= every
+        self.caller.records.is_some() && self.kept.elapsed() >= every
     }
 
     /// Writes the traces in flight, if so much time has passed; `state` keeps what else there is of each.
@@ -151,7 +114,9 @@ impl Desk {
         if problem.is_over() || !self.is_due(every) {
             return Ok(());
         }
-        let Some(sink) = &mut self.sink else { return Ok(()) };
+        let Some(sink) = &mut self.caller.records else {
+            return Ok(());
+        };
         for record in problem.snapshot() {
             // the tokens first: a state is of no use without them
             sink(&record)

@@ -37,6 +37,15 @@ pub trait Decode: Send + Sync {
     fn decode(&self, ids: &[u32]) -> String;
 }
 
+/// Gives no texts: where there are no ids to decode, what has a text has it already.
+pub struct NoText;
+
+impl Decode for NoText {
+    fn decode(&self, _: &[u32]) -> String {
+        String::new()
+    }
+}
+
 /// Bounds of one problem's run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bounds {

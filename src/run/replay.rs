@@ -13,7 +13,7 @@ use tts_strategies::{Measured, Needs, Strategy, TraceId};
 
 use super::record::{Digest, how_found};
 use super::{
-    Bounds, Decode, Outcome, Outside, Pool, PoolProblem, Problem, Rules, RunError, RunFolderError, Setup,
+    Bounds, NoText, Outcome, Outside, Pool, PoolProblem, Problem, Rules, RunError, RunFolderError, Setup,
     Token, TraceRecord, check_needs,
 };
 
@@ -41,15 +41,6 @@ pub struct Replayed {
     /// Traces of which the strategy asked for what the recorded statistics do not say: where there are any,
     /// the decision does not stand.
     pub blind: u64,
-}
-
-/// There are no ids to decode: what has a text has it already.
-struct NoText;
-
-impl Decode for NoText {
-    fn decode(&self, _: &[u32]) -> String {
-        String::new()
-    }
 }
 
 /// Keys as a reader makes them, each answer's once.

@@ -11,7 +11,7 @@ use tts_evals::task::Task;
 use tts_model::sampler::Sampling;
 use tts_strategies::{Preset, PresetError};
 
-use super::SamplingOverrides;
+use tts_model::overrides::SamplingOverrides;
 
 /// Fields of an object that this version has no name for.
 pub type Other = Map<String, Value>;

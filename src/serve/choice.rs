@@ -7,10 +7,11 @@ use tts_strategies::{Finish, TraceId, TraceScores};
 use super::error::ApiError;
 use super::logprobs::{self, TextToken};
 use super::request::{ChatRequest, Endpoint};
+use super::source;
 use super::state::AppState;
 use super::text::{ChoiceText, TextDelta};
 use crate::run::{Outcome, TraceRecord};
-use crate::runner::{About, Prepared, Solved};
+use crate::solver::{About, Prepared, Solved};
 
 /// One choice: the best trace's text, and how it was chosen.
 #[derive(Clone, Debug)]
@@ -63,8 +64,8 @@ pub(super) async fn choice(
     let about = About {
         gold: None,
         model: Some(app.name.clone()),
-        seed: Some(request.runner.settings().seed),
-        sampling: request.runner.sampling(),
+        seed: Some(request.solver.settings().seed),
+        sampling: request.solver.resolved().settled().cloned(),
         machine: None,
     };
     let solved = Solved::of(outcome, about, |_, _| false);
@@ -91,11 +92,11 @@ pub(super) async fn choice(
         } else {
             "length"
         },
-        tts: extras(&solved, best, request.runner.settings().traces),
+        tts: extras(&solved, best, request.solver.settings().traces),
         traces: traces(&solved),
         prompt_tokens: solved.tokens.prompt,
         generated: solved.tokens.generated,
-        shown_tokens: app.source.prompter().is_some().then_some(tokens.len() as u64),
+        shown_tokens: app.solver.decoder().is_some().then_some(tokens.len() as u64),
         text,
         tokens,
     })
@@ -114,7 +115,7 @@ async fn add_likeliest(
     };
     let ids = [&prompt.prompt.ids[..], &trace.arrays.token_ids].concat();
     let from = prompt.prompt.ids.len() + first;
-    let likeliest = request.runner.likeliest(ids, from, k).await?;
+    let likeliest = source::likeliest(&request.solver, ids, from, k).await?;
     let mut likeliest: Vec<_> = likeliest.into_iter().map(Some).collect();
     for token in tokens {
         token.likeliest = likeliest[token.index - first].take().unwrap_or_default();

@@ -17,10 +17,8 @@ use super::reply_cache::{self, ReplyCache};
 use super::request::{ChatRequest, Endpoint};
 use super::state::AppState;
 use super::text::StreamedText;
-use crate::error::Error;
-use crate::run::{Control, Event, Pages};
-use crate::runner::{Prepared, deadline};
-use crate::source::Job;
+use crate::run::{Control, Event, Observer, Pages, Request};
+use crate::solver::{Prepared, deadline};
 
 /// Events of a run that may wait for a client; a client that is later than that loses the oldest.
 const EVENTS: usize = 256;
@@ -276,31 +274,30 @@ impl Jobs {
 
     /// Runs every choice, all in the one batch.
     async fn run(&self, request: &ChatRequest, endpoint: Endpoint, runs: &[Run]) -> Finished {
-        let until = deadline(request.runner.settings().time_limit);
+        let until = deadline(request.solver.settings().time_limit);
         let one = |i: usize| {
             let prompt = &request.prompts[i / request.n];
             let Run { events, control } = runs[i].clone();
             let hurry = self.hurry.clone();
             async move {
                 let seed = request
-                    .runner
+                    .solver
                     .settings()
                     .seed
                     .wrapping_add((i % request.n) as u64);
-                let setup = setup(request, prompt)?;
-                let job = Job {
-                    setup,
-                    prompt: prompt.prompt.ids.clone(),
-                    sampling: request.runner.sampling().unwrap_or_default(),
+                let run = Request {
                     seed,
-                    held: request.banned_ids.clone(),
+                    banned_ids: request.banned_ids.clone(),
+                    ..request.solver.request(prompt, setup(request, prompt))
+                };
+                let observer = Observer {
                     deadline: until,
                     interrupt: hurry,
                     events: Some(events),
-                    records: None,
-                    checkpoint: None,
+                    control: control.clone(),
+                    ..Observer::default()
                 };
-                let outcome = request.runner.run(prompt, job, control.clone()).await?;
+                let outcome = request.solver.source().run(run, observer).await?;
                 self.metrics.ran(&outcome);
                 // nobody waits for it
                 if control.interrupted.is_cancelled() && !self.hurry.is_cancelled() {
@@ -330,10 +327,10 @@ impl Run {
     }
 }
 
-fn setup(request: &ChatRequest, prompt: &Prepared) -> Result<crate::run::Setup, Error> {
-    let mut setup = request.runner.setup(prompt)?;
+fn setup(request: &ChatRequest, prompt: &Prepared) -> crate::run::Setup {
+    let mut setup = request.solver.setup(prompt, Vec::new(), Vec::new());
     let rules = Arc::make_mut(&mut setup.rules);
     rules.stop_texts.clone_from(&request.stops);
     rules.starts_in_thinking = prompt.prompt.ends_in_think;
-    Ok(setup)
+    setup
 }

@@ -50,7 +50,7 @@ pub(super) struct Tokens {
 impl Tokens {
     /// Of a trace that has no tokens yet; nothing where the model has no tokenizer.
     pub(super) fn new(app: &AppState) -> Option<Self> {
-        let prompter = app.source.prompter()?;
+        let prompter = app.solver.decoder()?;
         Some(Self {
             decoder: prompter.detokenizer(true),
             index: 0,
@@ -96,7 +96,7 @@ pub(super) fn object(
     alternatives: bool,
 ) -> Logprobs {
     let text_of = |id: u32| {
-        let prompter = app.source.prompter();
+        let prompter = app.solver.decoder();
         prompter.map_or_else(String::new, |p| p.decode(&[id], true))
     };
     // JSON has no numbers but finite ones

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tts_strategies::{Finish, TraceId};
 
 use crate::run::{Books, Event, Points, Snapshot};
-use crate::runner::Settings;
+use crate::solver::Settings;
 
 /// What a choice's watcher was told last: a line comes when there is something new.
 #[derive(Default)]

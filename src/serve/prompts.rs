@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::fields::{Fields, kind};
-use super::source::RequestRunner;
+use super::source::render;
 use crate::error::Error;
 use crate::openai::{Content, Prompt};
 use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn,
 };
-use crate::runner::{Prepared, problem_id};
+use crate::solver::{Prepared, Solver, problem_id};
 
 /// Roles, and the names that templates have for them.
 const ROLES: [(&str, &str); 6] = [
@@ -28,7 +28,7 @@ const ROLES: [(&str, &str); 6] = [
 /// user.
 pub(super) fn chat(
     f: &mut Fields,
-    runner: &RequestRunner,
+    solver: &Solver,
     wanted: Option<usize>,
     instruction: Option<&str>,
     variables: &BTreeMap<String, Value>,
@@ -51,7 +51,7 @@ pub(super) fn chat(
         .enumerate()
         .map(|(i, message)| read(message).map_err(|what| wrong(format!("messages[{i}] {what}"))))
         .collect::<Result<Vec<_>, _>>()?;
-    let settings = runner.settings();
+    let settings = solver.settings();
     // as `tts solve` names a problem: the same question is the same problem, and draws the same numbers
     let id = match &messages[..] {
         [only] if only.role == "user" => problem_id(&only.content),
@@ -60,7 +60,7 @@ pub(super) fn chat(
             problem_id(&Value::from_iter(turns.iter().map(|t| t.to_vec())).to_string())
         }
     };
-    let prompter = runner.prompter()?;
+    let prompter = solver.prompter();
     let last = messages.last_mut().expect("at least one");
     let problem = last.content.clone();
     if last.role == "user" {
@@ -80,8 +80,8 @@ pub(super) fn chat(
         variables: variables.clone(),
         ..RenderOptions::default()
     };
-    let prompt = runner.render(&messages, &options)?;
-    prepared(runner, wanted, id, problem, messages, prompt)
+    let prompt = render(solver, &messages, &options)?;
+    prepared(solver, wanted, id, problem, messages, prompt)
 }
 
 fn read(message: Value) -> Result<Message, String> {
@@ -113,7 +113,7 @@ fn read(message: Value) -> Result<Message, String> {
 /// The prompts of `prompt`: a text, token ids, or an array of either.
 pub(super) fn raw(
     f: &mut Fields,
-    runner: &RequestRunner,
+    solver: &Solver,
     wanted: Option<usize>,
     most: usize,
 ) -> Result<Vec<Prepared>, ApiError> {
@@ -124,18 +124,13 @@ pub(super) fn raw(
         .ok_or_else(|| wrong("`prompt` is missing: the text to go on from"))?;
     // an engine elsewhere may have to read a text itself
     let of_text = |text: String| -> Result<Rendered, ApiError> {
-        let ids = match runner.prompter()? {
-            Some(prompter) => prompter.encode_raw(&text).map_err(Error::from)?,
-            None => Vec::new(),
-        };
+        let ids = solver.source().encode(&text)?;
         Ok(raw_prompt(text, ids))
     };
     let of_ids = |ids: Vec<u32>| {
         raw_prompt(
-            runner
+            solver
                 .prompter()
-                .ok()
-                .flatten()
                 .map(|p| p.decode(&ids, false))
                 .unwrap_or_default(),
             ids,
@@ -160,7 +155,7 @@ pub(super) fn raw(
             if prompt.ids.is_empty() && prompt.text.is_empty() {
                 return Err(wrong("`prompt` is empty: there is nothing to go on from"));
             }
-            if let Some(vocab) = runner.vocab()
+            if let Some(vocab) = solver.source().capabilities().vocabulary
                 && let Some(id) = prompt.ids.iter().find(|id| **id as usize >= vocab)
             {
                 return Err(wrong(&format!(
@@ -179,7 +174,7 @@ pub(super) fn raw(
                         .join(","),
                 ),
             };
-            prepared(runner, wanted, id, prompt.text.clone(), Vec::new(), prompt)
+            prepared(solver, wanted, id, prompt.text.clone(), Vec::new(), prompt)
         })
         .collect()
 }
@@ -194,7 +189,7 @@ fn raw_prompt(text: String, ids: Vec<u32>) -> Rendered {
 
 /// `wanted` is the token limit that the request names: unlike the server's own it is not quietly lowered.
 fn prepared(
-    runner: &RequestRunner,
+    solver: &Solver,
     wanted: Option<usize>,
     id: String,
     problem: String,
@@ -203,7 +198,7 @@ fn prepared(
 ) -> Result<Prepared, ApiError> {
     let taken = prompt.ids.len();
     let mut left = usize::MAX;
-    if let Some(context) = runner.context() {
+    if let Some(context) = solver.source().capabilities().context {
         left = context.saturating_sub(taken);
         if left == 0 || wanted.is_some_and(|wanted| wanted > left) {
             let wanted = wanted.map_or_else(String::new, |w| format!(" and {w} more are to be generated"));
@@ -220,6 +215,6 @@ fn prepared(
         gold: None,
         messages,
         prompt,
-        max_tokens: runner.max_tokens().min(left),
+        max_tokens: solver.resolved().max_tokens.min(left),
     })
 }

@@ -8,10 +8,10 @@ use super::error::ApiError;
 use super::fields::{Fields, kind};
 use super::prompts;
 use super::settings::{max_tokens, settings};
-use super::source::RequestRunner;
+use super::source::only_here;
 use super::state::AppState;
 use crate::openai::{Stop, StreamOptions};
-use crate::runner::Prepared;
+use crate::solver::{Prepared, Solver};
 
 /// Stop texts of a request, at most, and bytes of one.
 const STOPS: usize = 16;
@@ -68,7 +68,7 @@ pub(super) struct ResponseOptions {
 pub(super) struct ChatRequest {
     /// The model as the request named it.
     pub(super) model: String,
-    pub(super) runner: RequestRunner,
+    pub(super) solver: Solver,
     pub(super) prompts: Vec<Prepared>,
     /// Choices for each prompt.
     pub(super) n: usize,
@@ -90,7 +90,11 @@ impl ChatRequest {
     /// True if every choice has exactly one trace, so its text can be streamed, and the prompt's end is known,
     /// so its thinking can be told from what it says.
     pub(super) fn is_lone(&self) -> bool {
-        self.runner.settings().traces == 1 && self.prompts.iter().all(|p| self.runner.knows_template(p))
+        self.solver.settings().traces == 1
+            && self
+                .prompts
+                .iter()
+                .all(|p| self.solver.source().capabilities().knows_template(&p.messages))
     }
 
     /// Bytes that it takes in memory, closely enough.
@@ -212,23 +216,23 @@ pub(super) fn read_request(
     } else {
         None
     };
-    let runner = app.source.runner(settings)?;
+    let solver = app.solver.with_settings(settings)?;
     if logprobs.is_some() {
-        runner.only_here("logprobs")?;
+        only_here(&solver, "logprobs")?;
     }
     let banned_ids = match biases {
-        Some(biases) if !biases.is_empty() => banned_ids(biases, &runner)?,
+        Some(biases) if !biases.is_empty() => banned_ids(biases, &solver)?,
         _ => Vec::new(),
     };
     let prompts = match endpoint {
         Endpoint::Chat => vec![prompts::chat(
             f,
-            &runner,
+            &solver,
             max_tokens,
             instruction.as_deref(),
             &variables,
         )?],
-        Endpoint::Completion => prompts::raw(f, &runner, max_tokens, app.limits.choices)?,
+        Endpoint::Completion => prompts::raw(f, &solver, max_tokens, app.limits.choices)?,
     };
     fields.finish()?;
     for prompt in &prompts {
@@ -236,7 +240,7 @@ pub(super) fn read_request(
     }
     let request = ChatRequest {
         model,
-        runner,
+        solver,
         prompts,
         n,
         stops,
@@ -275,9 +279,9 @@ fn stops(f: &mut Fields) -> Result<Vec<String>, ApiError> {
 }
 
 /// Ids that may not be drawn.
-fn banned_ids(biases: BTreeMap<String, f64>, runner: &RequestRunner) -> Result<Vec<u32>, ApiError> {
-    runner.only_here("logit_bias")?;
-    let vocab = runner.vocab().unwrap_or_default();
+fn banned_ids(biases: BTreeMap<String, f64>, solver: &Solver) -> Result<Vec<u32>, ApiError> {
+    only_here(solver, "logit_bias")?;
+    let vocab = solver.source().capabilities().vocabulary.unwrap_or_default();
     let mut banned = Vec::with_capacity(biases.len());
     for (id, bias) in biases {
         match id.parse::<u32>() {

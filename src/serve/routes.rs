@@ -45,7 +45,7 @@ pub(super) struct ServerState {
 
 impl ServerState {
     pub(super) fn new(app: AppState, options: &Options, address: SocketAddr) -> Self {
-        let fingerprint = app.source.fingerprint();
+        let fingerprint = app.fingerprint();
         let app = Arc::new(app);
         let metrics = Arc::new(Metrics::new());
         Self {

@@ -10,7 +10,7 @@ use super::fields::{Fields, kind};
 use super::model_name::by_name;
 use super::request::Endpoint;
 use super::state::AppState;
-use crate::runner::Settings;
+use crate::solver::Settings;
 
 /// The token limit of a trace that the request names.
 pub(super) fn max_tokens(

@@ -1,22 +1,18 @@
 //! What all requests share: the source of traces, the settings and the limits that the server was started
 //! with.
 
-use std::sync::Arc;
-
 use super::error::ApiError;
-use super::source::Source;
 use super::{Limits, Options};
 use crate::error::Error;
-use crate::loaded::Loaded;
-use crate::runner::{Api, Reader, RemoteRunner, Runner, Settings};
-use crate::source::{InProcess, InProcessOptions};
+use crate::solver::{Settings, Solver};
+use crate::source::Capacity;
 
 /// Tokens of a prompt that the batch is planned for.
 const PROMPT: usize = 512;
 
 /// What all requests share.
 pub(super) struct AppState {
-    pub(super) source: Source,
+    pub(super) solver: Solver,
     /// What a request changes nothing about unless it says so.
     pub(super) settings: Settings,
     /// The model's name to the outside.
@@ -25,58 +21,39 @@ pub(super) struct AppState {
 }
 
 impl AppState {
-    /// Starts the engine.
-    pub(super) fn open(
-        loaded: Loaded,
-        settings: Settings,
-        reader: Option<Reader>,
-        options: &Options,
-    ) -> Result<Self, Error> {
-        let runner = Runner::new(loaded.clone(), settings.clone())?;
-        let resolved = runner.resolved();
-        let room = loaded.model.config().max_positions;
-        let prompt = PROMPT.min(room / 2).max(1);
-        let plan = runner.plan(prompt, resolved.max_tokens.min(room - prompt));
-        let engine = InProcess::start(
-            loaded.model.clone(),
-            InProcessOptions {
-                threads: resolved.threads,
-                tier: resolved.tier,
-                plan,
-            },
-        )?;
-        let source = Source::Here {
-            loaded,
-            engine: Arc::new(engine),
-            reader,
-        };
-        Ok(Self::of(source, settings, options))
-    }
-
-    /// Traces come from engines elsewhere.
-    pub(super) fn elsewhere(runner: RemoteRunner, options: &Options) -> Result<Self, Error> {
-        if runner.api() == Api::Completions && runner.prompter().is_none() {
+    /// Starts the engine, where there is one here.
+    pub(super) fn open(solver: Solver, options: &Options) -> Result<Self, Error> {
+        let source = solver.source();
+        let c = source.capabilities();
+        if c.prompter.is_none() && !c.own_template && !c.settles_sampling {
             return Err(Error::Setting(
                 "--backend-api completions needs --model FOLDER here: without its template there are no prompts of conversations"
                     .to_owned(),
             ));
         }
-        if runner.prompter().is_none() && options.limits.prompt != usize::MAX {
+        if c.prompter.is_none() && !c.settles_sampling && options.limits.prompt != usize::MAX {
             return Err(Error::Setting(
                 "--max-prompt counts tokens, which takes a tokenizer: name the model's folder with --model, or leave it out".to_owned(),
             ));
         }
-        let settings = runner.settings().clone();
-        Ok(Self::of(Source::There(Box::new(runner)), settings, options))
-    }
-
-    fn of(source: Source, settings: Settings, options: &Options) -> Self {
-        Self {
-            source,
-            settings,
+        let room = c.context.unwrap_or(usize::MAX);
+        let prompt = PROMPT.min(room / 2).max(1);
+        let most = solver.resolved().max_tokens.min(room.saturating_sub(prompt));
+        if let Capacity::Batch { plan, .. } = source.capacity(prompt, most) {
+            source.start(plan)?;
+        }
+        Ok(Self {
+            settings: solver.settings().clone(),
+            solver,
             name: options.name.clone(),
             limits: options.limits.clone(),
-        }
+        })
+    }
+
+    /// What tells this source of traces from others: part of every reply.
+    pub(super) fn fingerprint(&self) -> String {
+        let digest = self.solver.source().fingerprint();
+        format!("fp_{}", digest.get(..16).unwrap_or_default())
     }
 
     pub(super) fn check_prompt(&self, tokens: usize) -> Result<(), ApiError> {

@@ -174,7 +174,7 @@ impl SseWriter {
             .await?;
             // not from an event: those may be dropped on the way
             if self.options.progress == Progress::Text && !request.is_lone() {
-                self.reasoning(index, ProgressLines::first(request.runner.settings()))
+                self.reasoning(index, ProgressLines::first(request.solver.settings()))
                     .await?;
             }
         }
@@ -204,7 +204,7 @@ impl SseWriter {
             },
             Progress::Off | Progress::Text => Ok(()),
             Progress::Traces => {
-                let tts = progress::object(index, event, request.runner.settings());
+                let tts = progress::object(index, event, request.solver.settings());
                 self.send(&Completion {
                     tts: Some(tts),
                     ..self.chunk(Vec::new())

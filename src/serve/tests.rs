@@ -19,7 +19,7 @@ use super::settings::overrides;
 use super::state::AppState;
 use super::{Limits, Options};
 use crate::loaded::{LoadOptions, Loaded};
-use crate::runner::Settings;
+use crate::solver::{Settings, Solver};
 
 /// Every field that is known but the settings of strategies, and some that are not.
 const FIELDS: &[&str] = &[
@@ -80,7 +80,7 @@ static STATE: LazyLock<AppState> = LazyLock::new(|| {
         memory: Some(64 << 20),
         ..Settings::default()
     };
-    AppState::open(loaded, settings, None, &options).unwrap()
+    AppState::open(Solver::local(loaded, settings).unwrap(), &options).unwrap()
 });
 
 /// As a route reads a body.
@@ -96,12 +96,12 @@ fn sound(read: Result<ChatRequest, ApiError>) -> Result<(), TestCaseError> {
     match read {
         Ok(request) => {
             prop_assert!((1..=STATE.limits.choices).contains(&request.runs()));
-            prop_assert!((1..=STATE.limits.traces).contains(&request.runner.settings().traces));
-            let context = request.runner.context().unwrap();
+            prop_assert!((1..=STATE.limits.traces).contains(&request.solver.settings().traces));
+            let context = request.solver.source().capabilities().context.unwrap();
             for prompt in &request.prompts {
                 prop_assert!(!prompt.prompt.ids.is_empty() && prompt.max_tokens > 0);
                 prop_assert!(prompt.prompt.ids.len() + prompt.max_tokens <= context);
-                prop_assert!(request.runner.setup(prompt).is_ok());
+                prop_assert!(request.solver.setup(prompt, Vec::new(), Vec::new()).id == prompt.id);
             }
         }
         Err(error) => {

@@ -14,7 +14,7 @@ use super::request::{ChatRequest, Endpoint};
 use super::state::AppState;
 use crate::openai::Logprobs;
 use crate::run::Written;
-use crate::runner::Prepared;
+use crate::solver::Prepared;
 
 /// What a choice says beyond what was taken of it before.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,13 @@ impl ChoiceText {
     ) -> Self {
         let split = match endpoint {
             Endpoint::Completion => ThinkingSplitter::verbatim(),
-            Endpoint::Chat if request.runner.knows_template(prompt) => {
+            Endpoint::Chat
+                if request
+                    .solver
+                    .source()
+                    .capabilities()
+                    .knows_template(&prompt.messages) =>
+            {
                 ThinkingSplitter::new(prompt.prompt.ends_in_think)
             }
             Endpoint::Chat => ThinkingSplitter::new(whole.is_some_and(closes_unopened)),

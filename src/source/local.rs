@@ -1,205 +1,189 @@
-//! The model in this process: one thread owns it and runs the traces of several problems at once.
+//! Traces of a model in this process.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::OnceLock;
 
 use async_trait::async_trait;
-use tokio::sync::oneshot;
 use tts_strategies::Needs;
 
-use super::{Backend, Job};
+use super::{Capabilities, Capacity, InProcess, InProcessOptions, TraceSource};
 use crate::engine::memory::Plan;
-use crate::engine::reading::{Likeliest, ToRead};
-use crate::engine::scheduler::{Scheduler, Ticket};
-use crate::run::{Control, Outcome, RunError, check_needs};
-use tts_model::Model;
+use crate::engine::reading::Likeliest;
+use crate::error::Error;
+use crate::loaded::Loaded;
+use crate::prompt::{Message, RenderOptions, Rendered};
+use crate::run::{MachineInfo, Observer, Outcome, Request, RunError, TraceSettings};
 use tts_model::kernels::Tier;
-use tts_model::session::Session;
 
-/// How the engine uses the machine.
-#[derive(Clone, Copy, Debug)]
-pub struct InProcessOptions {
-    /// Threads.
-    pub threads: usize,
-    /// Instruction tier.
-    pub tier: Tier,
-    /// Rows and memory.
-    pub plan: Plan,
+/// How a model uses this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalOptions {
+    /// Threads; one for each core where `None`.
+    pub threads: Option<usize>,
+    /// Instruction tier; the best one here where `None`.
+    pub tier: Option<Tier>,
+    /// Bytes that traces may take; from the machine where `None`.
+    pub memory: Option<u64>,
+    /// Rows of a batch; from memory where `None`.
+    pub max_batch: Option<usize>,
 }
 
-enum Command {
-    Run(Box<Ticket>),
-    Read(ToRead),
-    Stop,
+/// A model in this process. Its engine starts with the first problem, or by hand with [`TraceSource::start`].
+pub struct Local {
+    loaded: Loaded,
+    options: LocalOptions,
+    capabilities: Capabilities,
+    engine: OnceLock<InProcess>,
 }
 
-/// The in-process engine.
-pub struct InProcess {
-    commands: Mutex<mpsc::Sender<Command>>,
-    plan: Plan,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl InProcess {
-    /// Starts the engine's thread.
-    ///
-    /// # Errors
-    /// When no thread can be started.
-    pub fn start(model: Arc<Model>, options: InProcessOptions) -> Result<Self, RunError> {
-        let (commands, inbox) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("tts-engine".to_owned())
-            .spawn(move || {
-                serve(
-                    Scheduler::new(Session::new(model, options.threads, options.tier), options.plan),
-                    &inbox,
-                )
-            })
-            .map_err(|e| RunError::Engine(e.to_string()))?;
-        Ok(Self {
-            commands: Mutex::new(commands),
-            plan: options.plan,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl InProcess {
-    /// The plan that the engine keeps to.
-    pub fn plan(&self) -> Plan {
-        self.plan
+impl Local {
+    /// A model that was opened, on this machine.
+    pub fn new(loaded: Loaded, options: LocalOptions) -> Self {
+        let config = loaded.model.config();
+        let stop_ids = match &loaded.prompter {
+            Some(prompter) => prompter.stop_ids().iter().copied().collect(),
+            None => config.eos_ids.clone(),
+        };
+        Self {
+            capabilities: Capabilities {
+                scalars: Needs::ALL,
+                prompter: loaded.prompter.clone(),
+                vocabulary: Some(config.vocab),
+                context: Some(config.max_positions),
+                stop_ids,
+                gives_ids: true,
+                forcing: true,
+                forks: true,
+                settles_sampling: true,
+                own_template: false,
+            },
+            loaded,
+            options,
+            engine: OnceLock::new(),
+        }
     }
 
-    fn send(&self, command: Command) -> Result<(), RunError> {
-        self.commands
-            .lock()
-            .map_err(|_| gone())?
-            .send(command)
-            .map_err(|_| gone())
+    /// The model.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+    /// Threads in force.
+    pub fn threads(&self) -> usize {
+        self.options.threads.unwrap_or_else(default_threads)
+    }
+    /// Instruction tier in force.
+    pub fn tier(&self) -> Tier {
+        self.options.tier.unwrap_or_else(default_tier)
     }
 
-    /// The `k` likeliest ids before each token of `ids` from index `from` (at least 1) on, with their
-    /// log-probabilities under the raw distribution. The text is read a chunk a step beside what else is
-    /// running; dropping the future ends that.
-    ///
-    /// # Errors
-    /// When the engine is gone, or the logits are not numbers.
-    pub async fn likeliest(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Likeliest, RunError> {
-        let (reply, found) = oneshot::channel();
-        self.send(Command::Read(ToRead { ids, from, k, reply }))?;
-        found.await.map_err(|_| gone())?.ok_or_else(|| {
-            RunError::Engine("the model's logits are not numbers (NaN or infinite)".to_owned())
-        })
-    }
-
-    /// [`Backend::run`] with the caller's own hand on the problem.
-    ///
-    /// # Errors
-    /// As [`Backend::run`].
-    pub async fn run_controlled(&self, job: Job, control: Arc<Control>) -> Result<Outcome, RunError> {
-        check_needs(job.setup.strategy.as_ref(), self.offers())?;
-        let Job {
-            setup,
+    /// How many traces run at once for prompts of `prompt` tokens, and what each costs.
+    pub fn plan(&self, prompt: usize, max_tokens: usize) -> Plan {
+        Plan::new(
+            &self.loaded.model,
             prompt,
-            sampling,
-            seed,
-            held,
-            deadline,
-            interrupt,
-            events,
-            records,
-            checkpoint,
-        } = job;
-        let (reply, outcome) = oneshot::channel();
-        let guard = Guard(control.clone());
-        let ticket = Ticket {
-            setup,
-            prompt,
-            sampling,
-            seed,
-            held,
-            deadline,
-            control: control.clone(),
-            events,
-            records,
-            checkpoint,
-            reply: Box::new(move |result| {
-                let _ = reply.send(result);
-            }),
-        };
-        self.send(Command::Run(Box::new(ticket)))?;
-        let mut outcome = std::pin::pin!(outcome);
-        let result = tokio::select! {
-            result = &mut outcome => result,
-            () = interrupt.cancelled() => {
-                control.interrupted.cancel();
-                outcome.await
-            }
-        };
-        drop(guard);
-        result.map_err(|_| gone())?
+            max_tokens,
+            self.threads(),
+            self.options.memory,
+            self.options.max_batch,
+        )
     }
-}
 
-fn gone() -> RunError {
-    RunError::Engine("its thread ended".to_owned())
-}
-
-/// How long an engine without work waits for some before it packs a share of the weights.
-const PATIENCE: Duration = Duration::from_millis(100);
-
-fn serve(mut scheduler: Scheduler, inbox: &mpsc::Receiver<Command>) {
-    loop {
-        let command = if scheduler.is_idle() {
-            // nothing has come for a while, so what comes then need not wait for packing
-            match inbox.recv_timeout(PATIENCE) {
-                Err(mpsc::RecvTimeoutError::Timeout) if scheduler.session().pack_share() => continue,
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    inbox.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
-                }
-                other => other.map_err(|_| mpsc::TryRecvError::Disconnected),
-            }
-        } else {
-            inbox.try_recv()
-        };
-        match command {
-            Ok(Command::Run(ticket)) => scheduler.submit(*ticket),
-            Ok(Command::Read(text)) => scheduler.read(text),
-            Ok(Command::Stop) | Err(mpsc::TryRecvError::Disconnected) => return,
-            Err(mpsc::TryRecvError::Empty) => scheduler.turn(),
+    /// The engine, started with what `plan` gives unless it runs already.
+    fn engine(&self, plan: impl FnOnce() -> Plan) -> Result<&InProcess, RunError> {
+        if self.engine.get().is_none() {
+            let options = InProcessOptions {
+                threads: self.threads(),
+                tier: self.tier(),
+                plan: plan(),
+            };
+            let _ = self
+                .engine
+                .set(InProcess::start(self.loaded.model.clone(), options)?);
         }
-    }
-}
-
-impl Drop for InProcess {
-    fn drop(&mut self) {
-        if let Ok(commands) = self.commands.lock() {
-            let _ = commands.send(Command::Stop);
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Cancels the problem when its future is dropped.
-struct Guard(Arc<Control>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.cancelled.store(true, Ordering::Relaxed);
+        Ok(self.engine.get().expect("just set"))
     }
 }
 
 #[async_trait]
-impl Backend for InProcess {
-    fn offers(&self) -> Needs {
-        Needs::ALL
+impl TraceSource for Local {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 
-    async fn run(&self, job: Job) -> Result<Outcome, RunError> {
-        self.run_controlled(job, Arc::default()).await
+    fn model(&self) -> &str {
+        &self.loaded.name
     }
+
+    fn fingerprint(&self) -> String {
+        self.loaded.digest().to_owned()
+    }
+
+    fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Rendered, Error> {
+        Ok(self.loaded.prompter()?.render(messages, options)?)
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        Ok(self.loaded.prompter()?.encode_raw(text)?)
+    }
+
+    fn capacity(&self, prompt: usize, max_tokens: usize) -> Capacity {
+        Capacity::Batch {
+            plan: self.plan(prompt, max_tokens),
+            weights: self.loaded.model.bytes() as u64,
+        }
+    }
+
+    fn start(&self, plan: Plan) -> Result<(), Error> {
+        self.engine(|| plan)?;
+        Ok(())
+    }
+
+    async fn run(&self, request: Request, observer: Observer) -> Result<Outcome, RunError> {
+        let (prompt, most) = (request.prompt.ids.len(), request.setup.rules.max_tokens);
+        self.engine(|| self.plan(prompt, most))?
+            .run(request, observer)
+            .await
+    }
+
+    async fn score(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Option<Likeliest>, RunError> {
+        let engine = self.engine(|| self.plan(ids.len(), 1))?;
+        engine.likeliest(ids, from, k).await.map(Some)
+    }
+
+    fn describe(&self, settings: TraceSettings) -> TraceSettings {
+        let model = &self.loaded.model;
+        TraceSettings {
+            model: Some(self.loaded.digest().to_owned()),
+            kv_dtype: Some(model.shape().kv.name().to_owned()),
+            state_dtype: Some(model.shape().state.name().to_owned()),
+            dtype: Some(
+                model
+                    .formats()
+                    .iter()
+                    .map(|(format, _)| (*format).to_owned())
+                    .collect(),
+            ),
+            tier: Some(self.tier().name().to_owned()),
+            stop_ids: Some(self.capabilities.stop_ids.clone()),
+            ..settings
+        }
+    }
+
+    fn machine(&self, so_far: bool) -> MachineInfo {
+        MachineInfo {
+            threads: Some(self.threads()),
+            tier: Some(self.tier().name().to_owned()),
+            max_batch: self.engine.get().filter(|_| so_far).map(|e| e.plan().max_batch),
+            ..MachineInfo::default()
+        }
+    }
+}
+
+/// The threads that are used when no number is given.
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// The instruction tier that is used when none is named.
+pub fn default_tier() -> Tier {
+    Tier::detect()
 }

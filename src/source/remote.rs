@@ -15,12 +15,14 @@
 
 mod answer;
 mod caller;
+mod dialect;
 mod drive;
 mod fleet;
 mod probe;
 mod request;
 mod trace;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,16 +31,19 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use tts_strategies::{Needs, Strategy};
 
-use super::{Backend, Job};
+use super::{Capabilities, Capacity, TraceSource};
+use crate::engine::memory::Plan;
+use crate::engine::reading::Likeliest;
 use crate::error::Error;
 use crate::hub::is_loopback_host;
-use crate::run::{Control, Outcome, RunError, SamplingOverrides, check_needs};
+use crate::prompt::{Message, RenderOptions, Rendered};
+use crate::run::{MachineInfo, Observer, Outcome, Request, RunError, TraceSettings, check_needs};
 use caller::Caller;
+pub use dialect::{Api, Dialect, Sample};
 pub use fleet::Tally;
 use fleet::{Fleet, below};
 use probe::{Found, Scalars};
-pub use request::{CompletionRequest, Prompt};
-use tts_model::sampler::{Sampling, TOP};
+use tts_model::sampler::TOP;
 
 /// How long an engine is waited for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,12 +130,12 @@ impl Default for RemoteOptions {
 /// Engines that were asked what they give.
 pub struct Remote {
     fleet: Arc<Fleet>,
+    dialect: Dialect,
     confidence_k: usize,
-    offers: Needs,
+    capabilities: Capabilities,
     /// what is missing for confidence, by address
     lacks: Vec<String>,
     engines: Vec<Value>,
-    context: Option<usize>,
     notices: Vec<String>,
     probe_tokens: u64,
 }
@@ -141,7 +146,8 @@ impl Remote {
     ///
     /// # Errors
     /// An address that is none, a model that is not there, no address that answers.
-    pub async fn connect(options: &RemoteOptions, request: &CompletionRequest) -> Result<Self, Error> {
+    pub async fn connect(options: &RemoteOptions, dialect: Dialect, sample: &Sample) -> Result<Self, Error> {
+        let request = &dialect.asking(sample, None);
         let setting = |text: String| Error::Setting(text);
         if options.in_flight == 0 {
             return Err(setting(
@@ -201,11 +207,12 @@ impl Remote {
                 f.endpoint.name
             )
         }));
-        Self::of(caller, found, options, notices)
+        Self::of(caller, dialect, found, options, notices)
     }
 
     fn of(
         caller: Caller,
+        dialect: Dialect,
         found: Vec<Found>,
         options: &RemoteOptions,
         notices: Vec<String>,
@@ -237,14 +244,25 @@ impl Remote {
             .collect();
         Ok(Self {
             confidence_k: k,
-            offers: Needs {
-                confidence: found.iter().all(|f| f.scalars == Scalars::Raw),
-                logprob: found.iter().all(raw),
-                self_certainty: false,
+            capabilities: Capabilities {
+                scalars: Needs {
+                    confidence: found.iter().all(|f| f.scalars == Scalars::Raw),
+                    logprob: found.iter().all(raw),
+                    self_certainty: false,
+                },
+                prompter: dialect.prompter.clone(),
+                vocabulary: None,
+                context: found.iter().filter_map(|f| f.context).min(),
+                stop_ids: Vec::new(),
+                gives_ids: false,
+                forcing: false,
+                forks: false,
+                settles_sampling: false,
+                own_template: dialect.api == Api::Chat,
             },
+            dialect,
             lacks,
             engines,
-            context: found.iter().filter_map(|f| f.context).min(),
             notices,
             probe_tokens: found.iter().map(|f| f.tokens).sum(),
             fleet: Fleet::new(
@@ -256,13 +274,9 @@ impl Remote {
         })
     }
 
-    /// The model's name at the engines.
-    pub fn model(&self) -> &str {
-        &self.fleet.model
-    }
-    /// Tokens of a prompt and a trace together, where an engine says.
-    pub fn context(&self) -> Option<usize> {
-        self.context
+    /// How engines are spoken to.
+    pub fn dialect(&self) -> &Dialect {
+        &self.dialect
     }
     /// Requests that may be in flight at all addresses together.
     pub fn in_flight(&self) -> usize {
@@ -270,7 +284,7 @@ impl Remote {
     }
     /// Most likely tokens that confidence is taken over; nothing where it cannot be had.
     pub fn confidence_k(&self) -> Option<usize> {
-        self.offers.confidence.then_some(self.confidence_k)
+        self.capabilities.scalars.confidence.then_some(self.confidence_k)
     }
     /// What the user should know of the engines.
     pub fn notices(&self) -> impl Iterator<Item = String> + '_ {
@@ -295,61 +309,80 @@ impl Remote {
     /// # Errors
     /// A sentence for the user.
     pub fn check(&self, strategy: &dyn Strategy) -> Result<(), Error> {
-        match check_needs(strategy, self.offers) {
+        match check_needs(strategy, self.capabilities.scalars) {
             Err(error) if !self.lacks.is_empty() => {
                 Err(Error::Setting(format!("{error}: {}", self.lacks.join("; "))))
             }
             other => Ok(other?),
         }
     }
-
-    /// Runs one problem to its decision, with the caller's own hand on it. The job's own prompt and sampling
-    /// are another engine's: `request` stands for them. Dropping the future closes all streams.
-    ///
-    /// # Errors
-    /// When no engine answers any more, or one refuses a request; what was recorded is kept.
-    pub async fn solve(
-        &self,
-        job: Job,
-        request: CompletionRequest,
-        control: Arc<Control>,
-    ) -> Result<Outcome, RunError> {
-        check_needs(job.setup.strategy.as_ref(), self.offers)?;
-        let k = self.offers.logprob.then_some(self.confidence_k);
-        drive::run(self.fleet.clone(), job, request, k, control).await
-    }
 }
 
 #[async_trait]
-impl Backend for Remote {
-    fn offers(&self) -> Needs {
-        self.offers
+impl TraceSource for Remote {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 
-    async fn run(&self, mut job: Job) -> Result<Outcome, RunError> {
-        let request = CompletionRequest {
-            prompt: Prompt::Ids(std::mem::take(&mut job.prompt)),
-            sampling: all_of(&job.sampling),
-            recommended: SamplingOverrides::default(),
-            settled: true,
-            max_tokens: Some(job.setup.rules.max_tokens),
-            ignore_eos: job.setup.rules.ignore_eos,
-        };
-        self.solve(job, request, Arc::default()).await
+    fn model(&self) -> &str {
+        &self.fleet.model
     }
-}
 
-/// Settings with nothing left to the engine; penalties and filters that are off are not sent.
-fn all_of(s: &Sampling) -> SamplingOverrides {
-    let unless = |value: f64, off: f64| Some(value).filter(|v| *v != off);
-    SamplingOverrides {
-        temperature: Some(s.temperature),
-        top_p: Some(s.top_p),
-        top_k: Some(s.top_k).filter(|k| *k != 0),
-        min_p: unless(s.min_p, 0.0),
-        repetition_penalty: unless(s.repetition_penalty, 1.0),
-        presence_penalty: unless(s.presence_penalty, 0.0),
-        frequency_penalty: unless(s.frequency_penalty, 0.0),
+    fn fingerprint(&self) -> String {
+        blake3::hash(self.fleet.model.as_bytes()).to_hex().to_string()
+    }
+
+    fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Rendered, Error> {
+        self.dialect.render(messages, options)
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        match &self.dialect.prompter {
+            Some(prompter) => Ok(prompter.encode_raw(text)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn capacity(&self, _prompt: usize, _max_tokens: usize) -> Capacity {
+        Capacity::Streams(self.in_flight())
+    }
+
+    fn start(&self, _plan: Plan) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Runs one problem, a stream for each of its traces.
+    async fn run(&self, request: Request, observer: Observer) -> Result<Outcome, RunError> {
+        check_needs(request.setup.strategy.as_ref(), self.capabilities.scalars)?;
+        let room = self.capabilities.context.map(|_| request.setup.rules.max_tokens);
+        let asked = self.dialect.asking(&Sample::of(&request), room);
+        let k = self.capabilities.scalars.logprob.then_some(self.confidence_k);
+        drive::run(self.fleet.clone(), request, observer, asked, k).await
+    }
+
+    async fn score(&self, _ids: Vec<u32>, _from: usize, _k: usize) -> Result<Option<Likeliest>, RunError> {
+        Ok(None)
+    }
+
+    /// Addresses are not among it: the same model at another address gives the same traces.
+    fn describe(&self, settings: TraceSettings) -> TraceSettings {
+        TraceSettings {
+            source: TraceSettings::remote().source,
+            backend_model: Some(self.fleet.model.clone()),
+            backend_api: Some(self.dialect.api.name().to_owned()),
+            confidence_k: self.confidence_k(),
+            recommended: Some(self.dialect.recommended),
+            ..settings
+        }
+    }
+
+    fn machine(&self, so_far: bool) -> MachineInfo {
+        let mut about = self.about();
+        if let (true, Some(about)) = (so_far, about.as_object_mut()) {
+            let tallies: BTreeMap<_, _> = self.tallies().into_iter().collect();
+            about.insert("tallies".to_owned(), json!(tallies));
+        }
+        serde_json::from_value(about).unwrap_or_default()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::run::{
     self as recording, AnswerSettings, Bounds, PoolProblem, Recorded, Replayed, Status, StrategyRecord,
     TraceRecord,
 };
-use crate::runner::DEFAULT_SLOTS;
+use crate::solver::DEFAULT_SLOTS;
 
 /// What is decided over each problem's pool.
 #[derive(Clone, Debug)]

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tts::Solver;
 use tts::evals::data::Problem;
-use tts::runner::{Api, RemoteRunner};
+use tts::solver::Api;
 use tts::source::{RemoteOptions, remote::Patience};
 use tts::strategies::Preset;
 use tts::{Settings, Watch};
@@ -129,7 +130,7 @@ impl Target for Engines {
                 answer: None,
                 extra: serde_json::Map::new(),
             };
-            let runner = RemoteRunner::connect(&options, api, settings, None, &problem).await?;
+            let (runner, _) = Solver::remote(&options, api, settings, None, &problem).await?;
             runner.solve(&runner.prepare(&problem)?, Watch::default()).await
         });
         self.given = std::mem::take(&mut *said.lock().expect("nobody panics with it"));

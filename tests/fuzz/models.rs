@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tts::strategies::Preset;
-use tts::{LoadOptions, Loaded, Runner, Settings};
+use tts::{LoadOptions, Loaded, Settings, Solver};
 
 use super::Target;
 use super::damage::{self, Rng};
@@ -78,7 +78,7 @@ impl Models {
             memory: Some(64 << 20),
             ..Settings::default()
         };
-        let solved = Runner::new(loaded, settings)
+        let solved = Solver::local(loaded, settings)
             .and_then(|runner| self.runtime.block_on(runner.solve_text("1 + 1")));
         solved.map_or_else(sentence, |_| Ok(()))
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tts::serve::{Keys, Limits, Options};
 use tts::strategies::Preset;
-use tts::{LoadOptions, Loaded, Settings};
+use tts::{LoadOptions, Loaded, Settings, Solver};
 
 use super::Target;
 use super::damage::{self, Rng};
@@ -85,7 +85,10 @@ impl Server {
             .expect("a runtime");
         let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).expect("the bundled model");
         let server = runtime
-            .block_on(tts::serve::Server::bind(loaded, settings, None, options))
+            .block_on(tts::serve::Server::bind(
+                Solver::local(loaded, settings).expect("settings"),
+                options,
+            ))
             .expect("a server");
         let address = server.address();
         std::thread::spawn(move || runtime.block_on(server.run(CancellationToken::new())));

@@ -5,9 +5,9 @@ use std::path::Path;
 use futures::StreamExt;
 use tts::evaluation::{Evaluated, Evaluation, Options, RecordOptions, Resumed};
 use tts::run::{AnswerSettings, Manifest, RunError, SolvedRecord, Status};
-use tts::runner::Reader;
+use tts::solver::Reader;
 use tts::strategies::Preset;
-use tts::{Error, LoadOptions, Loaded, ProblemSet, Runner, Settings};
+use tts::{Error, LoadOptions, Loaded, ProblemSet, Settings, Solver};
 
 const TRACES: usize = 6;
 const MAX_TOKENS: usize = 60;
@@ -18,7 +18,7 @@ fn set() -> ProblemSet {
     set
 }
 
-fn runner(set: &ProblemSet, seed: u64) -> Runner {
+fn runner(set: &ProblemSet, seed: u64) -> Solver {
     let settings = Settings {
         strategy: Preset::named("majority").unwrap(),
         traces: TRACES,
@@ -31,11 +31,11 @@ fn runner(set: &ProblemSet, seed: u64) -> Runner {
     };
     let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap();
     let reader = Reader::Rules(set.reader().unwrap());
-    Runner::new(loaded, settings).unwrap().with_reader(reader)
+    Solver::local(loaded, settings).unwrap().with_reader(reader)
 }
 
 fn recorded<'a>(
-    runner: &'a Runner,
+    runner: &'a Solver,
     set: &ProblemSet,
     dir: &Path,
 ) -> Result<(Evaluation<'a>, Resumed), Error> {

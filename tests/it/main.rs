@@ -13,10 +13,10 @@ mod rig;
 mod rooms;
 mod rules;
 mod run_folder;
-mod runner;
 mod sampler;
 mod scheduler;
 mod serve;
+mod solver;
 
 use std::path::{Path, PathBuf};
 

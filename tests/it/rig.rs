@@ -6,7 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use tts::engine::memory::Plan;
 use tts::engine::scheduler::{Scheduler, Ticket};
-use tts::run::{self, Bounds, Control, Decided, Decode, Outcome, Phase, Rules, RunError, Setup, TraceRecord};
+use tts::prompt::Rendered;
+use tts::run::{
+    self, Bounds, Control, Decided, Decode, Observer, Outcome, Phase, Request, Rules, RunError, Setup,
+    TraceRecord,
+};
 use tts_evals::answer::{FnReader, ReadAnswer};
 use tts_model::kernels::Tier;
 use tts_model::sampler::{Sampling, Stream};
@@ -116,6 +120,19 @@ impl Task {
         self.setup_with(self.strategy.build())
     }
 
+    pub(crate) fn request(&self) -> Request {
+        let prompt = Rendered {
+            ids: self.prompt.clone(),
+            ..Rendered::default()
+        };
+        Request {
+            sampling: self.sampling.clone(),
+            seed: self.seed,
+            banned_ids: self.held.clone(),
+            ..Request::new(self.setup(), prompt)
+        }
+    }
+
     pub(crate) fn setup_with(&self, strategy: Box<dyn Strategy>) -> Setup {
         Setup {
             id: self.id.clone(),
@@ -167,16 +184,8 @@ impl Engine {
     pub(crate) fn ticket(&self, task: &Task) -> Ticket {
         let (replies, order, id) = (self.replies.clone(), self.order.clone(), task.id.clone());
         Ticket {
-            setup: task.setup(),
-            prompt: task.prompt.clone(),
-            sampling: task.sampling.clone(),
-            seed: task.seed,
-            held: task.held.clone(),
-            deadline: None,
-            control: Arc::default(),
-            events: None,
-            records: None,
-            checkpoint: None,
+            request: task.request(),
+            observer: Observer::default(),
             reply: Box::new(move |reply| {
                 order.lock().unwrap().push(id.clone());
                 assert!(
@@ -189,7 +198,7 @@ impl Engine {
 
     pub(crate) fn submit(&mut self, task: &Task) -> Arc<Control> {
         let ticket = self.ticket(task);
-        let control = ticket.control.clone();
+        let control = ticket.observer.control.clone();
         self.scheduler.submit(ticket);
         control
     }
@@ -220,7 +229,7 @@ impl Engine {
 pub(crate) fn recording(ticket: &mut Ticket) -> Arc<Mutex<Vec<TraceRecord>>> {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let sink = kept.clone();
-    ticket.records = Some(Box::new(move |record| {
+    ticket.observer.records = Some(Box::new(move |record| {
         sink.lock().unwrap().push(record.clone());
         Ok(())
     }));

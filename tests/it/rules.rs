@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use safetensors::SafeTensors;
-use tts::run::{Control, Cut, Event, RunError};
-use tts::source::{Backend, InProcess, InProcessOptions, Job};
+use tts::run::{Control, Cut, Event, Observer, RunError};
+use tts::source::{InProcess, InProcessOptions};
 use tts_model::kernels::Tier;
 use tts_model::weights::Checkpoint;
 use tts_model::{Model, WeightFormat};
@@ -114,7 +114,7 @@ fn a_strategy_sees_every_token_once_with_its_own_scalars() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut engine = Engine::roomy(&gqa());
         let mut ticket = engine.ticket(&task);
-        ticket.setup = task.setup_with(Box::new(Spy {
+        ticket.request.setup = task.setup_with(Box::new(Spy {
             seen: seen.clone(),
             stop_at,
             traces: 0,
@@ -323,7 +323,7 @@ fn an_interrupt_decides_with_the_votes_so_far() {
         .interrupted
         .cancel();
     let mut late = engine.ticket(&Task::new("late", "majority"));
-    late.deadline = Some(Instant::now());
+    late.observer.deadline = Some(Instant::now());
     engine.scheduler.submit(late);
     engine.finish(|_| ());
     assert!(matches!(
@@ -338,7 +338,7 @@ fn an_interrupt_decides_with_the_votes_so_far() {
     let mut task = Task::new("limited", "majority");
     (task.rules.ignore_eos, task.rules.max_tokens, task.rules.loop_stop) = (true, 1 << 20, false);
     let mut limited = engine.ticket(&task);
-    limited.deadline = Some(Instant::now() + Duration::from_millis(60));
+    limited.observer.deadline = Some(Instant::now() + Duration::from_millis(60));
     engine.scheduler.submit(limited);
     engine.finish(|_| ());
     let outcome = engine.reply("limited").unwrap().unwrap();
@@ -351,7 +351,7 @@ fn a_journal_that_cannot_be_written_ends_its_problem_alone() {
     let mut engine = Engine::roomy(&gqa());
     let mut ticket = engine.ticket(&Task::new("full", "majority"));
     let mut left = 3;
-    ticket.records = Some(Box::new(move |_| {
+    ticket.observer.records = Some(Box::new(move |_| {
         left -= 1;
         if left < 0 {
             Err("no space left".to_owned())
@@ -365,21 +365,6 @@ fn a_journal_that_cannot_be_written_ends_its_problem_alone() {
     engine.finish(|_| ());
     assert!(matches!(engine.reply("full").unwrap(), Err(RunError::Journal(e)) if e == "no space left"));
     check(&other, &engine.reply("other").unwrap().unwrap());
-}
-
-fn job(task: &Task) -> Job {
-    Job {
-        setup: task.setup(),
-        prompt: task.prompt.clone(),
-        sampling: task.sampling.clone(),
-        seed: task.seed,
-        held: task.held.clone(),
-        deadline: None,
-        interrupt: Default::default(),
-        events: None,
-        records: None,
-        checkpoint: None,
-    }
 }
 
 #[tokio::test]
@@ -404,12 +389,12 @@ async fn the_backend_runs_interrupts_and_forgets() {
     for round in 0..2 {
         // dropped: it gives its eight rows back, or the next one would wait for ever
         let (events, mut seen) = tokio::sync::broadcast::channel(64);
-        let job_endless = Job {
+        let observer = Observer {
             events: Some(events),
-            ..job(&endless)
+            ..Observer::default()
         };
         {
-            let mut run = backend.run(job_endless);
+            let mut run = std::pin::pin!(backend.run(endless.request(), observer));
             let started = tokio::select! {
                 _ = &mut run => panic!("it is endless"),
                 event = seen.recv() => event.unwrap(),
@@ -423,7 +408,8 @@ async fn the_backend_runs_interrupts_and_forgets() {
                 }
             ));
         }
-        let (a, b) = tokio::join!(backend.run(job(&tasks[0])), backend.run(job(&tasks[1])));
+        let run = |task: &Task| backend.run(task.request(), Observer::default());
+        let (a, b) = tokio::join!(run(&tasks[0]), run(&tasks[1]));
         for (task, outcome) in tasks.iter().zip([a.unwrap(), b.unwrap()]) {
             check(task, &outcome);
             assert_eq!(
@@ -441,10 +427,11 @@ async fn the_backend_runs_interrupts_and_forgets() {
             Ok(())
         ));
         let interrupt = tokio_util::sync::CancellationToken::new();
-        let run = backend.run(Job {
+        let observer = Observer {
             interrupt: interrupt.clone(),
-            ..job(&endless)
-        });
+            ..Observer::default()
+        };
+        let run = backend.run(endless.request(), observer);
         let (outcome, ()) = tokio::join!(run, async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             interrupt.cancel();

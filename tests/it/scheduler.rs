@@ -7,8 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tts::engine::snapshots::Snapshots;
-use tts::run::{self, Books, Control, Cut, Pages, Setup, Token, TraceRecord};
+use tts::run::{self, Books, Checkpoint, Control, Cut, Pages, Setup, Token, TraceRecord};
 use tts_model::kernels::Tier;
 use tts_model::sampler::Sampling;
 use tts_strategies::Finish;
@@ -111,16 +110,16 @@ fn a_long_prompt_is_read_beside_the_others() {
     for threads in [1, 2] {
         let mut engine = Engine::new(&model, threads, Tier::detect(), roomy(64));
         let mut ticket = engine.ticket(&running);
-        ticket.control = Arc::new(Control {
+        ticket.observer.control = Arc::new(Control {
             pages: Some(Pages::new(3)),
             ..Control::default()
         });
-        let pages = ticket.control.pages.as_ref().unwrap().read();
+        let pages = ticket.observer.control.pages.as_ref().unwrap().read();
         engine.scheduler.submit(ticket);
         engine.scheduler.turn();
         let (events, mut told) = tokio::sync::broadcast::channel(8);
         let mut ticket = engine.ticket(&long);
-        ticket.events = Some(events);
+        ticket.observer.events = Some(events);
         engine.scheduler.submit(ticket);
         let mut turns = 0;
         while told.try_recv().is_err() {
@@ -187,10 +186,10 @@ fn a_run_is_resumed_from_any_part_of_its_records() {
             let mut engine = Engine::roomy(&model);
             let mut ticket = engine.ticket(&task);
             let kept = &whole.records[..keep];
-            ticket.setup.recorded = kept.iter().cloned().map(Arc::new).collect();
+            ticket.request.setup.recorded = kept.iter().cloned().map(Arc::new).collect();
             let written = Arc::new(std::sync::Mutex::new(Vec::new()));
             let sink = written.clone();
-            ticket.records = Some(Box::new(move |record| {
+            ticket.observer.records = Some(Box::new(move |record| {
                 sink.lock().unwrap().push(record.trace);
                 Ok(())
             }));
@@ -238,11 +237,11 @@ fn states_of_traces_in_flight_are_taken_up() {
         let with = |recorded: Vec<Arc<TraceRecord>>, states: bool| {
             let mut engine = Engine::roomy(&model);
             let mut ticket = engine.ticket(&task);
-            ticket.setup.recorded = recorded;
+            ticket.request.setup.recorded = recorded;
             let kept = recording(&mut ticket);
             let dir = folder.path().join("states");
             let every = Duration::ZERO;
-            ticket.checkpoint = states.then_some(Snapshots { every, dir });
+            ticket.observer.checkpoint = states.then_some(Checkpoint { every, dir });
             engine.scheduler.submit(ticket);
             (engine, kept)
         };
@@ -310,10 +309,10 @@ fn states_that_are_kept_are_no_further_than_their_tokens() {
     let with = |recorded: Vec<Arc<TraceRecord>>, every| {
         let mut engine = Engine::roomy(&model);
         let mut ticket = engine.ticket(&task);
-        ticket.setup.recorded = recorded;
+        ticket.request.setup.recorded = recorded;
         let kept = recording(&mut ticket);
         let dir = folder.path().join("states");
-        ticket.checkpoint = Some(Snapshots { every, dir });
+        ticket.observer.checkpoint = Some(Checkpoint { every, dir });
         engine.scheduler.submit(ticket);
         (engine, kept)
     };

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tts::serve::{Keys, Limits, Options, Server};
 use tts::strategies::Preset;
-use tts::{LoadOptions, Loaded, Settings};
+use tts::{LoadOptions, Loaded, Settings, Solver};
 
 const PROBLEM: &str = "Let a_1 = 3 and a_{n+1} = 5 a_n + 7 mod 23. Find a_20.";
 /// Longer than any reply takes; a test that waits for it has failed.
@@ -69,7 +69,7 @@ impl Running {
             .unwrap();
         let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap();
         let server = runtime
-            .block_on(Server::bind(loaded, settings, None, options))
+            .block_on(Server::bind(Solver::local(loaded, settings).unwrap(), options))
             .unwrap();
         let (address, stop) = (server.address(), CancellationToken::new());
         let stopped = stop.clone();

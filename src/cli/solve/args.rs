@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tts::Settings;
-use tts::runner::default_strategy;
+use tts::solver::default_strategy;
 
 use crate::cli::args::{BackendArgs, BatchArgs, ModelArgs, SamplingArgs};
 use crate::cli::number;

@@ -6,16 +6,17 @@ use std::io::Read;
 
 use anyhow::{anyhow, bail};
 use serde_json::json;
-use tts::Runner;
+use tts::Solver;
 use tts::evals::data::Problem;
 use tts::evals::task::Task;
 use tts::evaluation::{Evaluation, RecordOptions};
-use tts::runner::{RemoteRunner, Solver, problem_id};
+use tts::solver::problem_id;
+use tts::source::Remote;
 
 use super::number::count;
 use super::printer::Printer;
 use super::result::{Report, Summary};
-use super::solver::Opened;
+use super::solver::{On, Opened};
 use super::{ExitStatus, evaluate, interrupt, task};
 pub(crate) use args::{SolveArgs, of_problems};
 
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ExitSta
         (&problems, &runtime),
         printer,
     )?;
-    let mut evaluation = Evaluation::new(opened.solver(), &problems)?;
+    let mut evaluation = Evaluation::new(&opened.solver, &problems)?;
     opened.remark(evaluation.problems(), printer);
     if args.dry_run {
         return dry_run(&opened, &evaluation, printer);
@@ -136,27 +137,27 @@ fn problems(args: &SolveArgs, printer: &Printer) -> anyhow::Result<Asked> {
 
 /// Prints what would be done.
 fn dry_run(opened: &Opened, evaluation: &Evaluation<'_>, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    match opened {
-        Opened::Here(runner) => {
-            here(runner, evaluation, printer)?;
+    match &opened.on {
+        On::Here(_) => {
+            here(&opened.solver, evaluation, printer)?;
             printer.note(&opened.cost(evaluation));
         }
-        Opened::Elsewhere(runner) => {
+        On::Elsewhere(remote) => {
             printer.note(&opened.cost(evaluation));
-            elsewhere(runner, evaluation, printer)?;
+            elsewhere(&opened.solver, remote, evaluation, printer)?;
         }
     }
     Ok(ExitStatus::Done)
 }
 
-fn here(runner: &Runner, evaluation: &Evaluation<'_>, printer: &Printer) -> anyhow::Result<()> {
+fn here(solver: &Solver, evaluation: &Evaluation<'_>, printer: &Printer) -> anyhow::Result<()> {
     let plan = evaluation.plan();
     for p in evaluation.problems() {
         if printer.json() {
             printer.object(&json!({
                 "problem_id": p.id, "prompt": p.prompt.text, "prompt_tokens": p.prompt.ids.len(),
-                "token_ids": p.prompt.ids, "model": runner.loaded().name,
-                "strategy": runner.settings().strategy.name, "sampling": runner.resolved().sampling(),
+                "token_ids": p.prompt.ids, "model": solver.source().model(),
+                "strategy": solver.settings().strategy.name, "sampling": solver.resolved().settled(),
                 "traces": plan.traces, "slots": plan.slots, "rows": plan.rows, "max_tokens": p.max_tokens,
                 "memory_bytes": plan.memory, "weight_bytes": plan.weights,
             }))?;
@@ -172,13 +173,18 @@ fn here(runner: &Runner, evaluation: &Evaluation<'_>, printer: &Printer) -> anyh
     Ok(())
 }
 
-fn elsewhere(runner: &RemoteRunner, evaluation: &Evaluation<'_>, printer: &Printer) -> anyhow::Result<()> {
+fn elsewhere(
+    solver: &Solver,
+    remote: &Remote,
+    evaluation: &Evaluation<'_>,
+    printer: &Printer,
+) -> anyhow::Result<()> {
     for p in evaluation.problems() {
         if printer.json() {
             printer.object(&json!({
                 "problem_id": p.id, "prompt": p.prompt.text, "prompt_tokens": p.prompt.ids.len(),
-                "token_ids": p.prompt.ids, "asked": runner.trace_settings(evaluation.problems())?,
-                "engines": runner.remote().about(), "max_tokens": p.max_tokens,
+                "token_ids": p.prompt.ids, "asked": solver.trace_settings(),
+                "engines": remote.about(), "max_tokens": p.max_tokens,
             }))?;
         } else {
             printer.line(&p.prompt.text)?;

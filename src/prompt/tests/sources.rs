@@ -244,11 +244,11 @@ fn generation_settings_that_are_not_honoured_are_named() {
         ["epsilon_cutoff", "num_beams", "suppress_tokens"]
     );
     assert_eq!(
-        (config.do_sample, config.top_k, config.max_new_tokens),
+        (config.do_sample, config.sampling.top_k, config.max_new_tokens),
         (Some(false), Some(20), Some(65536))
     );
     assert_eq!(
-        (config.min_p, config.repetition_penalty),
+        (config.sampling.min_p, config.sampling.repetition_penalty),
         (Some(0.05), Some(1.05))
     );
     assert_eq!(config.eos_token_ids, BTreeSet::from([11]));

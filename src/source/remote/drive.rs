@@ -12,8 +12,9 @@ use tts_strategies::{Finish, TraceId};
 use super::fleet::Fleet;
 use super::request::{CompletionRequest, Prompt};
 use super::trace::{Chunk, GivenUp, Stream};
-use crate::run::{Arrived, Control, Cut, Desk, Event, Outcome, Problem, Ran, RunError};
-use crate::source::Job;
+use crate::run::{
+    Arrived, Control, Cut, Event, Observer, Outcome, Problem, Ran, Request, RunError, RunObserver,
+};
 
 /// A stream's next chunk, with the stream to ask again.
 type Coming = Abortable<BoxFuture<'static, (TraceId, Stream, Result<Chunk, GivenUp>)>>;
@@ -25,7 +26,7 @@ struct Drive {
     k: Option<usize>,
     seed: u64,
     problem: Problem,
-    desk: Desk,
+    observer: RunObserver,
     control: Arc<Control>,
     streams: FuturesUnordered<Coming>,
     running: BTreeMap<TraceId, AbortHandle>,
@@ -38,21 +39,13 @@ struct Drive {
 /// Runs a problem to its decision. Confidence is over `k` tokens, where the engines give them.
 pub(super) async fn run(
     fleet: Arc<Fleet>,
-    job: Job,
+    problem: Request,
+    mut observer: Observer,
     request: CompletionRequest,
     k: Option<usize>,
-    control: Arc<Control>,
 ) -> Result<Outcome, RunError> {
-    let Job {
-        mut setup,
-        seed,
-        deadline,
-        interrupt,
-        events,
-        records,
-        checkpoint,
-        ..
-    } = job;
+    let Request { mut setup, seed, .. } = problem;
+    let (interrupt, deadline) = (observer.interrupt.clone(), observer.deadline);
     if interrupt.is_cancelled() {
         return Err(RunError::NotStarted(Cut::Interrupted));
     }
@@ -60,7 +53,8 @@ pub(super) async fn run(
         return Err(RunError::NotStarted(Cut::TimeLimit));
     }
     let bounds = setup.bounds.clone();
-    let mut desk = Desk::new(events, records).with_details(control.clone());
+    let (checkpoint, control) = (observer.checkpoint.take(), observer.control.clone());
+    let mut observer = RunObserver::new(observer);
     // an engine cannot be asked to go on in the middle of a trace with the random numbers that it had
     let cut: u64 = setup
         .recorded
@@ -73,7 +67,7 @@ pub(super) async fn run(
         let text = format!(
             "traces that were in flight when the run ended begin anew: {cut} tokens of them are generated again"
         );
-        desk.notice(&setup.id, text);
+        observer.notice(&setup.id, text);
     }
     let order: Vec<TraceId> = setup.recorded.iter().map(|r| r.trace).collect();
     let problem = Problem::new(setup);
@@ -81,7 +75,7 @@ pub(super) async fn run(
         Prompt::Ids(ids) => ids.len(),
         _ => 0,
     };
-    desk.tell(|| Event::Started {
+    observer.tell(|| Event::Started {
         problem: problem.id().to_owned(),
         slots: bounds.slots,
         prompt_tokens,
@@ -92,7 +86,7 @@ pub(super) async fn run(
         k,
         seed,
         problem,
-        desk,
+        observer,
         control: control.clone(),
         streams: FuturesUnordered::new(),
         running: BTreeMap::new(),
@@ -106,7 +100,7 @@ pub(super) async fn run(
             break;
         }
         drive.keep_up();
-        drive.desk.progress(&drive.problem);
+        drive.observer.progress(&drive.problem);
         let time_is_up = async {
             match deadline {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -125,10 +119,10 @@ pub(super) async fn run(
                 }
             }
         }
-        drive.desk.keep(&mut drive.problem, |_, _| ())?;
+        drive.observer.keep(&mut drive.problem, |_, _| ())?;
         if let Some(snapshots) = &checkpoint {
             drive
-                .desk
+                .observer
                 .checkpoint(&drive.problem, snapshots.every, |_, _| Ok(()))?;
         }
     }
@@ -150,7 +144,7 @@ impl Drive {
                 return Ok(());
             };
             self.problem.read_record(*next);
-            self.desk.keep(&mut self.problem, |_, _| ())?;
+            self.observer.keep(&mut self.problem, |_, _| ())?;
         }
     }
 
@@ -205,7 +199,7 @@ impl Drive {
             },
         );
         if let Some(why) = broken {
-            self.desk
+            self.observer
                 .notice(self.problem.id(), format!("a trace failed: {why}"));
             self.broken = Some(why);
         }
@@ -257,7 +251,7 @@ impl Drive {
             bounds,
             peak_rows: self.peak,
         };
-        self.desk.close(&self.problem, ran)
+        self.observer.close(&self.problem, ran)
     }
 }
 

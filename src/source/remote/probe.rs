@@ -10,7 +10,7 @@ use super::caller::{Caller, Trouble};
 use super::fleet::{Endpoint, below};
 use super::request::{CompletionRequest, Engine, Fields, body};
 use crate::openai::{Events, Model, ModelList, RequestBody, shortened};
-use crate::run::SamplingOverrides;
+use tts_model::overrides::SamplingOverrides;
 
 /// A processed distribution's log-probabilities lie this many times as far apart at half the temperature; it
 /// would be 2 for all of them, and 1 for raw ones.

@@ -2,11 +2,11 @@
 
 use crate::openai::{self, Content, LogprobsWanted, RequestBody, StreamOptions, Turn};
 use crate::prompt::Message;
-use crate::run::SamplingOverrides;
+use tts_model::overrides::SamplingOverrides;
 
 /// What traces continue.
 #[derive(Clone, Debug)]
-pub enum Prompt {
+pub(super) enum Prompt {
     /// A conversation that the engine renders itself (`/chat/completions`).
     Messages(Vec<Message>),
     /// A text as it is (`/completions`).
@@ -30,19 +30,19 @@ impl Prompt {
 
 /// What all of a problem's traces are requested with: a template of their requests.
 #[derive(Clone, Debug)]
-pub struct CompletionRequest {
+pub(super) struct CompletionRequest {
     /// What they continue.
-    pub prompt: Prompt,
+    pub(super) prompt: Prompt,
     /// How tokens are drawn; what is not set is left to the engine.
-    pub sampling: SamplingOverrides,
+    pub(super) sampling: SamplingOverrides,
     /// What the model recommends for what is not set; sent as far as the engine takes it.
-    pub recommended: SamplingOverrides,
+    pub(super) recommended: SamplingOverrides,
     /// Whether what is set in neither is off, rather than as the engine likes it.
-    pub settled: bool,
+    pub(super) settled: bool,
     /// Tokens at which the engine cuts a trace off; its own limit where `None`.
-    pub max_tokens: Option<usize>,
+    pub(super) max_tokens: Option<usize>,
     /// Whether the end of the text is passed over.
-    pub ignore_eos: bool,
+    pub(super) ignore_eos: bool,
 }
 
 /// Optional fields of a request that an engine takes.

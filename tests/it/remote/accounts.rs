@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use serde_json::json;
-use tts::runner::{Api, RemoteRunner};
-use tts::{Settings, Watch};
+use tts::solver::Api;
+use tts::{Settings, Solver, Watch};
 use tts_strategies::Finish;
 
 use super::server::{Server, Step, Trace, done, event, head, question, well};
@@ -228,11 +228,11 @@ async fn an_interrupt_decides_with_what_there_is() {
     .await;
     let runner = connect(&[server.url()], settings("majority", 8)).await.unwrap();
     let (events, mut seen) = tokio::sync::broadcast::channel(1000);
-    let watch = Watch {
+    let watch = Watch::by(tts::run::Observer {
         events: Some(events),
-        ..Watch::default()
-    };
-    let interrupt = watch.interrupt.clone();
+        ..Default::default()
+    });
+    let interrupt = watch.observer.interrupt.clone();
     let stop = async {
         let mut ended = 0;
         while ended < 4 {
@@ -280,7 +280,7 @@ async fn the_plain_endpoint_is_asked_for_ids_so_that_no_two_tokens_fall_together
         steps
     })
     .await;
-    let runner = RemoteRunner::connect(
+    let (runner, _) = Solver::remote(
         &options(&[server.url()]),
         Api::Completions,
         settings("deepconf-low", 8),

@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tts::evals::data::Problem;
-use tts::runner::{Api, RemoteRunner};
+use tts::solver::Api;
 use tts::source::{RemoteOptions, remote::Patience};
 use tts::strategies::{Consensus, Overrides, Preset, Window};
-use tts::{Error, Settings, Solved, Watch};
+use tts::{Error, Settings, Solved, Solver, Watch};
 use tts_strategies::{Fate, Finish};
 
 use server::{Server, Trace};
@@ -66,11 +66,13 @@ fn options(urls: &[String]) -> RemoteOptions {
     }
 }
 
-async fn connect(urls: &[String], settings: Settings) -> Result<RemoteRunner, Error> {
-    RemoteRunner::connect(&options(urls), Api::Chat, settings, None, &problem()).await
+async fn connect(urls: &[String], settings: Settings) -> Result<Solver, Error> {
+    Solver::remote(&options(urls), Api::Chat, settings, None, &problem())
+        .await
+        .map(|(solver, _)| solver)
 }
 
-async fn solve_with(runner: &RemoteRunner) -> Result<Solved, Error> {
+async fn solve_with(runner: &Solver) -> Result<Solved, Error> {
     runner
         .solve(&runner.prepare(&problem()).unwrap(), Watch::default())
         .await

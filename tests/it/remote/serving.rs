@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tts::Settings;
-use tts::runner::{Api, RemoteRunner};
+use tts::Solver;
 use tts::serve::{Keys, Limits, Options};
+use tts::solver::Api;
 use tts::source::RemoteOptions;
 
 use super::server::{Server, Step, Trace, done, event, head, plain, question, well};
@@ -25,7 +26,7 @@ struct Front {
 
 impl Front {
     async fn before(engines: &RemoteOptions, settings: Settings) -> Self {
-        let runner = RemoteRunner::connect(engines, Api::Chat, settings, None, &problem())
+        let (runner, _) = Solver::remote(engines, Api::Chat, settings, None, &problem())
             .await
             .unwrap();
         let options = Options {
@@ -37,7 +38,7 @@ impl Front {
                 ..Limits::default()
             },
         };
-        let server = tts::serve::Server::bind_elsewhere(runner, options).await.unwrap();
+        let server = tts::serve::Server::bind(runner, options).await.unwrap();
         let (url, stop) = (
             format!("http://{}/v1", server.address()),
             CancellationToken::new(),

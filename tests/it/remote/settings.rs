@@ -1,11 +1,11 @@
 //! What engines take and give, found out before a trace is spent; and run folders.
 
 use serde_json::{Value, json};
-use tts::run::SamplingOverrides;
-use tts::runner::{Api, RemoteRunner, Solver};
+use tts::solver::Api;
 use tts::source::RemoteOptions;
 use tts::strategies::{Overrides, Preset};
-use tts::{Error, Settings};
+use tts::{Error, Settings, Solver};
+use tts_model::overrides::SamplingOverrides;
 
 use super::server::{Request, Server, Step, done, event, head, models, plain, question, well};
 use super::{check, connect, options, problem, settings, solve, solve_with};
@@ -60,7 +60,7 @@ async fn too_few_log_probabilities_are_named_with_what_would_help() {
         confidence_k: 5,
         ..options(&[server.url()])
     };
-    let runner = RemoteRunner::connect(&five, Api::Chat, settings("deepconf-low", 8), None, &problem())
+    let (runner, _) = Solver::remote(&five, Api::Chat, settings("deepconf-low", 8), None, &problem())
         .await
         .unwrap();
     let solved = solve_with(&runner).await.unwrap();
@@ -71,7 +71,7 @@ async fn too_few_log_probabilities_are_named_with_what_would_help() {
             .iter()
             .all(|r| r.arrays.confidence.len() == r.tokens)
     );
-    assert_eq!(runner.trace_settings(&[]).unwrap().confidence_k, Some(5));
+    assert_eq!(runner.trace_settings().confidence_k, Some(5));
     // an engine that refuses within a stream, and gives as many as are needed
     let server = Server::new(giving(20, true)).await;
     let solved = solve(&server, settings("deepconf-low", 8)).await;
@@ -196,12 +196,12 @@ async fn models_are_found_or_asked_for_by_name() {
         model: Some(name.to_owned()),
         ..options(&[server.url()])
     };
-    let runner = RemoteRunner::connect(&named("b"), Api::Chat, settings("majority", 1), None, &problem())
+    let (runner, _) = Solver::remote(&named("b"), Api::Chat, settings("majority", 1), None, &problem())
         .await
         .unwrap();
     solve_with(&runner).await.unwrap();
     assert_eq!(server.traces()[0].body["model"], "b");
-    let error = RemoteRunner::connect(&named("c"), Api::Chat, settings("majority", 1), None, &problem())
+    let error = Solver::remote(&named("c"), Api::Chat, settings("majority", 1), None, &problem())
         .await
         .err()
         .unwrap();

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tts::runner::{Api, RemoteRunner};
+use tts::Solver;
+use tts::solver::Api;
 use tts::source::RemoteOptions;
 use tts_strategies::Finish;
 
@@ -21,7 +22,7 @@ async fn traces_go_where_there_is_room_and_never_more_than_allowed() {
         in_flight: 3,
         ..options(&servers.each_ref().map(Server::url))
     };
-    let runner = RemoteRunner::connect(&options, Api::Chat, settings("majority", 40), None, &problem())
+    let (runner, _) = Solver::remote(&options, Api::Chat, settings("majority", 40), None, &problem())
         .await
         .unwrap();
     let solved = solve_with(&runner).await.unwrap();
@@ -55,7 +56,7 @@ async fn an_engine_that_dies_costs_its_traces_and_nothing_else() {
         in_flight: 4,
         ..options(&[dying.url(), other.url()])
     };
-    let runner = RemoteRunner::connect(&options, Api::Chat, settings("majority", 30), None, &problem())
+    let (runner, _) = Solver::remote(&options, Api::Chat, settings("majority", 30), None, &problem())
         .await
         .unwrap();
     let kill = async {
@@ -94,8 +95,10 @@ async fn an_engine_that_is_not_there_is_left_out_and_several_models_are_not_mixe
         "the port is closed",
     )
     .await;
-    let runner = connect(&urls, settings("majority", 3)).await.unwrap();
-    let notices: Vec<_> = runner.remote().notices().collect();
+    let (both, three) = (options(&urls), settings("majority", 3));
+    let asked = Solver::remote(&both, Api::Chat, three, None, &problem()).await;
+    let (runner, remote) = asked.unwrap();
+    let notices: Vec<_> = remote.notices().collect();
     assert!(
         notices[0].contains(&gone.url()) && notices[0].contains("cannot be reached"),
         "{notices:?}"

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tts::serve::{Keys, Limits, Options, Server};
-use tts::{LoadOptions, Loaded};
+use tts::{LoadOptions, Loaded, Solver};
 
 use super::{Reply, Running, chat, connect, endless, few, hang_up, read_until};
 
@@ -73,7 +73,7 @@ fn other_machines_need_a_key() {
     };
     let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap();
     let refused = runtime
-        .block_on(Server::bind(loaded, few(), None, options))
+        .block_on(Server::bind(Solver::local(loaded, few()).unwrap(), options))
         .err()
         .unwrap()
         .to_string();

@@ -1,7 +1,7 @@
 //! Replies, field by field.
 
 use serde_json::{Value, json};
-use tts::{LoadOptions, Loaded, Runner};
+use tts::{LoadOptions, Loaded, Solver};
 
 use super::{PROBLEM, Running, few};
 
@@ -67,7 +67,7 @@ fn a_chat_is_what_solve_would_have_answered() {
         seed: 7,
         ..few()
     };
-    let runner = Runner::new(
+    let runner = Solver::local(
         Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap(),
         settings,
     )

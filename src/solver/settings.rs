@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use tts_strategies::Preset;
 
-use super::{default_strategy, default_threads, default_tier};
+use super::default_strategy;
 use crate::error::Error;
-use crate::loaded::Loaded;
-use crate::run::{Rules, SamplingOverrides};
+use crate::prompt::{GenerationConfig, Prompter};
+use crate::run::Rules;
+use crate::source::Capabilities;
 use tts_model::kernels::Tier;
+use tts_model::overrides::SamplingOverrides;
 use tts_model::sampler::{Sampling, TOP};
 
 /// Most traces of a problem that run at once unless `slots`, or a recording, says otherwise.
 pub(crate) const DEFAULT_SLOTS: usize = 64;
 /// Token limit of a trace where neither the user, the model nor a remote engine names one.
-pub(super) const DEFAULT_MAX_TOKENS: usize = 32_768;
+const DEFAULT_MAX_TOKENS: usize = 32_768;
 
 /// How problems are solved.
 #[derive(Clone, Debug)]
@@ -89,18 +91,16 @@ impl Default for Settings {
 /// Settings with nothing left open.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// Draws.
+    /// How tokens are drawn.
     pub(super) sampling: Sampling,
+    /// Whether that is all there is to say of it.
+    settles_sampling: bool,
     /// Stop ids and the like; `max_tokens` is set for each prompt.
     pub(super) rules: Rules,
     /// Traces of a problem in flight.
     pub slots: usize,
     /// Token limit of a trace, if the context has room for it.
     pub max_tokens: usize,
-    /// Threads.
-    pub threads: usize,
-    /// Instruction tier.
-    pub tier: Tier,
     /// Settings taken from the model's generation_config.json, for the user to see.
     pub taken: Vec<String>,
     /// Keys of it that are not honoured.
@@ -158,54 +158,46 @@ pub(super) fn check(s: &Settings) -> Result<(), Error> {
             "--max-total-tokens 0 leaves nothing to generate: it must be at least 1".to_owned(),
         ));
     }
-    sampling(
-        &crate::prompt::GenerationConfig::default(),
-        &s.sampling,
-        &mut Vec::new(),
-    )
-    .check()
-    .map_err(Error::Setting)
+    let asked = s.sampling.over(SamplingOverrides::default(), &mut Vec::new());
+    asked.check().map_err(Error::Setting)
 }
 
 /// Traces of a problem in flight at once.
-pub(super) fn slots(s: &Settings) -> usize {
+fn slots(s: &Settings) -> usize {
     s.slots.unwrap_or(DEFAULT_SLOTS).min(s.traces)
 }
 
-pub(super) fn resolve(loaded: &Loaded, s: &Settings) -> Result<Resolved, Error> {
+/// Refuses what only a source that takes forced tokens can do.
+pub(super) fn check_forcing(s: &Settings, forcing: bool) -> Result<(), Error> {
+    if s.thinking_budget.is_some() && !forcing {
+        return Err(Error::Setting(
+            "--thinking-budget forces tokens, which no remote engine allows in the middle of a stream; leave it out".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// What the settings come to with this source.
+pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, Error> {
     check(s)?;
+    check_forcing(s, source.forcing)?;
+    let none = GenerationConfig::default();
+    let generation = source.prompter.as_ref().map_or(&none, |p| p.generation());
     let mut taken = Vec::new();
-    let (sampling, unhonoured, recommended) = match &loaded.prompter {
-        Some(prompter) => {
-            let g = prompter.generation();
-            (
-                sampling(g, &s.sampling, &mut taken),
-                g.unhonoured.clone(),
-                g.max_new_tokens,
-            )
-        }
-        None => (
-            sampling(
-                &crate::prompt::GenerationConfig::default(),
-                &s.sampling,
-                &mut taken,
-            ),
-            Vec::new(),
-            None,
-        ),
-    };
+    let sampling = s.sampling.over(generation.sampling, &mut taken);
     sampling.check().map_err(Error::Setting)?;
-    let (stop_ids, think_end) = match &loaded.prompter {
-        Some(p) => (p.stop_ids().iter().copied().collect(), think_end(p, s)?),
-        None => (loaded.model.config().eos_ids.clone(), Vec::new()),
+    let think_end = match &source.prompter {
+        Some(prompter) => think_end(prompter, s)?,
+        None => Vec::new(),
     };
-    if let (None, Some(n)) = (s.max_tokens, recommended) {
+    if let (None, Some(n)) = (s.max_tokens, generation.max_new_tokens) {
         taken.push(format!("max tokens {n}"));
     }
     Ok(Resolved {
         sampling,
+        settles_sampling: source.settles_sampling,
         rules: Rules {
-            stop_ids,
+            stop_ids: source.stop_ids.clone(),
             ignore_eos: s.ignore_eos,
             max_tokens: 0,
             loop_stop: s.loop_stop,
@@ -215,15 +207,16 @@ pub(super) fn resolve(loaded: &Loaded, s: &Settings) -> Result<Resolved, Error> 
             ..Rules::default()
         },
         slots: slots(s),
-        max_tokens: s.max_tokens.or(recommended).unwrap_or(DEFAULT_MAX_TOKENS),
-        threads: s.threads.unwrap_or_else(default_threads),
-        tier: s.tier.unwrap_or_else(default_tier),
+        max_tokens: s
+            .max_tokens
+            .or(generation.max_new_tokens)
+            .unwrap_or(DEFAULT_MAX_TOKENS),
         taken,
-        unhonoured,
+        unhonoured: generation.unhonoured.clone(),
     })
 }
 
-fn think_end(prompter: &crate::prompt::Prompter, s: &Settings) -> Result<Vec<u32>, Error> {
+fn think_end(prompter: &Prompter, s: &Settings) -> Result<Vec<u32>, Error> {
     if s.thinking_budget.is_none() {
         return Ok(Vec::new());
     }
@@ -234,52 +227,9 @@ fn think_end(prompter: &crate::prompt::Prompter, s: &Settings) -> Result<Vec<u32
     })
 }
 
-pub(super) fn sampling(
-    g: &crate::prompt::GenerationConfig,
-    choice: &SamplingOverrides,
-    taken: &mut Vec<String>,
-) -> Sampling {
-    let mut pick = |name: &str, chosen: Option<f64>, recommended: Option<f64>, default: f64| {
-        if let (None, Some(value)) = (chosen, recommended) {
-            taken.push(format!("{name} {value}"));
-        }
-        chosen.or(recommended).unwrap_or(default)
-    };
-    // an f32 of the file is meant as it is written: 0.6, not 0.6000000238
-    let wide = |x: Option<f32>| x.and_then(|x| x.to_string().parse::<f64>().ok());
-    let greedy = (g.do_sample == Some(false)).then_some(0.0);
-    Sampling {
-        temperature: pick(
-            "temperature",
-            choice.temperature,
-            greedy.or_else(|| wide(g.temperature)),
-            1.0,
-        ),
-        top_p: pick("top-p", choice.top_p, wide(g.top_p), 1.0),
-        top_k: pick(
-            "top-k",
-            choice.top_k.map(|k| k as f64),
-            g.top_k.map(|k| k as f64),
-            0.0,
-        ) as usize,
-        min_p: pick("min-p", choice.min_p, wide(g.min_p), 0.0),
-        repetition_penalty: pick(
-            "repetition penalty",
-            choice.repetition_penalty,
-            wide(g.repetition_penalty),
-            1.0,
-        ),
-        presence_penalty: pick(
-            "presence penalty",
-            choice.presence_penalty,
-            wide(g.presence_penalty),
-            0.0,
-        ),
-        frequency_penalty: pick(
-            "frequency penalty",
-            choice.frequency_penalty,
-            wide(g.frequency_penalty),
-            0.0,
-        ),
+impl Resolved {
+    /// How tokens are drawn, where this source leaves nothing open.
+    pub fn settled(&self) -> Option<&Sampling> {
+        self.settles_sampling.then_some(&self.sampling)
     }
 }

@@ -1,7 +1,8 @@
 //! How a set of problems shares a batch, and what it will cost at most.
 
-use super::{Prepared, RemoteRunner, Runner};
+use super::{Prepared, Solver};
 use crate::engine::memory::Plan;
+use crate::source::Capacity;
 
 /// Rows that keep the machine busy. More read the weights no more cheaply, and their states no longer fit its
 /// cache.
@@ -31,43 +32,48 @@ pub struct BatchPlan {
 }
 
 impl BatchPlan {
-    /// Room for the longest prompt and the longest trace on this machine.
-    pub(super) fn local(runner: &Runner, problems: &[Prepared]) -> Self {
+    /// On this machine room for the longest prompt and the longest trace; elsewhere as many problems side by
+    /// side as keep the engines busy.
+    pub(super) fn of(solver: &Solver, problems: &[Prepared]) -> Self {
         let longest = problems.iter().map(|p| p.prompt.ids.len()).max().unwrap_or(1);
         let max_tokens = problems.iter().map(|p| p.max_tokens).max().unwrap_or(1);
-        let mut engine = runner.plan(longest, max_tokens);
+        match solver.source().capacity(longest, max_tokens) {
+            Capacity::Batch { plan, weights } => Self::batch(solver, problems, plan, weights),
+            Capacity::Streams(in_flight) => Self::streams(solver, problems, in_flight),
+        }
+    }
+
+    fn batch(solver: &Solver, problems: &[Prepared], mut engine: Plan, weights: u64) -> Self {
         engine.busy = Some(BUSY_ROWS);
-        let slots = runner.resolved().slots.min(engine.max_batch).max(1);
+        let slots = solver.slots().min(engine.max_batch).max(1);
         let busy = BUSY_ROWS.div_ceil(slots) + ENDING;
         let side_by_side = (busy.min(engine.max_batch / slots) + 1).min(problems.len());
         let rows = (slots * side_by_side)
             .min(engine.max_batch)
             .min(engine.most_before(slots).saturating_add(slots));
         Self {
-            traces: runner.settings().traces,
+            traces: solver.settings().traces,
             slots,
             side_by_side,
             rows,
             memory: (rows as u64 * engine.bytes_per_trace).min(engine.budget),
-            weights: runner.loaded().model.bytes() as u64,
-            tokens: tokens(problems, runner.settings(), slots),
+            weights,
+            tokens: tokens(problems, solver.settings(), slots),
             engine: Some(engine),
         }
     }
 
-    /// As many problems side by side as keep remote engines busy.
-    pub(super) fn remote(runner: &RemoteRunner, problems: &[Prepared]) -> Self {
-        let slots = runner.slots().max(1);
-        let in_flight = runner.remote().in_flight();
+    fn streams(solver: &Solver, problems: &[Prepared], in_flight: usize) -> Self {
+        let slots = solver.slots().max(1);
         let side_by_side = in_flight.div_ceil(slots).min(problems.len()).max(1);
         Self {
-            traces: runner.settings().traces,
+            traces: solver.settings().traces,
             slots,
             side_by_side,
             rows: (slots * side_by_side).min(in_flight),
             memory: 0,
             weights: 0,
-            tokens: tokens(problems, runner.settings(), slots),
+            tokens: tokens(problems, solver.settings(), slots),
             engine: None,
         }
     }

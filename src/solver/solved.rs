@@ -6,8 +6,6 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use tts_strategies::{PoolKind, VoteKind};
 
-use super::{Prepared, Runner};
-use crate::engine::memory::Plan;
 use crate::run::{
     BallotResult, Cut, Decided, MachineInfo, Outcome, Outside, SolvedRecord, TokenCounts, TraceCounts,
     TraceRecord, VoteResult,
@@ -89,25 +87,6 @@ pub(crate) struct About {
 }
 
 impl Solved {
-    pub(super) fn new(runner: &Runner, problem: &Prepared, mut outcome: Outcome, plan: Plan) -> Self {
-        let about = About {
-            gold: problem.gold.clone(),
-            model: Some(runner.loaded().name.clone()),
-            seed: Some(runner.settings().seed),
-            sampling: Some(runner.resolved().sampling.clone()),
-            machine: Some(MachineInfo {
-                threads: Some(runner.resolved().threads),
-                tier: Some(runner.resolved().tier.name().to_owned()),
-                max_batch: Some(plan.max_batch),
-                peak_rows: Some(outcome.peak_rows),
-                slots_wanted: (outcome.slots_wanted != outcome.bounds.slots).then_some(outcome.slots_wanted),
-                notices: std::mem::take(&mut outcome.notices),
-                ..MachineInfo::default()
-            }),
-        };
-        Self::of(outcome, about, |answer, gold| runner.grade(answer, gold))
-    }
-
     /// The result of an outcome; its notices come after the strategy's warnings.
     pub(crate) fn of(outcome: Outcome, about: About, grade: impl Fn(&str, &str) -> bool) -> Self {
         let Outcome {

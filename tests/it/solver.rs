@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tts::evals::answer::FnReader;
 use tts::evals::data::Problem;
-use tts::runner::Reader;
+use tts::solver::Reader;
 use tts::strategies::Preset;
-use tts::{LoadOptions, Loaded, Runner, Settings, Watch};
+use tts::{LoadOptions, Loaded, Settings, Solver, Watch};
 
 const PROBLEM: &str = "Find the remainder when 7^53 is divided by 23.";
 
@@ -29,8 +29,8 @@ fn settings() -> Settings {
     }
 }
 
-fn runner(settings: Settings) -> Result<Runner, tts::Error> {
-    Runner::new(Loaded::open(&LoadOptions::default(), &mut |_| ())?, settings)
+fn runner(settings: Settings) -> Result<Solver, tts::Error> {
+    Solver::local(Loaded::open(&LoadOptions::default(), &mut |_| ())?, settings)
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ fn what_cannot_run_is_refused_with_a_sentence() {
         })
         .contains("--slots 0")
     );
-    let sampling = tts::run::SamplingOverrides {
+    let sampling = tts::SamplingOverrides {
         top_p: Some(0.0),
         ..Default::default()
     };
@@ -159,4 +159,57 @@ fn max_tokens_beyond_the_context_says_what_would_fit() {
         error.contains("--max-tokens 1000000") && error.contains("at most"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn the_facade_answers_streams_and_cancels_as_the_solver_does() {
+    use futures::StreamExt;
+    let question = "Find the remainder when 8^46 is divided by 23.";
+    let of = |traces| {
+        tts::Tts::open("bundled")
+            .strategy("majority")
+            .traces(traces)
+            .seed(3)
+    };
+    let tts = of(8).build().await.unwrap();
+    let answer = tts.solve(question).await.unwrap();
+    let settings = Settings {
+        strategy: Preset::named("majority").unwrap(),
+        traces: 8,
+        seed: 3,
+        ..Settings::default()
+    };
+    let solved = runner(settings).unwrap().solve_text(question).await.unwrap();
+    assert_eq!(answer.text(), solved.answer.as_deref());
+    assert_eq!((answer.tokens(), answer.traces()), (solved.tokens.generated, 8));
+    assert_eq!(answer.votes(), solved.ballots);
+
+    let mut events: Vec<_> = tts.solve(question).stream().map(|e| e.unwrap()).collect().await;
+    let last = events.pop().unwrap();
+    assert!(matches!(last, tts::Event::Decided { answer: a, .. } if a.as_deref() == answer.text()));
+    let ended = |e: &&tts::Event| matches!(e, tts::Event::TraceEnded { .. });
+    assert_eq!(events.iter().filter(ended).count(), 8);
+
+    // dropped in the middle, the batch is free for the next
+    let mut dropped = tts.solve(question).stream();
+    assert!(matches!(
+        dropped.next().await,
+        Some(Ok(tts::Event::Started { .. }))
+    ));
+    drop(dropped);
+    assert_eq!(tts.solve(question).await.unwrap().tokens(), answer.tokens());
+
+    let mut failed = tts.solve("  ").stream();
+    assert!(
+        failed
+            .next()
+            .await
+            .unwrap()
+            .unwrap_err()
+            .to_string()
+            .contains("empty")
+    );
+    assert!(failed.next().await.is_none());
+    let wrong = tts::Tts::open("bundled").strategy("nonesuch").build().await;
+    assert!(wrong.err().unwrap().to_string().contains("nonesuch"));
 }

@@ -1,0 +1,166 @@
+//! Every sampling setting in one table, and settings that a caller puts over those that a model recommends.
+//!
+//! A row of the table is a setting's name in JSON, its flag, how it is called in a sentence, what a
+//! generation_config.json may say of it, and its help. Flags, request fields and configuration files are read by
+//! the table, so that a setting that [`Sampling`] has and the table has not does not compile.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sampler::Sampling;
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct SamplingSetting {
+    /// Name of the field, in JSON.
+    pub name: &'static str,
+    /// Name of the flag, without its dashes.
+    pub flag: &'static str,
+    /// The setting in a sentence.
+    pub label: &'static str,
+    /// Whether it is a whole number from 0.
+    pub whole: bool,
+    /// What a generation_config.json may say.
+    pub in_file: &'static str,
+    /// Whether a number is that.
+    pub fits: fn(f64) -> bool,
+    /// What the flag's value is called.
+    pub value_name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+/// A number that a setting may be.
+trait Number: Copy {
+    const WHOLE: bool;
+    fn of(number: f64) -> Self;
+}
+
+impl Number for f64 {
+    const WHOLE: bool = false;
+    fn of(number: f64) -> Self {
+        number
+    }
+}
+
+impl Number for usize {
+    const WHOLE: bool = true;
+    fn of(number: f64) -> Self {
+        number as usize
+    }
+}
+
+macro_rules! table {
+    ($($name:ident: $type:ty, $flag:literal, $label:literal, $in_file:literal, $fits:expr, $value:literal, $help:literal;)*) => {
+        /// Sampling settings that replace what the model's generation_config.json recommends.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct SamplingOverrides {
+            $(#[doc = $help] pub $name: Option<$type>,)*
+        }
+
+        /// Every sampling setting, in the order of the flags.
+        pub const SAMPLING_SETTINGS: &[SamplingSetting] = &[$(SamplingSetting {
+            name: stringify!($name),
+            flag: $flag,
+            label: $label,
+            whole: <$type as Number>::WHOLE,
+            in_file: $in_file,
+            fits: $fits,
+            value_name: $value,
+            help: $help,
+        }),*];
+
+        impl SamplingOverrides {
+            /// Reads every setting by its row.
+            ///
+            /// # Errors
+            /// Those of `read`.
+            pub fn read<E>(
+                mut read: impl FnMut(&'static SamplingSetting) -> Result<Option<f64>, E>,
+            ) -> Result<Self, E> {
+                let mut rows = SAMPLING_SETTINGS.iter();
+                Ok(Self {
+                    $($name: read(rows.next().expect("a row for each"))?.map(<$type as Number>::of),)*
+                })
+            }
+
+            /// These settings, and those of `other` for what is not set.
+            #[must_use]
+            pub fn or(self, other: Self) -> Self {
+                Self { $($name: self.$name.or(other.$name),)* }
+            }
+
+            /// Those that change how tokens are drawn.
+            #[must_use]
+            pub fn effective(self) -> Self {
+                let off = Sampling::default();
+                Self { $($name: self.$name.filter(|value| *value != off.$name),)* }
+            }
+
+            /// The settings in force over what is recommended; what is taken from there is named in `taken`.
+            pub fn over(self, recommended: Self, taken: &mut Vec<String>) -> Sampling {
+                let off = Sampling::default();
+                $(if let (None, Some(value)) = (self.$name, recommended.$name) {
+                    taken.push(format!("{} {value}", $label));
+                })*
+                let all = self.or(recommended);
+                Sampling { $($name: all.$name.unwrap_or(off.$name),)* }
+            }
+        }
+
+        impl From<&Sampling> for SamplingOverrides {
+            fn from(s: &Sampling) -> Self {
+                Self { $($name: Some(s.$name),)* }
+            }
+        }
+    };
+}
+
+table! {
+    temperature: f64, "temperature", "temperature", "a number from 0", |x| x >= 0.0,
+        "T", "Divides the logits; 0 takes the likeliest token";
+    top_p: f64, "top-p", "top-p", "a number above 0 and at most 1", |x| x > 0.0 && x <= 1.0,
+        "P", "Keeps the likeliest tokens that hold this share of the probability";
+    top_k: usize, "top-k", "top-k", "a whole number from 0", |_| true,
+        "K", "Keeps this many of the likeliest tokens; 0 keeps all";
+    min_p: f64, "min-p", "min-p", "a number from 0 to 1", |x| (0.0..=1.0).contains(&x),
+        "P", "Keeps tokens at least this fraction as likely as the likeliest";
+    repetition_penalty: f64, "repetition-penalty", "repetition penalty", "a number above 0", |x| x > 0.0,
+        "X", "Makes tokens that came before less likely; 1 is off";
+    presence_penalty: f64, "presence-penalty", "presence penalty", "a number", |_| true,
+        "X", "Subtracted from the logits of tokens that the trace holds";
+    frequency_penalty: f64, "frequency-penalty", "frequency penalty", "a number", |_| true,
+        "X", "The same, once for each time";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_by_their_rows_and_put_over_each_other() {
+        let read =
+            SamplingOverrides::read(|s| Ok::<_, ()>((s.name != "min_p").then_some(s.name.len() as f64)));
+        let read = read.unwrap();
+        assert_eq!(
+            (read.temperature, read.top_k, read.min_p),
+            (Some(11.0), Some(5), None)
+        );
+        let own = SamplingOverrides {
+            temperature: Some(0.5),
+            ..SamplingOverrides::default()
+        };
+        let recommended = SamplingOverrides {
+            temperature: Some(0.6),
+            top_p: Some(0.95),
+            top_k: Some(0),
+            ..SamplingOverrides::default()
+        };
+        let mut taken = Vec::new();
+        let s = own.over(recommended, &mut taken);
+        assert_eq!((s.temperature, s.top_p, s.top_k, s.min_p), (0.5, 0.95, 0, 0.0));
+        assert_eq!(taken, ["top-p 0.95", "top-k 0"]);
+        assert_eq!(recommended.effective().top_k, None);
+        assert_eq!(SamplingOverrides::from(&s).temperature, Some(0.5));
+    }
+}

@@ -1,0 +1,173 @@
+//! The model in this process: one thread owns it and runs the traces of several problems at once.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tts_strategies::Needs;
+
+use crate::engine::memory::Plan;
+use crate::engine::reading::{Likeliest, ToRead};
+use crate::engine::scheduler::{Scheduler, Ticket};
+use crate::run::{Control, Observer, Outcome, Request, RunError, check_needs};
+use tts_model::Model;
+use tts_model::kernels::Tier;
+use tts_model::session::Session;
+
+/// How the engine uses the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct InProcessOptions {
+    /// Threads.
+    pub threads: usize,
+    /// Instruction tier.
+    pub tier: Tier,
+    /// Rows and memory.
+    pub plan: Plan,
+}
+
+enum Command {
+    Run(Box<Ticket>),
+    Read(ToRead),
+    Stop,
+}
+
+/// The in-process engine.
+pub struct InProcess {
+    commands: Mutex<mpsc::Sender<Command>>,
+    plan: Plan,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl InProcess {
+    /// Starts the engine's thread.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(model: Arc<Model>, options: InProcessOptions) -> Result<Self, RunError> {
+        let (commands, inbox) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("tts-engine".to_owned())
+            .spawn(move || {
+                serve(
+                    Scheduler::new(Session::new(model, options.threads, options.tier), options.plan),
+                    &inbox,
+                )
+            })
+            .map_err(|e| RunError::Engine(e.to_string()))?;
+        Ok(Self {
+            commands: Mutex::new(commands),
+            plan: options.plan,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl InProcess {
+    /// The plan that the engine keeps to.
+    pub fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    fn send(&self, command: Command) -> Result<(), RunError> {
+        self.commands
+            .lock()
+            .map_err(|_| gone())?
+            .send(command)
+            .map_err(|_| gone())
+    }
+
+    /// The `k` likeliest ids before each token of `ids` from index `from` (at least 1) on, with their
+    /// log-probabilities under the raw distribution. The text is read a chunk a step beside what else is
+    /// running; dropping the future ends that.
+    ///
+    /// # Errors
+    /// When the engine is gone, or the logits are not numbers.
+    pub async fn likeliest(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Likeliest, RunError> {
+        let (reply, found) = oneshot::channel();
+        self.send(Command::Read(ToRead { ids, from, k, reply }))?;
+        found.await.map_err(|_| gone())?.ok_or_else(|| {
+            RunError::Engine("the model's logits are not numbers (NaN or infinite)".to_owned())
+        })
+    }
+
+    /// Runs one problem to its decision. Dropping the future cancels the problem.
+    ///
+    /// # Errors
+    /// When the engine is gone, or the run cannot go on.
+    pub async fn run(&self, request: Request, observer: Observer) -> Result<Outcome, RunError> {
+        check_needs(request.setup.strategy.as_ref(), Needs::ALL)?;
+        let (reply, outcome) = oneshot::channel();
+        let (control, interrupt) = (observer.control.clone(), observer.interrupt.clone());
+        let guard = Guard(control.clone());
+        let reply = Box::new(move |result| {
+            let _ = reply.send(result);
+        });
+        self.send(Command::Run(Box::new(Ticket {
+            request,
+            observer,
+            reply,
+        })))?;
+        let mut outcome = std::pin::pin!(outcome);
+        let result = tokio::select! {
+            result = &mut outcome => result,
+            () = interrupt.cancelled() => {
+                control.interrupted.cancel();
+                outcome.await
+            }
+        };
+        drop(guard);
+        result.map_err(|_| gone())?
+    }
+}
+
+fn gone() -> RunError {
+    RunError::Engine("its thread ended".to_owned())
+}
+
+/// How long an engine without work waits for some before it packs a share of the weights.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+fn serve(mut scheduler: Scheduler, inbox: &mpsc::Receiver<Command>) {
+    loop {
+        let command = if scheduler.is_idle() {
+            // nothing has come for a while, so what comes then need not wait for packing
+            match inbox.recv_timeout(PATIENCE) {
+                Err(mpsc::RecvTimeoutError::Timeout) if scheduler.session().pack_share() => continue,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    inbox.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
+                }
+                other => other.map_err(|_| mpsc::TryRecvError::Disconnected),
+            }
+        } else {
+            inbox.try_recv()
+        };
+        match command {
+            Ok(Command::Run(ticket)) => scheduler.submit(*ticket),
+            Ok(Command::Read(text)) => scheduler.read(text),
+            Ok(Command::Stop) | Err(mpsc::TryRecvError::Disconnected) => return,
+            Err(mpsc::TryRecvError::Empty) => scheduler.turn(),
+        }
+    }
+}
+
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        if let Ok(commands) = self.commands.lock() {
+            let _ = commands.send(Command::Stop);
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Cancels the problem when its future is dropped.
+struct Guard(Arc<Control>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
+    }
+}
