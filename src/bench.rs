@@ -62,7 +62,7 @@ pub struct Figures {
 
 /// Bytes that a workload takes on `threads` threads: weights, scratch memory, the prompt and its traces.
 pub fn bytes_needed(model: &Model, work: &Workload, threads: usize) -> u64 {
-    let prompt = model.shape().sequence_bytes(work.prompt, 0);
+    let prompt = model.layout().sequence_bytes(work.prompt, 0);
     let rows = work.batch.max(work.prompt.min(PREFILL_CHUNK));
     let scratch = model.workspace_bytes(rows, work.batch, threads);
     (model.bytes() + scratch + prompt) as u64 + work.batch as u64 * bytes_per_trace(model, work)
@@ -70,7 +70,7 @@ pub fn bytes_needed(model: &Model, work: &Workload, threads: usize) -> u64 {
 
 fn bytes_per_trace(model: &Model, work: &Workload) -> u64 {
     let tokens = work.prompt + work.context + work.tokens;
-    model.shape().sequence_bytes(tokens, work.prompt) as u64
+    model.layout().sequence_bytes(tokens, work.prompt) as u64
 }
 
 /// Says why a workload cannot be run, before any of it is.
@@ -92,10 +92,7 @@ pub fn check(model: &Model, work: &Workload, threads: usize) -> Result<(), Error
         }
     }
     work.sampling.check().map_err(Error::Setting)?;
-    let (context, length) = (
-        model.config().max_positions,
-        work.prompt + work.context + work.tokens,
-    );
+    let (context, length) = (model.spec().context, work.prompt + work.context + work.tokens);
     if length > context {
         return wrong(format!(
             "--prompt {} + --context {} + --tokens {} is {length} tokens, and the model's context is {context}",
@@ -173,7 +170,7 @@ struct Times {
 }
 
 fn once(session: &mut Session, work: &Workload) -> Result<Times, BrokenLogits> {
-    let vocab = session.model().config().vocab;
+    let vocab = session.model().spec().vocab;
     let ids: Vec<u32> = (0..work.prompt)
         .map(|i| ((i * 7919 + 13) % vocab) as u32)
         .collect();
@@ -231,16 +228,16 @@ pub struct Demand {
 
 /// The demand of a step of this workload, half way through its decoding.
 pub fn demand(model: &Model, work: &Workload) -> Demand {
-    let (config, shape) = (model.config(), model.shape());
-    let embedding = if config.tied {
+    let (spec, shape) = (model.spec(), model.layout());
+    let embedding = if spec.head.tensor.is_none() {
         0
     } else {
-        config.vocab * config.hidden
+        spec.vocab * spec.hidden
     };
     // what is not a matrix (norms, convolution) is under a thousandth of all parameters
-    let products = config.parameters() - embedding as u64;
+    let products = spec.parameters() - embedding as u64;
     let own = work.batch * (work.context + work.tokens / 2);
-    let looked_up = model.bytes() as f64 * embedding as f64 / config.parameters() as f64;
+    let looked_up = model.bytes() as f64 * embedding as f64 / spec.parameters() as f64;
     Demand {
         operations: 2.0 * products as f64 * work.batch as f64,
         weights: model.bytes() as f64 - looked_up,
@@ -270,13 +267,14 @@ mod peak {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tts_model::Config;
+    use tts_model::arch;
     use tts_model::kernels::Tier;
 
     fn small() -> Arc<Model> {
-        let mut config = Config::named("tiny-90m").unwrap();
-        (config.layers, config.vocab) = (2, 320);
-        Arc::new(Model::random(&config, "f32", 1).unwrap())
+        let mut spec = arch::shape("tiny-90m").unwrap();
+        spec.layers.truncate(2);
+        spec.vocab = 320;
+        Arc::new(Model::random(&spec, "f32", 1).unwrap())
     }
 
     fn work(batch: usize, context: usize) -> Workload {
@@ -305,7 +303,7 @@ mod tests {
             assert!(f.peak_rss_bytes.is_none_or(|rss| rss > f.bytes_per_trace));
         }
         // 70 + 4 tokens are two blocks of which one is shared; 70 + 700 + 4 are thirteen
-        let block = model.shape().block_bytes() as u64;
+        let block = model.layout().block_bytes() as u64;
         assert_eq!(long.bytes_per_trace - short.bytes_per_trace, 11 * block);
         assert_eq!(long.predicted_bytes - short.predicted_bytes, 3 * 11 * block);
     }
@@ -325,8 +323,8 @@ mod tests {
         lane.stretch(1000);
         assert_eq!(lane.sequence().len(), 71 + 1000);
         // 17 blocks, the first of which is the prompt's
-        let expected = model.shape().state_bytes() + 16 * model.shape().block_bytes();
-        assert_eq!(lane.sequence().private_bytes(model.shape()), expected);
+        let expected = model.layout().state_bytes() + 16 * model.layout().block_bytes();
+        assert_eq!(lane.sequence().private_bytes(model.layout()), expected);
         step(&mut session, std::slice::from_mut(&mut lane), 0).unwrap();
     }
 
@@ -372,7 +370,7 @@ mod tests {
         assert_eq!(eight.operations, 8.0 * one.operations);
         assert_eq!(eight.weights, one.weights);
         assert_eq!(eight.state, 8.0 * one.state);
-        let token = model.shape().block_bytes() as f64 / BLOCK as f64;
+        let token = model.layout().block_bytes() as f64 / BLOCK as f64;
         assert!((eight.keys_values / token - (70.0 + 8.0 * 66.0)).abs() < 1e-6);
     }
 }

@@ -137,7 +137,7 @@ impl Loaded {
         bundled: bool,
     ) -> Result<Self, Error> {
         if let Some(prompter) = &prompter {
-            prompter.check_vocab(checkpoint.config.vocab)?;
+            prompter.check_vocab(checkpoint.spec.vocab)?;
         }
         Ok(Self {
             name: String::new(),

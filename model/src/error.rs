@@ -45,8 +45,8 @@ pub enum ModelError {
         /// One of the files found.
         example: String,
     },
-    /// The file describes a model of another family.
-    #[error("{} describes a {found} model: only Falcon-H1 models (model_type \"falcon_h1\", GGUF architecture \"falcon-h1\") can be run", file.display())]
+    /// The file describes a model of a family that is not in the register.
+    #[error("{} describes a {found} model, which is of no family that can be run: {}", file.display(), crate::arch::known())]
     Architecture {
         /// The config.json or .gguf file.
         file: PathBuf,

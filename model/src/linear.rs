@@ -7,6 +7,7 @@ use super::packing::Layout;
 use super::state::CacheFormat;
 use super::storage::Storage;
 use super::weights::{Checkpoint, Dtype, RawTensor};
+use crate::spec::LinearSpec;
 
 /// How weights are held in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,24 +87,54 @@ impl Linear {
         Self::new(Storage::packed(raw, to))
     }
 
-    /// The tensor of this name and shape `[n, k]`. It stays in its file until [`Self::pack_now`] where the
-    /// file is mapped and holds that format.
+    /// The matrix of this specification, its factors and its bias with it; `scale` multiplies its outputs. It stays
+    /// in its file until [`Self::pack_now`] where the file is mapped and holds that format.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
     pub(crate) fn open(
         weights: &Checkpoint,
-        name: &str,
-        shape: [usize; 2],
+        spec: &LinearSpec,
+        scale: f32,
         format: WeightFormat,
     ) -> Result<Self, ModelError> {
-        let raw = weights.tensor(name, &shape)?;
-        Ok(match weights.mapped(name) {
+        let total = spec.within.map_or(spec.rows, |(_, total)| total);
+        let mut raw = weights.tensor(&spec.weight, &[total, spec.columns])?;
+        let row = raw.dtype.row_bytes(spec.columns);
+        let rows = spec.tensor_rows();
+        raw.bytes = &raw.bytes[rows.start * row..rows.end * row];
+        raw.shape[0] = spec.rows;
+        let matrix = match weights.mapped(&spec.weight) {
             Some((bytes, range)) if stored_as(&raw, format) == raw.dtype => {
+                let range = range.start + rows.start * row..range.start + rows.end * row;
                 Self::new(Storage::in_file(&raw, bytes, range))
             }
             _ => Self::pack(&raw, format),
-        })
+        };
+        let factors: Vec<f32> = spec.factors().into_iter().map(|f| f * scale).collect();
+        let bias = match &spec.bias {
+            Some(bias) => {
+                let values = weights.vector(&bias.tensor, total)?;
+                let scaled = values[rows].iter().zip(&factors).map(|(b, f)| b * f);
+                Some(scaled.collect())
+            }
+            None => None,
+        };
+        Ok(matrix.scaled(spec.input_scale).scaled_by(&factors).biased(bias))
+    }
+
+    /// The matrix of the embedding or of the output, its outputs scaled.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub(crate) fn open_end(
+        weights: &Checkpoint,
+        name: &str,
+        shape: [usize; 2],
+        scale: f32,
+        format: WeightFormat,
+    ) -> Result<Self, ModelError> {
+        Self::open(weights, &LinearSpec::new(name, shape[0], shape[1]), scale, format)
     }
 
     fn new(storage: Storage) -> Self {

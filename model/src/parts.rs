@@ -1,12 +1,12 @@
-//! A step of many rows in parts: each goes through all blocks on one thread.
+//! A step of many rows in parts: each goes through all layers on one thread.
 //!
 //! Rows do not depend on each other before the vocabulary, so threads that take rows, instead of columns of
 //! every product, wait for each other once a step and not after every product, and what a row's activations
 //! and state leave in a core's caches is read by that core. The price is that every part reads all weights.
 
-use super::block::Work;
 use super::kernels::Pool;
 use super::kernels::buf::Shared;
+use super::work::Work;
 use super::{BLOCK, Feed, Model};
 
 /// Most rows of a part: their activations stay in a second-level cache.
@@ -35,7 +35,7 @@ impl Model {
     pub(super) fn parts_bytes(&self, rows: usize, threads: usize) -> usize {
         match self.part_count(rows, threads) {
             1 => 0,
-            count => count * Work::bytes_for(&self.config, rows.div_ceil(count), 1),
+            count => count * Work::bytes_for(&self.widths, rows.div_ceil(count), 1),
         }
     }
 
@@ -43,13 +43,13 @@ impl Model {
     /// as an eighth of the weights; keys and values come at two thirds of the rate.
     fn cost(&self, feed: &Feed<'_>) -> usize {
         self.bytes / 8
-            + 2 * self.shape.state_bytes()
-            + feed.sequence.len * self.shape.block_bytes() / BLOCK * 3 / 2
+            + 2 * self.layout.state_bytes()
+            + feed.sequence.len * self.layout.block_bytes() / BLOCK * 3 / 2
     }
 
-    /// Takes feeds of one token each through all blocks, in parts of about the same cost; the residual stream
+    /// Takes feeds of one token each through all layers, in parts of about the same cost; the residual stream
     /// is then in `h`. False where that does not pay, and nothing was done.
-    pub(super) fn blocks_in_parts(
+    pub(super) fn layers_in_parts(
         &self,
         pool: &mut Pool,
         parts: &mut Vec<Part>,
@@ -72,7 +72,7 @@ impl Model {
         if parts.len() < count {
             parts.resize_with(count, || Part {
                 alone: Pool::new(1, tier),
-                work: Work::new(&self.config, 1),
+                work: Work::new(&self.widths, 1),
                 first: 0,
                 end: 0,
             });
@@ -102,7 +102,7 @@ impl Model {
             // SAFETY: every feed, and its row of h, belongs to one part
             unsafe {
                 let feeds = std::slice::from_raw_parts_mut(base.at(part.first), part.end - part.first);
-                self.blocks(&mut part.alone, &mut part.work, feeds, |_, _| ());
+                self.read(&mut part.alone, &mut part.work, feeds, |_, _| ());
                 let own = part.work.h.as_ptr();
                 h.at(part.first * stride)
                     .copy_from_nonoverlapping(own, feeds.len() * stride);
@@ -170,9 +170,11 @@ mod tests {
                 &mut [Feed::new(own, &ids[i..=i], Want::Last)],
             );
             assert_eq!(scratch.logits().row(0), space.logits().row(i), "row {i}");
-            for layer in 0..model.shape().layers {
-                assert!(own.ssm_state(model.shape(), layer) == together.ssm_state(model.shape(), layer));
-                assert!(own.keys_values(model.shape(), layer) == together.keys_values(model.shape(), layer));
+            for layer in 0..model.layout().ssm.len() {
+                assert!(own.ssm_state(model.layout(), layer) == together.ssm_state(model.layout(), layer));
+                assert!(
+                    own.keys_values(model.layout(), layer) == together.keys_values(model.layout(), layer)
+                );
             }
         }
     }

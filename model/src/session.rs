@@ -336,7 +336,7 @@ impl Session {
     }
     /// Keeps at most `bytes` of the memory of lanes that ended.
     pub fn trim(&self, bytes: u64) {
-        let keep = usize::try_from(bytes).unwrap_or(usize::MAX) / self.model.shape().state_bytes().max(1);
+        let keep = usize::try_from(bytes).unwrap_or(usize::MAX) / self.model.layout().state_bytes().max(1);
         self.spare.list().truncate(keep);
     }
     /// Instruction tier.

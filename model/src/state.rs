@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::config::Config;
 use super::kernels::buf::{Buf, padded};
+use crate::spec::{Mixer, ModelSpec};
 
 /// Positions in a block of keys and values. Blocks are aligned to positions counted from 0, so attention sums
 /// in the same order whether a block is shared or private.
@@ -39,80 +39,143 @@ impl CacheFormat {
     }
 }
 
-/// Sizes of a sequence's state, derived from a [`Config`].
-#[derive(Clone, Debug)]
-pub struct Shape {
-    /// Blocks of the model.
-    pub layers: usize,
+/// Where the keys and values of one attention part lie in a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvLayout {
     /// Key/value heads.
-    pub kv_heads: usize,
-    /// Width of an attention head.
+    pub heads: usize,
+    /// Width of a head.
     pub head_dim: usize,
-    /// Mamba heads.
-    pub ssm_heads: usize,
-    /// Width of a Mamba head.
-    pub ssm_head_dim: usize,
-    /// State size N.
-    pub d_state: usize,
-    /// Columns that pass the convolution: x, B and C.
-    pub channels: usize,
-    /// Kernel width of the convolution.
-    pub taps: usize,
-    /// Keys and values.
-    pub kv: CacheFormat,
-    /// SSM states.
-    pub state: CacheFormat,
+    /// How they are held.
+    pub format: CacheFormat,
+    /// the part's first word in a block
+    pub(crate) offset: usize,
 }
 
-impl Shape {
-    /// The sizes for this configuration, with everything held in f32.
-    pub fn new(c: &Config) -> Self {
-        Self {
-            kv: CacheFormat::F32,
-            state: CacheFormat::F32,
-            layers: c.layers,
-            kv_heads: c.kv_heads,
-            head_dim: c.head_dim,
-            ssm_heads: c.ssm_heads,
-            ssm_head_dim: c.ssm_head_dim,
-            d_state: c.d_state,
-            channels: c.conv_channels(),
-            taps: c.d_conv,
-        }
-    }
+impl KvLayout {
     pub(crate) fn head_stride(&self) -> usize {
         padded(self.head_dim)
     }
-    /// One Mamba head's state is `[d_state, padded ssm_head_dim]`: the width is contiguous, so the update
-    /// needs no horizontal sum. In bf16 two rows share words, the even one in the low half.
-    pub(crate) fn ssm_width(&self) -> usize {
-        padded(self.ssm_head_dim)
-    }
-    pub(crate) fn ssm_head_len(&self) -> usize {
-        self.state.words(self.d_state, self.ssm_width())
-    }
-    pub(crate) fn ssm_layer_len(&self) -> usize {
-        self.ssm_heads * self.ssm_head_len()
-    }
-    pub(crate) fn window_layer_len(&self) -> usize {
-        (self.taps - 1) * padded(self.channels)
-    }
-    /// K `[head_dim, BLOCK]` of one head of one layer. In bf16 two rows share words, the even one in the low
-    /// half; so in V.
+    /// K `[head_dim, BLOCK]` of one head. In bf16 two rows share words, the even one in the low half; so in V.
     pub(crate) fn keys_len(&self) -> usize {
-        self.kv.words(self.head_dim, BLOCK)
+        self.format.words(self.head_dim, BLOCK)
     }
     /// K, then V `[BLOCK, padded head_dim]`.
-    pub(crate) fn kv_head_len(&self) -> usize {
-        self.keys_len() + self.kv.words(BLOCK, self.head_stride())
+    pub(crate) fn head_len(&self) -> usize {
+        self.keys_len() + self.format.words(BLOCK, self.head_stride())
     }
+    /// First word of a head in a block.
+    pub(crate) fn head_at(&self, head: usize) -> usize {
+        self.offset + head * self.head_len()
+    }
+}
+
+/// Where the state and the convolution window of one Mamba-2 part lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SsmLayout {
+    /// Heads.
+    pub heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// States of each channel.
+    pub d_state: usize,
+    /// Channels that pass the convolution: x, B and C.
+    pub channels: usize,
+    /// Taps of the convolution.
+    pub taps: usize,
+    /// How the state is held; the window is f32.
+    pub format: CacheFormat,
+    /// the part's first words among a sequence's states and windows
+    pub(crate) state_offset: usize,
+    pub(crate) window_offset: usize,
+}
+
+impl SsmLayout {
+    /// One head's state is `[d_state, padded head_dim]`: the width is contiguous, so the update needs no
+    /// horizontal sum. In bf16 two rows share words, the even one in the low half.
+    pub(crate) fn width(&self) -> usize {
+        padded(self.head_dim)
+    }
+    pub(crate) fn head_len(&self) -> usize {
+        self.format.words(self.d_state, self.width())
+    }
+    pub(crate) fn state_len(&self) -> usize {
+        self.heads * self.head_len()
+    }
+    pub(crate) fn window_len(&self) -> usize {
+        (self.taps - 1) * padded(self.channels)
+    }
+}
+
+/// What a sequence keeps, part by part: an attention part keeps keys and values of every position, a Mamba-2 part
+/// a state of fixed size, a feed-forward part nothing.
+#[derive(Clone, Debug)]
+pub struct StateLayout {
+    /// Attention parts, in the order of the layers.
+    pub attention: Vec<KvLayout>,
+    /// Mamba-2 parts, in the order of the layers.
+    pub ssm: Vec<SsmLayout>,
+    /// How keys and values are held.
+    pub kv: CacheFormat,
+    /// How states are held.
+    pub state: CacheFormat,
+    block_words: usize,
+    state_words: usize,
+    window_words: usize,
+}
+
+impl StateLayout {
+    /// The layout for this model, with keys and values held as `kv` and states as `state`.
+    pub fn new(spec: &ModelSpec, kv: CacheFormat, state: CacheFormat) -> Self {
+        let mut layout = Self {
+            attention: Vec::new(),
+            ssm: Vec::new(),
+            kv,
+            state,
+            block_words: 0,
+            state_words: 0,
+            window_words: 0,
+        };
+        for mixer in spec.mixers() {
+            match mixer {
+                Mixer::Attention(a) => {
+                    let part = KvLayout {
+                        heads: a.kv_heads,
+                        head_dim: a.head_dim,
+                        format: kv,
+                        offset: layout.block_words,
+                    };
+                    layout.block_words += part.heads * part.head_len();
+                    layout.attention.push(part);
+                }
+                Mixer::Mamba2(m) => {
+                    let part = SsmLayout {
+                        heads: m.heads,
+                        head_dim: m.head_dim,
+                        d_state: m.d_state,
+                        channels: m.channels(),
+                        taps: m.taps,
+                        format: state,
+                        state_offset: layout.state_words,
+                        window_offset: layout.window_words,
+                    };
+                    layout.state_words += part.state_len();
+                    layout.window_words += part.window_len();
+                    layout.ssm.push(part);
+                }
+                Mixer::Mlp(_) => {}
+            }
+        }
+        layout
+    }
+
     /// Bytes of one sequence's SSM and convolution state.
     pub fn state_bytes(&self) -> usize {
-        self.layers * (self.ssm_layer_len() + self.window_layer_len()) * size_of::<f32>()
+        (self.state_words + self.window_words) * size_of::<f32>()
     }
     /// Bytes of one block of keys and values, all layers.
     pub fn block_bytes(&self) -> usize {
-        self.layers * self.kv_heads * self.kv_head_len() * size_of::<f32>()
+        self.block_words * size_of::<f32>()
     }
     /// Bytes of a sequence of `tokens` tokens, of which the first `shared` stand in blocks shared with
     /// others.
@@ -121,7 +184,7 @@ impl Shape {
     }
 }
 
-/// Keys and values of [`BLOCK`] positions: `[layer][kv head]` of K `[head_dim, BLOCK]` and V `[BLOCK, padded
+/// Keys and values of [`BLOCK`] positions: `[attention part][kv head]` of K `[head_dim, BLOCK]` and V `[BLOCK, padded
 /// head_dim]`.
 #[derive(Clone)]
 pub(crate) struct KvBlock(pub(crate) Buf);
@@ -133,20 +196,20 @@ pub struct StateMemory(Buf, Buf);
 /// One sequence's state after `len` tokens.
 pub struct Sequence {
     pub(crate) len: usize,
-    /// `[layer][head][d_state][padded ssm_head_dim]`
+    /// `[part][head][d_state][padded head_dim]`
     pub(crate) ssm: Buf,
-    /// `[layer][taps - 1][padded channels]`; the input of position t lies in slot t mod (taps - 1)
+    /// `[part][taps - 1][padded channels]`; the input of position t lies in slot t mod (taps - 1)
     pub(crate) window: Buf,
     pub(crate) kv: Vec<Arc<KvBlock>>,
 }
 
 impl Sequence {
     /// The empty sequence.
-    pub fn new(shape: &Shape) -> Self {
+    pub fn new(layout: &StateLayout) -> Self {
         Self {
             len: 0,
-            ssm: Buf::paged(shape.layers * shape.ssm_layer_len()),
-            window: Buf::paged(shape.layers * shape.window_layer_len()),
+            ssm: Buf::paged(layout.state_words),
+            window: Buf::paged(layout.window_words),
             kv: Vec::new(),
         }
     }
@@ -208,12 +271,12 @@ impl Sequence {
     /// order.
     pub fn resumed(
         &self,
-        shape: &Shape,
+        layout: &StateLayout,
         tokens: usize,
         fill: &mut impl FnMut(&mut [u8]) -> std::io::Result<()>,
     ) -> std::io::Result<Self> {
         let mut sequence = self.fork();
-        sequence.reserve(shape, tokens);
+        sequence.reserve(layout, tokens);
         sequence.len += tokens;
         fill(sequence.ssm.bytes_mut())?;
         fill(sequence.window.bytes_mut())?;
@@ -234,16 +297,14 @@ impl Sequence {
     }
 
     /// Bytes that this sequence alone holds: state and unshared blocks.
-    pub fn private_bytes(&self, shape: &Shape) -> usize {
-        shape.state_bytes()
-            + self.kv.iter().filter(|b| Arc::strong_count(b) == 1).count() * shape.block_bytes()
+    pub fn private_bytes(&self, layout: &StateLayout) -> usize {
+        layout.state_bytes()
+            + self.kv.iter().filter(|b| Arc::strong_count(b) == 1).count() * layout.block_bytes()
     }
 
-    pub(crate) fn reserve(&mut self, shape: &Shape, tokens: usize) {
+    pub(crate) fn reserve(&mut self, layout: &StateLayout, tokens: usize) {
         for _ in 0..self.blocks_needed(tokens) {
-            self.kv.push(Arc::new(KvBlock(Buf::paged(
-                shape.layers * shape.kv_heads * shape.kv_head_len(),
-            ))));
+            self.kv.push(Arc::new(KvBlock(Buf::paged(layout.block_words))));
         }
     }
 
@@ -259,43 +320,42 @@ impl Sequence {
         self.len += tokens;
     }
 
-    /// The convolution's inputs of the last `taps - 1` positions in layer `layer`: `[channels, taps - 1]`,
+    /// The convolution's inputs of the last `taps - 1` positions of Mamba-2 part `part`: `[channels, taps - 1]`,
     /// oldest first.
-    pub fn conv_window(&self, shape: &Shape, layer: usize) -> Vec<f32> {
-        let slots = shape.taps - 1;
-        let stride = padded(shape.channels);
-        let base = layer * shape.window_layer_len();
-        let mut out = vec![0.0; shape.channels * slots];
-        for (age, c) in (0..slots).flat_map(|age| (0..shape.channels).map(move |c| (age, c))) {
+    pub fn conv_window(&self, layout: &StateLayout, part: usize) -> Vec<f32> {
+        let part = &layout.ssm[part];
+        let (slots, stride) = (part.taps - 1, padded(part.channels));
+        let mut out = vec![0.0; part.channels * slots];
+        for (age, c) in (0..slots).flat_map(|age| (0..part.channels).map(move |c| (age, c))) {
             // position len - slots + age; before the start the window is zero, wherever it lies
             let slot = (self.len + age) % slots;
-            out[c * slots + age] = self.window[base + slot * stride + c];
+            out[c * slots + age] = self.window[part.window_offset + slot * stride + c];
         }
         out
     }
 
-    /// The SSM state of layer `layer`: `[ssm_heads, ssm_head_dim, d_state]`.
-    pub fn ssm_state(&self, shape: &Shape, layer: usize) -> Vec<f32> {
-        let (p, n, width) = (shape.ssm_head_dim, shape.d_state, shape.ssm_width());
-        let mut out = Vec::with_capacity(shape.ssm_heads * p * n);
-        for head in 0..shape.ssm_heads {
-            let state = &self.ssm[layer * shape.ssm_layer_len() + head * shape.ssm_head_len()..];
-            out.extend((0..p * n).map(|i| element(state, shape.state, width, i % n, i / n)));
+    /// The state of Mamba-2 part `part`: `[heads, head_dim, d_state]`.
+    pub fn ssm_state(&self, layout: &StateLayout, part: usize) -> Vec<f32> {
+        let part = &layout.ssm[part];
+        let (p, n) = (part.head_dim, part.d_state);
+        let mut out = Vec::with_capacity(part.heads * p * n);
+        for head in 0..part.heads {
+            let state = &self.ssm[part.state_offset + head * part.head_len()..];
+            out.extend((0..p * n).map(|i| element(state, part.format, part.width(), i % n, i / n)));
         }
         out
     }
 
-    /// Keys and values of layer `layer`: two arrays `[kv_heads, len, head_dim]`.
-    pub fn keys_values(&self, shape: &Shape, layer: usize) -> (Vec<f32>, Vec<f32>) {
+    /// Keys and values of attention part `part`: two arrays `[kv_heads, len, head_dim]`.
+    pub fn keys_values(&self, layout: &StateLayout, part: usize) -> (Vec<f32>, Vec<f32>) {
+        let part = &layout.attention[part];
         let (mut keys, mut values) = (Vec::new(), Vec::new());
-        for head in 0..shape.kv_heads {
+        for head in 0..part.heads {
             for t in 0..self.len {
-                let block = &self.kv[t / BLOCK].0[(layer * shape.kv_heads + head) * shape.kv_head_len()..];
-                let (k, v) = block.split_at(shape.keys_len());
-                keys.extend((0..shape.head_dim).map(|d| element(k, shape.kv, BLOCK, d, t % BLOCK)));
-                values.extend(
-                    (0..shape.head_dim).map(|d| element(v, shape.kv, shape.head_stride(), t % BLOCK, d)),
-                );
+                let (k, v) = self.kv[t / BLOCK].0[part.head_at(head)..].split_at(part.keys_len());
+                keys.extend((0..part.head_dim).map(|d| element(k, part.format, BLOCK, d, t % BLOCK)));
+                let row = part.head_stride();
+                values.extend((0..part.head_dim).map(|d| element(v, part.format, row, t % BLOCK, d)));
             }
         }
         (keys, values)

@@ -187,8 +187,10 @@ mod tests {
     use std::path::Path;
 
     use crate::kernels::Tier;
+    use crate::kernels::Pool;
+    use crate::model::{SHARES, UNPACKED};
     use crate::weights::Checkpoint;
-    use crate::{Feed, Model, Pool, SHARES, Sequence, UNPACKED, Want, WeightFormat, Workspace};
+    use crate::{Feed, Model, Sequence, Want, WeightFormat, Workspace};
 
     fn open(name: &str) -> (Checkpoint, Model) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);

@@ -14,7 +14,7 @@ use tts::solver::{default_threads, default_tier};
 use tts_model::sampler::Sampling;
 use tts_model::session::Session;
 use tts_model::weights::Checkpoint;
-use tts_model::{Config, Formats, Model, WeightFormat};
+use tts_model::{Formats, Model, WeightFormat, arch};
 
 use super::args::ModelArgs;
 use super::number::{bytes, count, plural};
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
     if !printer.json() {
         let what = format!(
             "{name}, {}, {} of {dtype} weights; {}, {tier}; prompt of {}, {} each{}",
-            plural(model.config().layers as u64, "layer"),
+            plural(model.spec().layers.len() as u64, "layer"),
             bytes(model.bytes() as u64),
             plural(threads as u64, "thread"),
             args.prompt,
@@ -130,9 +130,9 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
         let line = Line {
             model: &name,
             dtype,
-            kv_dtype: model.shape().kv.name(),
-            state_dtype: model.shape().state.name(),
-            layers: model.config().layers,
+            kv_dtype: model.layout().kv.name(),
+            state_dtype: model.layout().state.name(),
+            layers: model.spec().layers.len(),
             tier: tier.name(),
             threads,
             figures,
@@ -165,21 +165,19 @@ fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Mode
     if args.model.threads == Some(0) {
         bail!("--threads 0 leaves nothing to run on: it must be at least 1");
     }
-    let Some(mut config) = Config::named(shape) else {
-        let near = nearest(shape, Config::names().iter().copied()).unwrap_or_default();
+    let Some(mut spec) = arch::shape(shape) else {
+        let near = nearest(shape, arch::shape_names()).unwrap_or_default();
         bail!(
             "--shape {shape} is not known; did you mean `{near}`? The shapes are {}",
-            Config::names().join(", ")
+            arch::shape_names().join(", ")
         );
     };
     if let Some(layers) = args.layers {
-        if !(1..=config.layers).contains(&layers) {
-            bail!(
-                "--layers is {layers}; {shape} has 1 to {} to measure",
-                config.layers
-            );
+        let all = spec.layers.len();
+        if !(1..=all).contains(&layers) {
+            bail!("--layers is {layers}; {shape} has 1 to {all} to measure");
         }
-        config.layers = layers;
+        spec.layers.truncate(layers);
     }
     let formats = args.model.formats();
     let (dtype, bits) = match formats.weights {
@@ -190,7 +188,7 @@ fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Mode
         WeightFormat::Q4_0 => ("q4_0", 4.5),
     };
     let (weights, free) = (
-        (config.parameters() as f64 * bits / 8.0) as u64,
+        (spec.parameters() as f64 * bits / 8.0) as u64,
         memory::available(),
     );
     if weights > free {
@@ -200,7 +198,7 @@ fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Mode
             bytes(free)
         );
     }
-    let random = Checkpoint::random(&config, dtype, 0)?;
+    let random = Checkpoint::random(&spec, dtype, 0)?;
     let held = Formats {
         weights: WeightFormat::Auto,
         ..formats

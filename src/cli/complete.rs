@@ -65,7 +65,7 @@ impl Decode for MaybeText {
 pub(crate) fn run(args: &CompleteArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let loaded = args.model.open(printer)?;
     let ids = args.input.ids(&loaded)?;
-    let context = loaded.model.config().max_positions;
+    let context = loaded.model.spec().context;
     let left = context - ids.len();
     if left == 0 {
         bail!(

@@ -37,12 +37,12 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let tier = args.model.tier.unwrap_or_else(default_tier);
     let threads = args.model.threads.unwrap_or_else(default_threads);
     let loaded = args.model.open(printer)?;
-    let (model, config, shape) = (&loaded.model, loaded.model.config(), loaded.model.shape());
+    let (model, spec, shape) = (&loaded.model, loaded.model.spec(), loaded.model.layout());
     let recommended = loaded
         .prompter
         .as_ref()
         .and_then(|p| p.generation().max_new_tokens);
-    let most = config.max_positions.saturating_sub(args.prompt_tokens).max(1);
+    let most = spec.context.saturating_sub(args.prompt_tokens).max(1);
     let max_tokens = args.max_tokens.or(recommended).unwrap_or(most).min(most);
     let plan = Plan::new(
         model,
@@ -69,8 +69,8 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     if printer.json() {
         printer.object(&json!({
             "version": env!("CARGO_PKG_VERSION"), "tier": tier.name(), "tiers": tiers, "threads": threads, "cores": default_threads(),
-            "memory_available_bytes": available, "model": loaded.name, "digest": loaded.digest(), "parameters": config.parameters(),
-            "layers": config.layers, "hidden": config.hidden, "vocab": config.vocab, "context": config.max_positions,
+            "memory_available_bytes": available, "model": loaded.name, "digest": loaded.digest(), "parameters": spec.parameters(),
+            "layers": spec.layers.len(), "hidden": spec.hidden, "vocab": spec.vocab, "context": spec.context,
             "weight_bytes": weights, "weight_formats": formats.iter().map(|(f, n)| json!({"format": f, "bytes": n})).collect::<Vec<_>>(),
             "tokenizer": loaded.prompter.is_some(), "chat_template": loaded.prompter.as_ref().is_some_and(|p| p.has_chat_template()),
             "state_bytes": shape.state_bytes(), "kv_bytes_per_token": kv, "expected_tokens": plan.expected_tokens,
@@ -91,9 +91,9 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
         format!(
             "{}, {} parameters, {} blocks, context {}",
             loaded.name,
-            count(config.parameters()),
-            config.layers,
-            count(config.max_positions as u64)
+            count(spec.parameters()),
+            spec.layers.len(),
+            count(spec.context as u64)
         ),
     );
     let held: Vec<_> = formats

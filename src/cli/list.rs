@@ -105,7 +105,7 @@ fn models() -> anyhow::Result<Vec<Value>> {
     let bundled = Loaded::open(&LoadOptions::default(), &mut |_| ())?;
     let mut rows = vec![json!({
         "name": BUNDLED,
-        "parameters": parameters(bundled.model.config().parameters()),
+        "parameters": parameters(bundled.model.spec().parameters()),
         "where": "in the program",
         "note": bundled.prompter.as_ref().and_then(|p| p.note()),
     })];
@@ -116,7 +116,7 @@ fn models() -> anyhow::Result<Vec<Value>> {
             .is_some_and(|c| c.join(folder).join("snapshots").is_dir());
         rows.push(json!({
             "name": id,
-            "parameters": Config::named(shape).map(|c| parameters(c.parameters())),
+            "parameters": arch::shape(shape).map(|spec| parameters(spec.parameters())),
             "where": if here { "in the cache" } else { "on the hub" },
         }));
     }

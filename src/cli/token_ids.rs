@@ -31,7 +31,7 @@ fn dash(text: &str) -> Result<(), String> {
 impl InputArgs {
     /// The ids, all of which the model has.
     pub(crate) fn ids(&self, loaded: &Loaded) -> anyhow::Result<Vec<u32>> {
-        let config = loaded.model.config();
+        let spec = loaded.model.spec();
         let ids = match (&self.token_ids, &self.text, self.stdin) {
             (Some(ids), _, _) => ids.clone(),
             (None, Some(text), _) => loaded.prompter()?.encode_raw(text)?,
@@ -50,18 +50,18 @@ impl InputArgs {
         if ids.is_empty() {
             bail!("the text is empty; give at least one token");
         }
-        if let Some(id) = ids.iter().find(|id| **id as usize >= config.vocab) {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= spec.vocab) {
             bail!(
                 "--token-ids: {id} is not an id of the model, whose vocabulary has {} ids (0 to {})",
-                config.vocab,
-                config.vocab - 1
+                spec.vocab,
+                spec.vocab - 1
             );
         }
-        if ids.len() > config.max_positions {
+        if ids.len() > spec.context {
             bail!(
                 "the text has {} tokens, more than the model's context of {}",
                 ids.len(),
-                config.max_positions
+                spec.context
             );
         }
         Ok(ids)

@@ -70,11 +70,11 @@ impl Plan {
         max_batch: Option<usize>,
     ) -> Self {
         let expected_tokens = prompt + max_tokens.min(EXPECTED);
-        let bytes_per_trace = model.shape().sequence_bytes(expected_tokens, prompt) as u64;
+        let bytes_per_trace = model.layout().sequence_bytes(expected_tokens, prompt) as u64;
         let free = memory.unwrap_or_else(|| {
             (available().saturating_sub(model.unpacked_bytes() as u64) as f64 * SHARE) as u64
         });
-        let prefix = model.shape().sequence_bytes(prompt, 0) as u64;
+        let prefix = model.layout().sequence_bytes(prompt, 0) as u64;
         // logits and activations of a row come on top of its state
         let row = model.workspace_bytes(1, 1, 0) as u64;
         let budget =

@@ -245,7 +245,7 @@ impl Scheduler {
             let per = self
                 .session
                 .model()
-                .shape()
+                .layout()
                 .sequence_bytes(self.plan.expected_tokens, prompt) as f64
                 / f64::from(1 << 20);
             running.notice(format!(
@@ -270,7 +270,7 @@ impl Scheduler {
 
     /// Bytes that prompts and lanes hold.
     fn used(&self) -> u64 {
-        let shape = self.session.model().shape();
+        let shape = self.session.model().layout();
         let reading = self
             .reading
             .as_ref()
@@ -281,7 +281,7 @@ impl Scheduler {
     }
 
     fn held(&self, r: &Running) -> u64 {
-        let shape = self.session.model().shape();
+        let shape = self.session.model().layout();
         let prompt = r.prefix.ids().len();
         let lanes: usize = r
             .lanes
@@ -293,7 +293,7 @@ impl Scheduler {
 
     /// Bytes of a prompt, and of each trace at the length it is expected to reach.
     fn expected(&self, prompt: usize, max_tokens: usize) -> (u64, u64) {
-        let shape = self.session.model().shape();
+        let shape = self.session.model().layout();
         let tokens = prompt + max_tokens.min(self.plan.expected_tokens.saturating_sub(prompt));
         (
             shape.sequence_bytes(prompt, 0) as u64,
@@ -312,7 +312,7 @@ impl Scheduler {
 
     /// Bytes that the next tick of problem `r` takes beyond what it holds.
     fn next_tick(&self, r: &Running) -> u64 {
-        let shape = self.session.model().shape();
+        let shape = self.session.model().layout();
         let prompt = r.prefix.ids().len();
         r.problem
             .live()
@@ -344,7 +344,7 @@ impl Scheduler {
                 let others: u64 = (0..i).map(|j| self.next_tick(&self.running[j])).sum();
                 // headroom of one block a row, or it would go out again at once
                 let headroom = (self.running[i].problem.live().len()
-                    * self.session.model().shape().block_bytes()) as u64;
+                    * self.session.model().layout().block_bytes()) as u64;
                 if used + others + self.next_tick(&self.running[i]) + headroom > self.plan.budget && i > 0 {
                     break;
                 }
@@ -414,7 +414,7 @@ impl Scheduler {
                     .filter(|row| row.is_live() && !r.lanes.contains_key(&row.trace()))
             };
             let traces: Vec<_> = missing().map(|row| row.trace()).collect();
-            let shape = self.session.model().shape().clone();
+            let shape = self.session.model().layout().clone();
             let wanted = missing().map(|row| {
                 let manner = Manner {
                     sampling: r.sampling.clone(),

@@ -9,7 +9,7 @@ use tts_strategies::TraceId;
 
 use crate::run::Checkpoint;
 use tts_model::session::Prefix;
-use tts_model::{Sequence, Shape};
+use tts_model::{Sequence, StateLayout};
 
 /// First bytes of a file, with the number of its layout: then the number of tokens read after the prompt, the
 /// blake3 of all ids that were read, the state as it lies in memory, and the blake3 of that.
@@ -56,7 +56,7 @@ impl Checkpoint {
         trace: TraceId,
         prefix: &Prefix,
         ids: &[u32],
-        shape: &Shape,
+        shape: &StateLayout,
     ) -> Option<Sequence> {
         let mut file = BufReader::with_capacity(1 << 20, File::open(self.path(problem, trace)).ok()?);
         let mut bytes = |n: usize| {

@@ -38,17 +38,17 @@ pub struct Local {
 impl Local {
     /// A model that was opened, on this machine.
     pub fn new(loaded: Loaded, options: LocalOptions) -> Self {
-        let config = loaded.model.config();
+        let spec = loaded.model.spec();
         let stop_ids = match &loaded.prompter {
             Some(prompter) => prompter.stop_ids().iter().copied().collect(),
-            None => config.eos_ids.clone(),
+            None => spec.eos.clone(),
         };
         Self {
             capabilities: Capabilities {
                 scalars: Needs::ALL,
                 prompter: loaded.prompter.clone(),
-                vocabulary: Some(config.vocab),
-                context: Some(config.max_positions),
+                vocabulary: Some(spec.vocab),
+                context: Some(spec.context),
                 stop_ids,
                 gives_ids: true,
                 forcing: true,
@@ -153,8 +153,8 @@ impl TraceSource for Local {
         let model = &self.loaded.model;
         TraceSettings {
             model: Some(self.loaded.digest().to_owned()),
-            kv_dtype: Some(model.shape().kv.name().to_owned()),
-            state_dtype: Some(model.shape().state.name().to_owned()),
+            kv_dtype: Some(model.layout().kv.name().to_owned()),
+            state_dtype: Some(model.layout().state.name().to_owned()),
             dtype: Some(
                 model
                     .formats()

@@ -97,11 +97,11 @@ fn what_is_not_a_model_is_said_to_be_something_else() {
     };
     says(
         &spoiled("golden/case-gqa", llama),
-        &["config.json", "llama", "Falcon-H1"],
+        &["config.json", "llama", "falcon_h1"],
     );
     says(
         &refusal(&fixture("gguf/llama.gguf")),
-        &["llama.gguf", "llama", "Falcon-H1"],
+        &["llama.gguf", "llama", "falcon_h1"],
     );
     says(
         &refusal(&fixture("gguf/unfolded.gguf")),

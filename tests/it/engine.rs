@@ -133,7 +133,7 @@ fn session() -> (Session, Task) {
 #[test]
 fn the_prompt_is_read_once_and_its_full_blocks_are_shared() {
     let model = gqa();
-    let shape = model.shape();
+    let shape = model.layout();
     for length in [5, BLOCK, 3 * BLOCK - 1, 3 * BLOCK, 3 * BLOCK + 9] {
         let mut task = Task::new("p", "majority");
         task.prompt = prompt(length, 2);

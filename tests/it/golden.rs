@@ -158,7 +158,7 @@ impl Runner {
 
     /// Everything a sequence holds, as bits.
     fn state(&self, sequence: &Sequence) -> Vec<u32> {
-        let shape = self.model.shape();
+        let shape = self.model.layout();
         let layer = |layer| {
             let (k, v) = sequence.keys_values(shape, layer);
             [
@@ -169,7 +169,7 @@ impl Runner {
             ]
             .concat()
         };
-        (0..shape.layers).flat_map(layer).map(f32::to_bits).collect()
+        (0..shape.ssm.len()).flat_map(layer).map(f32::to_bits).collect()
     }
 }
 
@@ -240,7 +240,7 @@ fn a_full_forward_pass_gives_the_reference_numbers() {
             if golden.has("hidden") {
                 close(&what("hidden"), &hidden, &golden.f32("hidden"), HIDDEN);
             }
-            let vocab = r.model.config().vocab;
+            let vocab = r.model.spec().vocab;
             let want = golden.f32("logits_full");
             let rows = want.len() / vocab;
             let first = prompt.len() - rows;
@@ -262,9 +262,9 @@ fn a_full_forward_pass_gives_the_reference_numbers() {
                     close(&what("the 20 best"), &got, want, LOGITS);
                 }
             }
-            let shape = r.model.shape();
+            let shape = r.model.layout();
             let concat =
-                |part: &dyn Fn(usize) -> Vec<f32>| (0..shape.layers).flat_map(part).collect::<Vec<f32>>();
+                |part: &dyn Fn(usize) -> Vec<f32>| (0..shape.ssm.len()).flat_map(part).collect::<Vec<f32>>();
             if golden.has("state_conv") {
                 let got = concat(&|layer| sequence.conv_window(shape, layer));
                 close(
@@ -515,7 +515,7 @@ fn sixteen_bit_folders_in_their_own_format() {
                 close(name, &rows.concat(), &golden.f32("greedy_logits"), LOGITS);
             }
             let mut r = Runner::open(&fixture(name), WeightFormat::Auto, 2, tier).unwrap();
-            assert_eq!(r.model.shape().kv, CacheFormat::Bf16);
+            assert_eq!(r.model.layout().kv, CacheFormat::Bf16);
             let mut sequence = r.model.sequence();
             let rows = r.read(&mut sequence, &golden.ids("prompt_ids"));
             let off = relative_error(&rows.concat(), &golden.f32("logits_full"));

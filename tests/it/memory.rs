@@ -22,7 +22,7 @@ fn long(id: &str, strategy: &str, tokens: usize) -> Task {
 /// A plan that expects traces of 10 tokens after the prompt, and has memory for `rows` of them after each of
 /// `prompts`, and a little more.
 fn short_sighted(model: &Model, prompts: &[usize], rows: usize, blocks: usize) -> Plan {
-    let shape = model.shape();
+    let shape = model.layout();
     let longest = *prompts.iter().max().unwrap();
     let each = shape.sequence_bytes(longest + 10, longest);
     let held: usize = prompts.iter().map(|p| shape.sequence_bytes(*p, 0)).sum();
@@ -249,7 +249,7 @@ fn plans_promise_no_more_than_there_is() {
     for memory in [0u64, 1 << 20, 5 << 20, 100 << 20, 1 << 33] {
         for (prompt, max_tokens) in [(1, 1), (64, 100), (500, 1_000_000)] {
             let plan = Plan::new(&model, prompt, max_tokens, 2, Some(memory), None);
-            let prefix = model.shape().sequence_bytes(prompt, 0) as u64;
+            let prefix = model.layout().sequence_bytes(prompt, 0) as u64;
             let promised = prefix + plan.max_batch as u64 * plan.bytes_per_trace;
             assert!(
                 plan.budget <= memory && (plan.max_batch == 1 || promised <= plan.budget),
@@ -295,7 +295,7 @@ fn what_does_not_fit_waits() {
             task
         })
         .collect();
-    let shape = model.shape();
+    let shape = model.layout();
     let each = shape.sequence_bytes(170, 70);
     let budget = (2 * shape.sequence_bytes(70, 0) + 8 * each + 7 * each) as u64;
     let plan = Plan { budget, ..roomy(64) };
@@ -319,7 +319,7 @@ fn what_does_not_fit_waits() {
 #[test]
 fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
     let model = gqa();
-    let shape = model.shape();
+    let shape = model.layout();
     let mut running = long("running", "majority", 120);
     running.prompt = prompt(70, 1);
     (running.bounds.traces, running.bounds.slots) = (40, 40);

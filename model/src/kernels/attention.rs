@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::buf::Buf;
 use super::gemm::to_bf16;
 use super::simd::{Tier, prefetch_all, prefetch_far};
-use crate::state::{BLOCK, CacheFormat, KvBlock, Shape};
+use crate::state::{BLOCK, CacheFormat, KvBlock, KvLayout};
 
 mod pairs;
 mod visit;
@@ -39,14 +39,14 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    pub(crate) fn new(shape: &Shape, q_width: usize) -> Self {
-        let heads = q_width / shape.head_dim / shape.kv_heads;
+    pub(crate) fn new(layout: &KvLayout, q_width: usize) -> Self {
+        let heads = q_width / layout.head_dim / layout.heads;
         Self {
             max: Buf::zeroed(GROUP * heads),
             sum: Buf::zeroed(GROUP * heads),
-            acc: Buf::zeroed(GROUP * heads * shape.head_stride()),
+            acc: Buf::zeroed(GROUP * heads * layout.head_stride()),
             scores: Buf::zeroed(heads * BLOCK),
-            q: Buf::zeroed(GROUP * heads * shape.head_dim.div_ceil(2)),
+            q: Buf::zeroed(GROUP * heads * layout.head_dim.div_ceil(2)),
         }
     }
 }
@@ -55,10 +55,9 @@ impl Scratch {
 /// alone.
 ///
 /// # Safety
-/// No other task touches this layer of the block.
+/// No other task touches this part of the block.
 pub(crate) unsafe fn append(
-    shape: &Shape,
-    layer: usize,
+    layout: &KvLayout,
     block: &Arc<KvBlock>,
     offset: usize,
     keys: &[f32],
@@ -70,13 +69,12 @@ pub(crate) unsafe fn append(
     );
     // SAFETY: the caller's promise
     let block = unsafe { std::slice::from_raw_parts_mut(block.0.raw(), block.0.len()) };
-    let (dim, stride) = (shape.head_dim, shape.head_stride());
+    let (dim, stride) = (layout.head_dim, layout.head_stride());
     let heads = keys.chunks_exact(dim).zip(values.chunks_exact(dim));
     for (head, (keys, values)) in heads.enumerate() {
-        let (k, v) = block[(layer * shape.kv_heads + head) * shape.kv_head_len()..][..shape.kv_head_len()]
-            .split_at_mut(shape.keys_len());
+        let (k, v) = block[layout.head_at(head)..][..layout.head_len()].split_at_mut(layout.keys_len());
         let column = k[offset..].iter_mut().step_by(BLOCK);
-        match shape.kv {
+        match layout.format {
             CacheFormat::F32 => {
                 column.zip(keys).for_each(|(word, key)| *word = *key);
                 v[offset * stride..][..dim].copy_from_slice(values);
@@ -101,22 +99,19 @@ pub(crate) unsafe fn append(
 }
 
 /// Asks for what [`append`] will write to.
-pub(crate) fn ask(shape: &Shape, layer: usize, block: &KvBlock, offset: usize) {
-    let (keys, values) = match shape.kv {
-        CacheFormat::F32 => (shape.head_dim, offset),
-        CacheFormat::Bf16 => (shape.head_dim.div_ceil(2), offset / 2),
+pub(crate) fn ask(layout: &KvLayout, block: &KvBlock, offset: usize) {
+    let (keys, values) = match layout.format {
+        CacheFormat::F32 => (layout.head_dim, offset),
+        CacheFormat::Bf16 => (layout.head_dim.div_ceil(2), offset / 2),
     };
-    for head in 0..shape.kv_heads {
-        let head = block
-            .0
-            .raw()
-            .wrapping_add((layer * shape.kv_heads + head) * shape.kv_head_len());
+    for head in 0..layout.heads {
+        let head = block.0.raw().wrapping_add(layout.head_at(head));
         for row in 0..keys {
             prefetch_far(head.wrapping_add(row * BLOCK + offset).cast());
         }
         prefetch_all(
-            head.wrapping_add(shape.keys_len() + values * shape.head_stride()),
-            shape.head_stride(),
+            head.wrapping_add(layout.keys_len() + values * layout.head_stride()),
+            layout.head_stride(),
         );
     }
 }
@@ -133,8 +128,7 @@ fn bf16(value: f32) -> u32 {
 #[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn attend(
     tier: Tier,
-    shape: &Shape,
-    layer: usize,
+    layout: &KvLayout,
     head: usize,
     rows: &[RowView],
     q: *const f32,
@@ -142,13 +136,13 @@ pub(crate) unsafe fn attend(
     out: *mut f32,
     scratch: &mut Scratch,
 ) {
-    let (dim, stride) = (shape.head_dim, shape.head_stride());
+    let (dim, stride) = (layout.head_dim, layout.head_stride());
     let heads = scratch.max.len() / GROUP;
-    let in_block = (layer * shape.kv_heads + head) * shape.kv_head_len();
+    let in_block = layout.head_at(head);
     scratch.max.fill(f32::NEG_INFINITY);
     scratch.sum.fill(0.0);
     scratch.acc.fill(0.0);
-    let in_pairs = tier == Tier::Avx512Bf16 && shape.kv == CacheFormat::Bf16;
+    let in_pairs = tier == Tier::Avx512Bf16 && layout.format == CacheFormat::Bf16;
     let pairs = dim.div_ceil(2);
     if in_pairs {
         for (i, pairs) in scratch
@@ -177,15 +171,15 @@ pub(crate) unsafe fn attend(
             }
             // SAFETY: the caller's promise: the row has more than b blocks
             let block: &KvBlock = unsafe { &*row.blocks.add(b) };
-            let (k, v) = block.0[in_block..][..shape.kv_head_len()].split_at(shape.keys_len());
+            let (k, v) = block.0[in_block..][..layout.head_len()].split_at(layout.keys_len());
             // SAFETY: as above, whichever row it is
             let next = match unsafe { next_visit(rows, r, b) } {
                 Some(block) => block.0[in_block..].as_ptr(),
                 // the rows' next head, where there is one
-                None if head + 1 < shape.kv_heads => {
+                None if head + 1 < layout.heads => {
                     // SAFETY: as above
                     let first: &KvBlock = unsafe { &*rows[0].blocks };
-                    first.0[in_block + shape.kv_head_len()..].as_ptr()
+                    first.0[in_block + layout.head_len()..].as_ptr()
                 }
                 None => k.as_ptr(),
             };
@@ -209,7 +203,7 @@ pub(crate) unsafe fn attend(
             };
             // SAFETY: the slices have the lengths that the kernel asks for
             unsafe {
-                match shape.kv {
+                match layout.format {
                     CacheFormat::F32 => visit::visit_f32(tier, &visit),
                     CacheFormat::Bf16 if in_pairs => pairs::visit(&visit),
                     CacheFormat::Bf16 => visit::visit_bf16(tier, &visit),
@@ -253,17 +247,12 @@ mod tests {
     }
 
     fn plain_softmax(kv: CacheFormat) {
-        let shape = Shape {
-            layers: 2,
-            kv_heads: 2,
+        let layout = KvLayout {
+            heads: 2,
             head_dim: 23,
-            ssm_heads: 1,
-            ssm_head_dim: 1,
-            d_state: 1,
-            channels: 3,
-            taps: 4,
-            kv,
-            state: CacheFormat::F32,
+            format: kv,
+            // another part lies before it
+            offset: 192,
         };
         let (heads, len) = (7, 3 * BLOCK + 5);
         let exact =
@@ -275,13 +264,9 @@ mod tests {
         };
         let blocks = len.div_ceil(BLOCK);
         let cache: Vec<_> = (0..blocks)
-            .map(|_| {
-                Arc::new(KvBlock(Buf::zeroed(
-                    shape.layers * shape.kv_heads * shape.kv_head_len(),
-                )))
-            })
+            .map(|_| Arc::new(KvBlock(Buf::zeroed(layout.head_at(layout.heads)))))
             .collect();
-        let width = shape.kv_heads * shape.head_dim;
+        let width = layout.heads * layout.head_dim;
         let keys: Vec<Vec<f32>> = (0..len)
             .map(|t| (0..width).map(|i| value(1, t * width + i)).collect())
             .collect();
@@ -290,9 +275,9 @@ mod tests {
             .collect();
         for t in 0..len {
             // SAFETY: nobody else has the blocks
-            unsafe { append(&shape, 1, &cache[t / BLOCK], t % BLOCK, &keys[t], &values[t]) };
+            unsafe { append(&layout, &cache[t / BLOCK], t % BLOCK, &keys[t], &values[t]) };
         }
-        let q_width = shape.kv_heads * heads * shape.head_dim;
+        let q_width = layout.heads * heads * layout.head_dim;
         let q: Vec<f32> = (0..q_width).map(|i| value(3, i)).collect();
         for tier in Tier::available() {
             // on this tier queries and weights are rounded to eight bits
@@ -307,8 +292,8 @@ mod tests {
             };
             for seen in [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, BLOCK + 17, BLOCK + 40, len] {
                 let mut out = vec![0.0f32; q_width];
-                let mut scratch = Scratch::new(&shape, q_width);
-                for head in 0..shape.kv_heads {
+                let mut scratch = Scratch::new(&layout, q_width);
+                for head in 0..layout.heads {
                     let rows = [RowView {
                         blocks: cache.as_ptr(),
                         len: seen,
@@ -317,8 +302,7 @@ mod tests {
                     unsafe {
                         attend(
                             tier,
-                            &shape,
-                            1,
+                            &layout,
                             head,
                             &rows,
                             q.as_ptr(),
@@ -328,25 +312,25 @@ mod tests {
                         )
                     };
                 }
-                for h in 0..shape.kv_heads * heads {
-                    let from = h / heads * shape.head_dim;
+                for h in 0..layout.heads * heads {
+                    let from = h / heads * layout.head_dim;
                     let scores: Vec<f64> = (0..seen)
                         .map(|t| {
-                            (0..shape.head_dim)
-                                .map(|d| query(h * shape.head_dim + d) * f64::from(keys[t][from + d]))
+                            (0..layout.head_dim)
+                                .map(|d| query(h * layout.head_dim + d) * f64::from(keys[t][from + d]))
                                 .sum()
                         })
                         .collect();
                     let max = scores.iter().copied().fold(f64::MIN, f64::max);
                     let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
-                    for d in 0..shape.head_dim {
+                    for d in 0..layout.head_dim {
                         let parts = scores
                             .iter()
                             .zip(&values)
                             .map(|(s, v)| (s - max).exp() / sum * f64::from(v[from + d]));
                         let (slow, size) =
                             parts.fold((0.0, 0.0), |(sum, size), part| (sum + part, size + part.abs()));
-                        let off = (f64::from(out[h * shape.head_dim + d]) - slow).abs();
+                        let off = (f64::from(out[h * layout.head_dim + d]) - slow).abs();
                         assert!(
                             off < 2e-5 + rounding * (size + slow.abs()),
                             "{tier} {kv:?} {seen}: {off}"

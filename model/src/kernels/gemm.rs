@@ -50,6 +50,8 @@ enum Sink<'a> {
     Store,
     /// `out += scale * acc (+ bias)`
     Add,
+    /// `out = relu(scale * acc (+ bias))^2`
+    SquaredRelu,
     /// `out = silu(gate) * up`, where the job's product is the gate and this is `up`
     Gate(&'a Linear),
 }
@@ -87,6 +89,14 @@ impl<'a> Job<'a> {
         Self {
             products: [Some((x, gate)), None],
             sink: Sink::Gate(up),
+            out,
+        }
+    }
+    /// `out[r] = relu(x[r] up^T)^2`, scales and biases included.
+    pub(crate) fn squared_relu(x: &'a Rows, up: &'a Linear, out: &'a mut Rows) -> Self {
+        Self {
+            products: [Some((x, up)), None],
+            sink: Sink::SquaredRelu,
             out,
         }
     }
@@ -225,6 +235,7 @@ pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, j
                 let out = outs[index].at(first * stride + panel * WIDTH);
                 match job.sink {
                     Sink::Store | Sink::Add => finish(tier, tile, w, out, part),
+                    Sink::SquaredRelu => finish_squared_relu(tier, tile, w, out, part),
                     Sink::Gate(up) => {
                         multiply(x, up, gate_tile);
                         finish_gate(tier, tile, gate_tile, w, up, out, part);
@@ -304,6 +315,22 @@ unsafe fn finish_body<S: Simd>(tile: &Buf, w: &Linear, out: *mut f32, part: Part
     }
 }
 tiers!(fn finish = finish_body(tile: &Buf, w: &Linear, out: *mut f32, part: Part));
+
+#[inline(always)]
+unsafe fn finish_squared_relu_body<S: Simd>(tile: &Buf, w: &Linear, out: *mut f32, part: Part) {
+    let columns = part.panel * WIDTH;
+    for r in 0..part.count {
+        for j in (0..WIDTH).step_by(S::LANES) {
+            unsafe {
+                let v = epilogue::<S>(tile.as_ptr().add(r * WIDTH + j), w, columns + j);
+                // a NaN stays one
+                let squared = S::mul(v, S::max(v, S::splat(0.0)));
+                S::store(out.add(r * part.stride + j), squared);
+            }
+        }
+    }
+}
+tiers!(fn finish_squared_relu = finish_squared_relu_body(tile: &Buf, w: &Linear, out: *mut f32, part: Part));
 
 #[inline(always)]
 unsafe fn epilogue<S: Simd>(acc: *const f32, w: &Linear, column: usize) -> S::V {

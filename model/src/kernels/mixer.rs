@@ -1,53 +1,74 @@
-//! The token-mixing half of a block: convolution and state update of the Mamba branch, decode attention of
-//! the attention branch.
+//! The token-mixing half of a residual branch: convolution and state update of Mamba-2, decode attention, either
+//! alone or both on the same input.
 //!
-//! One position is one row of arithmetic, in prefill as in decode: a feed is a run of consecutive positions
-//! of one sequence, and its rows are computed exactly as if they came one at a time.
+//! One position is one row of arithmetic, in prefill as in decode: a feed is a run of consecutive positions of
+//! one sequence, and its rows are computed exactly as if they came one at a time.
 
-use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::attention::{self, RowView};
-use super::buf::{Buf, Rows, Shared, padded};
-use super::norm::{self, Gate};
+use super::buf::{Rows, Shared, padded};
+use super::norm;
 use super::pool::Pool;
-use super::simd::{Simd, Tier, prefetch, prefetch_all, tiers};
+use super::simd::{Tier, prefetch_all};
+use super::ssm::{self, Params};
 use crate::Feed;
-use crate::state::{BLOCK, CacheFormat, KvBlock, Shape};
+use crate::state::{BLOCK, KvBlock, KvLayout, SsmLayout};
 
-/// The small parameters of one layer's mixers.
-pub(crate) struct Params {
-    /// `[taps][padded channels]`
-    pub(crate) conv_weight: Buf,
-    /// `[padded channels]`
-    pub(crate) conv_bias: Buf,
-    /// A, negative `[padded heads]`
-    pub(crate) a: Buf,
-    /// D `[heads]`
-    pub(crate) d: Vec<f32>,
-    /// `[padded heads]`
-    pub(crate) dt_bias: Buf,
-    pub(crate) dt_limit: (f32, f32),
-    pub(crate) groups: usize,
-    pub(crate) gate: Gate,
-}
-
-/// Activations that the mixers read and write; one row a position.
-pub(crate) struct Activations<'a> {
-    /// in_proj's output: z, x, B, C, dt
-    pub(crate) u: &'a Rows,
-    /// `[rows, heads * head_dim]`, already scaled by `head_dim^-0.5`; rotated here
+/// An attention part and its activations; one row a position.
+pub(crate) struct AttentionPart<'a> {
+    pub(crate) layout: &'a KvLayout,
+    pub(crate) params: &'a HeadParams,
+    /// `[rows, heads * head_dim]`; normed and rotated here
     pub(crate) q: &'a mut Rows,
+    /// `[rows, kv_heads * head_dim]`
     pub(crate) k: &'a mut Rows,
     pub(crate) v: &'a Rows,
-    /// cosines then sines of the rotation, `[rows, head_dim]`
-    pub(crate) rope: &'a Rows,
+    /// cosines then sines of the rotation, `[rows, dims]`, if there is one
+    pub(crate) rope: Option<&'a Rows>,
+    /// the result before o_proj `[rows, heads * head_dim]`
+    pub(crate) attended: &'a mut Rows,
+}
+
+/// What happens to query and key heads before the scores, beside rotation.
+#[derive(Default)]
+pub(crate) struct HeadParams {
+    pub(crate) q_norm: Option<HeadNorm>,
+    pub(crate) k_norm: Option<HeadNorm>,
+}
+
+/// A norm over each head.
+pub(crate) struct HeadNorm {
+    /// `[heads * head_dim]`: the same for every head
+    pub(crate) weight: Vec<f32>,
+    pub(crate) heads: usize,
+    pub(crate) eps: f32,
+}
+
+impl HeadNorm {
+    fn apply(norm: Option<&Self>, tier: Tier, heads: &mut [f32]) {
+        if let Some(Self {
+            weight,
+            heads: n,
+            eps,
+        }) = norm
+        {
+            norm::norm_heads(tier, heads, weight, *n, *eps);
+        }
+    }
+}
+
+/// A Mamba-2 part and its activations.
+pub(crate) struct MambaPart<'a> {
+    pub(crate) layout: &'a SsmLayout,
+    pub(crate) params: &'a Params,
+    /// in_proj's output: z, x, B, C, dt
+    pub(crate) u: &'a Rows,
     /// scratch: x, B, C after the convolution
     pub(crate) xbc: &'a mut Rows,
-    /// the Mamba branch before out_proj `[rows, d_ssm]`
+    /// the result before out_proj `[rows, heads * head_dim]`
     pub(crate) y: &'a mut Rows,
-    /// the attention branch before o_proj `[rows, heads * head_dim]`
-    pub(crate) attended: &'a mut Rows,
 }
 
 /// Scratch of the mixers that lives from step to step.
@@ -59,7 +80,7 @@ pub(crate) struct Scratch {
     attention: Vec<attention::Scratch>,
 }
 
-/// A feed, and where its sequence's memory of this layer lies.
+/// A feed, and where its sequence's memory lies: states and windows of the Mamba-2 part, blocks of all parts.
 struct Place {
     row: usize,
     tokens: usize,
@@ -89,548 +110,300 @@ impl Scratch {
     pub(crate) fn width(heads: usize) -> usize {
         2 * padded(heads)
     }
+
+    /// Notes where the feeds' memory lies; rows of attention see what was before them and themselves.
+    fn place(&mut self, mamba: Option<&SsmLayout>, feeds: &mut [Feed<'_>]) {
+        self.places.clear();
+        self.views.clear();
+        let (state, window) = mamba.map_or((0, 0), |m| (m.state_offset, m.window_offset));
+        for feed in feeds.iter() {
+            let (blocks, len) = (feed.sequence.kv.as_ptr(), feed.sequence.len);
+            self.places.push(Place {
+                row: feed.row,
+                tokens: feed.tokens.len(),
+                len,
+                // only followed where there is a Mamba-2 part, whose memory lies there
+                window: feed.sequence.window.raw().wrapping_add(window),
+                state: feed.sequence.ssm.raw().wrapping_add(state),
+                blocks,
+            });
+            let views = (0..feed.tokens.len()).map(|i| RowView {
+                blocks,
+                len: len + i + 1,
+            });
+            self.views.extend(views);
+        }
+    }
 }
 
-/// Runs both mixers of layer `layer` over all feeds.
+/// Runs the mixers of one residual branch over all feeds.
 pub(crate) fn mix(
     pool: &mut Pool,
     scratch: &mut Scratch,
-    shape: &Shape,
-    layer: usize,
-    params: &Params,
-    act: Activations<'_>,
+    mut attention: Option<AttentionPart<'_>>,
+    mut mamba: Option<MambaPart<'_>>,
     feeds: &mut [Feed<'_>],
 ) {
-    let Activations {
-        u,
-        q,
-        k,
-        v,
-        rope,
-        xbc,
-        y,
-        attended,
-    } = act;
-    let tier = pool.tier();
-    let rows = u.rows();
-    scratch
-        .attention
-        .resize_with(pool.threads(), || attention::Scratch::new(shape, q.width()));
-
-    let heads = shape.ssm_heads;
-    let dt_start = u.width() - heads;
-    scratch.rates.resize(rows);
-    let (rates, rates_stride) = (Shared(scratch.rates.as_mut_ptr()), scratch.rates.stride());
-
-    scratch.places.clear();
-    scratch.views.clear();
-    for feed in feeds.iter() {
-        let (blocks, len) = (feed.sequence.kv.as_ptr(), feed.sequence.len);
-        scratch.places.push(Place {
-            row: feed.row,
-            tokens: feed.tokens.len(),
-            len,
-            // SAFETY: every layer has its part of them
-            window: unsafe { feed.sequence.window.raw().add(layer * shape.window_layer_len()) },
-            state: unsafe { feed.sequence.ssm.raw().add(layer * shape.ssm_layer_len()) },
-            blocks,
-        });
-        scratch.views.extend((0..feed.tokens.len()).map(|i| RowView {
-            blocks,
-            len: len + i + 1,
-        }));
+    scratch.place(mamba.as_ref().map(|m| m.layout), feeds);
+    if let Some(a) = &attention {
+        let width = a.q.width();
+        scratch
+            .attention
+            .resize_with(pool.threads(), || attention::Scratch::new(a.layout, width));
     }
-    let (places, views, threads) = (&scratch.places, &scratch.views, pool.threads());
+    scratch.rates.resize(scratch.views.len());
+    let rates = Grid::of(&mut scratch.rates);
+    let attention_tasks = attention.as_mut().map(AttentionTasks::new);
+    let mamba_tasks = mamba.as_mut().map(|m| MambaTasks::new(m, rates));
+    let (places, views, threads, tier) = (&scratch.places, &scratch.views, pool.threads(), pool.tier());
 
     // convolution, step sizes, rotation and the new keys and values: a feed at a time, because positions
     // follow each other
-    let (qp, kp, cp) = (
-        Shared(q.as_mut_ptr()),
-        Shared(k.as_mut_ptr()),
-        Shared(xbc.as_mut_ptr()),
-    );
-    let (q_stride, k_stride, c_stride) = (q.stride(), k.stride(), xbc.stride());
-    let (q_heads, head_dim) = (q.width() / shape.head_dim, shape.head_dim);
     pool.run(places.len(), |task, _| {
         let place = &places[task];
         if let Some(next) = places.get(task + threads).filter(|next| next.tokens > 0) {
-            prefetch_all(next.window, shape.window_layer_len());
-            // SAFETY: the blocks reach to the new positions, and their contents are not looked at
-            attention::ask(
-                shape,
-                layer,
-                unsafe { &*next.blocks.add(next.len / BLOCK) },
-                next.len % BLOCK,
-            );
+            if let Some(m) = &mamba_tasks {
+                prefetch_all(next.window, m.layout.window_len());
+            }
+            if let Some(a) = &attention_tasks {
+                // SAFETY: the blocks reach to the new positions, and their contents are not looked at
+                let block = unsafe { &*next.blocks.add(next.len / BLOCK) };
+                attention::ask(a.layout, block, next.len % BLOCK);
+            }
         }
         for i in 0..place.tokens {
-            let (row, position) = (place.row + i, place.len + i);
-            // SAFETY: rows of a feed belong to its task, and so does what is its own of the sequence; strides
-            // cover the widths
+            // SAFETY: rows of a feed belong to its task, and so does what is its own of the sequence
             unsafe {
-                let slots = shape.taps - 1;
-                let input = u.row(row)[y.width()..].as_ptr();
-                conv_row(
-                    tier,
-                    input,
-                    place.window,
-                    params.conv_weight.as_ptr(),
-                    params.conv_bias.as_ptr(),
-                    shape.channels,
-                    slots,
-                    position,
-                    cp.at(row * c_stride),
-                );
-                let steps = rates.at(row * rates_stride);
-                steps.copy_from_nonoverlapping(u.row(row)[dt_start..].as_ptr(), heads);
-                step_sizes(tier, params, heads, steps, steps.add(padded(heads)));
-                let angles = rope.row(row).as_ptr();
-                rotate(
-                    std::slice::from_raw_parts_mut(qp.at(row * q_stride), q_heads * head_dim),
-                    angles,
-                    head_dim,
-                );
-                let keys = std::slice::from_raw_parts_mut(kp.at(row * k_stride), shape.kv_heads * head_dim);
-                rotate(keys, angles, head_dim);
-                let block = &*place.blocks.add(position / BLOCK);
-                attention::append(shape, layer, block, position % BLOCK, keys, v.row(row));
-            }
-        }
-    });
-
-    // state updates and attention, independent of each other, in one phase
-    let parts = if places.len() >= 2 * threads {
-        1
-    } else {
-        heads.min(4 * threads)
-    };
-    let per_part = heads.div_ceil(parts);
-    let ssm_tasks = places.len() * parts;
-    let attention_tasks = rows.div_ceil(attention::GROUP) * shape.kv_heads;
-    let (yp, y_stride, ap) = (Shared(y.as_mut_ptr()), y.stride(), Shared(attended.as_mut_ptr()));
-    let attention_scratch = Shared(scratch.attention.as_mut_ptr());
-    // the longest tasks first, so that threads end together
-    pool.run(attention_tasks + ssm_tasks, |task, thread| {
-        if task >= attention_tasks {
-            let task = task - attention_tasks;
-            let place = &places[task / parts];
-            let heads = (task % parts) * per_part..heads.min((task % parts + 1) * per_part);
-            let after = places
-                .get((task + threads) / parts)
-                .map_or(place.state, |next| next.state);
-            // SAFETY: tasks of one feed touch disjoint heads of its state and of its rows of y
-            unsafe {
-                // a head's state stays in the cache for all positions of the feed
-                for head in heads.clone() {
-                    // what is only asked for may lie outside
-                    let of = |state: *mut f32, head: usize| state.wrapping_add(head * shape.ssm_head_len());
-                    let next = if head + 1 < heads.end {
-                        of(place.state, head + 1)
-                    } else {
-                        of(after, (task + threads) % parts * per_part)
-                    };
-                    for row in place.row..place.row + place.tokens {
-                        let steps = rates.at(row * rates_stride).add(head);
-                        let rates = (*steps, *steps.add(padded(shape.ssm_heads)));
-                        let xbc = &*std::ptr::slice_from_raw_parts(cp.at(row * c_stride), shape.channels);
-                        let state = (of(place.state, head), next.cast_const());
-                        update(
-                            tier,
-                            shape,
-                            params,
-                            state,
-                            xbc,
-                            rates,
-                            head,
-                            yp.at(row * y_stride),
-                        );
-                    }
+                if let Some(m) = &mamba_tasks {
+                    m.enter(tier, place, i);
+                }
+                if let Some(a) = &attention_tasks {
+                    a.enter(tier, place, i);
                 }
             }
-        } else {
-            let (group, head) = (task / shape.kv_heads, task % shape.kv_heads);
-            let first = group * attention::GROUP;
-            // SAFETY: each (rows, kv head) pair is one task; the thread's scratch is its own
-            unsafe {
-                let scratch = &mut *attention_scratch.at(thread);
-                let views = &views[first..rows.min(first + attention::GROUP)];
-                attention::attend(
-                    tier,
-                    shape,
-                    layer,
-                    head,
-                    views,
-                    qp.at(first * q_stride),
-                    q_stride,
-                    ap.at(first * q_stride),
-                    scratch,
-                );
+        }
+    });
+
+    // state updates and attention, independent of each other, in one phase; the longest tasks first, so that
+    // threads end together
+    let attending = attention_tasks.as_ref().map_or(0, |a| a.count(views.len()));
+    let parts = mamba_tasks.as_ref().map_or(0, |m| m.parts(places.len(), threads));
+    let attention_scratch = Shared(scratch.attention.as_mut_ptr());
+    pool.run(attending + places.len() * parts, |task, thread| {
+        // SAFETY: each (rows, kv head) pair, and each (feed, part of its heads) pair, is one task; the thread's
+        // scratch is its own
+        unsafe {
+            match (&attention_tasks, &mamba_tasks) {
+                (Some(a), _) if task < attending => {
+                    a.attend(tier, task, views, &mut *attention_scratch.at(thread));
+                }
+                (_, Some(m)) => m.update(tier, task - attending, parts, threads, places),
+                (_, None) => unreachable!("there are no other tasks"),
             }
         }
     });
-    norm::gate(pool, &params.gate, u, y);
+    if let Some(m) = mamba {
+        norm::gate(pool, &m.params.gate, m.u, m.y);
+    }
 }
 
-/// Depthwise causal convolution and silu of one position; its input takes the place of the oldest in the
-/// window.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn conv_row_body<S: Simd>(
-    input: *const f32,
-    window: *mut f32,
-    weight: *const f32,
-    bias: *const f32,
-    channels: usize,
-    slots: usize,
-    position: usize,
-    out: *mut f32,
-) {
-    let stride = padded(channels);
-    let whole = channels / S::LANES * S::LANES;
-    // slot of the oldest position, which makes room for this one
-    let oldest = if slots > 0 { position % slots } else { 0 } * stride;
-    let past = |tap: usize| {
-        let at = oldest + tap * stride;
-        window.wrapping_add(if at < slots * stride {
-            at
-        } else {
-            at - slots * stride
-        })
-    };
-    unsafe {
-        for c in (0..whole).step_by(S::LANES) {
-            let mut acc = S::load(bias.add(c));
-            for tap in 0..slots {
-                acc = S::fma(
-                    S::load(weight.add(tap * stride + c)),
-                    S::load(past(tap).add(c)),
-                    acc,
-                );
-            }
-            let now = S::load(input.add(c));
-            acc = S::fma(S::load(weight.add(slots * stride + c)), now, acc);
-            S::store(out.add(c), S::silu(acc));
-            if slots > 0 {
-                S::store(window.add(oldest + c), now);
-            }
+/// Rows that tasks write, each its own.
+#[derive(Clone, Copy)]
+struct Grid {
+    data: Shared<f32>,
+    stride: usize,
+}
+
+impl Grid {
+    fn of(rows: &mut Rows) -> Self {
+        Self {
+            data: Shared(rows.as_mut_ptr()),
+            stride: rows.stride(),
         }
-        for c in whole..channels {
-            let mut acc = *bias.add(c);
-            for tap in 0..slots {
-                acc += *weight.add(tap * stride + c) * *past(tap).add(c);
+    }
+    /// # Safety
+    /// The row exists, and belongs to the task.
+    unsafe fn row(self, row: usize) -> *mut f32 {
+        unsafe { self.data.at(row * self.stride) }
+    }
+}
+
+/// What the tasks of an attention part share.
+struct AttentionTasks<'a> {
+    layout: &'a KvLayout,
+    params: &'a HeadParams,
+    q: Grid,
+    q_width: usize,
+    k: Grid,
+    v: &'a Rows,
+    rope: Option<&'a Rows>,
+    attended: Grid,
+}
+
+impl<'a> AttentionTasks<'a> {
+    fn new(part: &'a mut AttentionPart<'_>) -> Self {
+        assert!(part.q.width() == part.attended.width() && part.q.stride() == part.attended.stride());
+        Self {
+            layout: part.layout,
+            params: part.params,
+            q_width: part.q.width(),
+            q: Grid::of(part.q),
+            k: Grid::of(part.k),
+            v: part.v,
+            rope: part.rope,
+            attended: Grid::of(part.attended),
+        }
+    }
+
+    /// Tasks for `rows` rows.
+    fn count(&self, rows: usize) -> usize {
+        rows.div_ceil(attention::GROUP) * self.layout.heads
+    }
+
+    /// Norms and rotates position `i` of a feed and writes its keys and values.
+    ///
+    /// # Safety
+    /// The feed belongs to the task.
+    unsafe fn enter(&self, tier: Tier, place: &Place, i: usize) {
+        let (row, position, layout) = (place.row + i, place.len + i, self.layout);
+        // SAFETY: the caller's promise; strides cover the widths
+        unsafe {
+            let queries = std::slice::from_raw_parts_mut(self.q.row(row), self.q_width);
+            let keys = std::slice::from_raw_parts_mut(self.k.row(row), layout.heads * layout.head_dim);
+            HeadNorm::apply(self.params.q_norm.as_ref(), tier, queries);
+            HeadNorm::apply(self.params.k_norm.as_ref(), tier, keys);
+            if let Some(rope) = self.rope {
+                rotate(queries, rope.row(row), layout.head_dim);
+                rotate(keys, rope.row(row), layout.head_dim);
             }
-            let now = *input.add(c);
-            acc += *weight.add(slots * stride + c) * now;
-            *out.add(c) = acc / (1.0 + (-acc).exp());
-            if slots > 0 {
-                *window.add(oldest + c) = now;
+            let block = &*place.blocks.add(position / BLOCK);
+            attention::append(layout, block, position % BLOCK, keys, self.v.row(row));
+        }
+    }
+
+    /// # Safety
+    /// A task runs once, and nobody else uses the scratch.
+    unsafe fn attend(&self, tier: Tier, task: usize, views: &[RowView], scratch: &mut attention::Scratch) {
+        let (group, head) = (task / self.layout.heads, task % self.layout.heads);
+        let first = group * attention::GROUP;
+        let views = &views[first..views.len().min(first + attention::GROUP)];
+        // SAFETY: the caller's promise
+        unsafe {
+            let (q, out) = (self.q.row(first), self.attended.row(first));
+            attention::attend(tier, self.layout, head, views, q, self.q.stride, out, scratch);
+        }
+    }
+}
+
+/// What the tasks of a Mamba-2 part share.
+struct MambaTasks<'a> {
+    layout: &'a SsmLayout,
+    params: &'a Params,
+    u: &'a Rows,
+    xbc: Grid,
+    y: Grid,
+    rates: Grid,
+}
+
+impl<'a> MambaTasks<'a> {
+    fn new(part: &'a mut MambaPart<'_>, rates: Grid) -> Self {
+        Self {
+            layout: part.layout,
+            params: part.params,
+            u: part.u,
+            xbc: Grid::of(part.xbc),
+            y: Grid::of(part.y),
+            rates,
+        }
+    }
+
+    /// Into how many tasks a feed's heads go.
+    fn parts(&self, feeds: usize, threads: usize) -> usize {
+        if feeds >= 2 * threads {
+            1
+        } else {
+            self.layout.heads.min(4 * threads)
+        }
+    }
+
+    /// The convolution and the step sizes of position `i` of a feed.
+    ///
+    /// # Safety
+    /// The feed belongs to the task.
+    unsafe fn enter(&self, tier: Tier, place: &Place, i: usize) {
+        let (row, position, layout) = (place.row + i, place.len + i, self.layout);
+        let (u, heads) = (self.u.row(row), layout.heads);
+        let d_ssm = heads * layout.head_dim;
+        // SAFETY: the caller's promise; strides cover the widths
+        unsafe {
+            ssm::conv_row(
+                tier,
+                u[d_ssm..].as_ptr(),
+                place.window,
+                self.params.conv_weight.as_ptr(),
+                self.params.conv_bias.as_ptr(),
+                layout.channels,
+                layout.taps - 1,
+                position,
+                self.xbc.row(row),
+            );
+            let steps = self.rates.row(row);
+            steps.copy_from_nonoverlapping(u[u.len() - heads..].as_ptr(), heads);
+            ssm::step_sizes(tier, self.params, heads, steps, steps.add(padded(heads)));
+        }
+    }
+
+    /// Updates the states of some heads of a feed, position by position.
+    ///
+    /// # Safety
+    /// A task runs once.
+    unsafe fn update(&self, tier: Tier, task: usize, parts: usize, threads: usize, places: &[Place]) {
+        let (place, layout, all) = (&places[task / parts], self.layout, self.layout.heads);
+        let per_part = all.div_ceil(parts);
+        let heads: Range<usize> = (task % parts) * per_part..all.min((task % parts + 1) * per_part);
+        let after = places
+            .get((task + threads) / parts)
+            .map_or(place.state, |next| next.state);
+        // what is only asked for may lie outside
+        let of = |state: *mut f32, head: usize| state.wrapping_add(head * layout.head_len());
+        // a head's state stays in the cache for all positions of the feed
+        for head in heads.clone() {
+            let next = if head + 1 < heads.end {
+                of(place.state, head + 1)
+            } else {
+                of(after, (task + threads) % parts * per_part)
+            };
+            for row in place.row..place.row + place.tokens {
+                // SAFETY: tasks of one feed touch disjoint heads of its state and of its rows of y
+                unsafe {
+                    let steps = self.rates.row(row).add(head);
+                    let rates = (*steps, *steps.add(padded(all)));
+                    let xbc = std::slice::from_raw_parts(self.xbc.row(row).cast_const(), layout.channels);
+                    let state = (of(place.state, head), next.cast_const());
+                    ssm::update(
+                        tier,
+                        layout,
+                        self.params,
+                        state,
+                        xbc,
+                        rates,
+                        head,
+                        self.y.row(row),
+                    );
+                }
             }
         }
     }
 }
-tiers!(fn conv_row = conv_row_body(input: *const f32, window: *mut f32, weight: *const f32, bias: *const f32, channels: usize, slots: usize, position: usize, out: *mut f32));
 
-/// Rotates pairs (i, i + head_dim/2) of every head by the row's angles.
-unsafe fn rotate(heads: &mut [f32], angles: *const f32, head_dim: usize) {
-    let half = head_dim / 2;
-    // SAFETY: a row of angles holds head_dim values, cosines first
-    let (cos, sin) = unsafe {
-        (
-            std::slice::from_raw_parts(angles, half),
-            std::slice::from_raw_parts(angles.add(half), half),
-        )
-    };
+/// Rotates pairs (i, i + dims/2) of the first `angles.len()` dimensions of every head by the row's angles, whose
+/// cosines come first.
+fn rotate(heads: &mut [f32], angles: &[f32], head_dim: usize) {
+    let (cos, sin) = angles.split_at(angles.len() / 2);
     for head in heads.chunks_exact_mut(head_dim) {
-        let (a, b) = head.split_at_mut(half);
+        let (a, b) = head[..angles.len()].split_at_mut(cos.len());
         for (((a, b), c), s) in a.iter_mut().zip(b).zip(cos).zip(sin) {
             (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
-        }
-    }
-}
-
-/// Step sizes `clamp(softplus(dt + bias))` in place of the raw `steps`, and what the state keeps over each:
-/// `e^(step A)`. NaN stays NaN.
-#[inline(always)]
-unsafe fn step_sizes_body<S: Simd>(params: &Params, heads: usize, steps: *mut f32, decays: *mut f32) {
-    unsafe {
-        let (low, high) = (S::splat(params.dt_limit.0), S::splat(params.dt_limit.1));
-        for h in (0..heads).step_by(S::LANES) {
-            let raw = S::add(S::load(steps.add(h)), S::load(params.dt_bias.as_ptr().add(h)));
-            let step = S::min(high, S::max(low, S::softplus(raw)));
-            S::store(steps.add(h), step);
-            S::store(
-                decays.add(h),
-                S::exp(S::mul(step, S::load(params.a.as_ptr().add(h)))),
-            );
-        }
-    }
-}
-tiers!(fn step_sizes = step_sizes_body(params: &Params, heads: usize, steps: *mut f32, decays: *mut f32));
-
-/// One position of the selective state update of one head: `H = e^(dt A) H + dt x B`, `y = H C + D x`, in
-/// place, one pass. What is written to y comes from the state before it is rounded.
-#[allow(clippy::too_many_arguments)]
-unsafe fn update(
-    tier: Tier,
-    shape: &Shape,
-    params: &Params,
-    (state, next): (*mut f32, *const f32),
-    xbc: &[f32],
-    (step, decay): (f32, f32),
-    head: usize,
-    y: *mut f32,
-) {
-    let (p, n) = (shape.ssm_head_dim, shape.d_state);
-    let d_ssm = shape.ssm_heads * p;
-    let mut dtx = [const { MaybeUninit::<f32>::uninit() }; MAX_SSM_HEAD_DIM];
-    let mut out = [const { MaybeUninit::<f32>::uninit() }; MAX_SSM_HEAD_DIM];
-    let x = &xbc[head * p..][..p];
-    for (dtx, x) in dtx.iter_mut().zip(x) {
-        dtx.write(step * x);
-    }
-    for padding in &mut dtx[p..shape.ssm_width()] {
-        padding.write(0.0);
-    }
-    let group = head / (shape.ssm_heads / params.groups);
-    let moves = Update {
-        width: shape.ssm_width(),
-        n,
-        ahead: next.addr().wrapping_sub(state.addr()),
-        decay,
-        dtx: dtx.as_ptr().cast(),
-        b: xbc[d_ssm + group * n..][..n].as_ptr(),
-        c: xbc[d_ssm + (params.groups + group) * n..][..n].as_ptr(),
-    };
-    // SAFETY: the caller gives this task the head alone; widths are padded and at most MAX_SSM_HEAD_DIM
-    unsafe {
-        match shape.state {
-            CacheFormat::F32 => update_f32(tier, &moves, state, out.as_mut_ptr().cast()),
-            CacheFormat::Bf16 => update_bf16(tier, &moves, state, out.as_mut_ptr().cast()),
-        }
-        let y = std::slice::from_raw_parts_mut(y.add(head * p), p);
-        for ((y, out), x) in y.iter_mut().zip(&out).zip(x) {
-            *y = out.assume_init() + params.d[head] * x;
-        }
-    }
-}
-
-/// Widest Mamba head the kernels hold on the stack.
-pub(crate) const MAX_SSM_HEAD_DIM: usize = 256;
-
-/// What one position does to one head's state.
-struct Update {
-    /// padded width of the head
-    width: usize,
-    /// states
-    n: usize,
-    /// bytes to the state that is updated next: it is asked for while this one is
-    ahead: usize,
-    decay: f32,
-    /// `[width]`
-    dtx: *const f32,
-    /// `[n]`
-    b: *const f32,
-    c: *const f32,
-}
-
-#[inline(always)]
-unsafe fn update_body<S: Simd, const PAIRS: bool>(u: &Update, state: *mut f32, y: *mut f32) {
-    unsafe {
-        let mut column = 0;
-        while column < u.width {
-            // the width is a multiple of 32 elements: four or two vectors of 16, four of 8
-            column += if u.width - column >= 4 * S::LANES {
-                update_columns::<S, PAIRS, 4>(u, column, state.add(column), y.add(column))
-            } else {
-                update_columns::<S, PAIRS, 2>(u, column, state.add(column), y.add(column))
-            };
-        }
-    }
-}
-#[inline(always)]
-unsafe fn update_f32_body<S: Simd>(u: &Update, state: *mut f32, y: *mut f32) {
-    unsafe { update_body::<S, false>(u, state, y) }
-}
-#[inline(always)]
-unsafe fn update_bf16_body<S: Simd>(u: &Update, state: *mut f32, y: *mut f32) {
-    unsafe { update_body::<S, true>(u, state, y) }
-}
-tiers!(fn update_f32 = update_f32_body(u: &Update, state: *mut f32, y: *mut f32));
-tiers!(fn update_bf16 = update_bf16_body(u: &Update, state: *mut f32, y: *mut f32));
-
-/// `V` vectors of columns; returns how many columns that is.
-#[inline(always)]
-unsafe fn update_columns<S: Simd, const PAIRS: bool, const V: usize>(
-    u: &Update,
-    column: usize,
-    h: *mut f32,
-    y: *mut f32,
-) -> usize {
-    unsafe {
-        let decay = S::splat(u.decay);
-        let mut x = [S::splat(0.0); V];
-        for (v, x) in x.iter_mut().enumerate() {
-            *x = S::load(u.dtx.add(column + v * S::LANES));
-        }
-        let mut acc = [S::splat(0.0); V];
-        if PAIRS {
-            for pair in 0..u.n.div_ceil(2) {
-                let j = 2 * pair;
-                let at = |p: *const f32| {
-                    let second = if j + 1 < u.n { *p.add(j + 1) } else { 0.0 };
-                    (S::splat(*p.add(j)), S::splat(second))
-                };
-                let (b, c) = (at(u.b), at(u.c));
-                for v in 0..V {
-                    let words = h.add(pair * u.width + v * S::LANES).cast::<u32>();
-                    let (even, odd) = S::load_bf16_pairs(words);
-                    let even = S::fma(even, decay, S::mul(x[v], b.0));
-                    let odd = S::fma(odd, decay, S::mul(x[v], b.1));
-                    S::store_bf16_pairs(words, even, odd);
-                    acc[v] = S::fma(odd, c.1, S::fma(even, c.0, acc[v]));
-                }
-            }
-        } else {
-            for j in 0..u.n {
-                let (b, c) = (S::splat(*u.b.add(j)), S::splat(*u.c.add(j)));
-                for v in 0..V {
-                    let at = h.add(j * u.width + v * S::LANES);
-                    prefetch(at.wrapping_byte_add(u.ahead).cast());
-                    let new = S::fma(S::load(at), decay, S::mul(x[v], b));
-                    S::store(at, new);
-                    acc[v] = S::fma(new, c, acc[v]);
-                }
-            }
-        }
-        for (v, acc) in acc.iter().enumerate() {
-            S::store(y.add(v * S::LANES), *acc);
-        }
-        V * S::LANES
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::{element, put};
-
-    /// The recurrence as the paper writes it (Mamba-2, arXiv 2405.21060, section 3), in f64.
-    #[test]
-    fn the_state_update_is_the_recurrence() {
-        for tier in Tier::available() {
-            for (p, n) in [(64, 128), (32, 32), (24, 24), (128, 256), (96, 17)] {
-                for format in CacheFormat::ALL {
-                    recurrence(tier, p, n, format);
-                }
-            }
-        }
-    }
-
-    fn recurrence(tier: Tier, p: usize, n: usize, format: CacheFormat) {
-        let width = padded(p);
-        let value =
-            |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 2.0;
-        let mut h = vec![0.0; n.next_multiple_of(2) * width];
-        for i in (0..n * width).filter(|i| i % width < p) {
-            put(&mut h, format, width, i / width, i % width, value(1, i));
-        }
-        let before = h.clone();
-        let mut dtx: Vec<f32> = (0..width).map(|i| value(2, i)).collect();
-        dtx[p..].fill(0.0);
-        let b: Vec<f32> = (0..n).map(|i| value(3, i)).collect();
-        let c: Vec<f32> = (0..n).map(|i| value(4, i)).collect();
-        let mut y = vec![0.0; width];
-        let u = Update {
-            width,
-            n,
-            ahead: 0,
-            decay: 0.9,
-            dtx: dtx.as_ptr(),
-            b: b.as_ptr(),
-            c: c.as_ptr(),
-        };
-        // SAFETY: every slice has the length the kernel asks for
-        unsafe {
-            match format {
-                CacheFormat::F32 => update_f32(tier, &u, h.as_mut_ptr(), y.as_mut_ptr()),
-                CacheFormat::Bf16 => update_bf16(tier, &u, h.as_mut_ptr(), y.as_mut_ptr()),
-            }
-        }
-        // half a unit in the last of eight bits
-        let rounding = if format == CacheFormat::Bf16 {
-            1.0 / 256.0
-        } else {
-            0.0
-        };
-        for i in 0..p {
-            let mut slow = 0.0f64;
-            for j in 0..n {
-                let old = f64::from(element(&before, format, width, j, i));
-                let state = old * f64::from(0.9f32) + f64::from(dtx[i]) * f64::from(b[j]);
-                let new = f64::from(element(&h, format, width, j, i));
-                assert!(
-                    (new - state).abs() <= 1e-6 + rounding * state.abs(),
-                    "{tier} {p} {n} {format:?}"
-                );
-                slow += state * f64::from(c[j]);
-            }
-            assert!(
-                (f64::from(y[i]) - slow).abs() < 2e-5,
-                "{tier} {p} {n} {format:?}: {} {slow}",
-                y[i]
-            );
-        }
-    }
-
-    #[test]
-    fn step_sizes_are_clamped_softplus() {
-        let raw: Vec<f32> = (-1200..=1200)
-            .map(|i| i as f32 * 0.05)
-            .chain([f32::NAN, 1e4, -1e4])
-            .collect();
-        let len = padded(raw.len());
-        let buf = |value: &dyn Fn(usize) -> f32| {
-            let mut buf = Buf::zeroed(len);
-            buf.iter_mut().enumerate().for_each(|(i, v)| *v = value(i));
-            buf
-        };
-        for dt_limit in [(0.0, f32::INFINITY), (0.01, 2.0)] {
-            let params = Params {
-                conv_weight: Buf::zeroed(0),
-                conv_bias: Buf::zeroed(0),
-                a: buf(&|i| -0.5 - (i % 7) as f32),
-                d: Vec::new(),
-                dt_bias: buf(&|i| (i % 3) as f32),
-                dt_limit,
-                groups: 1,
-                gate: Gate::Alone,
-            };
-            for tier in Tier::available() {
-                let mut steps = buf(&|i| raw.get(i).copied().unwrap_or(0.0));
-                let mut decays = Buf::zeroed(len);
-                // SAFETY: all are as long as `a`
-                unsafe { step_sizes(tier, &params, raw.len(), steps.as_mut_ptr(), decays.as_mut_ptr()) };
-                for (i, raw) in raw.iter().enumerate() {
-                    let x = f64::from(*raw + params.dt_bias[i]);
-                    let want = (x.max(0.0) + (-x.abs()).exp().ln_1p())
-                        .clamp(f64::from(dt_limit.0), f64::from(dt_limit.1));
-                    let kept = (want * f64::from(params.a[i])).exp();
-                    if raw.is_nan() {
-                        assert!(steps[i].is_nan() && decays[i].is_nan(), "{tier}");
-                        continue;
-                    }
-                    assert!(
-                        (f64::from(steps[i]) - want).abs() <= 4e-7 * want + 1e-37,
-                        "{tier} {x}: {} {want}",
-                        steps[i]
-                    );
-                    assert!(
-                        (f64::from(decays[i]) - kept).abs() <= 1e-6,
-                        "{tier} {x}: {} {kept}",
-                        decays[i]
-                    );
-                }
-            }
         }
     }
 }

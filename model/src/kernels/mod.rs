@@ -13,6 +13,7 @@ mod pages;
 pub(crate) mod pool;
 pub mod sample;
 pub(crate) mod simd;
+pub(crate) mod ssm;
 
 pub use pool::Pool;
 pub use simd::Tier;

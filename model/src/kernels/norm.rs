@@ -2,7 +2,7 @@
 
 use super::buf::{Buf, Rows, Shared};
 use super::pool::Pool;
-use super::simd::{Simd, tiers};
+use super::simd::{Simd, Tier, tiers};
 
 /// Rows handled by one task.
 const CHUNK: usize = 8;
@@ -58,6 +58,13 @@ unsafe fn rms_row_body<S: Simd>(
     }
 }
 tiers!(fn rms_row = rms_row_body(x: *const f32, weight: *const f32, stride: usize, width: usize, eps: f32, out: *mut f32));
+
+/// A norm over each of `heads` equal parts of `x`; `weight` is as long as `x`.
+pub(super) fn norm_heads(tier: Tier, x: &mut [f32], weight: &[f32], heads: usize, eps: f32) {
+    assert!(x.len() == weight.len() && x.len().is_multiple_of(heads));
+    // SAFETY: the slices are equally long
+    unsafe { norm_groups(tier, x, weight, heads, eps) }
+}
 
 /// How the Mamba branch's output is gated.
 pub(crate) enum Gate {

@@ -13,7 +13,7 @@ const PIECE: usize = 8 << 20;
 pub(super) fn digest(checkpoint: &Checkpoint) -> String {
     let mut pieces: Vec<(&Bytes, Range<usize>)> = Vec::new();
     let mut total = blake3::Hasher::new();
-    total.update(checkpoint.config.canonical().as_bytes());
+    total.update(checkpoint.spec.arithmetic.as_bytes());
     for (name, entry) in &checkpoint.entries {
         let raw = checkpoint.raw(name, entry);
         let shape: Vec<usize> = raw.shape.iter().copied().filter(|d| *d != 1).collect();

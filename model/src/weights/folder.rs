@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Bytes, Checkpoint, inventory, safetensors};
-use crate::config::Parsed;
+use crate::arch::{self, Architecture, Tensors};
 use crate::error::{ModelError, is_name, shown};
+use crate::json::Fields;
 
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -14,7 +15,7 @@ const INDEX: &str = "model.safetensors.index.json";
 const MOST_TEXT: u64 = 64 << 20;
 
 /// The text of a JSON file, its size checked first.
-pub(super) fn read_text(path: &Path) -> Result<String, ModelError> {
+pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
     let size = std::fs::metadata(path)
         .map_err(|e| ModelError::io(path, e))?
         .len();
@@ -60,7 +61,8 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, ModelError> {
             reason: reason.to_owned(),
         });
     }
-    let mut parsed = Parsed::from_json(&read_text(&config_file)?, &config_file)?;
+    let json = Fields::parse(&read_text(&config_file)?, &config_file)?;
+    let family = arch::of_config(&json, &config_file)?;
     let (files, index) = weight_files(folder, &names)?;
     let mut sources = Vec::with_capacity(files.len());
     for file in &files {
@@ -71,14 +73,16 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, ModelError> {
     } else {
         folder.to_path_buf()
     };
-    assemble(&mut parsed, files, origin, sources, index.as_ref())
+    assemble((family, &json), files, origin, sources, index.as_ref())
 }
 
 pub(super) fn from_bytes(config_json: &str, weights: &'static [u8]) -> Result<Checkpoint, ModelError> {
-    let mut parsed = Parsed::from_json(config_json, Path::new("the bundled config.json"))?;
+    let file = Path::new("the bundled config.json");
+    let json = Fields::parse(config_json, file)?;
+    let family = arch::of_config(&json, file)?;
     let origin = PathBuf::from("the bundled weights");
     assemble(
-        &mut parsed,
+        (family, &json),
         Vec::new(),
         origin,
         vec![Arc::new(Bytes::Static(weights))],
@@ -93,7 +97,7 @@ struct Index {
 }
 
 fn assemble(
-    parsed: &mut Parsed,
+    (family, json): (&'static Architecture, &Fields<'_>),
     files: Vec<PathBuf>,
     origin: PathBuf,
     sources: Vec<Arc<Bytes>>,
@@ -127,17 +131,10 @@ fn assemble(
     if let Some(missing) = missing {
         return Err(missing);
     }
-    let config = &mut parsed.config;
-    // Without a word about tying, the tensors decide; so they do about the norm, whose flag is not reliable.
-    if !parsed.states_tie && !entries.contains_key("lm_head.weight") {
-        config.tied = true;
-    }
-    config.gated_norm = parsed.wants_norm
-        || entries
-            .keys()
-            .any(|n| n.ends_with(".mamba.norm.weight") && n.starts_with("model.layers."));
+    let spec = (family.from_config)(json, &Tensors(&entries))?;
     let mut checkpoint = Checkpoint {
-        config: config.clone(),
+        spec,
+        family,
         files,
         origin,
         sources,

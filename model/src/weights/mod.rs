@@ -22,8 +22,10 @@ use std::sync::Arc;
 pub use dequant::{Dtype, dequantize_row, f16_to_f32};
 pub use gguf::GgufMetadata;
 
-use super::config::Config;
 use super::error::ModelError;
+use crate::arch::Architecture;
+use crate::spec::{DecaySpec, ModelSpec};
+pub(crate) use folder::read_text;
 
 /// A tensor as it lies in its file.
 #[derive(Clone, Debug)]
@@ -102,21 +104,21 @@ impl Bytes {
 
 /// Where a tensor lies.
 #[derive(Clone, Debug)]
-struct Entry {
+pub(crate) struct Entry {
     /// Index into the checkpoint's files.
     file: usize,
     /// What the file calls it.
-    stored_name: String,
+    pub(crate) stored_name: String,
     dtype: Dtype,
-    shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     range: Range<usize>,
 }
 
 /// An opened model: its configuration and its tensors. Nothing is read before it is asked for.
 pub struct Checkpoint {
-    /// The shapes and scalars. For a GGUF file, whose weights have the multipliers folded in, these are 1
-    /// (but for the scale of the logits of a tied one).
-    pub config: Config,
+    /// The model that its tensors make up.
+    pub spec: ModelSpec,
+    family: &'static Architecture,
     /// The files with the weights, in the order of their names; empty for a model in memory.
     pub files: Vec<PathBuf>,
     /// What errors name: the file, or the folder when there are several.
@@ -129,7 +131,7 @@ pub struct Checkpoint {
 impl std::fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Checkpoint")
-            .field("config", &self.config)
+            .field("family", &self.family)
             .field("files", &self.files)
             .field("tensors", &self.entries.len())
             .finish_non_exhaustive()
@@ -174,7 +176,11 @@ impl Checkpoint {
             }
             gguf::open(path, bytes, options)?
         };
-        if options.tied_logit_scale.is_some() && (checkpoint.gguf.is_none() || !checkpoint.config.tied) {
+        if options.tied_logit_scale.is_some()
+            && !(checkpoint.gguf.is_some()
+                && checkpoint.family.folds_multipliers
+                && checkpoint.spec.head.tensor.is_none())
+        {
             return Err(ModelError::NotAModel {
                 path: path.to_path_buf(),
                 reason: "--tied-logit-scale was given, but it applies only to a GGUF file that shares its embedding with \
@@ -251,24 +257,18 @@ impl Checkpoint {
         Ok(self.raw(name, entry).to_f32())
     }
 
-    /// A = -exp(A_log) of one layer's Mamba heads, `[ssm_heads]`; GGUF files hold A itself.
+    /// The decay rates `[heads]` of a Mamba branch, negative: A itself, or -exp of what is stored.
     ///
     /// # Errors
     /// A missing tensor, one of another shape, or values that cannot be a decay.
-    pub fn a_neg(&self, layer: usize) -> Result<Vec<f32>, ModelError> {
-        let heads = self.config.ssm_heads;
-        let prefix = format!("model.layers.{layer}.mamba");
-        let folded = format!("{prefix}.A");
-        let (name, values) = if self.has(&folded) {
-            let values = self.vector(&folded, heads)?;
-            (folded, values)
-        } else {
-            let name = format!("{prefix}.A_log");
-            let values = self.vector(&name, heads)?.into_iter().map(|a| -a.exp()).collect();
-            (name, values)
-        };
+    pub fn decay(&self, spec: &DecaySpec, heads: usize) -> Result<Vec<f32>, ModelError> {
+        let name = spec.tensor();
+        let mut values = self.vector(name, heads)?;
+        if matches!(spec, DecaySpec::Log(_)) {
+            values.iter_mut().for_each(|a| *a = -a.exp());
+        }
         if let Some(bad) = values.iter().find(|a| !(a.is_finite() && **a <= 0.0)) {
-            let entry = self.entry(&name)?;
+            let entry = self.entry(name)?;
             let problem = format!("gives a decay rate of {bad}: rates must be finite and not positive");
             return Err(ModelError::tensor(
                 self.file_of(entry),
@@ -305,7 +305,7 @@ impl Checkpoint {
         self.entries.get(name).ok_or_else(|| ModelError::MissingTensor {
             file: self.origin.clone(),
             tensor: if self.gguf.is_some() {
-                gguf::stored_name(name)
+                self.family.gguf_names.stored(name)
             } else {
                 name.to_owned()
             },

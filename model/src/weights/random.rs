@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Bytes, Checkpoint, Dtype, Entry, inventory};
-use crate::config::Config;
+use super::{Bytes, Checkpoint, Dtype, Entry};
+use crate::arch;
 use crate::error::ModelError;
+use crate::spec::{ModelSpec, Role};
 
 /// Blocks by which the matrices' places in the common bytes differ.
 const SLACK: usize = 4096;
@@ -18,34 +19,38 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Another type, or rows that are no whole number of its blocks.
-    pub fn random(config: &Config, dtype: &str, seed: u64) -> Result<Self, ModelError> {
+    pub fn random(spec: &ModelSpec, dtype: &str, seed: u64) -> Result<Self, ModelError> {
         let origin = PathBuf::from("random weights");
         let known = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::Q8_0, Dtype::Q4_0];
         let Some(stored) = known.into_iter().find(|d| d.name().eq_ignore_ascii_case(dtype)) else {
             let reason = format!("they can be f32, f16, bf16, q8_0 or q4_0, not {dtype}");
             return Err(ModelError::NotAModel { path: origin, reason });
         };
+        let Some(family) = arch::named(spec.architecture) else {
+            let reason = format!("its family {} is not known", spec.architecture);
+            return Err(ModelError::NotAModel { path: origin, reason });
+        };
         let mut random = Xorshift::new(seed);
-        let needed = inventory::needed(config, false);
+        let needed = spec.tensors();
         let largest = needed
             .iter()
-            .filter(|n| n.shape.len() == 2)
+            .filter(|n| n.role == Role::Matrix)
             .map(|n| bytes_of(stored, &n.shape))
             .max()
             .unwrap_or(0);
         // rows of unit norm keep the activations in the range of a trained model
-        let scale = (3.0 / config.hidden as f32).sqrt();
+        let scale = (3.0 / spec.hidden as f32).sqrt();
         let common = matrix_bytes(&mut random, stored, largest + SLACK * stored.block_bytes(), scale);
         let mut small = Vec::new();
         let mut entries = BTreeMap::new();
         for (i, tensor) in needed.into_iter().enumerate() {
-            let (file, dtype, range) = if tensor.shape.len() == 2 {
+            let (file, dtype, range) = if tensor.role == Role::Matrix {
                 let start = i * 97 % SLACK * stored.block_bytes();
                 (0, stored, start..start + bytes_of(stored, &tensor.shape))
             } else {
                 let start = small.len();
                 for _ in 0..tensor.shape.iter().product() {
-                    small.extend(parameter(&tensor.name, random.unit()).to_le_bytes());
+                    small.extend(parameter(tensor.role, random.unit()).to_le_bytes());
                 }
                 (1, Dtype::F32, start..small.len())
             };
@@ -62,7 +67,8 @@ impl Checkpoint {
         }
         let sources = [common, small].map(|bytes| Arc::new(Bytes::Owned(bytes))).into();
         let mut checkpoint = Self {
-            config: config.clone(),
+            spec: spec.clone(),
+            family,
             files: Vec::new(),
             origin,
             sources,
@@ -79,14 +85,15 @@ fn bytes_of(dtype: Dtype, shape: &[usize]) -> usize {
 }
 
 /// A value of a small tensor, where a trained model has it; `u` is in [-1, 1).
-fn parameter(name: &str, u: f32) -> f32 {
-    match name {
-        n if n.ends_with("norm.weight") => 1.0 + 0.1 * u,
-        n if n.ends_with("A_log") => (8.5 + 7.5 * u).ln(),
-        n if n.ends_with("mamba.D") => 1.0,
-        n if n.ends_with("dt_bias") => -4.0 + 1.5 * u,
-        n if n.ends_with("conv1d.weight") => 0.5 * u,
-        _ => 0.1 * u,
+fn parameter(role: Role, u: f32) -> f32 {
+    match role {
+        Role::Norm => 1.0 + 0.1 * u,
+        Role::LogDecay => (8.5 + 7.5 * u).ln(),
+        Role::Decay => -(8.5 + 7.5 * u),
+        Role::Skip => 1.0,
+        Role::StepBias => -4.0 + 1.5 * u,
+        Role::Convolution => 0.5 * u,
+        Role::Matrix | Role::Bias => 0.1 * u,
     }
 }
 
@@ -136,10 +143,11 @@ mod tests {
 
     #[test]
     fn every_type_makes_a_checkpoint_with_numbers_in_range() {
-        let mut config = Config::named("tiny-90m").unwrap();
-        (config.layers, config.vocab) = (2, 320);
+        let mut spec = arch::shape("tiny-90m").unwrap();
+        spec.layers.truncate(2);
+        spec.vocab = 320;
         for dtype in ["f32", "f16", "bf16", "Q8_0", "q4_0"] {
-            let c = Checkpoint::random(&config, dtype, 1).unwrap();
+            let c = Checkpoint::random(&spec, dtype, 1).unwrap();
             let q = c
                 .tensor("model.layers.1.self_attn.q_proj.weight", &[512, 512])
                 .unwrap();
@@ -147,15 +155,17 @@ mod tests {
             let values = q.to_f32();
             let square = values.iter().map(|v| f64::from(v * v)).sum::<f64>() / values.len() as f64;
             assert!((0.8..1.2).contains(&(square * 512.0)), "{dtype}: {square}");
-            assert!(c.a_neg(0).unwrap().iter().all(|a| (-16.0..=-1.0).contains(a)));
+            let decay = crate::spec::DecaySpec::Log("model.layers.0.mamba.A_log".to_owned());
+            let rates = c.decay(&decay, 24).unwrap();
+            assert!(rates.iter().all(|a| (-16.0..=-1.0).contains(a)));
         }
         assert!(
-            Checkpoint::random(&config, "q4_k", 1)
+            Checkpoint::random(&spec, "q4_k", 1)
                 .unwrap_err()
                 .to_string()
                 .contains("q4_k")
         );
-        config.hidden = 500;
-        assert!(Checkpoint::random(&config, "q8_0", 1).is_err());
+        spec.hidden = 500;
+        assert!(Checkpoint::random(&spec, "q8_0", 1).is_err());
     }
 }

@@ -190,7 +190,7 @@ fn models_that_cannot_be_used() {
 
     refused(
         &["solve", GCD, "--model", &path("gguf/llama.gguf")],
-        &["llama.gguf", "Falcon-H1"],
+        &["llama.gguf", "falcon_h1"],
     );
     refused(&["solve", GCD, "--model", &path("gguf/tied.gguf")], &["tied"]);
     refused(

@@ -1,8 +1,6 @@
-//! A Falcon-H1 model as a GGUF file, as llama.cpp writes it: the multipliers are folded into the weights, so
-//! the graph runs with all of them 1, the gated norm (if there is one) after the gate.
+//! A model as a GGUF file, as llama.cpp writes it.
 
 mod metadata;
-mod names;
 mod reader;
 
 use std::collections::BTreeMap;
@@ -10,32 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use metadata::GgufMetadata;
-#[cfg(test)]
-pub(super) use names::canonical as canonical_name;
-pub(super) use names::stored as stored_name;
 
 use super::{Bytes, Checkpoint, Entry, OpenOptions, folder};
-use crate::config::{Biases, Config, Naming, Parsed};
-use crate::error::{ModelError, shown};
-
-const NAMING: Naming = Naming {
-    hidden: "falcon-h1.embedding_length",
-    layers: "falcon-h1.block_count",
-    heads: "falcon-h1.attention.head_count",
-    kv_heads: "falcon-h1.attention.head_count_kv",
-    head_dim: "falcon-h1.attention.key_length",
-    intermediate: "falcon-h1.feed_forward_length",
-    vocab: "falcon-h1.vocab_size",
-    d_ssm: "falcon-h1.ssm.inner_size",
-    ssm_heads: "falcon-h1.ssm.time_step_rank",
-    ssm_head_dim: "falcon-h1.ssm.time_step_rank",
-    d_state: "falcon-h1.ssm.state_size",
-    groups: "falcon-h1.ssm.group_count",
-    d_conv: "falcon-h1.ssm.conv_kernel",
-    max_positions: "falcon-h1.context_length",
-    norm_eps: "falcon-h1.attention.layer_norm_rms_epsilon",
-    rope_theta: "falcon-h1.rope.freq_base",
-};
+use crate::arch::{self, GgufSource, Tensors};
+use crate::error::ModelError;
 
 impl GgufMetadata {
     /// The metadata of a file, of whatever model it is.
@@ -53,11 +29,15 @@ impl GgufMetadata {
 
 pub(super) fn open(path: &Path, bytes: Bytes, options: OpenOptions) -> Result<Checkpoint, ModelError> {
     let (metadata, infos) = reader::read(path, &bytes)?;
+    let family = arch::of_gguf(metadata.str("general.architecture"), path)?;
     check_kind(path, &metadata)?;
     let mut entries = BTreeMap::new();
     for info in infos {
-        let Some(name) = names::canonical(&info.name) else {
-            let problem = "is not a tensor of a Falcon-H1 file: its part in the model is not known";
+        let Some(name) = family.gguf_names.canonical(&info.name) else {
+            let problem = format!(
+                "is not a tensor of a {} file: its part in the model is not known",
+                family.title
+            );
             return Err(ModelError::tensor(path, info.name, problem));
         };
         let entry = Entry {
@@ -72,20 +52,16 @@ pub(super) fn open(path: &Path, bytes: Bytes, options: OpenOptions) -> Result<Ch
             return Err(ModelError::tensor(path, stored_name, "is there twice"));
         }
     }
-    let mut config = config(path, &metadata, &entries)?;
-    let beside = Beside::read(path, &config);
-    if let (Beside::Fits(parsed), false) = (&beside, metadata.has(NAMING.max_positions)) {
-        config.max_positions = parsed.config.max_positions;
-    }
-    let attention_bias = entries
-        .iter()
-        .find(|(name, _)| name.contains(".self_attn.") && name.ends_with(".bias"));
-    if let Some((_, entry)) = attention_bias {
-        check_attention_bias(path, &entry.stored_name, &beside)?;
-    }
-    complete(path, &mut config, &beside, options)?;
+    let spec = (family.from_gguf)(&GgufSource {
+        path,
+        metadata: &metadata,
+        tensors: Tensors(&entries),
+        options,
+        prefix: family.gguf,
+    })?;
     let mut checkpoint = Checkpoint {
-        config,
+        spec,
+        family,
         files: vec![path.to_path_buf()],
         origin: path.to_path_buf(),
         sources: vec![Arc::new(bytes)],
@@ -96,24 +72,8 @@ pub(super) fn open(path: &Path, bytes: Bytes, options: OpenOptions) -> Result<Ch
     Ok(checkpoint)
 }
 
-/// Refuses other architectures, split files and the unfolded files of an early fork.
+/// Refuses what is no whole model.
 fn check_kind(path: &Path, metadata: &GgufMetadata) -> Result<(), ModelError> {
-    match metadata.str("general.architecture") {
-        Some("falcon-h1") => {}
-        Some(other) => {
-            return Err(ModelError::Architecture {
-                file: path.to_path_buf(),
-                found: shown(other),
-            });
-        }
-        None => {
-            return Err(ModelError::field(
-                path,
-                "general.architecture",
-                "is missing: it should be \"falcon-h1\"",
-            ));
-        }
-    }
     if let Some(kind) = metadata.str("general.type").filter(|kind| *kind != "model") {
         return Err(ModelError::field(
             path,
@@ -125,255 +85,5 @@ fn check_kind(path: &Path, metadata: &GgufMetadata) -> Result<(), ModelError> {
         let problem = format!("is {parts}: join the parts of the file first (llama-gguf-split --merge)");
         return Err(ModelError::field(path, "split.count", problem));
     }
-    let early = metadata.keys().find(|key| {
-        key.strip_prefix("falcon-h1.").is_some_and(|k| {
-            k.contains("multiplier")
-                || [
-                    "rope_theta",
-                    "ssm.has_mup",
-                    "mamba_rms_norm",
-                    "mamba_norm_before_gate",
-                ]
-                .contains(&k)
-                || k.starts_with("mamba_")
-        })
-    });
-    if let Some(key) = early {
-        let problem = "is a key of early Falcon-H1 files, whose weights do not have the multipliers folded in: \
-                       convert the model again with a current llama.cpp";
-        return Err(ModelError::field(path, key, problem));
-    }
-    if let Some(kind) = metadata
-        .str("falcon-h1.rope.scaling.type")
-        .filter(|kind| *kind != "none")
-    {
-        let problem = format!("is {kind:?}: scaled rotary embeddings are not supported");
-        return Err(ModelError::field(path, "falcon-h1.rope.scaling.type", problem));
-    }
-    if let Some(window) = metadata
-        .u32("falcon-h1.attention.sliding_window")
-        .filter(|w| *w > 0)
-    {
-        let problem = format!("is {window}: sliding windows are not supported");
-        return Err(ModelError::field(
-            path,
-            "falcon-h1.attention.sliding_window",
-            problem,
-        ));
-    }
-    Ok(())
-}
-
-/// The configuration that the metadata and the tensors say.
-fn config(
-    path: &Path,
-    metadata: &GgufMetadata,
-    entries: &BTreeMap<String, Entry>,
-) -> Result<Config, ModelError> {
-    // A number, or an array of equal ones (a value for each layer).
-    let optional = |key: &str| match metadata.u64(key) {
-        Some(v) => Ok(Some(v as usize)),
-        None => match metadata.integers(key) {
-            Some([first, rest @ ..]) if *first >= 0 && rest.iter().all(|v| v == first) => {
-                Ok(Some(*first as usize))
-            }
-            None if !metadata.has(key) => Ok(None),
-            _ => Err(ModelError::field(
-                path,
-                key,
-                "must be one whole number, the same for all layers",
-            )),
-        },
-    };
-    let size = |key: &str| optional(key)?.ok_or_else(|| ModelError::field(path, key, "is missing"));
-    let number = |key: &str| {
-        metadata
-            .f32(key)
-            .ok_or_else(|| ModelError::field(path, key, "is missing or no number"))
-    };
-
-    let hidden = size(NAMING.hidden)?;
-    let heads = size(NAMING.heads)?;
-    let head_dim = match optional(NAMING.head_dim)? {
-        Some(width) => width,
-        None if heads > 0 && hidden % heads == 0 => hidden / heads,
-        None => return Err(ModelError::field(path, NAMING.head_dim, "is missing")),
-    };
-    for key in [
-        "falcon-h1.attention.value_length",
-        "falcon-h1.rope.dimension_count",
-    ] {
-        if let Some(other) = optional(key)?.filter(|other| *other != head_dim) {
-            let problem = format!("is {other}: only {} ({head_dim}) is supported", NAMING.head_dim);
-            return Err(ModelError::field(path, key, problem));
-        }
-    }
-    let (d_ssm, ssm_heads) = (size(NAMING.d_ssm)?, size(NAMING.ssm_heads)?);
-    let vocab = match optional(NAMING.vocab)? {
-        Some(vocab) => vocab,
-        None => match entries.get("model.embed_tokens.weight") {
-            Some(embedding) => embedding.shape.first().copied().unwrap_or(0),
-            None => return Err(ModelError::field(path, NAMING.vocab, "is missing")),
-        },
-    };
-    let theta = number(NAMING.rope_theta)?;
-    let any = |suffix: &str| entries.keys().any(|name| name.ends_with(suffix));
-    let config = Config {
-        hidden,
-        layers: size(NAMING.layers)?,
-        heads,
-        kv_heads: optional(NAMING.kv_heads)?.unwrap_or(heads),
-        head_dim,
-        intermediate: size(NAMING.intermediate)?,
-        vocab,
-        d_ssm,
-        ssm_heads,
-        ssm_head_dim: d_ssm.checked_div(ssm_heads).unwrap_or(0),
-        d_state: size(NAMING.d_state)?,
-        groups: optional(NAMING.groups)?.unwrap_or(1),
-        d_conv: size(NAMING.d_conv)?,
-        norm_eps: number(NAMING.norm_eps)?,
-        // The key is an f32, 99999997952 for 1e11: its shortest decimal form is the number that was meant.
-        rope_theta: theta.to_string().parse().unwrap_or(f64::from(theta)),
-        max_positions: optional(NAMING.max_positions)?.unwrap_or(8192),
-        tied: !entries.contains_key("lm_head.weight"),
-        gated_norm: any(".mamba.norm.weight"),
-        norm_before_gate: false,
-        time_step_limit: (0.0, f32::INFINITY),
-        embedding_multiplier: 1.0,
-        lm_head_multiplier: 1.0,
-        key_multiplier: 1.0,
-        attention_in_multiplier: 1.0,
-        attention_out_multiplier: 1.0,
-        ssm_in_multiplier: 1.0,
-        ssm_out_multiplier: 1.0,
-        ssm_multipliers: [1.0; 5],
-        mlp_multipliers: [1.0; 2],
-        biases: Biases {
-            attention: any(".q_proj.bias")
-                || any(".k_proj.bias")
-                || any(".v_proj.bias")
-                || any(".o_proj.bias"),
-            mlp: any(".gate_proj.bias") || any(".up_proj.bias") || any(".down_proj.bias"),
-            ssm_in: any(".in_proj.bias"),
-            ssm_out: any(".out_proj.bias"),
-            conv: any(".conv1d.bias"),
-        },
-        eos_ids: ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"]
-            .iter()
-            .filter_map(|key| metadata.u32(key))
-            .collect(),
-    };
-    config.check(path, &NAMING)?;
-    Ok(config)
-}
-
-/// The config.json beside a GGUF file.
-enum Beside {
-    Absent,
-    /// It is there, but is not this model's: why.
-    Foreign(String),
-    Fits(Box<Parsed>),
-}
-
-impl Beside {
-    fn read(path: &Path, config: &Config) -> Self {
-        let file = path.with_file_name("config.json");
-        if !file.is_file() {
-            return Self::Absent;
-        }
-        let parsed = folder::read_text(&file).and_then(|text| Parsed::from_json(&text, &file));
-        let parsed = match parsed {
-            Ok(parsed) => parsed,
-            Err(error) => return Self::Foreign(format!("cannot be used: {error}")),
-        };
-        let theirs = &parsed.config;
-        let sizes = |c: &Config| {
-            [
-                c.hidden,
-                c.layers,
-                c.heads,
-                c.kv_heads,
-                c.head_dim,
-                c.intermediate,
-                c.d_ssm,
-                c.ssm_heads,
-                c.d_state,
-                c.groups,
-            ]
-        };
-        if sizes(theirs) != sizes(config) || theirs.vocab != config.vocab || theirs.d_conv != config.d_conv {
-            return Self::Foreign("describes a model of another shape".to_owned());
-        }
-        Self::Fits(Box::new(parsed))
-    }
-}
-
-/// llama.cpp's converter scales these biases by attention_in_multiplier, which acts on the input of the
-/// projections and so not on their biases: a file that has them is right only if that multiplier is 1.
-fn check_attention_bias(path: &Path, tensor: &str, beside: &Beside) -> Result<(), ModelError> {
-    if matches!(beside, Beside::Fits(p) if p.config.attention_in_multiplier == 1.0) {
-        return Ok(());
-    }
-    let problem = "is there, and conversion to GGUF scales the attention biases of Falcon-H1 wrongly unless \
-                   attention_in_multiplier is 1 (a config.json beside the file would say so): open the original Hugging \
-                   Face folder";
-    Err(ModelError::tensor(path, tensor, problem))
-}
-
-/// Adds what the file does not hold: from the config.json beside it, or from the user.
-fn complete(
-    path: &Path,
-    config: &mut Config,
-    beside: &Beside,
-    options: OpenOptions,
-) -> Result<(), ModelError> {
-    if let Beside::Fits(parsed) = beside {
-        let theirs = &parsed.config;
-        config.time_step_limit = theirs.time_step_limit;
-        if parsed.states_norm_order {
-            config.norm_before_gate = theirs.norm_before_gate;
-        }
-        for id in &theirs.eos_ids {
-            if !config.eos_ids.contains(id) {
-                config.eos_ids.push(*id);
-            }
-        }
-    }
-    if !config.tied {
-        return Ok(());
-    }
-    let scale = match (options.tied_logit_scale, beside) {
-        (Some(scale), _) => scale,
-        (None, Beside::Fits(parsed)) => {
-            let (head, embedding) = (
-                parsed.config.lm_head_multiplier,
-                parsed.config.embedding_multiplier,
-            );
-            head / embedding
-        }
-        (None, Beside::Absent) => {
-            return Err(ModelError::TiedScale {
-                file: path.to_path_buf(),
-                note: String::new(),
-            });
-        }
-        (None, Beside::Foreign(why)) => {
-            let note = format!(" (the config.json beside it {why})");
-            return Err(ModelError::TiedScale {
-                file: path.to_path_buf(),
-                note,
-            });
-        }
-    };
-    if !(scale.is_finite() && scale != 0.0) {
-        let problem = format!("gives a logit scale of {scale}: it must be a finite number and not 0");
-        return Err(ModelError::field(
-            path,
-            "lm_head_multiplier / embedding_multiplier",
-            problem,
-        ));
-    }
-    config.lm_head_multiplier = scale;
     Ok(())
 }

@@ -64,7 +64,7 @@ fn tensors_and_metadata_are_those_that_candle_reads() {
     for name in [F32, "gguf-gqa/gqa-q8_0.gguf", Q4K] {
         let (ours, theirs) = (open(name), File::golden(name));
         for (stored, tensor) in &theirs.tensors {
-            let canonical = gguf::canonical_name(stored).unwrap();
+            let canonical = ours.family.gguf_names.canonical(stored).unwrap();
             let dims = tensor.shape().dims();
             let found = ours.tensor(&canonical, dims).unwrap().to_f32();
             let expected = tensor
@@ -83,7 +83,7 @@ fn tensors_and_metadata_are_those_that_candle_reads() {
         assert_eq!(metadata.str("tokenizer.ggml.pre"), Some("falcon-h1"));
         assert_eq!(
             metadata.strings("tokenizer.ggml.tokens").unwrap().len(),
-            ours.config.vocab
+            ours.spec.vocab
         );
         assert_eq!(
             metadata.integers("tokenizer.ggml.token_type").unwrap()[..2],
@@ -99,7 +99,7 @@ fn tensors_and_metadata_are_those_that_candle_reads() {
                 .contains("bos_token")
         );
         assert_eq!(metadata.u32("general.architecture"), None);
-        assert_eq!(ours.config.rope_theta, 1e11);
+        assert!(ours.spec.arithmetic.contains("rope_theta=100000000000.0\n"));
     }
 }
 
@@ -119,14 +119,8 @@ fn a_tied_file_needs_the_scale_of_its_logits() {
         tied_logit_scale: Some(0.7),
     };
     let opened = Checkpoint::open_with(&path, given).unwrap();
-    assert!(opened.config.tied);
-    assert_eq!(
-        (
-            opened.config.lm_head_multiplier,
-            opened.config.embedding_multiplier
-        ),
-        (0.7, 1.0)
-    );
+    assert!(opened.spec.head.tensor.is_none());
+    assert_eq!((opened.spec.head.scale, opened.spec.embed.scale), (0.7, 1.0));
     for bad in [0.0, f32::NAN, f32::INFINITY] {
         assert!(
             Checkpoint::open_with(
@@ -142,18 +136,13 @@ fn a_tied_file_needs_the_scale_of_its_logits() {
     let beside = folder.path().join("config.json");
     fs::copy(golden("case-gqa/config.json"), &beside).unwrap();
     let opened = Checkpoint::open(&path).unwrap();
-    assert_eq!(opened.config.lm_head_multiplier, 0.039_062_5 / 5.656_854);
-    assert_eq!(
-        opened.config.key_multiplier, 1.0,
+    assert_eq!(opened.spec.head.scale, 0.039_062_5 / 5.656_854);
+    let mut linears = opened.spec.mixers().flat_map(crate::spec::Mixer::linears);
+    assert!(
+        linears.all(|l| l.input_scale == 1.0 && l.factors().iter().all(|f| *f == 1.0)),
         "the folded multipliers are not applied again"
     );
-    assert_eq!(
-        Checkpoint::open_with(&path, given)
-            .unwrap()
-            .config
-            .lm_head_multiplier,
-        0.7
-    );
+    assert_eq!(Checkpoint::open_with(&path, given).unwrap().spec.head.scale, 0.7);
 
     fs::copy(golden("case-tiny-like-bf16/config.json"), &beside).unwrap();
     says(
@@ -176,8 +165,8 @@ fn a_config_beside_the_file_fills_in_what_it_lacks_and_nothing_else() {
     let mut file = File::golden(Q4K);
     file.keys.remove("falcon-h1.context_length");
     file.write(&path);
-    let alone = Checkpoint::open(&path).unwrap().config;
-    assert_eq!((alone.max_positions, &alone.eos_ids), (8192, &vec![4]));
+    let alone = Checkpoint::open(&path).unwrap().spec;
+    assert_eq!((alone.context, &alone.eos), (8192, &vec![4]));
     let text = fs::read_to_string(golden("gguf-h1r-like-q4k/config.json")).unwrap();
     let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
     json["max_position_embeddings"] = 1234.into();
@@ -185,14 +174,16 @@ fn a_config_beside_the_file_fills_in_what_it_lacks_and_nothing_else() {
     json["time_step_limit"] = serde_json::json!([0.02, 0.15]);
     json["mamba_norm_before_gate"] = true.into();
     fs::write(folder.path().join("config.json"), json.to_string()).unwrap();
-    let both = Checkpoint::open(&path).unwrap().config;
-    let expected = Config {
-        max_positions: 1234,
-        eos_ids: vec![4, 2],
-        time_step_limit: (0.02, 0.15),
-        norm_before_gate: true,
-        ..alone
-    };
+    let both = Checkpoint::open(&path).unwrap().spec;
+    let mut expected = alone;
+    (expected.context, expected.eos) = (1234, vec![4, 2]);
+    for mixer in expected.layers.iter_mut().flatten().flat_map(|b| &mut b.mixers) {
+        if let crate::spec::Mixer::Mamba2(m) = mixer {
+            m.time_step_limit = (0.02, 0.15);
+            m.norm.as_mut().unwrap().before_gate = true;
+        }
+    }
+    expected.arithmetic.clone_from(&both.arithmetic);
     assert_eq!(both, expected);
 }
 
@@ -321,14 +312,21 @@ fn what_cannot_be_run_is_refused_by_name() {
     says(&refusal(&path), &["bias", "attention_in_multiplier"]);
     json["attention_in_multiplier"] = 1.0.into();
     fs::write(folder.path().join("config.json"), json.to_string()).unwrap();
-    assert!(Checkpoint::open(&path).unwrap().config.biases.attention);
+    let biased = Checkpoint::open(&path).unwrap();
+    assert!(
+        biased
+            .spec
+            .mixers()
+            .flat_map(crate::spec::Mixer::linears)
+            .any(|l| l.bias.is_some())
+    );
     let mut file = File::golden(F32);
     file.tensors.remove("blk.0.ssm_a");
     file.add("blk.0.ssm_a", 6);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.gguf");
     file.write(&path);
-    let error = Checkpoint::open(&path).unwrap().a_neg(0).unwrap_err().to_string();
+    let error = first_decay(&Checkpoint::open(&path).unwrap());
     says(&error, &["ssm_a gives a decay rate of 1"]);
 }
 

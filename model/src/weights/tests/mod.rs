@@ -8,6 +8,7 @@ mod hostile;
 use std::fs;
 
 use super::*;
+use crate::spec::{LinearSpec, Mamba2Spec, Mixer};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/golden")).join(name)
@@ -24,15 +25,35 @@ fn refusal(path: &Path) -> String {
     sentence
 }
 
+/// The Mamba-2 parts.
+fn mambas(spec: &ModelSpec) -> Vec<&Mamba2Spec> {
+    let mamba = |mixer| match mixer {
+        &Mixer::Mamba2(ref m) => Some(m),
+        _ => None,
+    };
+    spec.mixers().filter_map(mamba).collect()
+}
+
+/// Whether the output matrix is the embedding, and whether there is a norm at the gates.
+fn tied_and_normed(spec: &ModelSpec) -> (bool, bool) {
+    (spec.head.tensor.is_none(), mambas(spec)[0].norm.is_some())
+}
+
+/// The sentence with which the first decay rates are refused.
+fn first_decay(c: &Checkpoint) -> String {
+    let mamba = mambas(&c.spec)[0];
+    c.decay(&mamba.decay, mamba.heads).unwrap_err().to_string()
+}
+
 /// Asks for everything that a model asks for.
 fn read_all(c: &Checkpoint) -> usize {
     let mut elements = 0;
-    for needed in inventory::needed(&c.config, c.gguf().is_some()) {
+    for needed in c.spec.tensors() {
         let len = needed.shape.iter().product();
         elements += c.vector(&needed.name, len).unwrap().len();
     }
-    for layer in 0..c.config.layers {
-        let _ = c.a_neg(layer);
+    for mamba in mambas(&c.spec) {
+        let _ = c.decay(&mamba.decay, mamba.heads);
     }
     elements
 }
@@ -55,22 +76,24 @@ fn the_goldens_open() {
     ] {
         let c = open(name);
         assert_eq!(
-            (c.config.layers, c.config.tied, c.config.gated_norm),
-            (layers, tied, norm),
+            (c.spec.layers.len(), tied_and_normed(&c.spec)),
+            (layers, (tied, norm)),
             "{name}"
         );
-        assert_eq!(read_all(&c) as u64, c.config.parameters(), "{name}");
-        let (vocab, hidden) = (c.config.vocab, c.config.hidden);
+        assert_eq!(read_all(&c) as u64, c.spec.parameters(), "{name}");
+        let (vocab, hidden) = (c.spec.vocab, c.spec.hidden);
         let embedding = c.tensor("model.embed_tokens.weight", &[vocab, hidden]).unwrap();
         assert_eq!(embedding.dtype, dtype, "{name}");
         assert_eq!(embedding.bytes.len(), vocab * dtype.row_bytes(hidden), "{name}");
-        assert!(c.a_neg(0).unwrap().iter().all(|a| *a < 0.0), "{name}");
+        let mamba = mambas(&c.spec)[0];
+        let rates = c.decay(&mamba.decay, mamba.heads).unwrap();
+        assert!(rates.iter().all(|a| *a < 0.0), "{name}");
         assert_eq!(c.has("lm_head.weight"), !tied, "{name}");
     }
     assert_eq!(open("case-mha-groups-sharded").files.len(), 2);
     assert_eq!(
         open("case-gqa").total_bytes(),
-        4 * open("case-gqa").config.parameters()
+        4 * open("case-gqa").spec.parameters()
     );
 }
 
@@ -79,45 +102,32 @@ fn the_goldens_open() {
 #[test]
 fn a_gguf_file_is_its_folder_with_the_multipliers_folded_in() {
     let (hf, gguf) = (open("case-gqa"), open("gguf-gqa/gqa-f32.gguf"));
-    let (c, folded) = (&hf.config, &gguf.config);
-    let ones = Config {
-        embedding_multiplier: 1.0,
-        lm_head_multiplier: 1.0,
-        key_multiplier: 1.0,
-        attention_in_multiplier: 1.0,
-        attention_out_multiplier: 1.0,
-        ssm_in_multiplier: 1.0,
-        ssm_out_multiplier: 1.0,
-        ssm_multipliers: [1.0; 5],
-        mlp_multipliers: [1.0; 2],
-        ..c.clone()
-    };
-    assert_eq!(folded, &ones);
-    let mut slices = vec![c.ssm_multipliers[0] * c.ssm_in_multiplier; c.d_ssm];
-    let state = c.groups * c.d_state;
-    for (m, rows) in c.ssm_multipliers[1..]
-        .iter()
-        .zip([c.d_ssm, state, state, c.ssm_heads])
-    {
-        slices.extend(vec![m * c.ssm_in_multiplier; rows]);
+    let linears =
+        |c: &Checkpoint| -> Vec<LinearSpec> { c.spec.mixers().flat_map(Mixer::linears).cloned().collect() };
+    for linear in linears(&gguf) {
+        assert!(linear.input_scale == 1.0 && linear.factors().iter().all(|f| *f == 1.0));
     }
-    for needed in inventory::needed(c, false) {
+    assert!(gguf.spec.embed.scale == 1.0 && gguf.spec.head.scale == 1.0);
+    assert!(hf.spec.embed.scale != 1.0 && hf.spec.head.scale != 1.0);
+    let mut scales = BTreeMap::new();
+    for linear in linears(&hf) {
+        let scale = linear.factors().iter().map(|f| f * linear.input_scale).collect();
+        scales.insert(linear.weight, scale);
+    }
+    scales.insert(
+        hf.spec.embed.tensor.clone(),
+        vec![hf.spec.embed.scale; hf.spec.vocab],
+    );
+    scales.insert(
+        "lm_head.weight".to_owned(),
+        vec![hf.spec.head.scale; hf.spec.vocab],
+    );
+    for needed in hf.spec.tensors() {
         if needed.name.ends_with("A_log") {
             continue;
         }
         let rows = needed.shape[0];
-        let scale = match needed.name.rsplit('.').nth(1).unwrap() {
-            "embed_tokens" => vec![c.embedding_multiplier; rows],
-            "lm_head" => vec![c.lm_head_multiplier; rows],
-            "q_proj" | "v_proj" => vec![c.attention_in_multiplier; rows],
-            "k_proj" => vec![c.attention_in_multiplier * c.key_multiplier; rows],
-            "o_proj" => vec![c.attention_out_multiplier; rows],
-            "in_proj" => slices.clone(),
-            "out_proj" => vec![c.ssm_out_multiplier; rows],
-            "gate_proj" => vec![c.mlp_multipliers[0]; rows],
-            "down_proj" => vec![c.mlp_multipliers[1]; rows],
-            _ => vec![1.0; rows],
-        };
+        let scale: Vec<f32> = scales.remove(&needed.name).unwrap_or_else(|| vec![1.0; rows]);
         let ours = hf.tensor(&needed.name, &needed.shape).unwrap().to_f32();
         let theirs = gguf.tensor(&needed.name, &needed.shape).unwrap().to_f32();
         let width = ours.len() / rows;
@@ -130,8 +140,10 @@ fn a_gguf_file_is_its_folder_with_the_multipliers_folded_in() {
             );
         }
     }
-    for layer in 0..c.layers {
-        for (a, b) in hf.a_neg(layer).unwrap().iter().zip(gguf.a_neg(layer).unwrap()) {
+    assert!(scales.is_empty(), "{scales:?}");
+    for (a, b) in mambas(&hf.spec).into_iter().zip(mambas(&gguf.spec)) {
+        let (ours, theirs) = (hf.decay(&a.decay, a.heads), gguf.decay(&b.decay, b.heads));
+        for (a, b) in ours.unwrap().iter().zip(theirs.unwrap()) {
             assert!((a - b).abs() <= 1e-6 * b.abs(), "{a} {b}");
         }
     }

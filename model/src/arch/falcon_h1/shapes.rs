@@ -1,16 +1,23 @@
 //! The shapes of the published models, for benchmarks on random weights.
 
 use super::{Biases, Config};
+use crate::spec::ModelSpec;
 
-pub(crate) const NAMES: &[&str] = &[
-    "falcon-h1-0.5b",
-    "falcon-h1-1.5b",
-    "falcon-h1-1.5b-deep",
-    "falcon-h1-3b",
-    "falcon-h1-7b",
-    "falcon-h1-34b",
-    "tiny-90m",
+const NAMES: [&[&str]; 7] = [
+    &["falcon-h1-0.5b"],
+    &["falcon-h1-1.5b"],
+    &["falcon-h1-1.5b-deep"],
+    &["falcon-h1-3b"],
+    &["falcon-h1-7b", "falcon-h1r-7b"],
+    &["falcon-h1-34b"],
+    &["tiny-90m", "falcon-h1-tiny-90m"],
 ];
+
+/// Every published shape. A multiplier that is not publicly known is 1: speed does not depend on it.
+pub(super) fn all() -> Vec<(&'static [&'static str], ModelSpec)> {
+    let spec = |names: &'static [&str]| named(names[0]).map(|config| (names, config.spec(false)));
+    NAMES.into_iter().filter_map(spec).collect()
+}
 
 /// One row of the table: hidden, layers; heads, kv heads, head width; Mamba heads and their width; state,
 /// groups; feed-forward; vocabulary; positions.
@@ -25,11 +32,9 @@ struct Row {
     gated_norm: bool,
 }
 
-pub(crate) fn named(shape: &str) -> Option<Config> {
+pub(super) fn named(name: &str) -> Option<Config> {
     const K128: usize = 131_072;
     const K256: usize = 262_144;
-    let name = shape.to_ascii_lowercase();
-    let name = name.as_str();
     let row = |stream, attention, ssm, state, intermediate, vocab, max_positions, gated_norm| Row {
         stream,
         attention,
@@ -81,7 +86,7 @@ pub(crate) fn named(shape: &str) -> Option<Config> {
             K128,
             false,
         ),
-        "falcon-h1-7b" | "falcon-h1r-7b" => row(
+        "falcon-h1-7b" => row(
             (3072, 44),
             (12, 2, 128),
             (24, 128),
@@ -101,9 +106,7 @@ pub(crate) fn named(shape: &str) -> Option<Config> {
             K256,
             true,
         ),
-        "tiny-90m" | "falcon-h1-tiny-90m" => {
-            row((512, 24), (8, 2, 64), (24, 32), (64, 1), 768, 32_768, K256, false)
-        }
+        "tiny-90m" => row((512, 24), (8, 2, 64), (24, 32), (64, 1), 768, 32_768, K256, false),
         _ => return None,
     };
     let mut config = Config {
@@ -150,7 +153,7 @@ pub(crate) fn named(shape: &str) -> Option<Config> {
             config.ssm_multipliers = [0.353_55, 0.25, 0.353_55, 0.5, 0.353_55];
             config.mlp_multipliers = [0.883_88, 0.585_94];
         }
-        "falcon-h1-7b" | "falcon-h1r-7b" => {
+        "falcon-h1-7b" => {
             config.embedding_multiplier = 5.656_854;
             config.lm_head_multiplier = 40.0 / 3072.0;
             config.key_multiplier = 0.030_690_4;
@@ -168,7 +171,7 @@ pub(crate) fn named(shape: &str) -> Option<Config> {
             config.ssm_in_multiplier = 0.25;
             config.mlp_multipliers = [0.176_777, 0.011_160_7];
         }
-        "tiny-90m" | "falcon-h1-tiny-90m" => {
+        "tiny-90m" => {
             config.tied = true;
             config.embedding_multiplier = 0.110_839_8;
             config.lm_head_multiplier = 0.078_125;

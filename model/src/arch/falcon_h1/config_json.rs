@@ -3,19 +3,19 @@
 
 use std::path::Path;
 
-use super::json::Fields;
 use super::{Biases, Config, Naming};
-use crate::error::{ModelError, shown};
+use crate::error::ModelError;
+use crate::json::Fields;
 
 /// A configuration and what it left open.
-pub(crate) struct Parsed {
-    pub(crate) config: Config,
+pub(super) struct Parsed {
+    pub(super) config: Config,
     /// `tie_word_embeddings` stands in the file.
-    pub(crate) states_tie: bool,
+    pub(super) states_tie: bool,
     /// `mamba_norm_before_gate` stands in the file.
-    pub(crate) states_norm_order: bool,
+    pub(super) states_norm_order: bool,
     /// `mamba_rms_norm` is there and true.
-    pub(crate) wants_norm: bool,
+    pub(super) wants_norm: bool,
 }
 
 pub(super) const NAMING: Naming = Naming {
@@ -38,10 +38,18 @@ pub(super) const NAMING: Naming = Naming {
 };
 
 impl Parsed {
-    pub(crate) fn from_json(text: &str, file: &Path) -> Result<Self, ModelError> {
+    /// The text of a config.json of this family.
+    pub(super) fn from_json(text: &str, file: &Path) -> Result<Self, ModelError> {
         let json = Fields::parse(text, file)?;
-        check_architecture(&json, file)?;
-        check_supported(&json)?;
+        let family = crate::arch::of_config(&json, file)?;
+        if family.name != super::ARCHITECTURE.name {
+            return Err(json.error("model_type", format!("is {}, not falcon_h1", family.name)));
+        }
+        Self::read(&json)
+    }
+
+    pub(super) fn read(json: &Fields<'_>) -> Result<Self, ModelError> {
+        check_supported(json)?;
 
         let hidden = json.required_size("hidden_size")?;
         let heads = json.required_size("num_attention_heads")?;
@@ -108,7 +116,7 @@ impl Parsed {
             groups: json.size("mamba_n_groups")?.unwrap_or(1),
             d_conv: json.size("mamba_d_conv")?.unwrap_or(4),
             norm_eps: json.number("rms_norm_eps")?.unwrap_or(1e-5) as f32,
-            rope_theta: rope_theta(&json)?,
+            rope_theta: rope_theta(json)?,
             max_positions: json.size("max_position_embeddings")?.unwrap_or(8192),
             tied: flag("tie_word_embeddings", false)?,
             gated_norm: wants_norm,
@@ -138,7 +146,7 @@ impl Parsed {
             },
             eos_ids: json.ids("eos_token_id")?,
         };
-        config.check(file, &NAMING)?;
+        config.check(json.file(), &NAMING)?;
         Ok(Self {
             config,
             states_tie: json.get("tie_word_embeddings").is_some(),
@@ -146,37 +154,6 @@ impl Parsed {
             wants_norm,
         })
     }
-}
-
-fn check_architecture(json: &Fields<'_>, file: &Path) -> Result<(), ModelError> {
-    let architectures: Vec<&str> = json
-        .get("architectures")
-        .and_then(|v| v.as_array())
-        .map(|names| names.iter().filter_map(|n| n.as_str()).collect())
-        .unwrap_or_default();
-    let found = match json.text("model_type")? {
-        Some("falcon_h1") => match architectures.first() {
-            Some(first) if !architectures.contains(&"FalconH1ForCausalLM") => {
-                format!("falcon_h1 {}", shown(first))
-            }
-            _ => return Ok(()),
-        },
-        Some(other) => match architectures.first() {
-            Some(class) => format!("{} ({})", shown(other), shown(class)),
-            None => shown(other),
-        },
-        None if architectures.contains(&"FalconH1ForCausalLM") => return Ok(()),
-        None => match architectures.first() {
-            Some(class) => shown(class),
-            None => {
-                return Err(json.error("model_type", "is missing: a Falcon-H1 model has \"falcon_h1\""));
-            }
-        },
-    };
-    Err(ModelError::Architecture {
-        file: file.to_path_buf(),
-        found,
-    })
 }
 
 /// Refuses keys that would change the arithmetic and are not carried out.

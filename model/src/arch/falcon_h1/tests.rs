@@ -4,6 +4,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
+fn from_json(text: &str, file: &Path) -> Result<Config, ModelError> {
+    Ok(Parsed::from_json(text, file)?.config)
+}
+
 const FILE: &str = "some/config.json";
 
 fn golden(name: &str) -> Value {
@@ -22,7 +26,7 @@ fn with(changes: Value) -> Result<Config, ModelError> {
             json[key] = value.clone();
         }
     }
-    Config::from_json(&json.to_string(), Path::new(FILE))
+    from_json(&json.to_string(), Path::new(FILE))
 }
 
 fn refusal(changes: Value) -> String {
@@ -70,7 +74,7 @@ fn the_4x_spelling_is_read() {
 fn the_5x_spelling_is_read() {
     let json = golden("case-mha-groups-sharded");
     assert!(json["time_step_limit"][1]["__float__"] == "Infinity" && json["rope_theta"].is_null());
-    let c = Config::from_json(&json.to_string(), Path::new(FILE)).unwrap();
+    let c = from_json(&json.to_string(), Path::new(FILE)).unwrap();
     assert_eq!((c.rope_theta, c.time_step_limit), (1e11, (0.0, f32::INFINITY)));
     assert!(c.gated_norm && !c.norm_before_gate && c.groups == 2);
 }
@@ -83,10 +87,10 @@ fn python_literals_are_read() {
         r#"{"time_step_limit":[0.02,Infinity],"a \" NaN":"-Infinity","x":[NaN, -Infinity],"#,
         1,
     );
-    let c = Config::from_json(&text, Path::new(FILE)).unwrap();
+    let c = from_json(&text, Path::new(FILE)).unwrap();
     assert_eq!(c.time_step_limit, (0.02, f32::INFINITY));
     let nan = text.replacen("[0.02,Infinity]", "[NaN,Infinity]", 1);
-    let error = Config::from_json(&nan, Path::new(FILE)).unwrap_err().to_string();
+    let error = from_json(&nan, Path::new(FILE)).unwrap_err().to_string();
     assert!(error.contains("time_step_limit is [NaN, inf]"), "{error}");
 }
 
@@ -276,13 +280,13 @@ fn what_cannot_be_run_is_refused_by_name() {
         "Infinity",
         "{\"a\": N}",
     ] {
-        assert!(Config::from_json(text, Path::new(FILE)).is_err(), "{text}");
+        assert!(from_json(text, Path::new(FILE)).is_err(), "{text}");
     }
 }
 
 #[test]
 fn parameters_are_those_of_the_published_models() {
-    let count = |name| Config::named(name).unwrap().parameters();
+    let count = |name| shapes::named(name).unwrap().spec(false).parameters();
     assert_eq!(count("falcon-h1-0.5b"), 521_411_104);
     assert_eq!(count("falcon-h1-7b"), 7_585_648_736);
     assert_eq!(count("tiny-90m"), 91_131_072);
@@ -293,12 +297,16 @@ fn parameters_are_those_of_the_published_models() {
     near("falcon-h1-3b", 3.149);
     near("falcon-h1-34b", 33.64);
     let naming_is_unused = Path::new("shape");
-    for name in Config::names() {
-        let config = Config::named(name).unwrap();
-        config.check(naming_is_unused, &parse::NAMING).unwrap();
+    for name in crate::arch::shape_names() {
+        if let Some(config) = shapes::named(name) {
+            config.check(naming_is_unused, &config_json::NAMING).unwrap();
+        }
     }
-    assert_eq!(Config::named("falcon-h1r-7b"), Config::named("Falcon-H1-7B"));
-    assert_eq!(Config::named("llama"), None);
+    assert_eq!(
+        crate::arch::shape("falcon-h1r-7b"),
+        crate::arch::shape("Falcon-H1-7B")
+    );
+    assert_eq!(crate::arch::shape("llama"), None);
 }
 
 #[test]
@@ -325,7 +333,7 @@ proptest::proptest! {
         let mut text = golden("case-mha-groups-sharded").to_string().into_bytes();
         let at = at % text.len();
         text[at] = byte;
-        let _ = Config::from_json(&String::from_utf8_lossy(&text), Path::new(FILE));
-        let _ = Config::from_json(&String::from_utf8_lossy(&text[..at]), Path::new(FILE));
+        let _ = from_json(&String::from_utf8_lossy(&text), Path::new(FILE));
+        let _ = from_json(&String::from_utf8_lossy(&text[..at]), Path::new(FILE));
     }
 }

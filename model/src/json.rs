@@ -66,6 +66,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The file that they stand in.
+    pub(crate) fn file(&self) -> &'a Path {
+        self.file
+    }
+
     /// The value under `key`; null counts as absent.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.map.get(key).filter(|v| !v.is_null())
