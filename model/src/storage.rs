@@ -186,8 +186,8 @@ fn write(values: &[f32], to: Dtype, out: &mut [u8]) {
 mod tests {
     use std::path::Path;
 
-    use crate::kernels::Tier;
     use crate::kernels::Pool;
+    use crate::kernels::Tier;
     use crate::model::{SHARES, UNPACKED};
     use crate::weights::Checkpoint;
     use crate::{Feed, Model, Sequence, Want, WeightFormat, Workspace};

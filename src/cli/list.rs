@@ -7,7 +7,7 @@ use tts::evals::task::Task;
 use tts::hub::HubOptions;
 use tts::strategies::{Register, Value as SettingValue};
 use tts::{BUNDLED, LoadOptions, Loaded};
-use tts_model::Config;
+use tts_model::arch;
 
 use super::ExitStatus;
 use super::printer::Printer;
