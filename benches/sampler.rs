@@ -6,9 +6,10 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use tts_model::cpu::{Draw, Scratch, draw};
 use tts_model::kernels::Tier;
 use tts_model::kernels::sample::scan;
-use tts_model::sampler::{Draw, Sampling, Scratch, Stream, draw};
+use tts_model::sampling::{Sampling, Stream};
 
 const VOCAB: usize = 130_048;
 
@@ -65,8 +66,7 @@ fn sampler(c: &mut Criterion) {
             },
         ),
     ] {
-        let (mut scratch, mut stream, seen) =
-            (Scratch::default(), Stream::new(1, "bench", 0), BTreeMap::new());
+        let (mut scratch, stream, seen) = (Scratch::default(), Stream::new(1, "bench", 0), BTreeMap::new());
         let mut i = 0;
         group.bench_function(format!("scan and draw, {name}, {tier}"), |b| {
             b.iter(|| {
@@ -75,7 +75,7 @@ fn sampler(c: &mut Criterion) {
                     sampling: &sampling,
                     uniform: stream.uniform(i),
                     forced: None,
-                    held: &[],
+                    banned_ids: &[],
                     seen: &seen,
                 };
                 draw(tier, black_box(&z), &how, &mut scratch)

@@ -5,9 +5,9 @@
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use std::sync::Arc;
 use std::time::Duration;
+use tts_model::cpu::CpuExecutor;
+use tts_model::executor::{BrokenLogits, Drawn, Executor, Sampling, SeqId, StepRow, Stream};
 use tts_model::kernels::Tier;
-use tts_model::sampler::{Sampling, Stream};
-use tts_model::session::{Lane, Manner, Session, Turn};
 use tts_model::spec::Mixer;
 use tts_model::weights::Checkpoint;
 use tts_model::{Model, ModelSpec, WeightFormat, arch};
@@ -21,34 +21,50 @@ fn part(shape: &str, layers: usize) -> ModelSpec {
 }
 
 struct Batch {
-    session: Session,
-    lanes: Vec<Lane>,
+    executor: CpuExecutor,
+    traces: Vec<SeqId>,
+    sampling: Sampling,
+    /// tokens that each trace has
+    tokens: usize,
+    drawn: Vec<Result<Drawn, BrokenLogits>>,
 }
 
 impl Batch {
-    /// `rows` lanes after a shared prompt of `prompt` tokens.
+    /// `rows` traces after a shared prompt of `prompt` tokens.
     fn new(model: &Arc<Model>, threads: usize, rows: usize, prompt: usize) -> Self {
-        let mut session = Session::new(model.clone(), threads, Tier::detect());
+        let mut executor = CpuExecutor::new(model.clone(), threads, Tier::detect());
         let ids: Vec<u32> = (0..prompt).map(|i| (i * 31 % 250) as u32).collect();
-        let prefix = session.prefill(&ids).expect("random weights give numbers");
-        let sampling = Arc::new(Sampling::default());
-        let lanes = (0..rows)
-            .map(|i| {
-                let manner = Manner {
-                    sampling: sampling.clone(),
-                    held: Arc::new([]),
-                    stream: Stream::new(1, "bench", i as u32),
-                };
-                session.lane(&prefix, &[1], manner)
-            })
-            .collect();
-        Self { session, lanes }
+        let read = executor.begin();
+        executor
+            .read(read, &ids, usize::MAX)
+            .expect("random weights give numbers");
+        let traces = executor.fork(read, rows);
+        executor.resume(&traces.iter().map(|trace| (*trace, &[1][..])).collect::<Vec<_>>());
+        Self {
+            executor,
+            traces,
+            sampling: Sampling::default(),
+            tokens: 1,
+            drawn: Vec::new(),
+        }
     }
 
-    /// One token for every lane.
+    /// One token for every trace.
     fn step(&mut self) {
-        let mut turns: Vec<_> = self.lanes.iter_mut().map(|lane| Turn::new(lane, None)).collect();
-        self.session.step(&mut turns);
+        let row = |(i, seq): (usize, &SeqId)| StepRow {
+            seq: *seq,
+            sampling: &self.sampling,
+            stream: Stream::new(1, "bench", i as u32),
+            index: self.tokens,
+            forced: None,
+            banned_ids: &[],
+            top_logprobs: 0,
+            lookahead: 0,
+            stop_ids: &[],
+        };
+        let rows: Vec<_> = self.traces.iter().enumerate().map(row).collect();
+        self.executor.step(&rows, &mut self.drawn);
+        self.tokens += 1;
     }
 }
 

@@ -3,15 +3,12 @@
 
 pub mod limits;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::engine::memory;
 use crate::error::Error;
-use tts_model::sampler::{BrokenLogits, Sampling, Stream};
-use tts_model::session::{Lane, Manner, PREFILL_CHUNK, Session, Turn};
+use tts_model::executor::{BrokenLogits, Drawn, Executor, Sampling, SeqId, StepRow, Stream};
 use tts_model::{BLOCK, Model};
 
 /// What is run.
@@ -60,24 +57,24 @@ pub struct Figures {
     pub bytes_per_trace: u64,
 }
 
-/// Bytes that a workload takes on `threads` threads: weights, scratch memory, the prompt and its traces.
-pub fn bytes_needed(model: &Model, work: &Workload, threads: usize) -> u64 {
-    let prompt = model.layout().sequence_bytes(work.prompt, 0);
-    let rows = work.batch.max(work.prompt.min(PREFILL_CHUNK));
-    let scratch = model.workspace_bytes(rows, work.batch, threads);
-    (model.bytes() + scratch + prompt) as u64 + work.batch as u64 * bytes_per_trace(model, work)
+/// Bytes that a workload takes: weights, scratch memory, the prompt and its traces.
+pub fn bytes_needed(executor: &dyn Executor, work: &Workload) -> u64 {
+    let limits = executor.limits();
+    let prompt = limits.sequence_bytes(work.prompt, 0);
+    let scratch = executor.scratch_bytes(work.prompt, work.batch);
+    limits.weight_bytes + scratch + prompt + work.batch as u64 * bytes_per_trace(executor, work)
 }
 
-fn bytes_per_trace(model: &Model, work: &Workload) -> u64 {
+fn bytes_per_trace(executor: &dyn Executor, work: &Workload) -> u64 {
     let tokens = work.prompt + work.context + work.tokens;
-    model.layout().sequence_bytes(tokens, work.prompt) as u64
+    executor.limits().sequence_bytes(tokens, work.prompt)
 }
 
 /// Says why a workload cannot be run, before any of it is.
 ///
 /// # Errors
 /// A sentence that names the flag and what would be right.
-pub fn check(model: &Model, work: &Workload, threads: usize) -> Result<(), Error> {
+pub fn check(executor: &dyn Executor, work: &Workload) -> Result<(), Error> {
     let wrong = |text: String| Err(Error::Setting(text));
     for (flag, value, least) in [
         ("--batch", work.batch, 1),
@@ -92,18 +89,19 @@ pub fn check(model: &Model, work: &Workload, threads: usize) -> Result<(), Error
         }
     }
     work.sampling.check().map_err(Error::Setting)?;
-    let (context, length) = (model.spec().context, work.prompt + work.context + work.tokens);
+    let limits = executor.limits();
+    let (context, length) = (limits.context, work.prompt + work.context + work.tokens);
     if length > context {
         return wrong(format!(
             "--prompt {} + --context {} + --tokens {} is {length} tokens, and the model's context is {context}",
             work.prompt, work.context, work.tokens
         ));
     }
-    // the weights that are packed are there already
-    let free = memory::available() + (model.bytes() - model.unpacked_bytes()) as u64;
-    let needed = bytes_needed(model, work, threads);
+    // the weights are there already, or reckoned with
+    let free = limits.free_bytes + limits.weight_bytes;
+    let needed = bytes_needed(executor, work);
     if needed > free {
-        let each = bytes_per_trace(model, work) + model.workspace_bytes(1, 1, 0) as u64;
+        let each = bytes_per_trace(executor, work) + limits.row_bytes;
         let most = work.batch as u64 - (needed - free).div_ceil(each.max(1)).min(work.batch as u64);
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
         return wrong(format!(
@@ -116,18 +114,17 @@ pub fn check(model: &Model, work: &Workload, threads: usize) -> Result<(), Error
     Ok(())
 }
 
-/// Runs a workload on a session and takes its figures. All weights are packed before anything is timed.
+/// Runs a workload on an executor and takes its figures. All weights are packed before anything is timed.
 ///
 /// # Errors
 /// When [`check`] refuses it, or the model gives logits that are not numbers.
-pub fn measure(session: &mut Session, work: &Workload) -> Result<Figures, Error> {
-    let model = session.model().clone();
-    check(&model, work, session.threads())?;
-    session.pack();
+pub fn measure(executor: &mut dyn Executor, work: &Workload) -> Result<Figures, Error> {
+    check(executor, work)?;
+    while executor.idle() {}
     peak::reset();
     let mut runs = Vec::with_capacity(work.repeat);
     let mut run = |work: &Workload| {
-        once(session, work)
+        once(executor, work)
             .map_err(|BrokenLogits| Error::Setting("the model gives logits that are not numbers".to_owned()))
     };
     // states get their memory from the system before anything is timed, as they do in engines that take it
@@ -157,8 +154,8 @@ pub fn measure(session: &mut Session, work: &Workload) -> Result<Figures, Error>
         decode_tokens_per_second: work.batch as f64 / step,
         step_ms: step * 1e3,
         peak_rss_bytes: peak::read(),
-        predicted_bytes: bytes_needed(&model, work, session.threads()),
-        bytes_per_trace: bytes_per_trace(&model, work),
+        predicted_bytes: bytes_needed(executor, work),
+        bytes_per_trace: bytes_per_trace(executor, work),
     })
 }
 
@@ -169,48 +166,74 @@ struct Times {
     step: f64,
 }
 
-fn once(session: &mut Session, work: &Workload) -> Result<Times, BrokenLogits> {
-    let vocab = session.model().spec().vocab;
+fn once(executor: &mut dyn Executor, work: &Workload) -> Result<Times, BrokenLogits> {
+    let vocab = executor.limits().vocab;
     let ids: Vec<u32> = (0..work.prompt)
         .map(|i| ((i * 7919 + 13) % vocab) as u32)
         .collect();
-    let sampling = Arc::new(work.sampling.clone());
     let start = Instant::now();
-    let prefix = session.prefill(&ids)?;
+    let prompt = executor.begin();
+    let read = executor.read(prompt, &ids, usize::MAX);
     let prefill = start.elapsed().as_secs_f64();
-    let wanted = (0..work.batch).map(|i| {
-        let manner = Manner {
-            sampling: sampling.clone(),
-            held: Arc::new([]),
-            stream: Stream::new(0, "bench", i as u32),
-        };
-        (&[][..], manner, None)
+    let traces = match read {
+        Ok(_) => executor.fork(prompt, work.batch),
+        Err(BrokenLogits) => Vec::new(),
+    };
+    let times = read.and_then(|_| {
+        let mut steps = Steps::new(&traces, work);
+        steps.take(executor, 0)?;
+        let first = start.elapsed().as_secs_f64();
+        for trace in &traces {
+            executor.stretch(*trace, work.context);
+        }
+        let start = Instant::now();
+        for left in (0..work.tokens - 1).rev() {
+            steps.take(executor, left)?;
+        }
+        Ok(Times {
+            prefill,
+            first,
+            step: start.elapsed().as_secs_f64() / (work.tokens - 1) as f64,
+        })
     });
-    let mut lanes = session.lanes(&prefix, wanted);
-    step(session, &mut lanes, 0)?;
-    let first = start.elapsed().as_secs_f64();
-    for lane in &mut lanes {
-        lane.stretch(work.context);
+    for seq in traces.into_iter().chain([prompt]) {
+        executor.free(seq);
     }
-    let start = Instant::now();
-    for left in (0..work.tokens - 1).rev() {
-        step(session, &mut lanes, left)?;
-    }
-    Ok(Times {
-        prefill,
-        first,
-        step: start.elapsed().as_secs_f64() / (work.tokens - 1) as f64,
-    })
+    times
 }
 
-/// One token for every lane, of which `left` are to come.
-fn step(session: &mut Session, lanes: &mut [Lane], left: usize) -> Result<(), BrokenLogits> {
-    let mut turns: Vec<_> = lanes
-        .iter_mut()
-        .map(|lane| Turn::new(lane, None).then(left, &[]))
-        .collect();
-    session.step(&mut turns);
-    turns.into_iter().try_for_each(|turn| turn.result.map(drop))
+/// The steps of a workload.
+struct Steps<'a> {
+    rows: Vec<StepRow<'a>>,
+    drawn: Vec<Result<Drawn, BrokenLogits>>,
+}
+
+impl<'a> Steps<'a> {
+    fn new(traces: &[SeqId], work: &'a Workload) -> Self {
+        let row = |(i, seq): (usize, &SeqId)| StepRow {
+            seq: *seq,
+            sampling: &work.sampling,
+            stream: Stream::new(0, "bench", i as u32),
+            index: 0,
+            forced: None,
+            banned_ids: &[],
+            top_logprobs: 0,
+            lookahead: 0,
+            stop_ids: &[],
+        };
+        Self {
+            rows: traces.iter().enumerate().map(row).collect(),
+            drawn: Vec::new(),
+        }
+    }
+
+    /// One token for every trace, of which `left` are to come.
+    fn take(&mut self, executor: &mut dyn Executor, left: usize) -> Result<(), BrokenLogits> {
+        self.rows.iter_mut().for_each(|row| row.lookahead = left);
+        executor.step(&self.rows, &mut self.drawn);
+        self.rows.iter_mut().for_each(|row| row.index += 1);
+        self.drawn.iter().try_for_each(|drawn| drawn.map(drop))
+    }
 }
 
 /// What one step asks of the machine, for the ceiling that [`limits::Limits`] set.
@@ -266,8 +289,11 @@ mod peak {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use tts_model::arch;
+    use tts_model::cpu::CpuExecutor;
     use tts_model::kernels::Tier;
 
     fn small() -> Arc<Model> {
@@ -291,9 +317,9 @@ mod tests {
     #[test]
     fn figures_of_a_small_model_fit_together() {
         let model = small();
-        let mut session = Session::new(model.clone(), 2, Tier::detect());
-        let short = measure(&mut session, &work(3, 0)).unwrap();
-        let long = measure(&mut session, &work(3, 700)).unwrap();
+        let mut executor = CpuExecutor::new(model.clone(), 2, Tier::detect());
+        let short = measure(&mut executor, &work(3, 0)).unwrap();
+        let long = measure(&mut executor, &work(3, 700)).unwrap();
         for f in [short, long] {
             assert!((f.decode_tokens_per_second * f.step_ms / 3000.0 - 1.0).abs() < 1e-9);
             assert!(
@@ -309,29 +335,28 @@ mod tests {
     }
 
     #[test]
-    fn a_stretched_lane_has_private_memory_of_its_length() {
+    fn a_stretched_trace_has_private_memory_of_its_length() {
         let model = small();
-        let mut session = Session::new(model.clone(), 1, Tier::detect());
+        let mut executor = CpuExecutor::new(model.clone(), 1, Tier::detect());
         let ids: Vec<u32> = (0..70).collect();
-        let prefix = session.prefill(&ids).unwrap();
-        let manner = Manner {
-            sampling: Arc::new(Sampling::default()),
-            held: Arc::new([]),
-            stream: Stream::new(0, "bench", 0),
-        };
-        let mut lane = session.lane(&prefix, &[5, 6], manner);
-        lane.stretch(1000);
-        assert_eq!(lane.sequence().len(), 71 + 1000);
+        let prompt = executor.begin();
+        executor.read(prompt, &ids, usize::MAX).unwrap();
+        let traces = executor.fork(prompt, 1);
+        executor.resume(&[(traces[0], &[5, 6][..])]);
+        executor.stretch(traces[0], 1000);
+        assert_eq!(executor.length(traces[0]), 71 + 1000);
         // 17 blocks, the first of which is the prompt's
         let expected = model.layout().state_bytes() + 16 * model.layout().block_bytes();
-        assert_eq!(lane.sequence().private_bytes(model.layout()), expected);
-        step(&mut session, std::slice::from_mut(&mut lane), 0).unwrap();
+        assert_eq!(executor.state(traces[0]).private_bytes(model.layout()), expected);
+        Steps::new(&traces, &work(1, 1000))
+            .take(&mut executor, 0)
+            .unwrap();
     }
 
     #[test]
     fn what_cannot_be_measured_is_named() {
-        let model = small();
-        let refused = |work: Workload| check(&model, &work, 1).unwrap_err().to_string();
+        let executor = CpuExecutor::new(small(), 1, Tier::detect());
+        let refused = |work: Workload| check(&executor, &work).unwrap_err().to_string();
         assert!(refused(work(0, 0)).contains("--batch 0"));
         assert!(
             refused(Workload {
@@ -360,7 +385,7 @@ mod tests {
             text.contains("GiB are free") && text.contains("at most"),
             "{text}"
         );
-        check(&model, &work(1, 0), 1).unwrap();
+        check(&executor, &work(1, 0)).unwrap();
     }
 
     #[test]

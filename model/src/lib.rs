@@ -5,9 +5,10 @@
 //! one row of arithmetic, whether it comes alone, in a prefill chunk or in a batch, and a row's result does not
 //! depend on which.
 
-mod ahead;
 pub mod arch;
+pub mod cpu;
 pub mod error;
+pub mod executor;
 mod json;
 pub mod kernels;
 mod layer;
@@ -16,12 +17,10 @@ mod model;
 pub mod overrides;
 mod packing;
 mod parts;
-pub mod sampler;
-pub mod session;
+pub mod sampling;
 pub mod spec;
 mod state;
 mod storage;
-pub mod top;
 pub mod weights;
 mod work;
 

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sampler::Sampling;
+use crate::sampling::Sampling;
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]

@@ -9,10 +9,9 @@ use serde::Serialize;
 use tabled::builder::Builder;
 use tts::bench::limits::{self, Limits};
 use tts::bench::{self, Figures, Workload};
-use tts::engine::memory;
 use tts::solver::{default_threads, default_tier};
-use tts_model::sampler::Sampling;
-use tts_model::session::Session;
+use tts_model::cpu::{CpuExecutor, memory};
+use tts_model::sampling::Sampling;
 use tts_model::weights::Checkpoint;
 use tts_model::{Formats, Model, WeightFormat, arch};
 
@@ -98,9 +97,10 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
         repeat: args.repeat,
         sampling: sampling.clone(),
     };
+    let mut executor = CpuExecutor::new(model.clone(), threads, tier);
     // all are checked before any takes its time
     for batch in &args.batch {
-        bench::check(&model, &workload(*batch), threads)?;
+        bench::check(&executor, &workload(*batch))?;
     }
     let limits = args.limits.then(|| limits::measure(threads));
     let formats = model.formats();
@@ -121,11 +121,10 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
         );
         printer.note(&what);
     }
-    let mut session = Session::new(model.clone(), threads, tier);
     let mut lines = Vec::new();
     for batch in &args.batch {
         let work = workload(*batch);
-        let figures = bench::measure(&mut session, &work)?;
+        let figures = bench::measure(&mut executor, &work)?;
         let least = limits.and_then(|l| l.least_seconds(&bench::demand(&model, &work), dtype, tier));
         let line = Line {
             model: &name,

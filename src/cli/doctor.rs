@@ -3,11 +3,12 @@
 use clap::Args;
 use serde_json::json;
 use tabled::builder::Builder;
-use tts::engine::memory::{self, Plan};
+use tts::engine::memory::Plan;
 use tts::solver::{default_threads, default_tier};
 use tts_model::BLOCK;
+use tts_model::cpu::{CpuExecutor, memory};
+use tts_model::executor::Executor;
 use tts_model::kernels::Tier;
-use tts_model::session::PREFILL_CHUNK;
 
 use super::ExitStatus;
 use super::args::{BatchArgs, ModelArgs};
@@ -44,11 +45,11 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
         .and_then(|p| p.generation().max_new_tokens);
     let most = spec.context.saturating_sub(args.prompt_tokens).max(1);
     let max_tokens = args.max_tokens.or(recommended).unwrap_or(most).min(most);
+    let executor = CpuExecutor::new(model.clone(), threads, tier);
     let plan = Plan::new(
-        model,
+        &executor.limits(),
         args.prompt_tokens,
         max_tokens,
-        threads,
         args.batch.memory,
         args.batch.max_batch.0,
     );
@@ -60,7 +61,8 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
         .min(plan.max_batch)
         .max(1);
     let weights = model.bytes() as u64;
-    let work = model.workspace_bytes(rows.max(PREFILL_CHUNK), rows, threads) as u64;
+    // a prompt of any length is read in chunks
+    let work = executor.scratch_bytes(usize::MAX, rows);
     let prompt = shape.sequence_bytes(args.prompt_tokens, 0) as u64;
     let resident = weights + work + prompt + (rows as u64 * plan.bytes_per_trace).min(plan.budget);
     let kv = (shape.block_bytes() / BLOCK) as u64;

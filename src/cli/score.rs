@@ -6,10 +6,8 @@ use serde::Serialize;
 use tabled::builder::Builder;
 use tts::solver::{default_threads, default_tier};
 use tts::strategies::windows::GroupWindow;
-use tts_model::kernels::Tier;
-use tts_model::kernels::sample::scan;
-use tts_model::session::Session;
-use tts_model::top::largest;
+use tts_model::cpu::CpuExecutor;
+use tts_model::executor::{BrokenLogits, Executor, ScoreRequest};
 
 use super::ExitStatus;
 use super::args::ModelArgs;
@@ -53,12 +51,9 @@ pub(crate) fn run(args: &ScoreArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let loaded = args.model.open(printer)?;
     let ids = args.input.ids(&loaded)?;
     let tier = args.model.tier.unwrap_or_else(default_tier);
-    let mut session = Session::new(
-        loaded.model.clone(),
-        args.model.threads.unwrap_or_else(default_threads),
-        tier,
-    );
-    let scored = score(&mut session, tier, ids, args.top_k, args.window)?;
+    let threads = args.model.threads.unwrap_or_else(default_threads);
+    let mut executor = CpuExecutor::new(loaded.model.clone(), threads, tier);
+    let scored = score(&mut executor, ids, args.top_k, args.window)?;
     if printer.json() {
         printer.object(&scored)?;
         return Ok(ExitStatus::Done);
@@ -118,58 +113,40 @@ pub(crate) fn run(args: &ScoreArgs, printer: &Printer) -> anyhow::Result<ExitSta
     Ok(ExitStatus::Done)
 }
 
-fn score(
-    session: &mut Session,
-    tier: Tier,
-    ids: Vec<u32>,
-    top_k: usize,
-    window: usize,
-) -> anyhow::Result<Scored> {
+fn score(executor: &mut dyn Executor, ids: Vec<u32>, top_k: usize, window: usize) -> anyhow::Result<Scored> {
     let n = ids.len();
     let mut scored = Scored {
-        logprobs: vec![None; n],
+        logprobs: Vec::with_capacity(n + 1),
         confidence: Vec::with_capacity(n),
         group_confidence: Vec::with_capacity(n),
         top: Vec::with_capacity(n),
         token_ids: ids,
     };
     let mut groups = GroupWindow::new(window.min(n + 1));
-    let mut broken = None;
-    let ids = scored.token_ids.clone();
-    session.score(&ids, |i, row| {
-        let seen = scan(tier, row);
-        if seen.broken || seen.kept == 0 {
-            broken.get_or_insert(i);
-            return;
-        }
-        let total: f64 = row
-            .iter()
-            .map(|z| (f64::from(*z) - f64::from(seen.max)).exp())
-            .sum();
-        let logsumexp = f64::from(seen.max) + total.ln();
-        // a masked id has no finite log-probability, and JSON no infinity
-        let logprob =
-            |id: u32| Some((f64::from(row[id as usize]) - logsumexp) as f32).filter(|p| p.is_finite());
-        if let Some(next) = ids.get(i + 1) {
-            scored.logprobs[i + 1] = logprob(*next);
-        }
-        scored.top.push(
-            largest(row, top_k)
-                .into_iter()
-                .map(|id| (id, logprob(id)))
-                .collect(),
-        );
-        scored.confidence.push(seen.confidence());
-        scored
-            .group_confidence
-            .push(groups.push(seen.confidence()).map(|g| g as f32));
+    // a masked id has no finite log-probability, and JSON no infinity
+    let finite = |p: f32| Some(p).filter(|p| p.is_finite());
+    let request = ScoreRequest {
+        ids: &scored.token_ids,
+        positions: 0..n,
+        top_logprobs: top_k,
+    };
+    scored.logprobs.push(None);
+    let seq = executor.begin();
+    let read = executor.score(seq, &request, usize::MAX, &mut |after| {
+        scored.logprobs.extend(after.logprob.map(finite));
+        let top = after.top.iter().map(|(id, p)| (*id, finite(*p)));
+        scored.top.push(top.collect());
+        scored.confidence.push(after.confidence);
+        let group = groups.push(after.confidence);
+        scored.group_confidence.push(group.map(|g| g as f32));
     });
-    match broken {
-        Some(i) => {
-            bail!(
-                "the model's logits after token {i} are not numbers (NaN or infinite); the weights are damaged or the dtype overflows"
-            )
-        }
-        None => Ok(scored),
+    executor.free(seq);
+    if let Err(BrokenLogits) = read {
+        bail!(
+            "the model's logits after token {} are not numbers (NaN or infinite); the weights are damaged or the dtype overflows",
+            scored.confidence.len()
+        )
     }
+    scored.logprobs.truncate(n);
+    Ok(scored)
 }

@@ -1,6 +1,11 @@
-//! The batched engine: the scheduler that runs problems on a session, and the memory that they are given.
+//! The batched engine: a scheduler that runs many problems on one
+//! [`Executor`](tts_model::executor::Executor), and the memory that they are given.
+//!
+//! It is bookkeeping over handles: which traces take part in the next step, which problems wait, and whether
+//! their memory is there. What a sequence is, and where its tokens are drawn, is the executor's business.
 
+mod checkpoints;
 pub mod memory;
-pub mod reading;
+mod running;
 pub mod scheduler;
-mod snapshots;
+pub mod scoring;

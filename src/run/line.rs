@@ -9,7 +9,7 @@ use tts_strategies::{Finish, TraceId, TraceScores};
 
 use super::warnings::Trouble;
 use super::{Arrays, Phase, TraceRecord};
-use tts_model::sampler::TOP;
+use tts_model::sampling::TOP;
 
 /// Bytes of one token in tokens.bin: id, log-probability, confidence. The log-probabilities of the most
 /// likely ids come on top.

@@ -29,7 +29,7 @@ pub use arrival::Arrived;
 
 use super::record::{TraceRecord, digest};
 use super::trace::{Row, Rules};
-use tts_model::sampler::Drawn;
+use tts_model::sampling::Drawn;
 
 /// Turns token ids into text; special tokens are kept except where they end the text.
 pub trait Decode: Send + Sync {

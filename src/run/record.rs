@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tts_evals::answer::{Extraction, ReadAnswer, solution};
 use tts_strategies::{Finish, Measured, TraceId, TraceScores, confidence_of_logprobs};
 
-use tts_model::sampler::Drawn;
+use tts_model::sampling::Drawn;
 
 /// Whether a trace belonged to the strategy's warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Event, Pages, Setup, TraceRecord};
 use crate::prompt::{Message, Rendered};
 use tts_model::overrides::SamplingOverrides;
-use tts_model::sampler::Sampling;
+use tts_model::sampling::Sampling;
 
 /// One problem to run: everything that its traces and its decision are a function of.
 pub struct Request {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tts_evals::answer::{AnswerKind, EqualOptions, RuleReader};
 use tts_evals::task::Task;
-use tts_model::sampler::Sampling;
+use tts_model::sampling::Sampling;
 use tts_strategies::{Preset, PresetError};
 
 use tts_model::overrides::SamplingOverrides;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use tts_model::sampler::Sampling;
+use tts_model::sampling::Sampling;
 use tts_strategies::PoolKind;
 
 use super::settings::{DecisionSettings, MachineInfo, Other, value_of};

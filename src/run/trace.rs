@@ -12,7 +12,7 @@ use tts_strategies::{Finish, Measured, TokenScalars, TraceId, TraceScores};
 
 use super::problem::{Decode, Token};
 use super::record::{Arrays, Phase, TraceRecord};
-use tts_model::sampler::{Drawn, TOP};
+use tts_model::sampling::{Drawn, TOP};
 
 /// When a trace ends by itself, and what it is forced to say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! What of a request only the model in this process can do.
 
 use super::error::ApiError;
-use crate::engine::reading::Likeliest;
+use crate::engine::scoring::TopLogprobs;
 use crate::prompt::{Message, RenderOptions, Rendered};
 use crate::solver::Solver;
 
@@ -26,7 +26,7 @@ pub(super) async fn likeliest(
     ids: Vec<u32>,
     from: usize,
     k: usize,
-) -> Result<Likeliest, ApiError> {
+) -> Result<TopLogprobs, ApiError> {
     let found = solver.source().score(ids, from, k).await?;
     found.ok_or_else(|| not_here("logprobs"))
 }

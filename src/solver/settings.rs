@@ -11,7 +11,7 @@ use crate::run::Rules;
 use crate::source::Capabilities;
 use tts_model::kernels::Tier;
 use tts_model::overrides::SamplingOverrides;
-use tts_model::sampler::{Sampling, TOP};
+use tts_model::sampling::{Sampling, TOP};
 
 /// Most traces of a problem that run at once unless `slots`, or a recording, says otherwise.
 pub(crate) const DEFAULT_SLOTS: usize = 64;

@@ -10,7 +10,7 @@ use crate::run::{
     BallotResult, Cut, Decided, MachineInfo, Outcome, Outside, SolvedRecord, TokenCounts, TraceCounts,
     TraceRecord, VoteResult,
 };
-use tts_model::sampler::Sampling;
+use tts_model::sampling::Sampling;
 
 /// A problem's result. As JSON it is its [`SolvedRecord`].
 #[derive(Clone, Debug)]

@@ -9,27 +9,14 @@ use tokio::sync::oneshot;
 use tts_strategies::Needs;
 
 use crate::engine::memory::Plan;
-use crate::engine::reading::{Likeliest, ToRead};
 use crate::engine::scheduler::{Scheduler, Ticket};
+use crate::engine::scoring::{Text, TopLogprobs};
 use crate::run::{Control, Observer, Outcome, Request, RunError, check_needs};
-use tts_model::Model;
-use tts_model::kernels::Tier;
-use tts_model::session::Session;
-
-/// How the engine uses the machine.
-#[derive(Clone, Copy, Debug)]
-pub struct InProcessOptions {
-    /// Threads.
-    pub threads: usize,
-    /// Instruction tier.
-    pub tier: Tier,
-    /// Rows and memory.
-    pub plan: Plan,
-}
+use tts_model::executor::Executor;
 
 enum Command {
     Run(Box<Ticket>),
-    Read(ToRead),
+    Score(Text),
     Stop,
 }
 
@@ -41,24 +28,19 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    /// Starts the engine's thread.
+    /// Starts the engine's thread, with what runs the model and the plan to keep to.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(model: Arc<Model>, options: InProcessOptions) -> Result<Self, RunError> {
+    pub fn start(executor: Box<dyn Executor>, plan: Plan) -> Result<Self, RunError> {
         let (commands, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("tts-engine".to_owned())
-            .spawn(move || {
-                serve(
-                    Scheduler::new(Session::new(model, options.threads, options.tier), options.plan),
-                    &inbox,
-                )
-            })
+            .spawn(move || serve(Scheduler::new(executor, plan), &inbox))
             .map_err(|e| RunError::Engine(e.to_string()))?;
         Ok(Self {
             commands: Mutex::new(commands),
-            plan: options.plan,
+            plan,
             thread: Some(thread),
         })
     }
@@ -84,9 +66,9 @@ impl InProcess {
     ///
     /// # Errors
     /// When the engine is gone, or the logits are not numbers.
-    pub async fn likeliest(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Likeliest, RunError> {
+    pub async fn top_logprobs(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<TopLogprobs, RunError> {
         let (reply, found) = oneshot::channel();
-        self.send(Command::Read(ToRead { ids, from, k, reply }))?;
+        self.send(Command::Score(Text { ids, from, k, reply }))?;
         found.await.map_err(|_| gone())?.ok_or_else(|| {
             RunError::Engine("the model's logits are not numbers (NaN or infinite)".to_owned())
         })
@@ -126,15 +108,15 @@ fn gone() -> RunError {
     RunError::Engine("its thread ended".to_owned())
 }
 
-/// How long an engine without work waits for some before it packs a share of the weights.
+/// How long an engine without work waits for some before its executor does what nobody waits for.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 fn serve(mut scheduler: Scheduler, inbox: &mpsc::Receiver<Command>) {
     loop {
         let command = if scheduler.is_idle() {
-            // nothing has come for a while, so what comes then need not wait for packing
+            // nothing has come for a while, so what comes then need not wait for that
             match inbox.recv_timeout(PATIENCE) {
-                Err(mpsc::RecvTimeoutError::Timeout) if scheduler.session().pack_share() => continue,
+                Err(mpsc::RecvTimeoutError::Timeout) if scheduler.idle() => continue,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     inbox.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
                 }
@@ -145,9 +127,9 @@ fn serve(mut scheduler: Scheduler, inbox: &mpsc::Receiver<Command>) {
         };
         match command {
             Ok(Command::Run(ticket)) => scheduler.submit(*ticket),
-            Ok(Command::Read(text)) => scheduler.read(text),
+            Ok(Command::Score(text)) => scheduler.score(text),
             Ok(Command::Stop) | Err(mpsc::TryRecvError::Disconnected) => return,
-            Err(mpsc::TryRecvError::Empty) => scheduler.turn(),
+            Err(mpsc::TryRecvError::Empty) => scheduler.step(),
         }
     }
 }

@@ -5,13 +5,14 @@ use std::sync::OnceLock;
 use async_trait::async_trait;
 use tts_strategies::Needs;
 
-use super::{Capabilities, Capacity, InProcess, InProcessOptions, TraceSource};
+use super::{Capabilities, Capacity, InProcess, TraceSource};
 use crate::engine::memory::Plan;
-use crate::engine::reading::Likeliest;
+use crate::engine::scoring::TopLogprobs;
 use crate::error::Error;
 use crate::loaded::Loaded;
 use crate::prompt::{Message, RenderOptions, Rendered};
 use crate::run::{MachineInfo, Observer, Outcome, Request, RunError, TraceSettings};
+use tts_model::cpu::CpuExecutor;
 use tts_model::kernels::Tier;
 
 /// How a model uses this machine.
@@ -78,10 +79,9 @@ impl Local {
     /// How many traces run at once for prompts of `prompt` tokens, and what each costs.
     pub fn plan(&self, prompt: usize, max_tokens: usize) -> Plan {
         Plan::new(
-            &self.loaded.model,
+            &CpuExecutor::limits_of(&self.loaded.model, self.threads()),
             prompt,
             max_tokens,
-            self.threads(),
             self.options.memory,
             self.options.max_batch,
         )
@@ -90,14 +90,8 @@ impl Local {
     /// The engine, started with what `plan` gives unless it runs already.
     fn engine(&self, plan: impl FnOnce() -> Plan) -> Result<&InProcess, RunError> {
         if self.engine.get().is_none() {
-            let options = InProcessOptions {
-                threads: self.threads(),
-                tier: self.tier(),
-                plan: plan(),
-            };
-            let _ = self
-                .engine
-                .set(InProcess::start(self.loaded.model.clone(), options)?);
+            let executor = CpuExecutor::new(self.loaded.model.clone(), self.threads(), self.tier());
+            let _ = self.engine.set(InProcess::start(Box::new(executor), plan())?);
         }
         Ok(self.engine.get().expect("just set"))
     }
@@ -144,9 +138,9 @@ impl TraceSource for Local {
             .await
     }
 
-    async fn score(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Option<Likeliest>, RunError> {
+    async fn score(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Option<TopLogprobs>, RunError> {
         let engine = self.engine(|| self.plan(ids.len(), 1))?;
-        engine.likeliest(ids, from, k).await.map(Some)
+        engine.top_logprobs(ids, from, k).await.map(Some)
     }
 
     fn describe(&self, settings: TraceSettings) -> TraceSettings {

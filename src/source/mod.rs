@@ -10,12 +10,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tts_strategies::Needs;
 
-pub use in_process::{InProcess, InProcessOptions};
+pub use in_process::InProcess;
 pub use local::{Local, LocalOptions, default_threads, default_tier};
 pub use remote::{Remote, RemoteOptions};
 
 use crate::engine::memory::Plan;
-use crate::engine::reading::Likeliest;
+use crate::engine::scoring::TopLogprobs;
 use crate::error::Error;
 use crate::prompt::{Message, Prompter, RenderOptions, Rendered};
 use crate::run::{MachineInfo, Observer, Outcome, Request, RunError, TraceSettings};
@@ -111,7 +111,7 @@ pub trait TraceSource: Send + Sync {
     ///
     /// # Errors
     /// When the engine is gone, or the logits are not numbers.
-    async fn score(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Option<Likeliest>, RunError>;
+    async fn score(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Option<TopLogprobs>, RunError>;
 
     /// Adds to the record of what traces are a function of what this source knows of it.
     fn describe(&self, settings: TraceSettings) -> TraceSettings;

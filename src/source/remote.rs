@@ -33,7 +33,7 @@ use tts_strategies::{Needs, Strategy};
 
 use super::{Capabilities, Capacity, TraceSource};
 use crate::engine::memory::Plan;
-use crate::engine::reading::Likeliest;
+use crate::engine::scoring::TopLogprobs;
 use crate::error::Error;
 use crate::hub::is_loopback_host;
 use crate::prompt::{Message, RenderOptions, Rendered};
@@ -43,7 +43,7 @@ pub use dialect::{Api, Dialect, Sample};
 pub use fleet::Tally;
 use fleet::{Fleet, below};
 use probe::{Found, Scalars};
-use tts_model::sampler::TOP;
+use tts_model::sampling::TOP;
 
 /// How long an engine is waited for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -360,7 +360,7 @@ impl TraceSource for Remote {
         drive::run(self.fleet.clone(), request, observer, asked, k).await
     }
 
-    async fn score(&self, _ids: Vec<u32>, _from: usize, _k: usize) -> Result<Option<Likeliest>, RunError> {
+    async fn score(&self, _ids: Vec<u32>, _from: usize, _k: usize) -> Result<Option<TopLogprobs>, RunError> {
         Ok(None)
     }
 

@@ -1,11 +1,13 @@
 //! Integration tests: one binary, one module a subject.
 
 mod bad_models;
+mod bookkeeping;
 mod cli;
 mod engine;
 mod evaluation;
 mod golden;
 mod memory;
+mod mock;
 mod pools;
 mod remote;
 mod report;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tts::engine::memory::Plan;
 use tts::run::{Arrays, Outside};
 use tts_model::Model;
+use tts_model::cpu::CpuExecutor;
 use tts_model::kernels::Tier;
 
 use crate::rig::{Engine, Task, agree, check, gqa, prompt, recording, roomy, stops, traces, verdict};
@@ -178,10 +179,9 @@ fn more_than_the_machine_has_is_run_in_waves() {
     task.bounds.slots = 100;
     let memory = 6 << 20;
     let plan = Plan::new(
-        &model,
+        &CpuExecutor::limits_of(&model, 1),
         task.prompt.len(),
         task.rules.max_tokens,
-        1,
         Some(memory),
         None,
     );
@@ -248,7 +248,8 @@ fn plans_promise_no_more_than_there_is() {
     let model = gqa();
     for memory in [0u64, 1 << 20, 5 << 20, 100 << 20, 1 << 33] {
         for (prompt, max_tokens) in [(1, 1), (64, 100), (500, 1_000_000)] {
-            let plan = Plan::new(&model, prompt, max_tokens, 2, Some(memory), None);
+            let limits = CpuExecutor::limits_of(&model, 2);
+            let plan = Plan::new(&limits, prompt, max_tokens, Some(memory), None);
             let prefix = model.layout().sequence_bytes(prompt, 0) as u64;
             let promised = prefix + plan.max_batch as u64 * plan.bytes_per_trace;
             assert!(
@@ -256,12 +257,12 @@ fn plans_promise_no_more_than_there_is() {
                 "{memory}: {plan:?}"
             );
             assert_eq!(
-                Plan::new(&model, prompt, max_tokens, 2, Some(memory), Some(9)).max_batch,
+                Plan::new(&limits, prompt, max_tokens, Some(memory), Some(9)).max_batch,
                 9
             );
         }
     }
-    assert!(tts::engine::memory::available() > 1 << 20);
+    assert!(tts_model::cpu::memory::available() > 1 << 20);
 }
 
 /// What a journal keeps is not held: the problem is decided as it would be with it.
@@ -343,7 +344,7 @@ fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
     };
     let mut engine = Engine::new(&model, 1, Tier::detect(), plan);
     engine.submit(&running);
-    (0..50).for_each(|_| engine.scheduler.turn());
+    (0..50).for_each(|_| engine.scheduler.step());
     engine.submit(&reading);
     engine.finish(|s| {
         assert!(
@@ -364,5 +365,8 @@ fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
         );
     }
     let once = 70 + 40 * 119 + 3000 + 9;
-    assert!(engine.scheduler.session().positions() > once, "it was read twice");
+    assert!(
+        engine.scheduler.executor().positions() > once,
+        "it was read twice"
+    );
 }

@@ -12,9 +12,10 @@ use tts::run::{
     TraceRecord,
 };
 use tts_evals::answer::{FnReader, ReadAnswer};
+use tts_model::cpu::CpuExecutor;
+use tts_model::executor::{Executor, SeqId, StepRow};
 use tts_model::kernels::Tier;
-use tts_model::sampler::{Sampling, Stream};
-use tts_model::session::{Manner, Session};
+use tts_model::sampling::{Sampling, Stream};
 use tts_model::weights::Checkpoint;
 use tts_model::{Model, WeightFormat};
 use tts_strategies::{Consensus, Fate, Overrides, Preset, Strategy, Window};
@@ -89,7 +90,7 @@ pub(crate) struct Task {
     pub(crate) rules: Rules,
     pub(crate) sampling: Sampling,
     pub(crate) seed: u64,
-    pub(crate) held: Vec<u32>,
+    pub(crate) banned_ids: Vec<u32>,
 }
 
 impl Task {
@@ -112,7 +113,7 @@ impl Task {
             },
             sampling: Sampling::default(),
             seed: 1,
-            held: Vec::new(),
+            banned_ids: Vec::new(),
         }
     }
 
@@ -128,7 +129,7 @@ impl Task {
         Request {
             sampling: self.sampling.clone(),
             seed: self.seed,
-            banned_ids: self.held.clone(),
+            banned_ids: self.banned_ids.clone(),
             ..Request::new(self.setup(), prompt)
         }
     }
@@ -146,12 +147,18 @@ impl Task {
         }
     }
 
-    /// The random stream and settings of one of its traces.
-    pub(crate) fn manner(&self, trace: u32) -> Manner {
-        Manner {
-            sampling: Arc::new(self.sampling.clone()),
-            held: self.held.clone().into(),
+    /// The row of one of its traces that has drawn `index` tokens.
+    pub(crate) fn row(&self, trace: u32, seq: SeqId, index: usize) -> StepRow<'_> {
+        StepRow {
+            seq,
+            sampling: &self.sampling,
             stream: Stream::new(self.seed, &self.id, trace),
+            index,
+            forced: None,
+            banned_ids: &self.banned_ids,
+            top_logprobs: 0,
+            lookahead: 0,
+            stop_ids: &[],
         }
     }
 }
@@ -168,9 +175,12 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(model: &Arc<Model>, threads: usize, tier: Tier, plan: Plan) -> Self {
-        let scheduler = Scheduler::new(Session::new(model.clone(), threads, tier), plan);
+        Self::on(Box::new(CpuExecutor::new(model.clone(), threads, tier)), plan)
+    }
+
+    pub(crate) fn on(executor: Box<dyn Executor>, plan: Plan) -> Self {
         Self {
-            scheduler,
+            scheduler: Scheduler::new(executor, plan),
             replies: Arc::default(),
             order: Arc::default(),
         }
@@ -203,10 +213,10 @@ impl Engine {
         control
     }
 
-    /// Turns until nothing is left; `each` sees the scheduler after every one.
+    /// Steps until nothing is left; `each` sees the scheduler after every one.
     pub(crate) fn finish(&mut self, mut each: impl FnMut(&Scheduler)) {
         while !self.scheduler.is_idle() {
-            self.scheduler.turn();
+            self.scheduler.step();
             each(&self.scheduler);
         }
     }

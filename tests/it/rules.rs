@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use safetensors::SafeTensors;
 use tts::run::{Control, Cut, Event, Observer, RunError};
-use tts::source::{InProcess, InProcessOptions};
+use tts::source::InProcess;
+use tts_model::cpu::CpuExecutor;
 use tts_model::kernels::Tier;
 use tts_model::weights::Checkpoint;
 use tts_model::{Model, WeightFormat};
@@ -20,7 +21,7 @@ use crate::rig::{Engine, Task, VOCAB, all_but, check, gqa, prompt, roomy, traces
 /// A problem whose traces say nothing but `ids`.
 fn saying(ids: &[u32], strategy: &str) -> Task {
     Task {
-        held: all_but(ids),
+        banned_ids: all_but(ids),
         ..Task::new("p", strategy)
     }
 }
@@ -284,7 +285,7 @@ fn a_run_of_nothing_but_failures_is_an_error() {
     broken.prompt[69] = 40;
     let mut fine = Task::new("fine", "majority");
     fine.prompt = prompt(3, 9);
-    fine.held = vec![40, 41];
+    fine.banned_ids = vec![40, 41];
     for task in [&all, &broken, &fine] {
         engine.submit(task);
     }
@@ -304,7 +305,7 @@ fn an_interrupt_decides_with_the_votes_so_far() {
         let task = Task::new("p", strategy);
         let mut engine = Engine::roomy(&model);
         let control: Arc<Control> = engine.submit(&task);
-        (0..after).for_each(|_| engine.scheduler.turn());
+        (0..after).for_each(|_| engine.scheduler.step());
         control.interrupted.cancel();
         engine.finish(|_| ());
         let outcome = engine.reply("p").unwrap().unwrap();
@@ -370,15 +371,8 @@ fn a_journal_that_cannot_be_written_ends_its_problem_alone() {
 #[tokio::test]
 async fn the_backend_runs_interrupts_and_forgets() {
     let model = gqa();
-    let backend = InProcess::start(
-        model.clone(),
-        InProcessOptions {
-            threads: 1,
-            tier: Tier::detect(),
-            plan: roomy(8),
-        },
-    )
-    .unwrap();
+    let executor = CpuExecutor::new(model.clone(), 1, Tier::detect());
+    let backend = InProcess::start(Box::new(executor), roomy(8)).unwrap();
     let mut endless = Task::new("endless", "majority");
     (
         endless.rules.ignore_eos,

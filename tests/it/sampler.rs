@@ -7,13 +7,14 @@ use candle_transformers::generation::{LogitsProcessor, Sampling as Theirs};
 use proptest::prelude::*;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use tts_model::cpu::{Draw, Scratch, Seen, draw};
 use tts_model::kernels::Tier;
-use tts_model::sampler::{Draw, Drawn, Sampling, Scratch, Seen, Stream, draw};
+use tts_model::sampling::{Drawn, Sampling, Stream};
 use tts_strategies::confidence_of_logprobs;
 
 /// The distribution that settings make of logits: everything sorted, in f64. `None` where rounding may move a
 /// bound of the kept set.
-fn twin(logits: &[f32], s: &Sampling, held: &[u32], seen: &BTreeMap<u32, Seen>) -> Option<Vec<f64>> {
+fn twin(logits: &[f32], s: &Sampling, banned: &[u32], seen: &BTreeMap<u32, Seen>) -> Option<Vec<f64>> {
     let mut z: Vec<f64> = logits.iter().map(|z| f64::from(*z) + 0.0).collect();
     for (id, n) in seen {
         let z = &mut z[*id as usize];
@@ -26,8 +27,8 @@ fn twin(logits: &[f32], s: &Sampling, held: &[u32], seen: &BTreeMap<u32, Seen>) 
             *z -= s.presence_penalty + s.frequency_penalty * f64::from(n.generated);
         }
     }
-    held.iter().for_each(|id| z[*id as usize] = f64::NEG_INFINITY);
-    let changed = !held.is_empty() || !seen.is_empty();
+    banned.iter().for_each(|id| z[*id as usize] = f64::NEG_INFINITY);
+    let changed = !banned.is_empty() || !seen.is_empty();
     let mut order: Vec<usize> = (0..z.len()).filter(|i| z[*i] > f64::NEG_INFINITY).collect();
     order.sort_by(|a, b| z[*b].total_cmp(&z[*a]).then(a.cmp(b)));
     // penalties round in f32, which may turn two ids about
@@ -77,11 +78,11 @@ fn compare(
     tier: Tier,
     logits: &[f32],
     s: &Sampling,
-    held: &[u32],
+    banned: &[u32],
     seen: &BTreeMap<u32, Seen>,
     n: usize,
 ) -> Result<(), TestCaseError> {
-    let Some(p) = twin(logits, s, held, seen) else {
+    let Some(p) = twin(logits, s, banned, seen) else {
         return Ok(());
     };
     let mut counts = BTreeMap::new();
@@ -91,7 +92,7 @@ fn compare(
             sampling: s,
             uniform: (i as f64 + 0.5) / n as f64,
             forced: None,
-            held,
+            banned_ids: banned,
             seen,
         };
         *counts
@@ -186,16 +187,16 @@ proptest! {
         let s = Sampling { repetition_penalty, presence_penalty, frequency_penalty, ..s };
         let of = |i: usize| (i % z.len()) as u32;
         let seen: BTreeMap<u32, Seen> = marks.iter().map(|(i, generated, _)| (of(*i), Seen { generated: *generated, prompt: true })).collect();
-        let mut held: Vec<u32> = marks.iter().filter(|m| m.2).map(|m| of(m.0 / 2)).collect();
+        let mut banned: Vec<u32> = marks.iter().filter(|m| m.2).map(|m| of(m.0 / 2)).collect();
         // something must be left to draw
-        held.retain(|id| *id != 0 || z.len() == 1);
+        banned.retain(|id| *id != 0 || z.len() == 1);
         if z.len() == 1 || z[0] == f32::NEG_INFINITY {
-            held.clear();
+            banned.clear();
         }
         for tier in Tier::available() {
-            compare(tier, &z, &s, &held, &seen, 60)?;
-            let raw = Draw { sampling: &Sampling::default(), uniform: 0.5, forced: None, held: &[], seen: &BTreeMap::new() };
-            let how = Draw { sampling: &s, uniform: 0.5, forced: None, held: &held, seen: &seen };
+            compare(tier, &z, &s, &banned, &seen, 60)?;
+            let raw = Draw { sampling: &Sampling::default(), uniform: 0.5, forced: None, banned_ids: &[], seen: &BTreeMap::new() };
+            let how = Draw { sampling: &s, uniform: 0.5, forced: None, banned_ids: &banned, seen: &seen };
             let (a, b) = (draw(tier, &z, &raw, &mut Scratch::default()).unwrap(), draw(tier, &z, &how, &mut Scratch::default()).unwrap());
             prop_assert_eq!((a.confidence.to_bits(), a.entropy.to_bits()), (b.confidence.to_bits(), b.entropy.to_bits()));
         }
@@ -204,7 +205,7 @@ proptest! {
     #[test]
     fn confidence_is_the_definition(z in logits(), u in 0.0..1.0f64) {
         for tier in Tier::available() {
-            let how = Draw { sampling: &Sampling::default(), uniform: u, forced: None, held: &[], seen: &BTreeMap::new() };
+            let how = Draw { sampling: &Sampling::default(), uniform: u, forced: None, banned_ids: &[], seen: &BTreeMap::new() };
             same_confidence(tier, &z, &draw(tier, &z, &how, &mut Scratch::default()).unwrap())?;
         }
     }
@@ -212,7 +213,7 @@ proptest! {
 
 /// Token confidence `logsumexp(z) - mean(20 largest z)` of raw logits `[vocab]` the slow way: sorted, in f64,
 /// around the maximum. Minus infinity is a mask.
-pub(crate) fn confidence_from_logits(logits: &[f32]) -> f64 {
+fn confidence_from_logits(logits: &[f32]) -> f64 {
     let mut z: Vec<f64> = logits
         .iter()
         .filter(|z| z.is_finite())
@@ -314,7 +315,7 @@ fn a_large_vocabulary_is_drawn_from_exactly() {
                 sampling: &Sampling::default(),
                 uniform: 0.7,
                 forced: None,
-                held: &[],
+                banned_ids: &[],
                 seen: &BTreeMap::new(),
             };
             same_confidence(tier, &z, &draw(tier, &z, &how, &mut Scratch::default()).unwrap()).unwrap();
@@ -386,15 +387,14 @@ fn candle_draws_from_the_same_distribution() {
         ),
     ] {
         let mut processor = LogitsProcessor::from_sampling(5, theirs);
-        let (mut stream, mut scratch, seen) =
-            (Stream::new(8, "candle", 2), Scratch::default(), BTreeMap::new());
+        let (stream, mut scratch, seen) = (Stream::new(8, "candle", 2), Scratch::default(), BTreeMap::new());
         let mut counts = vec![[0u32; 2]; z.len()];
         for i in 0..N {
             let how = Draw {
                 sampling: &ours,
                 uniform: stream.uniform(i),
                 forced: None,
-                held: &[],
+                banned_ids: &[],
                 seen: &seen,
             };
             counts[draw(Tier::detect(), &z, &how, &mut scratch).unwrap().id as usize][0] += 1;
@@ -430,7 +430,7 @@ fn candle_draws_from_the_same_distribution() {
 #[test]
 fn streams_are_counter_based() {
     let all: Vec<f64> = (0..500).map(|i| Stream::new(7, "p", 3).uniform(i)).collect();
-    let mut backwards = Stream::new(7, "p", 3);
+    let backwards = Stream::new(7, "p", 3);
     (0..500).rev().for_each(|i| {
         assert_eq!(
             backwards.uniform(i),
@@ -452,7 +452,7 @@ fn streams_are_counter_based() {
         assert_eq!((bits >> 11) as f64 * 0.5f64.powi(53), *want);
     }
     for (seed, problem, trace) in [(8, "p", 3), (7, "q", 3), (7, "p", 4)] {
-        let mut other = Stream::new(seed, problem, trace);
+        let other = Stream::new(seed, problem, trace);
         assert!((0..500).filter(|i| other.uniform(*i) == all[*i]).count() == 0);
     }
     let mean = all.iter().sum::<f64>() / 500.0;
@@ -470,7 +470,7 @@ fn broken_logits_are_refused_and_settings_out_of_range_are_named() {
             sampling,
             uniform: 0.3,
             forced: None,
-            held: &[],
+            banned_ids: &[],
             seen,
         }
     }
@@ -498,7 +498,7 @@ fn broken_logits_are_refused_and_settings_out_of_range_are_named() {
             )
             .is_err()
         );
-        // a forced id has its own log-probability, and nothing but held ids leaves nothing
+        // a forced id has its own log-probability, and nothing but banned ids leaves nothing
         let z = noise(300, 2, 5.0);
         let forced = Draw {
             forced: Some(17),
@@ -507,13 +507,13 @@ fn broken_logits_are_refused_and_settings_out_of_range_are_named() {
         let drawn = draw(tier, &z, &forced, &mut Scratch::default()).unwrap();
         assert_eq!(drawn.id, 17);
         same_confidence(tier, &z, &drawn).unwrap();
-        let held: Vec<u32> = (0..300).collect();
+        let banned: Vec<u32> = (0..300).collect();
         assert!(
             draw(
                 tier,
                 &z,
                 &Draw {
-                    held: &held,
+                    banned_ids: &banned,
                     ..how(&default, &seen)
                 },
                 &mut Scratch::default()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tts::run::{self, Books, Checkpoint, Control, Cut, Pages, Setup, Token, TraceRecord};
 use tts_model::kernels::Tier;
-use tts_model::sampler::Sampling;
+use tts_model::sampling::Sampling;
 use tts_strategies::Finish;
 
 use crate::rig::{Engine, Task, VOCAB, check, gqa, preset, prompt, recording, roomy, stops, traces, verdict};
@@ -52,11 +52,11 @@ fn decisions_depend_on_slots_and_on_nothing_else_of_the_batch() {
             let mut engine = Engine::new(&model, threads, Tier::detect(), roomy(max_batch));
             let controls: Vec<_> = (0..crowd).map(|i| engine.submit(&bystander(i))).collect();
             engine.submit(&task);
-            let mut turns = 0;
+            let mut steps = 0;
             while !engine.scheduler.is_idle() {
-                engine.scheduler.turn();
-                turns += 1;
-                if crowd > 0 && turns == 9 {
+                engine.scheduler.step();
+                steps += 1;
+                if crowd > 0 && steps == 9 {
                     controls[1].cancelled.store(true, Ordering::Relaxed);
                     controls[2].interrupted.cancel();
                     engine.submit(&bystander(crowd));
@@ -116,22 +116,22 @@ fn a_long_prompt_is_read_beside_the_others() {
         });
         let pages = ticket.observer.control.pages.as_ref().unwrap().read();
         engine.scheduler.submit(ticket);
-        engine.scheduler.turn();
+        engine.scheduler.step();
         let (events, mut told) = tokio::sync::broadcast::channel(8);
         let mut ticket = engine.ticket(&long);
         ticket.observer.events = Some(events);
         engine.scheduler.submit(ticket);
-        let mut turns = 0;
+        let mut steps = 0;
         while told.try_recv().is_err() {
             let before = pages.borrow().len();
-            engine.scheduler.turn();
-            turns += 1;
-            assert_eq!(pages.borrow().len(), before + 1, "one token in every turn");
+            engine.scheduler.step();
+            steps += 1;
+            assert_eq!(pages.borrow().len(), before + 1, "one token in every step");
         }
         assert_eq!(
-            turns,
+            steps,
             5000_usize.div_ceil(256),
-            "a part of the prompt in every turn"
+            "a part of the prompt in every step"
         );
         engine.finish(|_| ());
         for (task, alone) in [&running, &long].into_iter().zip(&alone) {
@@ -213,7 +213,7 @@ fn a_run_is_resumed_from_any_part_of_its_records() {
                 |r: &&TraceRecord| r.finish == Finish::LowConfidence || r.finish == Finish::Cancelled;
             let ahead = 32 * whole.records[keep..].iter().filter(stopped).count() as u64;
             let least = task.prompt.len() as u64 + decoded;
-            let read = engine.scheduler.session().positions();
+            let read = engine.scheduler.executor().positions();
             assert!(
                 (least..=least + ahead).contains(&read),
                 "{strategy}, {keep} kept: {read}, at least {least}"
@@ -230,7 +230,7 @@ fn states_of_traces_in_flight_are_taken_up() {
     let mut task = Task::new("p", "majority");
     (task.rules.ignore_eos, task.rules.loop_stop, task.rules.max_tokens) = (true, false, 100);
     task.bounds.traces = 12;
-    for (length, turns) in [(70, 1), (70, 41), (64, 70), (70, 150)] {
+    for (length, steps) in [(70, 1), (70, 41), (64, 70), (70, 150)] {
         task.prompt = prompt(length, 0);
         let whole = Engine::roomy(&model).run(&task);
         let folder = tempfile::tempdir().unwrap();
@@ -246,14 +246,14 @@ fn states_of_traces_in_flight_are_taken_up() {
             (engine, kept)
         };
         let (mut killed, kept) = with(Vec::new(), true);
-        (0..turns).for_each(|_| killed.scheduler.turn());
+        (0..steps).for_each(|_| killed.scheduler.step());
         drop(killed);
         let mut newest: BTreeMap<u32, TraceRecord> = BTreeMap::new();
         for record in kept.lock().unwrap().drain(..) {
             newest.insert(record.trace, record);
         }
         let in_flight = || newest.values().filter(|r| r.finish == Finish::Cancelled);
-        assert_eq!(in_flight().count(), if turns < 100 { 8 } else { 4 });
+        assert_eq!(in_flight().count(), if steps < 100 { 8 } else { 4 });
         let again: u64 = in_flight().map(|r| r.tokens as u64 - 1).sum();
         let recorded: Vec<_> = newest.values().cloned().map(Arc::new).collect();
         let read = |states| {
@@ -263,9 +263,9 @@ fn states_of_traces_in_flight_are_taken_up() {
             assert_eq!(
                 verdict(&outcome.decided),
                 verdict(&whole.decided),
-                "{length}, {turns}: {states}"
+                "{length}, {steps}: {states}"
             );
-            engine.scheduler.session().positions()
+            engine.scheduler.executor().positions()
         };
         let without = read(false);
         // one state is damaged: its tokens are read
@@ -286,7 +286,7 @@ fn states_of_traces_in_flight_are_taken_up() {
         assert_eq!(
             read(true),
             without - again + damaged.tokens as u64 - 1,
-            "{length}, {turns}"
+            "{length}, {steps}"
         );
         assert_eq!(
             std::fs::read_dir(folder.path().join("states")).unwrap().count(),
@@ -317,14 +317,14 @@ fn states_that_are_kept_are_no_further_than_their_tokens() {
         (engine, kept)
     };
     let (mut killed, kept) = with(Vec::new(), every);
-    (0..20).for_each(|_| killed.scheduler.turn());
-    let ahead = killed.scheduler.session().positions() > (task.prompt.len() + 8 * 20) as u64;
+    (0..20).for_each(|_| killed.scheduler.step());
+    let ahead = killed.scheduler.executor().positions() > (task.prompt.len() + 8 * 20) as u64;
     assert!(ahead, "tokens are drawn ahead");
     std::thread::sleep(every);
     kept.lock().unwrap().clear();
-    for turn in 0.. {
-        assert!(turn < 40, "lanes never fall in");
-        killed.scheduler.turn();
+    for step in 0.. {
+        assert!(step < 40, "traces never fall in");
+        killed.scheduler.step();
         if !kept.lock().unwrap().is_empty() {
             break;
         }
@@ -338,7 +338,7 @@ fn states_that_are_kept_are_no_further_than_their_tokens() {
     let outcome = engine.reply("p").unwrap().unwrap();
     assert_eq!(verdict(&outcome.decided), verdict(&whole.decided));
     assert_eq!(
-        engine.scheduler.session().positions(),
+        engine.scheduler.executor().positions(),
         (task.prompt.len() + left) as u64,
         "what is read"
     );
@@ -488,13 +488,13 @@ proptest! {
         task.sampling.temperature = c.temperature;
         let mut engine = Engine::roomy(&gqa());
         let control = engine.submit(&task);
-        let mut turns = 0;
+        let mut steps = 0;
         while !engine.scheduler.is_idle() {
-            if c.interrupt == Some(turns) {
+            if c.interrupt == Some(steps) {
                 control.interrupted.cancel();
             }
-            engine.scheduler.turn();
-            turns += 1;
+            engine.scheduler.step();
+            steps += 1;
         }
         match engine.reply("p").unwrap() {
             Ok(outcome) => {
@@ -526,7 +526,7 @@ fn books_hold_what_is_in_flight() {
         tokens += problem.live().len() as u64;
         problem.tick(|i, row| {
             let id = (row.trace() * 7 + row.tokens() as u32 * 13 + i as u32) % 300;
-            Token::Drawn(tts_model::sampler::Drawn {
+            Token::Drawn(tts_model::sampling::Drawn {
                 id,
                 logprob: -1.0,
                 confidence: (id % 11) as f32,

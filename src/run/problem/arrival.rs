@@ -10,7 +10,7 @@ use tts_strategies::{Finish, Step, TraceId};
 
 use super::{Problem, Token};
 use crate::run::Row;
-use tts_model::sampler::Drawn;
+use tts_model::sampling::Drawn;
 
 /// What came of a trace at once.
 #[derive(Clone, Copy, Debug, Default)]

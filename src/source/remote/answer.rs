@@ -4,7 +4,7 @@ use tts_strategies::{Finish, confidence_of_logprobs};
 
 use crate::openai::{self, Completion, Logprobs, TopLogprob, error_message};
 use crate::prompt::{THINK_END, THINK_START};
-use tts_model::sampler::{Drawn, TOP};
+use tts_model::sampling::{Drawn, TOP};
 
 /// Log-probabilities at and below this stand for none: JSON has no infinity.
 const MASKED: f64 = -9998.0;

@@ -270,7 +270,7 @@ fn of_request(request: &CompletionRequest, why: &str) -> String {
 }
 
 /// What two answers at two temperatures say of the log-probabilities in them.
-fn scalars(tops: &[(usize, Option<[f32; tts_model::sampler::TOP]>)], k: usize) -> Scalars {
+fn scalars(tops: &[(usize, Option<[f32; tts_model::sampling::TOP]>)], k: usize) -> Scalars {
     let [(n, Some(one)), (m, Some(half))] = tops else {
         return Scalars::None;
     };
@@ -381,7 +381,7 @@ impl Scalars {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tts_model::sampler::TOP;
+    use tts_model::sampling::TOP;
 
     fn top(step: f32) -> Option<[f32; TOP]> {
         Some(std::array::from_fn(|i| -0.1 - step * i as f32))

@@ -7,7 +7,7 @@ use tts::run::{
     SolvedRecord, StrategyRecord, Token, TraceRecord, TraceSettings,
 };
 use tts_evals::answer::FnReader;
-use tts_model::sampler::Drawn;
+use tts_model::sampling::Drawn;
 use tts_strategies::{Overrides, Preset};
 
 pub(super) const ID: &str = "the problem";

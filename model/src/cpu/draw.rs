@@ -1,154 +1,11 @@
-//! Draws a token from raw logits, and reads the confidence of the distribution it was drawn from.
+//! Draws a token from a row of raw logits, and reads the confidence of the distribution it was drawn from.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
-use serde::{Deserialize, Serialize};
-
 use crate::kernels::Tier;
-pub use crate::kernels::sample::TOP;
-use crate::kernels::sample::{Scan, WEIGHTS, scan, weights};
-
-/// How tokens are drawn. The order is the usual one: penalties, temperature, top-k, top-p, min-p.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Sampling {
-    /// Divides the logits; 0 is greedy.
-    pub temperature: f64,
-    /// Keeps the k most likely ids; 0 keeps all.
-    pub top_k: usize,
-    /// Keeps the fewest most likely ids whose probabilities reach this sum; 1 keeps all.
-    pub top_p: f64,
-    /// Keeps ids at least this fraction as likely as the most likely one; 0 keeps all.
-    pub min_p: f64,
-    /// Divides positive and multiplies negative logits of ids in the prompt or the trace (arXiv 1909.05858);
-    /// 1 is off.
-    pub repetition_penalty: f64,
-    /// Subtracted from the logits of ids that the trace holds; 0 is off.
-    pub presence_penalty: f64,
-    /// Subtracted from the logits of ids once for each time the trace holds them; 0 is off.
-    pub frequency_penalty: f64,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            temperature: 1.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-        }
-    }
-}
-
-impl Sampling {
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// A sentence that names the setting and what would be right.
-    pub fn check(&self) -> Result<(), String> {
-        let within = |name: &str, value: f64, ok: bool, right: &str| {
-            if ok {
-                Ok(())
-            } else {
-                Err(format!("{name} is {value}; it must be {right}"))
-            }
-        };
-        within(
-            "temperature",
-            self.temperature,
-            (0.0..=100.0).contains(&self.temperature),
-            "between 0 (greedy) and 100",
-        )?;
-        within(
-            "top-p",
-            self.top_p,
-            self.top_p > 0.0 && self.top_p <= 1.0,
-            "above 0 and at most 1",
-        )?;
-        within(
-            "min-p",
-            self.min_p,
-            (0.0..=1.0).contains(&self.min_p),
-            "between 0 and 1",
-        )?;
-        within(
-            "repetition penalty",
-            self.repetition_penalty,
-            self.repetition_penalty > 0.0 && self.repetition_penalty <= 100.0,
-            "above 0 and at most 100",
-        )?;
-        within(
-            "presence penalty",
-            self.presence_penalty,
-            self.presence_penalty.abs() <= 100.0,
-            "between -100 and 100",
-        )?;
-        within(
-            "frequency penalty",
-            self.frequency_penalty,
-            self.frequency_penalty.abs() <= 100.0,
-            "between -100 and 100",
-        )
-    }
-
-    /// Whether drawing needs to know which ids came before.
-    pub fn has_penalties(&self) -> bool {
-        self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
-    }
-}
-
-/// The random stream of one trace: ChaCha12 keyed by (seed, problem), stream = trace index, counter = token
-/// index. Token i's number does not depend on what was drawn before, so a trace can be taken up anywhere.
-#[derive(Clone)]
-pub struct Stream(ChaCha12Rng);
-
-impl Stream {
-    /// The stream of trace `trace` of problem `problem_id` under `seed`.
-    pub fn new(seed: u64, problem_id: &str, trace: u32) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"tts trace stream 1");
-        hasher.update(&seed.to_le_bytes());
-        hasher.update(problem_id.as_bytes());
-        let mut rng = ChaCha12Rng::from_seed(*hasher.finalize().as_bytes());
-        rng.set_stream(u64::from(trace));
-        Self(rng)
-    }
-
-    /// The number in [0, 1) that token `index` is drawn with.
-    pub fn uniform(&mut self, index: usize) -> f64 {
-        // one block of 16 words for each token
-        self.0.set_word_pos(index as u128 * 16);
-        (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
-/// What came out of one draw.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Drawn {
-    /// The token.
-    pub id: u32,
-    /// Its log-probability under the raw distribution, in nats.
-    pub logprob: f32,
-    /// Confidence of the raw distribution, in nats.
-    pub confidence: f32,
-    /// Entropy of the raw distribution, in nats.
-    pub entropy: f32,
-    /// Self-certainty of the raw distribution, in nats.
-    pub self_certainty: f32,
-    /// Log-probabilities of the most likely ids under the raw distribution, largest first, in nats; -inf
-    /// where fewer ids have one.
-    pub top: [f32; TOP],
-}
-
-/// The logits are not numbers: NaN, +inf, or all -inf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BrokenLogits;
+use crate::kernels::sample::{Scan, TOP, WEIGHTS, scan, weights};
+use crate::sampling::{BrokenLogits, Drawn, Sampling};
 
 /// What a row's draw depends on besides its logits.
 pub struct Draw<'a> {
@@ -159,7 +16,7 @@ pub struct Draw<'a> {
     /// A token that is forced instead of drawn.
     pub forced: Option<u32>,
     /// Ids that may not be drawn.
-    pub held: &'a [u32],
+    pub banned_ids: &'a [u32],
     /// Ids that came before with their counts, and whether they stand in the trace (else only in the prompt).
     pub seen: &'a BTreeMap<u32, Seen>,
 }
@@ -224,7 +81,7 @@ fn pick(tier: Tier, raw: &[f32], seen: &Scan, how: &Draw<'_>, scratch: &mut Scra
         candidates,
         block_sums,
     } = scratch;
-    if how.held.is_empty() && !how.sampling.has_penalties() {
+    if how.banned_ids.is_empty() && !how.sampling.has_penalties() {
         return choose(tier, raw, seen, how, candidates, block_sums);
     }
     logits.clear();
@@ -238,7 +95,7 @@ fn pick(tier: Tier, raw: &[f32], seen: &Scan, how: &Draw<'_>, scratch: &mut Scra
             *z -= (s.presence_penalty + s.frequency_penalty * f64::from(count.generated)) as f32;
         }
     }
-    for id in how.held {
+    for id in how.banned_ids {
         if let Some(z) = logits.get_mut(*id as usize) {
             *z = f32::NEG_INFINITY;
         }

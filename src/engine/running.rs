@@ -1,0 +1,322 @@
+//! A problem that runs: its clock, and the sequences of its traces by handle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Instant;
+
+use tts_strategies::TraceId;
+
+use super::scheduler::{Reply, Ticket};
+use super::scoring::with_a_probability;
+use crate::run::{
+    Bounds, Checkpoint, Cut, Event, Observer, Outcome, Pages, Problem, Ran, Row, RunError, RunObserver, Token,
+};
+use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, Sampling, SeqId, StepRow, Stream};
+
+/// A problem that runs.
+pub(super) struct Running {
+    pub(super) problem: Problem,
+    /// the sequence of its prompt, from which its traces are forked
+    prompt: SeqId,
+    pub(super) prompt_tokens: usize,
+    traces: BTreeMap<TraceId, Live>,
+    /// set aside: its sequences are gone until there is memory for them
+    pub(super) aside: bool,
+    pub(super) slots: usize,
+    wanted_slots: usize,
+    peak_rows: usize,
+    bounds: Bounds,
+    sampling: Sampling,
+    seed: u64,
+    banned_ids: Vec<u32>,
+    checkpoint: Option<Checkpoint>,
+    observer: RunObserver,
+    reply: Reply,
+}
+
+/// A trace that has a sequence.
+struct Live {
+    seq: SeqId,
+    stream: Stream,
+}
+
+/// Whether somebody or the clock ends a problem now.
+pub(super) fn cut(caller: &Observer, now: Instant) -> Option<Cut> {
+    if caller.control.interrupted.is_cancelled() {
+        Some(Cut::Interrupted)
+    } else {
+        caller
+            .deadline
+            .is_some_and(|d| now >= d)
+            .then_some(Cut::TimeLimit)
+    }
+}
+
+impl Running {
+    /// Starts the clock of a problem whose prompt was read into `prompt`, with `slots` traces in flight at
+    /// once.
+    pub(super) fn new(ticket: Ticket, prompt: SeqId, slots: usize) -> Self {
+        let Ticket {
+            request,
+            mut observer,
+            reply,
+        } = ticket;
+        let (mut setup, prompt_tokens) = (request.setup, request.prompt.ids.len());
+        let wanted_slots = setup.bounds.slots.max(1);
+        setup.bounds.slots = slots;
+        let checkpoint = observer.checkpoint.take();
+        let observer = RunObserver::new(observer);
+        let bounds = setup.bounds.clone();
+        let problem = Problem::new(setup);
+        observer.tell(|| Event::Started {
+            problem: problem.id().to_owned(),
+            slots,
+            prompt_tokens,
+        });
+        Self {
+            problem,
+            prompt,
+            prompt_tokens,
+            traces: BTreeMap::new(),
+            aside: false,
+            slots,
+            wanted_slots,
+            peak_rows: 0,
+            bounds,
+            sampling: request.sampling,
+            seed: request.seed,
+            banned_ids: request.banned_ids,
+            checkpoint,
+            observer,
+            reply,
+        }
+    }
+
+    /// Who watches it, and may end it.
+    pub(super) fn caller(&self) -> &Observer {
+        &self.observer.caller
+    }
+
+    fn pages(&self) -> Option<&Pages> {
+        self.observer.caller.control.pages.as_ref()
+    }
+
+    /// Whether it takes part in the next step.
+    pub(super) fn is_active(&self) -> bool {
+        !self.aside && !self.problem.is_over()
+    }
+
+    /// Ends it with the vote so far, where somebody or the clock says so.
+    pub(super) fn obey(&mut self, now: Instant) {
+        if let Some(cut) = cut(self.caller(), now) {
+            self.problem.cut(cut);
+        }
+    }
+
+    /// Says that it has fewer slots than were asked for, where that is so.
+    pub(super) fn notice_slots(&mut self, max_batch: usize, bytes_per_trace: u64) {
+        let (slots, wanted) = (self.slots, self.wanted_slots);
+        if slots < wanted {
+            let mib = bytes_per_trace as f64 / f64::from(1 << 20);
+            self.notice(format!(
+                "{slots} traces at a time instead of {wanted}: the batch holds {max_batch} rows and a trace takes {mib:.1} MiB"
+            ));
+        }
+    }
+
+    fn notice(&mut self, text: String) {
+        self.observer.notice(self.problem.id(), text);
+    }
+
+    /// Rows that it has, or is about to have.
+    pub(super) fn rows(&self) -> usize {
+        if self.problem.ticks() == 0 {
+            self.slots
+        } else {
+            self.problem.in_flight()
+        }
+    }
+
+    /// Bytes that its prompt and its traces hold.
+    pub(super) fn held(&self, limits: &Limits, executor: &dyn Executor) -> u64 {
+        let of_trace = |live: &Live| limits.sequence_bytes(executor.length(live.seq), self.prompt_tokens);
+        let traces: u64 = self.traces.values().map(of_trace).sum();
+        limits.sequence_bytes(self.prompt_tokens, 0) + traces
+    }
+
+    /// Bytes that its next token for every live trace takes beyond what it holds.
+    pub(super) fn next_step(&self, limits: &Limits, executor: &dyn Executor) -> u64 {
+        let of_row = |row: &Row| {
+            let after = limits.sequence_bytes(self.prompt_tokens + row.tokens(), self.prompt_tokens);
+            let held = self.traces.get(&row.trace()).map_or(0, |live| {
+                limits.sequence_bytes(executor.length(live.seq), self.prompt_tokens)
+            });
+            after.saturating_sub(held)
+        };
+        let live = self.problem.live().iter().filter(|row| row.is_live());
+        live.map(of_row).sum()
+    }
+
+    /// Gives sequences to the traces that have none: new ones, those whose record ended, those that were set
+    /// aside.
+    pub(super) fn begin_traces(&mut self, executor: &mut dyn Executor) {
+        let missing = |row: &&Row| row.is_live() && !self.traces.contains_key(&row.trace());
+        let missing: Vec<&Row> = self.problem.live().iter().filter(missing).collect();
+        if missing.is_empty() {
+            return;
+        }
+        let seqs = executor.fork(self.prompt, missing.len());
+        let begun = seqs.iter().zip(&missing).filter(|(_, row)| !row.ids().is_empty());
+        let begun: Vec<(SeqId, &[u32])> = begun.map(|(seq, row)| (*seq, row.ids())).collect();
+        if let Some(checkpoint) = &self.checkpoint {
+            for (seq, row) in seqs.iter().zip(&missing).filter(|(_, row)| !row.ids().is_empty()) {
+                let load = |from: &mut dyn io::Read| executor.load(*seq, row.ids(), from);
+                checkpoint.load(self.problem.id(), row.trace(), load);
+            }
+        }
+        executor.resume(&begun);
+        for (seq, row) in seqs.into_iter().zip(missing) {
+            let stream = Stream::new(self.seed, self.problem.id(), row.trace());
+            self.traces.insert(row.trace(), Live { seq, stream });
+        }
+        self.peak_rows = self.peak_rows.max(self.traces.len());
+    }
+
+    /// Adds a row for every live trace, by ascending trace index.
+    pub(super) fn add_rows<'r>(&'r self, rows: &mut Vec<StepRow<'r>>) {
+        let rules = self.problem.rules();
+        let saves_now = self
+            .checkpoint
+            .as_ref()
+            .is_some_and(|checkpoint| self.observer.is_due(checkpoint.every));
+        let mut traces = self.traces.iter().peekable();
+        for row in self.problem.live().iter().filter(|row| row.is_live()) {
+            while traces.peek().is_some_and(|(trace, _)| **trace < row.trace()) {
+                traces.next();
+            }
+            let (_, live) = traces.next().expect("every live trace has a sequence");
+            rows.push(StepRow {
+                seq: live.seq,
+                sampling: &self.sampling,
+                stream: live.stream,
+                index: row.tokens(),
+                forced: row.forced(),
+                banned_ids: &self.banned_ids,
+                top_logprobs: self.pages().map_or(0, Pages::k),
+                lookahead: if saves_now { 0 } else { row.free(rules) },
+                stop_ids: rules.stops(),
+            });
+        }
+    }
+
+    /// Takes the tokens of its rows from those of the step.
+    pub(super) fn take_tokens<'d>(
+        &mut self,
+        drawn: &mut impl Iterator<Item = &'d Result<Drawn, BrokenLogits>>,
+        executor: &dyn Executor,
+    ) {
+        self.problem.tick(|_, _| {
+            let drawn = *drawn.next().expect("one for every live row");
+            drawn.map_or(Token::Broken, Token::Drawn)
+        });
+        if let Some(pages) = self.pages()
+            && let Some(first) = self.problem.live().first().filter(|row| row.trace() == 0)
+        {
+            let live = self.traces.get(&0);
+            let top = live.map_or(&[][..], |live| executor.top_logprobs(live.seq));
+            pages.write(first, with_a_probability(top));
+        }
+    }
+
+    /// Gives up its sequences until there is memory for them.
+    pub(super) fn set_aside(&mut self, executor: &mut dyn Executor) {
+        self.aside = true;
+        self.free_traces(executor);
+        self.notice("set aside until there is memory; it will go on exactly where it was".to_owned());
+    }
+
+    /// Goes on with one slot less; with one trace left it goes on beyond the plan, and this is false.
+    pub(super) fn lower_slots(&mut self, executor: &mut dyn Executor) -> bool {
+        let live = self.problem.live().len();
+        if live <= 1 {
+            self.notice(
+                "memory holds less than one trace of this length; going on beyond the plan".to_owned(),
+            );
+            return false;
+        }
+        self.problem.set_slots(live - 1);
+        let rows: BTreeSet<TraceId> = self.problem.live().iter().map(Row::trace).collect();
+        self.traces.retain(|trace, live| {
+            let stays = rows.contains(trace);
+            if !stays {
+                executor.free(live.seq);
+            }
+            stays
+        });
+        self.notice(format!(
+            "traces outgrew the memory: {} at a time from token {}",
+            live - 1,
+            self.problem.ticks()
+        ));
+        true
+    }
+
+    /// Hands on what ended, and writes traces in flight with their states when it is time.
+    pub(super) fn keep(&mut self, executor: &mut dyn Executor) -> Result<(), RunError> {
+        let (checkpoint, traces) = (self.checkpoint.as_ref(), &mut self.traces);
+        self.observer.keep(&mut self.problem, |problem, record| {
+            if let Some(live) = traces.remove(&record.trace) {
+                executor.free(live.seq);
+            }
+            if let Some(checkpoint) = checkpoint {
+                checkpoint.forget(problem, record.trace);
+            }
+        })?;
+        let Some(checkpoint) = checkpoint else {
+            return Ok(());
+        };
+        // a state that is ahead of its tokens is not kept; when it is time, none is drawn ahead any more
+        if traces.values().any(|live| executor.is_ahead(live.seq)) {
+            return Ok(());
+        }
+        self.observer
+            .checkpoint(&self.problem, checkpoint.every, |problem, record| {
+                let Some(live) = traces.get(&record.trace) else {
+                    return Ok(());
+                };
+                checkpoint
+                    .save(problem, record.trace, |out| executor.save(live.seq, out))
+                    .map_err(|e| format!("{}: {e}", checkpoint.dir.display()))
+            })
+    }
+
+    /// Tells how things stand, if it is time.
+    pub(super) fn progress(&mut self) {
+        self.observer.progress(&self.problem);
+    }
+
+    /// Gives up everything, and replies with the outcome or with what went wrong.
+    pub(super) fn close(mut self, kept: Result<(), RunError>, executor: &mut dyn Executor) {
+        self.release(executor);
+        let ran = Ran {
+            prompt_tokens: self.prompt_tokens,
+            bounds: self.bounds,
+            slots_wanted: self.wanted_slots,
+            peak_rows: self.peak_rows,
+        };
+        let outcome: Result<Outcome, RunError> = kept.and_then(|()| self.observer.close(&self.problem, ran));
+        (self.reply)(outcome);
+    }
+
+    /// Frees its sequences, its prompt's included.
+    pub(super) fn release(&mut self, executor: &mut dyn Executor) {
+        self.free_traces(executor);
+        executor.free(self.prompt);
+    }
+
+    fn free_traces(&mut self, executor: &mut dyn Executor) {
+        for live in std::mem::take(&mut self.traces).into_values() {
+            executor.free(live.seq);
+        }
+    }
+}

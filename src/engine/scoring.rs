@@ -1,0 +1,73 @@
+//! Scores a text beside what is running: the likeliest tokens at each of its places.
+
+use tokio::sync::oneshot;
+
+use tts_model::executor::{Executor, ScoreRequest, Scored, SeqId};
+
+/// For each token that was asked about, the likeliest ids at its place with their log-probabilities in nats,
+/// likeliest first.
+pub type TopLogprobs = Vec<Vec<(u32, f32)>>;
+
+/// A text to score.
+pub struct Text {
+    /// Its token ids.
+    pub ids: Vec<u32>,
+    /// Index of the first token that is asked about; the first token of all has no distribution before it.
+    pub from: usize,
+    /// How many ids for each.
+    pub k: usize,
+    /// Takes what was found; nothing where the logits are not numbers.
+    pub reply: oneshot::Sender<Option<TopLogprobs>>,
+}
+
+/// A text in the middle of being scored.
+pub(super) struct Scoring {
+    text: Text,
+    seq: SeqId,
+    found: TopLogprobs,
+}
+
+impl Scoring {
+    pub(super) fn new(text: Text, executor: &mut dyn Executor) -> Self {
+        Self {
+            text,
+            seq: executor.begin(),
+            found: Vec::new(),
+        }
+    }
+
+    /// Tokens of the text.
+    pub(super) fn tokens(&self) -> usize {
+        self.text.ids.len()
+    }
+
+    /// Scores a chunk. Nothing is left once the text is through or nobody waits for it.
+    pub(super) fn go_on(mut self, executor: &mut dyn Executor) -> Option<Self> {
+        if self.text.reply.is_closed() {
+            executor.free(self.seq);
+            return None;
+        }
+        let Text { ids, from, k, .. } = &self.text;
+        // what follows the last token is not asked about
+        let end = ids.len().saturating_sub(1);
+        let request = ScoreRequest {
+            ids,
+            positions: from.saturating_sub(1)..end,
+            top_logprobs: *k,
+        };
+        let found = &mut self.found;
+        let mut each = |scored: Scored<'_>| found.push(with_a_probability(scored.top).to_vec());
+        let read = executor.score(self.seq, &request, 1, &mut each);
+        if read.is_ok_and(|read| read < end) {
+            return Some(self);
+        }
+        executor.free(self.seq);
+        let _ = self.text.reply.send(read.is_ok().then_some(self.found));
+        None
+    }
+}
+
+/// The first of the likeliest ids: those that have a probability.
+pub(super) fn with_a_probability(top: &[(u32, f32)]) -> &[(u32, f32)] {
+    &top[..top.partition_point(|(_, logprob)| logprob.is_finite())]
+}
