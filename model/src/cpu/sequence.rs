@@ -211,7 +211,7 @@ impl Trace {
             hasher.update(part);
             io::Result::Ok(())
         };
-        let state = self.prompt.state.resumed(shape, read, &mut fill)?;
+        let state = self.prompt.state.resumed(layout, read, &mut fill)?;
         let mut sum = Vec::new();
         from.read_to_end(&mut sum)?;
         if sum != hasher.finalize().as_bytes() {
