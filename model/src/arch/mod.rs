@@ -1,7 +1,10 @@
 //! The families of models that can be run: each is one file that turns a configuration into a [`ModelSpec`], and
 //! one row here.
 
+mod common;
+mod dense;
 mod falcon_h1;
+mod qwen2;
 mod source;
 
 use std::path::Path;
@@ -12,7 +15,7 @@ use crate::spec::ModelSpec;
 pub(crate) use source::{GgufNames, GgufSource, Tensors};
 
 /// Every family that can be run.
-static REGISTER: &[Architecture] = &[falcon_h1::ARCHITECTURE];
+static REGISTER: &[Architecture] = &[falcon_h1::ARCHITECTURE, qwen2::ARCHITECTURE];
 
 /// A family of models: what its files call it, and how they become a [`ModelSpec`].
 pub struct Architecture {

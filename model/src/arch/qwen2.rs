@@ -1,0 +1,32 @@
+//! Qwen2 and Qwen2.5 (arXiv 2412.15115), and what was distilled into them: DeepSeek-R1-Distill-Qwen, QwQ. Attention
+//! with biases on queries, keys and values, and gated feed-forward.
+
+use super::common::{ATTENTION, ENDS, FEED_FORWARD};
+use super::dense::Dense;
+use super::{Architecture, GgufNames};
+
+const FAMILY: Dense = Dense {
+    architecture: "qwen2",
+    head_dim: None,
+    theta: 10_000.0,
+    head_norms: false,
+};
+
+pub(super) const ARCHITECTURE: Architecture = Architecture {
+    name: FAMILY.architecture,
+    title: "Qwen2",
+    paper: "arXiv 2412.15115",
+    aliases: &[],
+    classes: &["Qwen2ForCausalLM"],
+    gguf: "qwen2",
+    from_config: |json, tensors| FAMILY.of_config(json, tensors, [true, false]),
+    from_gguf: |source| FAMILY.of_gguf(source),
+    gguf_names: GgufNames {
+        top: ENDS,
+        layers: "model.layers",
+        layer: &[ATTENTION, FEED_FORWARD],
+    },
+    bias_flag: |_| None,
+    folds_multipliers: false,
+    shapes: Vec::new,
+};
