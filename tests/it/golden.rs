@@ -15,7 +15,7 @@ const LOGITS: f32 = 1e-4;
 const HIDDEN: f32 = 1e-4;
 const STATE: f32 = 5e-5;
 
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
     "golden/case-gqa",
     "golden/case-mha-groups-sharded",
     "golden/case-tiny-like-bf16",
@@ -31,10 +31,11 @@ const FOLDERS: [&str; 15] = [
     "variants/odd-sizes",
     "variants/tied",
     "golden/family-qwen2",
+    "golden/family-qwen3",
 ];
 
 /// Each with the goldens that hold for it.
-const GGUF: [(&str, &str); 9] = [
+const GGUF: [(&str, &str); 10] = [
     (
         "golden/gguf-gqa/gqa-f32.gguf",
         "golden/case-gqa/golden.safetensors",
@@ -56,6 +57,10 @@ const GGUF: [(&str, &str); 9] = [
     (
         "golden/family-qwen2.gguf",
         "golden/family-qwen2/golden.safetensors",
+    ),
+    (
+        "golden/family-qwen3.gguf",
+        "golden/family-qwen3/golden.safetensors",
     ),
 ];
 

@@ -5,6 +5,7 @@ mod common;
 mod dense;
 mod falcon_h1;
 mod qwen2;
+mod qwen3;
 mod source;
 
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::spec::ModelSpec;
 pub(crate) use source::{GgufNames, GgufSource, Tensors};
 
 /// Every family that can be run.
-static REGISTER: &[Architecture] = &[falcon_h1::ARCHITECTURE, qwen2::ARCHITECTURE];
+static REGISTER: &[Architecture] = &[falcon_h1::ARCHITECTURE, qwen2::ARCHITECTURE, qwen3::ARCHITECTURE];
 
 /// A family of models: what its files call it, and how they become a [`ModelSpec`].
 pub struct Architecture {

@@ -1,0 +1,42 @@
+//! Qwen3 (arXiv 2505.09388), dense, and what was distilled into it: DeepSeek-R1-0528-Qwen3. Attention whose queries
+//! and keys are normed a head before rotation, and gated feed-forward.
+
+use super::common::{ATTENTION, ENDS, FEED_FORWARD};
+use super::dense::Dense;
+use super::{Architecture, GgufNames};
+
+const FAMILY: Dense = Dense {
+    architecture: "qwen3",
+    head_dim: Some(128),
+    theta: 10_000.0,
+    head_norms: true,
+};
+
+pub(super) const ARCHITECTURE: Architecture = Architecture {
+    name: FAMILY.architecture,
+    title: "Qwen3",
+    paper: "arXiv 2505.09388",
+    aliases: &[],
+    classes: &["Qwen3ForCausalLM"],
+    gguf: "qwen3",
+    from_config: |json, tensors| {
+        let biased = json.flag("attention_bias")?.unwrap_or(false);
+        FAMILY.of_config(json, tensors, [biased; 2])
+    },
+    from_gguf: |source| FAMILY.of_gguf(source),
+    gguf_names: GgufNames {
+        top: ENDS,
+        layers: "model.layers",
+        layer: &[
+            ATTENTION,
+            FEED_FORWARD,
+            &[
+                ("attn_q_norm.weight", "self_attn.q_norm.weight"),
+                ("attn_k_norm.weight", "self_attn.k_norm.weight"),
+            ],
+        ],
+    },
+    bias_flag: |name| name.contains(".self_attn.").then_some("attention_bias"),
+    folds_multipliers: false,
+    shapes: Vec::new,
+};
