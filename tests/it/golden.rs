@@ -15,7 +15,7 @@ const LOGITS: f32 = 1e-4;
 const HIDDEN: f32 = 1e-4;
 const STATE: f32 = 5e-5;
 
-const FOLDERS: [&str; 16] = [
+const FOLDERS: [&str; 17] = [
     "golden/case-gqa",
     "golden/case-mha-groups-sharded",
     "golden/case-tiny-like-bf16",
@@ -32,10 +32,11 @@ const FOLDERS: [&str; 16] = [
     "variants/tied",
     "golden/family-qwen2",
     "golden/family-qwen3",
+    "golden/family-nemotron_h",
 ];
 
 /// Each with the goldens that hold for it.
-const GGUF: [(&str, &str); 10] = [
+const GGUF: [(&str, &str); 11] = [
     (
         "golden/gguf-gqa/gqa-f32.gguf",
         "golden/case-gqa/golden.safetensors",
@@ -61,6 +62,10 @@ const GGUF: [(&str, &str); 10] = [
     (
         "golden/family-qwen3.gguf",
         "golden/family-qwen3/golden.safetensors",
+    ),
+    (
+        "golden/family-nemotron_h.gguf",
+        "golden/family-nemotron_h/golden.safetensors",
     ),
 ];
 

@@ -4,6 +4,7 @@
 mod common;
 mod dense;
 mod falcon_h1;
+mod nemotron_h;
 mod qwen2;
 mod qwen3;
 mod source;
@@ -16,7 +17,12 @@ use crate::spec::ModelSpec;
 pub(crate) use source::{GgufNames, GgufSource, Tensors};
 
 /// Every family that can be run.
-static REGISTER: &[Architecture] = &[falcon_h1::ARCHITECTURE, qwen2::ARCHITECTURE, qwen3::ARCHITECTURE];
+static REGISTER: &[Architecture] = &[
+    falcon_h1::ARCHITECTURE,
+    qwen2::ARCHITECTURE,
+    qwen3::ARCHITECTURE,
+    nemotron_h::ARCHITECTURE,
+];
 
 /// A family of models: what its files call it, and how they become a [`ModelSpec`].
 pub struct Architecture {

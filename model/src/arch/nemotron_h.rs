@@ -1,0 +1,240 @@
+//! Nemotron-H (arXiv 2504.03624) and Nemotron-Nano-2 (arXiv 2508.14444): each layer is one part, Mamba-2, attention
+//! without positions, or a feed-forward part whose activation is the squared relu.
+
+use super::common::{Mamba, Sizes, check_activation, check_bounds, mamba_names, refuse, time_step_limit};
+use super::{Architecture, GgufNames, GgufSource, Tensors};
+use crate::error::ModelError;
+use crate::json::Fields;
+use crate::spec::{LinearSpec, Mixer, MlpInput, MlpSpec, ModelSpec, Residual};
+
+const NAME: &str = "nemotron_h";
+
+pub(super) const ARCHITECTURE: Architecture = Architecture {
+    name: NAME,
+    title: "Nemotron-H",
+    paper: "arXiv 2504.03624",
+    aliases: &[],
+    classes: &["NemotronHForCausalLM"],
+    gguf: "nemotron_h",
+    from_config,
+    from_gguf,
+    gguf_names: GgufNames {
+        top: &[
+            ("token_embd.weight", "backbone.embeddings.weight"),
+            ("output.weight", "lm_head.weight"),
+            ("output_norm.weight", "backbone.norm_f.weight"),
+        ],
+        layers: "backbone.layers",
+        layer: &[
+            mamba_names!("mixer"),
+            &[
+                ("attn_norm.weight", "norm.weight"),
+                ("attn_q.weight", "mixer.q_proj.weight"),
+                ("attn_q.bias", "mixer.q_proj.bias"),
+                ("attn_k.weight", "mixer.k_proj.weight"),
+                ("attn_k.bias", "mixer.k_proj.bias"),
+                ("attn_v.weight", "mixer.v_proj.weight"),
+                ("attn_v.bias", "mixer.v_proj.bias"),
+                ("attn_output.weight", "mixer.o_proj.weight"),
+                ("attn_output.bias", "mixer.o_proj.bias"),
+                ("ffn_up.weight", "mixer.up_proj.weight"),
+                ("ffn_up.bias", "mixer.up_proj.bias"),
+                ("ffn_down.weight", "mixer.down_proj.weight"),
+                ("ffn_down.bias", "mixer.down_proj.bias"),
+            ],
+        ],
+    },
+    bias_flag,
+    folds_multipliers: false,
+    shapes: Vec::new,
+};
+
+fn bias_flag(name: &str) -> Option<&'static str> {
+    Some(match name {
+        n if n.ends_with("conv1d.bias") => "use_conv_bias",
+        n if n.contains("in_proj.") || n.contains("out_proj.") => "use_bias",
+        n if n.contains("up_proj.") || n.contains("down_proj.") => "mlp_bias",
+        _ => "attention_bias",
+    })
+}
+
+/// What a layer is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Mamba,
+    Attention,
+    Mlp,
+}
+
+struct Model {
+    sizes: Sizes,
+    mamba: Mamba,
+    /// width of the feed-forward parts, a layer
+    widths: Vec<usize>,
+    kinds: Vec<Kind>,
+    attention_biases: [bool; 2],
+    mlp_bias: bool,
+}
+
+fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, ModelError> {
+    check_activation(json, "mlp_hidden_act", &["relu2"])?;
+    check_activation(json, "mamba_hidden_act", &["silu", "swish"])?;
+    refuse(json, &["sliding_window"])?;
+    let eps = if json.get("layer_norm_epsilon").is_some() {
+        "layer_norm_epsilon"
+    } else {
+        "rms_norm_eps"
+    };
+    let old_width = json.size("attention_head_dim")?;
+    let sizes = Sizes::of_config(json, tensors, old_width, eps)?;
+    let kinds = kinds(json)?;
+    if kinds.len() != sizes.layers {
+        let problem = format!("is {}, but {} layers are listed", sizes.layers, kinds.len());
+        return Err(json.error("num_hidden_layers", problem));
+    }
+    let flag = |key: &str, default| Ok::<_, ModelError>(json.flag(key)?.unwrap_or(default));
+    let mamba = Mamba {
+        hidden: sizes.hidden,
+        heads: json.size("mamba_num_heads")?.unwrap_or(128),
+        head_dim: json.size("mamba_head_dim")?.unwrap_or(64),
+        d_state: json.size("ssm_state_size")?.unwrap_or(128),
+        groups: json.size("n_groups")?.unwrap_or(8),
+        taps: json.size("conv_kernel")?.unwrap_or(4),
+        conv_bias: flag("use_conv_bias", true)?,
+        proj_bias: flag("use_bias", false)?,
+        time_step_limit: time_step_limit(json)?,
+        eps: sizes.eps,
+        folded: false,
+    };
+    mamba.check(
+        json.file(),
+        "mamba_num_heads",
+        "ssm_state_size",
+        "n_groups",
+        "conv_kernel",
+    )?;
+    let width = json.required_size("intermediate_size")?;
+    check_bounds(json.file(), &[(width, "intermediate_size", 1 << 22)])?;
+    Ok(Model {
+        widths: vec![width; sizes.layers],
+        mamba,
+        kinds,
+        attention_biases: [flag("attention_bias", false)?; 2],
+        mlp_bias: flag("mlp_bias", false)?,
+        sizes,
+    }
+    .spec())
+}
+
+/// The layers' kinds: a string of letters (4.x) or a list of words (5.x).
+fn kinds(json: &Fields<'_>) -> Result<Vec<Kind>, ModelError> {
+    let experts = |key: &str| json.error(key, "has layers of experts: these are not supported");
+    if let Some(pattern) = json.text("hybrid_override_pattern")? {
+        let key = "hybrid_override_pattern";
+        let kind = |letter: char| match letter {
+            'M' => Ok(Kind::Mamba),
+            '*' => Ok(Kind::Attention),
+            '-' => Ok(Kind::Mlp),
+            'E' => Err(experts(key)),
+            other => Err(json.error(key, format!("has {other:?}: the letters are M, * and -"))),
+        };
+        return pattern.chars().map(kind).collect();
+    }
+    for key in ["layers_block_type", "layer_types"] {
+        let Some(names) = json.get(key).and_then(|v| v.as_array()) else {
+            continue;
+        };
+        let kind = |name: &serde_json::Value| match name.as_str() {
+            Some("mamba" | "linear_attention") => Ok(Kind::Mamba),
+            Some("attention" | "full_attention") => Ok(Kind::Attention),
+            Some("mlp") => Ok(Kind::Mlp),
+            Some("moe") => Err(experts(key)),
+            _ => Err(json.error(
+                key,
+                format!("has {name}: layers are \"mamba\", \"attention\" and \"mlp\""),
+            )),
+        };
+        return names.iter().map(kind).collect();
+    }
+    Err(json.error(
+        "hybrid_override_pattern",
+        "is missing: it says which layer is what",
+    ))
+}
+
+fn from_gguf(source: &GgufSource<'_>) -> Result<ModelSpec, ModelError> {
+    let key = |name: &str| source.key(name);
+    let layers = source.size(&key("block_count"))?;
+    check_bounds(source.path, &[(layers, &key("block_count"), 1 << 12)])?;
+    if source.optional(&key("expert_count"))?.is_some_and(|n| n > 0) {
+        return Err(source.error(
+            &key("expert_count"),
+            "is set: layers of experts are not supported",
+        ));
+    }
+    let kv = source.each_layer(&key("attention.head_count_kv"), layers)?;
+    let widths = source.each_layer(&key("feed_forward_length"), layers)?;
+    let kinds: Vec<Kind> = kv
+        .iter()
+        .zip(&widths)
+        .map(|layer| match layer {
+            (_, 1..) => Kind::Mlp,
+            (1.., 0) => Kind::Attention,
+            (0, 0) => Kind::Mamba,
+        })
+        .collect();
+    let kv_heads = kv.iter().copied().max().unwrap_or(0).max(1);
+    let sizes = Sizes::of_gguf(source, Some(kv_heads), "backbone.embeddings.weight")?;
+    Ok(Model {
+        mamba: Mamba::of_gguf(source, &sizes)?,
+        sizes,
+        widths,
+        kinds,
+        attention_biases: ["mixer.q_proj.bias", "mixer.o_proj.bias"].map(|n| source.tensors.any(n)),
+        mlp_bias: source.tensors.any("mixer.up_proj.bias"),
+    }
+    .spec())
+}
+
+impl Model {
+    fn spec(&self) -> ModelSpec {
+        let sizes = &self.sizes;
+        let layer = |i: usize| {
+            let mixer = format!("backbone.layers.{i}.mixer");
+            let part = match self.kinds[i] {
+                Kind::Mamba => Mixer::Mamba2(self.mamba.spec(&mixer)),
+                Kind::Attention => Mixer::Attention(sizes.attention(&mixer, self.attention_biases)),
+                Kind::Mlp => Mixer::Mlp(self.mlp(&mixer, self.widths[i])),
+            };
+            vec![Residual::of(
+                sizes.norm(format!("backbone.layers.{i}.norm.weight")),
+                part,
+            )]
+        };
+        let mut lines = sizes.lines();
+        self.mamba.lines(&mut lines);
+        lines
+            .put("kinds", &self.kinds)
+            .put("biases", &(self.attention_biases, self.mlp_bias));
+        let mut spec = sizes.model(NAME);
+        spec.embed.tensor = "backbone.embeddings.weight".to_owned();
+        spec.norm = sizes.norm("backbone.norm_f.weight");
+        spec.layers = (0..sizes.layers).map(layer).collect();
+        spec.arithmetic = format!("family={NAME}\n{}", lines.0);
+        spec
+    }
+
+    fn mlp(&self, prefix: &str, width: usize) -> MlpSpec {
+        let linear = |part: &str, rows, columns| {
+            LinearSpec::new(format!("{prefix}.{part}_proj.weight"), rows, columns)
+                .biased(self.mlp_bias, ", but mlp_bias is true")
+        };
+        MlpSpec {
+            width,
+            input: MlpInput::SquaredRelu {
+                up: linear("up", width, self.sizes.hidden),
+            },
+            down: linear("down", self.sizes.hidden, width),
+        }
+    }
+}
