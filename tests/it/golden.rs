@@ -15,7 +15,7 @@ const LOGITS: f32 = 1e-4;
 const HIDDEN: f32 = 1e-4;
 const STATE: f32 = 5e-5;
 
-const FOLDERS: [&str; 17] = [
+const FOLDERS: [&str; 18] = [
     "golden/case-gqa",
     "golden/case-mha-groups-sharded",
     "golden/case-tiny-like-bf16",
@@ -33,10 +33,11 @@ const FOLDERS: [&str; 17] = [
     "golden/family-qwen2",
     "golden/family-qwen3",
     "golden/family-nemotron_h",
+    "golden/family-granitemoehybrid",
 ];
 
 /// Each with the goldens that hold for it.
-const GGUF: [(&str, &str); 11] = [
+const GGUF: [(&str, &str); 12] = [
     (
         "golden/gguf-gqa/gqa-f32.gguf",
         "golden/case-gqa/golden.safetensors",
@@ -66,6 +67,10 @@ const GGUF: [(&str, &str); 11] = [
     (
         "golden/family-nemotron_h.gguf",
         "golden/family-nemotron_h/golden.safetensors",
+    ),
+    (
+        "golden/family-granitemoehybrid.gguf",
+        "golden/family-granitemoehybrid/golden.safetensors",
     ),
 ];
 

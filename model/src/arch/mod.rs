@@ -4,6 +4,7 @@
 mod common;
 mod dense;
 mod falcon_h1;
+mod granitehybrid;
 mod nemotron_h;
 mod qwen2;
 mod qwen3;
@@ -22,6 +23,7 @@ static REGISTER: &[Architecture] = &[
     qwen2::ARCHITECTURE,
     qwen3::ARCHITECTURE,
     nemotron_h::ARCHITECTURE,
+    granitehybrid::ARCHITECTURE,
 ];
 
 /// A family of models: what its files call it, and how they become a [`ModelSpec`].

@@ -1,0 +1,295 @@
+//! Granite 4.0-H without experts: each layer is Mamba-2 or attention, then gated feed-forward; the embedding, every
+//! branch, the scores and the logits are scaled.
+
+use super::common::{
+    ATTENTION, ENDS, Mamba, Rope, Sizes, check_activation, check_bounds, mamba_names, time_step_limit,
+};
+use super::{Architecture, GgufNames, GgufSource, Tensors};
+use crate::error::ModelError;
+use crate::json::Fields;
+use crate::spec::{LinearSpec, Mixer, MlpInput, MlpSpec, ModelSpec, Residual};
+
+const NAME: &str = "granitemoehybrid";
+
+pub(super) const ARCHITECTURE: Architecture = Architecture {
+    name: NAME,
+    title: "Granite 4.0-H",
+    paper: "the model cards of Granite 4.0-H (IBM, October 2025)",
+    aliases: &["granitehybrid"],
+    classes: &["GraniteMoeHybridForCausalLM"],
+    gguf: "granitehybrid",
+    from_config,
+    from_gguf,
+    gguf_names: GgufNames {
+        top: ENDS,
+        layers: "model.layers",
+        layer: &[
+            ATTENTION,
+            mamba_names!("mamba"),
+            &[
+                ("ffn_gate.weight", "shared_mlp.gate_proj.weight"),
+                ("ffn_up.weight", "shared_mlp.up_proj.weight"),
+                ("ffn_down.weight", "shared_mlp.output_linear.weight"),
+                ("ffn_gate_shexp.weight", "shared_mlp.gate_proj.weight"),
+                ("ffn_up_shexp.weight", "shared_mlp.up_proj.weight"),
+                ("ffn_down_shexp.weight", "shared_mlp.output_linear.weight"),
+            ],
+        ],
+    },
+    bias_flag,
+    folds_multipliers: false,
+    shapes: Vec::new,
+};
+
+fn bias_flag(name: &str) -> Option<&'static str> {
+    Some(match name {
+        n if n.ends_with("conv1d.bias") => "mamba_conv_bias",
+        n if n.contains(".mamba.") => "mamba_proj_bias",
+        n if n.contains(".self_attn.") => "attention_bias",
+        _ => return None,
+    })
+}
+
+struct Model {
+    sizes: Sizes,
+    mamba: Mamba,
+    width: usize,
+    /// whether a layer is attention
+    attention: Vec<bool>,
+    attention_bias: bool,
+    rope: Option<Rope>,
+    /// gate and up are rows of one matrix, as in Hugging Face folders
+    fused: bool,
+    scales: Scales,
+}
+
+#[derive(Debug)]
+struct Scales {
+    embedding: f32,
+    residual: f32,
+    attention: f32,
+    /// divides the logits
+    logits: f32,
+}
+
+impl Scales {
+    fn check(self, wrong: impl Fn(&str) -> ModelError) -> Result<Self, ModelError> {
+        let all = [self.embedding, self.residual, self.attention, self.logits];
+        if all.iter().all(|s| s.is_finite()) && self.logits != 0.0 {
+            return Ok(self);
+        }
+        Err(wrong(
+            "is not a finite number, or one of the other multipliers is not (or divides by 0)",
+        ))
+    }
+}
+
+fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, ModelError> {
+    check_activation(json, "hidden_act", &["silu", "swish"])?;
+    check_activation(json, "normalization_function", &["rmsnorm"])?;
+    if json.size("num_local_experts")?.is_some_and(|n| n > 0) {
+        return Err(json.error(
+            "num_local_experts",
+            "is set: layers of experts are not supported (0 is)",
+        ));
+    }
+    let sizes = Sizes::of_config(json, tensors, None, "rms_norm_eps")?;
+    let key = if json.get("layer_types").is_some() {
+        "layer_types"
+    } else {
+        "layers_block_type"
+    };
+    let kinds = json.get(key).and_then(|v| v.as_array());
+    let kinds = kinds.ok_or_else(|| json.error("layer_types", "is missing: it says which layer is what"))?;
+    let attention = kinds
+        .iter()
+        .map(|name| match name.as_str() {
+            Some("mamba" | "linear_attention") => Ok(false),
+            Some("attention" | "full_attention") => Ok(true),
+            _ => Err(json.error(key, format!("has {name}: layers are \"mamba\" and \"attention\""))),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if attention.len() != sizes.layers {
+        let problem = format!(
+            "has {} layers, but num_hidden_layers is {}",
+            attention.len(),
+            sizes.layers
+        );
+        return Err(json.error(key, problem));
+    }
+    let flag = |key: &str, default| Ok::<_, ModelError>(json.flag(key)?.unwrap_or(default));
+    let heads = json.size("mamba_n_heads")?.unwrap_or(128);
+    let inner = json
+        .size("mamba_expand")?
+        .unwrap_or(2)
+        .saturating_mul(sizes.hidden);
+    let head_dim = match json.get("mamba_d_head").map(|v| v.as_str() == Some("auto")) {
+        Some(false) => json.required_size("mamba_d_head")?,
+        _ => inner.checked_div(heads).unwrap_or(0),
+    };
+    let mamba = Mamba {
+        hidden: sizes.hidden,
+        heads,
+        head_dim,
+        d_state: json.size("mamba_d_state")?.unwrap_or(256),
+        groups: json.size("mamba_n_groups")?.unwrap_or(1),
+        taps: json.size("mamba_d_conv")?.unwrap_or(4),
+        conv_bias: flag("mamba_conv_bias", true)?,
+        proj_bias: flag("mamba_proj_bias", false)?,
+        time_step_limit: time_step_limit(json)?,
+        eps: sizes.eps,
+        folded: false,
+    };
+    mamba.check(
+        json.file(),
+        "mamba_n_heads",
+        "mamba_d_state",
+        "mamba_n_groups",
+        "mamba_d_conv",
+    )?;
+    if heads.checked_mul(head_dim) != Some(inner) {
+        let problem = format!(
+            "is {head_dim}, but {heads} such heads must be {inner} wide (mamba_expand * hidden_size)"
+        );
+        return Err(json.error("mamba_d_head", problem));
+    }
+    let width = match json.size("shared_intermediate_size")? {
+        Some(width) => width,
+        None => json.required_size("intermediate_size")?,
+    };
+    check_bounds(json.file(), &[(width, "shared_intermediate_size", 1 << 22)])?;
+    let rotated = json.text("position_embedding_type")? == Some("rope");
+    let rope = if rotated {
+        Some(Rope::of_config(json, 10_000.0, sizes.context)?)
+    } else {
+        None
+    };
+    let number = |key: &str| Ok::<_, ModelError>(json.number(key)?.unwrap_or(1.0) as f32);
+    let scales = Scales {
+        embedding: number("embedding_multiplier")?,
+        residual: number("residual_multiplier")?,
+        attention: number("attention_multiplier")?,
+        logits: number("logits_scaling")?,
+    };
+    Ok(Model {
+        scales: scales.check(|problem| json.error("embedding_multiplier", problem))?,
+        attention_bias: flag("attention_bias", false)?,
+        sizes,
+        mamba,
+        width,
+        attention,
+        rope,
+        fused: true,
+    }
+    .spec())
+}
+
+fn from_gguf(source: &GgufSource<'_>) -> Result<ModelSpec, ModelError> {
+    let key = |name: &str| source.key(name);
+    let layers = source.size(&key("block_count"))?;
+    check_bounds(source.path, &[(layers, &key("block_count"), 1 << 12)])?;
+    if source.optional(&key("expert_count"))?.is_some_and(|n| n > 0) {
+        return Err(source.error(
+            &key("expert_count"),
+            "is set: layers of experts are not supported",
+        ));
+    }
+    if source.metadata.bool(&key("rope.scaling.finetuned")) != Some(false) {
+        let problem = "is not false: rotated layers, whose rows these files interleave, are not supported";
+        return Err(source.error(&key("rope.scaling.finetuned"), problem));
+    }
+    let kv = source.each_layer(&key("attention.head_count_kv"), layers)?;
+    let kv_heads = kv.iter().copied().max().unwrap_or(0).max(1);
+    let sizes = Sizes::of_gguf(source, Some(kv_heads), "model.embed_tokens.weight")?;
+    let shared = key("expert_shared_feed_forward_length");
+    let width = match source.optional(&shared)?.filter(|width| *width > 0) {
+        Some(width) => width,
+        None => source.size(&key("feed_forward_length"))?,
+    };
+    check_bounds(source.path, &[(width, &shared, 1 << 22)])?;
+    let number = |name: &str, default: f32| {
+        let key = key(name);
+        if source.metadata.has(&key) {
+            source.number(&key)
+        } else {
+            Ok(default)
+        }
+    };
+    let scales = Scales {
+        embedding: number("embedding_scale", 1.0)?,
+        residual: number("residual_scale", 1.0)?,
+        attention: number("attention.scale", (sizes.head_dim as f32).powf(-0.5))?,
+        logits: number("logit_scale", 1.0)?,
+    };
+    Ok(Model {
+        scales: scales.check(|problem| source.error(&key("embedding_scale"), problem))?,
+        mamba: Mamba::of_gguf(source, &sizes)?,
+        attention_bias: source.tensors.any(".q_proj.bias"),
+        sizes,
+        width,
+        attention: kv.iter().map(|heads| *heads > 0).collect(),
+        rope: None,
+        fused: false,
+    }
+    .spec())
+}
+
+impl Model {
+    fn spec(&self) -> ModelSpec {
+        let sizes = &self.sizes;
+        let layer = |i: usize| {
+            let name = |part: &str| format!("model.layers.{i}.{part}");
+            let mixer = if self.attention[i] {
+                let mut attention = sizes.attention(&name("self_attn"), [self.attention_bias; 2]);
+                attention.rope = self.rope.as_ref().map(|_| 0);
+                attention.scale = self.scales.attention;
+                Mixer::Attention(attention)
+            } else {
+                Mixer::Mamba2(self.mamba.spec(&name("mamba")))
+            };
+            let branch = |norm: &str, mixer| Residual {
+                scale: self.scales.residual,
+                ..Residual::of(sizes.norm(name(norm)), mixer)
+            };
+            vec![
+                branch("input_layernorm.weight", mixer),
+                branch(
+                    "post_attention_layernorm.weight",
+                    Mixer::Mlp(self.mlp(&name("shared_mlp"))),
+                ),
+            ]
+        };
+        let mut lines = sizes.lines();
+        self.mamba.lines(&mut lines);
+        lines
+            .put("intermediate", &self.width)
+            .put("attention_layers", &self.attention);
+        lines.put("rope", &self.rope).put("scales", &self.scales);
+        let mut spec = sizes.model(NAME);
+        spec.embed.scale = self.scales.embedding;
+        spec.head.scale = 1.0 / self.scales.logits;
+        spec.ropes = self.rope.iter().map(|rope| rope.table(sizes.head_dim)).collect();
+        spec.layers = (0..sizes.layers).map(layer).collect();
+        spec.arithmetic = format!("family={NAME}\n{}", lines.0);
+        spec
+    }
+
+    fn mlp(&self, prefix: &str) -> MlpSpec {
+        let (width, hidden) = (self.width, self.sizes.hidden);
+        let (gate, up) = if self.fused {
+            let both = |start| {
+                LinearSpec::new(format!("{prefix}.input_linear.weight"), width, hidden)
+                    .within(start, 2 * width)
+            };
+            (both(0), both(width))
+        } else {
+            let one = |part: &str| LinearSpec::new(format!("{prefix}.{part}_proj.weight"), width, hidden);
+            (one("gate"), one("up"))
+        };
+        MlpSpec {
+            width,
+            input: MlpInput::SwiGlu { gate, up },
+            down: LinearSpec::new(format!("{prefix}.output_linear.weight"), hidden, width),
+        }
+    }
+}
