@@ -421,7 +421,7 @@ mod tests {
                 .read("The answer is (B).")
                 .map(|e| e.answer)
                 .as_deref(),
-            Some("B")
+            Some("(B)")
         );
     }
 
