@@ -6,9 +6,9 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use tts_model::cpu::kernels::Tier;
+use tts_model::cpu::kernels::sample::scan;
 use tts_model::cpu::{Draw, Scratch, draw};
-use tts_model::kernels::Tier;
-use tts_model::kernels::sample::scan;
 use tts_model::sampling::{Sampling, Stream};
 
 const VOCAB: usize = 130_048;

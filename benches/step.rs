@@ -6,8 +6,8 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_grou
 use std::sync::Arc;
 use std::time::Duration;
 use tts_model::cpu::CpuExecutor;
+use tts_model::cpu::kernels::Tier;
 use tts_model::executor::{BrokenLogits, Drawn, Executor, Sampling, SeqId, StepRow, Stream};
-use tts_model::kernels::Tier;
 use tts_model::spec::Mixer;
 use tts_model::weights::Checkpoint;
 use tts_model::{Model, ModelSpec, WeightFormat, arch};

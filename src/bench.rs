@@ -294,7 +294,7 @@ mod tests {
     use super::*;
     use tts_model::arch;
     use tts_model::cpu::CpuExecutor;
-    use tts_model::kernels::Tier;
+    use tts_model::cpu::kernels::Tier;
 
     fn small() -> Arc<Model> {
         let mut spec = arch::shape("tiny-90m").unwrap();

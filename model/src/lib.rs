@@ -10,25 +10,15 @@ pub mod cpu;
 pub mod error;
 pub mod executor;
 mod json;
-pub mod kernels;
-mod layer;
-mod linear;
-mod model;
 pub mod overrides;
-mod packing;
-mod parts;
 pub mod sampling;
 pub mod spec;
-mod state;
-mod storage;
 pub mod weights;
-mod work;
 
+pub use cpu::kernels::buf::Rows;
+pub use cpu::{
+    BLOCK, CacheFormat, Feed, Formats, KvLayout, Linear, Model, Sequence, SsmLayout, StateLayout,
+    StateMemory, Want, WeightFormat, Workspace,
+};
 pub use error::ModelError;
-pub use kernels::buf::Rows;
-pub use linear::{Formats, Linear, WeightFormat};
 pub use spec::ModelSpec;
-pub use state::StateMemory;
-pub use state::{BLOCK, CacheFormat, KvLayout, Sequence, SsmLayout, StateLayout};
-
-pub use model::{Feed, Model, Want, Workspace};

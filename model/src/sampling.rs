@@ -11,7 +11,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-pub use crate::kernels::sample::TOP;
+pub use crate::cpu::kernels::sample::TOP;
 
 /// How tokens are drawn. The order is the usual one: penalties, temperature, top-k, top-p, min-p.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

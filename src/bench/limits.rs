@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::Demand;
-use tts_model::kernels::Tier;
+use tts_model::cpu::kernels::Tier;
 
 /// Bytes that each pass over memory touches: far more than any cache holds.
 const BYTES: usize = 1 << 30;

@@ -9,7 +9,7 @@ use tts::prompt::Prompter;
 use tts::solver::Api;
 use tts::source::{RemoteOptions, remote::Key, remote::Patience};
 use tts::{LoadOptions, Loaded, prompter_of};
-use tts_model::kernels::Tier;
+use tts_model::cpu::kernels::Tier;
 use tts_model::overrides::{SAMPLING_SETTINGS, SamplingOverrides, SamplingSetting};
 use tts_model::{CacheFormat, Formats, WeightFormat};
 

@@ -6,9 +6,9 @@ use tabled::builder::Builder;
 use tts::engine::memory::Plan;
 use tts::solver::{default_threads, default_tier};
 use tts_model::BLOCK;
+use tts_model::cpu::kernels::Tier;
 use tts_model::cpu::{CpuExecutor, memory};
 use tts_model::executor::Executor;
-use tts_model::kernels::Tier;
 
 use super::ExitStatus;
 use super::args::{BatchArgs, ModelArgs};

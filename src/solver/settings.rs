@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::prompt::{GenerationConfig, Prompter};
 use crate::run::Rules;
 use crate::source::Capabilities;
-use tts_model::kernels::Tier;
+use tts_model::cpu::kernels::Tier;
 use tts_model::overrides::SamplingOverrides;
 use tts_model::sampling::{Sampling, TOP};
 

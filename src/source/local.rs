@@ -13,7 +13,7 @@ use crate::loaded::Loaded;
 use crate::prompt::{Message, RenderOptions, Rendered};
 use crate::run::{MachineInfo, Observer, Outcome, Request, RunError, TraceSettings};
 use tts_model::cpu::CpuExecutor;
-use tts_model::kernels::Tier;
+use tts_model::cpu::kernels::Tier;
 
 /// How a model uses this machine.
 #[derive(Clone, Copy, Debug, Default)]

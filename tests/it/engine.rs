@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use tts_model::cpu::CpuExecutor;
+use tts_model::cpu::kernels::Tier;
 use tts_model::executor::{Drawn, Executor, Sampling, ScoreRequest, SeqId, StepRow};
-use tts_model::kernels::Tier;
 use tts_model::{BLOCK, Model, WeightFormat};
 
 use crate::rig::{Engine, Task, agree, all_but, gqa, model, preset, prompt, roomy, stops, traces};

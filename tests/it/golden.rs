@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
-use tts_model::kernels::{Pool, Tier};
+use tts_model::cpu::kernels::{Pool, Tier};
 use tts_model::weights::{Checkpoint, OpenOptions};
 use tts_model::{CacheFormat, Feed, Formats, Model, ModelError, Sequence, Want, WeightFormat, Workspace};
 

@@ -7,7 +7,7 @@ use tts::engine::memory::Plan;
 use tts::run::{Arrays, Outside};
 use tts_model::Model;
 use tts_model::cpu::CpuExecutor;
-use tts_model::kernels::Tier;
+use tts_model::cpu::kernels::Tier;
 
 use crate::rig::{Engine, Task, agree, check, gqa, prompt, recording, roomy, stops, traces, verdict};
 

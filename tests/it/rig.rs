@@ -13,8 +13,8 @@ use tts::run::{
 };
 use tts_evals::answer::{FnReader, ReadAnswer};
 use tts_model::cpu::CpuExecutor;
+use tts_model::cpu::kernels::Tier;
 use tts_model::executor::{Executor, SeqId, StepRow};
-use tts_model::kernels::Tier;
 use tts_model::sampling::{Sampling, Stream};
 use tts_model::weights::Checkpoint;
 use tts_model::{Model, WeightFormat};

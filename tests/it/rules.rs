@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use tts::run::{Control, Cut, Event, Observer, RunError};
 use tts::source::InProcess;
 use tts_model::cpu::CpuExecutor;
-use tts_model::kernels::Tier;
+use tts_model::cpu::kernels::Tier;
 use tts_model::weights::Checkpoint;
 use tts_model::{Model, WeightFormat};
 use tts_strategies::{

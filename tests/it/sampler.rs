@@ -7,8 +7,8 @@ use candle_transformers::generation::{LogitsProcessor, Sampling as Theirs};
 use proptest::prelude::*;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use tts_model::cpu::kernels::Tier;
 use tts_model::cpu::{Draw, Scratch, Seen, draw};
-use tts_model::kernels::Tier;
 use tts_model::sampling::{Drawn, Sampling, Stream};
 use tts_strategies::confidence_of_logprobs;
 

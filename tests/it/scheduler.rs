@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tts::run::{self, Books, Checkpoint, Control, Cut, Pages, Setup, Token, TraceRecord};
-use tts_model::kernels::Tier;
+use tts_model::cpu::kernels::Tier;
 use tts_model::sampling::Sampling;
 use tts_strategies::Finish;
 

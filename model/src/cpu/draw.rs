@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use crate::kernels::Tier;
-use crate::kernels::sample::{Scan, TOP, WEIGHTS, scan, weights};
+use crate::cpu::kernels::Tier;
+use crate::cpu::kernels::sample::{Scan, TOP, WEIGHTS, scan, weights};
 use crate::sampling::{BrokenLogits, Drawn, Sampling};
 
 /// What a row's draw depends on besides its logits.

@@ -14,9 +14,9 @@ use super::multi_step::{self, ActiveRow, Worker};
 use super::sequence::{Entry, Prompt, Trace};
 use super::state_pool::StatePool;
 use super::top::{log_sum_exp, logprob, top_logprobs};
+use crate::cpu::kernels::sample::scan;
+use crate::cpu::kernels::{Pool, Tier};
 use crate::executor::{Executor, Limits, ScoreRequest, Scored, SeqId, StepRow, emptied};
-use crate::kernels::sample::scan;
-use crate::kernels::{Pool, Tier};
 use crate::sampling::{BrokenLogits, Drawn};
 use crate::{BLOCK, Feed, Model, Sequence, Want, Workspace};
 

@@ -2,11 +2,23 @@
 
 mod draw;
 mod executor;
+pub mod kernels;
+mod layer;
+mod linear;
 pub mod memory;
+mod model;
 mod multi_step;
+mod packing;
 mod sequence;
+mod shards;
+mod state;
 mod state_pool;
+mod storage;
 mod top;
+mod work;
 
 pub use draw::{Draw, Scratch, Seen, draw};
 pub use executor::CpuExecutor;
+pub use linear::{Formats, Linear, WeightFormat};
+pub use model::{Feed, Model, Want, Workspace};
+pub use state::{BLOCK, CacheFormat, KvLayout, Sequence, SsmLayout, StateLayout, StateMemory};

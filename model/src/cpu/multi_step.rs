@@ -9,8 +9,8 @@
 use super::draw;
 use super::sequence::Trace;
 use super::state_pool::StatePool;
+use crate::cpu::kernels::{Pool, Tier};
 use crate::executor::{StepRow, emptied};
-use crate::kernels::{Pool, Tier};
 use crate::sampling::{BrokenLogits, Drawn};
 use crate::{Feed, Model, Workspace};
 

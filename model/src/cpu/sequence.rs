@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::draw::{self, Draw, Seen};
 use super::state_pool::StatePool;
 use super::top::{log_sum_exp, top_logprobs};
+use crate::cpu::kernels::Tier;
 use crate::executor::StepRow;
-use crate::kernels::Tier;
 use crate::sampling::{BrokenLogits, Drawn};
 use crate::{BLOCK, Feed, Sequence, StateLayout, Want};
 

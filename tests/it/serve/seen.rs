@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use tts::Settings;
-use tts_model::kernels::Tier;
+use tts_model::cpu::kernels::Tier;
 
 use super::{Reply, Running, few};
 use crate::round;

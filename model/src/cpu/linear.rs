@@ -1,13 +1,13 @@
 //! A weight matrix packed for this machine's products.
 
-use super::ModelError;
 use super::kernels::Pool;
 use super::kernels::buf::{Buf, padded};
 use super::packing::Layout;
 use super::state::CacheFormat;
 use super::storage::Storage;
-use super::weights::{Checkpoint, Dtype, RawTensor};
+use crate::error::ModelError;
 use crate::spec::LinearSpec;
+use crate::weights::{Checkpoint, Dtype, RawTensor};
 
 /// How weights are held in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use super::kernels::Pool;
 use super::kernels::buf::Buf;
 use super::packing::{self, Lanes, Layout, WIDTH};
-use super::weights::{Bytes, Dtype, RawTensor, dequantize_row};
+use crate::weights::{Bytes, Dtype, RawTensor, dequantize_row};
 
 /// Weights `[n, k]`.
 pub(crate) struct Storage {
@@ -186,9 +186,9 @@ fn write(values: &[f32], to: Dtype, out: &mut [u8]) {
 mod tests {
     use std::path::Path;
 
-    use crate::kernels::Pool;
-    use crate::kernels::Tier;
-    use crate::model::{SHARES, UNPACKED};
+    use crate::cpu::kernels::Pool;
+    use crate::cpu::kernels::Tier;
+    use crate::cpu::model::{SHARES, UNPACKED};
     use crate::weights::Checkpoint;
     use crate::{Feed, Model, Sequence, Want, WeightFormat, Workspace};
 

@@ -5,9 +5,9 @@
 
 use super::rounded::{GROUP, Row};
 use super::{Input, ahead};
-use crate::kernels::buf::Buf;
-use crate::kernels::simd::{Portable, Simd, Tier};
-use crate::packing::{Codebook, WIDTH};
+use crate::cpu::kernels::buf::Buf;
+use crate::cpu::kernels::simd::{Portable, Simd, Tier};
+use crate::cpu::packing::{Codebook, WIDTH};
 use crate::weights::codes::{Format, Scales};
 
 /// Most rows that are few.
@@ -398,7 +398,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{Dots, Format, Input, rows};
-    use crate::kernels::simd::{Avx2, Avx512};
+    use crate::cpu::kernels::simd::{Avx2, Avx512};
 
     /// 512-bit integer dot products.
     #[derive(Clone, Copy)]

@@ -15,8 +15,8 @@ mod tests;
 use super::buf::{Buf, Rows, Shared};
 use super::pool::Pool;
 use super::simd::{Simd, Tier, prefetch, prefetch_far, tiers};
-use crate::linear::Linear;
-use crate::packing::{Layout, WIDTH};
+use crate::cpu::linear::Linear;
+use crate::cpu::packing::{Layout, WIDTH};
 pub(crate) use rounded::to_bf16;
 use rounded::{Kind, Rounded};
 

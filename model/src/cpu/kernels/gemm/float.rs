@@ -2,9 +2,9 @@
 //! they are used, once for all rows of a task, so each format multiplies exactly its own values.
 
 use super::Input;
-use crate::kernels::buf::Buf;
-use crate::kernels::simd::{Simd, Tier, tiers};
-use crate::packing::{Layout, WIDTH};
+use crate::cpu::kernels::buf::Buf;
+use crate::cpu::kernels::simd::{Simd, Tier, tiers};
+use crate::cpu::packing::{Layout, WIDTH};
 
 /// k-steps that are unpacked at a time: a panel slice of 32 KiB stays in the first-level cache.
 pub(super) const DEPTH: usize = 256;

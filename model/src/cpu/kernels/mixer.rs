@@ -14,7 +14,7 @@ use super::pool::Pool;
 use super::simd::{Tier, prefetch_all};
 use super::ssm::{self, Params};
 use crate::Feed;
-use crate::state::{BLOCK, KvBlock, KvLayout, SsmLayout};
+use crate::cpu::state::{BLOCK, KvBlock, KvLayout, SsmLayout};
 
 /// An attention part and its activations; one row a position.
 pub(crate) struct AttentionPart<'a> {

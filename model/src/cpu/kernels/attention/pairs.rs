@@ -18,8 +18,8 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::Visit;
-    use crate::kernels::simd::{Avx512, Simd, prefetch_far};
-    use crate::state::BLOCK;
+    use crate::cpu::kernels::simd::{Avx512, Simd, prefetch_far};
+    use crate::cpu::state::BLOCK;
 
     const LANES: usize = 16;
     /// Vectors of scores.

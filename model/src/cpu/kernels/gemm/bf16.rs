@@ -1,7 +1,7 @@
 //! Products of bf16 inputs with bf16 weights, two k-steps an instruction, summed in f32.
 
 use super::Input;
-use crate::kernels::buf::Buf;
+use crate::cpu::kernels::buf::Buf;
 
 /// k-pairs that are multiplied at a time: a panel slice of 16 KiB stays in the first-level cache, beside the
 /// input.
@@ -11,7 +11,7 @@ const DEPTH: usize = 128;
 /// The tile of `x` and a panel of `[.., k]` weights in pairs. Only on the tier that has the instruction.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn multiply(x: Input<u32>, k: usize, panel: &[f32], tile: &mut Buf) {
-    use crate::packing::WIDTH;
+    use crate::cpu::packing::WIDTH;
     let pairs = k.div_ceil(2);
     assert_eq!(panel.len(), pairs * WIDTH, "a panel");
     for start in (0..pairs).step_by(DEPTH) {
@@ -42,7 +42,7 @@ mod x86 {
 
     use super::super::ahead;
     use super::Input;
-    use crate::packing::WIDTH;
+    use crate::cpu::packing::WIDTH;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     pub(super) unsafe fn inner(

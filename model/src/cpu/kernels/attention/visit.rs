@@ -1,7 +1,7 @@
 //! A visit on every tier: scores, weights under the running maximum, weighted values, all in f32.
 
-use crate::kernels::simd::{Simd, prefetch_far, tiers};
-use crate::state::BLOCK;
+use crate::cpu::kernels::simd::{Simd, prefetch_far, tiers};
+use crate::cpu::state::BLOCK;
 
 /// A row's visit to a block, for the query heads of one key/value head.
 pub(super) struct Visit {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::buf::Buf;
 use super::gemm::to_bf16;
 use super::simd::{Tier, prefetch_all, prefetch_far};
-use crate::state::{BLOCK, CacheFormat, KvBlock, KvLayout};
+use crate::cpu::state::{BLOCK, CacheFormat, KvBlock, KvLayout};
 
 mod pairs;
 mod visit;

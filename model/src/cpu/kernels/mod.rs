@@ -7,9 +7,9 @@
 pub(crate) mod attention;
 pub(crate) mod buf;
 pub(crate) mod gemm;
+mod hugepage;
 pub(crate) mod mixer;
 pub(crate) mod norm;
-mod pages;
 pub(crate) mod pool;
 pub mod sample;
 pub(crate) mod simd;

@@ -1,7 +1,6 @@
 //! The weights of a layer on this machine, and their forward pass over the residual stream.
 
 use super::Feed;
-use super::error::ModelError;
 use super::kernels::Pool;
 use super::kernels::buf::{Buf, padded};
 use super::kernels::gemm::{self, Job};
@@ -10,9 +9,10 @@ use super::kernels::norm::{self, Gate};
 use super::kernels::ssm::Params;
 use super::linear::{Linear, WeightFormat};
 use super::state::StateLayout;
-use super::weights::Checkpoint;
 use super::work::Work;
+use crate::error::ModelError;
 use crate::spec::{AttentionSpec, Mamba2Spec, Mixer, MlpInput, MlpSpec, NormSpec, Residual};
+use crate::weights::Checkpoint;
 
 /// One residual branch: a norm and what reads it.
 pub(crate) struct Branch {

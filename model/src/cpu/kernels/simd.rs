@@ -598,8 +598,8 @@ macro_rules! tiers {
     ($(#[$doc:meta])* $vis:vis fn $name:ident = $body:ident ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $ret:ty)? ) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        $vis unsafe fn $name(tier: $crate::kernels::simd::Tier, $($arg: $ty),*) $(-> $ret)? {
-            use $crate::kernels::simd;
+        $vis unsafe fn $name(tier: $crate::cpu::kernels::simd::Tier, $($arg: $ty),*) $(-> $ret)? {
+            use $crate::cpu::kernels::simd;
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
             #[allow(clippy::too_many_arguments)]

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use super::buf::{Buf, padded};
 use super::norm::Gate;
 use super::simd::{Simd, Tier, prefetch, tiers};
-use crate::state::{CacheFormat, SsmLayout};
+use crate::cpu::state::{CacheFormat, SsmLayout};
 
 /// The small parameters of one Mamba-2 part.
 pub(crate) struct Params {
@@ -247,7 +247,7 @@ unsafe fn update_columns<S: Simd, const PAIRS: bool, const V: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{element, put};
+    use crate::cpu::state::{element, put};
 
     /// The recurrence as the paper writes it (Mamba-2, arXiv 2405.21060, section 3), in f64.
     #[test]

@@ -1,9 +1,9 @@
 //! Inputs of products, rounded for kernels that multiply in less than f32.
 
 use super::Input;
-use crate::kernels::buf::{Buf, Rows, Shared, padded};
-use crate::kernels::pool::Pool;
-use crate::kernels::simd::{Simd, tiers};
+use crate::cpu::kernels::buf::{Buf, Rows, Shared, padded};
+use crate::cpu::kernels::pool::Pool;
+use crate::cpu::kernels::simd::{Simd, tiers};
 
 /// What an input is rounded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -118,7 +118,7 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::Tier;
+    use crate::cpu::kernels::Tier;
     use crate::weights::Checkpoint;
     use crate::{Sequence, Want, WeightFormat};
 

@@ -5,8 +5,8 @@ mod blocks;
 mod lanes;
 
 use super::kernels::buf::PAD;
-use super::weights::codes::{Codes, Format, Scales};
-use super::weights::{Dtype, f16_to_f32};
+use crate::weights::codes::{Codes, Format, Scales};
+use crate::weights::{Dtype, f16_to_f32};
 pub(crate) use lanes::Lanes;
 use lanes::{Plain, Transpose};
 

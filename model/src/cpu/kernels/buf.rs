@@ -4,7 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-use super::pages::Piece;
+use super::hugepage::Piece;
 
 const ALIGN: usize = 64;
 

@@ -3,19 +3,19 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::kernels::Pool;
-use crate::kernels::ssm::MAX_SSM_HEAD_DIM;
-use crate::layer::{Branch, Norm, Places};
-use crate::parts::Part;
+use crate::cpu::kernels::Pool;
+use crate::cpu::kernels::ssm::MAX_SSM_HEAD_DIM;
+use crate::cpu::layer::{Branch, Norm, Places};
+use crate::cpu::shards::Part;
+use crate::cpu::work::{Widths, Work};
 use crate::spec::{self, Mixer, ModelSpec, RopeSpec};
 use crate::weights::Checkpoint;
-use crate::work::{Widths, Work};
 
+use crate::cpu::kernels;
+use crate::cpu::kernels::buf::Rows;
+use crate::cpu::linear::{Formats, Linear, WeightFormat};
+use crate::cpu::state::{CacheFormat, Sequence, StateLayout};
 use crate::error::ModelError;
-use crate::kernels;
-use crate::kernels::buf::Rows;
-use crate::linear::{Formats, Linear, WeightFormat};
-use crate::state::{CacheFormat, Sequence, StateLayout};
 
 /// Passes over the weights that a model makes before it begins to pack them: its first prompt and its first
 /// tokens do not wait for that.
@@ -27,7 +27,7 @@ pub(crate) const SHARES: usize = 10;
 pub struct Model {
     spec: ModelSpec,
     pub(crate) layout: StateLayout,
-    pub(crate) widths: Widths,
+    pub(super) widths: Widths,
     /// embedding; the output matrix too where they are shared
     embed: Linear,
     head: Option<Linear>,
@@ -87,7 +87,7 @@ pub struct Workspace {
     work: Work,
     logits: Rows,
     wanted: Vec<usize>,
-    pub(crate) parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
 }
 
 impl Workspace {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::linear::WeightFormat;
+use crate::cpu::linear::WeightFormat;
 use crate::weights::{Dtype, RawTensor, dequantize_row};
 
 /// Numbers in -1..1 that depend on nothing but their place.
