@@ -2,6 +2,11 @@
 //! else. A model's speed is judged against these, taken in the same run, because machines (and hours on a
 //! shared one) differ.
 
+#![allow(
+    unsafe_code,
+    reason = "the machine is measured with the vector instructions that kernels use, where they are there"
+)]
+
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};

@@ -1,6 +1,11 @@
 //! How weights lie in memory: panels of [`WIDTH`] outputs, so that a product reads each of them once from end
 //! to end.
 
+#![allow(
+    unsafe_code,
+    reason = "panels are written as bytes, and transposed by vector instructions where they are there"
+)]
+
 mod blocks;
 mod lanes;
 

@@ -4,6 +4,8 @@
 //! every product, wait for each other once a step and not after every product, and what a row's activations
 //! and state leave in a core's caches is read by that core. The price is that every part reads all weights.
 
+#![allow(unsafe_code, reason = "threads write different rows of the same memory")]
+
 use super::kernels::Pool;
 use super::kernels::buf::Shared;
 use super::work::Work;

@@ -4,6 +4,11 @@
 //! and Gimelshein, arXiv 1805.02867). Rows of a group go through block b together, so a block that they share
 //! is read from memory once.
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions run over pointers that the safe functions here have checked"
+)]
+
 use std::sync::Arc;
 
 use super::buf::Buf;

@@ -1,5 +1,10 @@
 //! Zeroed `f32` memory aligned to a cache line, and rows of activations in it.
 
+#![allow(
+    unsafe_code,
+    reason = "memory is aligned to cache lines, so it is allocated by hand, and threads share rows of it"
+)]
+
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;

@@ -5,6 +5,11 @@
 //! ones as integers with an input rounded to 8 bits ([`codes`]); bf16 ones, on processors that are fast at
 //! it, with an input rounded to bf16 ([`bf16`]).
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions run over pointers that the safe functions here have checked"
+)]
+
 mod bf16;
 mod codes;
 mod float;

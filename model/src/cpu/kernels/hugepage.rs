@@ -5,6 +5,11 @@
 //! back is handed out again, and a mapping without a piece in use goes back to the system when another one
 //! has room.
 
+#![allow(
+    unsafe_code,
+    reason = "pieces of a mapping are handed out as memory of their own, which threads share"
+)]
+
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -4,6 +4,11 @@
 //! One position is one row of arithmetic, in prefill as in decode: a feed is a run of consecutive positions of
 //! one sequence, and its rows are computed exactly as if they came one at a time.
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions run over pointers that the safe functions here have checked"
+)]
+
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! The few hot loops: matrix products, state update, attention, norms. All `unsafe` code of the crate lives
-//! here.
+//! The few hot loops: matrix products, state update, attention, norms.
 //!
 //! Each kernel is compared with a plain twin in its tests, and none of them changes its arithmetic with the
 //! number of rows or threads.

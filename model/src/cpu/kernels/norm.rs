@@ -1,5 +1,10 @@
 //! Root-mean-square norms.
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions run over pointers that the safe functions here have checked"
+)]
+
 use super::buf::{Buf, Rows, Shared};
 use super::pool::Pool;
 use super::simd::{Simd, Tier, tiers};

@@ -1,5 +1,10 @@
 //! One pass over a row of raw logits: everything that confidence and the draw need to know.
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions run over pointers that the safe functions here have checked"
+)]
+
 use super::simd::{Simd, Tier, tiers};
 
 /// Largest logits that confidence averages over (DeepConf, arXiv 2508.15260, section 2).

@@ -4,6 +4,11 @@
 //! Within a tier every kernel is bit-reproducible; between tiers sums are taken in other orders and with or
 //! without fused multiply-add.
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions are intrinsics, which may be called only where their tier was detected"
+)]
+
 use std::fmt;
 
 /// The instruction tier that kernels run on.

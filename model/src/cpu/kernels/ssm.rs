@@ -1,5 +1,10 @@
 //! The kernels of the Mamba-2 branch: convolution, step sizes, and the selective state update.
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions run over pointers that the safe functions here have checked"
+)]
+
 use std::mem::MaybeUninit;
 
 use super::buf::{Buf, padded};

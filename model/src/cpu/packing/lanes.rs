@@ -1,5 +1,10 @@
 //! Rows of a file turned into lanes: word by word, [`WIDTH`] rows side by side.
 
+#![allow(
+    unsafe_code,
+    reason = "rows are transposed by vector instructions, over pointers that the caller has checked"
+)]
+
 use super::WIDTH;
 
 /// One 32-bit word of every row of a panel.

@@ -3,6 +3,11 @@
 //! Two dimensions of a key, and two positions of a value, share a word, which is what the instruction
 //! multiplies at once.
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions run over pointers that the safe functions here have checked"
+)]
+
 use super::visit::Visit;
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -1,5 +1,10 @@
 //! A visit on every tier: scores, weights under the running maximum, weighted values, all in f32.
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions run over pointers that the safe functions here have checked"
+)]
+
 use crate::cpu::kernels::simd::{Simd, prefetch_far, tiers};
 use crate::cpu::state::BLOCK;
 

@@ -1,5 +1,10 @@
 //! Products of bf16 inputs with bf16 weights, two k-steps an instruction, summed in f32.
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions run over pointers that the safe functions here have checked"
+)]
+
 use super::Input;
 use crate::cpu::kernels::buf::Buf;
 

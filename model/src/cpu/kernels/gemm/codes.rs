@@ -3,6 +3,11 @@
 //!
 //! The integers are exact, so they are the same with every set of instructions.
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions run over pointers that the safe functions here have checked"
+)]
+
 use super::rounded::{GROUP, Row};
 use super::{Input, ahead};
 use crate::cpu::kernels::buf::Buf;

@@ -1,6 +1,11 @@
 //! Products in f32: weights of any plain format become f32 panels of [`DEPTH`] x [`WIDTH`] in a scratch as
 //! they are used, once for all rows of a task, so each format multiplies exactly its own values.
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions run over pointers that the safe functions here have checked"
+)]
+
 use super::Input;
 use crate::cpu::kernels::buf::Buf;
 use crate::cpu::kernels::simd::{Simd, Tier, tiers};

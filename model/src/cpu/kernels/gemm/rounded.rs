@@ -1,5 +1,10 @@
 //! Inputs of products, rounded for kernels that multiply in less than f32.
 
+#![allow(
+    unsafe_code,
+    reason = "vector instructions run over pointers that the safe functions here have checked"
+)]
+
 use super::Input;
 use crate::cpu::kernels::buf::{Buf, Rows, Shared, padded};
 use crate::cpu::kernels::pool::Pool;
