@@ -8,7 +8,7 @@
 //!
 //! Training, tuning and held-out problems never share operands, whatever their seeds: a hash of the
 //! operands that define a problem's chain (without its length: a held-out recurrence is not a training
-//! recurrence run further) decides the only split that the problem may stand in. See [`Split::of`].
+//! recurrence run further) decides the only split that the problem may stand in. `Split::of` says which.
 
 mod digits;
 mod divisors;
