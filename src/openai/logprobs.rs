@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+/// Log-probabilities of the likeliest tokens at one place, by their text; null where there is none.
+type TopOfToken = BTreeMap<String, Option<f64>>;
+
 /// Log-probabilities of a choice.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -53,7 +56,7 @@ pub(crate) struct TextLogprobs {
     pub(crate) tokens: Vec<String>,
     pub(crate) token_logprobs: Vec<Option<f64>>,
     /// The likeliest tokens by their text; null where none are wanted.
-    pub(crate) top_logprobs: Option<Vec<Option<BTreeMap<String, Option<f64>>>>>,
+    pub(crate) top_logprobs: Option<Vec<Option<TopOfToken>>>,
     /// Bytes of the text before each token.
     pub(crate) text_offset: Vec<usize>,
 }
@@ -67,7 +70,7 @@ impl<'de> Deserialize<'de> for Logprobs {
             content: Option<Vec<TokenLogprob>>,
             tokens: Vec<String>,
             token_logprobs: Vec<Option<f64>>,
-            top_logprobs: Option<Vec<Option<BTreeMap<String, Option<f64>>>>>,
+            top_logprobs: Option<Vec<Option<TopOfToken>>>,
         }
         let read = Either::deserialize(deserializer)?;
         Ok(match read.content {

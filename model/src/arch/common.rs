@@ -170,7 +170,7 @@ impl Sizes {
             (head_dim, width, _),
             ..,
         ] = *bounds;
-        if heads % kv_heads != 0 {
+        if !heads.is_multiple_of(kv_heads) {
             let problem = format!("is {kv_heads}, which does not divide the {heads} query heads");
             return Err(ModelError::field(file, field, problem));
         }
@@ -584,7 +584,7 @@ impl Mamba {
                 (self.taps, taps, 1 << 10),
             ],
         )?;
-        if self.heads % self.groups != 0 {
+        if !self.heads.is_multiple_of(self.groups) {
             let problem = format!(
                 "is {}, which does not divide the {} heads",
                 self.groups, self.heads

@@ -23,8 +23,8 @@ pub(crate) struct Branch {
 /// What a branch adds to the residual stream.
 enum Parts {
     /// Attention, Mamba-2, or the sum of both.
-    Mixers(Option<Attention>, Option<Mamba>),
-    Mlp(Mlp),
+    Mixers(Option<Box<Attention>>, Option<Box<Mamba>>),
+    Mlp(Box<Mlp>),
 }
 
 /// A norm's weight, padded.
@@ -96,11 +96,17 @@ impl Branch {
         for mixer in &spec.mixers {
             match mixer {
                 Mixer::Attention(a) => {
-                    attention = Some(Attention::load(weights, a, spec.scale, places.attention, format)?);
+                    attention = Some(Box::new(Attention::load(
+                        weights,
+                        a,
+                        spec.scale,
+                        places.attention,
+                        format,
+                    )?));
                     places.attention += 1;
                 }
                 Mixer::Mamba2(m) => {
-                    mamba = Some(Mamba::load(weights, m, spec.scale, places.ssm, format)?);
+                    mamba = Some(Box::new(Mamba::load(weights, m, spec.scale, places.ssm, format)?));
                     places.ssm += 1;
                 }
                 Mixer::Mlp(m) => {
@@ -112,7 +118,7 @@ impl Branch {
         Ok(Self {
             norm: Norm::load(weights, &spec.norm, weights.spec.hidden)?,
             parts: match mlp {
-                Some(mlp) => Parts::Mlp(mlp),
+                Some(mlp) => Parts::Mlp(Box::new(mlp)),
                 None => Parts::Mixers(attention, mamba),
             },
         })
@@ -153,7 +159,13 @@ impl Branch {
         norm::rms(pool, &work.h, &self.norm.weight, self.norm.eps, &mut work.normed);
         match &self.parts {
             Parts::Mixers(attention, mamba) => {
-                mix(pool, layout, (attention.as_ref(), mamba.as_ref()), work, feeds);
+                mix(
+                    pool,
+                    layout,
+                    (attention.as_deref(), mamba.as_deref()),
+                    work,
+                    feeds,
+                );
             }
             Parts::Mlp(mlp) => mlp.forward(pool, work),
         }

@@ -274,16 +274,17 @@ mod tests {
             out[0].unwrap()
         };
         let want: Vec<_> = (0..30).map(|at| take(&mut executor, alone, at, 0)).collect();
-        for at in 0..9 {
-            assert_eq!(take(&mut executor, parent, at, 40), want[at]);
+        let wanted: Vec<_> = want.into_iter().enumerate().collect();
+        for (at, want) in wanted[..9].iter().copied() {
+            assert_eq!(take(&mut executor, parent, at, 40), want);
         }
         assert!(executor.is_ahead(parent) && !executor.is_ahead(alone));
         assert!(executor.save(parent, &mut Vec::new()).is_err());
         let child = executor.fork(parent, 1)[0];
         assert_eq!(executor.length(child), 4 + 8);
-        for at in 9..30 {
-            assert_eq!(take(&mut executor, child, at, 0), want[at]);
-            assert_eq!(take(&mut executor, parent, at, 0), want[at]);
+        for (at, want) in wanted[9..].iter().copied() {
+            assert_eq!(take(&mut executor, child, at, 0), want);
+            assert_eq!(take(&mut executor, parent, at, 0), want);
         }
         assert!(!executor.is_ahead(parent));
     }

@@ -156,7 +156,8 @@ fn every_preset_file_belongs_to_a_row() {
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
     let mut named: Vec<String> = tts_strategies::names().map(|n| format!("{n}.toml")).collect();
-    (files.sort(), named.sort());
+    files.sort();
+    named.sort();
     assert_eq!(files, named);
 }
 

@@ -27,11 +27,13 @@ fn refusal(path: &Path) -> String {
 
 /// The Mamba-2 parts.
 fn mambas(spec: &ModelSpec) -> Vec<&Mamba2Spec> {
-    let mamba = |mixer| match mixer {
-        &Mixer::Mamba2(ref m) => Some(m),
-        _ => None,
-    };
-    spec.mixers().filter_map(mamba).collect()
+    let mut found = Vec::new();
+    for mixer in spec.mixers() {
+        if let Mixer::Mamba2(mamba) = mixer {
+            found.push(mamba);
+        }
+    }
+    found
 }
 
 /// Whether the output matrix is the embedding, and whether there is a norm at the gates.
