@@ -8,6 +8,7 @@ mod evaluation;
 mod golden;
 mod memory;
 mod mock;
+mod oracle;
 mod pools;
 mod remote;
 mod report;
