@@ -661,3 +661,69 @@ pub(super) fn time_step_limit(json: &Fields<'_>) -> Result<(f32, f32), ModelErro
     }
     Ok((low as f32, high as f32))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn rope(config: &Value) -> Result<Rope, ModelError> {
+        let file = Path::new("config.json");
+        Rope::of_config(&Fields::parse(&config.to_string(), file)?, 10_000.0, 131_072)
+    }
+
+    /// The published settings of DeepSeek-R1-0528-Qwen3-8B: `attn_factor` is the reciprocal of YaRN's own scale.
+    #[test]
+    fn yarn_stretches_slow_dimensions_alone() {
+        let config = json!({
+            "rope_theta": 1_000_000,
+            "rope_scaling": {
+                "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768,
+                "attn_factor": 0.878_249,
+            },
+        });
+        let (stretched, plain) = (rope(&config).unwrap().table(128), RopeSpec::plain(1e6, 128));
+        assert!((stretched.scale - 1.0).abs() < 1e-5, "{}", stretched.scale);
+        let ratio = |i: usize| stretched.frequencies[i] / plain.frequencies[i];
+        // 32 turns over 32,768 positions are made by dimension 23.6 of 64, one turn by 39.7
+        for i in 0..=23 {
+            assert_eq!(ratio(i), 1.0, "{i}");
+        }
+        for i in 40..64 {
+            assert!((ratio(i) - 0.25).abs() < 1e-6, "{i}");
+        }
+        assert!(
+            (ratio(31) - (1.0 - 0.75 * 8.0 / 17.0)).abs() < 1e-3,
+            "{}",
+            ratio(31)
+        );
+        let mut own = config.clone();
+        own["rope_scaling"]["attention_factor"] = json!(1.5);
+        assert_eq!(rope(&own).unwrap().table(128).scale, 1.5);
+        own["rope_scaling"] = json!({"type": "yarn", "factor": 4.0});
+        let usual = 0.1 * 4f64.ln() + 1.0;
+        assert!((f64::from(rope(&own).unwrap().table(128).scale) - usual).abs() < 1e-6);
+    }
+
+    #[test]
+    fn linear_scaling_divides_and_others_are_refused() {
+        let linear = rope(&json!({"rope_scaling": {"type": "linear", "factor": 8.0}}))
+            .unwrap()
+            .table(64);
+        let plain = RopeSpec::plain(10_000.0, 64);
+        for (a, b) in linear.frequencies.iter().zip(&plain.frequencies) {
+            assert!((a * 8.0 / b - 1.0).abs() < 1e-6);
+        }
+        for scaling in [
+            json!({"rope_type": "dynamic", "factor": 2.0}),
+            json!({"rope_type": "yarn", "factor": 0.0}),
+            json!({"rope_type": "linear", "factor": "Infinity"}),
+            json!({"rope_type": "default", "partial_rotary_factor": 0.5}),
+            json!("yarn"),
+        ] {
+            assert!(rope(&json!({"rope_scaling": scaling})).is_err(), "{scaling}");
+        }
+        assert!(rope(&json!({"rope_theta": -1.0})).is_err());
+    }
+}

@@ -152,3 +152,26 @@ pub(crate) fn of_gguf(name: Option<&str>, file: &Path) -> Result<&'static Archit
             found: shown(name),
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_stands_for_two_families() {
+        let mut names: Vec<&str> = Vec::new();
+        for family in register() {
+            let kinds = std::iter::once(&family.name).chain(family.aliases);
+            names.extend(kinds.chain(family.classes).copied());
+            assert!(family.paper.len() > 5 && known().contains(family.name));
+        }
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        let mut files: Vec<&str> = register().iter().map(|family| family.gguf).collect();
+        files.sort_unstable();
+        files.dedup();
+        assert_eq!(files.len(), register().len());
+    }
+}
