@@ -9,7 +9,8 @@ use tts_strategies::TraceId;
 use super::scheduler::{Reply, Ticket};
 use super::scoring::with_a_probability;
 use crate::run::{
-    Bounds, Checkpoint, Cut, Event, Observer, Outcome, Pages, Problem, Ran, Row, RunError, RunObserver, Token,
+    Bounds, Checkpoint, Cut, Event, Observer, Outcome, Pages, Problem, Ran, RunError, RunObserver, Token,
+    Trace,
 };
 use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, Sampling, SeqId, StepRow, Stream};
 
@@ -146,38 +147,45 @@ impl Running {
 
     /// Bytes that its next token for every live trace takes beyond what it holds.
     pub(super) fn next_step(&self, limits: &Limits, executor: &dyn Executor) -> u64 {
-        let of_row = |row: &Row| {
-            let after = limits.sequence_bytes(self.prompt_tokens + row.tokens(), self.prompt_tokens);
-            let held = self.traces.get(&row.trace()).map_or(0, |live| {
+        let of_trace = |trace: &Trace| {
+            let after = limits.sequence_bytes(self.prompt_tokens + trace.tokens(), self.prompt_tokens);
+            let held = self.traces.get(&trace.id()).map_or(0, |live| {
                 limits.sequence_bytes(executor.length(live.seq), self.prompt_tokens)
             });
             after.saturating_sub(held)
         };
-        let live = self.problem.live().iter().filter(|row| row.is_live());
-        live.map(of_row).sum()
+        let live = self.problem.live().iter().filter(|trace| trace.is_live());
+        live.map(of_trace).sum()
     }
 
     /// Gives sequences to the traces that have none: new ones, those whose record ended, those that were set
     /// aside.
     pub(super) fn begin_traces(&mut self, executor: &mut dyn Executor) {
-        let missing = |row: &&Row| row.is_live() && !self.traces.contains_key(&row.trace());
-        let missing: Vec<&Row> = self.problem.live().iter().filter(missing).collect();
+        let missing = |trace: &&Trace| trace.is_live() && !self.traces.contains_key(&trace.id());
+        let missing: Vec<&Trace> = self.problem.live().iter().filter(missing).collect();
         if missing.is_empty() {
             return;
         }
         let seqs = executor.fork(self.prompt, missing.len());
-        let begun = seqs.iter().zip(&missing).filter(|(_, row)| !row.ids().is_empty());
-        let begun: Vec<(SeqId, &[u32])> = begun.map(|(seq, row)| (*seq, row.ids())).collect();
+        let begun = seqs
+            .iter()
+            .zip(&missing)
+            .filter(|(_, trace)| !trace.ids().is_empty());
+        let begun: Vec<(SeqId, &[u32])> = begun.map(|(seq, trace)| (*seq, trace.ids())).collect();
         if let Some(checkpoint) = &self.checkpoint {
-            for (seq, row) in seqs.iter().zip(&missing).filter(|(_, row)| !row.ids().is_empty()) {
-                let load = |from: &mut dyn io::Read| executor.load(*seq, row.ids(), from);
-                checkpoint.load(self.problem.id(), row.trace(), load);
+            for (seq, trace) in seqs
+                .iter()
+                .zip(&missing)
+                .filter(|(_, trace)| !trace.ids().is_empty())
+            {
+                let load = |from: &mut dyn io::Read| executor.load(*seq, trace.ids(), from);
+                checkpoint.load(self.problem.id(), trace.id(), load);
             }
         }
         executor.resume(&begun);
-        for (seq, row) in seqs.into_iter().zip(missing) {
-            let stream = Stream::new(self.seed, self.problem.id(), row.trace());
-            self.traces.insert(row.trace(), Live { seq, stream });
+        for (seq, trace) in seqs.into_iter().zip(missing) {
+            let stream = Stream::new(self.seed, self.problem.id(), trace.id());
+            self.traces.insert(trace.id(), Live { seq, stream });
         }
         self.peak_rows = self.peak_rows.max(self.traces.len());
     }
@@ -190,8 +198,8 @@ impl Running {
             .as_ref()
             .is_some_and(|checkpoint| self.observer.is_due(checkpoint.every));
         let mut traces = self.traces.iter().peekable();
-        for row in self.problem.live().iter().filter(|row| row.is_live()) {
-            while traces.peek().is_some_and(|(trace, _)| **trace < row.trace()) {
+        for trace in self.problem.live().iter().filter(|trace| trace.is_live()) {
+            while traces.peek().is_some_and(|(id, _)| **id < trace.id()) {
                 traces.next();
             }
             let (_, live) = traces.next().expect("every live trace has a sequence");
@@ -199,11 +207,11 @@ impl Running {
                 seq: live.seq,
                 sampling: &self.sampling,
                 stream: live.stream,
-                index: row.tokens(),
-                forced: row.forced(),
+                index: trace.tokens(),
+                forced: trace.forced(),
                 banned_ids: &self.banned_ids,
                 top_logprobs: self.pages().map_or(0, Pages::k),
-                lookahead: if saves_now { 0 } else { row.free(rules) },
+                lookahead: if saves_now { 0 } else { trace.free(rules) },
                 stop_ids: rules.stops(),
             });
         }
@@ -220,7 +228,7 @@ impl Running {
             drawn.map_or(Token::Broken, Token::Drawn)
         });
         if let Some(pages) = self.pages()
-            && let Some(first) = self.problem.live().first().filter(|row| row.trace() == 0)
+            && let Some(first) = self.problem.live().first().filter(|trace| trace.id() == 0)
         {
             let live = self.traces.get(&0);
             let top = live.map_or(&[][..], |live| executor.top_logprobs(live.seq));
@@ -245,9 +253,9 @@ impl Running {
             return false;
         }
         self.problem.set_slots(live - 1);
-        let rows: BTreeSet<TraceId> = self.problem.live().iter().map(Row::trace).collect();
+        let live_ids: BTreeSet<TraceId> = self.problem.live().iter().map(Trace::id).collect();
         self.traces.retain(|trace, live| {
-            let stays = rows.contains(trace);
+            let stays = live_ids.contains(trace);
             if !stays {
                 executor.free(live.seq);
             }

@@ -260,8 +260,8 @@ fn decide(
     });
     let (mut from, mut ended, mut missing, mut bar_tick) = (BTreeMap::new(), Vec::new(), 0usize, None);
     while !problem.is_over() {
-        for row in problem.live() {
-            from.entry(row.trace()).or_insert(problem.ticks());
+        for trace in problem.live() {
+            from.entry(trace.id()).or_insert(problem.ticks());
         }
         problem.tick(|_, _| {
             missing += 1;

@@ -24,13 +24,13 @@ impl Shown {
     pub(crate) fn now(&mut self, problem: &Problem) -> Details {
         let window = window(problem);
         let mut traces = Vec::new();
-        for row in problem.live() {
-            let from = self.tokens.insert(row.trace(), row.tokens()).unwrap_or(0);
-            let points = points(row.confidences(), from, window);
+        for trace in problem.live() {
+            let from = self.tokens.insert(trace.id(), trace.tokens()).unwrap_or(0);
+            let points = points(trace.confidences(), from, window);
             if !points.is_empty() {
                 traces.push(Points {
-                    trace: row.trace(),
-                    warmup: problem.strategy().is_warmup(row.trace()),
+                    trace: trace.id(),
+                    warmup: problem.strategy().is_warmup(trace.id()),
                     points,
                 });
             }

@@ -55,7 +55,7 @@ pub enum Event {
 pub struct Snapshot {
     /// Problem.
     pub problem: String,
-    /// Live rows.
+    /// Traces that get a token in the next tick.
     pub live: usize,
     /// Ended traces by fate.
     pub traces: Books,

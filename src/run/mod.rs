@@ -105,7 +105,7 @@ pub use settings::{
 };
 pub use solved::{BallotResult, SolvedRecord, TokenCounts, TraceCounts, VoteResult};
 pub use token_stream::{Pages, Written};
-pub use trace::{Row, Rules};
+pub use trace::{Rules, Trace};
 
 use FolderLock as Lock;
 use lock::LOCK;

@@ -443,8 +443,8 @@ pub fn replay(setup: Setup, mut missing: impl FnMut(TraceId)) -> (Problem, Vec<T
     let mut problem = Problem::new(setup);
     let mut records = Vec::new();
     while !problem.is_over() {
-        problem.tick(|_, row| {
-            missing(row.trace());
+        problem.tick(|_, trace| {
+            missing(trace.id());
             Token::Broken
         });
         records.append(&mut problem.take_ended());

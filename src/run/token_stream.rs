@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::Row;
+use super::Trace;
 
 /// A token that a trace went on from.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,10 +55,10 @@ impl Pages {
 
     /// Adds what a trace in flight has written since the last time; `likeliest` are the likeliest ids at the
     /// place of its newest token.
-    pub(crate) fn write(&self, row: &Row, likeliest: &[(u32, f32)]) {
+    pub(crate) fn write(&self, trace: &Trace, likeliest: &[(u32, f32)]) {
         self.tokens.send_if_modified(|tokens| {
             let from = tokens.len();
-            let new = row.ids().iter().zip(row.logprobs()).skip(from);
+            let new = trace.ids().iter().zip(trace.logprobs()).skip(from);
             tokens.extend(new.map(|(id, logprob)| Written {
                 id: *id,
                 logprob: *logprob,

@@ -524,8 +524,8 @@ fn books_hold_what_is_in_flight() {
     let mut tokens = 0;
     while !problem.is_over() {
         tokens += problem.live().len() as u64;
-        problem.tick(|i, row| {
-            let id = (row.trace() * 7 + row.tokens() as u32 * 13 + i as u32) % 300;
+        problem.tick(|i, trace| {
+            let id = (trace.id() * 7 + trace.tokens() as u32 * 13 + i as u32) % 300;
             Token::Drawn(tts_model::sampling::Drawn {
                 id,
                 logprob: -1.0,

@@ -138,7 +138,7 @@ impl Drive {
                 .live()
                 .iter()
                 .filter(|r| r.has_record())
-                .map(|r| r.trace())
+                .map(|r| r.id())
                 .collect();
             let Some(next) = order.iter().find(|t| recorded.contains(t)) else {
                 return Ok(());
@@ -150,7 +150,7 @@ impl Drive {
 
     /// Gives up the streams of traces that are over and begins those of new ones.
     fn keep_up(&mut self) {
-        let live: BTreeSet<TraceId> = self.problem.live().iter().map(|r| r.trace()).collect();
+        let live: BTreeSet<TraceId> = self.problem.live().iter().map(|r| r.id()).collect();
         self.running.retain(|trace, handle| {
             let keep = live.contains(trace);
             if !keep {
@@ -203,7 +203,7 @@ impl Drive {
                 .notice(self.problem.id(), format!("a trace failed: {why}"));
             self.broken = Some(why);
         }
-        if self.problem.live().iter().any(|r| r.trace() == trace) {
+        if self.problem.live().iter().any(|r| r.id() == trace) {
             // what ends a trace may not belong to its text
             if let (Some(pages), 0) = (&self.control.pages, trace) {
                 pages.append(delta.text);

@@ -191,9 +191,9 @@ pub(super) fn drive(
     loop {
         watch(&mut problem, &mut stop);
         if !stop {
-            problem.tick(|_, row| {
-                live.push((row.trace(), row.tokens()));
-                Token::Drawn(job.token(row.trace(), row.tokens()))
+            problem.tick(|_, trace| {
+                live.push((trace.id(), trace.tokens()));
+                Token::Drawn(job.token(trace.id(), trace.tokens()))
             });
         }
         for record in problem.take_ended() {
