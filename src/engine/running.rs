@@ -9,8 +9,8 @@ use tts_strategies::TraceId;
 use super::scheduler::{Reply, Ticket};
 use super::scoring::with_a_probability;
 use crate::run::{
-    Bounds, Checkpoint, Cut, Event, Observer, Outcome, Pages, Problem, Ran, RunError, RunObserver, Token,
-    Trace,
+    Bounds, Checkpoint, Cut, Event, Observer, Outcome, Problem, Ran, RunError, RunObserver, Token,
+    TokenStream, Trace,
 };
 use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, Sampling, SeqId, StepRow, Stream};
 
@@ -98,8 +98,8 @@ impl Running {
         &self.observer.caller
     }
 
-    fn pages(&self) -> Option<&Pages> {
-        self.observer.caller.control.pages.as_ref()
+    fn token_stream(&self) -> Option<&TokenStream> {
+        self.observer.caller.control.token_stream.as_ref()
     }
 
     /// Whether it takes part in the next step.
@@ -210,7 +210,7 @@ impl Running {
                 index: trace.tokens(),
                 forced: trace.forced(),
                 banned_ids: &self.banned_ids,
-                top_logprobs: self.pages().map_or(0, Pages::k),
+                top_logprobs: self.token_stream().map_or(0, TokenStream::k),
                 lookahead: if saves_now { 0 } else { trace.free(rules) },
                 stop_ids: rules.stops(),
             });
@@ -227,12 +227,12 @@ impl Running {
             let drawn = *drawn.next().expect("one for every live row");
             drawn.map_or(Token::Broken, Token::Drawn)
         });
-        if let Some(pages) = self.pages()
+        if let Some(token_stream) = self.token_stream()
             && let Some(first) = self.problem.live().first().filter(|trace| trace.id() == 0)
         {
             let live = self.traces.get(&0);
             let top = live.map_or(&[][..], |live| executor.top_logprobs(live.seq));
-            pages.write(first, with_a_probability(top));
+            token_stream.write(first, with_a_probability(top));
         }
     }
 

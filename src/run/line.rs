@@ -57,7 +57,7 @@ pub(super) fn checksum(bytes: &[u8]) -> String {
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct TraceLine<'a> {
     problem_id: &'a str,
     trace: TraceId,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +110,7 @@ pub(super) fn encode(
         top_k: top_k as u64,
         check: Some(checksum(&bytes)),
     });
-    let written = Written {
+    let line = TraceLine {
         problem_id: &record.problem_id,
         trace: record.trace,
         seed,
@@ -128,7 +128,7 @@ pub(super) fn encode(
         self_certainty_sum: record.self_certainty_sum,
         seconds: record.seconds,
     };
-    let mut line = serde_json::to_vec(&written).expect("a trace line is plain data");
+    let mut line = serde_json::to_vec(&line).expect("a trace line is plain data");
     line.push(b'\n');
     (bytes, line)
 }

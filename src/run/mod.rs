@@ -104,7 +104,7 @@ pub use settings::{
     AnswerSettings, DecisionSettings, EngineInfo, MachineInfo, Other, StrategyRecord, TraceSettings,
 };
 pub use solved::{BallotResult, SolvedRecord, TokenCounts, TraceCounts, VoteResult};
-pub use token_stream::{Pages, Written};
+pub use token_stream::{StreamedToken, TokenStream};
 pub use trace::{Rules, Trace};
 
 use FolderLock as Lock;

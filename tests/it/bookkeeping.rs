@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tts::engine::memory::Plan;
 use tts::engine::scoring::Text;
-use tts::run::{Checkpoint, Cut, Outside, Pages, RunError};
+use tts::run::{Checkpoint, Cut, Outside, RunError, TokenStream};
 use tts_strategies::Finish;
 
 use crate::mock::{BREAKS, MockExecutor, SharedLog};
@@ -396,14 +396,14 @@ fn rows_say_how_their_token_is_drawn() {
     let (mut engine, _) = engine(roomy(64));
     let mut ticket = engine.ticket(&task);
     ticket.observer.control = Arc::new(tts::run::Control {
-        pages: Some(Pages::new(3)),
+        token_stream: Some(TokenStream::new(3)),
         ..Default::default()
     });
-    let pages = ticket.observer.control.pages.as_ref().unwrap().read();
+    let stream = ticket.observer.control.token_stream.as_ref().unwrap().read();
     engine.scheduler.submit(ticket);
     engine.finish(|_| ());
-    let pages = pages.borrow();
-    assert!(pages.len() == 39 && pages.iter().all(|written| written.likeliest.len() == 3));
+    let streamed = stream.borrow();
+    assert!(streamed.len() == 39 && streamed.iter().all(|written| written.top_logprobs.len() == 3));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tts::run::{self, Books, Checkpoint, Control, Cut, Pages, Setup, Token, TraceRecord};
+use tts::run::{self, Books, Checkpoint, Control, Cut, Setup, Token, TokenStream, TraceRecord};
 use tts_model::cpu::kernels::Tier;
 use tts_model::sampling::Sampling;
 use tts_strategies::Finish;
@@ -111,10 +111,10 @@ fn a_long_prompt_is_read_beside_the_others() {
         let mut engine = Engine::new(&model, threads, Tier::detect(), roomy(64));
         let mut ticket = engine.ticket(&running);
         ticket.observer.control = Arc::new(Control {
-            pages: Some(Pages::new(3)),
+            token_stream: Some(TokenStream::new(3)),
             ..Control::default()
         });
-        let pages = ticket.observer.control.pages.as_ref().unwrap().read();
+        let stream = ticket.observer.control.token_stream.as_ref().unwrap().read();
         engine.scheduler.submit(ticket);
         engine.scheduler.step();
         let (events, mut told) = tokio::sync::broadcast::channel(8);
@@ -123,10 +123,10 @@ fn a_long_prompt_is_read_beside_the_others() {
         engine.scheduler.submit(ticket);
         let mut steps = 0;
         while told.try_recv().is_err() {
-            let before = pages.borrow().len();
+            let before = stream.borrow().len();
             engine.scheduler.step();
             steps += 1;
-            assert_eq!(pages.borrow().len(), before + 1, "one token in every step");
+            assert_eq!(stream.borrow().len(), before + 1, "one token in every step");
         }
         assert_eq!(
             steps,
@@ -140,16 +140,16 @@ fn a_long_prompt_is_read_beside_the_others() {
             assert!(traces(&outcome.records) == *alone, "{}", task.id);
         }
         // what is read along is the first trace, its last token aside
-        let pages = pages.borrow();
+        let streamed = stream.borrow();
         let (last, first) = alone[0][&0].split_last().unwrap();
-        let read: Vec<_> = pages.iter().map(|w| (w.id, w.logprob.to_bits())).collect();
+        let read: Vec<_> = streamed.iter().map(|w| (w.id, w.logprob.to_bits())).collect();
         let written: Vec<_> = first.iter().map(|(id, logprob, _)| (*id, *logprob)).collect();
         assert_eq!(read, written);
         assert!(
             last.0 < VOCAB
-                && pages
+                && streamed
                     .iter()
-                    .all(|w| w.likeliest.len() == 3 && w.likeliest.is_sorted_by(|a, b| a.1 >= b.1))
+                    .all(|w| w.top_logprobs.len() == 3 && w.top_logprobs.is_sorted_by(|a, b| a.1 >= b.1))
         );
     }
 }

@@ -205,8 +205,8 @@ impl Drive {
         }
         if self.problem.live().iter().any(|r| r.id() == trace) {
             // what ends a trace may not belong to its text
-            if let (Some(pages), 0) = (&self.control.pages, trace) {
-                pages.append(delta.text);
+            if let (Some(stream), 0) = (&self.control.token_stream, trace) {
+                stream.append(delta.text);
             }
             self.follow(trace, stream);
         } else {
