@@ -8,7 +8,8 @@ use tts_strategies::Preset;
 
 use crate::error::Error;
 use crate::run::{
-    Bounds, DecisionSettings, Outcome, Outside, Pool, PoolProblem, Recorded, SolvedRecord, StrategyRecord,
+    Bounds, DecisionSettings, ExternalEvent, Outcome, Pool, PoolProblem, Recorded, SolvedRecord,
+    StrategyRecord,
 };
 use crate::solver::{About, DEFAULT_SLOTS, Solved};
 
@@ -84,7 +85,7 @@ impl Replay {
     }
 
     /// The bounds of a problem, and what came from outside where this is the very decision that was recorded.
-    fn bounds(&self, problem: &PoolProblem) -> (Bounds, Vec<Outside>) {
+    fn bounds(&self, problem: &PoolProblem) -> (Bounds, Vec<ExternalEvent>) {
         let of_recording = |setting: fn(&DecisionSettings) -> Option<usize>| self.was().and_then(setting);
         let traces = self
             .settings

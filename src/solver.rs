@@ -19,7 +19,7 @@ use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
 };
 use crate::run::{
-    Bounds, Decode, MachineInfo, NoText, Observer, Outside, Request, Rules, Setup, TraceRecord,
+    Bounds, Decode, ExternalEvent, MachineInfo, NoText, Observer, Request, Rules, Setup, TraceRecord,
     TraceSettings, check_needs,
 };
 use crate::source::remote::{Dialect, Sample};
@@ -96,7 +96,7 @@ pub struct Watch {
     /// Traces of an earlier run of the same settings.
     pub recorded: Vec<Arc<TraceRecord>>,
     /// What came from outside then.
-    pub scripted: Vec<Outside>,
+    pub scripted: Vec<ExternalEvent>,
 }
 
 impl Watch {
@@ -317,7 +317,7 @@ impl Solver {
         &self,
         problem: &Prepared,
         recorded: Vec<Arc<TraceRecord>>,
-        scripted: Vec<Outside>,
+        scripted: Vec<ExternalEvent>,
     ) -> Setup {
         let decode: Arc<dyn Decode> = match self.prompter() {
             Some(prompter) => Arc::new(Detokenize(prompter.clone())),

@@ -12,8 +12,8 @@ use super::error::ReportError;
 use super::evidence::Evidence;
 use super::results::{Timeline, TimelineTrace};
 use crate::run::{
-    Bounds, NoText, Outside, Phase, PoolProblem, Problem, Recorded, Rules, Setup, StrategyRecord, Token,
-    TraceRecord,
+    Bounds, ExternalEvent, NoText, Phase, PoolProblem, Problem, Recorded, Rules, Setup, StrategyRecord,
+    Token, TraceRecord,
 };
 use crate::solver::DEFAULT_SLOTS;
 
@@ -34,7 +34,7 @@ struct Plan {
     budget: usize,
     slots: usize,
     max_total_tokens: Option<u64>,
-    scripted: Vec<Outside>,
+    scripted: Vec<ExternalEvent>,
     expected: Option<u64>,
 }
 

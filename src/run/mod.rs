@@ -94,7 +94,9 @@ pub(crate) use observer::{Ran, RunObserver};
 pub(crate) use outcome::check_needs;
 pub use outcome::{Outcome, RunError};
 pub use pool::{Pool, PoolOptions, PoolProblem};
-pub use problem::{Arrived, Books, Bounds, Cut, Decided, Decode, NoText, Outside, Problem, Setup, Token};
+pub use problem::{
+    Arrived, Books, Bounds, Cut, Decided, Decode, ExternalEvent, NoText, Problem, Setup, Token,
+};
 pub use record::{Arrays, Phase, TraceRecord};
 pub use recording::{Recording, without_answers};
 pub use replay::{Recorded, Replayed, replay};
@@ -259,7 +261,7 @@ impl RunFolder {
         let line = value_of(&SolvedRecord {
             decisions: Some(self.manifest.decisions.clone()),
             slots: Some(decided.slots),
-            outside: decided.outside.clone(),
+            outside: decided.external_events.clone(),
             ..problem
         });
         self.journal.problem(&id, line.to_string().into_bytes())

@@ -15,7 +15,7 @@ pub struct Outcome {
     pub records: Vec<TraceRecord>,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Bounds that it began with; what changed them later stands among the outside events.
+    /// Bounds that it began with; what changed them later stands among the external events.
     pub bounds: Bounds,
     /// Slots that were asked for.
     pub slots_wanted: usize,

@@ -83,7 +83,7 @@ pub enum Cut {
 /// A change that did not come from the traces, and the tick after which it took effect: replay needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Outside {
+pub enum ExternalEvent {
     /// Memory allows this many traces in flight from now on.
     Slots {
         /// Tick.
@@ -168,9 +168,9 @@ pub struct Problem {
     /// generated tokens in the books that no decision saw
     unseen: u64,
     ticks: u64,
-    outside: Vec<Outside>,
-    /// outside events of a recording, still to come
-    scripted: std::collections::VecDeque<Outside>,
+    external_events: Vec<ExternalEvent>,
+    /// external events of a recording, still to come
+    scripted: std::collections::VecDeque<ExternalEvent>,
     over: bool,
     ended: Vec<TraceRecord>,
     started: Instant,
@@ -204,10 +204,10 @@ pub struct Decided {
     pub digest: Option<String>,
     /// Ticks that the problem took: the length of its critical path in tokens.
     pub ticks: u64,
-    /// Traces in flight at once when the run began; `outside` says how that changed.
+    /// Traces in flight at once when the run began; `external_events` say how that changed.
     pub slots: usize,
-    /// What came from outside.
-    pub outside: Vec<Outside>,
+    /// What came from outside of the traces, by ascending tick.
+    pub external_events: Vec<ExternalEvent>,
     /// How the answers of the traces that ended by themselves or were cut off were found.
     pub extractions: std::collections::BTreeMap<String, u64>,
     /// Wall time.
@@ -217,8 +217,8 @@ pub struct Decided {
 impl Decided {
     /// The cut that ended the run, if one did.
     pub fn cut(&self) -> Option<Cut> {
-        self.outside.iter().rev().find_map(|o| {
-            if let Outside::Cut { cut, .. } = o {
+        self.external_events.iter().rev().find_map(|o| {
+            if let ExternalEvent::Cut { cut, .. } = o {
                 Some(*cut)
             } else {
                 None
@@ -243,8 +243,8 @@ pub struct Setup {
     pub bounds: Bounds,
     /// Traces that were generated before, and what came from outside then.
     pub recorded: Vec<Arc<TraceRecord>>,
-    /// Outside events to apply again (replay); empty when solving.
-    pub scripted: Vec<Outside>,
+    /// External events to apply again (replay); empty when solving.
+    pub scripted: Vec<ExternalEvent>,
 }
 
 impl Problem {
@@ -284,7 +284,7 @@ impl Problem {
             live_tokens: 0,
             unseen: 0,
             ticks: 0,
-            outside: Vec::new(),
+            external_events: Vec::new(),
             scripted: scripted.into(),
             over: false,
             ended: Vec::new(),
@@ -293,7 +293,7 @@ impl Problem {
             blind: 0,
         };
         problem.fill_slots();
-        problem.outside_events();
+        problem.apply_scripted();
         problem
     }
 
@@ -362,7 +362,7 @@ impl Problem {
     /// From the next tick on, `slots` traces are in flight at once. Traces beyond them wait.
     pub fn set_slots(&mut self, slots: usize) {
         self.bounds.slots = slots.max(1);
-        self.outside.push(Outside::Slots {
+        self.external_events.push(ExternalEvent::Slots {
             tick: self.ticks,
             slots: self.bounds.slots,
         });
@@ -371,7 +371,7 @@ impl Problem {
     /// Ends the run with the vote so far.
     pub fn cut(&mut self, cut: Cut) {
         if !self.over {
-            self.outside.push(Outside::Cut {
+            self.external_events.push(ExternalEvent::Cut {
                 tick: self.ticks,
                 cut,
             });
@@ -424,7 +424,7 @@ impl Problem {
     /// outside.
     fn go_on(&mut self) {
         let spent = self.tokens.total() + self.live_tokens;
-        let scripted = matches!(self.scripted.front(), Some(Outside::Cut { tick, cut: Cut::MaxTotalTokens }) if *tick <= self.ticks);
+        let scripted = matches!(self.scripted.front(), Some(ExternalEvent::Cut { tick, cut: Cut::MaxTotalTokens }) if *tick <= self.ticks);
         if scripted || self.bounds.max_total_tokens.is_some_and(|max| spent >= max) {
             self.cut(Cut::MaxTotalTokens);
             return;
@@ -433,7 +433,7 @@ impl Problem {
         // between two ticks
         self.fill_slots();
         if !self.over {
-            self.outside_events();
+            self.apply_scripted();
         }
     }
 
@@ -503,7 +503,9 @@ impl Problem {
                 return;
             }
         }
-        if let Some(Outside::Slots { tick, .. } | Outside::Cut { tick, .. }) = self.scripted.front() {
+        if let Some(ExternalEvent::Slots { tick, .. } | ExternalEvent::Cut { tick, .. }) =
+            self.scripted.front()
+        {
             ticks = ticks.min(tick.saturating_sub(self.ticks).saturating_sub(1));
         }
         if let Some(max) = self.bounds.max_total_tokens {
@@ -605,13 +607,13 @@ impl Problem {
         }
     }
 
-    fn outside_events(&mut self) {
+    fn apply_scripted(&mut self) {
         while !self.over
             && let Some(event) = self.scripted.front().copied()
         {
             match event {
-                Outside::Slots { tick, slots } if tick <= self.ticks => self.set_slots(slots),
-                Outside::Cut { tick, cut } if tick <= self.ticks => self.cut(cut),
+                ExternalEvent::Slots { tick, slots } if tick <= self.ticks => self.set_slots(slots),
+                ExternalEvent::Cut { tick, cut } if tick <= self.ticks => self.cut(cut),
                 _ => return,
             }
             self.scripted.pop_front();
@@ -677,7 +679,7 @@ impl Problem {
             digest: digest(&by_trace),
             ticks: self.ticks,
             slots: self.slots_at_first,
-            outside: self.outside.clone(),
+            external_events: self.external_events.clone(),
             extractions,
             seconds: self.started.elapsed().as_secs_f64(),
             decision,

@@ -13,8 +13,8 @@ use tts_strategies::{Measured, Needs, Strategy, TraceId};
 
 use super::record::{Digest, how_found};
 use super::{
-    Bounds, NoText, Outcome, Outside, Pool, PoolProblem, Problem, Rules, RunError, RunFolderError, Setup,
-    Token, TraceRecord, check_needs,
+    Bounds, ExternalEvent, NoText, Outcome, Pool, PoolProblem, Problem, Rules, RunError, RunFolderError,
+    Setup, Token, TraceRecord, check_needs,
 };
 
 /// A recording to decide over.
@@ -187,7 +187,7 @@ impl Recorded {
         records: &[Arc<TraceRecord>],
         strategy: Box<dyn Strategy>,
         bounds: &Bounds,
-        scripted: &[Outside],
+        scripted: &[ExternalEvent],
     ) -> Result<Replayed, RunError> {
         let replayed = self.decide(&problem.id, records, strategy, bounds, scripted)?;
         if replayed.blind == 0 {
@@ -215,7 +215,7 @@ impl Recorded {
         records: &[Arc<TraceRecord>],
         strategy: Box<dyn Strategy>,
         bounds: &Bounds,
-        scripted: &[Outside],
+        scripted: &[ExternalEvent],
     ) -> Result<Replayed, RunError> {
         check_needs(strategy.as_ref(), offered(records))?;
         let run = |strategy, bounds: Bounds, capped| {

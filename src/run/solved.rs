@@ -8,7 +8,7 @@ use tts_model::sampling::Sampling;
 use tts_strategies::PoolKind;
 
 use super::settings::{DecisionSettings, MachineInfo, Other, value_of};
-use super::{Books, Cut, Outside};
+use super::{Books, Cut, ExternalEvent};
 
 /// The winner of one vote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,7 +126,7 @@ pub struct SolvedRecord {
     pub cut: Option<Cut>,
     /// What came from outside and at which ticks: a replay needs it.
     #[serde(default)]
-    pub outside: Vec<Outside>,
+    pub outside: Vec<ExternalEvent>,
     /// Sentences of the strategy.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -145,10 +145,10 @@ pub struct SolvedRecord {
 impl SolvedRecord {
     /// Whether the user ended it before it was decided.
     pub fn is_interrupted(&self) -> bool {
-        let by_user = |o: &Outside| {
+        let by_user = |o: &ExternalEvent| {
             matches!(
                 o,
-                Outside::Cut {
+                ExternalEvent::Cut {
                     cut: Cut::Interrupted,
                     ..
                 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tts::engine::memory::Plan;
 use tts::engine::scoring::Text;
-use tts::run::{Checkpoint, Cut, Outside, RunError, TokenStream};
+use tts::run::{Checkpoint, Cut, ExternalEvent, RunError, TokenStream};
 use tts_strategies::Finish;
 
 use crate::mock::{BREAKS, MockExecutor, SharedLog};
@@ -199,11 +199,11 @@ fn a_lone_problem_that_outgrows_the_memory_goes_on_with_fewer_slots() {
     check(&task, &outcome);
     let slots: Vec<_> = outcome
         .decided
-        .outside
+        .external_events
         .iter()
         .map(|o| match o {
-            Outside::Slots { slots, .. } => *slots,
-            Outside::Cut { .. } => 0,
+            ExternalEvent::Slots { slots, .. } => *slots,
+            ExternalEvent::Cut { .. } => 0,
         })
         .collect();
     assert!(

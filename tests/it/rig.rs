@@ -346,7 +346,7 @@ pub(crate) fn check(task: &Task, outcome: &Outcome) {
     let recorded = records.iter().cloned().map(Arc::new).collect();
     let setup = Setup {
         recorded,
-        scripted: d.outside.clone(),
+        scripted: d.external_events.clone(),
         bounds: outcome.bounds.clone(),
         ..task.setup()
     };

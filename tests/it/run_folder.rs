@@ -289,7 +289,7 @@ fn what_comes_from_outside_is_kept_and_replayed_where_it_struck() {
         setup.scripted = line.outside;
         let (problem, records) = replay(setup, |trace| panic!("trace {trace} ends too early"));
         let decided = problem.decide(&records);
-        assert_eq!(decided.outside, end.decided.outside);
+        assert_eq!(decided.external_events, end.decided.external_events);
         assert_eq!(
             End {
                 decided,
@@ -328,7 +328,7 @@ fn a_token_limit_is_replayed_also_by_a_run_that_has_none() {
         assert_eq!(end.decided.cut(), Some(Cut::MaxTotalTokens));
         let mut setup = bounded(None);
         setup.recorded = end.records.iter().cloned().map(Into::into).collect();
-        setup.scripted = end.decided.outside.clone();
+        setup.scripted = end.decided.external_events.clone();
         let (problem, records) = replay(setup, |trace| panic!("trace {trace} ends too early"));
         assert_eq!(
             End {

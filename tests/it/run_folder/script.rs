@@ -144,7 +144,7 @@ impl PartialEq for End {
                 d.launched,
                 d.tokens,
                 d.ticks,
-                d.outside.clone(),
+                d.external_events.clone(),
             )
         };
         let records = |records: &[TraceRecord]| {
