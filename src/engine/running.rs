@@ -9,14 +9,14 @@ use tts_strategies::TraceId;
 use super::scheduler::{Reply, Ticket};
 use super::scoring::with_a_probability;
 use crate::run::{
-    Bounds, Checkpoint, Cut, Event, Observer, Outcome, Problem, Ran, RunError, RunObserver, Token,
+    Bounds, Checkpoint, Cut, Event, Observer, Outcome, ProblemRun, Ran, RunError, RunObserver, Token,
     TokenStream, Trace,
 };
 use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, Sampling, SeqId, StepRow, Stream};
 
 /// A problem that runs.
 pub(super) struct Running {
-    pub(super) problem: Problem,
+    pub(super) problem: ProblemRun,
     /// the sequence of its prompt, from which its traces are forked
     prompt: SeqId,
     pub(super) prompt_tokens: usize,
@@ -68,7 +68,7 @@ impl Running {
         let checkpoint = observer.checkpoint.take();
         let observer = RunObserver::new(observer);
         let bounds = setup.bounds.clone();
-        let problem = Problem::new(setup);
+        let problem = ProblemRun::new(setup);
         observer.tell(|| Event::Started {
             problem: problem.id().to_owned(),
             slots,

@@ -12,7 +12,7 @@ use super::error::ReportError;
 use super::evidence::Evidence;
 use super::results::{Timeline, TimelineTrace};
 use crate::run::{
-    Bounds, ExternalEvent, NoText, Phase, PoolProblem, Problem, Recorded, Rules, Setup, StrategyRecord,
+    Bounds, ExternalEvent, NoText, Phase, PoolProblem, ProblemRun, Recorded, Rules, Setup, StrategyRecord,
     Token, TraceRecord,
 };
 use crate::solver::DEFAULT_SLOTS;
@@ -240,7 +240,7 @@ fn decide(
     let lengths: Vec<usize> = records.iter().map(|r| r.tokens).collect();
     let max_tokens = lengths.iter().copied().max().unwrap_or(1).max(1);
     let name = plan.preset.name.clone();
-    let mut problem = Problem::new(Setup {
+    let mut problem = ProblemRun::new(Setup {
         id: id.to_owned(),
         strategy: plan.preset.build(),
         reader: Arc::new(evidence.reader()),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tts_strategies::TraceId;
 use tts_strategies::windows::GroupWindow;
 
-use super::{Details, Phase, Points, Problem, TraceRecord};
+use super::{Details, Phase, Points, ProblemRun, TraceRecord};
 
 /// Tokens that a mean is taken over until the strategy has a window of its own.
 const WINDOW: usize = 32;
@@ -21,7 +21,7 @@ pub(crate) struct Shown {
 
 impl Shown {
     /// What is new in the traces in flight, and in the vote.
-    pub(crate) fn now(&mut self, problem: &Problem) -> Details {
+    pub(crate) fn now(&mut self, problem: &ProblemRun) -> Details {
         let window = window(problem);
         let mut traces = Vec::new();
         for trace in problem.live() {
@@ -46,7 +46,7 @@ impl Shown {
     }
 
     /// The last stretch of a trace that ended.
-    pub(crate) fn ended(&mut self, record: &TraceRecord, problem: &Problem) -> Details {
+    pub(crate) fn ended(&mut self, record: &TraceRecord, problem: &ProblemRun) -> Details {
         let from = self.tokens.remove(&record.trace).unwrap_or(0);
         let window = window(problem);
         Details {
@@ -62,7 +62,7 @@ impl Shown {
     }
 }
 
-fn window(problem: &Problem) -> usize {
+fn window(problem: &ProblemRun) -> usize {
     problem.bar().1.unwrap_or(WINDOW)
 }
 

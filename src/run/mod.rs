@@ -95,7 +95,7 @@ pub(crate) use outcome::check_needs;
 pub use outcome::{Outcome, RunError};
 pub use pool::{Pool, PoolOptions, PoolProblem};
 pub use problem::{
-    Arrived, Books, Bounds, Cut, Decided, Decode, ExternalEvent, NoText, Problem, Setup, Token,
+    Arrived, Books, Bounds, Cut, Decided, Decode, ExternalEvent, NoText, ProblemRun, Setup, Token,
 };
 pub use record::{Arrays, Phase, TraceRecord};
 pub use recording::{Recording, without_answers};

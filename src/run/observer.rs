@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::details::Shown;
-use super::{Bounds, Event, Observer, Outcome, Problem, RunError, Snapshot, TraceRecord};
+use super::{Bounds, Event, Observer, Outcome, ProblemRun, RunError, Snapshot, TraceRecord};
 
 /// Time between two progress events of a problem.
 const PROGRESS: Duration = Duration::from_millis(100);
@@ -72,7 +72,7 @@ impl RunObserver {
     /// them.
     pub(crate) fn keep(
         &mut self,
-        problem: &mut Problem,
+        problem: &mut ProblemRun,
         mut ended: impl FnMut(&str, &TraceRecord),
     ) -> Result<(), RunError> {
         for mut record in problem.take_ended() {
@@ -107,7 +107,7 @@ impl RunObserver {
     /// Writes the traces in flight, if so much time has passed; `state` keeps what else there is of each.
     pub(crate) fn checkpoint(
         &mut self,
-        problem: &Problem,
+        problem: &ProblemRun,
         every: Duration,
         mut state: impl FnMut(&str, &TraceRecord) -> Result<(), String>,
     ) -> Result<(), RunError> {
@@ -129,7 +129,7 @@ impl RunObserver {
     }
 
     /// Tells how things stand, if it is time.
-    pub(crate) fn progress(&mut self, p: &Problem) {
+    pub(crate) fn progress(&mut self, p: &ProblemRun) {
         if self.told.elapsed() < PROGRESS {
             return;
         }
@@ -157,7 +157,7 @@ impl RunObserver {
     }
 
     /// The outcome of a problem that is over.
-    pub(crate) fn close(self, problem: &Problem, ran: Ran) -> Result<Outcome, RunError> {
+    pub(crate) fn close(self, problem: &ProblemRun, ran: Ran) -> Result<Outcome, RunError> {
         let id = || problem.id().to_owned();
         let failed = || {
             problem.failure().map(|reason| RunError::Strategy {

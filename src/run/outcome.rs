@@ -2,7 +2,7 @@
 
 use tts_strategies::Needs;
 
-use super::{Bounds, Cut, Decided, Problem, TraceRecord};
+use super::{Bounds, Cut, Decided, ProblemRun, TraceRecord};
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -113,5 +113,5 @@ pub(crate) fn check_needs(strategy: &dyn tts_strategies::Strategy, offers: Needs
 /// Keeps the compiler honest about what crosses threads.
 const _: fn() = || {
     fn is_send<T: Send>() {}
-    is_send::<Problem>();
+    is_send::<ProblemRun>();
 };

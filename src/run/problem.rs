@@ -1,11 +1,11 @@
 //! One problem's run and its clock. The first file to read.
 //!
-//! A [`Problem`] wraps a strategy with what every run needs: trace ids, slots, answers and their classes,
-//! token books, records. It owns the problem's clock: one tick is one token for each of its live traces.
-//! Where a trace's next token comes from is not its business: from the engine (solving), from a record
-//! (replay), or first from the one and then from the other (resuming). All three go through
-//! [`Problem::tick`], so live and replayed runs cannot decide differently. An engine that answers in its own
-//! order has no common tick: what it sends comes through [`Problem::arrived`], by the same rules.
+//! A [`ProblemRun`] wraps a strategy with what every run needs: trace ids, slots, answers and their
+//! classes, token books, records. It owns the problem's clock: one tick is one token for each of its live
+//! traces. Where a trace's next token comes from is not its business: from the engine (solving), from a
+//! record (replay), or first from the one and then from the other (resuming). All three go through
+//! [`ProblemRun::tick`], so live and replayed runs cannot decide differently. An engine that answers in its
+//! own order has no common tick: what it sends comes through [`ProblemRun::arrived`], by the same rules.
 //!
 //! The rules of a tick: all traces' tokens are booked first, then handled by ascending trace index; the
 //! end-of-text token is counted and observed; a stop id beats the length limit; a token that ends a trace and
@@ -145,8 +145,8 @@ impl std::ops::AddAssign for Books {
     }
 }
 
-/// A problem's run.
-pub struct Problem {
+/// One problem's run: its traces in flight, its strategy, its books and its clock.
+pub struct ProblemRun {
     id: String,
     strategy: Box<dyn Strategy>,
     reader: Arc<dyn ReadAnswer>,
@@ -247,7 +247,7 @@ pub struct Setup {
     pub scripted: Vec<ExternalEvent>,
 }
 
-impl Problem {
+impl ProblemRun {
     /// Starts the clock: the first traces are launched.
     pub fn new(setup: Setup) -> Self {
         let Setup {
@@ -636,7 +636,8 @@ impl Problem {
         self.strategy
     }
 
-    /// Why the strategy cannot go on, if it cannot; asked after [`Problem::decide`], which may be what fails.
+    /// Why the strategy cannot go on, if it cannot; asked after [`ProblemRun::decide`], which may be what
+    /// fails.
     pub fn failure(&self) -> Option<String> {
         self.strategy.failure()
     }

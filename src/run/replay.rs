@@ -13,7 +13,7 @@ use tts_strategies::{Measured, Needs, Strategy, TraceId};
 
 use super::record::{Digest, how_found};
 use super::{
-    Bounds, ExternalEvent, NoText, Outcome, Pool, PoolProblem, Problem, Rules, RunError, RunFolderError,
+    Bounds, ExternalEvent, NoText, Outcome, Pool, PoolProblem, ProblemRun, Rules, RunError, RunFolderError,
     Setup, Token, TraceRecord, check_needs,
 };
 
@@ -29,7 +29,7 @@ pub struct Recorded {
 /// A decision over recorded traces.
 pub struct Replayed {
     /// The problem as it stands at its end.
-    pub problem: Problem,
+    pub problem: ProblemRun,
     /// Its traces as the strategy left them.
     pub records: Vec<TraceRecord>,
     /// Bounds that were in force: no more traces than there are.
@@ -395,7 +395,7 @@ impl Replayed {
 }
 
 /// Ended traces with statistics of confidences, but not for the group size that the strategy reads.
-fn unmeasured(problem: &Problem, records: &[TraceRecord]) -> u64 {
+fn unmeasured(problem: &ProblemRun, records: &[TraceRecord]) -> u64 {
     let Some(window) = problem.bar().1.filter(|_| problem.strategy().needs().confidence) else {
         return 0;
     };
@@ -422,7 +422,7 @@ fn offered(records: &[Arc<TraceRecord>]) -> Needs {
 }
 
 /// Refuses to go on where the strategy cannot.
-fn failed(problem: &Problem) -> Result<(), RunError> {
+fn failed(problem: &ProblemRun) -> Result<(), RunError> {
     match problem.failure() {
         Some(reason) => Err(RunError::Strategy {
             problem: problem.id().to_owned(),
@@ -439,8 +439,8 @@ fn unreadable(error: RunFolderError) -> RunError {
 /// Decides a problem whose traces are all recorded: no model, no clock but the records' own. `missing(trace)`
 /// is asked for every trace whose record ends before the strategy is through with it, and its answer ends
 /// that trace there.
-pub fn replay(setup: Setup, mut missing: impl FnMut(TraceId)) -> (Problem, Vec<TraceRecord>) {
-    let mut problem = Problem::new(setup);
+pub fn replay(setup: Setup, mut missing: impl FnMut(TraceId)) -> (ProblemRun, Vec<TraceRecord>) {
+    let mut problem = ProblemRun::new(setup);
     let mut records = Vec::new();
     while !problem.is_over() {
         problem.tick(|_, trace| {

@@ -520,7 +520,7 @@ proptest! {
 #[test]
 fn books_hold_what_is_in_flight() {
     let task = Task::new("p", "deepconf-low");
-    let mut problem = run::Problem::new(task.setup());
+    let mut problem = run::ProblemRun::new(task.setup());
     let mut tokens = 0;
     while !problem.is_over() {
         tokens += problem.live().len() as u64;

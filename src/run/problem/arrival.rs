@@ -8,7 +8,7 @@
 
 use tts_strategies::{Finish, Step, TraceId};
 
-use super::{Problem, Token};
+use super::{ProblemRun, Token};
 use crate::run::Trace;
 use tts_model::sampling::Drawn;
 
@@ -25,7 +25,7 @@ pub struct Arrived<'a> {
     pub end: Option<Finish>,
 }
 
-impl Problem {
+impl ProblemRun {
     /// Books what came of a live trace and shows it to the strategy token by token; what comes of any other
     /// trace is passed over.
     pub fn arrived(&mut self, id: TraceId, piece: Arrived<'_>) {

@@ -13,7 +13,7 @@ use super::fleet::Fleet;
 use super::request::{CompletionRequest, Prompt};
 use super::trace::{Chunk, GivenUp, Stream};
 use crate::run::{
-    Arrived, Control, Cut, Event, Observer, Outcome, Problem, Ran, Request, RunError, RunObserver,
+    Arrived, Control, Cut, Event, Observer, Outcome, ProblemRun, Ran, Request, RunError, RunObserver,
 };
 
 /// A stream's next chunk, with the stream to ask again.
@@ -25,7 +25,7 @@ struct Drive {
     request: Arc<CompletionRequest>,
     k: Option<usize>,
     seed: u64,
-    problem: Problem,
+    problem: ProblemRun,
     observer: RunObserver,
     control: Arc<Control>,
     streams: FuturesUnordered<Coming>,
@@ -70,7 +70,7 @@ pub(super) async fn run(
         observer.notice(&setup.id, text);
     }
     let order: Vec<TraceId> = setup.recorded.iter().map(|r| r.trace).collect();
-    let problem = Problem::new(setup);
+    let problem = ProblemRun::new(setup);
     let prompt_tokens = match &request.prompt {
         Prompt::Ids(ids) => ids.len(),
         _ => 0,
