@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tts_strategies::TraceId;
 
-use super::scheduler::{Reply, Ticket};
+use super::scheduler::{EngineRequest, Reply};
 use super::scoring::with_a_probability;
 use crate::run::{
     Bounds, Checkpoint, Cut, Event, Observer, Outcome, ProblemRun, Ran, RunError, RunObserver, Token,
@@ -56,13 +56,13 @@ pub(super) fn cut(caller: &Observer, now: Instant) -> Option<Cut> {
 impl Running {
     /// Starts the clock of a problem whose prompt was read into `prompt`, with `slots` traces in flight at
     /// once.
-    pub(super) fn new(ticket: Ticket, prompt: SeqId, slots: usize) -> Self {
-        let Ticket {
-            request,
+    pub(super) fn new(request: EngineRequest, prompt: SeqId, slots: usize) -> Self {
+        let EngineRequest {
+            run,
             mut observer,
             reply,
-        } = ticket;
-        let (mut setup, prompt_tokens) = (request.setup, request.prompt.ids.len());
+        } = request;
+        let (mut setup, prompt_tokens) = (run.setup, run.prompt.ids.len());
         let wanted_slots = setup.bounds.slots.max(1);
         setup.bounds.slots = slots;
         let checkpoint = observer.checkpoint.take();
@@ -84,9 +84,9 @@ impl Running {
             wanted_slots,
             peak_rows: 0,
             bounds,
-            sampling: request.sampling,
-            seed: request.seed,
-            banned_ids: request.banned_ids,
+            sampling: run.sampling,
+            seed: run.seed,
+            banned_ids: run.banned_ids,
             checkpoint,
             observer,
             reply,

@@ -19,9 +19,9 @@ const READ: usize = 256;
 pub type Reply = Box<dyn FnOnce(Result<Outcome, RunError>) + Send>;
 
 /// A problem to run, for whom, and who waits for it.
-pub struct Ticket {
-    /// What is run.
-    pub request: Request,
+pub struct EngineRequest {
+    /// The problem, its prompt and how its tokens are drawn.
+    pub run: Request,
     /// Who watches.
     pub observer: Observer,
     /// Takes the outcome.
@@ -30,7 +30,7 @@ pub struct Ticket {
 
 /// A problem that has not begun.
 struct Waiting {
-    ticket: Ticket,
+    request: EngineRequest,
     /// the sequence that its prompt is read into, once that was begun
     prompt: Option<SeqId>,
 }
@@ -67,8 +67,11 @@ impl Scheduler {
         }
     }
     /// Queues a problem.
-    pub fn submit(&mut self, ticket: Ticket) {
-        self.waiting.push_back(Waiting { ticket, prompt: None });
+    pub fn submit(&mut self, request: EngineRequest) {
+        self.waiting.push_back(Waiting {
+            request,
+            prompt: None,
+        });
     }
     /// Queues a text whose tokens' likeliest alternatives are asked for.
     pub fn score(&mut self, text: Text) {
@@ -119,16 +122,16 @@ impl Scheduler {
             stays
         });
         let mut i = 0;
-        while let Some(caller) = self.waiting.get(i).map(|w| &w.ticket.observer) {
+        while let Some(caller) = self.waiting.get(i).map(|w| &w.request.observer) {
             let (cancelled, cut) = (cancelled(caller), running::cut(caller, now));
             if !cancelled && cut.is_none() {
                 i += 1;
                 continue;
             }
-            let Waiting { ticket, prompt } = self.waiting.remove(i).expect("it is there");
+            let Waiting { request, prompt } = self.waiting.remove(i).expect("it is there");
             prompt.into_iter().for_each(|prompt| executor.free(prompt));
             if let Some(cut) = cut.filter(|_| !cancelled) {
-                (ticket.reply)(Err(RunError::NotStarted(cut)));
+                (request.reply)(Err(RunError::NotStarted(cut)));
             }
         }
     }
@@ -143,7 +146,7 @@ impl Scheduler {
                 return;
             };
             let prompt = *next.prompt.get_or_insert_with(|| self.executor.begin());
-            let ids = &next.ticket.request.prompt.ids;
+            let ids = &next.request.run.prompt.ids;
             let before = self.executor.length(prompt);
             let read = self.executor.read(prompt, ids, left);
             left = left.saturating_sub(ids.len() - before);
@@ -152,11 +155,11 @@ impl Scheduler {
                     self.waiting.push_front(next);
                     return;
                 }
-                Ok(_) => self.start(next.ticket, prompt, slots),
+                Ok(_) => self.start(next.request, prompt, slots),
                 Err(BrokenLogits) => {
                     self.executor.free(prompt);
-                    let Ticket { request, reply, .. } = next.ticket;
-                    reply(Err(RunError::BrokenPrompt(request.setup.id)));
+                    let EngineRequest { run, reply, .. } = next.request;
+                    reply(Err(RunError::BrokenPrompt(run.setup.id)));
                 }
             }
         }
@@ -165,7 +168,7 @@ impl Scheduler {
     /// How many slots the problem that waits longest would have if it began now; `None` where it waits on, or
     /// there is none.
     fn next_fits(&self) -> Option<usize> {
-        let next = &self.waiting.front()?.ticket.request;
+        let next = &self.waiting.front()?.request.run;
         // what was set aside comes back first, or it might wait for ever
         if self.running.iter().any(|r| r.aside) {
             return None;
@@ -185,8 +188,8 @@ impl Scheduler {
         (self.running.is_empty() || !waits).then_some(slots.min(fits.max(1)))
     }
 
-    fn start(&mut self, ticket: Ticket, prompt: SeqId, slots: usize) {
-        let mut running = Running::new(ticket, prompt, slots);
+    fn start(&mut self, request: EngineRequest, prompt: SeqId, slots: usize) {
+        let mut running = Running::new(request, prompt, slots);
         let each = self
             .limits
             .sequence_bytes(self.plan.expected_tokens, running.prompt_tokens);

@@ -9,13 +9,13 @@ use tokio::sync::oneshot;
 use tts_strategies::Needs;
 
 use crate::engine::memory::Plan;
-use crate::engine::scheduler::{Scheduler, Ticket};
+use crate::engine::scheduler::{EngineRequest, Scheduler};
 use crate::engine::scoring::{Text, TopLogprobs};
 use crate::run::{Control, Observer, Outcome, Request, RunError, check_needs};
 use tts_model::executor::Executor;
 
 enum Command {
-    Run(Box<Ticket>),
+    Run(Box<EngineRequest>),
     Score(Text),
     Stop,
 }
@@ -86,8 +86,8 @@ impl InProcess {
         let reply = Box::new(move |result| {
             let _ = reply.send(result);
         });
-        self.send(Command::Run(Box::new(Ticket {
-            request,
+        self.send(Command::Run(Box::new(EngineRequest {
+            run: request,
             observer,
             reply,
         })))?;
@@ -126,7 +126,7 @@ fn serve(mut scheduler: Scheduler, inbox: &mpsc::Receiver<Command>) {
             inbox.try_recv()
         };
         match command {
-            Ok(Command::Run(ticket)) => scheduler.submit(*ticket),
+            Ok(Command::Run(request)) => scheduler.submit(*request),
             Ok(Command::Score(text)) => scheduler.score(text),
             Ok(Command::Stop) | Err(mpsc::TryRecvError::Disconnected) => return,
             Err(mpsc::TryRecvError::Empty) => scheduler.step(),

@@ -273,9 +273,9 @@ fn ended_traces_are_let_go_once_they_are_kept() {
         let task = Task::new("p", strategy);
         let whole = Engine::roomy(&model).run(&task);
         let mut engine = Engine::roomy(&model);
-        let mut ticket = engine.ticket(&task);
-        let kept = recording(&mut ticket);
-        engine.scheduler.submit(ticket);
+        let mut request = engine.request(&task);
+        let kept = recording(&mut request);
+        engine.scheduler.submit(request);
         engine.finish(|_| ());
         let lean = engine.reply("p").unwrap().unwrap();
         assert!(whole.decided.digest.is_some() && whole.decided.solution.is_some());

@@ -109,18 +109,18 @@ fn a_long_prompt_is_read_beside_the_others() {
     let alone = [&running, &long].map(|task| traces(&Engine::roomy(&model).run(task).records));
     for threads in [1, 2] {
         let mut engine = Engine::new(&model, threads, Tier::detect(), roomy(64));
-        let mut ticket = engine.ticket(&running);
-        ticket.observer.control = Arc::new(Control {
+        let mut request = engine.request(&running);
+        request.observer.control = Arc::new(Control {
             token_stream: Some(TokenStream::new(3)),
             ..Control::default()
         });
-        let stream = ticket.observer.control.token_stream.as_ref().unwrap().read();
-        engine.scheduler.submit(ticket);
+        let stream = request.observer.control.token_stream.as_ref().unwrap().read();
+        engine.scheduler.submit(request);
         engine.scheduler.step();
         let (events, mut told) = tokio::sync::broadcast::channel(8);
-        let mut ticket = engine.ticket(&long);
-        ticket.observer.events = Some(events);
-        engine.scheduler.submit(ticket);
+        let mut request = engine.request(&long);
+        request.observer.events = Some(events);
+        engine.scheduler.submit(request);
         let mut steps = 0;
         while told.try_recv().is_err() {
             let before = stream.borrow().len();
@@ -184,16 +184,16 @@ fn a_run_is_resumed_from_any_part_of_its_records() {
         let whole = Engine::roomy(&model).run(&task);
         for keep in [0, 1, 5, whole.records.len() - 1, whole.records.len()] {
             let mut engine = Engine::roomy(&model);
-            let mut ticket = engine.ticket(&task);
+            let mut request = engine.request(&task);
             let kept = &whole.records[..keep];
-            ticket.request.setup.recorded = kept.iter().cloned().map(Arc::new).collect();
+            request.run.setup.recorded = kept.iter().cloned().map(Arc::new).collect();
             let written = Arc::new(std::sync::Mutex::new(Vec::new()));
             let sink = written.clone();
-            ticket.observer.records = Some(Box::new(move |record| {
+            request.observer.records = Some(Box::new(move |record| {
                 sink.lock().unwrap().push(record.trace);
                 Ok(())
             }));
-            engine.scheduler.submit(ticket);
+            engine.scheduler.submit(request);
             engine.finish(|_| ());
             let outcome = engine.reply("p").unwrap().unwrap();
             assert_eq!(
@@ -236,13 +236,13 @@ fn states_of_traces_in_flight_are_taken_up() {
         let folder = tempfile::tempdir().unwrap();
         let with = |recorded: Vec<Arc<TraceRecord>>, states: bool| {
             let mut engine = Engine::roomy(&model);
-            let mut ticket = engine.ticket(&task);
-            ticket.request.setup.recorded = recorded;
-            let kept = recording(&mut ticket);
+            let mut request = engine.request(&task);
+            request.run.setup.recorded = recorded;
+            let kept = recording(&mut request);
             let dir = folder.path().join("states");
             let every = Duration::ZERO;
-            ticket.observer.checkpoint = states.then_some(Checkpoint { every, dir });
-            engine.scheduler.submit(ticket);
+            request.observer.checkpoint = states.then_some(Checkpoint { every, dir });
+            engine.scheduler.submit(request);
             (engine, kept)
         };
         let (mut killed, kept) = with(Vec::new(), true);
@@ -308,12 +308,12 @@ fn states_that_are_kept_are_no_further_than_their_tokens() {
     let every = Duration::from_millis(500);
     let with = |recorded: Vec<Arc<TraceRecord>>, every| {
         let mut engine = Engine::roomy(&model);
-        let mut ticket = engine.ticket(&task);
-        ticket.request.setup.recorded = recorded;
-        let kept = recording(&mut ticket);
+        let mut request = engine.request(&task);
+        request.run.setup.recorded = recorded;
+        let kept = recording(&mut request);
         let dir = folder.path().join("states");
-        ticket.observer.checkpoint = Some(Checkpoint { every, dir });
-        engine.scheduler.submit(ticket);
+        request.observer.checkpoint = Some(Checkpoint { every, dir });
+        engine.scheduler.submit(request);
         (engine, kept)
     };
     let (mut killed, kept) = with(Vec::new(), every);
