@@ -20,11 +20,13 @@ pub(super) struct Running {
     /// the sequence of its prompt, from which its traces are forked
     prompt: SeqId,
     pub(super) prompt_tokens: usize,
-    traces: BTreeMap<TraceId, Live>,
-    /// set aside: its sequences are gone until there is memory for them
-    pub(super) aside: bool,
+    traces: BTreeMap<TraceId, LiveTrace>,
+    /// its sequences were freed; they are computed again once there is memory for them
+    pub(super) preempted: bool,
+    /// traces that it may have in flight at once, at least 1
     pub(super) slots: usize,
     wanted_slots: usize,
+    /// most sequences of its traces at once
     peak_rows: usize,
     bounds: Bounds,
     sampling: Sampling,
@@ -35,8 +37,8 @@ pub(super) struct Running {
     reply: Reply,
 }
 
-/// A trace that has a sequence.
-struct Live {
+/// A sequence of the executor and the random numbers that its tokens are drawn with.
+struct LiveTrace {
     seq: SeqId,
     stream: Stream,
 }
@@ -79,7 +81,7 @@ impl Running {
             prompt,
             prompt_tokens,
             traces: BTreeMap::new(),
-            aside: false,
+            preempted: false,
             slots,
             wanted_slots,
             peak_rows: 0,
@@ -104,11 +106,11 @@ impl Running {
 
     /// Whether it takes part in the next step.
     pub(super) fn is_active(&self) -> bool {
-        !self.aside && !self.problem.is_over()
+        !self.preempted && !self.problem.is_over()
     }
 
     /// Ends it with the vote so far, where somebody or the clock says so.
-    pub(super) fn obey(&mut self, now: Instant) {
+    pub(super) fn apply_cuts(&mut self, now: Instant) {
         if let Some(cut) = cut(self.caller(), now) {
             self.problem.cut(cut);
         }
@@ -139,14 +141,15 @@ impl Running {
     }
 
     /// Bytes that its prompt and its traces hold.
-    pub(super) fn held(&self, limits: &Limits, executor: &dyn Executor) -> u64 {
-        let of_trace = |live: &Live| limits.sequence_bytes(executor.length(live.seq), self.prompt_tokens);
+    pub(super) fn used_bytes(&self, limits: &Limits, executor: &dyn Executor) -> u64 {
+        let of_trace =
+            |live: &LiveTrace| limits.sequence_bytes(executor.length(live.seq), self.prompt_tokens);
         let traces: u64 = self.traces.values().map(of_trace).sum();
         limits.sequence_bytes(self.prompt_tokens, 0) + traces
     }
 
     /// Bytes that its next token for every live trace takes beyond what it holds.
-    pub(super) fn next_step(&self, limits: &Limits, executor: &dyn Executor) -> u64 {
+    pub(super) fn next_step_bytes(&self, limits: &Limits, executor: &dyn Executor) -> u64 {
         let of_trace = |trace: &Trace| {
             let after = limits.sequence_bytes(self.prompt_tokens + trace.tokens(), self.prompt_tokens);
             let held = self.traces.get(&trace.id()).map_or(0, |live| {
@@ -158,8 +161,8 @@ impl Running {
         live.map(of_trace).sum()
     }
 
-    /// Gives sequences to the traces that have none: new ones, those whose record ended, those that were set
-    /// aside.
+    /// Gives sequences to the traces that have none: new ones, those whose record ended, those that were
+    /// preempted.
     pub(super) fn begin_traces(&mut self, executor: &mut dyn Executor) {
         let missing = |trace: &&Trace| trace.is_live() && !self.traces.contains_key(&trace.id());
         let missing: Vec<&Trace> = self.problem.live().iter().filter(missing).collect();
@@ -185,7 +188,7 @@ impl Running {
         executor.resume(&begun);
         for (seq, trace) in seqs.into_iter().zip(missing) {
             let stream = Stream::new(self.seed, self.problem.id(), trace.id());
-            self.traces.insert(trace.id(), Live { seq, stream });
+            self.traces.insert(trace.id(), LiveTrace { seq, stream });
         }
         self.peak_rows = self.peak_rows.max(self.traces.len());
     }
@@ -236,9 +239,9 @@ impl Running {
         }
     }
 
-    /// Gives up its sequences until there is memory for them.
-    pub(super) fn set_aside(&mut self, executor: &mut dyn Executor) {
-        self.aside = true;
+    /// Frees its sequences until there is memory for them.
+    pub(super) fn preempt(&mut self, executor: &mut dyn Executor) {
+        self.preempted = true;
         self.free_traces(executor);
         self.notice("set aside until there is memory; it will go on exactly where it was".to_owned());
     }

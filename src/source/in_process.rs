@@ -109,13 +109,13 @@ fn gone() -> RunError {
 }
 
 /// How long an engine without work waits for some before its executor does what nobody waits for.
-const PATIENCE: Duration = Duration::from_millis(100);
+const IDLE_AFTER: Duration = Duration::from_millis(100);
 
 fn serve(mut scheduler: Scheduler, inbox: &mpsc::Receiver<Command>) {
     loop {
         let command = if scheduler.is_idle() {
             // nothing has come for a while, so what comes then need not wait for that
-            match inbox.recv_timeout(PATIENCE) {
+            match inbox.recv_timeout(IDLE_AFTER) {
                 Err(mpsc::RecvTimeoutError::Timeout) if scheduler.idle() => continue,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     inbox.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
