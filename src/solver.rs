@@ -26,7 +26,7 @@ use crate::source::remote::{Dialect, Sample};
 use crate::source::{Local, LocalOptions, Remote, RemoteOptions, TraceSource};
 use tts_model::overrides::SamplingOverrides;
 
-pub use crate::source::remote::Api;
+pub use crate::source::remote::RemoteApi;
 pub use crate::source::{default_threads, default_tier};
 pub use plan::BatchPlan;
 pub(crate) use settings::DEFAULT_SLOTS;
@@ -175,7 +175,7 @@ impl Solver {
     /// A sentence that names the setting, the address or the strategy that cannot work.
     pub async fn remote(
         options: &RemoteOptions,
-        api: Api,
+        api: RemoteApi,
         settings: Settings,
         prompter: Option<Prompter>,
         sample: &Problem,

@@ -39,7 +39,7 @@ use crate::hub::is_loopback_host;
 use crate::prompt::{Message, RenderOptions, Rendered};
 use crate::run::{MachineInfo, Observer, Outcome, Request, RunError, TraceSettings, check_needs};
 use caller::Caller;
-pub use dialect::{Api, Dialect, Sample};
+pub use dialect::{Dialect, RemoteApi, Sample};
 pub use fleet::Tally;
 use fleet::{Fleet, below};
 use probe::{Found, Scalars};
@@ -258,7 +258,7 @@ impl Remote {
                 forcing: false,
                 forks: false,
                 settles_sampling: false,
-                own_template: dialect.api == Api::Chat,
+                own_template: dialect.api == RemoteApi::Chat,
             },
             dialect,
             lacks,
