@@ -113,7 +113,7 @@ use FolderLock as Lock;
 use lock::LOCK;
 pub(crate) use lock::Lock as FolderLock;
 pub(crate) use manifest::replace as replace_file;
-use recording::{Files, Place, Scan, scan};
+use recording::{FileSpan, Files, Scan, scan};
 
 /// The folder of states.
 const STATES: &str = "states";
@@ -353,7 +353,7 @@ fn cut(path: &Path, end: u64) -> Result<(), RunFolderError> {
 }
 
 /// Writes the first `end` bytes of a file again, without some of its lines.
-fn remove(path: &Path, end: u64, lines: &[Place]) -> Result<(), RunFolderError> {
+fn remove(path: &Path, end: u64, lines: &[FileSpan]) -> Result<(), RunFolderError> {
     let mut from = BufReader::new(File::open(path).map_err(RunFolderError::io("open", path))?);
     manifest::replace(path, &path.with_extension("jsonl.tmp"), |file| {
         let mut to = BufWriter::new(file);

@@ -99,15 +99,15 @@ impl Fleet {
         })
     }
 
-    /// A place at the address that has most room, as soon as there is one.
-    pub(super) async fn place(self: &Arc<Self>) -> Place {
+    /// A slot at the address that has most room, as soon as there is one.
+    pub(super) async fn acquire(self: &Arc<Self>) -> RequestSlot {
         loop {
             // listens before it looks, so that nothing that is freed between is missed
             let mut freed = std::pin::pin!(self.freed.notified());
             freed.as_mut().enable();
             match self.free(Instant::now()) {
                 Ok(index) => {
-                    return Place {
+                    return RequestSlot {
                         fleet: self.clone(),
                         index,
                     };
@@ -148,12 +148,12 @@ impl Fleet {
 }
 
 /// Room for one request at an address, until it is dropped.
-pub(super) struct Place {
+pub(super) struct RequestSlot {
     fleet: Arc<Fleet>,
     index: usize,
 }
 
-impl Place {
+impl RequestSlot {
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.fleet.endpoints[self.index]
     }
@@ -183,7 +183,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RequestSlot {
     fn drop(&mut self) {
         self.endpoint().state().in_flight -= 1;
         self.fleet.freed.notify_waiters();

@@ -8,7 +8,7 @@ use tts_strategies::Finish;
 
 use super::answer::{Answer, Delta, Wrong};
 use super::caller::Trouble;
-use super::fleet::{Fleet, Place, backoff, jitter};
+use super::fleet::{Fleet, RequestSlot, backoff, jitter};
 use super::request::{CompletionRequest, Prompt, body};
 use crate::openai::Events;
 
@@ -35,7 +35,7 @@ struct Open {
     /// the engine said how it ended; its last words are awaited
     last: Option<Delta>,
     /// let go of after the response
-    place: Place,
+    slot: RequestSlot,
 }
 
 /// What a stream brought next.
@@ -85,9 +85,9 @@ impl Stream {
             let open = self.open.as_mut().expect("just opened");
             let (mut delta, trouble) = open.read(&self.fleet).await;
             if !delta.tokens.is_empty() && !std::mem::replace(&mut open.any, true) {
-                open.place.did_well();
+                open.slot.did_well();
             }
-            let name = open.place.endpoint().name.clone();
+            let name = open.slot.endpoint().name.clone();
             let Some(Wrong { why, refused }) = trouble else {
                 if delta.is_empty() {
                     continue;
@@ -98,7 +98,7 @@ impl Stream {
                 return Ok(Chunk { delta, broken: None });
             };
             let had_tokens = open.any;
-            open.place.failed(None, had_tokens);
+            open.slot.failed(None, had_tokens);
             self.open = None;
             if had_tokens {
                 delta.end = Some(Finish::Failed);
@@ -119,8 +119,8 @@ impl Stream {
     /// Sends the request until it is answered.
     async fn begin(&mut self) -> Result<Open, GivenUp> {
         loop {
-            let place = self.fleet.place().await;
-            let endpoint = place.endpoint();
+            let slot = self.fleet.acquire().await;
+            let endpoint = slot.endpoint();
             let name = endpoint.name.clone();
             let url = match &self.request.prompt {
                 Prompt::Messages(_) => &endpoint.chat,
@@ -137,7 +137,7 @@ impl Stream {
             match self.fleet.caller.post(url, &body).await {
                 Ok(response) => {
                     return Ok(Open {
-                        place,
+                        slot,
                         response,
                         events: Events::default(),
                         answer: Answer::new(self.k),
@@ -154,8 +154,8 @@ impl Stream {
                     });
                 }
                 Err(Trouble::Again { why, after }) => {
-                    place.failed(after, false);
-                    drop(place);
+                    slot.failed(after, false);
+                    drop(slot);
                     self.wait(name, why).await?;
                 }
             }
