@@ -8,7 +8,7 @@ use clap::Args;
 use tabled::builder::Builder;
 use tts::evaluation::{Evaluation, RecordOptions};
 use tts::pilot::{Pilot, PilotOptions, Trial, Verdict, WINDOWS, pilot};
-use tts::run::{Pool, PoolOptions, Recorded};
+use tts::run::{PoolOptions, Recorded, RecordedPool};
 use tts::strategies::Preset;
 use tts::{ProblemSet, Settings};
 
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitSta
             recording.path().display()
         );
     }
-    let pool = std::sync::Arc::new(Pool::open(recording.path(), &options)?);
+    let pool = std::sync::Arc::new(RecordedPool::open(recording.path(), &options)?);
     for warning in pool.warnings() {
         printer.warn(&format!("{}: {warning}", recording.path().display()));
     }

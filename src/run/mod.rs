@@ -93,7 +93,7 @@ pub use manifest::{MANIFEST, Manifest, SCHEMA, Status};
 pub(crate) use observer::{Ran, RunObserver};
 pub(crate) use outcome::check_needs;
 pub use outcome::{Outcome, RunError};
-pub use pool::{Pool, PoolOptions, PoolProblem};
+pub use pool::{PoolOptions, PoolProblem, RecordedPool};
 pub use problem::{
     Arrived, Books, Bounds, Cut, Decided, Decode, ExternalEvent, NoText, ProblemRun, Setup, Token,
 };

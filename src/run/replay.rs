@@ -1,9 +1,9 @@
 //! A recorded run: traces come from a recording, and no model is asked.
 //!
-//! Decisions are made over statistics ([`crate::run::Pool`]), by the same code and in the same lockstep as
-//! live; texts and tokens are read again only for what is shown: the solution and the digest. Nothing is made
-//! up: a trace that ends in the recording before the strategy is through with it, because the recorded run
-//! had stopped it, counts as failed and is said to be missing.
+//! Decisions are made over statistics ([`crate::run::RecordedPool`]), by the same code and in the same
+//! lockstep as live; texts and tokens are read again only for what is shown: the solution and the digest.
+//! Nothing is made up: a trace that ends in the recording before the strategy is through with it, because the
+//! recorded run had stopped it, counts as failed and is said to be missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use tts_strategies::{Measured, Needs, Strategy, TraceId};
 
 use super::record::{Digest, how_found};
 use super::{
-    Bounds, ExternalEvent, NoText, Outcome, Pool, PoolProblem, ProblemRun, Rules, RunError, RunFolderError,
-    Setup, Token, TraceRecord, check_needs,
+    Bounds, ExternalEvent, NoText, Outcome, PoolProblem, ProblemRun, RecordedPool, Rules, RunError,
+    RunFolderError, Setup, Token, TraceRecord, check_needs,
 };
 
 /// A recording to decide over.
 pub struct Recorded {
-    pool: Arc<Pool>,
+    pool: Arc<RecordedPool>,
     reader: Arc<dyn ReadAnswer>,
     /// whether answers are taken from the texts anew
     reread: bool,
@@ -63,7 +63,7 @@ impl Keyed<'_> {
 impl Recorded {
     /// Decides over this recording. Answers are those that were recorded; `reader` says which of them are the
     /// same. With `reread` it reads them anew from the texts, where there are texts.
-    pub fn new(pool: Arc<Pool>, reader: Arc<dyn ReadAnswer>, reread: bool) -> Self {
+    pub fn new(pool: Arc<RecordedPool>, reader: Arc<dyn ReadAnswer>, reread: bool) -> Self {
         let recorded = pool.manifest().and_then(|m| m.traces.max_tokens);
         Self {
             pool,
@@ -75,7 +75,7 @@ impl Recorded {
     }
 
     /// The recording.
-    pub fn pool(&self) -> &Arc<Pool> {
+    pub fn pool(&self) -> &Arc<RecordedPool> {
         &self.pool
     }
     /// What reads and grades answers.
