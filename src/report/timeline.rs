@@ -169,10 +169,9 @@ fn plan(
         let most = header.budgets.iter().copied().max().unwrap_or(1).max(1);
         let budget = most.min(problem.traces.max(1));
         let presets: Vec<Preset> = header.strategies.iter().filter_map(preset).collect();
-        let watches = presets
-            .iter()
-            .position(|p| p.kind() == "deepconf-online")
-            .unwrap_or(0);
+        // a strategy with a warm-up sets a bar that is there to be drawn
+        let warms_up = |p: &Preset| p.value("warmup").is_some();
+        let watches = presets.iter().position(warms_up).unwrap_or(0);
         let slots = header
             .slots
             .first()
