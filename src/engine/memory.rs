@@ -13,7 +13,7 @@ const EXPECTED_TOKENS: usize = 4096;
 /// How many traces run at once, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// Rows of a batch.
+    /// Most rows of a batch: traces that get a token in one step.
     pub max_batch: usize,
     /// Bytes that prompts and traces may take together.
     pub budget: u64,

@@ -22,9 +22,9 @@ pub type Reply = Box<dyn FnOnce(Result<Outcome, RunError>) + Send>;
 pub struct EngineRequest {
     /// The problem, its prompt and how its tokens are drawn.
     pub run: Request,
-    /// Who watches.
+    /// Who watches it, and may end it.
     pub observer: Observer,
-    /// Takes the outcome.
+    /// Takes the outcome, once; it is never called for a problem that was cancelled.
     pub reply: Reply,
 }
 
@@ -85,7 +85,7 @@ impl Scheduler {
     pub fn idle(&mut self) -> bool {
         self.executor.idle()
     }
-    /// The executor.
+    /// What computes the model.
     pub fn executor(&self) -> &dyn Executor {
         self.executor.as_ref()
     }

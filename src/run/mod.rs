@@ -184,7 +184,7 @@ impl RunFolder {
         })
     }
 
-    /// The folder.
+    /// The folder that is written.
     pub fn dir(&self) -> &Path {
         &self.dir
     }

@@ -49,11 +49,11 @@ impl Default for PoolOptions {
 /// What is known of a problem before its traces are read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PoolProblem {
-    /// Name.
+    /// Name of the problem.
     pub id: String,
     /// The right answer, where a line of a trace names it.
     pub gold: Option<String>,
-    /// Recorded traces.
+    /// Number of its recorded traces.
     pub traces: usize,
     /// Those that ended by themselves or at a limit that holds in every run.
     pub complete: usize,

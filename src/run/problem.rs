@@ -51,7 +51,7 @@ impl Decode for NoText {
 pub struct Bounds {
     /// Traces that may be launched in all (K).
     pub traces: usize,
-    /// Traces in flight at once.
+    /// Most traces in flight at once.
     pub slots: usize,
     /// Generated tokens of the problem after which the vote so far decides.
     pub max_total_tokens: Option<u64>,
@@ -86,16 +86,16 @@ pub enum Cut {
 pub enum ExternalEvent {
     /// Memory allows this many traces in flight from now on.
     Slots {
-        /// Tick.
+        /// The tick after which it took effect.
         tick: u64,
-        /// New number of slots.
+        /// New number of traces in flight at once, at least 1.
         slots: usize,
     },
     /// The run was cut.
     Cut {
-        /// Tick.
+        /// The tick after which it took effect.
         tick: u64,
-        /// Reason.
+        /// Why the run was cut.
         cut: Cut,
     },
 }
@@ -103,7 +103,7 @@ pub enum ExternalEvent {
 /// Tokens by fate, and traces by fate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Books {
-    /// Counts by fate.
+    /// Ended by themselves as part of the warm-up.
     pub warmup: u64,
     /// Ended by themselves after the warm-up.
     pub finished: u64,
@@ -113,7 +113,7 @@ pub struct Books {
     pub cancelled: u64,
     /// Cut off by the token limit or for looping.
     pub truncated: u64,
-    /// Failed.
+    /// Failed: the logits were not numbers, or the source of the tokens gave up.
     pub failed: u64,
 }
 
@@ -210,7 +210,7 @@ pub struct Decided {
     pub external_events: Vec<ExternalEvent>,
     /// How the answers of the traces that ended by themselves or were cut off were found.
     pub extractions: std::collections::BTreeMap<String, u64>,
-    /// Wall time.
+    /// Wall time of the run in seconds.
     pub seconds: f64,
 }
 
@@ -231,7 +231,7 @@ impl Decided {
 pub struct Setup {
     /// Names the problem; part of every trace's random stream.
     pub id: String,
-    /// Decides.
+    /// What decides which traces go on, and the answer.
     pub strategy: Box<dyn Strategy>,
     /// Takes answers from texts.
     pub reader: Arc<dyn ReadAnswer>,

@@ -67,7 +67,7 @@ pub struct Solved {
     pub external_events: Vec<ExternalEvent>,
     /// Sentences of the strategy.
     pub warnings: Vec<String>,
-    /// Wall time.
+    /// Wall time in seconds.
     pub seconds: f64,
     /// Machine; nothing for a replay, which has none.
     pub machine: Option<MachineInfo>,

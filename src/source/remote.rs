@@ -104,9 +104,9 @@ pub struct RemoteOptions {
     pub backends: Vec<String>,
     /// The model's name there; the only one where `None`.
     pub model: Option<String>,
-    /// API key.
+    /// The API key that every request carries; none where `None`.
     pub key: Option<Key>,
-    /// Requests in flight at each address.
+    /// Most requests in flight at each address.
     pub in_flight: usize,
     /// Most likely tokens that confidence is taken over.
     pub confidence_k: usize,

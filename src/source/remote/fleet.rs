@@ -14,7 +14,7 @@ const BACKOFF: Duration = Duration::from_millis(500);
 /// up to this.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// One address.
+/// An engine's address, and how it has answered so far.
 pub(super) struct Endpoint {
     /// as the user named it
     pub(super) name: String,
@@ -73,7 +73,7 @@ pub(super) fn below(base: &Url, path: &str) -> Url {
     url
 }
 
-/// All addresses.
+/// The addresses that share a run's requests.
 pub(super) struct Fleet {
     pub(super) caller: Caller,
     pub(super) model: String,

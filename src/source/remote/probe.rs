@@ -27,7 +27,7 @@ pub(super) enum Scalars {
     Few(usize),
     /// Those of the distribution that tokens are drawn from, after temperature and filters.
     Processed,
-    /// None.
+    /// No log-probabilities.
     None,
 }
 
