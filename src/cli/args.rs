@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use clap::Args;
 use tts::prompt::Prompter;
 use tts::solver::RemoteApi;
-use tts::source::{RemoteOptions, remote::Key, remote::Patience};
+use tts::source::{RemoteOptions, remote::ApiKey, remote::Patience};
 use tts::{LoadOptions, Loaded, prompter_of};
 use tts_model::cpu::kernels::Tier;
 use tts_model::overrides::{SAMPLING_SETTINGS, SamplingOverrides, SamplingSetting};
@@ -181,7 +181,7 @@ impl BackendArgs {
         RemoteOptions {
             backends: self.backend.clone(),
             model: self.backend_model.clone(),
-            key: Key::from_env(),
+            key: ApiKey::from_env(),
             in_flight: self.backend_in_flight.unwrap_or(default.in_flight),
             confidence_k: k.unwrap_or(default.confidence_k),
             patience: Patience {

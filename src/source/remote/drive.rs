@@ -11,13 +11,13 @@ use tts_strategies::{Finish, TraceId};
 
 use super::fleet::Fleet;
 use super::request::{CompletionRequest, Prompt};
-use super::trace::{Chunk, GivenUp, Stream};
+use super::trace::{Chunk, Stream, TraceFailure};
 use crate::run::{
     Arrived, Control, Cut, Event, Observer, Outcome, ProblemRun, Ran, Request, RunError, RunObserver,
 };
 
 /// A stream's next chunk, with the stream to ask again.
-type Coming = Abortable<BoxFuture<'static, (TraceId, Stream, Result<Chunk, GivenUp>)>>;
+type Coming = Abortable<BoxFuture<'static, (TraceId, Stream, Result<Chunk, TraceFailure>)>>;
 
 /// A problem in flight.
 struct Drive {
@@ -185,7 +185,7 @@ impl Drive {
         &mut self,
         trace: TraceId,
         stream: Stream,
-        chunk: Result<Chunk, GivenUp>,
+        chunk: Result<Chunk, TraceFailure>,
     ) -> Result<(), RunError> {
         let Chunk { delta, broken } = chunk.map_err(|gave| self.failure(gave))?;
         self.prompt_tokens = delta.prompt_tokens.map_or(self.prompt_tokens, |n| n as usize);
@@ -215,7 +215,7 @@ impl Drive {
         Ok(())
     }
 
-    fn failure(&self, GivenUp { at, why, refused }: GivenUp) -> RunError {
+    fn failure(&self, TraceFailure { at, why, refused }: TraceFailure) -> RunError {
         let problem = self.problem.id().to_owned();
         match refused {
             // what the user asked for, and not a key or an address

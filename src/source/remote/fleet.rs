@@ -7,7 +7,7 @@ use reqwest::Url;
 use tokio::sync::Notify;
 
 use super::caller::Caller;
-use super::request::{Engine, Fields};
+use super::request::{Engine, SupportedFields};
 
 /// Wait after the first failure; it doubles with every further one,
 const BACKOFF: Duration = Duration::from_millis(500);
@@ -21,7 +21,7 @@ pub(super) struct Endpoint {
     pub(super) chat: Url,
     pub(super) plain: Url,
     pub(super) engine: Engine,
-    pub(super) fields: Fields,
+    pub(super) fields: SupportedFields,
     state: Mutex<State>,
 }
 
@@ -46,7 +46,7 @@ pub struct Tally {
 }
 
 impl Endpoint {
-    pub(super) fn new(name: String, base: &Url, engine: Engine, fields: Fields) -> Self {
+    pub(super) fn new(name: String, base: &Url, engine: Engine, fields: SupportedFields) -> Self {
         Self {
             name,
             chat: below(base, "chat/completions"),
