@@ -9,7 +9,7 @@ use tts_strategies::TraceId;
 use super::scheduler::{EngineRequest, Reply};
 use super::scoring::with_a_probability;
 use crate::run::{
-    Bounds, Checkpoint, Cut, Event, Observer, Outcome, ProblemRun, Ran, RunError, RunObserver, Token,
+    Bounds, Checkpoint, Cut, Event, Observer, Outcome, ProblemRun, RunError, RunFacts, RunObserver, Token,
     TokenStream, Trace,
 };
 use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, Sampling, SeqId, StepRow, Stream};
@@ -309,13 +309,14 @@ impl Running {
     /// Gives up everything, and replies with the outcome or with what went wrong.
     pub(super) fn close(mut self, kept: Result<(), RunError>, executor: &mut dyn Executor) {
         self.release(executor);
-        let ran = Ran {
+        let facts = RunFacts {
             prompt_tokens: self.prompt_tokens,
             bounds: self.bounds,
             slots_wanted: self.wanted_slots,
             peak_rows: self.peak_rows,
         };
-        let outcome: Result<Outcome, RunError> = kept.and_then(|()| self.observer.close(&self.problem, ran));
+        let outcome: Result<Outcome, RunError> =
+            kept.and_then(|()| self.observer.close(&self.problem, facts));
         (self.reply)(outcome);
     }
 

@@ -12,14 +12,14 @@ const WINDOW: usize = 32;
 /// Most points of a trace at a time.
 const POINTS: usize = 8;
 
-/// How much of each trace was told.
+/// How many tokens of each trace, and how many ended traces, were sent to watchers.
 #[derive(Default)]
-pub(crate) struct Shown {
+pub(crate) struct SentDetails {
     tokens: BTreeMap<TraceId, usize>,
     ended: u64,
 }
 
-impl Shown {
+impl SentDetails {
     /// What is new in the traces in flight, and in the vote.
     pub(crate) fn now(&mut self, problem: &ProblemRun) -> Details {
         let window = window(problem);

@@ -90,7 +90,7 @@ pub use error::RunFolderError;
 pub use events::{Details, Event, Points, Snapshot};
 pub use journal::Journal;
 pub use manifest::{MANIFEST, Manifest, SCHEMA, Status};
-pub(crate) use observer::{Ran, RunObserver};
+pub(crate) use observer::{RunFacts, RunObserver};
 pub(crate) use outcome::check_needs;
 pub use outcome::{Outcome, RunError};
 pub use pool::{PoolOptions, PoolProblem, RecordedPool};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::details::Shown;
+use super::details::SentDetails;
 use super::{Bounds, Event, Observer, Outcome, ProblemRun, RunError, Snapshot, TraceRecord};
 
 /// Time between two progress events of a problem.
@@ -19,11 +19,11 @@ pub(crate) struct RunObserver {
     /// when traces in flight were last written
     kept: Instant,
     notices: BTreeSet<String>,
-    shown: Shown,
+    sent: SentDetails,
 }
 
-/// How a problem was run.
-pub(crate) struct Ran {
+/// What a source of traces says of a run beside its decision.
+pub(crate) struct RunFacts {
     pub(crate) prompt_tokens: usize,
     pub(crate) bounds: Bounds,
     pub(crate) slots_wanted: usize,
@@ -38,7 +38,7 @@ impl RunObserver {
             told: Instant::now(),
             kept: Instant::now(),
             notices: BTreeSet::new(),
-            shown: Shown::default(),
+            sent: SentDetails::default(),
         }
     }
 
@@ -78,7 +78,7 @@ impl RunObserver {
         for mut record in problem.take_ended() {
             ended(problem.id(), &record);
             if self.wants_details() {
-                let last = self.shown.ended(&record, problem);
+                let last = self.sent.ended(&record, problem);
                 self.tell(|| Event::Details(last));
             }
             self.tell(|| Event::TraceEnded {
@@ -151,13 +151,13 @@ impl RunObserver {
             })
         });
         if self.wants_details() {
-            let now = self.shown.now(p);
+            let now = self.sent.now(p);
             self.tell(|| Event::Details(now));
         }
     }
 
     /// The outcome of a problem that is over.
-    pub(crate) fn close(self, problem: &ProblemRun, ran: Ran) -> Result<Outcome, RunError> {
+    pub(crate) fn close(self, problem: &ProblemRun, facts: RunFacts) -> Result<Outcome, RunError> {
         let id = || problem.id().to_owned();
         let failed = || {
             problem.failure().map(|reason| RunError::Strategy {
@@ -184,10 +184,10 @@ impl RunObserver {
             problem_id: id(),
             decided,
             records: self.records,
-            prompt_tokens: ran.prompt_tokens,
-            bounds: ran.bounds,
-            slots_wanted: ran.slots_wanted,
-            peak_rows: ran.peak_rows,
+            prompt_tokens: facts.prompt_tokens,
+            bounds: facts.bounds,
+            slots_wanted: facts.slots_wanted,
+            peak_rows: facts.peak_rows,
             notices: self.notices.into_iter().collect(),
         })
     }

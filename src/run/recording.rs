@@ -72,7 +72,7 @@ struct Entry {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownProblem {
     traces: BTreeMap<TraceId, Vec<Entry>>,
     decided: Vec<FileSpan>,
     gold: Option<String>,
@@ -83,16 +83,16 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     order: Vec<String>,
-    problems: BTreeMap<String, Known>,
+    problems: BTreeMap<String, KnownProblem>,
     lines: usize,
     pub(super) warnings: Warnings,
 }
 
 impl Index {
-    fn problem(&mut self, id: &str) -> &mut Known {
+    fn problem(&mut self, id: &str) -> &mut KnownProblem {
         if !self.problems.contains_key(id) {
             self.order.push(id.to_owned());
-            self.problems.insert(id.to_owned(), Known::default());
+            self.problems.insert(id.to_owned(), KnownProblem::default());
         }
         self.problems.get_mut(id).expect("just put there")
     }

@@ -13,7 +13,7 @@ use super::fleet::Fleet;
 use super::request::{CompletionRequest, Prompt};
 use super::trace::{Chunk, Stream, TraceFailure};
 use crate::run::{
-    Arrived, Control, Cut, Event, Observer, Outcome, ProblemRun, Ran, Request, RunError, RunObserver,
+    Arrived, Control, Cut, Event, Observer, Outcome, ProblemRun, Request, RunError, RunFacts, RunObserver,
 };
 
 /// A stream's next chunk, with the stream to ask again.
@@ -245,13 +245,13 @@ impl Drive {
                 ),
             });
         }
-        let ran = Ran {
+        let facts = RunFacts {
             prompt_tokens: self.prompt_tokens,
             slots_wanted: bounds.slots,
             bounds,
             peak_rows: self.peak,
         };
-        self.observer.close(&self.problem, ran)
+        self.observer.close(&self.problem, facts)
     }
 }
 
