@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use futures::StreamExt;
 use tts::evaluation::{Evaluation, Options, RecordOptions};
-use tts::run::{AnswerSettings, Pool, PoolOptions, Recorded, Status};
+use tts::run::{AnswerSettings, PoolOptions, Recorded, RecordedPool, Status};
 use tts::solver::{Reader, default_threads};
 use tts::strategies::Preset;
 use tts::sweep::{self, Folder, Plan, Results};
@@ -91,7 +91,7 @@ fn decide(set: &ProblemSet, traces: usize, dir: &Path) -> Result<(), Box<dyn std
         seed: 0,
         gold: set.gold(),
     };
-    let pool = Arc::new(Pool::open(dir, &PoolOptions::default())?);
+    let pool = Arc::new(RecordedPool::open(dir, &PoolOptions::default())?);
     let problems = pool.select(None, None)?;
     let reader = set.reader()?;
     let answers = AnswerSettings::of(set.task.as_ref(), &reader);

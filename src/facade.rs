@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::evaluation::Evaluation;
 use crate::loaded::{LoadOptions, Loaded};
 use crate::run::{BallotResult, Event, Observer};
-use crate::solver::{Api, Reader, Settings, Solved, Solver, Watch, named_strategy, question};
+use crate::solver::{Reader, RemoteApi, Settings, Solved, Solver, Watch, named_strategy, question};
 use crate::source::RemoteOptions;
 use tts_model::overrides::SamplingOverrides;
 
@@ -165,7 +165,7 @@ impl Builder {
                     ..RemoteOptions::default()
                 };
                 let sample = question("What is 1 + 1?");
-                Solver::remote(&options, Api::default(), settings, None, &sample)
+                Solver::remote(&options, RemoteApi::default(), settings, None, &sample)
                     .await?
                     .0
             }

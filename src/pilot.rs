@@ -174,8 +174,8 @@ pub struct Pilot {
     pub notes: Vec<String>,
 }
 
-/// A problem's traces and which of them are right.
-struct Drawn {
+/// A recorded problem: all its traces, and its right answer where one is known.
+struct ProblemRecords {
     id: String,
     records: Vec<Arc<TraceRecord>>,
     gold: Option<String>,
@@ -202,20 +202,20 @@ pub fn pilot(
             "--margin is a share of the problems above 0 and below 1, such as 0.05",
         ));
     }
-    let drawn = read(recorded, problems, gold)?;
-    let right = rights(recorded, &drawn);
-    let scores = scores(&drawn, &right);
+    let problem_records = read(recorded, problems, gold)?;
+    let right = rights(recorded, &problem_records);
+    let scores = scores(&problem_records, &right);
     let window = best_window(&scores);
     let mut notes = Vec::new();
-    let confident = drawn
+    let confident = problem_records
         .iter()
-        .flat_map(|d| &d.records)
+        .flat_map(|p| &p.records)
         .any(|r| r.measured.as_ref().is_some_and(|m| m.mean.is_some()));
     if !confident {
         notes.push("no confidences are recorded: strategies that read them were not tried".to_owned());
     }
-    let trials = trials(recorded, &drawn, options, confident, window, &mut notes)?;
-    let most = drawn.iter().map(|d| d.records.len()).min().unwrap_or(0);
+    let trials = trials(recorded, &problem_records, options, confident, window, &mut notes)?;
+    let most = problem_records.iter().map(|p| p.records.len()).min().unwrap_or(0);
     let replaced = options.budget > most;
     if replaced {
         notes.push(format!(
@@ -246,10 +246,10 @@ pub fn pilot(
     let all: Vec<bool> = graded.iter().flat_map(|r| r.iter().copied()).collect();
     let whole = options.whole as f64;
     Ok(Pilot {
-        problems: drawn.len(),
+        problems: problem_records.len(),
         graded: graded.len(),
         mixed,
-        traces: drawn.iter().map(|d| d.records.len()).sum(),
+        traces: problem_records.iter().map(|p| p.records.len()).sum(),
         right: (!all.is_empty()).then(|| all.iter().filter(|r| **r).count() as f64 / all.len() as f64),
         draws: options.draws,
         budget: options.budget,
@@ -277,14 +277,14 @@ fn read(
     recorded: &Recorded,
     problems: &[&PoolProblem],
     gold: &BTreeMap<String, String>,
-) -> Result<Vec<Drawn>, PilotError> {
-    let (mut drawn, mut incomplete, mut traces) = (Vec::new(), 0, 0);
+) -> Result<Vec<ProblemRecords>, PilotError> {
+    let (mut problem_records, mut incomplete, mut traces) = (Vec::new(), 0, 0);
     for problem in problems {
         let records = recorded.traces(problem)?;
         traces += records.len();
         incomplete += records.iter().filter(|r| !r.finish.is_complete()).count();
         if !records.is_empty() {
-            drawn.push(Drawn {
+            problem_records.push(ProblemRecords {
                 id: problem.id.clone(),
                 records,
                 gold: crate::replay::gold(gold, recorded.pool(), problem),
@@ -293,18 +293,18 @@ fn read(
     }
     match (traces, incomplete) {
         (0, _) => Err(PilotError::Empty),
-        (_, 0) => Ok(drawn),
+        (_, 0) => Ok(problem_records),
         _ => Err(PilotError::Pruned { incomplete, traces }),
     }
 }
 
 /// Which traces are right; nothing for a problem without a gold answer. A trace that was cut off is wrong.
-fn rights(recorded: &Recorded, drawn: &[Drawn]) -> Vec<Option<Vec<bool>>> {
-    let of = |d: &Drawn| {
-        let gold = d.gold.as_ref()?;
+fn rights(recorded: &Recorded, problem_records: &[ProblemRecords]) -> Vec<Option<Vec<bool>>> {
+    let of = |p: &ProblemRecords| {
+        let gold = p.gold.as_ref()?;
         let mut known: BTreeMap<&str, bool> = BTreeMap::new();
-        let mut rights = Vec::with_capacity(d.records.len());
-        for record in &d.records {
+        let mut rights = Vec::with_capacity(p.records.len());
+        for record in &p.records {
             let answer = record.answer.as_deref().filter(|_| record.finish == Finish::Stop);
             rights.push(answer.is_some_and(|answer| {
                 *known
@@ -314,5 +314,5 @@ fn rights(recorded: &Recorded, drawn: &[Drawn]) -> Vec<Option<Vec<bool>>> {
         }
         Some(rights)
     };
-    drawn.iter().map(of).collect()
+    problem_records.iter().map(of).collect()
 }

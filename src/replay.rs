@@ -8,7 +8,8 @@ use tts_strategies::Preset;
 
 use crate::error::Error;
 use crate::run::{
-    Bounds, DecisionSettings, Outcome, Outside, Pool, PoolProblem, Recorded, SolvedRecord, StrategyRecord,
+    Bounds, DecisionSettings, ExternalEvent, Outcome, PoolProblem, Recorded, RecordedPool, SolvedRecord,
+    StrategyRecord,
 };
 use crate::solver::{About, DEFAULT_SLOTS, Solved};
 
@@ -41,7 +42,7 @@ impl Replay {
     /// # Errors
     /// When no strategy is named, neither here nor by the recording, or a number is 0.
     pub fn new(
-        pool: Arc<Pool>,
+        pool: Arc<RecordedPool>,
         settings: ReplaySettings,
         reader: Arc<dyn ReadAnswer>,
         reread: bool,
@@ -84,7 +85,7 @@ impl Replay {
     }
 
     /// The bounds of a problem, and what came from outside where this is the very decision that was recorded.
-    fn bounds(&self, problem: &PoolProblem) -> (Bounds, Vec<Outside>) {
+    fn bounds(&self, problem: &PoolProblem) -> (Bounds, Vec<ExternalEvent>) {
         let of_recording = |setting: fn(&DecisionSettings) -> Option<usize>| self.was().and_then(setting);
         let traces = self
             .settings
@@ -185,12 +186,16 @@ impl Replay {
 }
 
 /// The model that a recording names.
-fn model_of(pool: &Pool) -> Option<String> {
+fn model_of(pool: &RecordedPool) -> Option<String> {
     pool.manifest()?.machine.model.clone()
 }
 
 /// The right answer of a problem: as given, as a recorded trace names it, or as the problem was graded by.
-pub(crate) fn gold(given: &BTreeMap<String, String>, pool: &Pool, problem: &PoolProblem) -> Option<String> {
+pub(crate) fn gold(
+    given: &BTreeMap<String, String>,
+    pool: &RecordedPool,
+    problem: &PoolProblem,
+) -> Option<String> {
     let graded = || pool.decided()?.last_decided(&problem.id).ok().flatten()?.gold;
     given
         .get(&problem.id)
@@ -203,7 +208,7 @@ pub(crate) fn gold(given: &BTreeMap<String, String>, pool: &Pool, problem: &Pool
 ///
 /// # Errors
 /// When it is none that is known here.
-pub fn recorded_strategy(pool: &Pool) -> Result<Option<Preset>, Error> {
+pub fn recorded_strategy(pool: &RecordedPool) -> Result<Option<Preset>, Error> {
     let Some(strategy) = pool.manifest().and_then(|m| m.decisions.strategy.as_ref()) else {
         return Ok(None);
     };

@@ -19,14 +19,14 @@ use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
 };
 use crate::run::{
-    Bounds, Decode, MachineInfo, NoText, Observer, Outside, Request, Rules, Setup, TraceRecord,
+    Bounds, Decode, ExternalEvent, MachineInfo, NoText, Observer, Request, Rules, Setup, TraceRecord,
     TraceSettings, check_needs,
 };
 use crate::source::remote::{Dialect, Sample};
 use crate::source::{Local, LocalOptions, Remote, RemoteOptions, TraceSource};
 use tts_model::overrides::SamplingOverrides;
 
-pub use crate::source::remote::Api;
+pub use crate::source::remote::RemoteApi;
 pub use crate::source::{default_threads, default_tier};
 pub use plan::BatchPlan;
 pub(crate) use settings::DEFAULT_SLOTS;
@@ -96,7 +96,7 @@ pub struct Watch {
     /// Traces of an earlier run of the same settings.
     pub recorded: Vec<Arc<TraceRecord>>,
     /// What came from outside then.
-    pub scripted: Vec<Outside>,
+    pub scripted: Vec<ExternalEvent>,
 }
 
 impl Watch {
@@ -175,7 +175,7 @@ impl Solver {
     /// A sentence that names the setting, the address or the strategy that cannot work.
     pub async fn remote(
         options: &RemoteOptions,
-        api: Api,
+        api: RemoteApi,
         settings: Settings,
         prompter: Option<Prompter>,
         sample: &Problem,
@@ -317,7 +317,7 @@ impl Solver {
         &self,
         problem: &Prepared,
         recorded: Vec<Arc<TraceRecord>>,
-        scripted: Vec<Outside>,
+        scripted: Vec<ExternalEvent>,
     ) -> Setup {
         let decode: Arc<dyn Decode> = match self.prompter() {
             Some(prompter) => Arc::new(Detokenize(prompter.clone())),

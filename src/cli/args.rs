@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 use tts::prompt::Prompter;
-use tts::solver::Api;
-use tts::source::{RemoteOptions, remote::Key, remote::Patience};
+use tts::solver::RemoteApi;
+use tts::source::{RemoteOptions, remote::ApiKey, remote::Patience};
 use tts::{LoadOptions, Loaded, prompter_of};
 use tts_model::cpu::kernels::Tier;
 use tts_model::overrides::{SAMPLING_SETTINGS, SamplingOverrides, SamplingSetting};
@@ -147,7 +147,7 @@ pub(crate) struct BackendArgs {
     /// chat: the engine renders the conversation; completions: the prompt is rendered here with --model's
     /// template, else sent as it is [default: chat]
     #[arg(long, value_name = "chat|completions", requires = "backend", value_parser = api)]
-    backend_api: Option<Api>,
+    backend_api: Option<RemoteApi>,
     /// Requests in flight at each address [default: 64]
     #[arg(long, value_name = "N", requires = "backend")]
     backend_in_flight: Option<usize>,
@@ -171,7 +171,7 @@ impl BackendArgs {
         !self.backend.is_empty()
     }
 
-    pub(crate) fn api(&self) -> Api {
+    pub(crate) fn api(&self) -> RemoteApi {
         self.backend_api.unwrap_or_default()
     }
 
@@ -181,7 +181,7 @@ impl BackendArgs {
         RemoteOptions {
             backends: self.backend.clone(),
             model: self.backend_model.clone(),
-            key: Key::from_env(),
+            key: ApiKey::from_env(),
             in_flight: self.backend_in_flight.unwrap_or(default.in_flight),
             confidence_k: k.unwrap_or(default.confidence_k),
             patience: Patience {
@@ -194,10 +194,10 @@ impl BackendArgs {
     }
 }
 
-fn api(name: &str) -> Result<Api, String> {
+fn api(name: &str) -> Result<RemoteApi, String> {
     match name {
-        "chat" => Ok(Api::Chat),
-        "completions" => Ok(Api::Completions),
+        "chat" => Ok(RemoteApi::Chat),
+        "completions" => Ok(RemoteApi::Completions),
         _ => Err("it is chat or completions".to_owned()),
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use tabled::builder::Builder;
 use tts::evaluation::{Evaluation, RecordOptions};
 use tts::pilot::{Pilot, PilotOptions, Trial, Verdict, WINDOWS, pilot};
-use tts::run::{Pool, PoolOptions, Recorded};
+use tts::run::{PoolOptions, Recorded, RecordedPool};
 use tts::strategies::Preset;
 use tts::{ProblemSet, Settings};
 
@@ -77,37 +77,37 @@ pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let task = set.as_ref().and_then(|s| s.task.clone());
     let mut whole = set.as_ref().map_or(0, |s| s.data.problems.len());
     let mut picked = None;
-    let (place, took) = match &args.replay {
-        Some(recording) => (Place::Named(recording.clone()), None),
+    let (recording, took) = match &args.replay {
+        Some(recording) => (RecordingPath::Named(recording.clone()), None),
         None => {
-            let place = match &args.run {
-                Some(dir) => Place::Named(dir.clone()),
-                None => Place::temporary()?,
+            let recording = match &args.run {
+                Some(dir) => RecordingPath::Named(dir.clone()),
+                None => RecordingPath::temporary()?,
             };
             let Some(set) = set else {
                 bail!("a pilot needs problems: give --data FILE|TASK, or --replay RECORDING");
             };
             let ids = ids(args, &set)?;
-            let Some(took) = record(args, set, &ids, place.path(), printer)? else {
+            let Some(took) = record(args, set, &ids, recording.path(), printer)? else {
                 return Ok(ExitStatus::Interrupted);
             };
             picked = Some(ids);
-            (place, took)
+            (recording, took)
         }
     };
     let options = PoolOptions {
         windows: WINDOWS.to_vec(),
         ..PoolOptions::default()
     };
-    if !place.path().exists() {
+    if !recording.path().exists() {
         bail!(
             "--replay {} does not exist; give a run folder or a .jsonl file of traces",
-            place.path().display()
+            recording.path().display()
         );
     }
-    let pool = std::sync::Arc::new(Pool::open(place.path(), &options)?);
+    let pool = std::sync::Arc::new(RecordedPool::open(recording.path(), &options)?);
     for warning in pool.warnings() {
-        printer.warn(&format!("{}: {warning}", place.path().display()));
+        printer.warn(&format!("{}: {warning}", recording.path().display()));
     }
     let (reader, reread, _) = reader(&args.answers, task.as_ref(), &pool)?;
     let recorded = Recorded::new(pool.clone(), std::sync::Arc::new(reader), reread);
@@ -133,7 +133,7 @@ pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitSta
         seed,
     };
     let pilot = pilot(&recorded, &problems, &gold, &options)?;
-    drop(place);
+    drop(recording);
     if printer.json() {
         printer.object(&pilot)?;
     } else {
@@ -143,12 +143,12 @@ pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitSta
 }
 
 /// Where the recording is. A temporary one is removed in the end.
-enum Place {
+enum RecordingPath {
     Named(PathBuf),
     Temporary(PathBuf),
 }
 
-impl Place {
+impl RecordingPath {
     fn temporary() -> anyhow::Result<Self> {
         let dir = std::env::temp_dir().join(format!("tts-pilot-{}", std::process::id()));
         if dir.exists() {
@@ -166,7 +166,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RecordingPath {
     fn drop(&mut self) {
         if let Self::Temporary(dir) = self {
             let _ = std::fs::remove_dir_all(dir);

@@ -9,7 +9,7 @@ use clap::Args;
 use tts::ProblemSet;
 use tts::evals::answer::RuleReader;
 use tts::evals::task::Task;
-use tts::run::{AnswerSettings, Pool, PoolOptions, PoolProblem};
+use tts::run::{AnswerSettings, PoolOptions, PoolProblem, RecordedPool};
 use tts::strategies::Preset;
 
 use super::printer::Printer;
@@ -41,7 +41,7 @@ impl SetArgs {
     }
 
     /// The problems that are meant, in the recording's order.
-    pub(super) fn select<'a>(&self, pool: &'a Pool) -> anyhow::Result<Vec<&'a PoolProblem>> {
+    pub(super) fn select<'a>(&self, pool: &'a RecordedPool) -> anyhow::Result<Vec<&'a PoolProblem>> {
         if self.limit == Some(0) {
             bail!("--limit 0 leaves nothing to decide: it must be at least 1");
         }
@@ -61,7 +61,7 @@ pub(super) fn open(
     presets: &[Preset],
     confidence_k: Option<usize>,
     printer: &Printer,
-) -> anyhow::Result<Arc<Pool>> {
+) -> anyhow::Result<Arc<RecordedPool>> {
     if !path.exists() {
         bail!(
             "{} does not exist; give a run folder or a .jsonl file of traces",
@@ -73,7 +73,7 @@ pub(super) fn open(
         confidence_k,
         ..PoolOptions::default()
     };
-    let pool = Pool::open(path, &options)?;
+    let pool = RecordedPool::open(path, &options)?;
     for warning in pool.warnings() {
         printer.warn(&format!("{}: {warning}", path.display()));
     }
@@ -96,7 +96,7 @@ pub(super) fn open(
 pub(super) fn reader(
     answers: &AnswerArgs,
     task: Option<&Task>,
-    pool: &Pool,
+    pool: &RecordedPool,
 ) -> anyhow::Result<(RuleReader, bool, AnswerSettings)> {
     let recorded = pool.manifest().and_then(|m| m.decisions.answers.as_ref());
     match recorded {

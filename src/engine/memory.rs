@@ -6,14 +6,14 @@ use tts_model::executor::Limits;
 
 /// Share of the memory that is there which traces may fill; the rest is left to the operating system's caches
 /// and to other programs.
-const SHARE: f64 = 0.8;
+const MEMORY_SHARE: f64 = 0.8;
 /// Tokens that a trace is expected to reach when it may go on for longer.
-const EXPECTED: usize = 4096;
+const EXPECTED_TOKENS: usize = 4096;
 
 /// How many traces run at once, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// Rows of a batch.
+    /// Most rows of a batch: traces that get a token in one step.
     pub max_batch: usize,
     /// Bytes that prompts and traces may take together.
     pub budget: u64,
@@ -36,9 +36,9 @@ impl Plan {
         memory: Option<u64>,
         max_batch: Option<usize>,
     ) -> Self {
-        let expected_tokens = prompt + max_tokens.min(EXPECTED);
+        let expected_tokens = prompt + max_tokens.min(EXPECTED_TOKENS);
         let bytes_per_trace = limits.sequence_bytes(expected_tokens, prompt);
-        let free = memory.unwrap_or((limits.free_bytes as f64 * SHARE) as u64);
+        let free = memory.unwrap_or((limits.free_bytes as f64 * MEMORY_SHARE) as u64);
         let prefix = limits.sequence_bytes(prompt, 0);
         let budget = free.saturating_sub(limits.read_bytes);
         // the scheduler counts a problem's prompt against the budget; the scratch memory of a row comes on top

@@ -6,24 +6,27 @@ use std::time::Instant;
 
 use tts_strategies::TraceId;
 
-use super::scheduler::{Reply, Ticket};
+use super::scheduler::{EngineRequest, Reply};
 use super::scoring::with_a_probability;
 use crate::run::{
-    Bounds, Checkpoint, Cut, Event, Observer, Outcome, Pages, Problem, Ran, Row, RunError, RunObserver, Token,
+    Bounds, Checkpoint, Cut, Event, Observer, Outcome, ProblemRun, RunError, RunFacts, RunObserver, Token,
+    TokenStream, Trace,
 };
 use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, Sampling, SeqId, StepRow, Stream};
 
 /// A problem that runs.
 pub(super) struct Running {
-    pub(super) problem: Problem,
+    pub(super) problem: ProblemRun,
     /// the sequence of its prompt, from which its traces are forked
     prompt: SeqId,
     pub(super) prompt_tokens: usize,
-    traces: BTreeMap<TraceId, Live>,
-    /// set aside: its sequences are gone until there is memory for them
-    pub(super) aside: bool,
+    traces: BTreeMap<TraceId, LiveTrace>,
+    /// its sequences were freed; they are computed again once there is memory for them
+    pub(super) preempted: bool,
+    /// traces that it may have in flight at once, at least 1
     pub(super) slots: usize,
     wanted_slots: usize,
+    /// most sequences of its traces at once
     peak_rows: usize,
     bounds: Bounds,
     sampling: Sampling,
@@ -34,8 +37,8 @@ pub(super) struct Running {
     reply: Reply,
 }
 
-/// A trace that has a sequence.
-struct Live {
+/// A sequence of the executor and the random numbers that its tokens are drawn with.
+struct LiveTrace {
     seq: SeqId,
     stream: Stream,
 }
@@ -55,19 +58,19 @@ pub(super) fn cut(caller: &Observer, now: Instant) -> Option<Cut> {
 impl Running {
     /// Starts the clock of a problem whose prompt was read into `prompt`, with `slots` traces in flight at
     /// once.
-    pub(super) fn new(ticket: Ticket, prompt: SeqId, slots: usize) -> Self {
-        let Ticket {
-            request,
+    pub(super) fn new(request: EngineRequest, prompt: SeqId, slots: usize) -> Self {
+        let EngineRequest {
+            run,
             mut observer,
             reply,
-        } = ticket;
-        let (mut setup, prompt_tokens) = (request.setup, request.prompt.ids.len());
+        } = request;
+        let (mut setup, prompt_tokens) = (run.setup, run.prompt.ids.len());
         let wanted_slots = setup.bounds.slots.max(1);
         setup.bounds.slots = slots;
         let checkpoint = observer.checkpoint.take();
         let observer = RunObserver::new(observer);
         let bounds = setup.bounds.clone();
-        let problem = Problem::new(setup);
+        let problem = ProblemRun::new(setup);
         observer.tell(|| Event::Started {
             problem: problem.id().to_owned(),
             slots,
@@ -78,14 +81,14 @@ impl Running {
             prompt,
             prompt_tokens,
             traces: BTreeMap::new(),
-            aside: false,
+            preempted: false,
             slots,
             wanted_slots,
             peak_rows: 0,
             bounds,
-            sampling: request.sampling,
-            seed: request.seed,
-            banned_ids: request.banned_ids,
+            sampling: run.sampling,
+            seed: run.seed,
+            banned_ids: run.banned_ids,
             checkpoint,
             observer,
             reply,
@@ -97,17 +100,17 @@ impl Running {
         &self.observer.caller
     }
 
-    fn pages(&self) -> Option<&Pages> {
-        self.observer.caller.control.pages.as_ref()
+    fn token_stream(&self) -> Option<&TokenStream> {
+        self.observer.caller.control.token_stream.as_ref()
     }
 
     /// Whether it takes part in the next step.
     pub(super) fn is_active(&self) -> bool {
-        !self.aside && !self.problem.is_over()
+        !self.preempted && !self.problem.is_over()
     }
 
     /// Ends it with the vote so far, where somebody or the clock says so.
-    pub(super) fn obey(&mut self, now: Instant) {
+    pub(super) fn apply_cuts(&mut self, now: Instant) {
         if let Some(cut) = cut(self.caller(), now) {
             self.problem.cut(cut);
         }
@@ -138,46 +141,54 @@ impl Running {
     }
 
     /// Bytes that its prompt and its traces hold.
-    pub(super) fn held(&self, limits: &Limits, executor: &dyn Executor) -> u64 {
-        let of_trace = |live: &Live| limits.sequence_bytes(executor.length(live.seq), self.prompt_tokens);
+    pub(super) fn used_bytes(&self, limits: &Limits, executor: &dyn Executor) -> u64 {
+        let of_trace =
+            |live: &LiveTrace| limits.sequence_bytes(executor.length(live.seq), self.prompt_tokens);
         let traces: u64 = self.traces.values().map(of_trace).sum();
         limits.sequence_bytes(self.prompt_tokens, 0) + traces
     }
 
     /// Bytes that its next token for every live trace takes beyond what it holds.
-    pub(super) fn next_step(&self, limits: &Limits, executor: &dyn Executor) -> u64 {
-        let of_row = |row: &Row| {
-            let after = limits.sequence_bytes(self.prompt_tokens + row.tokens(), self.prompt_tokens);
-            let held = self.traces.get(&row.trace()).map_or(0, |live| {
+    pub(super) fn next_step_bytes(&self, limits: &Limits, executor: &dyn Executor) -> u64 {
+        let of_trace = |trace: &Trace| {
+            let after = limits.sequence_bytes(self.prompt_tokens + trace.tokens(), self.prompt_tokens);
+            let held = self.traces.get(&trace.id()).map_or(0, |live| {
                 limits.sequence_bytes(executor.length(live.seq), self.prompt_tokens)
             });
             after.saturating_sub(held)
         };
-        let live = self.problem.live().iter().filter(|row| row.is_live());
-        live.map(of_row).sum()
+        let live = self.problem.live().iter().filter(|trace| trace.is_live());
+        live.map(of_trace).sum()
     }
 
-    /// Gives sequences to the traces that have none: new ones, those whose record ended, those that were set
-    /// aside.
+    /// Gives sequences to the traces that have none: new ones, those whose record ended, those that were
+    /// preempted.
     pub(super) fn begin_traces(&mut self, executor: &mut dyn Executor) {
-        let missing = |row: &&Row| row.is_live() && !self.traces.contains_key(&row.trace());
-        let missing: Vec<&Row> = self.problem.live().iter().filter(missing).collect();
+        let missing = |trace: &&Trace| trace.is_live() && !self.traces.contains_key(&trace.id());
+        let missing: Vec<&Trace> = self.problem.live().iter().filter(missing).collect();
         if missing.is_empty() {
             return;
         }
         let seqs = executor.fork(self.prompt, missing.len());
-        let begun = seqs.iter().zip(&missing).filter(|(_, row)| !row.ids().is_empty());
-        let begun: Vec<(SeqId, &[u32])> = begun.map(|(seq, row)| (*seq, row.ids())).collect();
+        let begun = seqs
+            .iter()
+            .zip(&missing)
+            .filter(|(_, trace)| !trace.ids().is_empty());
+        let begun: Vec<(SeqId, &[u32])> = begun.map(|(seq, trace)| (*seq, trace.ids())).collect();
         if let Some(checkpoint) = &self.checkpoint {
-            for (seq, row) in seqs.iter().zip(&missing).filter(|(_, row)| !row.ids().is_empty()) {
-                let load = |from: &mut dyn io::Read| executor.load(*seq, row.ids(), from);
-                checkpoint.load(self.problem.id(), row.trace(), load);
+            for (seq, trace) in seqs
+                .iter()
+                .zip(&missing)
+                .filter(|(_, trace)| !trace.ids().is_empty())
+            {
+                let load = |from: &mut dyn io::Read| executor.load(*seq, trace.ids(), from);
+                checkpoint.load(self.problem.id(), trace.id(), load);
             }
         }
         executor.resume(&begun);
-        for (seq, row) in seqs.into_iter().zip(missing) {
-            let stream = Stream::new(self.seed, self.problem.id(), row.trace());
-            self.traces.insert(row.trace(), Live { seq, stream });
+        for (seq, trace) in seqs.into_iter().zip(missing) {
+            let stream = Stream::new(self.seed, self.problem.id(), trace.id());
+            self.traces.insert(trace.id(), LiveTrace { seq, stream });
         }
         self.peak_rows = self.peak_rows.max(self.traces.len());
     }
@@ -190,8 +201,8 @@ impl Running {
             .as_ref()
             .is_some_and(|checkpoint| self.observer.is_due(checkpoint.every));
         let mut traces = self.traces.iter().peekable();
-        for row in self.problem.live().iter().filter(|row| row.is_live()) {
-            while traces.peek().is_some_and(|(trace, _)| **trace < row.trace()) {
+        for trace in self.problem.live().iter().filter(|trace| trace.is_live()) {
+            while traces.peek().is_some_and(|(id, _)| **id < trace.id()) {
                 traces.next();
             }
             let (_, live) = traces.next().expect("every live trace has a sequence");
@@ -199,11 +210,11 @@ impl Running {
                 seq: live.seq,
                 sampling: &self.sampling,
                 stream: live.stream,
-                index: row.tokens(),
-                forced: row.forced(),
+                index: trace.tokens(),
+                forced: trace.forced(),
                 banned_ids: &self.banned_ids,
-                top_logprobs: self.pages().map_or(0, Pages::k),
-                lookahead: if saves_now { 0 } else { row.free(rules) },
+                top_logprobs: self.token_stream().map_or(0, TokenStream::k),
+                lookahead: if saves_now { 0 } else { trace.free(rules) },
                 stop_ids: rules.stops(),
             });
         }
@@ -219,18 +230,18 @@ impl Running {
             let drawn = *drawn.next().expect("one for every live row");
             drawn.map_or(Token::Broken, Token::Drawn)
         });
-        if let Some(pages) = self.pages()
-            && let Some(first) = self.problem.live().first().filter(|row| row.trace() == 0)
+        if let Some(token_stream) = self.token_stream()
+            && let Some(first) = self.problem.live().first().filter(|trace| trace.id() == 0)
         {
             let live = self.traces.get(&0);
             let top = live.map_or(&[][..], |live| executor.top_logprobs(live.seq));
-            pages.write(first, with_a_probability(top));
+            token_stream.write(first, with_a_probability(top));
         }
     }
 
-    /// Gives up its sequences until there is memory for them.
-    pub(super) fn set_aside(&mut self, executor: &mut dyn Executor) {
-        self.aside = true;
+    /// Frees its sequences until there is memory for them.
+    pub(super) fn preempt(&mut self, executor: &mut dyn Executor) {
+        self.preempted = true;
         self.free_traces(executor);
         self.notice("set aside until there is memory; it will go on exactly where it was".to_owned());
     }
@@ -245,9 +256,9 @@ impl Running {
             return false;
         }
         self.problem.set_slots(live - 1);
-        let rows: BTreeSet<TraceId> = self.problem.live().iter().map(Row::trace).collect();
+        let live_ids: BTreeSet<TraceId> = self.problem.live().iter().map(Trace::id).collect();
         self.traces.retain(|trace, live| {
-            let stays = rows.contains(trace);
+            let stays = live_ids.contains(trace);
             if !stays {
                 executor.free(live.seq);
             }
@@ -298,13 +309,14 @@ impl Running {
     /// Gives up everything, and replies with the outcome or with what went wrong.
     pub(super) fn close(mut self, kept: Result<(), RunError>, executor: &mut dyn Executor) {
         self.release(executor);
-        let ran = Ran {
+        let facts = RunFacts {
             prompt_tokens: self.prompt_tokens,
             bounds: self.bounds,
             slots_wanted: self.wanted_slots,
             peak_rows: self.peak_rows,
         };
-        let outcome: Result<Outcome, RunError> = kept.and_then(|()| self.observer.close(&self.problem, ran));
+        let outcome: Result<Outcome, RunError> =
+            kept.and_then(|()| self.observer.close(&self.problem, facts));
         (self.reply)(outcome);
     }
 

@@ -13,24 +13,24 @@ use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, SeqId, StepRow,
 
 /// Tokens of prompts that are read between two steps, or twice as many as there are rows: a long prompt holds
 /// nobody up, and many short ones come in as fast as short traces end.
-const READ: usize = 256;
+const PREFILL_TOKENS: usize = 256;
 
 /// Called once with the outcome.
 pub type Reply = Box<dyn FnOnce(Result<Outcome, RunError>) + Send>;
 
 /// A problem to run, for whom, and who waits for it.
-pub struct Ticket {
-    /// What is run.
-    pub request: Request,
-    /// Who watches.
+pub struct EngineRequest {
+    /// The problem, its prompt and how its tokens are drawn.
+    pub run: Request,
+    /// Who watches it, and may end it.
     pub observer: Observer,
-    /// Takes the outcome.
+    /// Takes the outcome, once; it is never called for a problem that was cancelled.
     pub reply: Reply,
 }
 
 /// A problem that has not begun.
 struct Waiting {
-    ticket: Ticket,
+    request: EngineRequest,
     /// the sequence that its prompt is read into, once that was begun
     prompt: Option<SeqId>,
 }
@@ -67,8 +67,11 @@ impl Scheduler {
         }
     }
     /// Queues a problem.
-    pub fn submit(&mut self, ticket: Ticket) {
-        self.waiting.push_back(Waiting { ticket, prompt: None });
+    pub fn submit(&mut self, request: EngineRequest) {
+        self.waiting.push_back(Waiting {
+            request,
+            prompt: None,
+        });
     }
     /// Queues a text whose tokens' likeliest alternatives are asked for.
     pub fn score(&mut self, text: Text) {
@@ -82,18 +85,18 @@ impl Scheduler {
     pub fn idle(&mut self) -> bool {
         self.executor.idle()
     }
-    /// The executor.
+    /// What computes the model.
     pub fn executor(&self) -> &dyn Executor {
         self.executor.as_ref()
     }
     /// Bytes that prompts and traces hold; at most the plan's budget, unless a single trace takes more.
     pub fn memory_used(&self) -> u64 {
-        self.used()
+        self.used_bytes()
     }
 
     /// One step: admits what fits, then gives every live trace of every active problem one token.
     pub fn step(&mut self) {
-        self.obey();
+        self.apply_cuts();
         self.admit();
         self.make_room();
         self.begin_traces();
@@ -106,36 +109,36 @@ impl Scheduler {
     }
 
     /// Cancellations, interrupts and deadlines.
-    fn obey(&mut self) {
+    fn apply_cuts(&mut self) {
         let (executor, now) = (self.executor.as_mut(), Instant::now());
         let cancelled = |o: &Observer| o.control.cancelled.load(Ordering::Relaxed);
         self.running.retain_mut(|r| {
             let stays = !cancelled(r.caller());
             if stays {
-                r.obey(now);
+                r.apply_cuts(now);
             } else {
                 r.release(executor);
             }
             stays
         });
         let mut i = 0;
-        while let Some(caller) = self.waiting.get(i).map(|w| &w.ticket.observer) {
+        while let Some(caller) = self.waiting.get(i).map(|w| &w.request.observer) {
             let (cancelled, cut) = (cancelled(caller), running::cut(caller, now));
             if !cancelled && cut.is_none() {
                 i += 1;
                 continue;
             }
-            let Waiting { ticket, prompt } = self.waiting.remove(i).expect("it is there");
+            let Waiting { request, prompt } = self.waiting.remove(i).expect("it is there");
             prompt.into_iter().for_each(|prompt| executor.free(prompt));
             if let Some(cut) = cut.filter(|_| !cancelled) {
-                (ticket.reply)(Err(RunError::NotStarted(cut)));
+                (request.reply)(Err(RunError::NotStarted(cut)));
             }
         }
     }
 
     /// Reads the prompts of those that fit, a part at a time, and lets them begin.
     fn admit(&mut self) {
-        let mut left = READ.max(2 * self.rows());
+        let mut left = PREFILL_TOKENS.max(2 * self.rows());
         while left > 0
             && let Some(slots) = self.next_fits()
         {
@@ -143,7 +146,7 @@ impl Scheduler {
                 return;
             };
             let prompt = *next.prompt.get_or_insert_with(|| self.executor.begin());
-            let ids = &next.ticket.request.prompt.ids;
+            let ids = &next.request.run.prompt.ids;
             let before = self.executor.length(prompt);
             let read = self.executor.read(prompt, ids, left);
             left = left.saturating_sub(ids.len() - before);
@@ -152,11 +155,11 @@ impl Scheduler {
                     self.waiting.push_front(next);
                     return;
                 }
-                Ok(_) => self.start(next.ticket, prompt, slots),
+                Ok(_) => self.start(next.request, prompt, slots),
                 Err(BrokenLogits) => {
                     self.executor.free(prompt);
-                    let Ticket { request, reply, .. } = next.ticket;
-                    reply(Err(RunError::BrokenPrompt(request.setup.id)));
+                    let EngineRequest { run, reply, .. } = next.request;
+                    reply(Err(RunError::BrokenPrompt(run.setup.id)));
                 }
             }
         }
@@ -165,18 +168,18 @@ impl Scheduler {
     /// How many slots the problem that waits longest would have if it began now; `None` where it waits on, or
     /// there is none.
     fn next_fits(&self) -> Option<usize> {
-        let next = &self.waiting.front()?.ticket.request;
-        // what was set aside comes back first, or it might wait for ever
-        if self.running.iter().any(|r| r.aside) {
+        let next = &self.waiting.front()?.request.run;
+        // what was preempted goes on first, or it might wait for ever
+        if self.running.iter().any(|r| r.preempted) {
             return None;
         }
         let reserved: usize = self.running.iter().map(|r| r.slots).sum();
         let slots = next.setup.bounds.slots.max(1).min(self.plan.max_batch);
-        let (prompt, each) = self.expected(next.prompt.ids.len(), next.setup.rules.max_tokens);
+        let (prompt, each) = self.expected_bytes(next.prompt.ids.len(), next.setup.rules.max_tokens);
         let free = self
             .plan
             .budget
-            .saturating_sub(self.promised())
+            .saturating_sub(self.reserved_bytes())
             .saturating_sub(prompt);
         let fits = (free / each.max(1)).min(slots as u64) as usize;
         let busy = self.rows() > self.plan.most_before(slots);
@@ -185,8 +188,8 @@ impl Scheduler {
         (self.running.is_empty() || !waits).then_some(slots.min(fits.max(1)))
     }
 
-    fn start(&mut self, ticket: Ticket, prompt: SeqId, slots: usize) {
-        let mut running = Running::new(ticket, prompt, slots);
+    fn start(&mut self, request: EngineRequest, prompt: SeqId, slots: usize) {
+        let mut running = Running::new(request, prompt, slots);
         let each = self
             .limits
             .sequence_bytes(self.plan.expected_tokens, running.prompt_tokens);
@@ -200,24 +203,24 @@ impl Scheduler {
     }
 
     /// Bytes that prompts, traces and the text that is being scored hold.
-    fn used(&self) -> u64 {
+    fn used_bytes(&self) -> u64 {
         let begun = self.waiting.iter().filter_map(|w| w.prompt);
         let begun = begun.map(|prompt| self.executor.length(prompt));
         let texts = begun.chain(self.scoring.as_ref().map(Scoring::tokens));
         let texts: u64 = texts.map(|tokens| self.limits.sequence_bytes(tokens, 0)).sum();
-        texts + self.running.iter().map(|r| self.held(r)).sum::<u64>()
+        texts + self.running.iter().map(|r| self.used_bytes_of(r)).sum::<u64>()
     }
 
-    fn held(&self, r: &Running) -> u64 {
-        r.held(&self.limits, self.executor.as_ref())
+    fn used_bytes_of(&self, r: &Running) -> u64 {
+        r.used_bytes(&self.limits, self.executor.as_ref())
     }
 
-    fn next_step(&self, r: &Running) -> u64 {
-        r.next_step(&self.limits, self.executor.as_ref())
+    fn next_step_bytes(&self, r: &Running) -> u64 {
+        r.next_step_bytes(&self.limits, self.executor.as_ref())
     }
 
     /// Bytes of a prompt, and of each trace at the length it is expected to reach.
-    fn expected(&self, prompt: usize, max_tokens: usize) -> (u64, u64) {
+    fn expected_bytes(&self, prompt: usize, max_tokens: usize) -> (u64, u64) {
         let tokens = prompt + max_tokens.min(self.plan.expected_tokens.saturating_sub(prompt));
         (
             self.limits.sequence_bytes(prompt, 0),
@@ -226,37 +229,41 @@ impl Scheduler {
     }
 
     /// Bytes that the running problems hold or are expected to.
-    fn promised(&self) -> u64 {
+    fn reserved_bytes(&self) -> u64 {
         let each = |r: &Running| {
-            let (prompt, each) = self.expected(r.prompt_tokens, r.problem.rules().max_tokens);
-            self.held(r).max(prompt + r.problem.slots() as u64 * each)
+            let (prompt, each) = self.expected_bytes(r.prompt_tokens, r.problem.rules().max_tokens);
+            self.used_bytes_of(r)
+                .max(prompt + r.problem.slots() as u64 * each)
         };
         self.running.iter().map(each).sum()
     }
 
     /// Forgets prompts that are not read to the end: they are read again when there is room. Whether there
     /// were any.
-    fn forget_begun(&mut self) -> bool {
+    fn drop_partial_prompts(&mut self) -> bool {
         let begun = self.waiting.iter_mut().filter_map(|w| w.prompt.take());
         begun.map(|prompt| self.executor.free(prompt)).count() > 0
     }
 
-    /// Sets problems aside, youngest first, until the next step fits; a lone problem goes on with fewer
+    /// Preempts problems, youngest first, until the next step fits; a lone problem goes on with fewer
     /// slots. Brings back what fits again.
     fn make_room(&mut self) {
-        self.bring_back();
+        self.resume_preempted();
         loop {
             let active: Vec<usize> = (0..self.running.len())
-                .filter(|i| !self.running[*i].aside)
+                .filter(|i| !self.running[*i].preempted)
                 .collect();
-            let needed: u64 = active.iter().map(|i| self.next_step(&self.running[*i])).sum();
-            let left = self.plan.budget.checked_sub(self.used() + needed);
+            let needed: u64 = active
+                .iter()
+                .map(|i| self.next_step_bytes(&self.running[*i]))
+                .sum();
+            let left = self.plan.budget.checked_sub(self.used_bytes() + needed);
             // memory of ended traces is kept for others as long as nothing else needs it
             self.executor.trim(left.unwrap_or(0));
             if left.is_some() {
                 return;
             }
-            if !active.is_empty() && self.forget_begun() {
+            if !active.is_empty() && self.drop_partial_prompts() {
                 continue;
             }
             match active[..] {
@@ -266,26 +273,26 @@ impl Scheduler {
                         return;
                     }
                 }
-                [.., youngest] => self.running[youngest].set_aside(self.executor.as_mut()),
+                [.., youngest] => self.running[youngest].preempt(self.executor.as_mut()),
             }
         }
     }
 
-    fn bring_back(&mut self) {
-        let mut used = self.used();
+    fn resume_preempted(&mut self) {
+        let mut used = self.used_bytes();
         for i in 0..self.running.len() {
             let r = &self.running[i];
-            if !r.aside {
+            if !r.preempted {
                 continue;
             }
-            let others: u64 = self.running[..i].iter().map(|r| self.next_step(r)).sum();
+            let others: u64 = self.running[..i].iter().map(|r| self.next_step_bytes(r)).sum();
             // headroom of one block a row, or it would go out again at once
             let headroom = r.problem.live().len() as u64 * self.limits.block_bytes;
-            if used + others + self.next_step(r) + headroom > self.plan.budget && i > 0 {
+            if used + others + self.next_step_bytes(r) + headroom > self.plan.budget && i > 0 {
                 return;
             }
-            self.running[i].aside = false;
-            used = self.used();
+            self.running[i].preempted = false;
+            used = self.used_bytes();
         }
     }
 

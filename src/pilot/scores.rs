@@ -3,16 +3,16 @@
 use tts_evals::stats::{BOOTSTRAP, within_problem_auroc};
 use tts_strategies::Statistic;
 
-use super::{Drawn, LEVEL, MIXED, ScoreTrial, WINDOWS};
+use super::{LEVEL, MIXED, ProblemRecords, ScoreTrial, WINDOWS};
 use crate::run::TraceRecord;
 
 /// The score that decides where a trace stops.
 pub(super) const LOWEST: &str = "lowest group";
 
-pub(super) fn scores(drawn: &[Drawn], right: &[Option<Vec<bool>>]) -> Vec<ScoreTrial> {
-    let lengths: Vec<usize> = drawn
+pub(super) fn scores(problem_records: &[ProblemRecords], right: &[Option<Vec<bool>>]) -> Vec<ScoreTrial> {
+    let lengths: Vec<usize> = problem_records
         .iter()
-        .flat_map(|d| d.records.iter().map(|r| r.tokens))
+        .flat_map(|p| p.records.iter().map(|r| r.tokens))
         .collect();
     let fits = |w: usize| 2 * lengths.iter().filter(|n| **n >= w).count() >= lengths.len();
     let plain = [
@@ -40,11 +40,11 @@ pub(super) fn scores(drawn: &[Drawn], right: &[Option<Vec<bool>>]) -> Vec<ScoreT
                 Some(m) => m.scores(window).get(statistic),
                 None => r.scores.get(statistic).filter(|_| window.is_none()),
             };
-            let by_problem: Vec<Vec<(f64, bool)>> = drawn
+            let by_problem: Vec<Vec<(f64, bool)>> = problem_records
                 .iter()
                 .zip(right)
-                .filter_map(|(d, right)| {
-                    let scored = d.records.iter().zip(right.as_ref()?);
+                .filter_map(|(p, right)| {
+                    let scored = p.records.iter().zip(right.as_ref()?);
                     Some(
                         scored
                             .filter_map(|(r, right)| Some((value(r).filter(|v| v.is_finite())?, *right)))

@@ -8,7 +8,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tts_evals::stats::{clopper_pearson, compare, spread};
 use tts_strategies::{Overrides, Preset, TraceId, Window};
 
-use super::{Drawn, LEVEL, PilotError, PilotOptions, Trial};
+use super::{LEVEL, PilotError, PilotOptions, ProblemRecords, Trial};
 use crate::run::{Bounds, Recorded, RunError, TraceRecord};
 use crate::solver::DEFAULT_SLOTS;
 
@@ -75,20 +75,20 @@ struct Outcome {
 
 pub(super) fn trials(
     recorded: &Recorded,
-    drawn: &[Drawn],
+    problem_records: &[ProblemRecords],
     options: &PilotOptions,
     confident: bool,
     window: Option<usize>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Trial>, PilotError> {
-    let orders: Vec<Vec<Vec<Arc<TraceRecord>>>> = drawn
+    let orders: Vec<Vec<Vec<Arc<TraceRecord>>>> = problem_records
         .iter()
         .enumerate()
         .map(|(i, d)| draws(&d.records, i as u64, options))
         .collect();
     let (mut trials, mut plain): (Vec<Trial>, Option<Outcome>) = (Vec::new(), None);
     for candidate in candidates(options.budget, confident, window) {
-        let outcome = match play(recorded, drawn, &orders, &candidate, options)? {
+        let outcome = match play(recorded, problem_records, &orders, &candidate, options)? {
             Some(outcome) => outcome,
             None => {
                 notes.push(format!(
@@ -179,7 +179,7 @@ fn draws(records: &[Arc<TraceRecord>], stream: u64, options: &PilotOptions) -> V
 /// Decides every draw; nothing where the recording lacks what the strategy reads.
 fn play(
     recorded: &Recorded,
-    drawn: &[Drawn],
+    problem_records: &[ProblemRecords],
     orders: &[Vec<Vec<Arc<TraceRecord>>>],
     candidate: &Candidate,
     options: &PilotOptions,
@@ -194,7 +194,7 @@ fn play(
         tokens: Vec::new(),
         ticks: 0.0,
     };
-    for (problem, orders) in drawn.iter().zip(orders) {
+    for (problem, orders) in problem_records.iter().zip(orders) {
         let mut verdicts: BTreeMap<String, bool> = BTreeMap::new();
         let (mut correct, mut tokens) = (Vec::new(), Vec::new());
         for order in orders {
@@ -220,6 +220,6 @@ fn play(
         }
         outcome.tokens.push(tokens);
     }
-    outcome.ticks /= (drawn.len() * options.draws).max(1) as f64;
+    outcome.ticks /= (problem_records.len() * options.draws).max(1) as f64;
     Ok(Some(outcome))
 }

@@ -334,7 +334,7 @@ pub(crate) fn recorded(
         windows: window.into_iter().collect(),
         ..PoolOptions::default()
     };
-    let pool = run::Pool::open(path, &options)?;
+    let pool = run::RecordedPool::open(path, &options)?;
     Ok(Recorded::new(Arc::new(pool), Arc::new(answers.reader()), false))
 }
 

@@ -12,8 +12,8 @@ use super::error::ReportError;
 use super::evidence::Evidence;
 use super::results::{Timeline, TimelineTrace};
 use crate::run::{
-    Bounds, NoText, Outside, Phase, PoolProblem, Problem, Recorded, Rules, Setup, StrategyRecord, Token,
-    TraceRecord,
+    Bounds, ExternalEvent, NoText, Phase, PoolProblem, ProblemRun, Recorded, Rules, Setup, StrategyRecord,
+    Token, TraceRecord,
 };
 use crate::solver::DEFAULT_SLOTS;
 
@@ -34,7 +34,7 @@ struct Plan {
     budget: usize,
     slots: usize,
     max_total_tokens: Option<u64>,
-    scripted: Vec<Outside>,
+    scripted: Vec<ExternalEvent>,
     expected: Option<u64>,
 }
 
@@ -169,10 +169,9 @@ fn plan(
         let most = header.budgets.iter().copied().max().unwrap_or(1).max(1);
         let budget = most.min(problem.traces.max(1));
         let presets: Vec<Preset> = header.strategies.iter().filter_map(preset).collect();
-        let watches = presets
-            .iter()
-            .position(|p| p.kind() == "deepconf-online")
-            .unwrap_or(0);
+        // a strategy with a warm-up sets a bar that is there to be drawn
+        let warms_up = |p: &Preset| p.value("warmup").is_some();
+        let watches = presets.iter().position(warms_up).unwrap_or(0);
         let slots = header
             .slots
             .first()
@@ -240,7 +239,7 @@ fn decide(
     let lengths: Vec<usize> = records.iter().map(|r| r.tokens).collect();
     let max_tokens = lengths.iter().copied().max().unwrap_or(1).max(1);
     let name = plan.preset.name.clone();
-    let mut problem = Problem::new(Setup {
+    let mut problem = ProblemRun::new(Setup {
         id: id.to_owned(),
         strategy: plan.preset.build(),
         reader: Arc::new(evidence.reader()),
@@ -260,8 +259,8 @@ fn decide(
     });
     let (mut from, mut ended, mut missing, mut bar_tick) = (BTreeMap::new(), Vec::new(), 0usize, None);
     while !problem.is_over() {
-        for row in problem.live() {
-            from.entry(row.trace()).or_insert(problem.ticks());
+        for trace in problem.live() {
+            from.entry(trace.id()).or_insert(problem.ticks());
         }
         problem.tick(|_, _| {
             missing += 1;

@@ -5,32 +5,32 @@ use std::collections::BTreeMap;
 use tts_strategies::TraceId;
 use tts_strategies::windows::GroupWindow;
 
-use super::{Details, Phase, Points, Problem, TraceRecord};
+use super::{Details, Phase, Points, ProblemRun, TraceRecord};
 
 /// Tokens that a mean is taken over until the strategy has a window of its own.
 const WINDOW: usize = 32;
 /// Most points of a trace at a time.
 const POINTS: usize = 8;
 
-/// How much of each trace was told.
+/// How many tokens of each trace, and how many ended traces, were sent to watchers.
 #[derive(Default)]
-pub(crate) struct Shown {
+pub(crate) struct SentDetails {
     tokens: BTreeMap<TraceId, usize>,
     ended: u64,
 }
 
-impl Shown {
+impl SentDetails {
     /// What is new in the traces in flight, and in the vote.
-    pub(crate) fn now(&mut self, problem: &Problem) -> Details {
+    pub(crate) fn now(&mut self, problem: &ProblemRun) -> Details {
         let window = window(problem);
         let mut traces = Vec::new();
-        for row in problem.live() {
-            let from = self.tokens.insert(row.trace(), row.tokens()).unwrap_or(0);
-            let points = points(row.confidences(), from, window);
+        for trace in problem.live() {
+            let from = self.tokens.insert(trace.id(), trace.tokens()).unwrap_or(0);
+            let points = points(trace.confidences(), from, window);
             if !points.is_empty() {
                 traces.push(Points {
-                    trace: row.trace(),
-                    warmup: problem.strategy().is_warmup(row.trace()),
+                    trace: trace.id(),
+                    warmup: problem.strategy().is_warmup(trace.id()),
                     points,
                 });
             }
@@ -46,7 +46,7 @@ impl Shown {
     }
 
     /// The last stretch of a trace that ended.
-    pub(crate) fn ended(&mut self, record: &TraceRecord, problem: &Problem) -> Details {
+    pub(crate) fn ended(&mut self, record: &TraceRecord, problem: &ProblemRun) -> Details {
         let from = self.tokens.remove(&record.trace).unwrap_or(0);
         let window = window(problem);
         Details {
@@ -62,7 +62,7 @@ impl Shown {
     }
 }
 
-fn window(problem: &Problem) -> usize {
+fn window(problem: &ProblemRun) -> usize {
     problem.bar().1.unwrap_or(WINDOW)
 }
 

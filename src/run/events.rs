@@ -10,9 +10,9 @@ use super::Books;
 pub enum Event {
     /// The prompt was read and the first traces run.
     Started {
-        /// Problem.
+        /// Name of the problem.
         problem: String,
-        /// Traces in flight at once.
+        /// Traces in flight at once, at least 1.
         slots: usize,
         /// Tokens of the prompt.
         prompt_tokens: usize,
@@ -21,31 +21,31 @@ pub enum Event {
     Progress(Snapshot),
     /// A trace ended.
     TraceEnded {
-        /// Problem.
+        /// Name of the problem.
         problem: String,
-        /// Trace.
+        /// Index of the trace among the problem's, from 0.
         trace: TraceId,
-        /// Why.
+        /// How it ended.
         finish: Finish,
-        /// Generated tokens.
+        /// Tokens that it generated, the one that ended it included.
         tokens: usize,
-        /// Its answer.
+        /// Its answer as it wrote it; `None` where none was found.
         answer: Option<String>,
     },
     /// The confidences of every trace, where a caller asked for them.
     Details(Details),
     /// Something the user should know.
     Notice {
-        /// Problem.
+        /// Name of the problem.
         problem: String,
-        /// A sentence.
+        /// A sentence for the user.
         text: String,
     },
     /// The problem is decided.
     Decided {
-        /// Problem.
+        /// Name of the problem.
         problem: String,
-        /// The answer.
+        /// The winning answer; `None` where none won.
         answer: Option<String>,
     },
 }
@@ -53,9 +53,9 @@ pub enum Event {
 /// A problem in flight.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Problem.
+    /// Name of the problem.
     pub problem: String,
-    /// Live rows.
+    /// Traces that get a token in the next tick.
     pub live: usize,
     /// Ended traces by fate.
     pub traces: Books,
@@ -63,22 +63,22 @@ pub struct Snapshot {
     pub budget: usize,
     /// Tokens of ended traces by fate.
     pub tokens: Books,
-    /// Tokens of traces in flight.
+    /// Tokens that the traces in flight have generated so far.
     pub live_tokens: u64,
-    /// Ticks so far.
+    /// Ticks so far: one is one token for each live trace.
     pub ticks: u64,
-    /// Leading answer and its share.
+    /// The leading answer and its share of the votes' weight, from 0 to 1.
     pub leading: Option<(String, f64)>,
-    /// The bar, once known.
+    /// The confidence in nats below which traces are stopped, once known.
     pub threshold: Option<f64>,
-    /// The window, once known.
+    /// Tokens of a group whose mean confidence is compared with it, once known.
     pub window: Option<usize>,
 }
 
 /// What became of a problem's traces since the last time.
 #[derive(Clone, Debug)]
 pub struct Details {
-    /// Problem.
+    /// Name of the problem.
     pub problem: String,
     /// Tokens that the confidences are means of.
     pub window: usize,
@@ -92,7 +92,7 @@ pub struct Details {
 /// The way of one trace since the last time.
 #[derive(Clone, Debug)]
 pub struct Points {
-    /// Trace.
+    /// Index of the trace among the problem's, from 0.
     pub trace: TraceId,
     /// Whether it belongs to the warm-up.
     pub warmup: bool,

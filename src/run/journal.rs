@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::error::RunFolderError;
 use super::line::{self, Head};
-use super::recording::{Files, Index, Place};
+use super::recording::{FileSpan, Files, Index};
 use super::{RecordSink, TraceRecord};
 
 /// Traces that may wait to be written before the engine waits for the disk.
@@ -249,7 +249,7 @@ impl Writer {
         if let Ok(head) = Head::read(text) {
             self.index().add(
                 head,
-                Place {
+                FileSpan {
                     at,
                     len: text.len() as u64,
                 },
@@ -264,7 +264,7 @@ impl Writer {
         let at = self.problems.append(line)?;
         self.index().add_decided(
             id,
-            Place {
+            FileSpan {
                 at,
                 len: line.len() as u64 - 1,
             },

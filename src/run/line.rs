@@ -17,7 +17,7 @@ const TOKEN_BYTES: u64 = 12;
 
 /// Where a trace's arrays are in tokens.bin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Span {
+pub(super) struct ArraysSpan {
     pub(super) offset: u64,
     pub(super) n: u64,
     /// Log-probabilities of the most likely ids that are kept of each token.
@@ -27,7 +27,7 @@ pub(super) struct Span {
     pub(super) check: Option<String>,
 }
 
-impl Span {
+impl ArraysSpan {
     fn of(value: &Value) -> Option<Self> {
         let (offset, n) = (value.get("offset")?.as_u64()?, value.get("n")?.as_u64()?);
         let top_k = value
@@ -57,7 +57,7 @@ pub(super) fn checksum(bytes: &[u8]) -> String {
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct TraceLine<'a> {
     problem_id: &'a str,
     trace: TraceId,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,7 +74,7 @@ struct Written<'a> {
     answer_key: Option<&'a str>,
     extraction: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    arrays: Option<Span>,
+    arrays: Option<ArraysSpan>,
     scores: &'a TraceScores,
     #[serde(skip_serializing_if = "Option::is_none")]
     self_certainty_sum: Option<f64>,
@@ -104,13 +104,13 @@ pub(super) fn encode(
             .iter()
             .for_each(|p| bytes.extend(p.to_le_bytes()));
     }
-    let arrays = (!bytes.is_empty()).then(|| Span {
+    let arrays = (!bytes.is_empty()).then(|| ArraysSpan {
         offset,
         n: n as u64,
         top_k: top_k as u64,
         check: Some(checksum(&bytes)),
     });
-    let written = Written {
+    let line = TraceLine {
         problem_id: &record.problem_id,
         trace: record.trace,
         seed,
@@ -128,7 +128,7 @@ pub(super) fn encode(
         self_certainty_sum: record.self_certainty_sum,
         seconds: record.seconds,
     };
-    let mut line = serde_json::to_vec(&written).expect("a trace line is plain data");
+    let mut line = serde_json::to_vec(&line).expect("a trace line is plain data");
     line.push(b'\n');
     (bytes, line)
 }
@@ -156,7 +156,7 @@ pub(super) struct Head {
     pub(super) prompt: Option<String>,
     /// nothing in a line that names no trace
     pub(super) trace: Option<(TraceId, u64, Finish)>,
-    pub(super) span: Option<Span>,
+    pub(super) span: Option<ArraysSpan>,
     pub(super) not_utf8: bool,
 }
 
@@ -166,7 +166,7 @@ impl Head {
         let raw: RawHead = parse(&text).ok_or(Trouble::NotJson)?;
         let problem_id = raw.problem_id.as_ref().and_then(word).ok_or(Trouble::NoName)?;
         let gold = raw.gold.as_ref().and_then(word);
-        let span = raw.arrays.as_ref().and_then(Span::of);
+        let span = raw.arrays.as_ref().and_then(ArraysSpan::of);
         let trace = match raw.trace {
             None | Some(Value::Null) if gold.is_some() => None,
             None => return Err(Trouble::NoName),

@@ -90,11 +90,13 @@ pub use error::RunFolderError;
 pub use events::{Details, Event, Points, Snapshot};
 pub use journal::Journal;
 pub use manifest::{MANIFEST, Manifest, SCHEMA, Status};
-pub(crate) use observer::{Ran, RunObserver};
+pub(crate) use observer::{RunFacts, RunObserver};
 pub(crate) use outcome::check_needs;
 pub use outcome::{Outcome, RunError};
-pub use pool::{Pool, PoolOptions, PoolProblem};
-pub use problem::{Arrived, Books, Bounds, Cut, Decided, Decode, NoText, Outside, Problem, Setup, Token};
+pub use pool::{PoolOptions, PoolProblem, RecordedPool};
+pub use problem::{
+    Arrived, Books, Bounds, Cut, Decided, Decode, ExternalEvent, NoText, ProblemRun, Setup, Token,
+};
 pub use record::{Arrays, Phase, TraceRecord};
 pub use recording::{Recording, without_answers};
 pub use replay::{Recorded, Replayed, replay};
@@ -104,14 +106,14 @@ pub use settings::{
     AnswerSettings, DecisionSettings, EngineInfo, MachineInfo, Other, StrategyRecord, TraceSettings,
 };
 pub use solved::{BallotResult, SolvedRecord, TokenCounts, TraceCounts, VoteResult};
-pub use token_stream::{Pages, Written};
-pub use trace::{Row, Rules};
+pub use token_stream::{StreamedToken, TokenStream};
+pub use trace::{Rules, Trace};
 
 use FolderLock as Lock;
 use lock::LOCK;
 pub(crate) use lock::Lock as FolderLock;
 pub(crate) use manifest::replace as replace_file;
-use recording::{Files, Place, Scan, scan};
+use recording::{FileSpan, Files, Scan, scan};
 
 /// The folder of states.
 const STATES: &str = "states";
@@ -182,7 +184,7 @@ impl RunFolder {
         })
     }
 
-    /// The folder.
+    /// The folder that is written.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -259,7 +261,7 @@ impl RunFolder {
         let line = value_of(&SolvedRecord {
             decisions: Some(self.manifest.decisions.clone()),
             slots: Some(decided.slots),
-            outside: decided.outside.clone(),
+            outside: decided.external_events.clone(),
             ..problem
         });
         self.journal.problem(&id, line.to_string().into_bytes())
@@ -351,7 +353,7 @@ fn cut(path: &Path, end: u64) -> Result<(), RunFolderError> {
 }
 
 /// Writes the first `end` bytes of a file again, without some of its lines.
-fn remove(path: &Path, end: u64, lines: &[Place]) -> Result<(), RunFolderError> {
+fn remove(path: &Path, end: u64, lines: &[FileSpan]) -> Result<(), RunFolderError> {
     let mut from = BufReader::new(File::open(path).map_err(RunFolderError::io("open", path))?);
     manifest::replace(path, &path.with_extension("jsonl.tmp"), |file| {
         let mut to = BufWriter::new(file);

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::details::Shown;
-use super::{Bounds, Event, Observer, Outcome, Problem, RunError, Snapshot, TraceRecord};
+use super::details::SentDetails;
+use super::{Bounds, Event, Observer, Outcome, ProblemRun, RunError, Snapshot, TraceRecord};
 
 /// Time between two progress events of a problem.
 const PROGRESS: Duration = Duration::from_millis(100);
@@ -19,11 +19,11 @@ pub(crate) struct RunObserver {
     /// when traces in flight were last written
     kept: Instant,
     notices: BTreeSet<String>,
-    shown: Shown,
+    sent: SentDetails,
 }
 
-/// How a problem was run.
-pub(crate) struct Ran {
+/// What a source of traces says of a run beside its decision.
+pub(crate) struct RunFacts {
     pub(crate) prompt_tokens: usize,
     pub(crate) bounds: Bounds,
     pub(crate) slots_wanted: usize,
@@ -38,7 +38,7 @@ impl RunObserver {
             told: Instant::now(),
             kept: Instant::now(),
             notices: BTreeSet::new(),
-            shown: Shown::default(),
+            sent: SentDetails::default(),
         }
     }
 
@@ -72,13 +72,13 @@ impl RunObserver {
     /// them.
     pub(crate) fn keep(
         &mut self,
-        problem: &mut Problem,
+        problem: &mut ProblemRun,
         mut ended: impl FnMut(&str, &TraceRecord),
     ) -> Result<(), RunError> {
         for mut record in problem.take_ended() {
             ended(problem.id(), &record);
             if self.wants_details() {
-                let last = self.shown.ended(&record, problem);
+                let last = self.sent.ended(&record, problem);
                 self.tell(|| Event::Details(last));
             }
             self.tell(|| Event::TraceEnded {
@@ -107,7 +107,7 @@ impl RunObserver {
     /// Writes the traces in flight, if so much time has passed; `state` keeps what else there is of each.
     pub(crate) fn checkpoint(
         &mut self,
-        problem: &Problem,
+        problem: &ProblemRun,
         every: Duration,
         mut state: impl FnMut(&str, &TraceRecord) -> Result<(), String>,
     ) -> Result<(), RunError> {
@@ -129,7 +129,7 @@ impl RunObserver {
     }
 
     /// Tells how things stand, if it is time.
-    pub(crate) fn progress(&mut self, p: &Problem) {
+    pub(crate) fn progress(&mut self, p: &ProblemRun) {
         if self.told.elapsed() < PROGRESS {
             return;
         }
@@ -151,13 +151,13 @@ impl RunObserver {
             })
         });
         if self.wants_details() {
-            let now = self.shown.now(p);
+            let now = self.sent.now(p);
             self.tell(|| Event::Details(now));
         }
     }
 
     /// The outcome of a problem that is over.
-    pub(crate) fn close(self, problem: &Problem, ran: Ran) -> Result<Outcome, RunError> {
+    pub(crate) fn close(self, problem: &ProblemRun, facts: RunFacts) -> Result<Outcome, RunError> {
         let id = || problem.id().to_owned();
         let failed = || {
             problem.failure().map(|reason| RunError::Strategy {
@@ -184,10 +184,10 @@ impl RunObserver {
             problem_id: id(),
             decided,
             records: self.records,
-            prompt_tokens: ran.prompt_tokens,
-            bounds: ran.bounds,
-            slots_wanted: ran.slots_wanted,
-            peak_rows: ran.peak_rows,
+            prompt_tokens: facts.prompt_tokens,
+            bounds: facts.bounds,
+            slots_wanted: facts.slots_wanted,
+            peak_rows: facts.peak_rows,
             notices: self.notices.into_iter().collect(),
         })
     }

@@ -2,24 +2,24 @@
 
 use tts_strategies::Needs;
 
-use super::{Bounds, Cut, Decided, Problem, TraceRecord};
+use super::{Bounds, Cut, Decided, ProblemRun, TraceRecord};
 
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Problem.
+    /// Name of the problem.
     pub problem_id: String,
-    /// The decision.
+    /// The decision and what it cost.
     pub decided: Decided,
     /// Every trace, in order of ending; without arrays where these went to a sink.
     pub records: Vec<TraceRecord>,
-    /// Tokens of the prompt.
+    /// Tokens of the prompt, which all traces share.
     pub prompt_tokens: usize,
-    /// Bounds that it began with; what changed them later stands among the outside events.
+    /// Bounds that it began with; what changed them later stands among the external events.
     pub bounds: Bounds,
-    /// Slots that were asked for.
+    /// Traces in flight at once that were asked for; memory or the batch may have given fewer.
     pub slots_wanted: usize,
-    /// Most lanes at once.
+    /// Most traces that had a sequence or a stream at once.
     pub peak_rows: usize,
     /// Sentences for the user.
     pub notices: Vec<String>,
@@ -40,7 +40,7 @@ pub enum RunError {
     /// Remote engines gave out.
     #[error("problem `{problem}`: {reason}")]
     Remote {
-        /// Problem.
+        /// Name of the problem.
         problem: String,
         /// Which address, and what happened there.
         reason: String,
@@ -48,9 +48,9 @@ pub enum RunError {
     /// A remote engine refuses what is asked.
     #[error("problem `{problem}`: {engine} refuses a request ({reason})")]
     Refused {
-        /// Problem.
+        /// Name of the problem.
         problem: String,
-        /// Its address.
+        /// URL of the engine.
         engine: String,
         /// In its own words.
         reason: String,
@@ -58,7 +58,7 @@ pub enum RunError {
     /// The strategy could not go on.
     #[error("problem `{problem}`: {reason}")]
     Strategy {
-        /// Problem.
+        /// Name of the problem.
         problem: String,
         /// What happened.
         reason: String,
@@ -80,7 +80,7 @@ pub enum RunError {
     /// The strategy reads what the backend does not offer.
     #[error("strategy `{strategy}` needs {what}, which this source of traces does not give")]
     Needs {
-        /// Strategy.
+        /// Name of the strategy.
         strategy: String,
         /// The missing scalars.
         what: String,
@@ -113,5 +113,5 @@ pub(crate) fn check_needs(strategy: &dyn tts_strategies::Strategy, offers: Needs
 /// Keeps the compiler honest about what crosses threads.
 const _: fn() = || {
     fn is_send<T: Send>() {}
-    is_send::<Problem>();
+    is_send::<ProblemRun>();
 };

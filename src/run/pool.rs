@@ -49,11 +49,11 @@ impl Default for PoolOptions {
 /// What is known of a problem before its traces are read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PoolProblem {
-    /// Name.
+    /// Name of the problem.
     pub id: String,
     /// The right answer, where a line of a trace names it.
     pub gold: Option<String>,
-    /// Recorded traces.
+    /// Number of its recorded traces.
     pub traces: usize,
     /// Those that ended by themselves or at a limit that holds in every run.
     pub complete: usize,
@@ -86,7 +86,7 @@ enum Blocks {
 }
 
 /// A recording whose traces can be read problem by problem without their texts and tokens.
-pub struct Pool {
+pub struct RecordedPool {
     path: PathBuf,
     head: Head,
     blocks: Blocks,
@@ -99,7 +99,7 @@ pub struct Pool {
     foreign: BTreeMap<String, Vec<Arc<TraceRecord>>>,
 }
 
-impl Pool {
+impl RecordedPool {
     /// Opens a run folder, a .jsonl file of traces, or one of the other shapes that [`crate::run`] names.
     ///
     /// # Errors
@@ -483,5 +483,5 @@ fn write_cache(path: &Path, head: &Head, blocks: &[u8]) -> Result<(), RunFolderE
 /// Keeps the compiler honest: the threads of a sweep share a pool.
 const _: fn() = || {
     fn is_shared<T: Send + Sync>() {}
-    is_shared::<Pool>();
+    is_shared::<RecordedPool>();
 };

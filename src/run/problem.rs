@@ -1,13 +1,13 @@
 //! One problem's run and its clock. The first file to read.
 //!
-//! A [`Problem`] wraps a strategy with what every run needs: trace ids, slots, answers and their classes,
-//! token books, records. It owns the problem's clock: one tick is one token for each of its live rows. Where
-//! a row's next token comes from is not its business: from the engine (solving), from a record (replay), or
-//! first from the one and then from the other (resuming). All three go through [`Problem::tick`], so live and
-//! replayed runs cannot decide differently. An engine that answers in its own order has no common tick: what
-//! it sends comes through [`Problem::arrived`], by the same rules.
+//! A [`ProblemRun`] wraps a strategy with what every run needs: trace ids, slots, answers and their
+//! classes, token books, records. It owns the problem's clock: one tick is one token for each of its live
+//! traces. Where a trace's next token comes from is not its business: from the engine (solving), from a
+//! record (replay), or first from the one and then from the other (resuming). All three go through
+//! [`ProblemRun::tick`], so live and replayed runs cannot decide differently. An engine that answers in its
+//! own order has no common tick: what it sends comes through [`ProblemRun::arrived`], by the same rules.
 //!
-//! The rules of a tick: all rows' tokens are booked first, then handled by ascending trace index; the
+//! The rules of a tick: all traces' tokens are booked first, then handled by ascending trace index; the
 //! end-of-text token is counted and observed; a stop id beats the length limit; a token that ends a trace and
 //! crosses the bar makes it finished; after `Done` the tick's other traces are cancelled, that token counted;
 //! a trace launched after tick t has its first token in tick t + 1.
@@ -28,7 +28,7 @@ use answers::Classes;
 pub use arrival::Arrived;
 
 use super::record::{TraceRecord, digest};
-use super::trace::{Row, Rules};
+use super::trace::{Rules, Trace};
 use tts_model::sampling::Drawn;
 
 /// Turns token ids into text; special tokens are kept except where they end the text.
@@ -51,7 +51,7 @@ impl Decode for NoText {
 pub struct Bounds {
     /// Traces that may be launched in all (K).
     pub traces: usize,
-    /// Traces in flight at once.
+    /// Most traces in flight at once.
     pub slots: usize,
     /// Generated tokens of the problem after which the vote so far decides.
     pub max_total_tokens: Option<u64>,
@@ -83,19 +83,19 @@ pub enum Cut {
 /// A change that did not come from the traces, and the tick after which it took effect: replay needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Outside {
+pub enum ExternalEvent {
     /// Memory allows this many traces in flight from now on.
     Slots {
-        /// Tick.
+        /// The tick after which it took effect.
         tick: u64,
-        /// New number of slots.
+        /// New number of traces in flight at once, at least 1.
         slots: usize,
     },
     /// The run was cut.
     Cut {
-        /// Tick.
+        /// The tick after which it took effect.
         tick: u64,
-        /// Reason.
+        /// Why the run was cut.
         cut: Cut,
     },
 }
@@ -103,7 +103,7 @@ pub enum Outside {
 /// Tokens by fate, and traces by fate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Books {
-    /// Counts by fate.
+    /// Ended by themselves as part of the warm-up.
     pub warmup: u64,
     /// Ended by themselves after the warm-up.
     pub finished: u64,
@@ -113,7 +113,7 @@ pub struct Books {
     pub cancelled: u64,
     /// Cut off by the token limit or for looping.
     pub truncated: u64,
-    /// Failed.
+    /// Failed: the logits were not numbers, or the source of the tokens gave up.
     pub failed: u64,
 }
 
@@ -145,8 +145,8 @@ impl std::ops::AddAssign for Books {
     }
 }
 
-/// A problem's run.
-pub struct Problem {
+/// One problem's run: its traces in flight, its strategy, its books and its clock.
+pub struct ProblemRun {
     id: String,
     strategy: Box<dyn Strategy>,
     reader: Arc<dyn ReadAnswer>,
@@ -154,8 +154,8 @@ pub struct Problem {
     rules: Arc<Rules>,
     bounds: Bounds,
     /// ascending trace index; the first `slots` of them are live
-    rows: Vec<Row>,
-    /// records by trace index, for rows that were generated before and are not launched yet
+    in_flight: Vec<Trace>,
+    /// records by trace index, for traces that were generated before and are not launched yet
     recorded: std::collections::BTreeMap<TraceId, Arc<TraceRecord>>,
     next_trace: TraceId,
     slots_at_first: usize,
@@ -168,9 +168,9 @@ pub struct Problem {
     /// generated tokens in the books that no decision saw
     unseen: u64,
     ticks: u64,
-    outside: Vec<Outside>,
-    /// outside events of a recording, still to come
-    scripted: std::collections::VecDeque<Outside>,
+    external_events: Vec<ExternalEvent>,
+    /// external events of a recording, still to come
+    scripted: std::collections::VecDeque<ExternalEvent>,
     over: bool,
     ended: Vec<TraceRecord>,
     started: Instant,
@@ -204,21 +204,21 @@ pub struct Decided {
     pub digest: Option<String>,
     /// Ticks that the problem took: the length of its critical path in tokens.
     pub ticks: u64,
-    /// Traces in flight at once when the run began; `outside` says how that changed.
+    /// Traces in flight at once when the run began; `external_events` say how that changed.
     pub slots: usize,
-    /// What came from outside.
-    pub outside: Vec<Outside>,
+    /// What came from outside of the traces, by ascending tick.
+    pub external_events: Vec<ExternalEvent>,
     /// How the answers of the traces that ended by themselves or were cut off were found.
     pub extractions: std::collections::BTreeMap<String, u64>,
-    /// Wall time.
+    /// Wall time of the run in seconds.
     pub seconds: f64,
 }
 
 impl Decided {
     /// The cut that ended the run, if one did.
     pub fn cut(&self) -> Option<Cut> {
-        self.outside.iter().rev().find_map(|o| {
-            if let Outside::Cut { cut, .. } = o {
+        self.external_events.iter().rev().find_map(|o| {
+            if let ExternalEvent::Cut { cut, .. } = o {
                 Some(*cut)
             } else {
                 None
@@ -231,7 +231,7 @@ impl Decided {
 pub struct Setup {
     /// Names the problem; part of every trace's random stream.
     pub id: String,
-    /// Decides.
+    /// What decides which traces go on, and the answer.
     pub strategy: Box<dyn Strategy>,
     /// Takes answers from texts.
     pub reader: Arc<dyn ReadAnswer>,
@@ -243,11 +243,11 @@ pub struct Setup {
     pub bounds: Bounds,
     /// Traces that were generated before, and what came from outside then.
     pub recorded: Vec<Arc<TraceRecord>>,
-    /// Outside events to apply again (replay); empty when solving.
-    pub scripted: Vec<Outside>,
+    /// External events to apply again (replay); empty when solving.
+    pub scripted: Vec<ExternalEvent>,
 }
 
-impl Problem {
+impl ProblemRun {
     /// Starts the clock: the first traces are launched.
     pub fn new(setup: Setup) -> Self {
         let Setup {
@@ -274,7 +274,7 @@ impl Problem {
             rules,
             slots_at_first: bounds.slots,
             bounds,
-            rows: Vec::new(),
+            in_flight: Vec::new(),
             recorded: recorded.into_iter().map(|r| (r.trace, r)).collect(),
             next_trace: 0,
             target,
@@ -284,7 +284,7 @@ impl Problem {
             live_tokens: 0,
             unseen: 0,
             ticks: 0,
-            outside: Vec::new(),
+            external_events: Vec::new(),
             scripted: scripted.into(),
             over: false,
             ended: Vec::new(),
@@ -293,7 +293,7 @@ impl Problem {
             blind: 0,
         };
         problem.fill_slots();
-        problem.outside_events();
+        problem.apply_scripted();
         problem
     }
 
@@ -305,13 +305,13 @@ impl Problem {
     pub fn is_over(&self) -> bool {
         self.over
     }
-    /// Rows that get a token in the next tick, by ascending trace index.
-    pub fn live(&self) -> &[Row] {
-        &self.rows[..self.rows.len().min(self.bounds.slots)]
+    /// Traces that get a token in the next tick, by ascending trace index.
+    pub fn live(&self) -> &[Trace] {
+        &self.in_flight[..self.in_flight.len().min(self.bounds.slots)]
     }
     /// Traces in flight, those that wait for memory included.
     pub fn in_flight(&self) -> usize {
-        self.rows.len()
+        self.in_flight.len()
     }
     /// Traces in flight at once.
     pub fn slots(&self) -> usize {
@@ -355,14 +355,14 @@ impl Problem {
     /// The traces in flight as they are, for those that are beyond their record: a run that is killed goes on
     /// from there.
     pub fn snapshot(&self) -> impl Iterator<Item = TraceRecord> + '_ {
-        let of = |row: &Row| row.snapshot(&self.id, self.strategy.is_warmup(row.trace()));
-        self.rows.iter().filter_map(of)
+        let of = |trace: &Trace| trace.snapshot(&self.id, self.strategy.is_warmup(trace.id()));
+        self.in_flight.iter().filter_map(of)
     }
 
-    /// From the next tick on, `slots` traces are in flight at once. Rows beyond them wait.
+    /// From the next tick on, `slots` traces are in flight at once. Traces beyond them wait.
     pub fn set_slots(&mut self, slots: usize) {
         self.bounds.slots = slots.max(1);
-        self.outside.push(Outside::Slots {
+        self.external_events.push(ExternalEvent::Slots {
             tick: self.ticks,
             slots: self.bounds.slots,
         });
@@ -371,7 +371,7 @@ impl Problem {
     /// Ends the run with the vote so far.
     pub fn cut(&mut self, cut: Cut) {
         if !self.over {
-            self.outside.push(Outside::Cut {
+            self.external_events.push(ExternalEvent::Cut {
                 tick: self.ticks,
                 cut,
             });
@@ -379,8 +379,8 @@ impl Problem {
         }
     }
 
-    /// One tick: `next(i, row)` gives the token of live row i unless its record holds it.
-    pub fn tick(&mut self, mut next: impl FnMut(usize, &Row) -> Token) {
+    /// One tick: `next(i, trace)` gives the token of live trace i unless its record holds it.
+    pub fn tick(&mut self, mut next: impl FnMut(usize, &Trace) -> Token) {
         if self.over {
             return;
         }
@@ -389,30 +389,30 @@ impl Problem {
         let live = self.live().len();
         // all tokens are booked before any is handled
         for i in 0..live {
-            let row = &self.rows[i];
-            let token = row.recorded_next().unwrap_or_else(|| next(i, row));
-            self.rows[i].push(token, &self.rules);
+            let trace = &self.in_flight[i];
+            let token = trace.recorded_next().unwrap_or_else(|| next(i, trace));
+            self.in_flight[i].push(token, &self.rules);
         }
-        self.live_tokens += self.rows[..live].iter().filter(|r| !r.is_broken()).count() as u64;
+        self.live_tokens += self.in_flight[..live].iter().filter(|r| !r.is_broken()).count() as u64;
         let mut done = false;
-        let mut kept = Vec::with_capacity(self.rows.len());
-        for (i, mut row) in std::mem::take(&mut self.rows).into_iter().enumerate() {
+        let mut kept = Vec::with_capacity(self.in_flight.len());
+        for (i, mut trace) in std::mem::take(&mut self.in_flight).into_iter().enumerate() {
             if i >= live {
-                kept.push(row);
+                kept.push(trace);
                 continue;
             }
             let finish = if done {
                 Some(Finish::Cancelled)
             } else {
-                self.handle(&mut row)
+                self.handle(&mut trace)
             };
             match finish {
-                None => kept.push(row),
-                Some(Finish::Cancelled) => self.book(row, Finish::Cancelled),
-                Some(finish) => done = self.end(row, finish),
+                None => kept.push(trace),
+                Some(Finish::Cancelled) => self.book(trace, Finish::Cancelled),
+                Some(finish) => done = self.end(trace, finish),
             }
         }
-        self.rows = kept;
+        self.in_flight = kept;
         if done {
             self.finish_all();
             return;
@@ -424,7 +424,7 @@ impl Problem {
     /// outside.
     fn go_on(&mut self) {
         let spent = self.tokens.total() + self.live_tokens;
-        let scripted = matches!(self.scripted.front(), Some(Outside::Cut { tick, cut: Cut::MaxTotalTokens }) if *tick <= self.ticks);
+        let scripted = matches!(self.scripted.front(), Some(ExternalEvent::Cut { tick, cut: Cut::MaxTotalTokens }) if *tick <= self.ticks);
         if scripted || self.bounds.max_total_tokens.is_some_and(|max| spent >= max) {
             self.cut(Cut::MaxTotalTokens);
             return;
@@ -433,20 +433,20 @@ impl Problem {
         // between two ticks
         self.fill_slots();
         if !self.over {
-            self.outside_events();
+            self.apply_scripted();
         }
     }
 
-    /// Shows a row's newest token to the strategy and says whether the trace ends with it.
-    fn handle(&mut self, row: &mut Row) -> Option<Finish> {
-        if row.is_broken() {
+    /// Shows a trace's newest token to the strategy and says whether the trace ends with it.
+    fn handle(&mut self, trace: &mut Trace) -> Option<Finish> {
+        if trace.is_broken() {
             return Some(Finish::Failed);
         }
-        let step = self.watch(row);
-        if row.stops_by_text(&self.rules, self.decode.as_ref()) {
+        let step = self.watch(trace);
+        if trace.stops_by_text(&self.rules, self.decode.as_ref()) {
             return Some(Finish::Stop);
         }
-        if let Some(finish) = row.ends(&self.rules) {
+        if let Some(finish) = trace.ends(&self.rules) {
             return Some(finish);
         }
         match step {
@@ -455,13 +455,13 @@ impl Problem {
         }
     }
 
-    /// What the strategy makes of a row's newest token. It is not asked where what it watches for is known.
-    fn watch(&mut self, row: &mut Row) -> Step {
-        match self.strategy.watching(row.trace()) {
+    /// What the strategy makes of a trace's newest token. It is not asked where what it watches for is known.
+    fn watch(&mut self, trace: &mut Trace) -> Step {
+        match self.strategy.watching(trace.id()) {
             Watching::Nothing => return Step::Continue,
             Watching::Below { window, bar } => {
-                if let Some(crossing) = row.crossing(window, bar) {
-                    return if crossing == Some(row.tokens()) {
+                if let Some(crossing) = trace.crossing(window, bar) {
+                    return if crossing == Some(trace.tokens()) {
                         Step::Stop
                     } else {
                         Step::Continue
@@ -470,27 +470,27 @@ impl Problem {
             }
             _ => {}
         }
-        self.blind += u64::from(row.is_blind());
+        self.blind += u64::from(trace.is_blind());
         let mut step = Step::Continue;
-        let trace = row.trace();
-        for scalars in row.unshown() {
-            step = self.strategy.observe(trace, &scalars);
+        let id = trace.id();
+        for scalars in trace.unshown() {
+            step = self.strategy.observe(id, &scalars);
         }
         step
     }
 
-    /// Passes over ticks in which nothing can happen: every live row reads its record, none ends, and the
+    /// Passes over ticks in which nothing can happen: every live trace reads its record, none ends, and the
     /// strategy stops none.
     fn pass_over(&mut self) {
-        let live = self.rows.len().min(self.bounds.slots);
+        let live = self.in_flight.len().min(self.bounds.slots);
         let mut ticks = u64::MAX;
-        for row in &mut self.rows[..live] {
-            let mut left = row.recorded_left();
-            match self.strategy.watching(row.trace()) {
+        for trace in &mut self.in_flight[..live] {
+            let mut left = trace.recorded_left();
+            match self.strategy.watching(trace.id()) {
                 Watching::Nothing => {}
-                Watching::Below { window, bar } => match row.crossing(window, bar) {
-                    Some(Some(crossing)) if crossing > row.tokens() => {
-                        left = left.min(crossing - row.tokens())
+                Watching::Below { window, bar } => match trace.crossing(window, bar) {
+                    Some(Some(crossing)) if crossing > trace.tokens() => {
+                        left = left.min(crossing - trace.tokens())
                     }
                     Some(_) => {}
                     None => return,
@@ -503,15 +503,17 @@ impl Problem {
                 return;
             }
         }
-        if let Some(Outside::Slots { tick, .. } | Outside::Cut { tick, .. }) = self.scripted.front() {
+        if let Some(ExternalEvent::Slots { tick, .. } | ExternalEvent::Cut { tick, .. }) =
+            self.scripted.front()
+        {
             ticks = ticks.min(tick.saturating_sub(self.ticks).saturating_sub(1));
         }
         if let Some(max) = self.bounds.max_total_tokens {
             let left = max.saturating_sub(self.tokens.total() + self.live_tokens);
             ticks = ticks.min((left / live as u64).saturating_sub(1));
         }
-        for row in &mut self.rows[..live] {
-            row.pass_over(ticks as usize, &self.rules);
+        for trace in &mut self.in_flight[..live] {
+            trace.pass_over(ticks as usize, &self.rules);
         }
         self.ticks += ticks;
         self.live_tokens += ticks * live as u64;
@@ -524,15 +526,15 @@ impl Problem {
     }
 
     /// Ends a trace and tells the strategy; true when the problem is decided.
-    fn end(&mut self, row: Row, finish: Finish) -> bool {
-        let trace = row.trace();
-        self.book(row, finish);
+    fn end(&mut self, trace: Trace, finish: Finish) -> bool {
+        let id = trace.id();
+        self.book(trace, finish);
         let record = self.ended.last().expect("just booked");
         // what the unfinished text of a stopped trace says could not be had from a record of the complete
         // one: no strategy learns it
         let key = record.answer_key.as_ref().filter(|_| finish.is_complete());
         let outcome = TraceOutcome {
-            trace,
+            trace: id,
             finish,
             tokens: record.tokens,
             class: key.map(|key| self.classes.class(key, record.answer.as_deref().unwrap_or(key))),
@@ -552,18 +554,18 @@ impl Problem {
     }
 
     /// Books a trace's tokens and makes its record.
-    fn book(&mut self, row: Row, finish: Finish) {
-        let warmup = self.strategy.is_warmup(row.trace());
+    fn book(&mut self, trace: Trace, finish: Finish) {
+        let warmup = self.strategy.is_warmup(trace.id());
         let fate = finish.fate(warmup);
-        let tokens = row.tokens() as u64;
+        let tokens = trace.tokens() as u64;
         self.live_tokens -= tokens;
-        self.unseen += row.unseen();
-        self.tokens.add(fate, tokens + row.unseen());
+        self.unseen += trace.unseen();
+        self.tokens.add(fate, tokens + trace.unseen());
         self.traces.add(fate, 1);
         if finish == Finish::Failed {
             self.failures += 1;
         }
-        let mut record = row.into_record(
+        let mut record = trace.into_record(
             &self.id,
             finish,
             warmup,
@@ -587,35 +589,31 @@ impl Problem {
     }
 
     fn finish_all(&mut self) {
-        for row in std::mem::take(&mut self.rows) {
-            self.book(row, Finish::Cancelled);
+        for trace in std::mem::take(&mut self.in_flight) {
+            self.book(trace, Finish::Cancelled);
         }
         self.over = true;
     }
 
     fn fill_slots(&mut self) {
-        while self.rows.len() < self.bounds.slots && (self.next_trace as usize) < self.target {
-            let trace = self.next_trace;
-            self.rows.push(Row::new(
-                trace,
-                &self.rules,
-                self.recorded.remove(&trace),
-                self.ticks,
-            ));
+        while self.in_flight.len() < self.bounds.slots && (self.next_trace as usize) < self.target {
+            let id = self.next_trace;
+            self.in_flight
+                .push(Trace::new(id, &self.rules, self.recorded.remove(&id), self.ticks));
             self.next_trace += 1;
         }
-        if self.rows.is_empty() {
+        if self.in_flight.is_empty() {
             self.over = true;
         }
     }
 
-    fn outside_events(&mut self) {
+    fn apply_scripted(&mut self) {
         while !self.over
             && let Some(event) = self.scripted.front().copied()
         {
             match event {
-                Outside::Slots { tick, slots } if tick <= self.ticks => self.set_slots(slots),
-                Outside::Cut { tick, cut } if tick <= self.ticks => self.cut(cut),
+                ExternalEvent::Slots { tick, slots } if tick <= self.ticks => self.set_slots(slots),
+                ExternalEvent::Cut { tick, cut } if tick <= self.ticks => self.cut(cut),
                 _ => return,
             }
             self.scripted.pop_front();
@@ -638,7 +636,8 @@ impl Problem {
         self.strategy
     }
 
-    /// Why the strategy cannot go on, if it cannot; asked after [`Problem::decide`], which may be what fails.
+    /// Why the strategy cannot go on, if it cannot; asked after [`ProblemRun::decide`], which may be what
+    /// fails.
     pub fn failure(&self) -> Option<String> {
         self.strategy.failure()
     }
@@ -681,7 +680,7 @@ impl Problem {
             digest: digest(&by_trace),
             ticks: self.ticks,
             slots: self.slots_at_first,
-            outside: self.outside.clone(),
+            external_events: self.external_events.clone(),
             extractions,
             seconds: self.started.elapsed().as_secs_f64(),
             decision,

@@ -12,9 +12,9 @@ use tts_model::sampling::Drawn;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Warm-up.
+    /// One of the traces that set the strategy's bar.
     Warmup,
-    /// Everything else.
+    /// Any other trace.
     #[default]
     Main,
 }
@@ -30,9 +30,9 @@ impl Phase {
 pub struct Arrays {
     /// Number of tokens.
     pub len: usize,
-    /// Token ids.
+    /// The id of each.
     pub token_ids: Vec<u32>,
-    /// Log-probability of each, nats.
+    /// Log-probability of each, nats, at most 0.
     pub logprobs: Vec<f32>,
     /// Confidence of the distribution each was drawn from, nats.
     pub confidence: Vec<f32>,
@@ -92,15 +92,15 @@ impl Arrays {
 /// A trace that ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceRecord {
-    /// Problem.
+    /// Name of the problem.
     pub problem_id: String,
-    /// Index within the problem.
+    /// Index within the problem, from 0.
     pub trace: TraceId,
     /// Warm-up or not.
     pub phase: Phase,
     /// Why it ended.
     pub finish: Finish,
-    /// Generated tokens.
+    /// Generated tokens, the one that ended it included.
     pub tokens: usize,
     /// Tokens that a remote engine generated beyond these and that no decision saw: they came after the trace
     /// was stopped, or the engine reported them without sending them. They are in the same book.
@@ -117,12 +117,12 @@ pub struct TraceRecord {
     pub arrays: Arrays,
     /// Statistics for several windows, where a replay holds these instead of the arrays.
     pub measured: Option<Arc<Measured>>,
-    /// TraceScores for the run's window.
+    /// Scores of the whole trace, with groups of the run's window.
     pub scores: TraceScores,
-    /// Sum of the self-certainty over the tokens, if measured: a trace that goes on from its record goes on
-    /// with it.
+    /// Sum of the self-certainty over the tokens in nats, if measured: a trace that goes on from its record
+    /// goes on with it.
     pub self_certainty_sum: Option<f64>,
-    /// Wall time from launch to end.
+    /// Wall time from launch to end, seconds.
     pub seconds: f64,
     /// Whether it holds tokens that no earlier record of the trace held.
     pub fresh: bool,

@@ -55,25 +55,26 @@ impl Files {
     }
 }
 
-/// A line's bytes in its file.
+/// Consecutive bytes of a file: a line without its newline, or the arrays of a trace.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct FileSpan {
+    /// offset of the first byte
     pub(super) at: u64,
     pub(super) len: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    place: Place,
+    span: FileSpan,
     tokens: u64,
     /// it ended by itself
     ended: bool,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownProblem {
     traces: BTreeMap<TraceId, Vec<Entry>>,
-    decided: Vec<Place>,
+    decided: Vec<FileSpan>,
     gold: Option<String>,
     prompt: Option<String>,
 }
@@ -82,22 +83,22 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     order: Vec<String>,
-    problems: BTreeMap<String, Known>,
+    problems: BTreeMap<String, KnownProblem>,
     lines: usize,
     pub(super) warnings: Warnings,
 }
 
 impl Index {
-    fn problem(&mut self, id: &str) -> &mut Known {
+    fn problem(&mut self, id: &str) -> &mut KnownProblem {
         if !self.problems.contains_key(id) {
             self.order.push(id.to_owned());
-            self.problems.insert(id.to_owned(), Known::default());
+            self.problems.insert(id.to_owned(), KnownProblem::default());
         }
         self.problems.get_mut(id).expect("just put there")
     }
 
     /// Adds a line of traces.jsonl that can be read.
-    pub(super) fn add(&mut self, head: Head, place: Place) {
+    pub(super) fn add(&mut self, head: Head, span: FileSpan) {
         self.lines += usize::from(head.trace.is_some());
         let known = self.problem(&head.problem_id);
         let (mut two_golds, mut two_ends) = (false, false);
@@ -113,10 +114,10 @@ impl Index {
             let ended = finish.is_complete();
             let entries = known.traces.entry(trace).or_default();
             two_ends = ended && entries.iter().any(|e| e.ended);
-            entries.push(Entry { place, tokens, ended });
+            entries.push(Entry { span, tokens, ended });
             // the best first: an end of its own, then more tokens (a remote engine may have begun a cut trace
             // anew), then the newest
-            entries.sort_by_key(|e| std::cmp::Reverse((e.ended, e.tokens, e.place.at)));
+            entries.sort_by_key(|e| std::cmp::Reverse((e.ended, e.tokens, e.span.at)));
         }
         if two_ends {
             self.warnings
@@ -127,8 +128,8 @@ impl Index {
         }
     }
 
-    pub(super) fn add_decided(&mut self, id: &str, place: Place) {
-        self.problem(id).decided.push(place);
+    pub(super) fn add_decided(&mut self, id: &str, span: FileSpan) {
+        self.problem(id).decided.push(span);
     }
 
     /// The digest of the prompt that a problem was recorded with.
@@ -151,11 +152,11 @@ pub(super) struct Scan {
     /// where the last whole line of problems.jsonl ends
     pub(super) problems_end: u64,
     /// lines of traces.jsonl whose arrays are not there
-    pub(super) dangling: Vec<Place>,
+    pub(super) dangling: Vec<FileSpan>,
 }
 
 /// Calls `each` with every line, without its newline, and whether it had one.
-fn lines(path: &Path, mut each: impl FnMut(&[u8], Place, bool)) -> Result<(), RunFolderError> {
+fn lines(path: &Path, mut each: impl FnMut(&[u8], FileSpan, bool)) -> Result<(), RunFolderError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
@@ -177,7 +178,7 @@ fn lines(path: &Path, mut each: impl FnMut(&[u8], Place, bool)) -> Result<(), Ru
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
         each(
             text,
-            Place {
+            FileSpan {
                 at,
                 len: text.len() as u64,
             },
@@ -197,14 +198,14 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<Scan, RunFolderError>
         Err(e) => return Err(RunFolderError::io("read", &files.tokens)(e)),
     };
     let mut number = 0;
-    lines(&files.traces, |text, place, whole| {
+    lines(&files.traces, |text, line, whole| {
         number += 1;
         let here = || format!("line {number} of {}", files.traces.display());
         let warnings = &mut scan.index.warnings;
         if !whole && written {
             return warnings.add(Trouble::Torn, here);
         }
-        scan.traces_end = place.at + place.len + u64::from(whole);
+        scan.traces_end = line.at + line.len + u64::from(whole);
         if text.iter().all(u8::is_ascii_whitespace) {
             return;
         }
@@ -218,7 +219,7 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<Scan, RunFolderError>
         match &head.span {
             Some(span) if span.end() > tokens_len => {
                 warnings.add(Trouble::NoBytes, here);
-                scan.dangling.push(place);
+                scan.dangling.push(line);
                 // its trace is not there; what it says of the problem is
                 return scan.index.add(
                     Head {
@@ -226,13 +227,13 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<Scan, RunFolderError>
                         span: None,
                         ..head
                     },
-                    place,
+                    line,
                 );
             }
             Some(span) => scan.tokens_end = scan.tokens_end.max(span.end()),
             None => {}
         }
-        scan.index.add(head, place);
+        scan.index.add(head, line);
     })?;
     scan_problems(files, written, &mut scan)?;
     Ok(scan)
@@ -241,18 +242,18 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<Scan, RunFolderError>
 /// Reads every line of problems.jsonl.
 fn scan_problems(files: &Files, written: bool, scan: &mut Scan) -> Result<(), RunFolderError> {
     let mut number = 0;
-    lines(&files.problems, |text, place, whole| {
+    lines(&files.problems, |text, span, whole| {
         number += 1;
         let here = || format!("line {number} of {}", files.problems.display());
         if whole {
-            scan.problems_end = place.at + place.len + 1;
+            scan.problems_end = span.at + span.len + 1;
         }
         let warnings = &mut scan.index.warnings;
         if !whole && written {
             return warnings.add(Trouble::Torn, here);
         }
         match serde_json::from_slice::<SolvedRecord>(text) {
-            Ok(record) => scan.index.add_decided(&record.problem_id, place),
+            Ok(record) => scan.index.add_decided(&record.problem_id, span),
             Err(_) => warnings.add(trouble(text, whole), here),
         }
     })
@@ -345,9 +346,9 @@ impl Recording {
             .as_ref()
             .map(|m| m.problems.as_slice())
             .unwrap_or_default();
-        let place: BTreeMap<&String, usize> = asked.iter().enumerate().map(|(i, id)| (id, i)).collect();
+        let position: BTreeMap<&String, usize> = asked.iter().enumerate().map(|(i, id)| (id, i)).collect();
         let mut order = self.lock().order.clone();
-        order.sort_by_key(|id| place.get(id).copied().unwrap_or(usize::MAX));
+        order.sort_by_key(|id| position.get(id).copied().unwrap_or(usize::MAX));
         order
     }
 
@@ -401,7 +402,7 @@ impl Recording {
     pub(super) fn arrivals(&self, problem_id: &str) -> BTreeMap<TraceId, u64> {
         let index = self.lock();
         let known = index.problems.get(problem_id).map(|k| &k.traces);
-        let best = |(trace, entries): (&TraceId, &Vec<Entry>)| Some((*trace, entries.first()?.place.at));
+        let best = |(trace, entries): (&TraceId, &Vec<Entry>)| Some((*trace, entries.first()?.span.at));
         known.into_iter().flatten().filter_map(best).collect()
     }
 
@@ -423,7 +424,7 @@ impl Recording {
         let mut warnings = Warnings::default();
         for entries in wanted {
             for entry in entries {
-                match self.read(&mut traces, &mut tokens, entry.place, &mut warnings)? {
+                match self.read(&mut traces, &mut tokens, entry.span, &mut warnings)? {
                     Ok(record) => {
                         take(record);
                         break;
@@ -440,10 +441,10 @@ impl Recording {
         &self,
         traces: &mut File,
         tokens: &mut Option<File>,
-        place: Place,
+        line: FileSpan,
         warnings: &mut Warnings,
     ) -> Result<Result<TraceRecord, Trouble>, RunFolderError> {
-        let text = at(traces, place).map_err(RunFolderError::io("read", &self.files.traces))?;
+        let text = at(traces, line).map_err(RunFolderError::io("read", &self.files.traces))?;
         let span = match Head::read(&text) {
             Ok(head) => head.span,
             Err(trouble) => return Ok(Err(trouble)),
@@ -457,7 +458,7 @@ impl Recording {
             let file = tokens.as_mut().expect("just opened");
             match at(
                 file,
-                Place {
+                FileSpan {
                     at: span.offset,
                     len: span.end() - span.offset,
                 },
@@ -467,7 +468,7 @@ impl Recording {
                 Err(e) => return Err(io(e)),
             }
         }
-        let here = || format!("byte {} of {}", place.at, self.files.traces.display());
+        let here = || format!("byte {} of {}", line.at, self.files.traces.display());
         Ok(line::decode(&text, arrays.as_deref(), |trouble| {
             warnings.add(trouble, here)
         }))
@@ -522,19 +523,19 @@ impl Recording {
         problem_id: &str,
         mut fits: impl FnMut(&SolvedRecord) -> bool,
     ) -> Result<Option<SolvedRecord>, RunFolderError> {
-        let places = self
+        let spans = self
             .lock()
             .problems
             .get(problem_id)
             .map(|p| p.decided.clone())
             .unwrap_or_default();
-        if places.is_empty() {
+        if spans.is_empty() {
             return Ok(None);
         }
         let path = &self.files.problems;
         let mut file = File::open(path).map_err(RunFolderError::io("open", path))?;
-        for place in places.into_iter().rev() {
-            let text = at(&mut file, place).map_err(RunFolderError::io("read", path))?;
+        for span in spans.into_iter().rev() {
+            let text = at(&mut file, span).map_err(RunFolderError::io("read", path))?;
             if let Some(record) = serde_json::from_slice(&text).ok().filter(|record| fits(record)) {
                 return Ok(Some(record));
             }
@@ -543,12 +544,12 @@ impl Recording {
     }
 }
 
-fn at(file: &mut File, place: Place) -> std::io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(place.at))?;
+fn at(file: &mut File, span: FileSpan) -> std::io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(span.at))?;
     // read no more than is there before memory is taken for it
     let mut bytes = Vec::new();
-    file.take(place.len).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 == place.len {
+    file.take(span.len).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == span.len {
         Ok(bytes)
     } else {
         Err(ErrorKind::UnexpectedEof.into())

@@ -1,9 +1,9 @@
 //! A recorded run: traces come from a recording, and no model is asked.
 //!
-//! Decisions are made over statistics ([`crate::run::Pool`]), by the same code and in the same lockstep as
-//! live; texts and tokens are read again only for what is shown: the solution and the digest. Nothing is made
-//! up: a trace that ends in the recording before the strategy is through with it, because the recorded run
-//! had stopped it, counts as failed and is said to be missing.
+//! Decisions are made over statistics ([`crate::run::RecordedPool`]), by the same code and in the same
+//! lockstep as live; texts and tokens are read again only for what is shown: the solution and the digest.
+//! Nothing is made up: a trace that ends in the recording before the strategy is through with it, because the
+//! recorded run had stopped it, counts as failed and is said to be missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use tts_strategies::{Measured, Needs, Strategy, TraceId};
 
 use super::record::{Digest, how_found};
 use super::{
-    Bounds, NoText, Outcome, Outside, Pool, PoolProblem, Problem, Rules, RunError, RunFolderError, Setup,
-    Token, TraceRecord, check_needs,
+    Bounds, ExternalEvent, NoText, Outcome, PoolProblem, ProblemRun, RecordedPool, Rules, RunError,
+    RunFolderError, Setup, Token, TraceRecord, check_needs,
 };
 
 /// A recording to decide over.
 pub struct Recorded {
-    pool: Arc<Pool>,
+    pool: Arc<RecordedPool>,
     reader: Arc<dyn ReadAnswer>,
     /// whether answers are taken from the texts anew
     reread: bool,
@@ -29,7 +29,7 @@ pub struct Recorded {
 /// A decision over recorded traces.
 pub struct Replayed {
     /// The problem as it stands at its end.
-    pub problem: Problem,
+    pub problem: ProblemRun,
     /// Its traces as the strategy left them.
     pub records: Vec<TraceRecord>,
     /// Bounds that were in force: no more traces than there are.
@@ -63,7 +63,7 @@ impl Keyed<'_> {
 impl Recorded {
     /// Decides over this recording. Answers are those that were recorded; `reader` says which of them are the
     /// same. With `reread` it reads them anew from the texts, where there are texts.
-    pub fn new(pool: Arc<Pool>, reader: Arc<dyn ReadAnswer>, reread: bool) -> Self {
+    pub fn new(pool: Arc<RecordedPool>, reader: Arc<dyn ReadAnswer>, reread: bool) -> Self {
         let recorded = pool.manifest().and_then(|m| m.traces.max_tokens);
         Self {
             pool,
@@ -75,7 +75,7 @@ impl Recorded {
     }
 
     /// The recording.
-    pub fn pool(&self) -> &Arc<Pool> {
+    pub fn pool(&self) -> &Arc<RecordedPool> {
         &self.pool
     }
     /// What reads and grades answers.
@@ -187,7 +187,7 @@ impl Recorded {
         records: &[Arc<TraceRecord>],
         strategy: Box<dyn Strategy>,
         bounds: &Bounds,
-        scripted: &[Outside],
+        scripted: &[ExternalEvent],
     ) -> Result<Replayed, RunError> {
         let replayed = self.decide(&problem.id, records, strategy, bounds, scripted)?;
         if replayed.blind == 0 {
@@ -215,7 +215,7 @@ impl Recorded {
         records: &[Arc<TraceRecord>],
         strategy: Box<dyn Strategy>,
         bounds: &Bounds,
-        scripted: &[Outside],
+        scripted: &[ExternalEvent],
     ) -> Result<Replayed, RunError> {
         check_needs(strategy.as_ref(), offered(records))?;
         let run = |strategy, bounds: Bounds, capped| {
@@ -395,7 +395,7 @@ impl Replayed {
 }
 
 /// Ended traces with statistics of confidences, but not for the group size that the strategy reads.
-fn unmeasured(problem: &Problem, records: &[TraceRecord]) -> u64 {
+fn unmeasured(problem: &ProblemRun, records: &[TraceRecord]) -> u64 {
     let Some(window) = problem.bar().1.filter(|_| problem.strategy().needs().confidence) else {
         return 0;
     };
@@ -422,7 +422,7 @@ fn offered(records: &[Arc<TraceRecord>]) -> Needs {
 }
 
 /// Refuses to go on where the strategy cannot.
-fn failed(problem: &Problem) -> Result<(), RunError> {
+fn failed(problem: &ProblemRun) -> Result<(), RunError> {
     match problem.failure() {
         Some(reason) => Err(RunError::Strategy {
             problem: problem.id().to_owned(),
@@ -439,12 +439,12 @@ fn unreadable(error: RunFolderError) -> RunError {
 /// Decides a problem whose traces are all recorded: no model, no clock but the records' own. `missing(trace)`
 /// is asked for every trace whose record ends before the strategy is through with it, and its answer ends
 /// that trace there.
-pub fn replay(setup: Setup, mut missing: impl FnMut(TraceId)) -> (Problem, Vec<TraceRecord>) {
-    let mut problem = Problem::new(setup);
+pub fn replay(setup: Setup, mut missing: impl FnMut(TraceId)) -> (ProblemRun, Vec<TraceRecord>) {
+    let mut problem = ProblemRun::new(setup);
     let mut records = Vec::new();
     while !problem.is_over() {
-        problem.tick(|_, row| {
-            missing(row.trace());
+        problem.tick(|_, trace| {
+            missing(trace.id());
             Token::Broken
         });
         records.append(&mut problem.take_ended());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use super::{Event, Pages, Setup, TraceRecord};
+use super::{Event, Setup, TokenStream, TraceRecord};
 use crate::prompt::{Message, Rendered};
 use tts_model::overrides::SamplingOverrides;
 use tts_model::sampling::Sampling;
@@ -87,8 +87,8 @@ pub struct Control {
     pub interrupted: CancellationToken,
     /// Tell watchers the confidences of every trace as well ([`Event::Details`]).
     pub details: AtomicBool,
-    /// Where the first trace is read along, if anybody may want to.
-    pub pages: Option<Pages>,
+    /// The tokens of the first trace as they come, if anybody may want to read along.
+    pub token_stream: Option<TokenStream>,
 }
 
 /// Where ended traces go as they end. An error ends the problem.

@@ -55,7 +55,7 @@ pub struct TraceSettings {
     pub prompter: Option<String>,
     /// What is asked after a problem.
     pub instruction: Option<String>,
-    /// System message.
+    /// The system message before the problem; `None` where none is sent.
     pub system: Option<String>,
     /// Text that makes the user's message.
     pub prompt_template: Option<String>,
@@ -114,7 +114,7 @@ impl TraceSettings {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DecisionSettings {
-    /// The strategy.
+    /// The strategy with all its settings.
     pub strategy: Option<StrategyRecord>,
     /// Traces that might be launched for a problem.
     pub traces: Option<usize>,
@@ -279,16 +279,16 @@ pub struct MachineInfo {
     /// The model as it was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Threads.
+    /// Threads that computed the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// Instruction tier.
+    /// Instruction set of its kernels: `portable`, `avx2`, `avx512` or `avx512bf16`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    /// Rows of a batch.
+    /// Most rows of a batch: traces that get a token in one step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_batch: Option<usize>,
-    /// Most rows, or streams, of this problem at once.
+    /// Most traces of this problem that had a sequence or a stream at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_rows: Option<usize>,
     /// Slots that were asked for, where memory or the batch gave fewer.
@@ -300,7 +300,7 @@ pub struct MachineInfo {
     /// The recording that was decided over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recording: Option<String>,
-    /// Remote engines.
+    /// The remote engines that were asked, none where the model ran here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub backends: Vec<EngineInfo>,
     /// More facts: of remote engines, what came of each address.
@@ -312,11 +312,11 @@ pub struct MachineInfo {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EngineInfo {
-    /// Its address.
+    /// Its address, as `http://127.0.0.1:8000/v1`.
     pub url: Option<String>,
     /// What it said that it is.
     pub engine: Option<String>,
-    /// Its version.
+    /// Its version as it says it.
     pub version: Option<String>,
     /// What else it said.
     #[serde(flatten)]

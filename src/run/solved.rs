@@ -8,14 +8,14 @@ use tts_model::sampling::Sampling;
 use tts_strategies::PoolKind;
 
 use super::settings::{DecisionSettings, MachineInfo, Other, value_of};
-use super::{Books, Cut, Outside};
+use super::{Books, Cut, ExternalEvent};
 
 /// The winner of one vote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VoteResult {
     /// The winning answer.
     pub answer: String,
-    /// Its share of the weight.
+    /// Its share of the votes' weight, from 0 to 1.
     #[serde(deserialize_with = "number")]
     pub share: f64,
 }
@@ -23,7 +23,7 @@ pub struct VoteResult {
 /// One answer in the deciding vote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BallotResult {
-    /// The answer.
+    /// The answer as the first trace that gave it wrote it.
     pub answer: String,
     /// Weight of its traces.
     #[serde(deserialize_with = "number")]
@@ -35,9 +35,9 @@ pub struct BallotResult {
 /// Traces by fate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceCounts {
-    /// Took a slot.
+    /// Traces that took a slot.
     pub launched: u64,
-    /// By fate.
+    /// The traces that ended, by fate.
     #[serde(flatten)]
     pub fates: Books,
 }
@@ -45,10 +45,10 @@ pub struct TraceCounts {
 /// Tokens by fate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenCounts {
-    /// Of the prompt, read once.
+    /// Tokens of the prompt, which is read once for all traces.
     #[serde(default)]
     pub prompt: u64,
-    /// Generated in all.
+    /// Tokens that were generated in all traces.
     pub generated: u64,
     /// By fate; they sum to `generated`.
     #[serde(flatten)]
@@ -97,11 +97,11 @@ pub struct SolvedRecord {
     pub pool: Option<PoolKind>,
     /// The bar in nats, where there was one.
     pub threshold: Option<f64>,
-    /// Tokens in a group.
+    /// Tokens of a group whose mean confidence is compared with the bar.
     pub window: Option<usize>,
-    /// Share of the winner, where consensus may stop a problem.
+    /// Share of the winner's weight, from 0 to 1, where consensus may stop a problem.
     pub consensus: Option<f64>,
-    /// Share of the winner minus share of the second.
+    /// Share of the winner minus share of the second, from 0 to 1.
     pub margin: Option<f64>,
     /// Traces by fate.
     pub traces: Option<TraceCounts>,
@@ -109,7 +109,7 @@ pub struct SolvedRecord {
     pub tokens: Option<TokenCounts>,
     /// Text after the thinking of the winning class's heaviest trace.
     pub solution: Option<String>,
-    /// That trace.
+    /// Index of that trace, from 0.
     pub solution_trace: Option<u32>,
     /// blake3 over every trace's index, length and blake3 of its token ids, in order.
     pub digest: Option<String>,
@@ -126,11 +126,11 @@ pub struct SolvedRecord {
     pub cut: Option<Cut>,
     /// What came from outside and at which ticks: a replay needs it.
     #[serde(default)]
-    pub outside: Vec<Outside>,
+    pub outside: Vec<ExternalEvent>,
     /// Sentences of the strategy.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Wall time.
+    /// Wall time in seconds.
     pub seconds: Option<f64>,
     /// Where it ran.
     pub machine: Option<MachineInfo>,
@@ -145,10 +145,10 @@ pub struct SolvedRecord {
 impl SolvedRecord {
     /// Whether the user ended it before it was decided.
     pub fn is_interrupted(&self) -> bool {
-        let by_user = |o: &Outside| {
+        let by_user = |o: &ExternalEvent| {
             matches!(
                 o,
-                Outside::Cut {
+                ExternalEvent::Cut {
                     cut: Cut::Interrupted,
                     ..
                 }
@@ -162,7 +162,7 @@ impl SolvedRecord {
         value_of(self)
     }
 
-    /// Generated tokens.
+    /// Tokens that were generated in all traces; `None` where the record does not say.
     pub fn generated(&self) -> Option<u64> {
         Some(self.tokens?.generated)
     }

@@ -1,33 +1,34 @@
-//! What a lone trace writes, token by token, for those who read along.
+//! The tokens of a trace that is the only one of its problem, for those who read along.
 
 use tokio::sync::watch;
 
-use super::Row;
+use super::Trace;
 
 /// A token that a trace went on from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Written {
+pub struct StreamedToken {
     /// Its id.
     pub id: u32,
-    /// Its log-probability, nats.
+    /// Its log-probability, nats, at most 0.
     pub logprob: f32,
-    /// The likeliest ids at its place with their log-probabilities, likeliest first, as many as were asked
-    /// for.
-    pub likeliest: Vec<(u32, f32)>,
-    /// Its text, or that of several tokens, where an engine elsewhere gives texts and not ids.
+    /// The likeliest ids at its place with their log-probabilities in nats, likeliest first, as many as were
+    /// asked for.
+    pub top_logprobs: Vec<(u32, f32)>,
+    /// Its text, or that of several tokens, where an engine elsewhere gives texts and not ids; the id is then
+    /// `u32::MAX` and the log-probability NaN.
     pub text: Option<String>,
 }
 
-/// A problem's first trace as far as it is written. Whoever comes late finds all of it. The token that ends
+/// A problem's first trace as far as it is generated. Whoever comes late finds all of it. The token that ends
 /// the trace is not among them: until then nobody knows whether it belongs to the text.
 #[derive(Debug, Default)]
-pub struct Pages {
+pub struct TokenStream {
     k: usize,
-    tokens: watch::Sender<Vec<Written>>,
+    tokens: watch::Sender<Vec<StreamedToken>>,
 }
 
-impl Pages {
-    /// Blank pages; each token is to come with the `k` likeliest ids at its place.
+impl TokenStream {
+    /// An empty stream; each token is to come with the `k` likeliest ids at its place.
     pub fn new(k: usize) -> Self {
         Self { k, ..Self::default() }
     }
@@ -37,37 +38,37 @@ impl Pages {
         self.k
     }
 
-    /// All that is written, and a word when there is more.
-    pub fn read(&self) -> watch::Receiver<Vec<Written>> {
+    /// All tokens so far, and a notice when there are more.
+    pub fn read(&self) -> watch::Receiver<Vec<StreamedToken>> {
         self.tokens.subscribe()
     }
 
     /// Adds a piece of text.
     pub(crate) fn append(&self, text: String) {
-        let piece = Written {
+        let piece = StreamedToken {
             id: u32::MAX,
             logprob: f32::NAN,
-            likeliest: Vec::new(),
+            top_logprobs: Vec::new(),
             text: Some(text),
         };
         self.tokens.send_modify(|tokens| tokens.push(piece));
     }
 
-    /// Adds what a trace in flight has written since the last time; `likeliest` are the likeliest ids at the
-    /// place of its newest token.
-    pub(crate) fn write(&self, row: &Row, likeliest: &[(u32, f32)]) {
+    /// Adds the tokens of a trace in flight that are not in the stream yet; `top_logprobs` belong to the
+    /// newest of them.
+    pub(crate) fn write(&self, trace: &Trace, top_logprobs: &[(u32, f32)]) {
         self.tokens.send_if_modified(|tokens| {
             let from = tokens.len();
-            let new = row.ids().iter().zip(row.logprobs()).skip(from);
-            tokens.extend(new.map(|(id, logprob)| Written {
+            let new = trace.ids().iter().zip(trace.logprobs()).skip(from);
+            tokens.extend(new.map(|(id, logprob)| StreamedToken {
                 id: *id,
                 logprob: *logprob,
-                likeliest: Vec::new(),
+                top_logprobs: Vec::new(),
                 text: None,
             }));
             let more = tokens.len() > from;
             if let (true, Some(newest)) = (more, tokens.last_mut()) {
-                newest.likeliest = likeliest.to_vec();
+                newest.top_logprobs = top_logprobs.to_vec();
             }
             more
         });

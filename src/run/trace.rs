@@ -58,12 +58,12 @@ const LOOP_TOKENS: usize = 1024;
 const LOOP_EVERY: usize = 64;
 
 /// A trace in flight: its tokens and their scalars so far.
-pub struct Row {
-    trace: TraceId,
+pub struct Trace {
+    id: TraceId,
     /// generated tokens
     at: usize,
     record: Option<Arc<TraceRecord>>,
-    /// the tokens of a row that went on beyond its record, or never had one
+    /// the tokens of a trace that went on beyond its record, or never had one
     own: Option<Arrays>,
     /// sum so far; `None` where it is not known
     self_certainty: Option<f64>,
@@ -89,10 +89,10 @@ pub struct Row {
     started: Instant,
 }
 
-impl Row {
-    pub(super) fn new(trace: TraceId, rules: &Rules, record: Option<Arc<TraceRecord>>, born: u64) -> Self {
-        let mut row = Self {
-            trace,
+impl Trace {
+    pub(super) fn new(id: TraceId, rules: &Rules, record: Option<Arc<TraceRecord>>, born: u64) -> Self {
+        let mut new = Self {
+            id,
             at: 0,
             own: record.is_none().then(Arrays::default),
             record,
@@ -110,15 +110,15 @@ impl Row {
             born,
             started: Instant::now(),
         };
-        row.budget(rules);
-        row
+        new.budget(rules);
+        new
     }
 
-    /// Index of the trace.
-    pub fn trace(&self) -> TraceId {
-        self.trace
+    /// Its index among the problem's traces, from 0.
+    pub fn id(&self) -> TraceId {
+        self.id
     }
-    /// Generated tokens.
+    /// How many tokens it has generated so far.
     pub fn tokens(&self) -> usize {
         self.at
     }
@@ -126,7 +126,7 @@ impl Row {
         match (&self.own, &self.record) {
             (Some(own), _) => own,
             (None, Some(record)) => &record.arrays,
-            (None, None) => unreachable!("a row without a record has arrays of its own"),
+            (None, None) => unreachable!("a trace without a record has arrays of its own"),
         }
     }
     /// Token ids so far; empty where a record holds none.
@@ -181,7 +181,7 @@ impl Row {
         self.text.get_or_insert_default().push_str(text);
         self.written = text.len();
     }
-    /// The tick that the row's newest token belongs to if each of its tokens took one.
+    /// The tick that the trace's newest token belongs to if each of its tokens took one.
     pub(super) fn tick(&self) -> u64 {
         self.born + self.at as u64
     }
@@ -189,9 +189,9 @@ impl Row {
     pub fn has_record(&self) -> bool {
         self.record.is_some()
     }
-    /// The row as if it had no record, unless the strategy has seen some of it.
+    /// The trace as if it had no record, unless the strategy has seen some of it.
     pub(super) fn anew(&self, rules: &Rules) -> Option<Self> {
-        (self.shown == 0).then(|| Self::new(self.trace, rules, None, self.born))
+        (self.shown == 0).then(|| Self::new(self.id, rules, None, self.born))
     }
     fn scalars(&self, i: usize) -> TokenScalars {
         let a = self.arrays();
@@ -217,7 +217,7 @@ impl Row {
                 .is_some_and(|m| m.mean.is_some() || !m.windows.is_empty())
     }
 
-    /// The record's statistics, while the row is within it.
+    /// The record's statistics, while the trace is within it.
     fn measured(&self) -> Option<&Arc<Measured>> {
         self.record
             .as_ref()
@@ -234,7 +234,7 @@ impl Row {
     }
 
     /// The number of tokens after which the record first falls below the bar; `None` where that is not known
-    /// or the row is beyond its record.
+    /// or the trace is beyond its record.
     pub(super) fn crossing(&mut self, window: usize, bar: f64) -> Option<Option<usize>> {
         if self.own.is_some() {
             return None;
@@ -385,12 +385,12 @@ impl Row {
         }
     }
 
-    /// What is known of a row that has gone beyond its record: to go on from, should this run be killed.
+    /// What is known of a trace that has gone beyond its record: to go on from, should this run be killed.
     pub(super) fn snapshot(&self, problem: &str, warmup: bool) -> Option<TraceRecord> {
         let arrays = self.own.as_ref().filter(|_| self.at > 0 && !self.broken)?;
         Some(TraceRecord {
             problem_id: problem.to_owned(),
-            trace: self.trace,
+            trace: self.id,
             phase: Phase::of(warmup),
             finish: Finish::Cancelled,
             tokens: self.at,
@@ -442,7 +442,7 @@ impl Row {
         };
         let mut record = TraceRecord {
             problem_id: problem.to_owned(),
-            trace: self.trace,
+            trace: self.id,
             phase: Phase::of(warmup),
             finish,
             tokens,

@@ -76,7 +76,7 @@ pub(super) async fn choice(
     let mut tokens = best.map(|b| logprobs::tokens(app, b)).unwrap_or_default();
     tokens.retain(|token| shown.shows(token));
     if let (Some(best), Some(k)) = (best, request.logprobs.filter(|k| *k > 0)) {
-        add_likeliest(request, prompt, best, &mut tokens, k).await?;
+        add_top_logprobs(request, prompt, best, &mut tokens, k).await?;
     }
     shown.set_tokens(&tokens);
     let mut whole = shown.take(app);
@@ -103,7 +103,7 @@ pub(super) async fn choice(
 }
 
 /// Finds the `k` likeliest ids at the place of each of these tokens of a trace.
-async fn add_likeliest(
+async fn add_top_logprobs(
     request: &ChatRequest,
     prompt: &Prepared,
     trace: &TraceRecord,
@@ -115,10 +115,10 @@ async fn add_likeliest(
     };
     let ids = [&prompt.prompt.ids[..], &trace.arrays.token_ids].concat();
     let from = prompt.prompt.ids.len() + first;
-    let likeliest = source::likeliest(&request.solver, ids, from, k).await?;
-    let mut likeliest: Vec<_> = likeliest.into_iter().map(Some).collect();
+    let top_logprobs = source::top_logprobs(&request.solver, ids, from, k).await?;
+    let mut top_logprobs: Vec<_> = top_logprobs.into_iter().map(Some).collect();
     for token in tokens {
-        token.likeliest = likeliest[token.index - first].take().unwrap_or_default();
+        token.top_logprobs = top_logprobs[token.index - first].take().unwrap_or_default();
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use super::reply_cache::{self, ReplyCache};
 use super::request::{ChatRequest, Endpoint};
 use super::state::AppState;
 use super::text::StreamedText;
-use crate::run::{Control, Event, Observer, Pages, Request};
+use crate::run::{Control, Event, Observer, Request, TokenStream};
 use crate::solver::{Prepared, deadline};
 
 /// Events of a run that may wait for a client; a client that is later than that loses the oldest.
@@ -60,11 +60,12 @@ impl Live {
             if details {
                 run.control.details.store(true, Ordering::Relaxed);
             }
-            let text =
-                |pages: &Pages| StreamedText::new(app, &self.request, self.endpoint, index, pages.read());
+            let text = |stream: &TokenStream| {
+                StreamedText::new(app, &self.request, self.endpoint, index, stream.read())
+            };
             Watch {
                 events: run.events.subscribe(),
-                text: run.control.pages.as_ref().map(text),
+                text: run.control.token_stream.as_ref().map(text),
             }
         };
         self.runs.iter().enumerate().map(one).collect()
@@ -314,13 +315,13 @@ impl Jobs {
 impl Run {
     /// One that is about to begin. A trace that is alone can be read along: no vote may prefer another.
     fn of(request: &ChatRequest) -> Self {
-        let pages = request
+        let token_stream = request
             .is_lone()
-            .then(|| Pages::new(request.logprobs.unwrap_or(0)));
+            .then(|| TokenStream::new(request.logprobs.unwrap_or(0)));
         Self {
             events: broadcast::channel(EVENTS).0,
             control: Arc::new(Control {
-                pages,
+                token_stream,
                 ..Control::default()
             }),
         }

@@ -19,7 +19,7 @@ pub(super) struct TextToken {
     pub(super) from: usize,
     logprob: Option<f32>,
     /// The likeliest ids at its place with their log-probabilities.
-    pub(super) likeliest: Vec<(u32, f32)>,
+    pub(super) top_logprobs: Vec<(u32, f32)>,
 }
 
 impl TextToken {
@@ -30,7 +30,7 @@ impl TextToken {
 
     /// Bytes that it takes in memory.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.text.len() + size_of_val(&self.likeliest[..])
+        size_of::<Self>() + self.text.len() + size_of_val(&self.top_logprobs[..])
     }
 
     /// Whether it adds to the text in one of these places.
@@ -59,13 +59,13 @@ impl Tokens {
     }
 
     /// The next token, and the text that it adds.
-    pub(super) fn next(&mut self, id: u32, logprob: Option<f32>, likeliest: Vec<(u32, f32)>) -> TextToken {
+    pub(super) fn next(&mut self, id: u32, logprob: Option<f32>, top_logprobs: Vec<(u32, f32)>) -> TextToken {
         let token = TextToken {
             index: self.index,
             text: self.decoder.push(id).to_owned(),
             from: self.at,
             logprob,
-            likeliest,
+            top_logprobs,
         };
         self.index += 1;
         self.at += token.text.len();
@@ -116,7 +116,7 @@ pub(super) fn object(
                 token: token.text.clone(),
                 logprob: token.logprob.and_then(number),
                 bytes: token.text.clone().into_bytes(),
-                top_logprobs: Some(token.likeliest.iter().map(top).collect()),
+                top_logprobs: Some(token.top_logprobs.iter().map(top).collect()),
             };
             Logprobs::Chat(ChatLogprobs {
                 content: tokens.iter().map(one).collect(),
@@ -127,7 +127,7 @@ pub(super) fn object(
             let top = |token: &TextToken| {
                 // of tokens with one text the likeliest counts
                 let mut by_text = BTreeMap::new();
-                for (id, p) in &token.likeliest {
+                for (id, p) in &token.top_logprobs {
                     by_text.entry(text_of(*id)).or_insert_with(|| number(*p));
                 }
                 Some(by_text)

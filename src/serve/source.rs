@@ -21,7 +21,7 @@ pub(super) fn render(
 }
 
 /// The `k` likeliest ids before each token of a text from index `from` on.
-pub(super) async fn likeliest(
+pub(super) async fn top_logprobs(
     solver: &Solver,
     ids: Vec<u32>,
     from: usize,

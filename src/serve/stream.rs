@@ -26,7 +26,7 @@ use super::request::{Endpoint, Progress, ResponseOptions};
 use super::state::AppState;
 use super::text::{StreamedText, TextDelta};
 use crate::openai::{self, Completion, Delta};
-use crate::run::{Event, Written};
+use crate::run::{Event, StreamedToken};
 
 /// Silence after which a comment says that the server lives.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -79,7 +79,7 @@ struct SseWriter {
 enum Update {
     Event(Box<Event>),
     /// There is more of its text.
-    Written,
+    Tokens,
 }
 
 fn events(receiver: broadcast::Receiver<Event>) -> BoxStream<'static, Update> {
@@ -95,14 +95,14 @@ fn events(receiver: broadcast::Receiver<Event>) -> BoxStream<'static, Update> {
     unfold(receiver, next).boxed()
 }
 
-fn writes(mut written: watch::Receiver<Vec<Written>>) -> BoxStream<'static, Update> {
+fn tokens(mut tokens: watch::Receiver<Vec<StreamedToken>>) -> BoxStream<'static, Update> {
     // who comes late reads what is there
-    written.mark_changed();
-    let next = |mut written: watch::Receiver<Vec<Written>>| async move {
-        let changed = written.changed().await;
-        changed.ok().map(|()| (Update::Written, written))
+    tokens.mark_changed();
+    let next = |mut tokens: watch::Receiver<Vec<StreamedToken>>| async move {
+        let changed = tokens.changed().await;
+        changed.ok().map(|()| (Update::Tokens, tokens))
     };
-    unfold(written, next).boxed()
+    unfold(tokens, next).boxed()
 }
 
 /// What the client knows of a choice.
@@ -131,7 +131,11 @@ impl SseWriter {
         for (index, watch) in watched.into_iter().enumerate() {
             updates.push(events(watch.events).map(move |event| (index, event)).boxed());
             if let Some(text) = watch.text {
-                updates.push(writes(text.written()).map(move |more| (index, more)).boxed());
+                updates.push(
+                    tokens(text.tokens_so_far())
+                        .map(move |more| (index, more))
+                        .boxed(),
+                );
                 choices[index].text = Some(text);
             }
         }
@@ -185,11 +189,11 @@ impl SseWriter {
     async fn update(&self, index: usize, update: Update, choice: &mut ChoiceState) -> Result<(), Gone> {
         match (update, &mut choice.text) {
             (Update::Event(event), _) => self.progress(index, &event, &mut choice.lines).await,
-            (Update::Written, Some(text)) => {
+            (Update::Tokens, Some(text)) => {
                 let delta = text.take(&self.app);
                 self.text(index, delta).await
             }
-            (Update::Written, None) => Ok(()),
+            (Update::Tokens, None) => Ok(()),
         }
     }
 

@@ -13,7 +13,7 @@ use super::logprobs::{self, TextToken, Tokens};
 use super::request::{ChatRequest, Endpoint};
 use super::state::AppState;
 use crate::openai::Logprobs;
-use crate::run::Written;
+use crate::run::StreamedToken;
 use crate::solver::Prepared;
 
 /// What a choice says beyond what was taken of it before.
@@ -133,7 +133,7 @@ impl ChoiceText {
 
 /// The text of a trace that runs alone, read while it is written.
 pub(super) struct StreamedText {
-    written: watch::Receiver<Vec<Written>>,
+    tokens_so_far: watch::Receiver<Vec<StreamedToken>>,
     /// tokens that were read
     read: usize,
     tokens: Option<Tokens>,
@@ -147,27 +147,27 @@ impl StreamedText {
         request: &ChatRequest,
         endpoint: Endpoint,
         index: usize,
-        written: watch::Receiver<Vec<Written>>,
+        tokens_so_far: watch::Receiver<Vec<StreamedToken>>,
     ) -> Self {
         let prompt = &request.prompts[index / request.n];
         Self {
-            written,
+            tokens_so_far,
             read: 0,
             tokens: Tokens::new(app),
             text: ChoiceText::new(request, endpoint, prompt, None),
         }
     }
 
-    /// Tells when there is more.
-    pub(super) fn written(&self) -> watch::Receiver<Vec<Written>> {
-        self.written.clone()
+    /// All tokens so far, and a notice when there are more.
+    pub(super) fn tokens_so_far(&self) -> watch::Receiver<Vec<StreamedToken>> {
+        self.tokens_so_far.clone()
     }
 
     /// Reads what was written since the last time and takes what became certain.
     pub(super) fn take(&mut self, app: &AppState) -> TextDelta {
         // the engine must not wait for what is done with it
         let new = self
-            .written
+            .tokens_so_far
             .borrow_and_update()
             .get(self.read..)
             .map(<[_]>::to_vec);
@@ -176,7 +176,7 @@ impl StreamedText {
             if let Some(text) = &token.text {
                 self.text.split.push(text);
             } else if let Some(tokens) = &mut self.tokens {
-                let token = tokens.next(token.id, Some(token.logprob), token.likeliest);
+                let token = tokens.next(token.id, Some(token.logprob), token.top_logprobs);
                 self.text.split.push(token.text());
                 if self.text.logprobs.is_some() {
                     self.text.waiting.push_back(token);

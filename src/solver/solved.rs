@@ -7,7 +7,7 @@ use serde_json::Value;
 use tts_strategies::{PoolKind, VoteKind};
 
 use crate::run::{
-    BallotResult, Cut, Decided, MachineInfo, Outcome, Outside, SolvedRecord, TokenCounts, TraceCounts,
+    BallotResult, Cut, Decided, ExternalEvent, MachineInfo, Outcome, SolvedRecord, TokenCounts, TraceCounts,
     TraceRecord, VoteResult,
 };
 use tts_model::sampling::Sampling;
@@ -63,11 +63,11 @@ pub struct Solved {
     pub extractions: BTreeMap<String, u64>,
     /// What ended the run early, if anything did.
     pub cut: Option<Cut>,
-    /// Outside events and their ticks.
-    pub outside: Vec<Outside>,
+    /// External events and their ticks.
+    pub external_events: Vec<ExternalEvent>,
     /// Sentences of the strategy.
     pub warnings: Vec<String>,
-    /// Wall time.
+    /// Wall time in seconds.
     pub seconds: f64,
     /// Machine; nothing for a replay, which has none.
     pub machine: Option<MachineInfo>,
@@ -157,7 +157,7 @@ impl Solved {
             sampling: about.sampling,
             extractions: decided.extractions.clone(),
             cut,
-            outside: decided.outside.clone(),
+            external_events: decided.external_events.clone(),
             warnings: d.warnings.iter().cloned().chain(notices).collect(),
             seconds: decided.seconds,
             machine: about.machine,
@@ -198,7 +198,7 @@ impl Solved {
             sampling: self.sampling.clone(),
             extractions: self.extractions.clone(),
             cut: self.cut,
-            outside: self.outside.clone(),
+            outside: self.external_events.clone(),
             warnings: self.warnings.clone(),
             seconds: Some(self.seconds),
             machine: self.machine.clone(),

@@ -9,13 +9,13 @@ use tokio::sync::oneshot;
 use tts_strategies::Needs;
 
 use crate::engine::memory::Plan;
-use crate::engine::scheduler::{Scheduler, Ticket};
+use crate::engine::scheduler::{EngineRequest, Scheduler};
 use crate::engine::scoring::{Text, TopLogprobs};
 use crate::run::{Control, Observer, Outcome, Request, RunError, check_needs};
 use tts_model::executor::Executor;
 
 enum Command {
-    Run(Box<Ticket>),
+    Run(Box<EngineRequest>),
     Score(Text),
     Stop,
 }
@@ -86,8 +86,8 @@ impl InProcess {
         let reply = Box::new(move |result| {
             let _ = reply.send(result);
         });
-        self.send(Command::Run(Box::new(Ticket {
-            request,
+        self.send(Command::Run(Box::new(EngineRequest {
+            run: request,
             observer,
             reply,
         })))?;
@@ -109,13 +109,13 @@ fn gone() -> RunError {
 }
 
 /// How long an engine without work waits for some before its executor does what nobody waits for.
-const PATIENCE: Duration = Duration::from_millis(100);
+const IDLE_AFTER: Duration = Duration::from_millis(100);
 
 fn serve(mut scheduler: Scheduler, inbox: &mpsc::Receiver<Command>) {
     loop {
         let command = if scheduler.is_idle() {
             // nothing has come for a while, so what comes then need not wait for that
-            match inbox.recv_timeout(PATIENCE) {
+            match inbox.recv_timeout(IDLE_AFTER) {
                 Err(mpsc::RecvTimeoutError::Timeout) if scheduler.idle() => continue,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     inbox.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
@@ -126,7 +126,7 @@ fn serve(mut scheduler: Scheduler, inbox: &mpsc::Receiver<Command>) {
             inbox.try_recv()
         };
         match command {
-            Ok(Command::Run(ticket)) => scheduler.submit(*ticket),
+            Ok(Command::Run(request)) => scheduler.submit(*request),
             Ok(Command::Score(text)) => scheduler.score(text),
             Ok(Command::Stop) | Err(mpsc::TryRecvError::Disconnected) => return,
             Err(mpsc::TryRecvError::Empty) => scheduler.step(),

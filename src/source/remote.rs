@@ -39,10 +39,10 @@ use crate::hub::is_loopback_host;
 use crate::prompt::{Message, RenderOptions, Rendered};
 use crate::run::{MachineInfo, Observer, Outcome, Request, RunError, TraceSettings, check_needs};
 use caller::Caller;
-pub use dialect::{Api, Dialect, Sample};
+pub use dialect::{Dialect, RemoteApi, Sample};
 pub use fleet::Tally;
 use fleet::{Fleet, below};
-use probe::{Found, Scalars};
+use probe::{ProbedEngine, Scalars};
 use tts_model::sampling::TOP;
 
 /// How long an engine is waited for.
@@ -71,9 +71,9 @@ impl Default for Patience {
 
 /// An API key; it prints as a placeholder.
 #[derive(Clone)]
-pub struct Key(String);
+pub struct ApiKey(String);
 
-impl Key {
+impl ApiKey {
     /// The key in the environment: TTS_BACKEND_API_KEY, else OPENAI_API_KEY.
     pub fn from_env() -> Option<Self> {
         let read = |name| {
@@ -91,7 +91,7 @@ impl Key {
     }
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[key]")
     }
@@ -104,9 +104,9 @@ pub struct RemoteOptions {
     pub backends: Vec<String>,
     /// The model's name there; the only one where `None`.
     pub model: Option<String>,
-    /// API key.
-    pub key: Option<Key>,
-    /// Requests in flight at each address.
+    /// The API key that every request carries; none where `None`.
+    pub key: Option<ApiKey>,
+    /// Most requests in flight at each address.
     pub in_flight: usize,
     /// Most likely tokens that confidence is taken over.
     pub confidence_k: usize,
@@ -213,7 +213,7 @@ impl Remote {
     fn of(
         caller: Caller,
         dialect: Dialect,
-        found: Vec<Found>,
+        found: Vec<ProbedEngine>,
         options: &RemoteOptions,
         notices: Vec<String>,
     ) -> Result<Self, Error> {
@@ -235,7 +235,7 @@ impl Remote {
                 ))
             })
             .collect();
-        let raw = |f: &Found| matches!(f.scalars, Scalars::Raw | Scalars::Few(_));
+        let raw = |f: &ProbedEngine| matches!(f.scalars, Scalars::Raw | Scalars::Few(_));
         let engines = found
             .iter()
             .map(
@@ -258,7 +258,7 @@ impl Remote {
                 forcing: false,
                 forks: false,
                 settles_sampling: false,
-                own_template: dialect.api == Api::Chat,
+                own_template: dialect.api == RemoteApi::Chat,
             },
             dialect,
             lacks,
@@ -457,7 +457,7 @@ mod tests {
                 "{error}"
             );
         }
-        assert_eq!(format!("{:?}", Key("secret".to_owned())), "[key]");
+        assert_eq!(format!("{:?}", ApiKey("secret".to_owned())), "[key]");
         assert!(
             is_loopback(&address("http://localhost:1/v1").unwrap())
                 && is_loopback(&address("http://[::1]:1/v1").unwrap())

@@ -45,7 +45,7 @@ impl Plan {
     /// folder.
     pub fn header(
         &self,
-        pool: &recording::Pool,
+        pool: &recording::RecordedPool,
         problems: &[&PoolProblem],
         answers: AnswerSettings,
     ) -> Header {
@@ -71,7 +71,7 @@ impl Plan {
     }
 
     /// Sentences about what the recording does not hold.
-    pub fn notes(&self, pool: &recording::Pool, problems: &[&PoolProblem]) -> Vec<String> {
+    pub fn notes(&self, pool: &recording::RecordedPool, problems: &[&PoolProblem]) -> Vec<String> {
         let mut notes = Vec::new();
         let most = self.budgets.iter().copied().max().unwrap_or(1);
         let fewest = problems.iter().map(|p| p.complete).min().unwrap_or(0);

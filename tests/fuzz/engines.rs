@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tts::Solver;
 use tts::evals::data::Problem;
-use tts::solver::Api;
+use tts::solver::RemoteApi;
 use tts::source::{RemoteOptions, remote::Patience};
 use tts::strategies::Preset;
 use tts::{Settings, Watch};
@@ -69,9 +69,9 @@ impl Target for Engines {
     fn case(&mut self, rng: &mut Rng) -> Result<(), String> {
         let strategy = rng.pick(&["majority", "deepconf-low"]);
         let api = if rng.once_in(3) {
-            Api::Completions
+            RemoteApi::Completions
         } else {
-            Api::Chat
+            RemoteApi::Chat
         };
         let said: Arc<Mutex<Vec<u8>>> = Arc::default();
         // replies before the first one that is damaged: questions about the engine come first

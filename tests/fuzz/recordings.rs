@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tts::evals::answer::{AnswerKind, RuleReader};
 use tts::replay::{Replay, ReplaySettings};
-use tts::run::{Pool, PoolOptions, Recording};
+use tts::run::{PoolOptions, RecordedPool, Recording};
 use tts::strategies::Preset;
 
 use super::Target;
@@ -130,7 +130,7 @@ impl Target for Recordings {
                 confidence_k: rng.once_in(4).then_some(2),
                 ..PoolOptions::default()
             };
-            let Ok(pool) = Pool::open(&path, &options) else {
+            let Ok(pool) = RecordedPool::open(&path, &options) else {
                 continue;
             };
             let pool = Arc::new(pool);

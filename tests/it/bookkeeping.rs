@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tts::engine::memory::Plan;
 use tts::engine::scoring::Text;
-use tts::run::{Checkpoint, Cut, Outside, Pages, RunError};
+use tts::run::{Checkpoint, Cut, ExternalEvent, RunError, TokenStream};
 use tts_strategies::Finish;
 
 use crate::mock::{BREAKS, MockExecutor, SharedLog};
@@ -199,11 +199,11 @@ fn a_lone_problem_that_outgrows_the_memory_goes_on_with_fewer_slots() {
     check(&task, &outcome);
     let slots: Vec<_> = outcome
         .decided
-        .outside
+        .external_events
         .iter()
         .map(|o| match o {
-            Outside::Slots { slots, .. } => *slots,
-            Outside::Cut { .. } => 0,
+            ExternalEvent::Slots { slots, .. } => *slots,
+            ExternalEvent::Cut { .. } => 0,
         })
         .collect();
     assert!(
@@ -316,13 +316,13 @@ fn cancelling_gives_everything_back() {
 fn interrupts_and_deadlines_decide_with_what_there_is() {
     for by_clock in [false, true] {
         let (mut engine, log) = engine(roomy(10));
-        let mut ticket = engine.ticket(&long("running", "majority", 90));
+        let mut request = engine.request(&long("running", "majority", 90));
         if by_clock {
-            ticket.observer.deadline = Some(Instant::now() + Duration::from_millis(300));
+            request.observer.deadline = Some(Instant::now() + Duration::from_millis(300));
         }
-        let control = ticket.observer.control.clone();
-        engine.scheduler.submit(ticket);
-        let mut waits = engine.ticket(&task("waits", "majority"));
+        let control = request.observer.control.clone();
+        engine.scheduler.submit(request);
+        let mut waits = engine.request(&task("waits", "majority"));
         waits.observer.deadline = by_clock.then(Instant::now);
         let waiting = waits.observer.control.clone();
         (0..5).for_each(|_| engine.scheduler.step());
@@ -394,16 +394,16 @@ fn rows_say_how_their_token_is_drawn() {
         assert!(drawn.all(|id| [20, 30, 40].contains(id)));
     }
     let (mut engine, _) = engine(roomy(64));
-    let mut ticket = engine.ticket(&task);
-    ticket.observer.control = Arc::new(tts::run::Control {
-        pages: Some(Pages::new(3)),
+    let mut request = engine.request(&task);
+    request.observer.control = Arc::new(tts::run::Control {
+        token_stream: Some(TokenStream::new(3)),
         ..Default::default()
     });
-    let pages = ticket.observer.control.pages.as_ref().unwrap().read();
-    engine.scheduler.submit(ticket);
+    let stream = request.observer.control.token_stream.as_ref().unwrap().read();
+    engine.scheduler.submit(request);
     engine.finish(|_| ());
-    let pages = pages.borrow();
-    assert!(pages.len() == 39 && pages.iter().all(|written| written.likeliest.len() == 3));
+    let streamed = stream.borrow();
+    assert!(streamed.len() == 39 && streamed.iter().all(|written| written.top_logprobs.len() == 3));
 }
 
 #[test]
@@ -441,14 +441,14 @@ fn states_are_saved_and_taken_up() {
     let whole = alone(&task);
     let run = |recorded: Vec<Arc<tts::run::TraceRecord>>, steps: usize| {
         let (mut engine, log) = engine(roomy(64));
-        let mut ticket = engine.ticket(&task);
-        ticket.request.setup.recorded = recorded;
-        ticket.observer.checkpoint = Some(Checkpoint {
+        let mut request = engine.request(&task);
+        request.run.setup.recorded = recorded;
+        request.observer.checkpoint = Some(Checkpoint {
             every: Duration::ZERO,
             dir: dir.clone(),
         });
-        let kept = recording(&mut ticket);
-        engine.scheduler.submit(ticket);
+        let kept = recording(&mut request);
+        engine.scheduler.submit(request);
         (0..steps).for_each(|_| engine.scheduler.step());
         (engine, log, kept)
     };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tts::engine::memory::Plan;
-use tts::run::{Arrays, Outside};
+use tts::run::{Arrays, ExternalEvent};
 use tts_model::Model;
 use tts_model::cpu::CpuExecutor;
 use tts_model::cpu::kernels::Tier;
@@ -124,10 +124,10 @@ fn a_lone_problem_goes_on_with_fewer_slots_and_records_it() {
         assert_eq!((outcome.bounds.slots, outcome.peak_rows), (12, 12));
         let slots: Vec<_> = outcome
             .decided
-            .outside
+            .external_events
             .iter()
             .map(|o| {
-                if let Outside::Slots { slots, .. } = o {
+                if let ExternalEvent::Slots { slots, .. } = o {
                     *slots
                 } else {
                     0
@@ -194,7 +194,7 @@ fn more_than_the_machine_has_is_run_in_waves() {
     // all that the plan promises is used, and nothing had to be taken back
     assert_eq!((outcome.peak_rows, outcome.records.len()), (plan.max_batch, 100));
     assert!(
-        outcome.decided.outside.is_empty() && outcome.notices.len() == 1,
+        outcome.decided.external_events.is_empty() && outcome.notices.len() == 1,
         "{:?}",
         outcome.notices
     );
@@ -273,9 +273,9 @@ fn ended_traces_are_let_go_once_they_are_kept() {
         let task = Task::new("p", strategy);
         let whole = Engine::roomy(&model).run(&task);
         let mut engine = Engine::roomy(&model);
-        let mut ticket = engine.ticket(&task);
-        let kept = recording(&mut ticket);
-        engine.scheduler.submit(ticket);
+        let mut request = engine.request(&task);
+        let kept = recording(&mut request);
+        engine.scheduler.submit(request);
         engine.finish(|_| ());
         let lean = engine.reply("p").unwrap().unwrap();
         assert!(whole.decided.digest.is_some() && whole.decided.solution.is_some());
@@ -310,7 +310,7 @@ fn what_does_not_fit_waits() {
         let outcome = engine.reply(&task.id).unwrap().unwrap();
         check(task, &outcome);
         assert!(
-            outcome.notices.is_empty() && outcome.decided.outside.is_empty(),
+            outcome.notices.is_empty() && outcome.decided.external_events.is_empty(),
             "nothing was set aside: {:?}",
             outcome.notices
         );

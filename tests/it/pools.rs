@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::Value;
 use tts::evals::answer::{AnswerKind, RuleReader};
 use tts::evals::stats::mean_pass_at_k;
-use tts::run::{AnswerSettings, Pool, PoolOptions, Recorded};
+use tts::run::{AnswerSettings, PoolOptions, Recorded, RecordedPool};
 use tts::strategies::{Overrides, Preset};
 use tts::sweep::{Folder, Header, Line, Plan, Results, SCHEMA, Source, run};
 
@@ -41,9 +41,9 @@ fn a_cache_says_what_the_recording_says_and_gives_way_to_it() {
             cache_from,
             ..PoolOptions::default()
         };
-        Pool::open(&path, &options).expect("a pool")
+        RecordedPool::open(&path, &options).expect("a pool")
     };
-    let all = |pool: &Pool| {
+    let all = |pool: &RecordedPool| {
         let problems = pool.problems().to_vec();
         let traces: Vec<_> = problems.iter().map(|p| pool.traces(p).expect("traces")).collect();
         (problems, traces, pool.digest().to_owned())
@@ -112,7 +112,7 @@ fn the_golden_values_come_out_of_a_sweep() {
     let mut checked = 0;
     for (name, of) in golden.as_object().expect("an object") {
         let path = format!("{facts}/pools/{name}.jsonl");
-        let pool = Arc::new(Pool::open(Path::new(&path), &PoolOptions::default()).expect("a pool"));
+        let pool = Arc::new(RecordedPool::open(Path::new(&path), &PoolOptions::default()).expect("a pool"));
         // the script compared answers as they are written
         let recorded = Recorded::new(pool.clone(), Arc::new(RuleReader::new(AnswerKind::Text)), false);
         // the script took an answer for a number or for nothing: one of Phi-4's traces writes 104 in

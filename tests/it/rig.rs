@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use tts::engine::memory::Plan;
-use tts::engine::scheduler::{Scheduler, Ticket};
+use tts::engine::scheduler::{EngineRequest, Scheduler};
 use tts::prompt::Rendered;
 use tts::run::{
     self, Bounds, Control, Decided, Decode, Observer, Outcome, Phase, Request, Rules, RunError, Setup,
@@ -191,10 +191,10 @@ impl Engine {
         Self::new(model, 1, Tier::detect(), roomy(64))
     }
 
-    pub(crate) fn ticket(&self, task: &Task) -> Ticket {
+    pub(crate) fn request(&self, task: &Task) -> EngineRequest {
         let (replies, order, id) = (self.replies.clone(), self.order.clone(), task.id.clone());
-        Ticket {
-            request: task.request(),
+        EngineRequest {
+            run: task.request(),
             observer: Observer::default(),
             reply: Box::new(move |reply| {
                 order.lock().unwrap().push(id.clone());
@@ -207,9 +207,9 @@ impl Engine {
     }
 
     pub(crate) fn submit(&mut self, task: &Task) -> Arc<Control> {
-        let ticket = self.ticket(task);
-        let control = ticket.observer.control.clone();
-        self.scheduler.submit(ticket);
+        let request = self.request(task);
+        let control = request.observer.control.clone();
+        self.scheduler.submit(request);
         control
     }
 
@@ -236,10 +236,10 @@ impl Engine {
 }
 
 /// What a problem's traces are recorded to from then on.
-pub(crate) fn recording(ticket: &mut Ticket) -> Arc<Mutex<Vec<TraceRecord>>> {
+pub(crate) fn recording(request: &mut EngineRequest) -> Arc<Mutex<Vec<TraceRecord>>> {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let sink = kept.clone();
-    ticket.observer.records = Some(Box::new(move |record| {
+    request.observer.records = Some(Box::new(move |record| {
         sink.lock().unwrap().push(record.clone());
         Ok(())
     }));
@@ -346,7 +346,7 @@ pub(crate) fn check(task: &Task, outcome: &Outcome) {
     let recorded = records.iter().cloned().map(Arc::new).collect();
     let setup = Setup {
         recorded,
-        scripted: d.outside.clone(),
+        scripted: d.external_events.clone(),
         bounds: outcome.bounds.clone(),
         ..task.setup()
     };

@@ -114,13 +114,13 @@ fn a_strategy_sees_every_token_once_with_its_own_scalars() {
         let task = Task::new("p", "majority");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut engine = Engine::roomy(&gqa());
-        let mut ticket = engine.ticket(&task);
-        ticket.request.setup = task.setup_with(Box::new(Spy {
+        let mut request = engine.request(&task);
+        request.run.setup = task.setup_with(Box::new(Spy {
             seen: seen.clone(),
             stop_at,
             traces: 0,
         }));
-        engine.scheduler.submit(ticket);
+        engine.scheduler.submit(request);
         engine.finish(|_| ());
         let outcome = engine.reply("p").unwrap().unwrap();
         let seen = seen.lock().unwrap();
@@ -323,7 +323,7 @@ fn an_interrupt_decides_with_the_votes_so_far() {
         .submit(&Task::new("waits", "majority"))
         .interrupted
         .cancel();
-    let mut late = engine.ticket(&Task::new("late", "majority"));
+    let mut late = engine.request(&Task::new("late", "majority"));
     late.observer.deadline = Some(Instant::now());
     engine.scheduler.submit(late);
     engine.finish(|_| ());
@@ -338,7 +338,7 @@ fn an_interrupt_decides_with_the_votes_so_far() {
     // a limit of time strikes between two ticks
     let mut task = Task::new("limited", "majority");
     (task.rules.ignore_eos, task.rules.max_tokens, task.rules.loop_stop) = (true, 1 << 20, false);
-    let mut limited = engine.ticket(&task);
+    let mut limited = engine.request(&task);
     limited.observer.deadline = Some(Instant::now() + Duration::from_millis(60));
     engine.scheduler.submit(limited);
     engine.finish(|_| ());
@@ -350,9 +350,9 @@ fn an_interrupt_decides_with_the_votes_so_far() {
 #[test]
 fn a_journal_that_cannot_be_written_ends_its_problem_alone() {
     let mut engine = Engine::roomy(&gqa());
-    let mut ticket = engine.ticket(&Task::new("full", "majority"));
+    let mut request = engine.request(&Task::new("full", "majority"));
     let mut left = 3;
-    ticket.observer.records = Some(Box::new(move |_| {
+    request.observer.records = Some(Box::new(move |_| {
         left -= 1;
         if left < 0 {
             Err("no space left".to_owned())
@@ -360,7 +360,7 @@ fn a_journal_that_cannot_be_written_ends_its_problem_alone() {
             Ok(())
         }
     }));
-    engine.scheduler.submit(ticket);
+    engine.scheduler.submit(request);
     let other = Task::new("other", "majority");
     engine.submit(&other);
     engine.finish(|_| ());

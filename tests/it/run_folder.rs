@@ -7,7 +7,7 @@ use std::path::Path;
 
 use script::*;
 use serde_json::Value;
-use tts::run::{Bounds, Cut, Problem, Recording, RunFolder, Status, replay};
+use tts::run::{Bounds, Cut, ProblemRun, Recording, RunFolder, Status, replay};
 
 /// Drives the problem over a run folder to its end and writes the decision.
 fn run(dir: &Path, job: &Job) -> End {
@@ -21,7 +21,7 @@ fn go_on(folder: &RunFolder, job: &Job) -> End {
     let recorded = folder.recorded(ID).expect("records");
     let held: Vec<_> = recorded.iter().map(|r| (r.trace, r.tokens)).collect();
     let end = drive(
-        Problem::new(job.setup(recorded)),
+        ProblemRun::new(job.setup(recorded)),
         Some(folder.sink(ID)),
         |_, _| {},
     );
@@ -57,7 +57,7 @@ fn a_journal_cut_at_any_byte_is_gone_on_with() {
         let whole = run(&home.path().join("whole"), &job);
         assert_eq!(
             whole,
-            drive(Problem::new(job.setup(vec![])), None, |_, _| {}),
+            drive(ProblemRun::new(job.setup(vec![])), None, |_, _| {}),
             "recording changes nothing"
         );
         for name in ["traces.jsonl", "tokens.bin", "problems.jsonl"] {
@@ -110,7 +110,7 @@ fn a_run_killed_at_any_tick_is_gone_on_with() {
             );
             let folder = RunFolder::open(&killed, manifest(&job)).expect("a run folder");
             let part = drive(
-                Problem::new(job.setup(vec![])),
+                ProblemRun::new(job.setup(vec![])),
                 Some(folder.sink(ID)),
                 |problem, stop| *stop = problem.ticks() == tick,
             );
@@ -207,7 +207,7 @@ fn another_strategy_and_more_traces_go_on_where_the_records_end() {
         "other settings decide anew"
     );
     let more = run(&dir, &job);
-    let fresh = drive(Problem::new(job.setup(vec![])), None, |_, _| {});
+    let fresh = drive(ProblemRun::new(job.setup(vec![])), None, |_, _| {});
     assert_eq!(more, fresh);
     assert_eq!(
         more.live.len(),
@@ -259,7 +259,7 @@ fn what_comes_from_outside_is_kept_and_replayed_where_it_struck() {
         let folder = RunFolder::open(&dir, manifest(&job)).expect("a run folder");
         let mut fewer = false;
         let end = drive(
-            Problem::new(job.setup(vec![])),
+            ProblemRun::new(job.setup(vec![])),
             Some(folder.sink(ID)),
             |problem, _| {
                 if problem.ticks() == slots_at && !std::mem::replace(&mut fewer, true) {
@@ -289,7 +289,7 @@ fn what_comes_from_outside_is_kept_and_replayed_where_it_struck() {
         setup.scripted = line.outside;
         let (problem, records) = replay(setup, |trace| panic!("trace {trace} ends too early"));
         let decided = problem.decide(&records);
-        assert_eq!(decided.outside, end.decided.outside);
+        assert_eq!(decided.external_events, end.decided.external_events);
         assert_eq!(
             End {
                 decided,
@@ -301,7 +301,7 @@ fn what_comes_from_outside_is_kept_and_replayed_where_it_struck() {
         if cut == Cut::Interrupted {
             assert_eq!(
                 run(&dir, &job),
-                drive(Problem::new(job.setup(vec![])), None, |_, _| {}),
+                drive(ProblemRun::new(job.setup(vec![])), None, |_, _| {}),
                 "as if it had not been interrupted"
             );
         }
@@ -324,11 +324,11 @@ fn a_token_limit_is_replayed_also_by_a_run_that_has_none() {
         setup
     };
     for limit in [1, 300, 500, 777] {
-        let end = drive(Problem::new(bounded(Some(limit))), None, |_, _| {});
+        let end = drive(ProblemRun::new(bounded(Some(limit))), None, |_, _| {});
         assert_eq!(end.decided.cut(), Some(Cut::MaxTotalTokens));
         let mut setup = bounded(None);
         setup.recorded = end.records.iter().cloned().map(Into::into).collect();
-        setup.scripted = end.decided.outside.clone();
+        setup.scripted = end.decided.external_events.clone();
         let (problem, records) = replay(setup, |trace| panic!("trace {trace} ends too early"));
         assert_eq!(
             End {
@@ -352,7 +352,7 @@ fn victim() {
     let folder = RunFolder::open(Path::new(&dir), manifest(&job)).expect("a run folder");
     let recorded = folder.recorded(ID).expect("records");
     drive(
-        Problem::new(job.setup(recorded)),
+        ProblemRun::new(job.setup(recorded)),
         Some(folder.sink(ID)),
         |_, _| std::thread::sleep(std::time::Duration::from_millis(2)),
     );
@@ -390,6 +390,6 @@ fn a_killed_process_loses_nothing_that_ended() {
     assert_eq!(status["status"], "started");
     assert_eq!(
         run(&dir, &job),
-        drive(Problem::new(job.setup(vec![])), None, |_, _| {})
+        drive(ProblemRun::new(job.setup(vec![])), None, |_, _| {})
     );
 }

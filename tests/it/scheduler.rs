@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tts::run::{self, Books, Checkpoint, Control, Cut, Pages, Setup, Token, TraceRecord};
+use tts::run::{self, Books, Checkpoint, Control, Cut, Setup, Token, TokenStream, TraceRecord};
 use tts_model::cpu::kernels::Tier;
 use tts_model::sampling::Sampling;
 use tts_strategies::Finish;
@@ -109,24 +109,24 @@ fn a_long_prompt_is_read_beside_the_others() {
     let alone = [&running, &long].map(|task| traces(&Engine::roomy(&model).run(task).records));
     for threads in [1, 2] {
         let mut engine = Engine::new(&model, threads, Tier::detect(), roomy(64));
-        let mut ticket = engine.ticket(&running);
-        ticket.observer.control = Arc::new(Control {
-            pages: Some(Pages::new(3)),
+        let mut request = engine.request(&running);
+        request.observer.control = Arc::new(Control {
+            token_stream: Some(TokenStream::new(3)),
             ..Control::default()
         });
-        let pages = ticket.observer.control.pages.as_ref().unwrap().read();
-        engine.scheduler.submit(ticket);
+        let stream = request.observer.control.token_stream.as_ref().unwrap().read();
+        engine.scheduler.submit(request);
         engine.scheduler.step();
         let (events, mut told) = tokio::sync::broadcast::channel(8);
-        let mut ticket = engine.ticket(&long);
-        ticket.observer.events = Some(events);
-        engine.scheduler.submit(ticket);
+        let mut request = engine.request(&long);
+        request.observer.events = Some(events);
+        engine.scheduler.submit(request);
         let mut steps = 0;
         while told.try_recv().is_err() {
-            let before = pages.borrow().len();
+            let before = stream.borrow().len();
             engine.scheduler.step();
             steps += 1;
-            assert_eq!(pages.borrow().len(), before + 1, "one token in every step");
+            assert_eq!(stream.borrow().len(), before + 1, "one token in every step");
         }
         assert_eq!(
             steps,
@@ -140,16 +140,16 @@ fn a_long_prompt_is_read_beside_the_others() {
             assert!(traces(&outcome.records) == *alone, "{}", task.id);
         }
         // what is read along is the first trace, its last token aside
-        let pages = pages.borrow();
+        let streamed = stream.borrow();
         let (last, first) = alone[0][&0].split_last().unwrap();
-        let read: Vec<_> = pages.iter().map(|w| (w.id, w.logprob.to_bits())).collect();
+        let read: Vec<_> = streamed.iter().map(|w| (w.id, w.logprob.to_bits())).collect();
         let written: Vec<_> = first.iter().map(|(id, logprob, _)| (*id, *logprob)).collect();
         assert_eq!(read, written);
         assert!(
             last.0 < VOCAB
-                && pages
+                && streamed
                     .iter()
-                    .all(|w| w.likeliest.len() == 3 && w.likeliest.is_sorted_by(|a, b| a.1 >= b.1))
+                    .all(|w| w.top_logprobs.len() == 3 && w.top_logprobs.is_sorted_by(|a, b| a.1 >= b.1))
         );
     }
 }
@@ -184,16 +184,16 @@ fn a_run_is_resumed_from_any_part_of_its_records() {
         let whole = Engine::roomy(&model).run(&task);
         for keep in [0, 1, 5, whole.records.len() - 1, whole.records.len()] {
             let mut engine = Engine::roomy(&model);
-            let mut ticket = engine.ticket(&task);
+            let mut request = engine.request(&task);
             let kept = &whole.records[..keep];
-            ticket.request.setup.recorded = kept.iter().cloned().map(Arc::new).collect();
+            request.run.setup.recorded = kept.iter().cloned().map(Arc::new).collect();
             let written = Arc::new(std::sync::Mutex::new(Vec::new()));
             let sink = written.clone();
-            ticket.observer.records = Some(Box::new(move |record| {
+            request.observer.records = Some(Box::new(move |record| {
                 sink.lock().unwrap().push(record.trace);
                 Ok(())
             }));
-            engine.scheduler.submit(ticket);
+            engine.scheduler.submit(request);
             engine.finish(|_| ());
             let outcome = engine.reply("p").unwrap().unwrap();
             assert_eq!(
@@ -236,13 +236,13 @@ fn states_of_traces_in_flight_are_taken_up() {
         let folder = tempfile::tempdir().unwrap();
         let with = |recorded: Vec<Arc<TraceRecord>>, states: bool| {
             let mut engine = Engine::roomy(&model);
-            let mut ticket = engine.ticket(&task);
-            ticket.request.setup.recorded = recorded;
-            let kept = recording(&mut ticket);
+            let mut request = engine.request(&task);
+            request.run.setup.recorded = recorded;
+            let kept = recording(&mut request);
             let dir = folder.path().join("states");
             let every = Duration::ZERO;
-            ticket.observer.checkpoint = states.then_some(Checkpoint { every, dir });
-            engine.scheduler.submit(ticket);
+            request.observer.checkpoint = states.then_some(Checkpoint { every, dir });
+            engine.scheduler.submit(request);
             (engine, kept)
         };
         let (mut killed, kept) = with(Vec::new(), true);
@@ -308,12 +308,12 @@ fn states_that_are_kept_are_no_further_than_their_tokens() {
     let every = Duration::from_millis(500);
     let with = |recorded: Vec<Arc<TraceRecord>>, every| {
         let mut engine = Engine::roomy(&model);
-        let mut ticket = engine.ticket(&task);
-        ticket.request.setup.recorded = recorded;
-        let kept = recording(&mut ticket);
+        let mut request = engine.request(&task);
+        request.run.setup.recorded = recorded;
+        let kept = recording(&mut request);
         let dir = folder.path().join("states");
-        ticket.observer.checkpoint = Some(Checkpoint { every, dir });
-        engine.scheduler.submit(ticket);
+        request.observer.checkpoint = Some(Checkpoint { every, dir });
+        engine.scheduler.submit(request);
         (engine, kept)
     };
     let (mut killed, kept) = with(Vec::new(), every);
@@ -520,12 +520,12 @@ proptest! {
 #[test]
 fn books_hold_what_is_in_flight() {
     let task = Task::new("p", "deepconf-low");
-    let mut problem = run::Problem::new(task.setup());
+    let mut problem = run::ProblemRun::new(task.setup());
     let mut tokens = 0;
     while !problem.is_over() {
         tokens += problem.live().len() as u64;
-        problem.tick(|i, row| {
-            let id = (row.trace() * 7 + row.tokens() as u32 * 13 + i as u32) % 300;
+        problem.tick(|i, trace| {
+            let id = (trace.id() * 7 + trace.tokens() as u32 * 13 + i as u32) % 300;
             Token::Drawn(tts_model::sampling::Drawn {
                 id,
                 logprob: -1.0,

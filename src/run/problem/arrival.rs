@@ -8,8 +8,8 @@
 
 use tts_strategies::{Finish, Step, TraceId};
 
-use super::{Problem, Token};
-use crate::run::Row;
+use super::{ProblemRun, Token};
+use crate::run::Trace;
 use tts_model::sampling::Drawn;
 
 /// What came of a trace at once.
@@ -25,38 +25,38 @@ pub struct Arrived<'a> {
     pub end: Option<Finish>,
 }
 
-impl Problem {
+impl ProblemRun {
     /// Books what came of a live trace and shows it to the strategy token by token; what comes of any other
     /// trace is passed over.
-    pub fn arrived(&mut self, trace: TraceId, piece: Arrived<'_>) {
-        let Some(at) = self.position(trace) else { return };
-        let mut row = self.rows.remove(at);
-        row.write(piece.text);
-        let wrote_stop = row.stops_by_text(&self.rules, self.decode.as_ref());
+    pub fn arrived(&mut self, id: TraceId, piece: Arrived<'_>) {
+        let Some(at) = self.position(id) else { return };
+        let mut trace = self.in_flight.remove(at);
+        trace.write(piece.text);
+        let wrote_stop = trace.stops_by_text(&self.rules, self.decode.as_ref());
         let mut finish = None;
         for (i, token) in piece.tokens.iter().enumerate() {
-            row.push(Token::Drawn(*token), &self.rules);
+            trace.push(Token::Drawn(*token), &self.rules);
             self.live_tokens += 1;
             let last = i + 1 == piece.tokens.len();
             // a token that ends a trace and crosses the bar makes it finished: the engine's word comes with
             // the last one
-            let step = self.watch(&mut row);
+            let step = self.watch(&mut trace);
             finish = (last && wrote_stop)
                 .then_some(Finish::Stop)
-                .or(row.ends(&self.rules))
+                .or(trace.ends(&self.rules))
                 .or(piece.end.filter(|end| last && *end != Finish::Failed))
                 .or((step != Step::Continue).then_some(Finish::LowConfidence));
             if finish.is_some() {
-                row.pass_unseen((piece.tokens.len() - 1 - i) as u64);
+                trace.pass_unseen((piece.tokens.len() - 1 - i) as u64);
                 break;
             }
         }
         if let Some(total) = piece.reported {
-            row.pass_unseen(total.saturating_sub(row.tokens() as u64 + row.unseen()));
+            trace.pass_unseen(total.saturating_sub(trace.tokens() as u64 + trace.unseen()));
         }
         self.settle(
             at,
-            row,
+            trace,
             finish.or(wrote_stop.then_some(Finish::Stop)).or(piece.end),
         );
     }
@@ -64,41 +64,41 @@ impl Problem {
     /// Reads the record of a live trace that has one to its end. A trace that the strategy is not through
     /// with there begins anew, or has failed if the strategy was shown tokens that may not come again.
     /// Returns false where there is no record to read.
-    pub fn read_record(&mut self, trace: TraceId) -> bool {
-        let Some(at) = self.position(trace).filter(|at| self.rows[*at].has_record()) else {
+    pub fn read_record(&mut self, id: TraceId) -> bool {
+        let Some(at) = self.position(id).filter(|at| self.in_flight[*at].has_record()) else {
             return false;
         };
-        let mut row = self.rows.remove(at);
+        let mut trace = self.in_flight.remove(at);
         let mut finish = None;
         while finish.is_none()
-            && let Some(token) = row.recorded_next()
+            && let Some(token) = trace.recorded_next()
         {
-            row.push(token, &self.rules);
-            self.live_tokens += u64::from(!row.is_broken());
-            finish = self.handle(&mut row);
+            trace.push(token, &self.rules);
+            self.live_tokens += u64::from(!trace.is_broken());
+            finish = self.handle(&mut trace);
         }
         if finish.is_none()
-            && let Some(anew) = row.anew(&self.rules)
+            && let Some(anew) = trace.anew(&self.rules)
         {
-            self.live_tokens -= row.tokens() as u64;
-            self.rows.insert(at, anew);
+            self.live_tokens -= trace.tokens() as u64;
+            self.in_flight.insert(at, anew);
             return true;
         }
-        self.settle(at, row, Some(finish.unwrap_or(Finish::Failed)));
+        self.settle(at, trace, Some(finish.unwrap_or(Finish::Failed)));
         true
     }
 
-    fn position(&self, trace: TraceId) -> Option<usize> {
-        self.live().iter().position(|row| row.trace() == trace)
+    fn position(&self, id: TraceId) -> Option<usize> {
+        self.live().iter().position(|trace| trace.id() == id)
     }
 
-    /// Puts a row back where it was, or ends it.
-    fn settle(&mut self, at: usize, row: Row, finish: Option<Finish>) {
-        self.ticks = self.ticks.max(row.tick());
+    /// Puts a trace back where it was, or ends it.
+    fn settle(&mut self, at: usize, trace: Trace, finish: Option<Finish>) {
+        self.ticks = self.ticks.max(trace.tick());
         match finish {
-            None => self.rows.insert(at, row),
+            None => self.in_flight.insert(at, trace),
             Some(finish) => {
-                if self.end(row, finish) {
+                if self.end(trace, finish) {
                     self.finish_all();
                     return;
                 }

@@ -57,11 +57,11 @@ impl Answer {
     }
 
     /// Reads an event's data.
-    pub(super) fn event(&mut self, data: &[u8]) -> Result<Delta, Wrong> {
+    pub(super) fn event(&mut self, data: &[u8]) -> Result<Delta, StreamError> {
         let chunk: Completion = serde_json::from_slice(data)
-            .map_err(|e| Wrong::new(format!("it sent what is no JSON of a completion ({e})")))?;
+            .map_err(|e| StreamError::new(format!("it sent what is no JSON of a completion ({e})")))?;
         if let Some(error) = chunk.error {
-            return Err(Wrong {
+            return Err(StreamError {
                 why: format!("it reported an error: {}", error_message(&error)),
                 refused: error["code"]
                     .as_u64()
@@ -98,7 +98,7 @@ impl Answer {
             None => None,
             Some("length") => Some(Finish::Length),
             Some("stop" | "eos" | "tool_calls" | "function_call") => Some(Finish::Stop),
-            Some(other) => return Err(Wrong::new(format!("it ended a trace with `{other}`"))),
+            Some(other) => return Err(StreamError::new(format!("it ended a trace with `{other}`"))),
         };
         Ok(delta)
     }
@@ -124,16 +124,16 @@ impl Answer {
     }
 }
 
-/// Why an event is none.
+/// Why what came in a stream is no event of a completion.
 #[derive(Debug)]
-pub(super) struct Wrong {
+pub(super) struct StreamError {
     /// A sentence.
     pub(super) why: String,
     /// The status with which the engine refuses the request: some say so within a stream that began well.
     pub(super) refused: Option<u16>,
 }
 
-impl Wrong {
+impl StreamError {
     pub(super) fn new(why: String) -> Self {
         Self { why, refused: None }
     }

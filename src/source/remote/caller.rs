@@ -6,7 +6,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY
 use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 
-use super::{Key, Patience};
+use super::{ApiKey, Patience};
 use crate::openai::{RequestBody, error_message, shortened};
 
 /// An engine that asks for more is not waited for.
@@ -17,7 +17,7 @@ const ERROR: usize = 64 << 10;
 
 /// Why a request came to nothing.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum RequestError {
     /// Another try may do better, after this time if the engine names one.
     Again { why: String, after: Option<Duration> },
     /// The request itself is refused, with this status.
@@ -27,7 +27,7 @@ pub(super) enum Trouble {
 /// The client that speaks to all of them.
 pub(super) struct Caller {
     client: Client,
-    key: Option<Key>,
+    key: Option<ApiKey>,
     pub(super) patience: Patience,
 }
 
@@ -36,7 +36,7 @@ impl Caller {
     /// When the key is no header, or no TLS can be set up. Addresses that are all on this machine are spoken
     /// to `direct`ly, and ones without TLS are `plain`.
     pub(super) fn new(
-        key: Option<Key>,
+        key: Option<ApiKey>,
         patience: Patience,
         direct: bool,
         plain: bool,
@@ -82,20 +82,20 @@ impl Caller {
         }
     }
 
-    pub(super) async fn get(&self, url: &Url) -> Result<Value, Trouble> {
+    pub(super) async fn get(&self, url: &Url) -> Result<Value, RequestError> {
         let patience = self.patience.connect * 3;
         let response = self
             .answered(self.client.get(url.clone()).send(), patience)
             .await?;
         let bytes = beginning(response, ANSWER, patience).await;
-        serde_json::from_slice(&bytes).map_err(|_| Trouble::Again {
+        serde_json::from_slice(&bytes).map_err(|_| RequestError::Again {
             why: "it answered with no JSON".to_owned(),
             after: None,
         })
     }
 
     /// Sends a request; the answer's body is still to be read.
-    pub(super) async fn post(&self, url: &Url, body: &RequestBody<'_>) -> Result<Response, Trouble> {
+    pub(super) async fn post(&self, url: &Url, body: &RequestBody<'_>) -> Result<Response, RequestError> {
         let request = self
             .client
             .post(url.clone())
@@ -108,12 +108,12 @@ impl Caller {
         &self,
         send: impl Future<Output = reqwest::Result<Response>>,
         patience: Duration,
-    ) -> Result<Response, Trouble> {
+    ) -> Result<Response, RequestError> {
         let response = match tokio::time::timeout(patience, send).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.again(&error)),
             Err(_) => {
-                return Err(Trouble::Again {
+                return Err(RequestError::Again {
                     why: format!("it did not answer within {} s", patience.as_secs_f64()),
                     after: None,
                 });
@@ -129,16 +129,16 @@ impl Caller {
             .and_then(|v| retry_after(v.to_str().ok()?));
         let why = self.redacted(format!("{status}: {}", error_body(response).await));
         Err(match may_pass(status) {
-            true => Trouble::Again { why, after },
-            false => Trouble::Refused {
+            true => RequestError::Again { why, after },
+            false => RequestError::Refused {
                 status: status.as_u16(),
                 why,
             },
         })
     }
 
-    pub(super) fn again(&self, error: &reqwest::Error) -> Trouble {
-        Trouble::Again {
+    pub(super) fn again(&self, error: &reqwest::Error) -> RequestError {
+        RequestError::Again {
             why: self.broken(error),
             after: None,
         }

@@ -10,7 +10,7 @@ use tts_model::overrides::SamplingOverrides;
 
 /// How an engine is spoken to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Api {
+pub enum RemoteApi {
     /// `/chat/completions`: the engine renders the conversation.
     #[default]
     Chat,
@@ -19,7 +19,7 @@ pub enum Api {
     Completions,
 }
 
-impl Api {
+impl RemoteApi {
     /// The name on the command line and in manifests.
     pub fn name(self) -> &'static str {
         match self {
@@ -32,8 +32,8 @@ impl Api {
 /// How prompts are made and engines asked, whatever the request.
 #[derive(Clone, Default)]
 pub struct Dialect {
-    /// Which of an engine's two interfaces is used.
-    pub api: Api,
+    /// Which of the two OpenAI interfaces is used.
+    pub api: RemoteApi,
     /// Tokenizer and template of the model that the engines serve, where its folder was named.
     pub prompter: Option<Arc<Prompter>>,
     /// What that model recommends.
@@ -65,7 +65,7 @@ impl Dialect {
     /// context leaves, where that is known.
     pub(super) fn asking(&self, request: &Sample, room: Option<usize>) -> CompletionRequest {
         let prompt = match self.api {
-            Api::Chat if !request.messages.is_empty() => Prompt::Messages(request.messages.clone()),
+            RemoteApi::Chat if !request.messages.is_empty() => Prompt::Messages(request.messages.clone()),
             _ if request.prompt.ids.is_empty() => Prompt::Text(request.prompt.text.clone()),
             _ => Prompt::Ids(request.prompt.ids.clone()),
         };

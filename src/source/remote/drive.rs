@@ -11,13 +11,13 @@ use tts_strategies::{Finish, TraceId};
 
 use super::fleet::Fleet;
 use super::request::{CompletionRequest, Prompt};
-use super::trace::{Chunk, GivenUp, Stream};
+use super::trace::{Chunk, Stream, TraceFailure};
 use crate::run::{
-    Arrived, Control, Cut, Event, Observer, Outcome, Problem, Ran, Request, RunError, RunObserver,
+    Arrived, Control, Cut, Event, Observer, Outcome, ProblemRun, Request, RunError, RunFacts, RunObserver,
 };
 
 /// A stream's next chunk, with the stream to ask again.
-type Coming = Abortable<BoxFuture<'static, (TraceId, Stream, Result<Chunk, GivenUp>)>>;
+type Coming = Abortable<BoxFuture<'static, (TraceId, Stream, Result<Chunk, TraceFailure>)>>;
 
 /// A problem in flight.
 struct Drive {
@@ -25,7 +25,7 @@ struct Drive {
     request: Arc<CompletionRequest>,
     k: Option<usize>,
     seed: u64,
-    problem: Problem,
+    problem: ProblemRun,
     observer: RunObserver,
     control: Arc<Control>,
     streams: FuturesUnordered<Coming>,
@@ -70,7 +70,7 @@ pub(super) async fn run(
         observer.notice(&setup.id, text);
     }
     let order: Vec<TraceId> = setup.recorded.iter().map(|r| r.trace).collect();
-    let problem = Problem::new(setup);
+    let problem = ProblemRun::new(setup);
     let prompt_tokens = match &request.prompt {
         Prompt::Ids(ids) => ids.len(),
         _ => 0,
@@ -138,7 +138,7 @@ impl Drive {
                 .live()
                 .iter()
                 .filter(|r| r.has_record())
-                .map(|r| r.trace())
+                .map(|r| r.id())
                 .collect();
             let Some(next) = order.iter().find(|t| recorded.contains(t)) else {
                 return Ok(());
@@ -150,7 +150,7 @@ impl Drive {
 
     /// Gives up the streams of traces that are over and begins those of new ones.
     fn keep_up(&mut self) {
-        let live: BTreeSet<TraceId> = self.problem.live().iter().map(|r| r.trace()).collect();
+        let live: BTreeSet<TraceId> = self.problem.live().iter().map(|r| r.id()).collect();
         self.running.retain(|trace, handle| {
             let keep = live.contains(trace);
             if !keep {
@@ -185,7 +185,7 @@ impl Drive {
         &mut self,
         trace: TraceId,
         stream: Stream,
-        chunk: Result<Chunk, GivenUp>,
+        chunk: Result<Chunk, TraceFailure>,
     ) -> Result<(), RunError> {
         let Chunk { delta, broken } = chunk.map_err(|gave| self.failure(gave))?;
         self.prompt_tokens = delta.prompt_tokens.map_or(self.prompt_tokens, |n| n as usize);
@@ -203,10 +203,10 @@ impl Drive {
                 .notice(self.problem.id(), format!("a trace failed: {why}"));
             self.broken = Some(why);
         }
-        if self.problem.live().iter().any(|r| r.trace() == trace) {
+        if self.problem.live().iter().any(|r| r.id() == trace) {
             // what ends a trace may not belong to its text
-            if let (Some(pages), 0) = (&self.control.pages, trace) {
-                pages.append(delta.text);
+            if let (Some(stream), 0) = (&self.control.token_stream, trace) {
+                stream.append(delta.text);
             }
             self.follow(trace, stream);
         } else {
@@ -215,7 +215,7 @@ impl Drive {
         Ok(())
     }
 
-    fn failure(&self, GivenUp { at, why, refused }: GivenUp) -> RunError {
+    fn failure(&self, TraceFailure { at, why, refused }: TraceFailure) -> RunError {
         let problem = self.problem.id().to_owned();
         match refused {
             // what the user asked for, and not a key or an address
@@ -245,13 +245,13 @@ impl Drive {
                 ),
             });
         }
-        let ran = Ran {
+        let facts = RunFacts {
             prompt_tokens: self.prompt_tokens,
             slots_wanted: bounds.slots,
             bounds,
             peak_rows: self.peak,
         };
-        self.observer.close(&self.problem, ran)
+        self.observer.close(&self.problem, facts)
     }
 }
 

@@ -7,21 +7,21 @@ use reqwest::Url;
 use tokio::sync::Notify;
 
 use super::caller::Caller;
-use super::request::{Engine, Fields};
+use super::request::{Engine, SupportedFields};
 
 /// Wait after the first failure; it doubles with every further one,
 const BACKOFF: Duration = Duration::from_millis(500);
 /// up to this.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// One address.
+/// An engine's address, and how it has answered so far.
 pub(super) struct Endpoint {
     /// as the user named it
     pub(super) name: String,
     pub(super) chat: Url,
     pub(super) plain: Url,
     pub(super) engine: Engine,
-    pub(super) fields: Fields,
+    pub(super) fields: SupportedFields,
     state: Mutex<State>,
 }
 
@@ -46,7 +46,7 @@ pub struct Tally {
 }
 
 impl Endpoint {
-    pub(super) fn new(name: String, base: &Url, engine: Engine, fields: Fields) -> Self {
+    pub(super) fn new(name: String, base: &Url, engine: Engine, fields: SupportedFields) -> Self {
         Self {
             name,
             chat: below(base, "chat/completions"),
@@ -73,7 +73,7 @@ pub(super) fn below(base: &Url, path: &str) -> Url {
     url
 }
 
-/// All addresses.
+/// The addresses that share a run's requests.
 pub(super) struct Fleet {
     pub(super) caller: Caller,
     pub(super) model: String,
@@ -99,15 +99,15 @@ impl Fleet {
         })
     }
 
-    /// A place at the address that has most room, as soon as there is one.
-    pub(super) async fn place(self: &Arc<Self>) -> Place {
+    /// A slot at the address that has most room, as soon as there is one.
+    pub(super) async fn acquire(self: &Arc<Self>) -> RequestSlot {
         loop {
             // listens before it looks, so that nothing that is freed between is missed
             let mut freed = std::pin::pin!(self.freed.notified());
             freed.as_mut().enable();
             match self.free(Instant::now()) {
                 Ok(index) => {
-                    return Place {
+                    return RequestSlot {
                         fleet: self.clone(),
                         index,
                     };
@@ -148,12 +148,12 @@ impl Fleet {
 }
 
 /// Room for one request at an address, until it is dropped.
-pub(super) struct Place {
+pub(super) struct RequestSlot {
     fleet: Arc<Fleet>,
     index: usize,
 }
 
-impl Place {
+impl RequestSlot {
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.fleet.endpoints[self.index]
     }
@@ -183,7 +183,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RequestSlot {
     fn drop(&mut self) {
         self.endpoint().state().in_flight -= 1;
         self.fleet.freed.notify_waiters();

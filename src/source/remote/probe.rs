@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use reqwest::Url;
 
-use super::answer::{Answer, Delta, Wrong};
-use super::caller::{Caller, Trouble};
+use super::answer::{Answer, Delta, StreamError};
+use super::caller::{Caller, RequestError};
 use super::fleet::{Endpoint, below};
-use super::request::{CompletionRequest, Engine, Fields, body};
+use super::request::{CompletionRequest, Engine, SupportedFields, body};
 use crate::openai::{Events, Model, ModelList, RequestBody, shortened};
 use tts_model::overrides::SamplingOverrides;
 
@@ -27,12 +27,12 @@ pub(super) enum Scalars {
     Few(usize),
     /// Those of the distribution that tokens are drawn from, after temperature and filters.
     Processed,
-    /// None.
+    /// No log-probabilities.
     None,
 }
 
 /// What was found at an address.
-pub(super) struct Found {
+pub(super) struct ProbedEngine {
     pub(super) endpoint: Endpoint,
     pub(super) model: String,
     pub(super) version: Option<String>,
@@ -56,7 +56,7 @@ pub(super) async fn ask(
     model: Option<&str>,
     request: &CompletionRequest,
     k: usize,
-) -> Result<Found, String> {
+) -> Result<ProbedEngine, String> {
     let Listed {
         model,
         engine,
@@ -64,7 +64,7 @@ pub(super) async fn ask(
     } = listed(caller, base, model).await?;
     let mut request = request.clone();
     request.max_tokens = Some(1);
-    let mut fields = Fields {
+    let mut fields = SupportedFields {
         logprobs: Some(k + 1),
         token_ids: true,
         usage: true,
@@ -80,7 +80,7 @@ pub(super) async fn ask(
             let body = body(&model, &request, 0, &fields, engine);
             match one_token(caller, &url, &body).await {
                 Ok(delta) => break delta,
-                Err(Trouble::Refused {
+                Err(RequestError::Refused {
                     status: 400 | 422,
                     why,
                 }) => {
@@ -88,11 +88,11 @@ pub(super) async fn ask(
                         format!("it refuses the request: {why}{}", of_request(&request, &why))
                     })?;
                 }
-                Err(Trouble::Refused {
+                Err(RequestError::Refused {
                     status: 401 | 403,
                     why,
                 }) => return Err(forbidden(&why)),
-                Err(Trouble::Refused { why, .. } | Trouble::Again { why, .. }) => return Err(why),
+                Err(RequestError::Refused { why, .. } | RequestError::Again { why, .. }) => return Err(why),
             }
         };
         tokens += delta.reported.unwrap_or(1);
@@ -108,7 +108,7 @@ pub(super) async fn ask(
     }
     let wants =
         |r: &SamplingOverrides| r.top_k.is_some() || r.min_p.is_some() || r.repetition_penalty.is_some();
-    Ok(Found {
+    Ok(ProbedEngine {
         left_out: !fields.recommended && wants(&request.recommended),
         endpoint: Endpoint::new(name.to_owned(), base, engine, fields),
         version: version(caller, base, engine).await,
@@ -129,12 +129,12 @@ struct Listed {
 async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Listed, String> {
     let list = match caller.get(&below(base, "models")).await {
         Ok(list) => list,
-        Err(Trouble::Refused {
+        Err(RequestError::Refused {
             status: 401 | 403,
             why,
         }) => return Err(forbidden(&why)),
         // some engines have no list
-        Err(Trouble::Refused {
+        Err(RequestError::Refused {
             status: 404 | 405 | 501,
             why,
         }) => match wanted {
@@ -151,7 +151,7 @@ async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Lis
                 ));
             }
         },
-        Err(Trouble::Refused { why, .. } | Trouble::Again { why, .. }) => return Err(why),
+        Err(RequestError::Refused { why, .. } | RequestError::Again { why, .. }) => return Err(why),
     };
     let list: ModelList = serde_json::from_value(list).unwrap_or_default();
     let models = list.data.unwrap_or_default();
@@ -211,7 +211,7 @@ async fn version(caller: &Caller, base: &Url, engine: Engine) -> Option<String> 
 }
 
 /// The fields without the one that was most likely meant by a refusal; nothing when all have gone.
-fn without(mut fields: Fields, why: &str, k: usize) -> Option<Fields> {
+fn without(mut fields: SupportedFields, why: &str, k: usize) -> Option<SupportedFields> {
     let names = |words: &[&str]| words.iter().any(|w| why.contains(w));
     if fields.token_ids && names(&["return_token"]) {
         fields.token_ids = false;
@@ -294,8 +294,8 @@ fn scalars(tops: &[(usize, Option<[f32; tts_model::sampling::TOP]>)], k: usize) 
 }
 
 /// Sends a request for one token and reads the whole answer.
-async fn one_token(caller: &Caller, url: &Url, body: &RequestBody<'_>) -> Result<Delta, Trouble> {
-    let again = |why: String| Trouble::Again {
+async fn one_token(caller: &Caller, url: &Url, body: &RequestBody<'_>) -> Result<Delta, RequestError> {
+    let again = |why: String| RequestError::Again {
         why: caller.redacted(why),
         after: None,
     };
@@ -327,14 +327,14 @@ async fn one_token(caller: &Caller, url: &Url, body: &RequestBody<'_>) -> Result
         take(&rest);
     }
     match wrong {
-        Some(Wrong {
+        Some(StreamError {
             why,
             refused: Some(status),
-        }) => Err(Trouble::Refused {
+        }) => Err(RequestError::Refused {
             status,
             why: caller.redacted(why),
         }),
-        Some(Wrong { why, .. }) => Err(again(why)),
+        Some(StreamError { why, .. }) => Err(again(why)),
         None if all.is_empty() => Err(again("it answered with no token".to_owned())),
         None => Ok(all),
     }
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_refused_field_is_left_out_and_others_stay() {
-        let all = Fields {
+        let all = SupportedFields {
             logprobs: Some(21),
             token_ids: true,
             usage: true,
@@ -411,7 +411,7 @@ mod tests {
             recommended: true,
         };
         let named = without(all, "unknown field stream_options", 20).unwrap();
-        assert_eq!(named, Fields { usage: false, ..all });
+        assert_eq!(named, SupportedFields { usage: false, ..all });
         let fewer = without(
             all,
             "Requested sample logprobs of 21, which is greater than max allowed: 20",
@@ -420,7 +420,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             fewer,
-            Fields {
+            SupportedFields {
                 logprobs: Some(20),
                 ..all
             }

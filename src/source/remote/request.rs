@@ -45,9 +45,9 @@ pub(super) struct CompletionRequest {
     pub(super) ignore_eos: bool,
 }
 
-/// Optional fields of a request that an engine takes.
+/// Which optional fields of a request an engine takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fields {
+pub(super) struct SupportedFields {
     /// log-probabilities of this many most likely tokens
     pub(super) logprobs: Option<usize>,
     /// `return_token_ids` and `return_tokens_as_token_ids` (vLLM)
@@ -65,7 +65,7 @@ pub(super) fn body<'a>(
     model: &'a str,
     request: &'a CompletionRequest,
     seed: u32,
-    fields: &Fields,
+    fields: &SupportedFields,
     engine: Engine,
 ) -> RequestBody<'a> {
     let is_chat = request.prompt.is_chat();

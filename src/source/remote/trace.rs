@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use reqwest::Response;
 use tts_strategies::Finish;
 
-use super::answer::{Answer, Delta, Wrong};
-use super::caller::Trouble;
-use super::fleet::{Fleet, Place, backoff, jitter};
+use super::answer::{Answer, Delta, StreamError};
+use super::caller::RequestError;
+use super::fleet::{Fleet, RequestSlot, backoff, jitter};
 use super::request::{CompletionRequest, Prompt, body};
 use crate::openai::Events;
 
@@ -35,7 +35,7 @@ struct Open {
     /// the engine said how it ended; its last words are awaited
     last: Option<Delta>,
     /// let go of after the response
-    place: Place,
+    slot: RequestSlot,
 }
 
 /// What a stream brought next.
@@ -47,7 +47,7 @@ pub(super) struct Chunk {
 
 /// Why a trace was given up.
 #[derive(Debug)]
-pub(super) struct GivenUp {
+pub(super) struct TraceFailure {
     /// the address
     pub(super) at: String,
     pub(super) why: String,
@@ -77,7 +77,7 @@ impl Stream {
     ///
     /// # Errors
     /// When the request is refused, or was tried often enough.
-    pub(super) async fn next(&mut self) -> Result<Chunk, GivenUp> {
+    pub(super) async fn next(&mut self) -> Result<Chunk, TraceFailure> {
         loop {
             if self.open.is_none() {
                 self.open = Some(self.begin().await?);
@@ -85,10 +85,10 @@ impl Stream {
             let open = self.open.as_mut().expect("just opened");
             let (mut delta, trouble) = open.read(&self.fleet).await;
             if !delta.tokens.is_empty() && !std::mem::replace(&mut open.any, true) {
-                open.place.did_well();
+                open.slot.did_well();
             }
-            let name = open.place.endpoint().name.clone();
-            let Some(Wrong { why, refused }) = trouble else {
+            let name = open.slot.endpoint().name.clone();
+            let Some(StreamError { why, refused }) = trouble else {
                 if delta.is_empty() {
                     continue;
                 }
@@ -98,7 +98,7 @@ impl Stream {
                 return Ok(Chunk { delta, broken: None });
             };
             let had_tokens = open.any;
-            open.place.failed(None, had_tokens);
+            open.slot.failed(None, had_tokens);
             self.open = None;
             if had_tokens {
                 delta.end = Some(Finish::Failed);
@@ -106,7 +106,7 @@ impl Stream {
                 return Ok(Chunk { delta, broken });
             }
             if refused.is_some() {
-                return Err(GivenUp {
+                return Err(TraceFailure {
                     at: name,
                     why,
                     refused,
@@ -117,10 +117,10 @@ impl Stream {
     }
 
     /// Sends the request until it is answered.
-    async fn begin(&mut self) -> Result<Open, GivenUp> {
+    async fn begin(&mut self) -> Result<Open, TraceFailure> {
         loop {
-            let place = self.fleet.place().await;
-            let endpoint = place.endpoint();
+            let slot = self.fleet.acquire().await;
+            let endpoint = slot.endpoint();
             let name = endpoint.name.clone();
             let url = match &self.request.prompt {
                 Prompt::Messages(_) => &endpoint.chat,
@@ -137,7 +137,7 @@ impl Stream {
             match self.fleet.caller.post(url, &body).await {
                 Ok(response) => {
                     return Ok(Open {
-                        place,
+                        slot,
                         response,
                         events: Events::default(),
                         answer: Answer::new(self.k),
@@ -146,16 +146,16 @@ impl Stream {
                         last: None,
                     });
                 }
-                Err(Trouble::Refused { status, why }) => {
-                    return Err(GivenUp {
+                Err(RequestError::Refused { status, why }) => {
+                    return Err(TraceFailure {
                         at: name,
                         why,
                         refused: Some(status),
                     });
                 }
-                Err(Trouble::Again { why, after }) => {
-                    place.failed(after, false);
-                    drop(place);
+                Err(RequestError::Again { why, after }) => {
+                    slot.failed(after, false);
+                    drop(slot);
                     self.wait(name, why).await?;
                 }
             }
@@ -164,10 +164,10 @@ impl Stream {
 
     /// Lets some time pass before the next try. The address itself is left alone for longer; others may be
     /// free.
-    async fn wait(&mut self, at: String, why: String) -> Result<(), GivenUp> {
+    async fn wait(&mut self, at: String, why: String) -> Result<(), TraceFailure> {
         self.attempts += 1;
         if self.attempts > self.fleet.caller.patience.retries {
-            return Err(GivenUp {
+            return Err(TraceFailure {
                 at,
                 why: format!("{why}; it was tried {} times", self.attempts),
                 refused: None,
@@ -180,7 +180,7 @@ impl Stream {
 
 impl Open {
     /// The next delta with anything in it, and what went wrong after it.
-    async fn read(&mut self, fleet: &Fleet) -> (Delta, Option<Wrong>) {
+    async fn read(&mut self, fleet: &Fleet) -> (Delta, Option<StreamError>) {
         loop {
             let bytes = match tokio::time::timeout_at(self.due.into(), self.response.chunk()).await {
                 Ok(Ok(Some(bytes))) => bytes,
@@ -208,7 +208,7 @@ impl Open {
                 continue;
             }
             if trouble.is_some() {
-                let redacted = |wrong: Wrong| Wrong {
+                let redacted = |wrong: StreamError| StreamError {
                     why: fleet.caller.redacted(wrong.why),
                     ..wrong
                 };
@@ -217,7 +217,7 @@ impl Open {
             if done && delta.end.is_none() {
                 return (
                     delta,
-                    Some(Wrong::new("it ended a trace without saying why".to_owned())),
+                    Some(StreamError::new("it ended a trace without saying why".to_owned())),
                 );
             }
             if delta.end.is_some() && !done {
@@ -235,7 +235,7 @@ impl Open {
     }
 
     /// The stream is over: what was left in it, and why that is not an end, unless it is.
-    fn over(&mut self, why: String) -> (Delta, Option<Wrong>) {
+    fn over(&mut self, why: String) -> (Delta, Option<StreamError>) {
         let rest = std::mem::take(&mut self.events).finish();
         let mut delta = self.last.take().unwrap_or_default();
         if let Some(data) = rest.filter(|data| data != b"[DONE]")
@@ -243,12 +243,12 @@ impl Open {
         {
             delta.join(more);
         }
-        let broken = delta.end.is_none().then(|| Wrong::new(why));
+        let broken = delta.end.is_none().then(|| StreamError::new(why));
         (delta, broken)
     }
 
     /// Everything in some bytes, whether the stream is done with them, and what is wrong with it.
-    fn parse(&mut self, bytes: &[u8]) -> (Delta, bool, Option<Wrong>) {
+    fn parse(&mut self, bytes: &[u8]) -> (Delta, bool, Option<StreamError>) {
         let (mut all, mut done, mut trouble) = (Delta::default(), false, None);
         let answer = &mut self.answer;
         let pushed = self.events.push(bytes, |data| {
@@ -265,7 +265,7 @@ impl Open {
             }
         });
         if pushed.is_err() {
-            trouble = Some(Wrong::new("it sent an event without an end".to_owned()));
+            trouble = Some(StreamError::new("it sent an event without an end".to_owned()));
         }
         (all, done, trouble)
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::json;
-use tts::solver::Api;
+use tts::solver::RemoteApi;
 use tts::{Settings, Solver, Watch};
 use tts_strategies::Finish;
 
@@ -282,7 +282,7 @@ async fn the_plain_endpoint_is_asked_for_ids_so_that_no_two_tokens_fall_together
     .await;
     let (runner, _) = Solver::remote(
         &options(&[server.url()]),
-        Api::Completions,
+        RemoteApi::Completions,
         settings("deepconf-low", 8),
         None,
         &problem(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tts::Solver;
-use tts::solver::Api;
+use tts::solver::RemoteApi;
 use tts::source::{RemoteOptions, remote::Patience};
 use tts_strategies::Finish;
 
@@ -184,7 +184,7 @@ async fn an_engine_that_falls_silent_is_given_up() {
         slots: Some(1),
         ..settings("majority", 3)
     };
-    let (runner, _) = Solver::remote(&options, Api::Chat, one, None, &problem())
+    let (runner, _) = Solver::remote(&options, RemoteApi::Chat, one, None, &problem())
         .await
         .unwrap();
     let solved = solve_with(&runner).await.unwrap();

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tts::evals::data::Problem;
-use tts::solver::Api;
+use tts::solver::RemoteApi;
 use tts::source::{RemoteOptions, remote::Patience};
 use tts::strategies::{Consensus, Overrides, Preset, Window};
 use tts::{Error, Settings, Solved, Solver, Watch};
@@ -67,7 +67,7 @@ fn options(urls: &[String]) -> RemoteOptions {
 }
 
 async fn connect(urls: &[String], settings: Settings) -> Result<Solver, Error> {
-    Solver::remote(&options(urls), Api::Chat, settings, None, &problem())
+    Solver::remote(&options(urls), RemoteApi::Chat, settings, None, &problem())
         .await
         .map(|(solver, _)| solver)
 }

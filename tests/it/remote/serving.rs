@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tts::Settings;
 use tts::Solver;
 use tts::serve::{Keys, Limits, Options};
-use tts::solver::Api;
+use tts::solver::RemoteApi;
 use tts::source::RemoteOptions;
 
 use super::server::{Server, Step, Trace, done, event, head, plain, question, well};
@@ -26,7 +26,7 @@ struct Front {
 
 impl Front {
     async fn before(engines: &RemoteOptions, settings: Settings) -> Self {
-        let (runner, _) = Solver::remote(engines, Api::Chat, settings, None, &problem())
+        let (runner, _) = Solver::remote(engines, RemoteApi::Chat, settings, None, &problem())
             .await
             .unwrap();
         let options = Options {

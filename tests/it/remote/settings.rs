@@ -1,7 +1,7 @@
 //! What engines take and give, found out before a trace is spent; and run folders.
 
 use serde_json::{Value, json};
-use tts::solver::Api;
+use tts::solver::RemoteApi;
 use tts::source::RemoteOptions;
 use tts::strategies::{Overrides, Preset};
 use tts::{Error, Settings, Solver};
@@ -60,9 +60,15 @@ async fn too_few_log_probabilities_are_named_with_what_would_help() {
         confidence_k: 5,
         ..options(&[server.url()])
     };
-    let (runner, _) = Solver::remote(&five, Api::Chat, settings("deepconf-low", 8), None, &problem())
-        .await
-        .unwrap();
+    let (runner, _) = Solver::remote(
+        &five,
+        RemoteApi::Chat,
+        settings("deepconf-low", 8),
+        None,
+        &problem(),
+    )
+    .await
+    .unwrap();
     let solved = solve_with(&runner).await.unwrap();
     check(&solved, 8);
     assert!(
@@ -196,15 +202,27 @@ async fn models_are_found_or_asked_for_by_name() {
         model: Some(name.to_owned()),
         ..options(&[server.url()])
     };
-    let (runner, _) = Solver::remote(&named("b"), Api::Chat, settings("majority", 1), None, &problem())
-        .await
-        .unwrap();
+    let (runner, _) = Solver::remote(
+        &named("b"),
+        RemoteApi::Chat,
+        settings("majority", 1),
+        None,
+        &problem(),
+    )
+    .await
+    .unwrap();
     solve_with(&runner).await.unwrap();
     assert_eq!(server.traces()[0].body["model"], "b");
-    let error = Solver::remote(&named("c"), Api::Chat, settings("majority", 1), None, &problem())
-        .await
-        .err()
-        .unwrap();
+    let error = Solver::remote(
+        &named("c"),
+        RemoteApi::Chat,
+        settings("majority", 1),
+        None,
+        &problem(),
+    )
+    .await
+    .err()
+    .unwrap();
     assert!(error.to_string().contains("no model `c`; it has a, b"), "{error}");
     // an engine without a list
     let bare = Server::new(|r| match r.path.ends_with("/models") {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tts::Solver;
-use tts::solver::Api;
+use tts::solver::RemoteApi;
 use tts::source::RemoteOptions;
 use tts_strategies::Finish;
 
@@ -22,9 +22,15 @@ async fn traces_go_where_there_is_room_and_never_more_than_allowed() {
         in_flight: 3,
         ..options(&servers.each_ref().map(Server::url))
     };
-    let (runner, _) = Solver::remote(&options, Api::Chat, settings("majority", 40), None, &problem())
-        .await
-        .unwrap();
+    let (runner, _) = Solver::remote(
+        &options,
+        RemoteApi::Chat,
+        settings("majority", 40),
+        None,
+        &problem(),
+    )
+    .await
+    .unwrap();
     let solved = solve_with(&runner).await.unwrap();
     check(&solved, 40);
     assert_eq!(solved.traces.fates.finished, 40);
@@ -56,9 +62,15 @@ async fn an_engine_that_dies_costs_its_traces_and_nothing_else() {
         in_flight: 4,
         ..options(&[dying.url(), other.url()])
     };
-    let (runner, _) = Solver::remote(&options, Api::Chat, settings("majority", 30), None, &problem())
-        .await
-        .unwrap();
+    let (runner, _) = Solver::remote(
+        &options,
+        RemoteApi::Chat,
+        settings("majority", 30),
+        None,
+        &problem(),
+    )
+    .await
+    .unwrap();
     let kill = async {
         begun.notified().await;
         // until the other one has done everything that it can
@@ -96,7 +108,7 @@ async fn an_engine_that_is_not_there_is_left_out_and_several_models_are_not_mixe
     )
     .await;
     let (both, three) = (options(&urls), settings("majority", 3));
-    let asked = Solver::remote(&both, Api::Chat, three, None, &problem()).await;
+    let asked = Solver::remote(&both, RemoteApi::Chat, three, None, &problem()).await;
     let (runner, remote) = asked.unwrap();
     let notices: Vec<_> = remote.notices().collect();
     assert!(

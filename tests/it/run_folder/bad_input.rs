@@ -171,7 +171,7 @@ fn a_full_disk_ends_the_run_and_keeps_what_was_there() {
             assert!(error.expect("noticed").contains("tokens.bin"));
         } else {
             let decided = drive(
-                tts::run::Problem::new(
+                tts::run::ProblemRun::new(
                     Job {
                         traces: 1,
                         ..Job::new("majority")

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tts::run::{
-    Bounds, Decided, DecisionSettings, Decode, MachineInfo, Manifest, Problem, RecordSink, Rules, Setup,
+    Bounds, Decided, DecisionSettings, Decode, MachineInfo, Manifest, ProblemRun, RecordSink, Rules, Setup,
     SolvedRecord, StrategyRecord, Token, TraceRecord, TraceSettings,
 };
 use tts_evals::answer::FnReader;
@@ -144,7 +144,7 @@ impl PartialEq for End {
                 d.launched,
                 d.tokens,
                 d.ticks,
-                d.outside.clone(),
+                d.external_events.clone(),
             )
         };
         let records = |records: &[TraceRecord]| {
@@ -177,9 +177,9 @@ impl PartialEq for End {
 /// Ticks until the problem is decided or `watch(problem, stop)` says stop; `watch` comes between two ticks,
 /// as an engine's own doings do.
 pub(super) fn drive(
-    mut problem: Problem,
+    mut problem: ProblemRun,
     mut sink: Option<RecordSink>,
-    mut watch: impl FnMut(&mut Problem, &mut bool),
+    mut watch: impl FnMut(&mut ProblemRun, &mut bool),
 ) -> End {
     let job = Job {
         strategy: "",
@@ -191,9 +191,9 @@ pub(super) fn drive(
     loop {
         watch(&mut problem, &mut stop);
         if !stop {
-            problem.tick(|_, row| {
-                live.push((row.trace(), row.tokens()));
-                Token::Drawn(job.token(row.trace(), row.tokens()))
+            problem.tick(|_, trace| {
+                live.push((trace.id(), trace.tokens()));
+                Token::Drawn(job.token(trace.id(), trace.tokens()))
             });
         }
         for record in problem.take_ended() {
