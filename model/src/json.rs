@@ -8,7 +8,7 @@ use crate::error::ModelError;
 
 /// Replaces the bare literals `NaN`, `Infinity` and `-Infinity`, which Python writes and JSON does not know,
 /// by the object `{"__float__": "..."}` that transformers 5.x writes for them.
-pub(crate) fn without_python_literals(text: &str) -> String {
+pub fn without_python_literals(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = String::with_capacity(text.len());
     let (mut copied, mut at, mut in_string) = (0, 0, false);

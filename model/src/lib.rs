@@ -21,4 +21,5 @@ pub use cpu::{
     StateMemory, Want, WeightFormat, Workspace,
 };
 pub use error::ModelError;
+pub use json::without_python_literals;
 pub use spec::ModelSpec;

@@ -116,7 +116,7 @@ fn is_neutral(key: &str, value: &Value) -> bool {
 
 /// The fields of a JSON object in text form.
 pub(super) fn object(json: &str, origin: &str) -> Result<Map<String, Value>, PromptError> {
-    serde_json::from_str(json).map_err(|error| PromptError::Json {
+    serde_json::from_str(&tts_model::without_python_literals(json)).map_err(|error| PromptError::Json {
         origin: origin.to_owned(),
         reason: error.to_string(),
     })

@@ -295,15 +295,26 @@ pub(super) fn check_activation(json: &Fields<'_>, key: &str, allowed: &[&str]) -
     }
 }
 
-/// Refuses layers that see a window of positions only.
-pub(super) fn refuse_windows(json: &Fields<'_>) -> Result<(), ModelError> {
-    let windowed = json.get("layer_types").and_then(|v| v.as_array());
-    let windowed =
-        windowed.is_some_and(|types| types.iter().any(|t| t.as_str() == Some("sliding_attention")));
-    if windowed || json.flag("use_sliding_window")? == Some(true) {
-        return Err(json.error("use_sliding_window", "is set: sliding windows are not supported"));
+/// Refuses layers that are not whole attention: those of `layer_types` must be `full_attention`, one for each of
+/// `layers` layers, and no window may be in use.
+pub(super) fn check_full_attention(json: &Fields<'_>, layers: usize) -> Result<(), ModelError> {
+    if json.flag("use_sliding_window")? == Some(true) {
+        return Err(json.error("use_sliding_window", "is true: sliding windows are not supported"));
     }
-    Ok(())
+    let Some(types) = json.get("layer_types") else {
+        return Ok(());
+    };
+    let Some(types) = types.as_array().filter(|types| types.len() == layers) else {
+        let problem = format!("must be a list of {layers} words, one for each layer");
+        return Err(json.error("layer_types", problem));
+    };
+    match types.iter().find(|t| t.as_str() != Some("full_attention")) {
+        Some(other) => {
+            let problem = format!("has {other}: only \"full_attention\" is supported");
+            Err(json.error("layer_types", problem))
+        }
+        None => Ok(()),
+    }
 }
 
 /// How positions turn heads: a base and how it is stretched beyond the context of training.
@@ -331,6 +342,55 @@ enum Scaling {
     },
 }
 
+impl Scaling {
+    /// What `object`, which stands under `key`, says of this kind of scaling.
+    fn of_config(
+        json: &Fields<'_>,
+        key: &str,
+        object: &Fields<'_>,
+        kind: &str,
+        context: usize,
+    ) -> Result<Self, ModelError> {
+        // a number that stretches anything is positive
+        let positive = |name: &str| match object.number(name)? {
+            Some(value) if !(value.is_finite() && value > 0.0) => {
+                Err(json.error(key, format!("has {name} {value}: it must be a positive number")))
+            }
+            value => Ok(value),
+        };
+        let factor = || positive("factor")?.ok_or_else(|| json.error(key, "has no factor"));
+        match kind {
+            "linear" => Ok(Self::Linear(factor()?)),
+            "yarn" => {
+                for name in ["mscale", "mscale_all_dim"] {
+                    if object.get(name).is_some() {
+                        return Err(json.error(key, format!("has {name}: it is not supported")));
+                    }
+                }
+                let factor = factor()?;
+                let name = "original_max_position_embeddings";
+                let outside = json.size(name)?.filter(|size| *size > 0).map(|size| size as f64);
+                Ok(Self::Yarn {
+                    factor,
+                    original: positive(name)?.or(outside).unwrap_or(context as f64),
+                    beta_fast: positive("beta_fast")?.unwrap_or(32.0),
+                    beta_slow: positive("beta_slow")?.unwrap_or(1.0),
+                    truncate: object.flag("truncate")?.unwrap_or(true),
+                    attention: match positive("attention_factor")? {
+                        Some(factor) => factor,
+                        // DeepSeek's spelling is a factor of the usual scale
+                        None => mscale(factor) * positive("attn_factor")?.unwrap_or(1.0),
+                    },
+                })
+            }
+            other => {
+                let problem = format!("has rope_type {other:?}: default, linear and yarn are supported");
+                Err(json.error(key, problem))
+            }
+        }
+    }
+}
+
 /// YaRN's scale of cosines and sines: 1 + 0.1 ln(factor).
 fn mscale(factor: f64) -> f64 {
     if factor <= 1.0 {
@@ -347,6 +407,7 @@ impl Rope {
             theta: json.number("rope_theta")?.unwrap_or(theta),
             scaling: Scaling::None,
         };
+        let mut scaled_by = None;
         for key in ["rope_parameters", "rope_scaling"] {
             let Some(object) = json.object(key)? else { continue };
             if let Some(theta) = object.number("rope_theta")? {
@@ -359,31 +420,17 @@ impl Rope {
             let kind = object
                 .text("rope_type")?
                 .or(object.text("type")?)
-                .unwrap_or("default")
-                .to_owned();
-            let number =
-                |name: &str, default: f64| Ok::<_, ModelError>(object.number(name)?.unwrap_or(default));
-            let factor = number("factor", 1.0)?;
-            rope.scaling = match kind.as_str() {
-                "default" => continue,
-                "linear" => Scaling::Linear(factor),
-                "yarn" => Scaling::Yarn {
-                    factor,
-                    original: number("original_max_position_embeddings", context as f64)?,
-                    beta_fast: number("beta_fast", 32.0)?,
-                    beta_slow: number("beta_slow", 1.0)?,
-                    truncate: object.flag("truncate")?.unwrap_or(true),
-                    attention: match object.number("attention_factor")? {
-                        Some(factor) => factor,
-                        // DeepSeek's spelling is a factor of the usual scale
-                        None => mscale(factor) * number("attn_factor", 1.0)?,
-                    },
-                },
-                other => {
-                    let problem = format!("has rope_type {other:?}: default, linear and yarn are supported");
-                    return Err(json.error(key, problem));
-                }
-            };
+                .unwrap_or("default");
+            if kind == "default" {
+                continue;
+            }
+            if let Some(other) = scaled_by.replace(key) {
+                return Err(json.error(
+                    key,
+                    format!("is set, and so is {other}: which counts is not said"),
+                ));
+            }
+            rope.scaling = Scaling::of_config(json, key, &object, kind, context)?;
         }
         rope.check()
             .map_err(|problem| json.error("rope_theta", problem))?;
@@ -407,18 +454,31 @@ impl Rope {
             }
         };
         let kind = key("rope.scaling.type");
-        let factor = number("rope.scaling.factor", 1.0)?;
-        let scaling = match source.metadata.str(&kind).unwrap_or("none") {
+        for name in ["rope.scale_linear", "rope.scaling.attn_factor"] {
+            if source.metadata.has(&key(name)) {
+                return Err(source.error(&key(name), "is a key of old or other files: it is not supported"));
+            }
+        }
+        let stretch = key("rope.scaling.factor");
+        let word = source.metadata.str(&kind);
+        if word.is_none() && (source.metadata.has(&kind) || source.metadata.has(&stretch)) {
+            let problem = format!("is no word, but it must say which scaling {stretch} belongs to");
+            return Err(source.error(&kind, problem));
+        }
+        let scaling = match word.unwrap_or("none") {
             "none" => Scaling::None,
-            "linear" => Scaling::Linear(factor),
-            "yarn" => Scaling::Yarn {
-                factor,
-                original: source.size(&key("rope.scaling.original_context_length"))? as f64,
-                beta_fast: number("rope.scaling.yarn_beta_fast", 32.0)?,
-                beta_slow: number("rope.scaling.yarn_beta_slow", 1.0)?,
-                truncate: true,
-                attention: mscale(factor) * number("rope.scaling.yarn_attn_factor", 1.0)?,
-            },
+            "linear" => Scaling::Linear(source.decimal(&stretch)?),
+            "yarn" => {
+                let factor = source.decimal(&stretch)?;
+                Scaling::Yarn {
+                    factor,
+                    original: source.size(&key("rope.scaling.original_context_length"))? as f64,
+                    beta_fast: number("rope.scaling.yarn_beta_fast", 32.0)?,
+                    beta_slow: number("rope.scaling.yarn_beta_slow", 1.0)?,
+                    truncate: true,
+                    attention: mscale(factor) * number("rope.scaling.yarn_attn_factor", 1.0)?,
+                }
+            }
             other => {
                 let problem = format!("is {other:?}: none, linear and yarn are supported");
                 return Err(source.error(&kind, problem));
@@ -557,7 +617,7 @@ impl Mamba {
         }
         mamba.check(
             source.path,
-            &heads,
+            (&heads, &inner),
             &key("ssm.state_size"),
             &key("ssm.group_count"),
             &key("ssm.conv_kernel"),
@@ -569,7 +629,7 @@ impl Mamba {
     pub(super) fn check(
         &self,
         file: &Path,
-        heads: &str,
+        (heads, head_dim): (&str, &str),
         d_state: &str,
         groups: &str,
         taps: &str,
@@ -578,7 +638,7 @@ impl Mamba {
             file,
             &[
                 (self.heads, heads, 1 << 20),
-                (self.head_dim, heads, 1 << 20),
+                (self.head_dim, head_dim, 1 << 20),
                 (self.d_state, d_state, 1 << 16),
                 (self.groups, groups, 1 << 16),
                 (self.taps, taps, 1 << 10),
@@ -721,9 +781,20 @@ mod tests {
             json!({"rope_type": "linear", "factor": "Infinity"}),
             json!({"rope_type": "default", "partial_rotary_factor": 0.5}),
             json!("yarn"),
+            json!({"rope_type": "yarn"}),
+            json!({"rope_type": "linear", "factor": null}),
+            json!({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 0.7}),
         ] {
             assert!(rope(&json!({"rope_scaling": scaling})).is_err(), "{scaling}");
         }
         assert!(rope(&json!({"rope_theta": -1.0})).is_err());
+        let yarn = json!({"rope_type": "yarn", "factor": 4.0});
+        assert!(rope(&json!({"rope_scaling": yarn, "rope_parameters": yarn})).is_err());
+        let inner = json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32});
+        let (inner, outer) = (
+            rope(&json!({"rope_scaling": inner})),
+            rope(&json!({"rope_scaling": yarn, "original_max_position_embeddings": 32})),
+        );
+        assert_eq!(inner.unwrap(), outer.unwrap());
     }
 }

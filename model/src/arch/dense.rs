@@ -29,8 +29,8 @@ impl Dense {
         biases: Biases,
     ) -> Result<ModelSpec, ModelError> {
         super::common::check_activation(json, "hidden_act", &["silu", "swish"])?;
-        super::common::refuse_windows(json)?;
         let sizes = Sizes::of_config(json, tensors, self.head_dim, "rms_norm_eps")?;
+        super::common::check_full_attention(json, sizes.layers)?;
         let width = json.required_size("intermediate_size")?;
         check_bounds(json.file(), &[(width, "intermediate_size", 1 << 22)])?;
         let rope = Rope::of_config(json, self.theta, sizes.context)?;

@@ -142,7 +142,7 @@ fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, Mo
     };
     mamba.check(
         json.file(),
-        "mamba_n_heads",
+        ("mamba_n_heads", "mamba_d_head"),
         "mamba_d_state",
         "mamba_n_groups",
         "mamba_d_conv",

@@ -112,7 +112,14 @@ pub(crate) fn of_config(json: &Fields<'_>, file: &Path) -> Result<&'static Archi
             match (REGISTER.iter().find(of_kind), first) {
                 (Some(family), None) => return Ok(family),
                 (Some(family), Some(_)) if covers(&family) => return Ok(family),
-                (Some(_), Some(class)) => format!("{kind} {}", shown(class)),
+                (Some(family), Some(class)) => {
+                    let expected = family.classes.join(" or ");
+                    let problem = format!(
+                        "names {}, but a {kind} model that can be run is a {expected}",
+                        shown(class)
+                    );
+                    return Err(json.error("architectures", problem));
+                }
                 (None, Some(class)) => format!("{} ({})", shown(kind), shown(class)),
                 (None, None) => shown(kind),
             }

@@ -108,7 +108,7 @@ fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, Mo
     };
     mamba.check(
         json.file(),
-        "mamba_num_heads",
+        ("mamba_num_heads", "mamba_head_dim"),
         "ssm_state_size",
         "n_groups",
         "conv_kernel",
