@@ -46,12 +46,14 @@ pub enum ModelError {
         example: String,
     },
     /// The file describes a model of a family that is not in the register.
-    #[error("{} describes a {found} model, which is of no family that can be run: {}", file.display(), crate::arch::known())]
+    #[error("{} describes a {found} model, which is of no family that can be run: {known}", file.display())]
     Architecture {
         /// The config.json or .gguf file.
         file: PathBuf,
         /// The architecture it names.
         found: String,
+        /// Those that can be run.
+        known: String,
     },
     /// A field of config.json, or a metadata key of a GGUF file, is missing, malformed, impossible or not
     /// supported.

@@ -138,6 +138,7 @@ pub(crate) fn of_config(json: &Fields<'_>, file: &Path) -> Result<&'static Archi
     Err(ModelError::Architecture {
         file: file.to_path_buf(),
         found,
+        known: known(),
     })
 }
 
@@ -157,6 +158,7 @@ pub(crate) fn of_gguf(name: Option<&str>, file: &Path) -> Result<&'static Archit
         .ok_or_else(|| ModelError::Architecture {
             file: file.to_path_buf(),
             found: shown(name),
+            known: known(),
         })
 }
 

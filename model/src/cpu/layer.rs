@@ -5,7 +5,7 @@ use super::kernels::Pool;
 use super::kernels::buf::{Buf, padded};
 use super::kernels::gemm::{self, Job};
 use super::kernels::mixer::{self, AttentionPart, HeadNorm, HeadParams, MambaPart};
-use super::kernels::norm::{self, Gate};
+use super::kernels::norm::{self, GateNorm};
 use super::kernels::ssm::Params;
 use super::linear::{Linear, WeightFormat};
 use super::state::StateLayout;
@@ -294,12 +294,12 @@ impl Mamba {
                 let weight = weights.vector(&gated.norm.tensor, spec.width())?;
                 let (groups, eps) = (spec.groups, gated.norm.eps);
                 if gated.before_gate {
-                    Gate::After { weight, groups, eps }
+                    GateNorm::BeforeGate { weight, groups, eps }
                 } else {
-                    Gate::Before { weight, groups, eps }
+                    GateNorm::AfterGate { weight, groups, eps }
                 }
             }
-            None => Gate::Alone,
+            None => GateNorm::None,
         };
         Ok(Self {
             index,

@@ -71,18 +71,18 @@ pub(super) fn norm_heads(tier: Tier, x: &mut [f32], weight: &[f32], heads: usize
     unsafe { norm_groups(tier, x, weight, heads, eps) }
 }
 
-/// How the Mamba branch's output is gated.
-pub(crate) enum Gate {
+/// Where the norm of the Mamba branch's output stands beside its gate.
+pub(crate) enum GateNorm {
     /// `y * silu(z)`
-    Alone,
+    None,
     /// `grouprms(y * silu(z)) * weight`
-    Before {
+    AfterGate {
         weight: Vec<f32>,
         groups: usize,
         eps: f32,
     },
     /// `grouprms(y) * weight * silu(z)`
-    After {
+    BeforeGate {
         weight: Vec<f32>,
         groups: usize,
         eps: f32,
@@ -90,7 +90,7 @@ pub(crate) enum Gate {
 }
 
 /// Gates rows of `y` in place with the first `y.width()` columns of `u` (z).
-pub(crate) fn gate(pool: &mut Pool, gate: &Gate, u: &Rows, y: &mut Rows) {
+pub(crate) fn gate(pool: &mut Pool, gate: &GateNorm, u: &Rows, y: &mut Rows) {
     let (rows, width, stride, tier) = (y.rows(), y.width(), y.stride(), pool.tier());
     let out = Shared(y.as_mut_ptr());
     pool.run(rows.div_ceil(CHUNK), |task, _| {
@@ -101,12 +101,12 @@ pub(crate) fn gate(pool: &mut Pool, gate: &Gate, u: &Rows, y: &mut Rows) {
             // SAFETY: both slices are `width` long
             unsafe {
                 match gate {
-                    Gate::Alone => gate_row(tier, y, z),
-                    Gate::Before { weight, groups, eps } => {
+                    GateNorm::None => gate_row(tier, y, z),
+                    GateNorm::AfterGate { weight, groups, eps } => {
                         gate_row(tier, y, z);
                         norm_groups(tier, y, weight, *groups, *eps);
                     }
-                    Gate::After { weight, groups, eps } => {
+                    GateNorm::BeforeGate { weight, groups, eps } => {
                         norm_groups(tier, y, weight, *groups, *eps);
                         gate_row(tier, y, z);
                     }

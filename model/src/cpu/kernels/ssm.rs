@@ -8,7 +8,7 @@
 use std::mem::MaybeUninit;
 
 use super::buf::{Buf, padded};
-use super::norm::Gate;
+use super::norm::GateNorm;
 use super::simd::{Simd, Tier, prefetch, tiers};
 use crate::cpu::state::{CacheFormat, SsmLayout};
 
@@ -26,7 +26,7 @@ pub(crate) struct Params {
     pub(crate) dt_bias: Buf,
     pub(crate) dt_limit: (f32, f32),
     pub(crate) groups: usize,
-    pub(crate) gate: Gate,
+    pub(crate) gate: GateNorm,
 }
 
 /// Depthwise causal convolution and silu of one position; its input takes the place of the oldest in the
@@ -343,7 +343,7 @@ mod tests {
                 dt_bias: buf(&|i| (i % 3) as f32),
                 dt_limit,
                 groups: 1,
-                gate: Gate::Alone,
+                gate: GateNorm::None,
             };
             for tier in Tier::available() {
                 let mut steps = buf(&|i| raw.get(i).copied().unwrap_or(0.0));
