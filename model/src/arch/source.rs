@@ -41,6 +41,14 @@ pub(crate) struct GgufNames {
 }
 
 impl GgufNames {
+    /// Whether a tensor of this canonical name is a part of the model, so that its type and shape matter: its name
+    /// begins as those of the family do.
+    pub(crate) fn owns(&self, name: &str) -> bool {
+        let first = |name: &str| name.split('.').next().map(str::to_owned);
+        let ends = self.top.iter().map(|(_, canonical)| *canonical);
+        ends.chain([self.layers]).any(|own| first(own) == first(name))
+    }
+
     /// GGUF's name to the canonical one; `None` for a tensor that the family's files do not have.
     pub(crate) fn canonical(&self, stored: &str) -> Option<String> {
         if let Some((_, name)) = self.top.iter().find(|(s, _)| *s == stored) {

@@ -103,11 +103,12 @@ fn assemble(
     sources: Vec<Arc<Bytes>>,
     index: Option<&Index>,
 ) -> Result<Checkpoint, ModelError> {
+    let is_ours = |name: &str| inventory::is_model_tensor(family, name);
     let mut entries = BTreeMap::new();
     for (at, source) in sources.iter().enumerate() {
         let path = files.get(at).unwrap_or(&origin);
         let shard = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        for (name, entry) in safetensors::entries(path, source, at, inventory::is_model_tensor)? {
+        for (name, entry) in safetensors::entries(path, source, at, is_ours)? {
             // With an index, its word counts: a tensor that it places elsewhere, or does not know, is a
             // leftover.
             if index.is_some_and(|i| i.map.get(&name).is_none_or(|s| s != shard)) {
@@ -123,7 +124,7 @@ fn assemble(
         }
     }
     let missing = index.and_then(|index| {
-        let absent = |name: &str| inventory::is_model_tensor(name) && !entries.contains_key(name);
+        let absent = |name: &str| is_ours(name) && !entries.contains_key(name);
         let (name, shard) = index.map.iter().find(|(name, _)| absent(name))?;
         let problem = format!("should be in {shard} but is not there: download that shard again");
         Some(ModelError::tensor(&index.path, name, problem))

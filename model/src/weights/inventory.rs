@@ -1,6 +1,7 @@
 //! The check that a checkpoint has exactly the tensors of its specification.
 
 use super::{Checkpoint, same_shape};
+use crate::arch::Architecture;
 use crate::error::ModelError;
 
 /// Buffers that some exporters write and that follow from the configuration.
@@ -8,10 +9,9 @@ fn is_derived(name: &str) -> bool {
     name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".mup_vector")
 }
 
-/// Whether a name belongs to the model, so that its type and shape matter.
-pub(super) fn is_model_tensor(name: &str) -> bool {
-    let owned = ["model.", "backbone.", "lm_head."];
-    owned.iter().any(|prefix| name.starts_with(prefix)) && !is_derived(name)
+/// Whether a name belongs to a model of this family, so that its type and shape matter.
+pub(super) fn is_model_tensor(family: &Architecture, name: &str) -> bool {
+    family.gguf_names.owns(name) && !is_derived(name)
 }
 
 impl Checkpoint {
@@ -51,7 +51,10 @@ impl Checkpoint {
         }
         let known: std::collections::BTreeSet<&str> = needed.iter().map(|n| n.name.as_str()).collect();
         for (name, entry) in &self.entries {
-            if known.contains(name.as_str()) || !is_model_tensor(name) || name == "lm_head.weight" {
+            if known.contains(name.as_str())
+                || !is_model_tensor(self.family, name)
+                || name == "lm_head.weight"
+            {
                 continue;
             }
             let problem = self.unexpected(name);
