@@ -16,31 +16,34 @@ pub enum ModelError {
         source: std::io::Error,
     },
     /// Nothing lies at the path given.
-    #[error("{} does not exist: give a model folder (config.json and *.safetensors) or a .gguf file", path.display())]
+    #[error("{} does not exist: give a model folder (config.json and *.safetensors) or a .gguf \
+             file", path.display())]
     NotFound {
-        /// The path given.
+        /// The path as it was given.
         path: PathBuf,
     },
     /// The path holds something, but not a model that can be opened.
     #[error("{} is not a model that can be opened: {reason}", path.display())]
     NotAModel {
-        /// The path given.
+        /// The path as it was given.
         path: PathBuf,
         /// What was found and what to do.
         reason: String,
     },
     /// The folder holds a LoRA adapter and no model.
-    #[error("{} holds a LoRA adapter, not a model: merge it with its base model {base} (peft: merge_and_unload, then save_pretrained) and open the merged folder", path.display())]
+    #[error("{} holds a LoRA adapter, not a model: merge it with its base model {base} (peft: \
+             merge_and_unload, then save_pretrained) and open the merged folder", path.display())]
     Adapter {
-        /// The folder.
+        /// The folder that was given.
         path: PathBuf,
         /// `base_model_name_or_path` of its adapter_config.json.
         base: String,
     },
     /// The folder has PyTorch pickles only.
-    #[error("{} holds only PyTorch weights ({example}): convert them to safetensors first (transformers: from_pretrained, then save_pretrained with safe_serialization=True)", path.display())]
+    #[error("{} holds only PyTorch weights ({example}): convert them to safetensors first (transformers: \
+             from_pretrained, then save_pretrained with safe_serialization=True)", path.display())]
     PickleOnly {
-        /// The folder.
+        /// The folder that was given.
         path: PathBuf,
         /// One of the files found.
         example: String,
@@ -59,9 +62,9 @@ pub enum ModelError {
     /// supported.
     #[error("{}: {field} {problem}", file.display())]
     Field {
-        /// The file.
+        /// The file that is at fault.
         file: PathBuf,
-        /// The field.
+        /// The field of that file, as it is spelt there.
         field: String,
         /// What is wrong with it and what would be right.
         problem: String,
@@ -69,17 +72,17 @@ pub enum ModelError {
     /// The file is truncated or corrupt, or not of the format that its name says.
     #[error("{} is damaged or not a {format} file: {reason}", file.display())]
     Malformed {
-        /// The file.
+        /// The file that is at fault.
         file: PathBuf,
         /// The format that was expected.
         format: &'static str,
-        /// What is wrong.
+        /// What is wrong with it, as the end of a sentence.
         reason: String,
     },
     /// The index names a shard that is not there.
     #[error("{} names the shard {shard}, which is not in the folder: download it again", index.display())]
     MissingShard {
-        /// The index file.
+        /// The index of the shards (`model.safetensors.index.json`).
         index: PathBuf,
         /// The name of the missing file.
         shard: String,
@@ -95,13 +98,14 @@ pub enum ModelError {
         why: String,
     },
     /// A tensor has another shape than the configuration asks for.
-    #[error("{}: tensor {tensor} has shape {found:?}, but the configuration asks for {expected:?}", file.display())]
+    #[error("{}: tensor {tensor} has shape {found:?}, but the configuration asks for \
+             {expected:?}", file.display())]
     Shape {
-        /// The file.
+        /// The file that is at fault.
         file: PathBuf,
-        /// The tensor.
+        /// The tensor, by its name in the file.
         tensor: String,
-        /// Its shape.
+        /// The shape that it has in the file, outermost dimension first.
         found: Vec<usize>,
         /// The shape that the configuration implies.
         expected: Vec<usize>,
@@ -109,17 +113,19 @@ pub enum ModelError {
     /// A tensor cannot be used as it is.
     #[error("{}: tensor {tensor} {problem}", file.display())]
     Tensor {
-        /// The file.
+        /// The file that is at fault.
         file: PathBuf,
-        /// The tensor.
+        /// The tensor, by its name in the file.
         tensor: String,
         /// What is wrong with it and what would be right.
         problem: String,
     },
     /// A GGUF file whose embedding also serves as output matrix does not hold the scale of its logits.
-    #[error("{} shares its embedding with the output, and such a GGUF file does not hold the scale of its logits{note}: put the original model's config.json beside it, or pass --tied-logit-scale R with R = lm_head_multiplier / embedding_multiplier of that config.json", file.display())]
+    #[error("{} shares its embedding with the output, and such a GGUF file does not hold the scale of its \
+             logits{note}: put the original model's config.json beside it, or pass --tied-logit-scale R with \
+             R = lm_head_multiplier / embedding_multiplier of that config.json", file.display())]
     TiedScale {
-        /// The GGUF file.
+        /// The GGUF file that is at fault.
         file: PathBuf,
         /// What was wrong with the config.json found, or nothing.
         note: String,

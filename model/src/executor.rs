@@ -2,8 +2,8 @@
 //! that the author of a backend has to read.
 //!
 //! Above the seam stand handles ([`SeqId`]), token ids, settings, uniform numbers and scalars. Below it stay
-//! weights, logits, states, keys and values, threads, streams and instruction sets: tokens are drawn where the
-//! logits are, and a step hands back one [`Drawn`] a row.
+//! weights, logits, states, keys and values, threads, streams and instruction sets: tokens are drawn where
+//! the logits are, and a step hands back one [`Drawn`] a row.
 //!
 //! A problem passes through like this: [`begin`](Executor::begin) a sequence, [`read`](Executor::read) the
 //! prompt into it, a part at a time between the steps of others; [`fork`](Executor::fork) it once for each
@@ -11,8 +11,8 @@
 //! [`free`](Executor::free) every handle.
 //!
 //! What is promised, and tested, of every executor: **a row's result depends on its sequence and its
-//! [`StepRow`] alone**, bit for bit. It does not depend on the rows beside it, on their number or order, on how
-//! a prompt was cut into parts, or on what the executor drew ahead. A trace is bit-exact within one
+//! [`StepRow`] alone**, bit for bit. It does not depend on the rows beside it, on their number or order, on
+//! how a prompt was cut into parts, or on what the executor drew ahead. A trace is bit-exact within one
 //! [`id`](Executor::id).
 
 use std::io;
@@ -51,8 +51,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Bytes of a sequence of `tokens` tokens, of which the first `shared` stand in blocks that it shares with
-    /// the sequence it was forked from.
+    /// Bytes of a sequence of `tokens` tokens, of which the first `shared` stand in blocks that it shares
+    /// with the sequence it was forked from.
     pub fn sequence_bytes(&self, tokens: usize, shared: usize) -> u64 {
         let blocks = tokens.div_ceil(self.block_tokens) - shared.min(tokens) / self.block_tokens;
         self.state_bytes + blocks as u64 * self.block_bytes
@@ -121,7 +121,7 @@ pub trait Executor: Send {
     /// Bytes of scratch memory for prompts of `prompt` tokens and steps of `rows` rows.
     fn scratch_bytes(&self, prompt: usize, rows: usize) -> u64;
 
-    /// An empty sequence.
+    /// Begins an empty sequence, which has read nothing and can only read.
     fn begin(&mut self) -> SeqId;
 
     /// Prefill: reads on in the text `ids`, of which the sequence has read the first [`Self::length`] tokens,
@@ -156,7 +156,8 @@ pub trait Executor: Send {
     /// raw distribution in nats, as many as its row asked for; ordered as [`Scored::top`].
     fn top_logprobs(&self, seq: SeqId) -> &[(u32, f32)];
 
-    /// Whether the sequence has drawn tokens that it has not handed out. Steps with a lookahead of 0 end that.
+    /// Whether the sequence has drawn tokens that it has not handed out. Steps with a lookahead of 0 end
+    /// that.
     fn is_ahead(&self, _seq: SeqId) -> bool {
         false
     }
@@ -185,7 +186,8 @@ pub trait Executor: Send {
     /// sequence that was forked from its prompt and has drawn nothing; [`Self::resume`] reads the rest.
     ///
     /// # Errors
-    /// When what is read is damaged, or belongs to another prompt or other ids; the sequence is then as before.
+    /// When what is read is damaged, or belongs to another prompt or other ids; the sequence is then as
+    /// before.
     fn load(&mut self, seq: SeqId, ids: &[u32], from: &mut dyn io::Read) -> io::Result<()>;
 
     /// Gives back memory of sequences that were freed until at most `bytes` are kept for new ones.

@@ -1,9 +1,9 @@
-//! Token ids in, drawn tokens with their confidences out: the models of [`arch::register`] in batches, exact and
-//! reproducible.
+//! Token ids in, drawn tokens with their confidences out: the models of [`arch::register`] in batches, exact
+//! and reproducible.
 //!
-//! A model is data, a [`ModelSpec`]; its weights are `&self`, its state is `&mut` ([`Sequence`]). One position is
-//! one row of arithmetic, whether it comes alone, in a prefill chunk or in a batch, and a row's result does not
-//! depend on which.
+//! A model is data, a [`ModelSpec`]; its weights are `&self`, its state is `&mut` ([`Sequence`]). One
+//! position is one row of arithmetic, whether it comes alone, in a prefill chunk or in a batch, and a row's
+//! result does not depend on which.
 
 pub mod arch;
 pub mod cpu;

@@ -1,8 +1,8 @@
 //! Every sampling setting in one table, and settings that a caller puts over those that a model recommends.
 //!
 //! A row of the table is a setting's name in JSON, its flag, how it is called in a sentence, what a
-//! generation_config.json may say of it, and its help. Flags, request fields and configuration files are read by
-//! the table, so that a setting that [`Sampling`] has and the table has not does not compile.
+//! generation_config.json may say of it, and its help. Flags, request fields and configuration files are read
+//! by the table, so that a setting that [`Sampling`] has and the table has not does not compile.
 
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,10 @@ impl Number for usize {
 }
 
 macro_rules! table {
-    ($($name:ident: $type:ty, $flag:literal, $label:literal, $in_file:literal, $fits:expr, $value:literal, $help:literal;)*) => {
+    ($(
+        $name:ident: $type:ty, $flag:literal, $label:literal, $in_file:literal, $fits:expr,
+        $value:literal, $help:literal;
+    )*) => {
         /// Sampling settings that replace what the model's generation_config.json recommends.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]

@@ -140,7 +140,7 @@ impl Stream {
 /// What came out of one draw.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Drawn {
-    /// The token.
+    /// The token that was drawn.
     pub id: u32,
     /// Its log-probability under the raw distribution, in nats.
     pub logprob: f32,

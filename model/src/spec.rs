@@ -1,10 +1,10 @@
-//! What a model is, as data: the parts that its layers are made of, with their shapes, scalars and the names of
-//! their tensors.
+//! What a model is, as data: the parts that its layers are made of, with their shapes, scalars and the names
+//! of their tensors.
 //!
-//! A family's file under [`arch`](crate::arch) turns a configuration into a [`ModelSpec`]. Everything else reads
-//! the specification and knows no family: the inventory check, random weights, the digest, the memory plan and
-//! every executor. Multipliers stand where they act, as factors of a product's input or output, and are never
-//! folded into weights.
+//! A family's file under [`arch`](crate::arch) turns a configuration into a [`ModelSpec`]. Everything else
+//! reads the specification and knows no family: the inventory check, random weights, the digest, the memory
+//! plan and every executor. Multipliers stand where they act, as factors of a product's input or output, and
+//! are never folded into weights.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub struct ModelSpec {
     pub vocab: usize,
     /// The longest context that the model was made for, in tokens.
     pub context: usize,
-    /// The embedding.
+    /// Where the rows of the token embedding `[vocab, hidden]` come from.
     pub embed: EmbedSpec,
     /// The rotary tables that attention parts name by their index.
     pub ropes: Vec<RopeSpec>,
@@ -27,7 +27,7 @@ pub struct ModelSpec {
     pub layers: Vec<Vec<Residual>>,
     /// The norm before the output matrix.
     pub norm: NormSpec,
-    /// The output matrix.
+    /// Where the output matrix `[vocab, hidden]` comes from.
     pub head: HeadSpec,
     /// End-of-text ids of the configuration; generation_config.json may name more.
     pub eos: Vec<u32>,
@@ -39,9 +39,9 @@ pub struct ModelSpec {
 /// The embedding `[vocab, hidden]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbedSpec {
-    /// Its tensor.
+    /// Canonical name of the tensor that holds it.
     pub tensor: String,
-    /// Scales its rows.
+    /// Factor of every embedded row; 1 where the family has none.
     pub scale: f32,
 }
 
@@ -50,24 +50,25 @@ pub struct EmbedSpec {
 pub struct HeadSpec {
     /// Its tensor; `None` where it is the embedding.
     pub tensor: Option<String>,
-    /// Scales the logits.
+    /// Factor of every logit; 1 where the family has none.
     pub scale: f32,
 }
 
 /// Root-mean-square norm: `x / sqrt(mean(x^2) + eps) * weight`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormSpec {
-    /// The weight's tensor.
+    /// Canonical name of the weight, one factor a dimension.
     pub tensor: String,
-    /// Epsilon.
+    /// What is added to the mean square before its root is taken.
     pub eps: f32,
 }
 
 /// A rotary table: dimension `i` of the first half of a head's first `2 * frequencies.len()` dimensions turns
-/// with dimension `i` of the second half (rotate-half), by `position * frequencies[i]`. Dimensions beyond stay.
+/// with dimension `i` of the second half (rotate-half), by `position * frequencies[i]`. Dimensions beyond
+/// stay.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeSpec {
-    /// Radians a position.
+    /// Radians that a position turns each pair of dimensions by.
     pub frequencies: Vec<f32>,
     /// Scales cosines and sines.
     pub scale: f32,
@@ -93,7 +94,7 @@ pub struct Residual {
     pub norm: NormSpec,
     /// The parts whose outputs are summed.
     pub mixers: Vec<Mixer>,
-    /// Scales the sum.
+    /// Factor of the sum before it joins the residual stream; 1 where the family has none.
     pub scale: f32,
 }
 
@@ -116,7 +117,7 @@ pub enum Mixer {
     Attention(AttentionSpec),
     /// Mamba-2; keeps a state and a convolution window of fixed size.
     Mamba2(Mamba2Spec),
-    /// Feed-forward; keeps nothing.
+    /// A feed-forward part, which keeps nothing from token to token.
     Mlp(MlpSpec),
 }
 
@@ -125,9 +126,9 @@ pub enum Mixer {
 pub struct LinearSpec {
     /// The weight's tensor, `[rows, columns]` or more rows of which these are a part.
     pub weight: String,
-    /// Outputs.
+    /// Rows of the matrix: how many numbers come out.
     pub rows: usize,
-    /// Inputs.
+    /// Columns of the matrix: how many numbers go in.
     pub columns: usize,
     /// Which rows of a tensor that several matrices share: where they begin, and how many the tensor has.
     pub within: Option<(usize, usize)>,
@@ -205,10 +206,10 @@ impl LinearSpec {
     }
 }
 
-/// A bias `[rows]`.
+/// A bias `[rows]`, which is added to the outputs of a product or a convolution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BiasSpec {
-    /// Its tensor.
+    /// Canonical name of the tensor that holds it.
     pub tensor: String,
     /// Ends the sentence that says that it is missing: why it should be there.
     pub why: &'static str,
@@ -218,7 +219,7 @@ pub struct BiasSpec {
 /// `r = heads / kv_heads`; softmax in f32.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionSpec {
-    /// Query heads.
+    /// Query heads; each group of `heads / kv_heads` shares a head of keys and values.
     pub heads: usize,
     /// Key and value heads; divides `heads`.
     pub kv_heads: usize,
@@ -238,15 +239,15 @@ pub struct AttentionSpec {
     pub k_norm: Option<NormSpec>,
     /// Index of the rotary table; `None` where positions are not marked.
     pub rope: Option<usize>,
-    /// Scales the scores.
+    /// Factor of the scores before the softmax; usually 1 / sqrt(head_dim).
     pub scale: f32,
 }
 
-/// Mamba-2 (arXiv 2405.21060): input projection to z, x, B, C and dt, causal convolution and silu over x, B and
-/// C, selective state update, gate, output projection.
+/// Mamba-2 (arXiv 2405.21060): input projection to z, x, B, C and dt, causal convolution and silu over x, B
+/// and C, selective state update, gate, output projection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mamba2Spec {
-    /// Heads.
+    /// Heads, each with a decay and a step size of its own.
     pub heads: usize,
     /// Width of a head.
     pub head_dim: usize,
@@ -297,7 +298,7 @@ pub enum DecaySpec {
 }
 
 impl DecaySpec {
-    /// The tensor.
+    /// Canonical name of the tensor, whichever of the two it is.
     pub fn tensor(&self) -> &str {
         match self {
             Self::Log(name) | Self::Rate(name) => name,
@@ -316,14 +317,14 @@ pub struct GatedNormSpec {
     pub why: &'static str,
 }
 
-/// A feed-forward part.
+/// A feed-forward part (MLP): what comes from `input` goes through `down` back to the residual stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MlpSpec {
     /// Width between its matrices.
     pub width: usize,
     /// What is multiplied by `down`.
     pub input: MlpInput,
-    /// `[hidden, width]`
+    /// Output projection `[hidden, width]`.
     pub down: LinearSpec,
 }
 
@@ -332,14 +333,14 @@ pub struct MlpSpec {
 pub enum MlpInput {
     /// `silu(gate(x)) * up(x)` (arXiv 2002.05202).
     SwiGlu {
-        /// `[width, hidden]`
+        /// Projection `[width, hidden]` that passes the activation.
         gate: LinearSpec,
-        /// `[width, hidden]`
+        /// Projection `[width, hidden]` of the input.
         up: LinearSpec,
     },
     /// `relu(up(x))^2` (arXiv 2109.08668).
     SquaredRelu {
-        /// `[width, hidden]`
+        /// Projection `[width, hidden]` of the input.
         up: LinearSpec,
     },
 }
@@ -355,7 +356,7 @@ pub enum Role {
     Convolution,
     /// The logarithm of a decay rate.
     LogDecay,
-    /// A decay rate.
+    /// A decay rate of a Mamba-2 head, or its logarithm.
     Decay,
     /// Of the input itself in a state update.
     Skip,
@@ -368,7 +369,7 @@ pub enum Role {
 /// A tensor that a model needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorSpec {
-    /// Its canonical name.
+    /// Its canonical name: the one in the Hugging Face folder.
     pub name: String,
     /// Its shape; dimensions of 1 may be left out or added.
     pub shape: Vec<usize>,
@@ -386,8 +387,8 @@ impl ModelSpec {
         self.layers.iter().flatten().flat_map(|residual| &residual.mixers)
     }
 
-    /// Every tensor that the model has, each once: the ends, then layer by layer the matrices before the small
-    /// ones.
+    /// Every tensor that the model has, each once: the ends, then layer by layer the matrices before the
+    /// small ones.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let mut list = Inventory::default();
         list.add(Role::Matrix, &self.embed.tensor, &[self.vocab, self.hidden], "");
@@ -418,7 +419,7 @@ impl ModelSpec {
 }
 
 impl Mixer {
-    /// Its matrices.
+    /// The matrices of this part, in the order in which they are loaded.
     pub fn linears(&self) -> Vec<&LinearSpec> {
         match self {
             Self::Attention(a) => vec![&a.q, &a.k, &a.v, &a.o],

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
-use tts_model::cpu::kernels::{Pool, Tier};
+use tts_model::cpu::kernels::{ThreadPool, Tier};
 use tts_model::weights::{Checkpoint, OpenOptions};
 use tts_model::{CacheFormat, Feed, Formats, Model, ModelError, Sequence, Want, WeightFormat, Workspace};
 
@@ -127,7 +127,7 @@ impl Golden {
 /// A model with what it takes to run it.
 struct Runner {
     model: Model,
-    pool: Pool,
+    pool: ThreadPool,
     space: Workspace,
 }
 
@@ -146,7 +146,7 @@ impl Runner {
         let space = model.workspace(threads);
         Ok(Self {
             model,
-            pool: Pool::new(threads, tier),
+            pool: ThreadPool::new(threads, tier),
             space,
         })
     }

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{qwen2, qwen3};
 use serde_json::{Value, json};
-use tts_model::cpu::kernels::{Pool, Tier};
+use tts_model::cpu::kernels::{ThreadPool, Tier};
 use tts_model::weights::Checkpoint;
 use tts_model::{Feed, Model, Want, WeightFormat};
 
@@ -58,7 +58,7 @@ fn dense_families_are_candles() {
         let want = candle(family, &ids);
         let folder = fixture(&format!("golden/family-{family}"));
         let model = Model::load(&Checkpoint::open(&folder).unwrap(), WeightFormat::F32).unwrap();
-        let (mut pool, mut space) = (Pool::new(1, Tier::detect()), model.workspace(1));
+        let (mut pool, mut space) = (ThreadPool::new(1, Tier::detect()), model.workspace(1));
         let mut sequence = model.sequence();
         let mut feeds = [Feed::new(&mut sequence, &ids, Want::All)];
         model.forward(&mut pool, &mut space, &mut feeds);

@@ -1,9 +1,9 @@
 //! Falcon-H1 (arXiv 2507.22448) and Falcon-H1R (arXiv 2601.02346): every layer has an attention branch and a
-//! Mamba-2 branch on the same normed input, then a gated feed-forward part. A dozen multipliers scale inputs and
-//! outputs of the products.
+//! Mamba-2 branch on the same normed input, then a gated feed-forward part. A dozen multipliers scale inputs
+//! and outputs of the products.
 //!
-//! The arithmetic is that of transformers' `modeling_falcon_h1.py`. GGUF files, as llama.cpp writes them, have
-//! the multipliers folded into the weights.
+//! The arithmetic is that of transformers' `modeling_falcon_h1.py`. GGUF files, as llama.cpp writes them,
+//! have the multipliers folded into the weights.
 
 mod config_json;
 mod gguf;
@@ -13,6 +13,7 @@ mod tests;
 
 use std::path::Path;
 
+use super::common::{attention_names, feed_forward_names, mamba_names};
 use super::{Architecture, GgufNames, Tensors};
 use crate::error::ModelError;
 use crate::json::Fields;
@@ -38,7 +39,13 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
             ("output_norm.weight", "model.final_layernorm.weight"),
         ],
         layers: "model.layers",
-        layer: &[gguf::LAYER],
+        layer: &[
+            attention_names!("input_layernorm.weight", "self_attn"),
+            mamba_names!("mamba"),
+            // this name of the norm is what converters write
+            &[("ffn_norm", "pre_ff_layernorm.weight")],
+            feed_forward_names!("pre_ff_layernorm.weight", "feed_forward"),
+        ],
     },
     bias_flag,
     folds_multipliers: true,

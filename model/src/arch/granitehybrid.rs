@@ -1,8 +1,8 @@
-//! Granite 4.0-H without experts: each layer is Mamba-2 or attention, then gated feed-forward; the embedding, every
-//! branch, the scores and the logits are scaled.
+//! Granite 4.0-H without experts: each layer is Mamba-2 or attention, then gated feed-forward; the embedding,
+//! every branch, the scores and the logits are scaled.
 
 use super::common::{
-    ATTENTION, ENDS, Mamba, Rope, Sizes, check_activation, check_bounds, mamba_names, time_step_limit,
+    ENDS, Mamba, MambaKeys, Rope, Sizes, attention_names, check_activation, check_bounds, mamba_names,
 };
 use super::{Architecture, GgufNames, GgufSource, Tensors};
 use crate::error::ModelError;
@@ -24,9 +24,10 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
         top: ENDS,
         layers: "model.layers",
         layer: &[
-            ATTENTION,
+            attention_names!("input_layernorm.weight", "self_attn"),
             mamba_names!("mamba"),
             &[
+                ("ffn_norm.weight", "post_attention_layernorm.weight"),
                 ("ffn_gate.weight", "shared_mlp.gate_proj.weight"),
                 ("ffn_up.weight", "shared_mlp.up_proj.weight"),
                 ("ffn_down.weight", "shared_mlp.output_linear.weight"),
@@ -43,12 +44,22 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
 
 fn bias_flag(name: &str) -> Option<&'static str> {
     Some(match name {
-        n if n.ends_with("conv1d.bias") => "mamba_conv_bias",
-        n if n.contains(".mamba.") => "mamba_proj_bias",
+        n if n.ends_with("conv1d.bias") => KEYS.conv_bias,
+        n if n.contains(".mamba.") => KEYS.proj_bias,
         n if n.contains(".self_attn.") => "attention_bias",
         _ => return None,
     })
 }
+
+const KEYS: MambaKeys = MambaKeys {
+    heads: ("mamba_n_heads", 128),
+    head_dim: "mamba_d_head",
+    d_state: ("mamba_d_state", 256),
+    groups: ("mamba_n_groups", 1),
+    taps: ("mamba_d_conv", 4),
+    conv_bias: "mamba_conv_bias",
+    proj_bias: "mamba_proj_bias",
+};
 
 struct Model {
     sizes: Sizes,
@@ -117,41 +128,20 @@ fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, Mo
         );
         return Err(json.error(key, problem));
     }
-    let flag = |key: &str, default| Ok::<_, ModelError>(json.flag(key)?.unwrap_or(default));
-    let heads = json.size("mamba_n_heads")?.unwrap_or(128);
-    let inner = json
-        .size("mamba_expand")?
-        .unwrap_or(2)
-        .saturating_mul(sizes.hidden);
-    let head_dim = match json.get("mamba_d_head").map(|v| v.as_str() == Some("auto")) {
-        Some(false) => json.required_size("mamba_d_head")?,
-        _ => inner.checked_div(heads).unwrap_or(0),
-    };
-    let mamba = Mamba {
-        hidden: sizes.hidden,
-        heads,
-        head_dim,
-        d_state: json.size("mamba_d_state")?.unwrap_or(256),
-        groups: json.size("mamba_n_groups")?.unwrap_or(1),
-        taps: json.size("mamba_d_conv")?.unwrap_or(4),
-        conv_bias: flag("mamba_conv_bias", true)?,
-        proj_bias: flag("mamba_proj_bias", false)?,
-        time_step_limit: time_step_limit(json)?,
-        eps: sizes.eps,
-        folded: false,
-    };
-    mamba.check(
-        json.file(),
-        ("mamba_n_heads", "mamba_d_head"),
-        "mamba_d_state",
-        "mamba_n_groups",
-        "mamba_d_conv",
-    )?;
-    if heads.checked_mul(head_dim) != Some(inner) {
+    let (heads, inner) = (
+        json.size(KEYS.heads.0)?.unwrap_or(KEYS.heads.1),
+        json.size("mamba_expand")?
+            .unwrap_or(2)
+            .saturating_mul(sizes.hidden),
+    );
+    let automatic = inner.checked_div(heads).unwrap_or(0);
+    let mamba = Mamba::of_config(json, &sizes, &KEYS, automatic)?;
+    if heads.checked_mul(mamba.head_dim) != Some(inner) {
         let problem = format!(
-            "is {head_dim}, but {heads} such heads must be {inner} wide (mamba_expand * hidden_size)"
+            "is {}, but {heads} such heads must be {inner} wide (mamba_expand * hidden_size)",
+            mamba.head_dim
         );
-        return Err(json.error("mamba_d_head", problem));
+        return Err(json.error(KEYS.head_dim, problem));
     }
     let width = match json.size("shared_intermediate_size")? {
         Some(width) => width,
@@ -173,7 +163,7 @@ fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, Mo
     };
     Ok(Model {
         scales: scales.check(|problem| json.error("embedding_multiplier", problem))?,
-        attention_bias: flag("attention_bias", false)?,
+        attention_bias: json.flag("attention_bias")?.unwrap_or(false),
         sizes,
         mamba,
         width,

@@ -1,5 +1,5 @@
-//! The families of models that can be run: each is one file that turns a configuration into a [`ModelSpec`], and
-//! one row here.
+//! The families of models that can be run: each is one file that turns a configuration into a [`ModelSpec`],
+//! and one row here.
 
 mod common;
 mod dense;
@@ -38,7 +38,7 @@ pub struct Architecture {
     pub(crate) aliases: &'static [&'static str],
     /// Entries of config.json's `architectures` that it covers.
     pub(crate) classes: &'static [&'static str],
-    /// GGUF's `general.architecture`.
+    /// Its name in GGUF files: `general.architecture`.
     pub gguf: &'static str,
     /// Reads a config.json; what it leaves open is settled by the tensors that are there.
     pub(crate) from_config: fn(&Fields<'_>, &Tensors<'_>) -> Result<ModelSpec, ModelError>,
@@ -48,10 +48,11 @@ pub struct Architecture {
     pub(crate) gguf_names: GgufNames,
     /// The flag of config.json that says whether a bias of this canonical name is there.
     pub(crate) bias_flag: fn(&str) -> Option<&'static str>,
-    /// Whether its GGUF files fold multipliers into weights, so that a shared embedding has lost the scale of the
-    /// logits.
+    /// Whether its GGUF files fold multipliers into weights, so that a shared embedding has lost the scale of
+    /// the logits.
     pub(crate) folds_multipliers: bool,
-    /// The shapes of published models with the names of each, the usual one first, for measurements on random weights.
+    /// The shapes of published models with the names of each, the usual one first, for measurements on random
+    /// weights.
     pub(crate) shapes: fn() -> Vec<Shape>,
 }
 

@@ -1,7 +1,9 @@
-//! Nemotron-H (arXiv 2504.03624) and Nemotron-Nano-2 (arXiv 2508.14444): each layer is one part, Mamba-2, attention
-//! without positions, or a feed-forward part whose activation is the squared relu.
+//! Nemotron-H (arXiv 2504.03624) and Nemotron-Nano-2 (arXiv 2508.14444): each layer is one part, Mamba-2,
+//! attention without positions, or a feed-forward part whose activation is the squared relu.
 
-use super::common::{Mamba, Sizes, check_activation, check_bounds, mamba_names, refuse, time_step_limit};
+use super::common::{
+    Mamba, MambaKeys, Sizes, attention_names, check_activation, check_bounds, mamba_names, refuse,
+};
 use super::{Architecture, GgufNames, GgufSource, Tensors};
 use crate::error::ModelError;
 use crate::json::Fields;
@@ -27,16 +29,8 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
         layers: "backbone.layers",
         layer: &[
             mamba_names!("mixer"),
+            attention_names!("norm.weight", "mixer"),
             &[
-                ("attn_norm.weight", "norm.weight"),
-                ("attn_q.weight", "mixer.q_proj.weight"),
-                ("attn_q.bias", "mixer.q_proj.bias"),
-                ("attn_k.weight", "mixer.k_proj.weight"),
-                ("attn_k.bias", "mixer.k_proj.bias"),
-                ("attn_v.weight", "mixer.v_proj.weight"),
-                ("attn_v.bias", "mixer.v_proj.bias"),
-                ("attn_output.weight", "mixer.o_proj.weight"),
-                ("attn_output.bias", "mixer.o_proj.bias"),
                 ("ffn_up.weight", "mixer.up_proj.weight"),
                 ("ffn_up.bias", "mixer.up_proj.bias"),
                 ("ffn_down.weight", "mixer.down_proj.weight"),
@@ -51,12 +45,22 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
 
 fn bias_flag(name: &str) -> Option<&'static str> {
     Some(match name {
-        n if n.ends_with("conv1d.bias") => "use_conv_bias",
-        n if n.contains("in_proj.") || n.contains("out_proj.") => "use_bias",
+        n if n.ends_with("conv1d.bias") => KEYS.conv_bias,
+        n if n.contains("in_proj.") || n.contains("out_proj.") => KEYS.proj_bias,
         n if n.contains("up_proj.") || n.contains("down_proj.") => "mlp_bias",
         _ => "attention_bias",
     })
 }
+
+const KEYS: MambaKeys = MambaKeys {
+    heads: ("mamba_num_heads", 128),
+    head_dim: "mamba_head_dim",
+    d_state: ("ssm_state_size", 128),
+    groups: ("n_groups", 8),
+    taps: ("conv_kernel", 4),
+    conv_bias: "use_conv_bias",
+    proj_bias: "use_bias",
+};
 
 /// What a layer is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,26 +97,7 @@ fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, Mo
         return Err(json.error("num_hidden_layers", problem));
     }
     let flag = |key: &str, default| Ok::<_, ModelError>(json.flag(key)?.unwrap_or(default));
-    let mamba = Mamba {
-        hidden: sizes.hidden,
-        heads: json.size("mamba_num_heads")?.unwrap_or(128),
-        head_dim: json.size("mamba_head_dim")?.unwrap_or(64),
-        d_state: json.size("ssm_state_size")?.unwrap_or(128),
-        groups: json.size("n_groups")?.unwrap_or(8),
-        taps: json.size("conv_kernel")?.unwrap_or(4),
-        conv_bias: flag("use_conv_bias", true)?,
-        proj_bias: flag("use_bias", false)?,
-        time_step_limit: time_step_limit(json)?,
-        eps: sizes.eps,
-        folded: false,
-    };
-    mamba.check(
-        json.file(),
-        ("mamba_num_heads", "mamba_head_dim"),
-        "ssm_state_size",
-        "n_groups",
-        "conv_kernel",
-    )?;
+    let mamba = Mamba::of_config(json, &sizes, &KEYS, 64)?;
     let width = json.required_size("intermediate_size")?;
     check_bounds(json.file(), &[(width, "intermediate_size", 1 << 22)])?;
     Ok(Model {

@@ -1,7 +1,7 @@
-//! Qwen2 and Qwen2.5 (arXiv 2412.15115), and what was distilled into them: DeepSeek-R1-Distill-Qwen, QwQ. Attention
-//! with biases on queries, keys and values, and gated feed-forward.
+//! Qwen2 and Qwen2.5 (arXiv 2412.15115), and what was distilled into them: DeepSeek-R1-Distill-Qwen, QwQ.
+//! Attention with biases on queries, keys and values, and gated feed-forward.
 
-use super::common::{ATTENTION, ENDS, FEED_FORWARD};
+use super::common::{ENDS, attention_names, feed_forward_names};
 use super::dense::Dense;
 use super::{Architecture, GgufNames};
 
@@ -24,7 +24,10 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
     gguf_names: GgufNames {
         top: ENDS,
         layers: "model.layers",
-        layer: &[ATTENTION, FEED_FORWARD],
+        layer: &[
+            attention_names!("input_layernorm.weight", "self_attn"),
+            feed_forward_names!("post_attention_layernorm.weight", "mlp"),
+        ],
     },
     bias_flag: |_| None,
     folds_multipliers: false,

@@ -1,7 +1,7 @@
-//! Qwen3 (arXiv 2505.09388), dense, and what was distilled into it: DeepSeek-R1-0528-Qwen3. Attention whose queries
-//! and keys are normed a head before rotation, and gated feed-forward.
+//! Qwen3 (arXiv 2505.09388), dense, and what was distilled into it: DeepSeek-R1-0528-Qwen3. Attention whose
+//! queries and keys are normed a head before rotation, and gated feed-forward.
 
-use super::common::{ATTENTION, ENDS, FEED_FORWARD};
+use super::common::{ENDS, attention_names, feed_forward_names};
 use super::dense::Dense;
 use super::{Architecture, GgufNames};
 
@@ -28,8 +28,8 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
         top: ENDS,
         layers: "model.layers",
         layer: &[
-            ATTENTION,
-            FEED_FORWARD,
+            attention_names!("input_layernorm.weight", "self_attn"),
+            feed_forward_names!("post_attention_layernorm.weight", "mlp"),
             &[
                 ("attn_q_norm.weight", "self_attn.q_norm.weight"),
                 ("attn_k_norm.weight", "self_attn.k_norm.weight"),

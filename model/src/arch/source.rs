@@ -41,8 +41,8 @@ pub(crate) struct GgufNames {
 }
 
 impl GgufNames {
-    /// Whether a tensor of this canonical name is a part of the model, so that its type and shape matter: its name
-    /// begins as those of the family do.
+    /// Whether a tensor of this canonical name is a part of the model, so that its type and shape matter: its
+    /// name begins as those of the family do.
     pub(crate) fn owns(&self, name: &str) -> bool {
         let first = |name: &str| name.split('.').next().map(str::to_owned);
         let ends = self.top.iter().map(|(_, canonical)| *canonical);

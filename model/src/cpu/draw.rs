@@ -11,7 +11,7 @@ use crate::sampling::{BrokenLogits, Drawn, Sampling};
 pub struct Draw<'a> {
     /// Settings of the row.
     pub sampling: &'a Sampling,
-    /// In [0, 1).
+    /// The uniform number in [0, 1) that decides the draw.
     pub uniform: f64,
     /// A token that is forced instead of drawn.
     pub forced: Option<u32>,

@@ -15,7 +15,7 @@ use super::sequence::{Entry, Prompt, Trace};
 use super::state_pool::StatePool;
 use super::top::{log_sum_exp, logprob, top_logprobs};
 use crate::cpu::kernels::sample::scan;
-use crate::cpu::kernels::{Pool, Tier};
+use crate::cpu::kernels::{ThreadPool, Tier};
 use crate::executor::{Executor, Limits, ScoreRequest, Scored, SeqId, StepRow, emptied};
 use crate::sampling::{BrokenLogits, Drawn};
 use crate::{BLOCK, Feed, Model, Sequence, Want, Workspace};
@@ -27,7 +27,7 @@ const PREFILL_CHUNK: usize = 128;
 pub struct CpuExecutor {
     id: String,
     model: Arc<Model>,
-    pool: Pool,
+    pool: ThreadPool,
     space: Workspace,
     samplers: Vec<Mutex<draw::Scratch>>,
     /// one a thread where tokens are drawn ahead, else none
@@ -53,7 +53,7 @@ struct Lists {
 impl CpuExecutor {
     /// A model on `threads` threads, with kernels of this instruction tier.
     pub fn new(model: Arc<Model>, threads: usize, tier: Tier) -> Self {
-        let pool = Pool::new(threads, tier);
+        let pool = ThreadPool::new(threads, tier);
         Self {
             id: format!("cpu/{}", tier.name()),
             space: model.workspace(pool.threads()),
@@ -186,8 +186,8 @@ impl CpuExecutor {
         });
     }
 
-    /// Traces hand out what they drew before; those that have nothing left draw several tokens, in groups of a
-    /// thread each.
+    /// Traces hand out what they drew before; those that have nothing left draw several tokens, in groups of
+    /// a thread each.
     fn step_ahead(&mut self, active: &mut [ActiveRow<'_>]) {
         debug_assert!(
             active

@@ -1,7 +1,7 @@
 //! The weights of a layer on this machine, and their forward pass over the residual stream.
 
 use super::Feed;
-use super::kernels::Pool;
+use super::kernels::ThreadPool;
 use super::kernels::buf::{Buf, padded};
 use super::kernels::gemm::{self, Job};
 use super::kernels::mixer::{self, AttentionPart, HeadNorm, HeadParams, MambaPart};
@@ -77,7 +77,7 @@ fn padded_copy(values: &[f32]) -> Buf {
 }
 
 /// Where the next parts of a model lie in a sequence's state and in the activations.
-pub(crate) struct Places<'a> {
+pub(crate) struct StateIndex<'a> {
     pub(crate) attention: usize,
     pub(crate) ssm: usize,
     /// widths of the feed-forward activations
@@ -89,7 +89,7 @@ impl Branch {
     pub(crate) fn load(
         weights: &Checkpoint,
         spec: &Residual,
-        places: &mut Places<'_>,
+        places: &mut StateIndex<'_>,
         format: WeightFormat,
     ) -> Result<Self, ModelError> {
         let (mut attention, mut mamba, mut mlp) = (None, None, None);
@@ -151,7 +151,7 @@ impl Branch {
     /// Adds the branch to the residual stream in `work.h`.
     pub(crate) fn forward(
         &self,
-        pool: &mut Pool,
+        pool: &mut ThreadPool,
         layout: &StateLayout,
         work: &mut Work,
         feeds: &mut [Feed<'_>],
@@ -174,7 +174,7 @@ impl Branch {
 
 /// Input products of both mixers as one phase, the mixers as another, output products as a third.
 fn mix(
-    pool: &mut Pool,
+    pool: &mut ThreadPool,
     layout: &StateLayout,
     (attention, mamba): (Option<&Attention>, Option<&Mamba>),
     w: &mut Work,
@@ -182,7 +182,7 @@ fn mix(
 ) {
     let (x, scratch) = (&w.normed, &mut w.products);
     match (attention, mamba) {
-        (Some(a), Some(m)) => gemm::products(
+        (Some(a), Some(m)) => gemm::matmul(
             pool,
             scratch,
             [
@@ -192,7 +192,7 @@ fn mix(
                 Job::store(x, &a.v, &mut w.v),
             ],
         ),
-        (Some(a), None) => gemm::products(
+        (Some(a), None) => gemm::matmul(
             pool,
             scratch,
             [
@@ -201,7 +201,7 @@ fn mix(
                 Job::store(x, &a.v, &mut w.v),
             ],
         ),
-        (None, Some(m)) => gemm::products(pool, scratch, [Job::store(x, &m.in_proj, &mut w.u)]),
+        (None, Some(m)) => gemm::matmul(pool, scratch, [Job::store(x, &m.in_proj, &mut w.u)]),
         (None, None) => return,
     }
     let attention_part = attention.map(|a| AttentionPart {
@@ -229,7 +229,7 @@ fn mix(
             None => return,
         },
     };
-    gemm::products(pool, &mut w.products, [out]);
+    gemm::matmul(pool, &mut w.products, [out]);
 }
 
 impl Attention {
@@ -339,15 +339,15 @@ impl Mlp {
         })
     }
 
-    fn forward(&self, pool: &mut Pool, w: &mut Work) {
+    fn forward(&self, pool: &mut ThreadPool, w: &mut Work) {
         let act = &mut w.acts[self.buffer];
         let input = match &self.gate {
             Some(gate) => Job::gated(&w.normed, gate, &self.up, act),
             None => Job::squared_relu(&w.normed, &self.up, act),
         };
-        gemm::products(pool, &mut w.products, [input]);
+        gemm::matmul(pool, &mut w.products, [input]);
         let act = &w.acts[self.buffer];
-        gemm::products(
+        gemm::matmul(
             pool,
             &mut w.products,
             [Job::add((act, &self.down), None, &mut w.h)],

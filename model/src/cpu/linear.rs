@@ -1,6 +1,6 @@
 //! A weight matrix packed for this machine's products.
 
-use super::kernels::Pool;
+use super::kernels::ThreadPool;
 use super::kernels::buf::{Buf, padded};
 use super::packing::Layout;
 use super::state::CacheFormat;
@@ -26,7 +26,7 @@ pub enum WeightFormat {
 }
 
 impl WeightFormat {
-    /// Every format.
+    /// Every format, in the order in which help lists them.
     pub const ALL: [Self; 5] = [Self::Auto, Self::F32, Self::Bf16, Self::Q8_0, Self::Q4_0];
 
     /// The name on the command line.
@@ -44,11 +44,11 @@ impl WeightFormat {
 /// How a model is held in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Formats {
-    /// Weights.
+    /// How matrices are held.
     pub weights: WeightFormat,
     /// Keys and values; `None` is f32 where every matrix is, else bf16.
     pub kv: Option<CacheFormat>,
-    /// SSM states.
+    /// How the states of Mamba-2 parts are held.
     pub state: CacheFormat,
 }
 
@@ -87,8 +87,8 @@ impl Linear {
         Self::new(Storage::packed(raw, to))
     }
 
-    /// The matrix of this specification, its factors and its bias with it; `scale` multiplies its outputs. It stays
-    /// in its file until [`Self::pack_now`] where the file is mapped and holds that format.
+    /// The matrix of this specification, its factors and its bias with it; `scale` multiplies its outputs. It
+    /// stays in its file until [`Self::pack_now`] where the file is mapped and holds that format.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
@@ -148,7 +148,7 @@ impl Linear {
     }
 
     /// Packs the weights if they are still in their file.
-    pub(crate) fn pack_now(&self, pool: &mut Pool) {
+    pub(crate) fn pack_now(&self, pool: &mut ThreadPool) {
         self.storage.pack(pool);
     }
 
@@ -177,11 +177,11 @@ impl Linear {
         self
     }
 
-    /// Outputs.
+    /// Rows: how many numbers come out.
     pub fn n(&self) -> usize {
         self.storage.n()
     }
-    /// Inputs.
+    /// Columns: how many numbers go in.
     pub fn k(&self) -> usize {
         self.storage.k()
     }
@@ -202,7 +202,7 @@ impl Linear {
         out.iter_mut().for_each(|o| *o *= factor);
     }
 
-    /// Bytes held.
+    /// Bytes of memory that it takes now, scales included.
     pub fn bytes(&self) -> usize {
         self.storage.bytes() + (self.scale.len() + self.bias.as_ref().map_or(0, |b| b.len())) * 4
     }

@@ -1,12 +1,13 @@
 //! A model's weights on this machine, and forward passes over them.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::cpu::kernels::Pool;
+use crate::cpu::kernels::ThreadPool;
 use crate::cpu::kernels::ssm::MAX_SSM_HEAD_DIM;
-use crate::cpu::layer::{Branch, Norm, Places};
-use crate::cpu::shards::Part;
+use crate::cpu::layer::{Branch, Norm, StateIndex};
+use crate::cpu::shards::Shard;
 use crate::cpu::work::{Widths, Work};
 use crate::spec::{self, Mixer, ModelSpec, RopeSpec};
 use crate::weights::Checkpoint;
@@ -50,11 +51,11 @@ struct Packing {
 /// Which positions of a feed give logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// None.
+    /// No position: the tokens only move the state on.
     Nothing,
-    /// The last one.
+    /// The last position, from which the next token is drawn.
     Last,
-    /// Every one.
+    /// Every position, to score a text.
     All,
 }
 
@@ -71,7 +72,7 @@ pub struct Feed<'a> {
 }
 
 impl<'a> Feed<'a> {
-    /// `tokens` for `sequence`.
+    /// Lets `sequence` read `tokens`; logits are kept for the positions that `want` names.
     pub fn new(sequence: &'a mut Sequence, tokens: &'a [u32], want: Want) -> Self {
         Self {
             sequence,
@@ -87,7 +88,7 @@ pub struct Workspace {
     work: Work,
     logits: Rows,
     wanted: Vec<usize>,
-    pub(super) parts: Vec<Part>,
+    pub(super) shards: Vec<Shard>,
 }
 
 impl Workspace {
@@ -127,26 +128,25 @@ impl Model {
         };
         let widths = Widths::of(&spec);
         let layers = load_layers(weights, &spec, &widths, format)?;
-        let mut model = Self {
-            layout: StateLayout::new(&spec, CacheFormat::F32, formats.state),
+        let held = held(std::iter::once(&embed).chain(&head), &layers);
+        let kv = formats
+            .kv
+            .unwrap_or(if held.keys().all(|format| *format == "f32") {
+                CacheFormat::F32
+            } else {
+                CacheFormat::Bf16
+            });
+        Ok(Self {
+            layout: StateLayout::new(&spec, kv, formats.state),
             norm: Norm::load(weights, &spec.norm, spec.hidden)?,
+            bytes: held.values().sum(),
             spec,
             widths,
             embed,
             head,
             layers,
-            bytes: 0,
             packing: Packing::default(),
-        };
-        model.bytes = model.formats().iter().map(|(_, bytes)| bytes).sum();
-        let plain = model.formats().iter().all(|(format, _)| *format == "f32");
-        let kv = formats.kv.unwrap_or(if plain {
-            CacheFormat::F32
-        } else {
-            CacheFormat::Bf16
-        });
-        model.layout = StateLayout::new(&model.spec, kv, formats.state);
-        Ok(model)
+        })
     }
 
     /// A model of this shape with random weights held as `dtype` (`f32`, `f16`, `bf16`, `q8_0` or `q4_0`),
@@ -166,7 +166,7 @@ impl Model {
     pub fn layout(&self) -> &StateLayout {
         &self.layout
     }
-    /// An empty sequence.
+    /// A sequence of this model that has read nothing.
     pub fn sequence(&self) -> Sequence {
         Sequence::new(&self.layout)
     }
@@ -176,14 +176,14 @@ impl Model {
             work: Work::new(&self.widths, threads),
             logits: Rows::zeroed(1, self.spec.vocab),
             wanted: Vec::new(),
-            parts: Vec::new(),
+            shards: Vec::new(),
         }
     }
     /// Bytes that a workspace takes for `rows` positions, and for steps of `logits` rows, whose logits it
     /// keeps.
     pub fn workspace_bytes(&self, rows: usize, logits: usize, threads: usize) -> usize {
         Work::bytes_for(&self.widths, rows, threads)
-            + self.parts_bytes(logits, threads)
+            + self.shard_bytes(logits, threads)
             + logits.next_power_of_two() * kernels::buf::padded(self.spec.vocab) * size_of::<f32>()
     }
     /// Bytes of weights held.
@@ -192,24 +192,19 @@ impl Model {
     }
     /// Formats the weights are held in, with the bytes of each, largest first.
     pub fn formats(&self) -> Vec<(&'static str, usize)> {
-        let mut sums = std::collections::BTreeMap::new();
-        let ends = self.ends().map(|w| (w.format(), w.bytes()));
-        for (format, bytes) in ends.chain(self.branches().flat_map(Branch::formats)) {
-            *sums.entry(format).or_insert(0) += bytes;
-        }
-        let mut sums: Vec<_> = sums.into_iter().collect();
+        let mut sums: Vec<_> = held(self.ends(), &self.layers).into_iter().collect();
         sums.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         sums
     }
 
     /// Packs all weights that are still in their file, for passes that are to be as fast as any.
-    pub fn pack(&self, pool: &mut Pool) {
+    pub fn pack(&self, pool: &mut ThreadPool) {
         while self.pack_share(pool) {}
     }
 
     /// Packs a share of the weights that are still in their file; false where none are, or another session is
     /// packing.
-    pub(crate) fn pack_share(&self, pool: &mut Pool) -> bool {
+    pub(crate) fn pack_share(&self, pool: &mut ThreadPool) -> bool {
         if self.packing.done.load(Ordering::Relaxed) {
             return false;
         }
@@ -229,7 +224,7 @@ impl Model {
     }
 
     /// Counts a pass, and packs a share of the weights once enough were made.
-    fn begin_pass(&self, pool: &mut Pool) {
+    fn begin_pass(&self, pool: &mut ThreadPool) {
         if !self.packing.done.load(Ordering::Relaxed)
             && self.packing.passes.fetch_add(1, Ordering::Relaxed) >= UNPACKED
         {
@@ -254,9 +249,9 @@ impl Model {
 
     /// Reads the feeds' tokens; the logits that were wanted are then in the workspace. A sequence may stand
     /// in one feed only.
-    pub fn forward(&self, pool: &mut Pool, space: &mut Workspace, feeds: &mut [Feed<'_>]) {
+    pub fn forward(&self, pool: &mut ThreadPool, space: &mut Workspace, feeds: &mut [Feed<'_>]) {
         self.begin_pass(pool);
-        if !self.layers_in_parts(pool, &mut space.parts, &mut space.work, feeds) {
+        if !self.layers_in_shards(pool, &mut space.shards, &mut space.work, feeds) {
             self.read(pool, &mut space.work, feeds, |_, _| ());
         }
         self.logits(pool, space, feeds);
@@ -266,7 +261,7 @@ impl Model {
     /// after layer i - 1.
     pub fn forward_observed(
         &self,
-        pool: &mut Pool,
+        pool: &mut ThreadPool,
         space: &mut Workspace,
         feeds: &mut [Feed<'_>],
         observe: impl FnMut(usize, &Rows),
@@ -279,7 +274,7 @@ impl Model {
     /// Takes the feeds through all layers; the residual stream is then in `work.h`.
     pub(crate) fn read(
         &self,
-        pool: &mut Pool,
+        pool: &mut ThreadPool,
         work: &mut Work,
         feeds: &mut [Feed<'_>],
         mut observe: impl FnMut(usize, &Rows),
@@ -311,7 +306,7 @@ impl Model {
     }
 
     /// The wanted logits of feeds that went through the layers.
-    fn logits(&self, pool: &mut Pool, space: &mut Workspace, feeds: &[Feed<'_>]) {
+    fn logits(&self, pool: &mut ThreadPool, space: &mut Workspace, feeds: &[Feed<'_>]) {
         let Workspace {
             work, logits, wanted, ..
         } = space;
@@ -331,6 +326,19 @@ impl Model {
             work.logits(pool, &self.norm, head, wanted, logits);
         }
     }
+}
+
+/// The formats of these matrices and of the layers' weights, with the bytes of each.
+fn held<'a>(
+    ends: impl Iterator<Item = &'a Linear>,
+    layers: &'a [Vec<Branch>],
+) -> BTreeMap<&'static str, usize> {
+    let mut held = BTreeMap::new();
+    let ends = ends.map(|w| (w.format(), w.bytes()));
+    for (format, bytes) in ends.chain(layers.iter().flatten().flat_map(Branch::formats)) {
+        *held.entry(format).or_insert(0) += bytes;
+    }
+    held
 }
 
 /// Cosines, then sines, of `position` times every frequency of a table.
@@ -367,7 +375,9 @@ fn check(spec: &ModelSpec) -> Result<(), String> {
                 }
                 if m.head_dim > MAX_SSM_HEAD_DIM {
                     return Err(format!(
-                        "its Mamba-2 heads (mamba_d_head) are {} wide; heads up to {MAX_SSM_HEAD_DIM} wide can be run",
+                        "its Mamba-2 heads (mamba_d_head) are {} wide; heads up to {MAX_SSM_HEAD_DIM} wide \
+                         can \
+                         be run",
                         m.head_dim
                     ));
                 }
@@ -404,7 +414,7 @@ fn load_layers(
         mixers.filter(|mixer| kind(mixer)).count()
     };
     let load = |first: usize, layers: &[Vec<spec::Residual>]| {
-        let mut places = Places {
+        let mut places = StateIndex {
             attention: parts(&spec.layers[..first], |m| matches!(m, Mixer::Attention(_))),
             ssm: parts(&spec.layers[..first], |m| matches!(m, Mixer::Mamba2(_))),
             widths: &widths.acts,

@@ -1,5 +1,5 @@
-//! Several tokens in a row, for models whose weights stay in the processor's caches: tokens are drawn ahead of
-//! the step that asks for them.
+//! Several tokens in a row, for models whose weights stay in the processor's caches: tokens are drawn ahead
+//! of the step that asks for them.
 //!
 //! What such a model waits for is its traces' states, which do not stay there with the weights. A few traces
 //! that take many tokens in a row do find theirs, and are one thread's from the first of them to the last, so
@@ -9,7 +9,7 @@
 use super::draw;
 use super::sequence::Trace;
 use super::state_pool::StatePool;
-use crate::cpu::kernels::{Pool, Tier};
+use crate::cpu::kernels::{ThreadPool, Tier};
 use crate::executor::{StepRow, emptied};
 use crate::sampling::{BrokenLogits, Drawn};
 use crate::{Feed, Model, Workspace};
@@ -59,7 +59,7 @@ impl<'r> ActiveRow<'r> {
 
 /// What one thread needs to take groups through the model.
 pub(super) struct Worker {
-    alone: Pool,
+    alone: ThreadPool,
     space: Workspace,
     scratch: draw::Scratch,
     feeds: Vec<Feed<'static>>,
@@ -73,7 +73,7 @@ impl Worker {
     pub(super) fn each(model: &Model, threads: usize, tier: Tier) -> Vec<Self> {
         let threads = if model.bytes() <= CACHED { threads } else { 0 };
         let worker = |_| Self {
-            alone: Pool::new(1, tier),
+            alone: ThreadPool::new(1, tier),
             space: model.workspace(1),
             scratch: draw::Scratch::default(),
             feeds: Vec::new(),

@@ -80,8 +80,8 @@ impl Trace {
     pub(super) fn set_own(&mut self, state: Sequence) {
         self.state = Some(state);
     }
-    /// A trace that goes on from what this one handed out. Where this one is ahead of that, the fork's state is
-    /// the prompt's, and has yet to read.
+    /// A trace that goes on from what this one handed out. Where this one is ahead of that, the fork's state
+    /// is the prompt's, and has yet to read.
     pub(super) fn fork(&self, pool: &StatePool) -> Self {
         let state = self.state.as_ref().filter(|_| self.ahead.is_empty());
         Self {

@@ -12,7 +12,7 @@ pub const BLOCK: usize = 64;
 /// How keys and values, or SSM states, are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheFormat {
-    /// f32.
+    /// Four bytes a number, nothing is rounded.
     #[default]
     F32,
     /// bf16, rounded to nearest even when written; arithmetic stays f32.
@@ -20,7 +20,7 @@ pub enum CacheFormat {
 }
 
 impl CacheFormat {
-    /// Every format.
+    /// Every format, in the order in which help lists them.
     pub const ALL: [Self; 2] = [Self::F32, Self::Bf16];
 
     /// The name on the command line.
@@ -42,7 +42,7 @@ impl CacheFormat {
 /// Where the keys and values of one attention part lie in a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvLayout {
-    /// Key/value heads.
+    /// Heads of keys and values.
     pub heads: usize,
     /// Width of a head.
     pub head_dim: usize,
@@ -56,7 +56,8 @@ impl KvLayout {
     pub(crate) fn head_stride(&self) -> usize {
         padded(self.head_dim)
     }
-    /// K `[head_dim, BLOCK]` of one head. In bf16 two rows share words, the even one in the low half; so in V.
+    /// K `[head_dim, BLOCK]` of one head. In bf16 two rows share words, the even one in the low half; so in
+    /// V.
     pub(crate) fn keys_len(&self) -> usize {
         self.format.words(self.head_dim, BLOCK)
     }
@@ -73,7 +74,7 @@ impl KvLayout {
 /// Where the state and the convolution window of one Mamba-2 part lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SsmLayout {
-    /// Heads.
+    /// Heads, each with a state of its own.
     pub heads: usize,
     /// Width of a head.
     pub head_dim: usize,
@@ -107,8 +108,8 @@ impl SsmLayout {
     }
 }
 
-/// What a sequence keeps, part by part: an attention part keeps keys and values of every position, a Mamba-2 part
-/// a state of fixed size, a feed-forward part nothing.
+/// What a sequence keeps, part by part: an attention part keeps keys and values of every position, a Mamba-2
+/// part a state of fixed size, a feed-forward part nothing.
 #[derive(Clone, Debug)]
 pub struct StateLayout {
     /// Attention parts, in the order of the layers.
@@ -177,15 +178,10 @@ impl StateLayout {
     pub fn block_bytes(&self) -> usize {
         self.block_words * size_of::<f32>()
     }
-    /// Bytes of a sequence of `tokens` tokens, of which the first `shared` stand in blocks shared with
-    /// others.
-    pub fn sequence_bytes(&self, tokens: usize, shared: usize) -> usize {
-        self.state_bytes() + (tokens.div_ceil(BLOCK) - (shared.min(tokens) / BLOCK)) * self.block_bytes()
-    }
 }
 
-/// Keys and values of [`BLOCK`] positions: `[attention part][kv head]` of K `[head_dim, BLOCK]` and V `[BLOCK, padded
-/// head_dim]`.
+/// Keys and values of [`BLOCK`] positions: `[attention part][kv head]` of K `[head_dim, BLOCK]` and V
+/// `[BLOCK, padded head_dim]`.
 #[derive(Clone)]
 pub(crate) struct KvBlock(pub(crate) Buf);
 
@@ -204,7 +200,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// The empty sequence.
+    /// A sequence that has read nothing, its states zero.
     pub fn new(layout: &StateLayout) -> Self {
         Self {
             len: 0,
@@ -320,8 +316,8 @@ impl Sequence {
         self.len += tokens;
     }
 
-    /// The convolution's inputs of the last `taps - 1` positions of Mamba-2 part `part`: `[channels, taps - 1]`,
-    /// oldest first.
+    /// The convolution's inputs of the last `taps - 1` positions of Mamba-2 part `part`: `[channels, taps -
+    /// 1]`, oldest first.
     pub fn conv_window(&self, layout: &StateLayout, part: usize) -> Vec<f32> {
         let part = &layout.ssm[part];
         let (slots, stride) = (part.taps - 1, padded(part.channels));

@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::kernels::Pool;
+use super::kernels::ThreadPool;
 use super::kernels::buf::Buf;
 use super::packing::{self, Lanes, Layout, WIDTH};
 use crate::weights::{Bytes, Dtype, RawTensor, dequantize_row};
@@ -154,7 +154,7 @@ impl Storage {
     }
 
     /// Packs what is still in its file, and gives the file's pages back.
-    pub(crate) fn pack(&self, pool: &mut Pool) {
+    pub(crate) fn pack(&self, pool: &mut ThreadPool) {
         let Some(file) = self.file.as_ref().filter(|_| self.packed.get().is_none()) else {
             return;
         };
@@ -186,7 +186,7 @@ fn write(values: &[f32], to: Dtype, out: &mut [u8]) {
 mod tests {
     use std::path::Path;
 
-    use crate::cpu::kernels::Pool;
+    use crate::cpu::kernels::ThreadPool;
     use crate::cpu::kernels::Tier;
     use crate::cpu::model::{SHARES, UNPACKED};
     use crate::weights::Checkpoint;
@@ -202,7 +202,7 @@ mod tests {
     /// Logits after one more token.
     fn step(
         model: &Model,
-        pool: &mut Pool,
+        pool: &mut ThreadPool,
         space: &mut Workspace,
         sequence: &mut Sequence,
         id: u32,
@@ -221,7 +221,7 @@ mod tests {
             for (tier, threads) in [(Tier::detect(), 2), (Tier::Portable, 1)] {
                 let (_, packed) = open(name);
                 let (weights, model) = open(name);
-                let mut pool = Pool::new(threads, tier);
+                let mut pool = ThreadPool::new(threads, tier);
                 packed.pack(&mut pool);
                 assert_eq!((packed.unpacked_bytes(), packed.bytes()), (0, model.bytes()));
                 let whole = model.unpacked_bytes();

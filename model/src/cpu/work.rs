@@ -1,6 +1,6 @@
 //! The activations of a step.
 
-use super::kernels::Pool;
+use super::kernels::ThreadPool;
 use super::kernels::buf::{Rows, padded};
 use super::kernels::{gemm, mixer, norm};
 use super::layer::Norm;
@@ -127,11 +127,11 @@ impl Work {
             .for_each(|buffer| buffer.resize(rows));
     }
 
-    /// The final norm and the output matrix for the rows in `wanted`; the products run over a packed copy of those
-    /// rows.
+    /// The final norm and the output matrix for the rows in `wanted`; the products run over a packed copy of
+    /// those rows.
     pub(crate) fn logits(
         &mut self,
-        pool: &mut Pool,
+        pool: &mut ThreadPool,
         norm: &Norm,
         head: &Linear,
         wanted: &[usize],
@@ -146,6 +146,6 @@ impl Work {
         logits.resize(wanted.len());
         norm::rms(pool, &self.h, &norm.weight, norm.eps, &mut self.normed);
         let job = gemm::Job::store(&self.normed, head, logits);
-        gemm::products(pool, &mut self.products, [job]);
+        gemm::matmul(pool, &mut self.products, [job]);
     }
 }

@@ -54,7 +54,8 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint, ModelError> {
         return Err(no_model(folder, &names));
     }
     if names.contains("adapter_config.json") {
-        let reason = "it holds a model and a LoRA adapter (adapter_config.json): merge the adapter into the model, or \
+        let reason = "it holds a model and a LoRA adapter (adapter_config.json): merge the adapter into the \
+                      model, or \
                       remove it";
         return Err(ModelError::NotAModel {
             path: folder.to_path_buf(),

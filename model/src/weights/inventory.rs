@@ -81,11 +81,13 @@ impl Checkpoint {
         }
         match (self.family.bias_flag)(name).filter(|_| name.ends_with(".bias")) {
             Some(flag) => format!(
-                "is there, but the configuration says that there is none: set {flag} to true in config.json, or \
+                "is there, but the configuration says that there is none: set {flag} to true in config.json, \
+                 or \
                  remove it"
             ),
             None => format!(
-                "is no tensor of a {} model: the file is of another architecture, or quantised or adapted in a way \
+                "is no tensor of a {} model: the file is of another architecture, or quantised or adapted in \
+                 a way \
                  that is not supported",
                 self.family.title
             ),

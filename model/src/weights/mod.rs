@@ -183,7 +183,8 @@ impl Checkpoint {
         {
             return Err(ModelError::NotAModel {
                 path: path.to_path_buf(),
-                reason: "--tied-logit-scale was given, but it applies only to a Falcon-H1 GGUF file that shares its \
+                reason: "--tied-logit-scale was given, but it applies only to a Falcon-H1 GGUF file that \
+                         shares its \
                          embedding with the output: leave it out"
                     .to_owned(),
             });

@@ -63,7 +63,8 @@ fn damaged(path: &Path, len: usize, error: &SafeTensorError) -> ModelError {
         }
         SafeTensorError::MetadataIncompleteBuffer => {
             format!(
-                "its header describes more or fewer bytes than the file has ({len}): the download may be incomplete"
+                "its header describes more or fewer bytes than the file has ({len}): the download may be \
+                 incomplete"
             )
         }
         SafeTensorError::InvalidOffset(name) => {

@@ -9,38 +9,6 @@ use crate::error::ModelError;
 use crate::spec::ModelSpec;
 use crate::weights::{OpenOptions, read_text};
 
-/// In a layer.
-pub(super) const LAYER: &[(&str, &str)] = &[
-    ("attn_norm.weight", "input_layernorm.weight"),
-    ("ffn_norm", "pre_ff_layernorm.weight"),
-    ("ffn_norm.weight", "pre_ff_layernorm.weight"),
-    ("attn_q.weight", "self_attn.q_proj.weight"),
-    ("attn_q.bias", "self_attn.q_proj.bias"),
-    ("attn_k.weight", "self_attn.k_proj.weight"),
-    ("attn_k.bias", "self_attn.k_proj.bias"),
-    ("attn_v.weight", "self_attn.v_proj.weight"),
-    ("attn_v.bias", "self_attn.v_proj.bias"),
-    ("attn_output.weight", "self_attn.o_proj.weight"),
-    ("attn_output.bias", "self_attn.o_proj.bias"),
-    ("ssm_in.weight", "mamba.in_proj.weight"),
-    ("ssm_in.bias", "mamba.in_proj.bias"),
-    ("ssm_out.weight", "mamba.out_proj.weight"),
-    ("ssm_out.bias", "mamba.out_proj.bias"),
-    ("ssm_conv1d.weight", "mamba.conv1d.weight"),
-    ("ssm_conv1d.bias", "mamba.conv1d.bias"),
-    // -exp(A_log), so not A_log's name.
-    ("ssm_a", "mamba.A"),
-    ("ssm_d", "mamba.D"),
-    ("ssm_dt.bias", "mamba.dt_bias"),
-    ("ssm_norm.weight", "mamba.norm.weight"),
-    ("ffn_gate.weight", "feed_forward.gate_proj.weight"),
-    ("ffn_gate.bias", "feed_forward.gate_proj.bias"),
-    ("ffn_up.weight", "feed_forward.up_proj.weight"),
-    ("ffn_up.bias", "feed_forward.up_proj.bias"),
-    ("ffn_down.weight", "feed_forward.down_proj.weight"),
-    ("ffn_down.bias", "feed_forward.down_proj.bias"),
-];
-
 const NAMING: Naming = Naming {
     hidden: "falcon-h1.embedding_length",
     layers: "falcon-h1.block_count",
@@ -95,7 +63,8 @@ fn check_kind(source: &GgufSource<'_>) -> Result<(), ModelError> {
         })
     });
     if let Some(key) = early {
-        let problem = "is a key of early Falcon-H1 files, whose weights do not have the multipliers folded in: \
+        let problem = "is a key of early Falcon-H1 files, whose weights do not have the multipliers folded \
+                       in: \
                        convert the model again with a current llama.cpp";
         return Err(ModelError::field(path, key, problem));
     }
@@ -238,7 +207,8 @@ fn check_attention_bias(path: &Path, tensor: &str, beside: &Beside) -> Result<()
         return Ok(());
     }
     let problem = "is there, and conversion to GGUF scales the attention biases of Falcon-H1 wrongly unless \
-                   attention_in_multiplier is 1 (a config.json beside the file would say so): open the original Hugging \
+                   attention_in_multiplier is 1 (a config.json beside the file would say so): open the \
+                   original Hugging \
                    Face folder";
     Err(ModelError::tensor(path, tensor, problem))
 }

@@ -98,12 +98,15 @@ fn python_literals_are_read() {
 fn missing_keys_have_the_defaults_of_transformers() {
     let c = with(json!({
         "mamba_norm_before_gate": "absent", "mamba_rms_norm": "absent", "mamba_conv_bias": "absent",
-        "mamba_proj_bias": "absent", "projectors_bias": "absent", "attention_bias": "absent", "mlp_bias": "absent",
-        "mamba_d_head": "absent", "head_dim": "absent", "rms_norm_eps": "absent", "tie_word_embeddings": "absent",
+        "mamba_proj_bias": "absent", "projectors_bias": "absent", "attention_bias": "absent",
+        "mlp_bias": "absent",
+        "mamba_d_head": "absent", "head_dim": "absent", "rms_norm_eps": "absent",
+        "tie_word_embeddings": "absent",
         "ssm_multipliers": "absent", "mlp_multipliers": "absent", "key_multiplier": "absent",
         "embedding_multiplier": "absent", "lm_head_multiplier": "absent", "attention_in_multiplier": "absent",
         "attention_out_multiplier": "absent", "ssm_in_multiplier": "absent", "ssm_out_multiplier": "absent",
-        "mamba_n_groups": "absent", "mamba_d_conv": "absent", "mamba_d_state": "absent", "model_type": "absent",
+        "mamba_n_groups": "absent", "mamba_d_conv": "absent", "mamba_d_state": "absent",
+        "model_type": "absent",
         "max_position_embeddings": "absent", "eos_token_id": "absent", "hidden_act": "absent",
     }))
     .unwrap();

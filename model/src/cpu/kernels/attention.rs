@@ -104,7 +104,7 @@ pub(crate) unsafe fn append(
 }
 
 /// Asks for what [`append`] will write to.
-pub(crate) fn ask(layout: &KvLayout, block: &KvBlock, offset: usize) {
+pub(crate) fn prefetch_block(layout: &KvLayout, block: &KvBlock, offset: usize) {
     let (keys, values) = match layout.format {
         CacheFormat::F32 => (layout.head_dim, offset),
         CacheFormat::Bf16 => (layout.head_dim.div_ceil(2), offset / 2),

@@ -187,11 +187,11 @@ impl Rows {
         self.rows = rows;
     }
 
-    /// Number of rows.
+    /// Rows in use now; the memory may hold more.
     pub fn rows(&self) -> usize {
         self.rows
     }
-    /// Width without padding.
+    /// Numbers of a row, without the padding behind them.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -221,7 +221,7 @@ impl Rows {
     pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
         self.buf.raw()
     }
-    /// Bytes held.
+    /// Bytes of memory that it takes, padding included.
     pub fn bytes(&self) -> usize {
         self.buf.len() * size_of::<f32>()
     }

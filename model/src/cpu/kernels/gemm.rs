@@ -18,7 +18,7 @@ mod rounded;
 mod tests;
 
 use super::buf::{Buf, Rows, Shared};
-use super::pool::Pool;
+use super::pool::ThreadPool;
 use super::simd::{Simd, Tier, prefetch, prefetch_far, tiers};
 use crate::cpu::linear::Linear;
 use crate::cpu::packing::{Layout, WIDTH};
@@ -36,7 +36,7 @@ const FAR: usize = 4096;
 /// For a product of `M` rows, asks for what will be read as long after the `bytes` bytes at `from`; with
 /// `next`, for what lies so far behind them.
 #[inline(always)]
-fn ahead<const M: usize>(from: *const u8, next: usize, bytes: usize) {
+fn prefetch_weights<const M: usize>(from: *const u8, next: usize, bytes: usize) {
     for line in (0..bytes).step_by(64) {
         if next > 0 {
             prefetch_far(from.wrapping_add(next + line));
@@ -61,9 +61,9 @@ enum Sink<'a> {
     Gate(&'a Linear),
 }
 
-/// One output matrix and the products that make it.
+/// One output matrix and the matmul that make it.
 pub(crate) struct Job<'a> {
-    products: [Option<(&'a Rows, &'a Linear)>; 2],
+    matmul: [Option<(&'a Rows, &'a Linear)>; 2],
     sink: Sink<'a>,
     out: &'a mut Rows,
 }
@@ -72,7 +72,7 @@ impl<'a> Job<'a> {
     /// `out[r] = x[r] W^T * scale + bias`: x `[rows, k]`, W `[n, k]`, out `[rows, n]`.
     pub(crate) fn store(x: &'a Rows, w: &'a Linear, out: &'a mut Rows) -> Self {
         Self {
-            products: [Some((x, w)), None],
+            matmul: [Some((x, w)), None],
             sink: Sink::Store,
             out,
         }
@@ -84,7 +84,7 @@ impl<'a> Job<'a> {
         out: &'a mut Rows,
     ) -> Self {
         Self {
-            products: [Some(first), second],
+            matmul: [Some(first), second],
             sink: Sink::Add,
             out,
         }
@@ -92,7 +92,7 @@ impl<'a> Job<'a> {
     /// `out[r] = silu(x[r] gate^T) * (x[r] up^T)`, scales and biases included.
     pub(crate) fn gated(x: &'a Rows, gate: &'a Linear, up: &'a Linear, out: &'a mut Rows) -> Self {
         Self {
-            products: [Some((x, gate)), None],
+            matmul: [Some((x, gate)), None],
             sink: Sink::Gate(up),
             out,
         }
@@ -100,7 +100,7 @@ impl<'a> Job<'a> {
     /// `out[r] = relu(x[r] up^T)^2`, scales and biases included.
     pub(crate) fn squared_relu(x: &'a Rows, up: &'a Linear, out: &'a mut Rows) -> Self {
         Self {
-            products: [Some((x, up)), None],
+            matmul: [Some((x, up)), None],
             sink: Sink::SquaredRelu,
             out,
         }
@@ -110,7 +110,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Scratch of the products that lives from step to step.
+/// Scratch of the matmul that lives from step to step.
 pub(crate) struct Scratch {
     threads: Vec<Tiles>,
     rounded: Vec<Rounded>,
@@ -153,19 +153,19 @@ fn rounding(tier: Tier, weights: &Linear) -> Option<Kind> {
 }
 
 /// Runs all jobs (they must not depend on each other) as one parallel phase.
-pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, jobs: [Job<'_>; N]) {
+pub(crate) fn matmul<const N: usize>(pool: &mut ThreadPool, scratch: &mut Scratch, jobs: [Job<'_>; N]) {
     let rows = jobs[0].out.rows();
     if rows == 0 {
         return;
     }
     for job in &jobs {
-        for (x, w) in job.products.iter().flatten() {
+        for (x, w) in job.matmul.iter().flatten() {
             assert!(
                 x.rows() == rows && job.out.rows() == rows && x.width() == w.k() && w.n() == job.out.width(),
                 "shapes of a product"
             );
         }
-        if let (Sink::Gate(up), Some((_, gate))) = (job.sink, job.products[0]) {
+        if let (Sink::Gate(up), Some((_, gate))) = (job.sink, job.matmul[0]) {
             assert!(up.n() == gate.n() && up.k() == gate.k(), "shapes of a gate");
         }
     }
@@ -173,7 +173,7 @@ pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, j
     let tier = pool.tier();
     let mut used = 0;
     for job in &jobs {
-        for (x, w) in job.products.iter().flatten() {
+        for (x, w) in job.matmul.iter().flatten() {
             let up = if let Sink::Gate(up) = job.sink {
                 Some(up)
             } else {
@@ -226,9 +226,9 @@ pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, j
             multiply(tier, x, rounded, first, count, w, weights, widened, tile);
         };
         let stride = job.out.stride();
-        for (x, w) in job.products.iter().flatten() {
+        for (x, w) in job.matmul.iter().flatten() {
             multiply(x, w, tile);
-            let part = Part {
+            let region = Region {
                 panel,
                 count,
                 stride,
@@ -239,11 +239,11 @@ pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, j
             unsafe {
                 let out = outs[index].at(first * stride + panel * WIDTH);
                 match job.sink {
-                    Sink::Store | Sink::Add => finish(tier, tile, w, out, part),
-                    Sink::SquaredRelu => finish_squared_relu(tier, tile, w, out, part),
+                    Sink::Store | Sink::Add => finish(tier, tile, w, out, region),
+                    Sink::SquaredRelu => finish_squared_relu(tier, tile, w, out, region),
                     Sink::Gate(up) => {
                         multiply(x, up, gate_tile);
-                        finish_gate(tier, tile, gate_tile, w, up, out, part);
+                        finish_gate(tier, tile, gate_tile, w, up, out, region);
                     }
                 }
             }
@@ -252,7 +252,7 @@ pub(crate) fn products<const N: usize>(pool: &mut Pool, scratch: &mut Scratch, j
 }
 
 #[derive(Clone, Copy)]
-struct Part {
+struct Region {
     panel: usize,
     count: usize,
     stride: usize,
@@ -298,7 +298,7 @@ fn multiply(
     let x = rounded
         .iter()
         .find(|r| r.is(x, kind))
-        .expect("rounded before the products");
+        .expect("rounded before the matmul");
     match layout {
         Layout::Codes(book) => codes::multiply(tier, x.rows(first, count), k, &book.format, panel, tile),
         Layout::Bf16 => bf16::multiply(x.rows(first, count), k, panel, tile),
@@ -307,35 +307,37 @@ fn multiply(
 }
 
 #[inline(always)]
-unsafe fn finish_body<S: Simd>(tile: &Buf, w: &Linear, out: *mut f32, part: Part) {
-    let columns = part.panel * WIDTH;
-    for r in 0..part.count {
+unsafe fn finish_body<S: Simd>(tile: &Buf, w: &Linear, out: *mut f32, region: Region) {
+    let columns = region.panel * WIDTH;
+    for r in 0..region.count {
         for j in (0..WIDTH).step_by(S::LANES) {
             unsafe {
                 let v = epilogue::<S>(tile.as_ptr().add(r * WIDTH + j), w, columns + j);
-                let at = out.add(r * part.stride + j);
-                S::store(at, if part.add { S::add(S::load(at), v) } else { v });
+                let at = out.add(r * region.stride + j);
+                S::store(at, if region.add { S::add(S::load(at), v) } else { v });
             }
         }
     }
 }
-tiers!(fn finish = finish_body(tile: &Buf, w: &Linear, out: *mut f32, part: Part));
+tiers!(fn finish = finish_body(tile: &Buf, w: &Linear, out: *mut f32, region: Region));
 
 #[inline(always)]
-unsafe fn finish_squared_relu_body<S: Simd>(tile: &Buf, w: &Linear, out: *mut f32, part: Part) {
-    let columns = part.panel * WIDTH;
-    for r in 0..part.count {
+unsafe fn finish_squared_relu_body<S: Simd>(tile: &Buf, w: &Linear, out: *mut f32, region: Region) {
+    let columns = region.panel * WIDTH;
+    for r in 0..region.count {
         for j in (0..WIDTH).step_by(S::LANES) {
             unsafe {
                 let v = epilogue::<S>(tile.as_ptr().add(r * WIDTH + j), w, columns + j);
                 // a NaN stays one
                 let squared = S::mul(v, S::max(v, S::splat(0.0)));
-                S::store(out.add(r * part.stride + j), squared);
+                S::store(out.add(r * region.stride + j), squared);
             }
         }
     }
 }
-tiers!(fn finish_squared_relu = finish_squared_relu_body(tile: &Buf, w: &Linear, out: *mut f32, part: Part));
+tiers!(fn finish_squared_relu = finish_squared_relu_body(
+    tile: &Buf, w: &Linear, out: *mut f32, region: Region
+));
 
 #[inline(always)]
 unsafe fn epilogue<S: Simd>(acc: *const f32, w: &Linear, column: usize) -> S::V {
@@ -355,17 +357,19 @@ unsafe fn finish_gate_body<S: Simd>(
     gate_w: &Linear,
     up_w: &Linear,
     out: *mut f32,
-    part: Part,
+    region: Region,
 ) {
-    let columns = part.panel * WIDTH;
-    for r in 0..part.count {
+    let columns = region.panel * WIDTH;
+    for r in 0..region.count {
         for j in (0..WIDTH).step_by(S::LANES) {
             unsafe {
                 let g = epilogue::<S>(gate.as_ptr().add(r * WIDTH + j), gate_w, columns + j);
                 let u = epilogue::<S>(up.as_ptr().add(r * WIDTH + j), up_w, columns + j);
-                S::store(out.add(r * part.stride + j), S::mul(S::silu(g), u));
+                S::store(out.add(r * region.stride + j), S::mul(S::silu(g), u));
             }
         }
     }
 }
-tiers!(fn finish_gate = finish_gate_body(gate: &Buf, up: &Buf, gate_w: &Linear, up_w: &Linear, out: *mut f32, part: Part));
+tiers!(fn finish_gate = finish_gate_body(
+    gate: &Buf, up: &Buf, gate_w: &Linear, up_w: &Linear, out: *mut f32, region: Region
+));

@@ -1,8 +1,8 @@
-//! The token-mixing half of a residual branch: convolution and state update of Mamba-2, decode attention, either
-//! alone or both on the same input.
+//! The token-mixing half of a residual branch: convolution and state update of Mamba-2, decode attention,
+//! either alone or both on the same input.
 //!
-//! One position is one row of arithmetic, in prefill as in decode: a feed is a run of consecutive positions of
-//! one sequence, and its rows are computed exactly as if they came one at a time.
+//! One position is one row of arithmetic, in prefill as in decode: a feed is a run of consecutive positions
+//! of one sequence, and its rows are computed exactly as if they came one at a time.
 
 #![allow(
     unsafe_code,
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::attention::{self, RowView};
 use super::buf::{Rows, Shared, padded};
 use super::norm;
-use super::pool::Pool;
+use super::pool::ThreadPool;
 use super::simd::{Tier, prefetch_all};
 use super::ssm::{self, Params};
 use crate::Feed;
@@ -80,13 +80,13 @@ pub(crate) struct MambaPart<'a> {
 pub(crate) struct Scratch {
     /// step sizes, then decays, of a row's heads: `[rows, 2 * padded heads]`
     rates: Rows,
-    places: Vec<Place>,
+    jobs: Vec<Job>,
     views: Vec<RowView>,
     attention: Vec<attention::Scratch>,
 }
 
 /// A feed, and where its sequence's memory lies: states and windows of the Mamba-2 part, blocks of all parts.
-struct Place {
+struct Job {
     row: usize,
     tokens: usize,
     /// positions before them
@@ -97,16 +97,16 @@ struct Place {
 }
 
 // SAFETY: tasks touch disjoint parts of what the pointers lead to
-unsafe impl Sync for Place {}
+unsafe impl Sync for Job {}
 
-// SAFETY: the pointers in `places` and `views` are only used inside `mix`, which fills them first
+// SAFETY: the pointers in `jobs` and `views` are only used inside `mix`, which fills them first
 unsafe impl Send for Scratch {}
 
 impl Scratch {
     pub(crate) fn new(heads: usize) -> Self {
         Self {
             rates: Rows::zeroed(1, Self::width(heads)),
-            places: Vec::new(),
+            jobs: Vec::new(),
             views: Vec::new(),
             attention: Vec::new(),
         }
@@ -117,13 +117,13 @@ impl Scratch {
     }
 
     /// Notes where the feeds' memory lies; rows of attention see what was before them and themselves.
-    fn place(&mut self, mamba: Option<&SsmLayout>, feeds: &mut [Feed<'_>]) {
-        self.places.clear();
+    fn job(&mut self, mamba: Option<&SsmLayout>, feeds: &mut [Feed<'_>]) {
+        self.jobs.clear();
         self.views.clear();
         let (state, window) = mamba.map_or((0, 0), |m| (m.state_offset, m.window_offset));
         for feed in feeds.iter() {
             let (blocks, len) = (feed.sequence.kv.as_ptr(), feed.sequence.len);
-            self.places.push(Place {
+            self.jobs.push(Job {
                 row: feed.row,
                 tokens: feed.tokens.len(),
                 len,
@@ -143,13 +143,13 @@ impl Scratch {
 
 /// Runs the mixers of one residual branch over all feeds.
 pub(crate) fn mix(
-    pool: &mut Pool,
+    pool: &mut ThreadPool,
     scratch: &mut Scratch,
     mut attention: Option<AttentionPart<'_>>,
     mut mamba: Option<MambaPart<'_>>,
     feeds: &mut [Feed<'_>],
 ) {
-    scratch.place(mamba.as_ref().map(|m| m.layout), feeds);
+    scratch.job(mamba.as_ref().map(|m| m.layout), feeds);
     if let Some(a) = &attention {
         let width = a.q.width();
         scratch
@@ -160,30 +160,30 @@ pub(crate) fn mix(
     let rates = Grid::of(&mut scratch.rates);
     let attention_tasks = attention.as_mut().map(AttentionTasks::new);
     let mamba_tasks = mamba.as_mut().map(|m| MambaTasks::new(m, rates));
-    let (places, views, threads, tier) = (&scratch.places, &scratch.views, pool.threads(), pool.tier());
+    let (jobs, views, threads, tier) = (&scratch.jobs, &scratch.views, pool.threads(), pool.tier());
 
     // convolution, step sizes, rotation and the new keys and values: a feed at a time, because positions
     // follow each other
-    pool.run(places.len(), |task, _| {
-        let place = &places[task];
-        if let Some(next) = places.get(task + threads).filter(|next| next.tokens > 0) {
+    pool.run(jobs.len(), |task, _| {
+        let job = &jobs[task];
+        if let Some(next) = jobs.get(task + threads).filter(|next| next.tokens > 0) {
             if let Some(m) = &mamba_tasks {
                 prefetch_all(next.window, m.layout.window_len());
             }
             if let Some(a) = &attention_tasks {
                 // SAFETY: the blocks reach to the new positions, and their contents are not looked at
                 let block = unsafe { &*next.blocks.add(next.len / BLOCK) };
-                attention::ask(a.layout, block, next.len % BLOCK);
+                attention::prefetch_block(a.layout, block, next.len % BLOCK);
             }
         }
-        for i in 0..place.tokens {
+        for i in 0..job.tokens {
             // SAFETY: rows of a feed belong to its task, and so does what is its own of the sequence
             unsafe {
                 if let Some(m) = &mamba_tasks {
-                    m.enter(tier, place, i);
+                    m.enter(tier, job, i);
                 }
                 if let Some(a) = &attention_tasks {
-                    a.enter(tier, place, i);
+                    a.enter(tier, job, i);
                 }
             }
         }
@@ -192,17 +192,17 @@ pub(crate) fn mix(
     // state updates and attention, independent of each other, in one phase; the longest tasks first, so that
     // threads end together
     let attending = attention_tasks.as_ref().map_or(0, |a| a.count(views.len()));
-    let parts = mamba_tasks.as_ref().map_or(0, |m| m.parts(places.len(), threads));
+    let parts = mamba_tasks.as_ref().map_or(0, |m| m.parts(jobs.len(), threads));
     let attention_scratch = Shared(scratch.attention.as_mut_ptr());
-    pool.run(attending + places.len() * parts, |task, thread| {
-        // SAFETY: each (rows, kv head) pair, and each (feed, part of its heads) pair, is one task; the thread's
-        // scratch is its own
+    pool.run(attending + jobs.len() * parts, |task, thread| {
+        // SAFETY: each (rows, kv head) pair, and each (feed, part of its heads) pair, is one task; the
+        // thread's scratch is its own
         unsafe {
             match (&attention_tasks, &mamba_tasks) {
                 (Some(a), _) if task < attending => {
                     a.attend(tier, task, views, &mut *attention_scratch.at(thread));
                 }
-                (_, Some(m)) => m.update(tier, task - attending, parts, threads, places),
+                (_, Some(m)) => m.update(tier, task - attending, parts, threads, jobs),
                 (_, None) => unreachable!("there are no other tasks"),
             }
         }
@@ -269,8 +269,8 @@ impl<'a> AttentionTasks<'a> {
     ///
     /// # Safety
     /// The feed belongs to the task.
-    unsafe fn enter(&self, tier: Tier, place: &Place, i: usize) {
-        let (row, position, layout) = (place.row + i, place.len + i, self.layout);
+    unsafe fn enter(&self, tier: Tier, job: &Job, i: usize) {
+        let (row, position, layout) = (job.row + i, job.len + i, self.layout);
         // SAFETY: the caller's promise; strides cover the widths
         unsafe {
             let queries = std::slice::from_raw_parts_mut(self.q.row(row), self.q_width);
@@ -281,7 +281,7 @@ impl<'a> AttentionTasks<'a> {
                 rotate(queries, rope.row(row), layout.head_dim);
                 rotate(keys, rope.row(row), layout.head_dim);
             }
-            let block = &*place.blocks.add(position / BLOCK);
+            let block = &*job.blocks.add(position / BLOCK);
             attention::append(layout, block, position % BLOCK, keys, self.v.row(row));
         }
     }
@@ -335,8 +335,8 @@ impl<'a> MambaTasks<'a> {
     ///
     /// # Safety
     /// The feed belongs to the task.
-    unsafe fn enter(&self, tier: Tier, place: &Place, i: usize) {
-        let (row, position, layout) = (place.row + i, place.len + i, self.layout);
+    unsafe fn enter(&self, tier: Tier, job: &Job, i: usize) {
+        let (row, position, layout) = (job.row + i, job.len + i, self.layout);
         let (u, heads) = (self.u.row(row), layout.heads);
         let d_ssm = heads * layout.head_dim;
         // SAFETY: the caller's promise; strides cover the widths
@@ -344,7 +344,7 @@ impl<'a> MambaTasks<'a> {
             ssm::conv_row(
                 tier,
                 u[d_ssm..].as_ptr(),
-                place.window,
+                job.window,
                 self.params.conv_weight.as_ptr(),
                 self.params.conv_bias.as_ptr(),
                 layout.channels,
@@ -362,29 +362,29 @@ impl<'a> MambaTasks<'a> {
     ///
     /// # Safety
     /// A task runs once.
-    unsafe fn update(&self, tier: Tier, task: usize, parts: usize, threads: usize, places: &[Place]) {
-        let (place, layout, all) = (&places[task / parts], self.layout, self.layout.heads);
+    unsafe fn update(&self, tier: Tier, task: usize, parts: usize, threads: usize, jobs: &[Job]) {
+        let (job, layout, all) = (&jobs[task / parts], self.layout, self.layout.heads);
         let per_part = all.div_ceil(parts);
         let heads: Range<usize> = (task % parts) * per_part..all.min((task % parts + 1) * per_part);
-        let after = places
+        let after = jobs
             .get((task + threads) / parts)
-            .map_or(place.state, |next| next.state);
+            .map_or(job.state, |next| next.state);
         // what is only asked for may lie outside
         let of = |state: *mut f32, head: usize| state.wrapping_add(head * layout.head_len());
         // a head's state stays in the cache for all positions of the feed
         for head in heads.clone() {
             let next = if head + 1 < heads.end {
-                of(place.state, head + 1)
+                of(job.state, head + 1)
             } else {
                 of(after, (task + threads) % parts * per_part)
             };
-            for row in place.row..place.row + place.tokens {
+            for row in job.row..job.row + job.tokens {
                 // SAFETY: tasks of one feed touch disjoint heads of its state and of its rows of y
                 unsafe {
                     let steps = self.rates.row(row).add(head);
                     let rates = (*steps, *steps.add(padded(all)));
                     let xbc = std::slice::from_raw_parts(self.xbc.row(row).cast_const(), layout.channels);
-                    let state = (of(place.state, head), next.cast_const());
+                    let state = (of(job.state, head), next.cast_const());
                     ssm::update(
                         tier,
                         layout,
@@ -401,8 +401,8 @@ impl<'a> MambaTasks<'a> {
     }
 }
 
-/// Rotates pairs (i, i + dims/2) of the first `angles.len()` dimensions of every head by the row's angles, whose
-/// cosines come first.
+/// Rotates pairs (i, i + dims/2) of the first `angles.len()` dimensions of every head by the row's angles,
+/// whose cosines come first.
 fn rotate(heads: &mut [f32], angles: &[f32], head_dim: usize) {
     let (cos, sin) = angles.split_at(angles.len() / 2);
     for head in heads.chunks_exact_mut(head_dim) {

@@ -14,5 +14,5 @@ pub mod sample;
 pub(crate) mod simd;
 pub(crate) mod ssm;
 
-pub use pool::Pool;
+pub use pool::ThreadPool;
 pub use simd::Tier;

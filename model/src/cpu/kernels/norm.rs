@@ -6,14 +6,14 @@
 )]
 
 use super::buf::{Buf, Rows, Shared};
-use super::pool::Pool;
+use super::pool::ThreadPool;
 use super::simd::{Simd, Tier, tiers};
 
 /// Rows handled by one task.
 const CHUNK: usize = 8;
 
 /// `out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight`; `weight` is padded to the rows' stride.
-pub(crate) fn rms(pool: &mut Pool, x: &Rows, weight: &Buf, eps: f32, out: &mut Rows) {
+pub(crate) fn rms(pool: &mut ThreadPool, x: &Rows, weight: &Buf, eps: f32, out: &mut Rows) {
     assert!(x.width() == out.width() && x.rows() == out.rows() && weight.len() == x.stride());
     let (rows, width, stride, tier) = (x.rows(), x.width(), x.stride(), pool.tier());
     let out = Shared(out.as_mut_ptr());
@@ -62,7 +62,9 @@ unsafe fn rms_row_body<S: Simd>(
         }
     }
 }
-tiers!(fn rms_row = rms_row_body(x: *const f32, weight: *const f32, stride: usize, width: usize, eps: f32, out: *mut f32));
+tiers!(fn rms_row = rms_row_body(
+    x: *const f32, weight: *const f32, stride: usize, width: usize, eps: f32, out: *mut f32
+));
 
 /// A norm over each of `heads` equal parts of `x`; `weight` is as long as `x`.
 pub(super) fn norm_heads(tier: Tier, x: &mut [f32], weight: &[f32], heads: usize, eps: f32) {
@@ -90,7 +92,7 @@ pub(crate) enum GateNorm {
 }
 
 /// Gates rows of `y` in place with the first `y.width()` columns of `u` (z).
-pub(crate) fn gate(pool: &mut Pool, gate: &GateNorm, u: &Rows, y: &mut Rows) {
+pub(crate) fn gate(pool: &mut ThreadPool, gate: &GateNorm, u: &Rows, y: &mut Rows) {
     let (rows, width, stride, tier) = (y.rows(), y.width(), y.stride(), pool.tier());
     let out = Shared(y.as_mut_ptr());
     pool.run(rows.div_ceil(CHUNK), |task, _| {

@@ -41,13 +41,13 @@ struct JobRef(*const Job<'static>);
 unsafe impl Send for JobRef {}
 
 /// Worker threads and the instruction tier that kernels use on them.
-pub struct Pool {
+pub struct ThreadPool {
     state: Arc<State>,
     workers: Vec<JoinHandle<()>>,
     tier: Tier,
 }
 
-impl Pool {
+impl ThreadPool {
     /// A pool of `threads` threads, the caller's included.
     pub fn new(threads: usize, tier: Tier) -> Self {
         let state = Arc::new(State {
@@ -252,7 +252,7 @@ fn worker(s: &State, thread: usize) {
     }
 }
 
-impl Drop for Pool {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.state.closing.store(true, Ordering::SeqCst);
         {
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn every_task_runs_once_and_phases_do_not_mix() {
         for threads in [1, 2, 5] {
-            let mut pool = Pool::new(threads, Tier::Portable);
+            let mut pool = ThreadPool::new(threads, Tier::Portable);
             let mut counts = vec![0u32; 1000];
             for _ in 0..200 {
                 pool.for_each(&mut counts, |_, c, _| *c += 1);
@@ -297,7 +297,7 @@ mod tests {
             (span(0, 96, 2), span(1, 96, 2), span(2, 96, 2)),
             (0..24, 24..48, 48..60)
         );
-        let mut pool = Pool::new(3, Tier::Portable);
+        let mut pool = ThreadPool::new(3, Tier::Portable);
         let counts: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
         pool.run_in_spans(100, |task, _| {
             counts[task].fetch_add(1, Ordering::Relaxed);
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn placed_items_stay_with_their_thread() {
         for threads in [1, 2, 3] {
-            let mut pool = Pool::new(threads, Tier::Portable);
+            let mut pool = ThreadPool::new(threads, Tier::Portable);
             let mut taken = vec![Vec::new(); 7];
             for _ in 0..50 {
                 pool.for_each_placed(&mut taken, |i, by, thread| {
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_panicking_task_panics_the_caller_and_the_pool_lives() {
-        let mut pool = Pool::new(2, Tier::Portable);
+        let mut pool = ThreadPool::new(2, Tier::Portable);
         let outcome = catch_unwind(AssertUnwindSafe(|| pool.run(8, |i, _| assert_ne!(i, 5))));
         assert!(outcome.is_err());
         let hits = AtomicUsize::new(0);

@@ -18,7 +18,7 @@ const LANES: usize = 16;
 /// What one pass over raw logits `[vocab]` finds.
 #[derive(Clone, Copy, Debug)]
 pub struct Scan {
-    /// Largest logit.
+    /// The largest logit, raw.
     pub max: f32,
     /// Natural logarithm of the sum of exponentials.
     pub logsumexp: f64,

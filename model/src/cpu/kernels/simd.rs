@@ -600,7 +600,10 @@ mod x86 {
 /// Defines `unsafe fn name(tier, args)` that runs `body::<tier's vectors>(args)` compiled with that tier's
 /// instructions.
 macro_rules! tiers {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident = $body:ident ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $ret:ty)? ) => {
+    (
+        $(#[$doc:meta])*
+        $vis:vis fn $name:ident = $body:ident ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $ret:ty)?
+    ) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
         $vis unsafe fn $name(tier: $crate::cpu::kernels::simd::Tier, $($arg: $ty),*) $(-> $ret)? {

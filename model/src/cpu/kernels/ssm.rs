@@ -86,7 +86,10 @@ unsafe fn conv_row_body<S: Simd>(
         }
     }
 }
-tiers!(pub(super) fn conv_row = conv_row_body(input: *const f32, window: *mut f32, weight: *const f32, bias: *const f32, channels: usize, slots: usize, position: usize, out: *mut f32));
+tiers!(pub(super) fn conv_row = conv_row_body(
+    input: *const f32, window: *mut f32, weight: *const f32, bias: *const f32, channels: usize,
+    slots: usize, position: usize, out: *mut f32
+));
 
 /// Step sizes `clamp(softplus(dt + bias))` in place of the raw `steps`, and what the state keeps over each:
 /// `e^(step A)`. NaN stays NaN.
@@ -105,7 +108,9 @@ unsafe fn step_sizes_body<S: Simd>(params: &Params, heads: usize, steps: *mut f3
         }
     }
 }
-tiers!(pub(super) fn step_sizes = step_sizes_body(params: &Params, heads: usize, steps: *mut f32, decays: *mut f32));
+tiers!(pub(super) fn step_sizes = step_sizes_body(
+    params: &Params, heads: usize, steps: *mut f32, decays: *mut f32
+));
 
 /// One position of the selective state update of one head: `H = e^(dt A) H + dt x B`, `y = H C + D x`, in
 /// place, one pass. What is written to y comes from the state before it is rounded.

@@ -31,7 +31,7 @@ impl GgufMetadata {
         Self { values }
     }
 
-    /// The keys, sorted.
+    /// The names of all keys in alphabetical order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)
     }
@@ -41,7 +41,7 @@ impl GgufMetadata {
         self.values.contains_key(key)
     }
 
-    /// A string.
+    /// The string under `key`; `None` where there is none or it is of another type.
     pub fn str(&self, key: &str) -> Option<&str> {
         match self.values.get(key)? {
             Value::Text(text) => Some(text),
@@ -63,7 +63,7 @@ impl GgufMetadata {
         }
     }
 
-    /// A floating-point number.
+    /// The floating-point number under `key`; `None` where there is none or it is of another type.
     pub fn f32(&self, key: &str) -> Option<f32> {
         match self.values.get(key)? {
             Value::F32(v) => Some(*v),
@@ -72,7 +72,7 @@ impl GgufMetadata {
         }
     }
 
-    /// A truth value.
+    /// The truth value under `key`; `None` where there is none or it is of another type.
     pub fn bool(&self, key: &str) -> Option<bool> {
         match self.values.get(key)? {
             Value::Bool(v) => Some(*v),

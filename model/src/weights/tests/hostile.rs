@@ -91,7 +91,11 @@ fn truncated_files() {
 proptest! {
     /// Rubbish behind a good beginning.
     #[test]
-    fn rubbish(mut bytes in prop::collection::vec(any::<u8>(), 0..300), version in 2_u32..4, keys in 0_u64..9) {
+    fn rubbish(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..300),
+        version in 2_u32..4,
+        keys in 0_u64..9,
+    ) {
         let mut file = b"GGUF".to_vec();
         file.extend(version.to_le_bytes());
         file.extend(1_u64.to_le_bytes());

@@ -45,7 +45,7 @@ pub(super) fn multiply(_: Input<u32>, _: usize, _: &[f32], _: &mut Buf) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::super::ahead;
+    use super::super::prefetch_weights;
     use super::Input;
     use crate::cpu::packing::WIDTH;
 
@@ -108,7 +108,7 @@ mod x86 {
                 let pair =
                     |at: *const f32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(at.cast()));
                 let (w0, w1) = (pair(w.add(p * WIDTH)), pair(w.add(p * WIDTH + 16)));
-                ahead::<M>(w.add(p * WIDTH).cast(), next, WIDTH * size_of::<f32>());
+                prefetch_weights::<M>(w.add(p * WIDTH).cast(), next, WIDTH * size_of::<f32>());
                 for (m, acc) in acc.iter_mut().enumerate() {
                     let x = _mm512_set1_epi32(*a.add(m * stride + p) as i32);
                     let x = std::mem::transmute::<__m512i, __m512bh>(x);

@@ -1,4 +1,4 @@
-//! Products of 8-bit inputs with quantised weights: integer dot products inside a group, scaled and summed in
+//! Products of 8-bit inputs with quantised weights: integer dot matmul inside a group, scaled and summed in
 //! f32.
 //!
 //! The integers are exact, so they are the same with every set of instructions.
@@ -9,7 +9,7 @@
 )]
 
 use super::rounded::{GROUP, Row};
-use super::{Input, ahead};
+use super::{Input, prefetch_weights};
 use crate::cpu::kernels::buf::Buf;
 use crate::cpu::kernels::simd::{Portable, Simd, Tier};
 use crate::cpu::packing::{Codebook, WIDTH};
@@ -48,7 +48,7 @@ trait Dots: Copy {
     unsafe fn float(x: Self::I) -> <Self::S as Simd>::V;
 }
 
-/// Additions of codes of so many bits whose sums fit 16 bits: two products each, of at most 127 and the code.
+/// Additions of codes of so many bits whose sums fit 16 bits: two matmul each, of at most 127 and the code.
 const fn additions(bits: usize) -> usize {
     32767 / (2 * 127 * ((1 << bits) - 1))
 }
@@ -165,7 +165,7 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
         let mut sums = [[[D::S::splat(0.0); 2]; M]; 2];
         for b in 0..k / format.block {
             let block = data.add(b * unit);
-            ahead::<M>(block, next, header);
+            prefetch_weights::<M>(block, next, header);
             for g in 0..groups {
                 // the group's place among groups of the same length, and among the input's groups
                 let at = b * groups + g;
@@ -194,7 +194,7 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
                             for (m, acc) in acc.iter_mut().enumerate() {
                                 D::add_wide(acc, w, values.add(step + m * x.stride));
                             }
-                            ahead::<M>(codes, next, read);
+                            prefetch_weights::<M>(codes, next, read);
                             codes = codes.add(line);
                         }
                     } else {
@@ -209,11 +209,11 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
                             add::<D, M, BITS>(&mut acc, low, values, step, x.stride);
                             let high = raised::<D, BITS>(both.map(|c| D::high_nibbles(c)), &mut above);
                             add::<D, M, BITS>(&mut acc, high, values, step + 1, x.stride);
-                            ahead::<M>(codes, next, read);
+                            prefetch_weights::<M>(codes, next, read);
                             codes = codes.add(line);
                         }
                         if BITS > 4 {
-                            ahead::<M>(codes, next, read);
+                            prefetch_weights::<M>(codes, next, read);
                         }
                     }
                     let scale = [
@@ -405,13 +405,13 @@ mod x86 {
     use super::{Dots, Format, Input, rows};
     use crate::cpu::kernels::simd::{Avx2, Avx512};
 
-    /// 512-bit integer dot products.
+    /// 512-bit integer dot matmul.
     #[derive(Clone, Copy)]
     struct Vnni;
-    /// 512-bit vectors, products of 16-bit numbers.
+    /// 512-bit vectors, matmul of 16-bit numbers.
     #[derive(Clone, Copy)]
     struct Wide;
-    /// 256-bit vectors, products of 16-bit numbers.
+    /// 256-bit vectors, matmul of 16-bit numbers.
     #[derive(Clone, Copy)]
     struct Narrow;
 
@@ -556,7 +556,7 @@ mod x86 {
         #[inline(always)]
         unsafe fn add_wide(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32) {
             unsafe {
-                // the sum of two products does not fit 16 bits: even and odd bytes apart
+                // the sum of two matmul does not fit 16 bits: even and odd bytes apart
                 let x = _mm512_set1_epi32(*x as i32);
                 let x_even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x));
                 let x_odd = _mm512_srai_epi16::<8>(x);
@@ -637,7 +637,7 @@ mod x86 {
         #[inline(always)]
         unsafe fn add_wide(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32) {
             unsafe {
-                // the sum of two products does not fit 16 bits: even and odd bytes apart
+                // the sum of two matmul does not fit 16 bits: even and odd bytes apart
                 let x = _mm256_set1_epi32(*x as i32);
                 let x_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
                 let x_odd = _mm256_srai_epi16::<8>(x);

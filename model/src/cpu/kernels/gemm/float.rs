@@ -140,7 +140,9 @@ unsafe fn inner_body<S: Simd>(
         }
     }
 }
-tiers!(fn inner = inner_body(a: *const f32, stride: usize, count: usize, b: *const f32, depth: usize, tile: *mut f32, first: bool));
+tiers!(fn inner = inner_body(
+    a: *const f32, stride: usize, count: usize, b: *const f32, depth: usize, tile: *mut f32, first: bool
+));
 
 /// `M` rows x `N` vectors, accumulators in registers.
 #[inline(always)]

@@ -1,4 +1,4 @@
-//! Inputs of products, rounded for kernels that multiply in less than f32.
+//! Inputs of matmul, rounded for kernels that multiply in less than f32.
 
 #![allow(
     unsafe_code,
@@ -7,7 +7,7 @@
 
 use super::Input;
 use crate::cpu::kernels::buf::{Buf, Rows, Shared, padded};
-use crate::cpu::kernels::pool::Pool;
+use crate::cpu::kernels::pool::ThreadPool;
 use crate::cpu::kernels::simd::{Simd, tiers};
 
 /// What an input is rounded to.
@@ -94,7 +94,13 @@ impl Row {
 }
 
 /// Rounds `x`, unless that was done; returns how many of `all` are in use.
-pub(super) fn round(pool: &mut Pool, all: &mut Vec<Rounded>, used: usize, x: &Rows, kind: Kind) -> usize {
+pub(super) fn round(
+    pool: &mut ThreadPool,
+    all: &mut Vec<Rounded>,
+    used: usize,
+    x: &Rows,
+    kind: Kind,
+) -> usize {
     if all[..used].iter().any(|r| r.is(x, kind)) {
         return used;
     }

@@ -64,8 +64,8 @@ fn rows(count: usize, k: usize) -> Rows {
 
 fn product(tier: Tier, threads: usize, x: &Rows, w: &Linear) -> Rows {
     let mut out = Rows::zeroed(x.rows(), w.n());
-    products(
-        &mut Pool::new(threads, tier),
+    matmul(
+        &mut ThreadPool::new(threads, tier),
         &mut Scratch::new(threads),
         [Job::store(x, w, &mut out)],
     );

@@ -1,0 +1,329 @@
+//! Rotary embeddings: the base of the frequencies and how they are stretched beyond the context of training.
+
+use crate::arch::GgufSource;
+use crate::error::ModelError;
+use crate::json::Fields;
+use crate::spec::RopeSpec;
+
+/// How positions turn heads: a base and how it is stretched beyond the context of training.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::arch) struct Rope {
+    theta: f64,
+    scaling: Scaling,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Scaling {
+    None,
+    /// All positions divided by a factor.
+    Linear(f64),
+    /// YaRN (arXiv 2309.00071).
+    Yarn {
+        factor: f64,
+        original: f64,
+        beta_fast: f64,
+        beta_slow: f64,
+        /// the ramp's ends are rounded to whole dimensions
+        truncate: bool,
+        /// scales cosines and sines
+        attention: f64,
+    },
+}
+
+impl Scaling {
+    /// What `object`, which stands under `key`, says of this kind of scaling.
+    fn of_config(
+        json: &Fields<'_>,
+        key: &str,
+        object: &Fields<'_>,
+        kind: &str,
+        context: usize,
+    ) -> Result<Self, ModelError> {
+        // a number that stretches anything is positive
+        let positive = |name: &str| match object.number(name)? {
+            Some(value) if !(value.is_finite() && value > 0.0) => {
+                Err(json.error(key, format!("has {name} {value}: it must be a positive number")))
+            }
+            value => Ok(value),
+        };
+        let factor = || positive("factor")?.ok_or_else(|| json.error(key, "has no factor"));
+        match kind {
+            "linear" => Ok(Self::Linear(factor()?)),
+            "yarn" => {
+                for name in ["mscale", "mscale_all_dim"] {
+                    if object.get(name).is_some() {
+                        return Err(json.error(key, format!("has {name}: it is not supported")));
+                    }
+                }
+                let factor = factor()?;
+                let name = "original_max_position_embeddings";
+                let outside = json.size(name)?.filter(|size| *size > 0).map(|size| size as f64);
+                Ok(Self::Yarn {
+                    factor,
+                    original: positive(name)?.or(outside).unwrap_or(context as f64),
+                    beta_fast: positive("beta_fast")?.unwrap_or(32.0),
+                    beta_slow: positive("beta_slow")?.unwrap_or(1.0),
+                    truncate: object.flag("truncate")?.unwrap_or(true),
+                    attention: match positive("attention_factor")? {
+                        Some(factor) => factor,
+                        // DeepSeek's spelling is a factor of the usual scale
+                        None => mscale(factor) * positive("attn_factor")?.unwrap_or(1.0),
+                    },
+                })
+            }
+            other => {
+                let problem = format!("has rope_type {other:?}: default, linear and yarn are supported");
+                Err(json.error(key, problem))
+            }
+        }
+    }
+}
+
+/// YaRN's scale of cosines and sines: 1 + 0.1 ln(factor).
+fn mscale(factor: f64) -> f64 {
+    if factor <= 1.0 {
+        1.0
+    } else {
+        0.1 * factor.ln() + 1.0
+    }
+}
+
+impl Rope {
+    /// `rope_parameters` (transformers 5.x) or `rope_theta` with `rope_scaling` (4.x).
+    pub(in crate::arch) fn of_config(
+        json: &Fields<'_>,
+        theta: f64,
+        context: usize,
+    ) -> Result<Self, ModelError> {
+        let mut rope = Self {
+            theta: json.number("rope_theta")?.unwrap_or(theta),
+            scaling: Scaling::None,
+        };
+        let mut scaled_by = None;
+        for key in ["rope_parameters", "rope_scaling"] {
+            let Some(object) = json.object(key)? else { continue };
+            if let Some(theta) = object.number("rope_theta")? {
+                rope.theta = theta;
+            }
+            if let Some(part) = object.number("partial_rotary_factor")?.filter(|f| *f != 1.0) {
+                let problem = format!("has partial_rotary_factor {part}: only 1 is supported");
+                return Err(json.error(key, problem));
+            }
+            let kind = object
+                .text("rope_type")?
+                .or(object.text("type")?)
+                .unwrap_or("default");
+            if kind == "default" {
+                continue;
+            }
+            if let Some(other) = scaled_by.replace(key) {
+                return Err(json.error(
+                    key,
+                    format!("is set, and so is {other}: which counts is not said"),
+                ));
+            }
+            rope.scaling = Scaling::of_config(json, key, &object, kind, context)?;
+        }
+        rope.check()
+            .map_err(|problem| json.error("rope_theta", problem))?;
+        Ok(rope)
+    }
+
+    /// The `rope.*` keys.
+    pub(in crate::arch) fn of_gguf(source: &GgufSource<'_>, head_dim: usize) -> Result<Self, ModelError> {
+        let key = |name: &str| source.key(name);
+        let dims = key("rope.dimension_count");
+        if let Some(other) = source.optional(&dims)?.filter(|other| *other != head_dim) {
+            let problem = format!("is {other}: only whole heads ({head_dim}) are rotated");
+            return Err(source.error(&dims, problem));
+        }
+        let number = |name: &str, default: f64| {
+            let key = key(name);
+            if source.metadata.has(&key) {
+                source.decimal(&key)
+            } else {
+                Ok(default)
+            }
+        };
+        let kind = key("rope.scaling.type");
+        for name in ["rope.scale_linear", "rope.scaling.attn_factor"] {
+            if source.metadata.has(&key(name)) {
+                return Err(source.error(&key(name), "is a key of old or other files: it is not supported"));
+            }
+        }
+        let stretch = key("rope.scaling.factor");
+        let word = source.metadata.str(&kind);
+        if word.is_none() && (source.metadata.has(&kind) || source.metadata.has(&stretch)) {
+            let problem = format!("is no word, but it must say which scaling {stretch} belongs to");
+            return Err(source.error(&kind, problem));
+        }
+        let scaling = match word.unwrap_or("none") {
+            "none" => Scaling::None,
+            "linear" => Scaling::Linear(source.decimal(&stretch)?),
+            "yarn" => {
+                let factor = source.decimal(&stretch)?;
+                Scaling::Yarn {
+                    factor,
+                    original: source.size(&key("rope.scaling.original_context_length"))? as f64,
+                    beta_fast: number("rope.scaling.yarn_beta_fast", 32.0)?,
+                    beta_slow: number("rope.scaling.yarn_beta_slow", 1.0)?,
+                    truncate: true,
+                    attention: mscale(factor) * number("rope.scaling.yarn_attn_factor", 1.0)?,
+                }
+            }
+            other => {
+                let problem = format!("is {other:?}: none, linear and yarn are supported");
+                return Err(source.error(&kind, problem));
+            }
+        };
+        let theta = key("rope.freq_base");
+        let rope = Self {
+            theta: source.decimal(&theta)?,
+            scaling,
+        };
+        rope.check().map_err(|problem| source.error(&theta, problem))?;
+        Ok(rope)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        let sound = match self.scaling {
+            Scaling::None => true,
+            Scaling::Linear(factor) => positive(factor),
+            Scaling::Yarn {
+                factor,
+                original,
+                beta_fast,
+                beta_slow,
+                attention,
+                ..
+            } => [factor, original, beta_fast, beta_slow, attention]
+                .into_iter()
+                .all(positive),
+        };
+        if positive(self.theta) && self.theta != 1.0 && sound {
+            return Ok(());
+        }
+        Err(format!(
+            "is {}, or its scaling has a number that is not positive",
+            self.theta
+        ))
+    }
+
+    /// The table for the first `dims` dimensions of a head, in f32 as references compute it.
+    pub(in crate::arch) fn table(&self, dims: usize) -> RopeSpec {
+        let mut table = RopeSpec::plain(self.theta, dims);
+        match self.scaling {
+            Scaling::None => {}
+            Scaling::Linear(factor) => table.frequencies.iter_mut().for_each(|f| *f /= factor as f32),
+            Scaling::Yarn {
+                factor,
+                original,
+                beta_fast,
+                beta_slow,
+                truncate,
+                attention,
+            } => {
+                // the dimension that turns `turns` times over the original context
+                let at = |turns: f64| {
+                    dims as f64 * (original / (turns * 2.0 * std::f64::consts::PI)).ln()
+                        / (2.0 * self.theta.ln())
+                };
+                let (mut low, mut high) = (at(beta_fast), at(beta_slow));
+                if truncate {
+                    (low, high) = (low.floor(), high.ceil());
+                }
+                (low, high) = (low.max(0.0), high.min(dims as f64 - 1.0));
+                if low == high {
+                    high += 0.001;
+                }
+                for (i, f) in table.frequencies.iter_mut().enumerate() {
+                    let ramp = (((i as f64 - low) / (high - low)) as f32).clamp(0.0, 1.0);
+                    *f = *f / factor as f32 * ramp + *f * (1.0 - ramp);
+                }
+                table.scale = attention as f32;
+            }
+        }
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn rope(config: &Value) -> Result<Rope, ModelError> {
+        let file = Path::new("config.json");
+        Rope::of_config(&Fields::parse(&config.to_string(), file)?, 10_000.0, 131_072)
+    }
+
+    /// The published settings of DeepSeek-R1-0528-Qwen3-8B: `attn_factor` is the reciprocal of YaRN's own
+    /// scale.
+    #[test]
+    fn yarn_stretches_slow_dimensions_alone() {
+        let config = json!({
+            "rope_theta": 1_000_000,
+            "rope_scaling": {
+                "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768,
+                "attn_factor": 0.878_249,
+            },
+        });
+        let (stretched, plain) = (rope(&config).unwrap().table(128), RopeSpec::plain(1e6, 128));
+        assert!((stretched.scale - 1.0).abs() < 1e-5, "{}", stretched.scale);
+        let ratio = |i: usize| stretched.frequencies[i] / plain.frequencies[i];
+        // 32 turns over 32,768 positions are made by dimension 23.6 of 64, one turn by 39.7
+        for i in 0..=23 {
+            assert_eq!(ratio(i), 1.0, "{i}");
+        }
+        for i in 40..64 {
+            assert!((ratio(i) - 0.25).abs() < 1e-6, "{i}");
+        }
+        assert!(
+            (ratio(31) - (1.0 - 0.75 * 8.0 / 17.0)).abs() < 1e-3,
+            "{}",
+            ratio(31)
+        );
+        let mut own = config.clone();
+        own["rope_scaling"]["attention_factor"] = json!(1.5);
+        assert_eq!(rope(&own).unwrap().table(128).scale, 1.5);
+        own["rope_scaling"] = json!({"type": "yarn", "factor": 4.0});
+        let usual = 0.1 * 4f64.ln() + 1.0;
+        assert!((f64::from(rope(&own).unwrap().table(128).scale) - usual).abs() < 1e-6);
+    }
+
+    #[test]
+    fn linear_scaling_divides_and_others_are_refused() {
+        let linear = rope(&json!({"rope_scaling": {"type": "linear", "factor": 8.0}}))
+            .unwrap()
+            .table(64);
+        let plain = RopeSpec::plain(10_000.0, 64);
+        for (a, b) in linear.frequencies.iter().zip(&plain.frequencies) {
+            assert!((a * 8.0 / b - 1.0).abs() < 1e-6);
+        }
+        for scaling in [
+            json!({"rope_type": "dynamic", "factor": 2.0}),
+            json!({"rope_type": "yarn", "factor": 0.0}),
+            json!({"rope_type": "linear", "factor": "Infinity"}),
+            json!({"rope_type": "default", "partial_rotary_factor": 0.5}),
+            json!("yarn"),
+            json!({"rope_type": "yarn"}),
+            json!({"rope_type": "linear", "factor": null}),
+            json!({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 0.7}),
+        ] {
+            assert!(rope(&json!({"rope_scaling": scaling})).is_err(), "{scaling}");
+        }
+        assert!(rope(&json!({"rope_theta": -1.0})).is_err());
+        let yarn = json!({"rope_type": "yarn", "factor": 4.0});
+        assert!(rope(&json!({"rope_scaling": yarn, "rope_parameters": yarn})).is_err());
+        let inner = json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32});
+        let (inner, outer) = (
+            rope(&json!({"rope_scaling": inner})),
+            rope(&json!({"rope_scaling": yarn, "original_max_position_embeddings": 32})),
+        );
+        assert_eq!(inner.unwrap(), outer.unwrap());
+    }
+}
