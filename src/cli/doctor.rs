@@ -5,7 +5,6 @@ use serde_json::json;
 use tabled::builder::Builder;
 use tts::engine::memory::Plan;
 use tts::solver::{default_threads, default_tier};
-use tts_model::BLOCK;
 use tts_model::cpu::kernels::Tier;
 use tts_model::cpu::{CpuExecutor, memory};
 use tts_model::executor::Executor;
@@ -46,8 +45,9 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let most = spec.context.saturating_sub(args.prompt_tokens).max(1);
     let max_tokens = args.max_tokens.or(recommended).unwrap_or(most).min(most);
     let executor = CpuExecutor::new(model.clone(), threads, tier);
+    let limits = executor.limits();
     let plan = Plan::new(
-        &executor.limits(),
+        &limits,
         args.prompt_tokens,
         max_tokens,
         args.batch.memory,
@@ -63,9 +63,9 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let weights = model.bytes() as u64;
     // a prompt of any length is read in chunks
     let work = executor.scratch_bytes(usize::MAX, rows);
-    let prompt = shape.sequence_bytes(args.prompt_tokens, 0) as u64;
+    let prompt = limits.sequence_bytes(args.prompt_tokens, 0);
     let resident = weights + work + prompt + (rows as u64 * plan.bytes_per_trace).min(plan.budget);
-    let kv = (shape.block_bytes() / BLOCK) as u64;
+    let kv = limits.block_bytes / limits.block_tokens as u64;
     let tiers: Vec<_> = Tier::available().iter().map(|t| t.name()).collect();
     let formats = model.formats();
     if printer.json() {

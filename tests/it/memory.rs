@@ -23,15 +23,15 @@ fn long(id: &str, strategy: &str, tokens: usize) -> Task {
 /// A plan that expects traces of 10 tokens after the prompt, and has memory for `rows` of them after each of
 /// `prompts`, and a little more.
 fn short_sighted(model: &Model, prompts: &[usize], rows: usize, blocks: usize) -> Plan {
-    let shape = model.layout();
+    let limits = CpuExecutor::limits_of(model, 1);
     let longest = *prompts.iter().max().unwrap();
-    let each = shape.sequence_bytes(longest + 10, longest);
-    let held: usize = prompts.iter().map(|p| shape.sequence_bytes(*p, 0)).sum();
-    let budget = (held + rows * each + blocks * shape.block_bytes()) as u64;
+    let each = limits.sequence_bytes(longest + 10, longest);
+    let held: u64 = prompts.iter().map(|p| limits.sequence_bytes(*p, 0)).sum();
+    let budget = held + rows as u64 * each + blocks as u64 * limits.block_bytes;
     Plan {
         max_batch: 64,
         budget,
-        bytes_per_trace: each as u64,
+        bytes_per_trace: each,
         expected_tokens: longest + 10,
         busy: None,
     }
@@ -250,7 +250,7 @@ fn plans_promise_no_more_than_there_is() {
         for (prompt, max_tokens) in [(1, 1), (64, 100), (500, 1_000_000)] {
             let limits = CpuExecutor::limits_of(&model, 2);
             let plan = Plan::new(&limits, prompt, max_tokens, Some(memory), None);
-            let prefix = model.layout().sequence_bytes(prompt, 0) as u64;
+            let prefix = limits.sequence_bytes(prompt, 0);
             let promised = prefix + plan.max_batch as u64 * plan.bytes_per_trace;
             assert!(
                 plan.budget <= memory && (plan.max_batch == 1 || promised <= plan.budget),
@@ -296,9 +296,9 @@ fn what_does_not_fit_waits() {
             task
         })
         .collect();
-    let shape = model.layout();
-    let each = shape.sequence_bytes(170, 70);
-    let budget = (2 * shape.sequence_bytes(70, 0) + 8 * each + 7 * each) as u64;
+    let limits = CpuExecutor::limits_of(&model, 1);
+    let each = limits.sequence_bytes(170, 70);
+    let budget = 2 * limits.sequence_bytes(70, 0) + 8 * each + 7 * each;
     let plan = Plan { budget, ..roomy(64) };
     let mut engine = Engine::new(&model, 1, Tier::detect(), plan);
     tasks.iter().for_each(|task| {
@@ -320,7 +320,7 @@ fn what_does_not_fit_waits() {
 #[test]
 fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
     let model = gqa();
-    let shape = model.layout();
+    let limits = CpuExecutor::limits_of(&model, 1);
     let mut running = long("running", "majority", 120);
     running.prompt = prompt(70, 1);
     (running.bounds.traces, running.bounds.slots) = (40, 40);
@@ -330,15 +330,15 @@ fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
     let want: Vec<_> = [&running, &reading]
         .map(|task| Engine::roomy(&model).run(task))
         .into();
-    let each = shape.sequence_bytes(80, 70);
-    let both = shape.sequence_bytes(70, 0)
+    let each = limits.sequence_bytes(80, 70);
+    let both = limits.sequence_bytes(70, 0)
         + 40 * each
-        + shape.sequence_bytes(3000, 0)
-        + shape.sequence_bytes(3000, 3000);
+        + limits.sequence_bytes(3000, 0)
+        + limits.sequence_bytes(3000, 3000);
     let plan = Plan {
         max_batch: 64,
-        budget: both as u64,
-        bytes_per_trace: each as u64,
+        budget: both,
+        bytes_per_trace: each,
         expected_tokens: 80,
         busy: None,
     };
