@@ -7,7 +7,6 @@
 
 mod atom;
 pub(crate) mod clean;
-mod dd;
 mod eval;
 pub(crate) mod form;
 mod func;
@@ -17,6 +16,7 @@ pub(crate) mod numeric;
 mod parse;
 mod power;
 mod print;
+mod real;
 pub(crate) mod sum;
 
 pub(crate) use eval::is_constant;

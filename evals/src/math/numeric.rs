@@ -1,311 +1,370 @@
-//! Values of canonical sums to about 30 digits: the last resort of comparison, never a class key.
+//! Values of canonical sums to as many digits as it takes: the last resort of comparison, never a class key.
+//!
+//! Two sums are compared by what is left of their difference, which is looked at closer and closer until it
+//! is clearly not 0, or is 0 to far more digits than the numbers that it was made of span.
 
-use super::dd::{Dd, E, PI};
-use super::sum::{Atom, Sum};
+use super::real::{Precision, Real};
+use super::sum::{Atom, Budget, Sum, int};
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::{FromPrimitive, One, Signed, ToPrimitive, Zero};
+use num_traits::{One, Signed, ToPrimitive, Zero};
 
-/// A complex number and the size of the numbers that were added up to make it, which bounds its error.
-#[derive(Clone, Copy, Debug)]
+/// A complex number.
+#[derive(Clone, Debug)]
 struct Value {
-    re: Dd,
-    im: Dd,
-    size: f64,
+    re: Real,
+    im: Real,
 }
 
-/// Share of the size that two values may differ by and still be called equal.
-const CLOSE: f64 = 1e-24;
+/// Bits of a first look, of a number that is to be shown or rounded, and of the closest look of all.
+const GLANCE: i64 = 64;
+const LOOK: i64 = 256;
+const CLOSEST: i64 = 16_384;
+/// How many more bits than the numbers span a difference is looked at.
+const BEYOND: i64 = 160;
+/// Multiplications of short numbers that one value may cost.
+const FUEL: u64 = 3_000_000;
+/// A root of a higher order than 2^this is taken for 1: no answer turns on it.
+const HIGHEST_ROOT: u64 = 512;
 
 impl Value {
-    fn real(re: Dd) -> Self {
+    fn real(re: Real) -> Self {
         Self {
             re,
-            im: Dd::from(0.0),
-            size: re.hi.abs(),
+            im: Real::from_int(0),
         }
     }
 
     fn is_real(&self) -> bool {
-        self.im.is_zero()
+        self.im.is_exact_zero()
     }
 
-    fn checked(self) -> Option<Self> {
-        (self.re.hi.is_finite() && self.im.hi.is_finite() && self.size.is_finite()).then_some(self)
-    }
-
-    fn abs(&self) -> Dd {
-        (self.re * self.re + self.im * self.im).sqrt()
-    }
-
-    fn add(self, o: Self) -> Self {
-        Self {
-            re: self.re + o.re,
-            im: self.im + o.im,
-            size: self.size + o.size,
-        }
-    }
-
-    fn mul(self, o: Self) -> Self {
-        let re = self.re * o.re - self.im * o.im;
-        let im = self.re * o.im + self.im * o.re;
-        Self {
-            re,
-            im,
-            size: self.size * o.size,
-        }
-    }
-
-    fn recip(self) -> Option<Self> {
-        let norm = self.re * self.re + self.im * self.im;
-        let r = norm.sqrt().hi;
-        // A value that is all rounding error has no inverse.
-        if r <= self.size * 1e-20 {
-            return None;
-        }
-        Self {
-            re: self.re / norm,
-            im: -self.im / norm,
-            size: self.size / (r * r),
-        }
-        .checked()
-    }
-
-    /// A power that is a fraction; a negative real base has one only for odd denominators (the real root).
-    fn pow(self, power: &BigRational) -> Option<Self> {
-        if power.is_integer() {
-            let n = power
-                .to_integer()
-                .to_i64()
-                .filter(|n| n.unsigned_abs() < 100_000)?;
-            let mut base = if n < 0 { self.recip()? } else { self };
-            let mut n = n.unsigned_abs();
-            let mut result = Self::real(Dd::from(1.0));
-            while n > 0 {
-                if n & 1 == 1 {
-                    result = result.mul(base);
-                }
-                base = base.mul(base);
-                n >>= 1;
-            }
-            return result.checked();
-        }
-        let p = Dd::from_rational(power)?;
-        if self.is_real() {
-            let odd_root = power.denom().bit(0);
-            return match self.re.hi {
-                x if x > 0.0 => self.with((self.re.ln() * p).exp()),
-                0.0 => None,
-                _ if odd_root => {
-                    let root = (self.re.abs().ln() * p).exp();
-                    self.with(if power.numer().bit(0) { -root } else { root })
-                }
-                // Whether sqrt(x)sqrt(y) is sqrt(xy) is not asked where x and y are negative.
-                _ => None,
-            };
-        }
-        self.polar(p)
-    }
-
-    fn polar(self, p: Dd) -> Option<Self> {
-        let radius = (self.abs().ln() * p).exp();
-        let (sin, cos) = (Dd::atan2(self.im, self.re) * p).sin_cos();
-        let spread = self.size / self.abs().hi;
-        Self {
-            re: radius * cos,
-            im: radius * sin,
-            size: radius.hi * spread.max(1.0),
-        }
-        .checked()
-    }
-
-    /// A real function's value; its relative error grows as the argument's did.
-    fn with(self, value: Dd) -> Option<Self> {
-        let spread = (self.size / self.re.hi.abs()).clamp(1.0, 1e10);
-        Self {
-            re: value,
-            im: Dd::from(0.0),
-            size: value.hi.abs() * spread,
-        }
-        .checked()
+    fn may_be_zero(&self) -> bool {
+        self.re.sign() == 0 && self.im.sign() == 0
     }
 }
 
-/// Where variables are evaluated.
-#[derive(Clone, Copy, Debug)]
-struct Point(Option<u64>);
+/// Where and how closely values are computed.
+struct Evaluator {
+    precision: Precision,
+    /// The seed of the values of variables; without one they have none.
+    point: Option<u64>,
+}
 
-impl Point {
-    /// A variable's value: between 0.3 and 2.3, at every other point negative. Without a point there is none.
-    fn value(self, name: &str) -> Option<Dd> {
-        let seed = self.0?;
+impl Evaluator {
+    /// A variable's value: between 0.3 and 2.3, at every other point negative.
+    fn variable(&self, name: &str) -> Option<Value> {
+        let seed = self.point?;
         let mut h = 0xcbf2_9ce4_8422_2325u64 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         for b in name.bytes() {
             h = (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
         }
         h ^= h >> 29;
         h = h.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let unit = (h >> 40) as f64 / (1u64 << 24) as f64;
-        let magnitude = 0.3 + 2.0 * unit;
-        Some(Dd::from(if seed % 2 == 1 { -magnitude } else { magnitude }))
+        let share = (h >> 40) as i64;
+        let size = (3 << 24) + 20 * share;
+        let size = BigRational::new(BigInt::from(size), BigInt::from(10i64 << 24));
+        let value = self
+            .precision
+            .rational(&if seed % 2 == 1 { -size } else { size })?;
+        Some(Value::real(value))
     }
-}
 
-fn evaluate(sum: &Sum, point: Point, fuel: &mut u32) -> Option<Value> {
-    let mut total = Value {
-        re: Dd::from(0.0),
-        im: Dd::from(0.0),
-        size: 0.0,
-    };
-    for (monomial, q) in &sum.0 {
-        let mut term = Value::real(Dd::from_rational(q)?);
-        for (atom, power) in &monomial.0 {
-            *fuel = fuel.checked_sub(1)?;
-            let value = evaluate_atom(atom, point, fuel)?;
-            term = term.mul(if power.is_one() { value } else { value.pow(power)? });
+    fn add(&self, a: &Value, b: &Value) -> Option<Value> {
+        Some(Value {
+            re: self.precision.add(&a.re, &b.re)?,
+            im: self.precision.add(&a.im, &b.im)?,
+        })
+    }
+
+    fn mul(&self, a: &Value, b: &Value) -> Option<Value> {
+        let p = &self.precision;
+        if a.is_real() && b.is_real() {
+            return Some(Value::real(p.mul(&a.re, &b.re)?));
         }
-        total = total.add(term);
+        Some(Value {
+            re: p.sub(&p.mul(&a.re, &b.re)?, &p.mul(&a.im, &b.im)?)?,
+            im: p.add(&p.mul(&a.re, &b.im)?, &p.mul(&a.im, &b.re)?)?,
+        })
     }
-    total.checked()
-}
 
-fn evaluate_atom(atom: &Atom, point: Point, fuel: &mut u32) -> Option<Value> {
-    match atom {
-        Atom::Int(n) => Some(Value::real(Dd::from_rational(&BigRational::from_integer(
-            n.clone(),
-        ))?)),
-        Atom::Sym(name) => match name.as_str() {
-            "\\pi" => Some(Value::real(PI)),
-            "e" => Some(Value::real(E)),
-            "i" => Some(Value {
-                re: Dd::from(0.0),
-                im: Dd::from(1.0),
-                size: 1.0,
-            }),
-            "\\infty" => None,
-            name => point.value(name).map(Value::real),
-        },
-        Atom::Base(sum) => evaluate(sum, point, fuel),
-        Atom::Exp(base, exponent) => {
-            let base = evaluate(base, point, fuel).filter(|v| v.is_real() && v.re.hi > 0.0)?;
-            let exponent = evaluate(exponent, point, fuel)?;
-            let ln = base.re.ln();
-            let radius = (exponent.re * ln).exp();
-            let (sin, cos) = (exponent.im * ln).sin_cos();
-            let spread = (exponent.size * ln.hi.abs()).max(1.0);
-            let im = if exponent.is_real() {
-                Dd::from(0.0)
-            } else {
-                radius * sin
-            };
-            Value {
-                re: radius * cos,
-                im,
-                size: radius.hi * spread,
-            }
-            .checked()
+    /// The square of the distance from 0.
+    fn norm(&self, a: &Value) -> Option<Real> {
+        let p = &self.precision;
+        p.add(&p.mul(&a.re, &a.re)?, &p.mul(&a.im, &a.im)?)
+    }
+
+    fn recip(&self, a: &Value) -> Option<Value> {
+        let p = &self.precision;
+        if a.is_real() {
+            return Some(Value::real(p.recip(&a.re)?));
         }
-        Atom::Func(name, args) => function(name, args, point, fuel),
+        let inverse = p.recip(&self.norm(a)?)?;
+        Some(Value {
+            re: p.mul(&a.re, &inverse)?,
+            im: p.mul(&a.im.neg(), &inverse)?,
+        })
     }
-}
 
-fn function(name: &str, args: &[Sum], point: Point, fuel: &mut u32) -> Option<Value> {
-    let values: Option<Vec<Value>> = args.iter().map(|a| evaluate(a, point, fuel)).collect();
-    let values = values?;
-    let [x] = values.as_slice() else {
-        return match name {
-            "max" | "min" if values.iter().all(Value::is_real) => {
-                let order = |a: &&Value, b: &&Value| a.re.hi.total_cmp(&b.re.hi);
-                if name == "max" {
-                    values.iter().max_by(order)
-                } else {
-                    values.iter().min_by(order)
-                }
-                .copied()
+    fn abs(&self, a: &Value) -> Option<Real> {
+        if a.is_real() {
+            Some(a.re.abs())
+        } else {
+            self.precision.sqrt(&self.norm(a)?)
+        }
+    }
+
+    /// A power that is a fraction; a negative real base has one only for odd denominators (the real root).
+    fn pow(&self, base: &Value, power: &BigRational) -> Option<Value> {
+        if power.is_integer() {
+            return self.whole_power(base, power.to_integer().to_i64()?);
+        }
+        let p = &self.precision;
+        if !base.is_real() {
+            return self.polar(base, power);
+        }
+        if *power.denom() == BigInt::from(2) && base.re.sign() >= 0 {
+            let root = Value::real(p.sqrt(&base.re)?);
+            return self.whole_power(&root, power.numer().to_i64()?);
+        }
+        let odd_root = power.denom().bit(0);
+        match base.re.sign() {
+            1 if power.denom().bits() > HIGHEST_ROOT + power.numer().bits() => {
+                Some(Value::real(Real::from_int(1)))
             }
+            1 => Some(Value::real(self.real_power(&base.re, power)?)),
+            -1 if odd_root => {
+                let root = self.real_power(&base.re.neg(), power)?;
+                Some(Value::real(if power.numer().bit(0) { root.neg() } else { root }))
+            }
+            // Whether sqrt(x)sqrt(y) is sqrt(xy) is not asked where x and y are negative.
             _ => None,
-        };
-    };
-    if name == "abs" {
-        return Some(Value {
-            re: x.abs(),
-            im: Dd::from(0.0),
-            size: x.size,
-        });
+        }
     }
-    if !x.is_real() {
-        return None;
+
+    fn whole_power(&self, base: &Value, n: i64) -> Option<Value> {
+        if n.unsigned_abs() >= 1 << 32 {
+            return None;
+        }
+        let mut base = if n < 0 { self.recip(base)? } else { base.clone() };
+        let mut n = n.unsigned_abs();
+        let mut result = Value::real(Real::from_int(1));
+        loop {
+            if n & 1 == 1 {
+                result = self.mul(&result, &base)?;
+            }
+            n >>= 1;
+            if n == 0 {
+                return Some(result);
+            }
+            base = self.mul(&base, &base)?;
+        }
     }
-    let r = x.re;
-    let one = Dd::from(1.0);
-    let angle = |y, x| Dd::atan2(y, x);
-    let value = match name {
-        "ln" => r.ln(),
-        "sin" => r.sin_cos().0,
-        "cos" => r.sin_cos().1,
-        "arctan" => angle(r, one),
-        "arcsin" => angle(r, (one - r * r).sqrt()),
-        "arccos" => angle((one - r * r).sqrt(), r),
-        "sinh" => (r.exp() - (-r).exp()) * Dd::from(0.5),
-        "cosh" => (r.exp() + (-r).exp()) * Dd::from(0.5),
-        "tanh" => (r.exp() - (-r).exp()) / (r.exp() + (-r).exp()),
-        _ => return None,
-    };
-    // Absolute error of the value: that of the argument, and its own rounding.
-    Value {
-        re: value,
-        im: Dd::from(0.0),
-        size: x.size.max(value.hi.abs()).max(1.0),
+
+    fn real_power(&self, base: &Real, power: &BigRational) -> Option<Real> {
+        let p = &self.precision;
+        p.exp(&p.mul(&p.ln(base)?, &p.rational(power)?)?)
     }
-    .checked()
-}
 
-const FUEL: u32 = 20_000;
+    fn polar(&self, base: &Value, power: &BigRational) -> Option<Value> {
+        let p = &self.precision;
+        let radius = self.real_power(&self.abs(base)?, power)?;
+        let angle = p.mul(&p.atan2(&base.im, &base.re)?, &p.rational(power)?)?;
+        self.on_circle(&radius, &angle)
+    }
 
-fn constant(sum: &Sum) -> Option<Value> {
-    evaluate(sum, Point(None), &mut FUEL.clone())
-}
+    fn on_circle(&self, radius: &Real, angle: &Real) -> Option<Value> {
+        let p = &self.precision;
+        let (sin, cos) = p.sin_cos(angle)?;
+        Some(Value {
+            re: p.mul(radius, &cos)?,
+            im: p.mul(radius, &sin)?,
+        })
+    }
 
-/// Whether two sums have the same value, to the last digits that can be trusted: at one point when they are
-/// constants, otherwise at four points or more where both are defined. `None`: they cannot be evaluated.
-pub(crate) fn same_value(a: &Sum, b: &Sum) -> Option<bool> {
-    let close = |x: Value, y: Value| {
-        let difference = Value::add(
-            x,
-            Value {
-                re: -y.re,
-                im: -y.im,
-                size: y.size,
+    fn sum(&self, sum: &Sum) -> Option<Value> {
+        let mut total = Value::real(Real::from_int(0));
+        for (monomial, q) in &sum.0 {
+            let mut term = Value::real(self.precision.rational(q)?);
+            for (atom, power) in &monomial.0 {
+                let value = match atom {
+                    Atom::Exp(base, exponent) => self.exponential(base, exponent, power)?,
+                    _ if power.is_one() => self.atom(atom)?,
+                    _ => self.pow(&self.atom(atom)?, power)?,
+                };
+                term = self.mul(&term, &value)?;
+            }
+            total = self.add(&total, &term)?;
+        }
+        Some(total)
+    }
+
+    fn atom(&self, atom: &Atom) -> Option<Value> {
+        let p = &self.precision;
+        match atom {
+            Atom::Int(n) => Some(Value::real(p.rational(&BigRational::from_integer(n.clone()))?)),
+            Atom::Sym(name) => match name.as_str() {
+                "\\pi" => Some(Value::real(p.pi()?)),
+                "e" => Some(Value::real(p.exp(&Real::from_int(1))?)),
+                "i" => Some(Value {
+                    re: Real::from_int(0),
+                    im: Real::from_int(1),
+                }),
+                "\\infty" => None,
+                name => self.variable(name),
             },
-        );
-        difference.abs().hi <= CLOSE * difference.size
-    };
-    if let (Some(x), Some(y)) = (constant(a), constant(b)) {
-        return Some(close(x, y));
+            Atom::Base(sum) => self.sum(sum),
+            Atom::Exp(base, exponent) => self.exponential(base, exponent, &BigRational::one()),
+            Atom::Func(name, args) => {
+                let values = args.iter().map(|a| self.sum(a)).collect::<Option<Vec<_>>>()?;
+                match values.as_slice() {
+                    [x] => self.function(name, x),
+                    _ if values.iter().all(Value::is_real) => self.greatest(name, values),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// `base^(exponent * power)` for a positive base.
+    fn exponential(&self, base: &Sum, exponent: &Sum, power: &BigRational) -> Option<Value> {
+        let p = &self.precision;
+        let base = self.sum(base).filter(|v| v.is_real() && v.re.sign() == 1)?;
+        let exponent = self.sum(exponent)?;
+        let ln = p.mul(&p.ln(&base.re)?, &p.rational(power)?)?;
+        let radius = p.exp(&p.mul(&exponent.re, &ln)?)?;
+        if exponent.is_real() {
+            Some(Value::real(radius))
+        } else {
+            self.on_circle(&radius, &p.mul(&exponent.im, &ln)?)
+        }
+    }
+
+    fn greatest(&self, name: &str, values: Vec<Value>) -> Option<Value> {
+        let wanted = match name {
+            "max" => 1,
+            "min" => -1,
+            _ => return None,
+        };
+        values.into_iter().map(Some).reduce(|best, value| {
+            let (best, value) = (best?, value?);
+            match self.precision.sub(&value.re, &best.re)?.sign() {
+                0 => None,
+                sign => Some(if sign == wanted { value } else { best }),
+            }
+        })?
+    }
+
+    fn function(&self, name: &str, x: &Value) -> Option<Value> {
+        let p = &self.precision;
+        match name {
+            "abs" => return Some(Value::real(self.abs(x)?)),
+            "conj" => {
+                return Some(Value {
+                    re: x.re.clone(),
+                    im: x.im.neg(),
+                });
+            }
+            _ if !x.is_real() => return None,
+            _ => {}
+        }
+        let r = &x.re;
+        let one = Real::from_int(1);
+        let beside = || p.sqrt(&p.sub(&one, &p.mul(r, r)?)?);
+        let both = || Some((p.exp(r)?, p.exp(&r.neg())?));
+        let half = |x: Real| {
+            p.mul(
+                &x,
+                &p.rational(&BigRational::new(BigInt::one(), BigInt::from(2)))?,
+            )
+        };
+        Some(Value::real(match name {
+            "ln" => p.ln(r)?,
+            "sin" => p.sin_cos(r)?.0,
+            "cos" => p.sin_cos(r)?.1,
+            "arctan" => p.atan2(r, &one)?,
+            "arcsin" => p.atan2(r, &beside()?)?,
+            "arccos" => p.atan2(&beside()?, r)?,
+            "sinh" => both().and_then(|(a, b)| half(p.sub(&a, &b)?))?,
+            "cosh" => both().and_then(|(a, b)| half(p.add(&a, &b)?))?,
+            "tanh" => both().and_then(|(a, b)| p.mul(&p.sub(&a, &b)?, &p.recip(&p.add(&a, &b)?)?))?,
+            _ => return None,
+        }))
+    }
+}
+
+/// Whether a sum is 0 at a point, or altogether where it has no variables. `None`: it has no value there, or
+/// it cannot be told.
+fn vanishes(sum: &Sum, point: Option<u64>) -> Option<bool> {
+    let mut bits = GLANCE;
+    let mut fuel = FUEL;
+    loop {
+        let evaluator = Evaluator {
+            precision: Precision::new(bits, fuel),
+            point,
+        };
+        let value = evaluator.sum(sum);
+        fuel = evaluator.precision.left();
+        let widest = evaluator.precision.widest() as i64;
+        let enough = BEYOND + 4 * widest;
+        match value {
+            Some(value) if !value.may_be_zero() => return Some(false),
+            Some(_) if bits >= enough => return Some(true),
+            // What is too rough to be divided by, or to have a sign, may not be at a closer look.
+            None if bits >= enough => return None,
+            _ => {}
+        }
+        if enough > CLOSEST || fuel == 0 {
+            return None;
+        }
+        bits = enough;
+    }
+}
+
+/// Whether two sums have the same value: as constants, otherwise at four points or more where their
+/// difference is defined. `None`: it cannot be told.
+pub(crate) fn same_value(a: &Sum, b: &Sum) -> Option<bool> {
+    let mut budget = Budget::default();
+    let minus = b.clone().scale(&int(-1), &mut budget).ok()?;
+    let difference = a.clone().add(&minus, &mut budget).ok()?;
+    if let Some(q) = difference.as_rational() {
+        return Some(q.is_zero());
+    }
+    if super::is_constant(&difference) {
+        return vanishes(&difference, None);
     }
     let mut agreed = 0;
     for seed in 1..=12 {
-        let at = |sum| evaluate(sum, Point(Some(seed)), &mut FUEL.clone());
-        if let (Some(x), Some(y)) = (at(a), at(b)) {
-            if !close(x, y) {
-                return Some(false);
-            }
-            agreed += 1;
+        match vanishes(&difference, Some(seed)) {
+            Some(false) => return Some(false),
+            Some(true) => agreed += 1,
+            None => {}
+        }
+        if agreed >= 6 {
+            break;
         }
     }
     (agreed >= 4).then_some(true)
 }
 
-/// The value as a double, when the sum is a real constant.
-pub(crate) fn real_value(sum: &Sum) -> Option<f64> {
-    constant(sum).filter(Value::is_real).map(|v| v.re.hi)
+/// A constant's real value to about as many bits.
+fn real(sum: &Sum, bits: i64) -> Option<Real> {
+    let evaluator = Evaluator {
+        precision: Precision::new(bits, FUEL),
+        point: None,
+    };
+    Some(evaluator.sum(sum).filter(Value::is_real)?.re)
 }
 
-/// The value to about 30 digits as a fraction, when the sum is a real constant that was not left over from
-/// cancellation.
+/// The value as a double, when the sum is a real constant.
+pub(crate) fn real_value(sum: &Sum) -> Option<f64> {
+    real(sum, GLANCE).map(|v| v.to_f64()).filter(|v| v.is_finite())
+}
+
+/// The value to 30 digits or more as a fraction, when the sum is a real constant.
 pub(crate) fn rational_value(sum: &Sum) -> Option<BigRational> {
-    let v = constant(sum).filter(|v| v.is_real() && v.re.hi.abs() > 1e-6 * v.size)?;
-    Some(BigRational::from_f64(v.re.hi)? + BigRational::from_f64(v.re.lo)?)
+    let value = real(sum, LOOK).filter(|v| v.error() < v.magnitude() - 110.0)?;
+    value.to_rational()
 }
 
 /// 1 or -1 for a real constant that is clearly not 0.
@@ -313,16 +372,24 @@ pub(crate) fn sign_of_constant(sum: &Sum) -> Option<i64> {
     if let Some(q) = sum.as_rational() {
         return (!q.is_zero()).then(|| if q.is_negative() { -1 } else { 1 });
     }
-    let v = constant(sum).filter(|v| v.is_real() && v.re.hi.abs() > 1e-20 * v.size)?;
-    Some(if v.re.hi < 0.0 { -1 } else { 1 })
+    if !super::is_constant(sum) {
+        return None;
+    }
+    [GLANCE, LOOK, 16 * LOOK].into_iter().find_map(|bits| {
+        let sign = real(sum, bits)?.sign();
+        (sign != 0).then_some(sign)
+    })
 }
 
 /// The floor of a real constant that is clearly not a whole number.
 pub(crate) fn floor_of_constant(sum: &Sum) -> Option<BigInt> {
-    let v = constant(sum).filter(|v| v.is_real() && v.size < 1e15)?;
-    let floor = v.re.hi.floor();
-    let share = (v.re - Dd::from(floor)).hi;
-    (share > 1e-9 && share < 1.0 - 1e-9)
-        .then(|| BigInt::from_f64(floor))
-        .flatten()
+    if !super::is_constant(sum) {
+        return None;
+    }
+    let rough = real(sum, GLANCE)?.magnitude().max(0.0) as i64;
+    let value = real(sum, LOOK + rough).filter(|v| v.error() < -100.0)?;
+    let middle = value.to_rational()?;
+    let margin = BigRational::new(BigInt::one(), BigInt::one() << 90usize);
+    let (low, high) = ((&middle - &margin).floor(), (&middle + &margin).floor());
+    (low == high).then(|| low.to_integer())
 }
