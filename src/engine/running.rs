@@ -226,6 +226,7 @@ impl Running {
         drawn: &mut impl Iterator<Item = &'d Result<Drawn, BrokenLogits>>,
         executor: &dyn Executor,
     ) {
+        self.problem.skip_quiet_ticks();
         self.problem.tick(|_, _| {
             let drawn = *drawn.next().expect("one for every live row");
             drawn.map_or(Token::Broken, Token::Drawn)

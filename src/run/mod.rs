@@ -60,6 +60,7 @@
 mod details;
 mod error;
 mod events;
+mod fates;
 mod foreign;
 mod journal;
 mod line;
@@ -73,6 +74,7 @@ mod record;
 mod recording;
 mod replay;
 mod request;
+mod rules;
 mod scalars;
 mod settings;
 mod solved;
@@ -88,26 +90,26 @@ use std::sync::Arc;
 
 pub use error::RunFolderError;
 pub use events::{Details, Event, Points, Snapshot};
+pub use fates::Books;
 pub use journal::Journal;
 pub use manifest::{MANIFEST, Manifest, SCHEMA, Status};
 pub(crate) use observer::{RunFacts, RunObserver};
 pub(crate) use outcome::check_needs;
 pub use outcome::{Outcome, RunError};
 pub use pool::{PoolOptions, PoolProblem, RecordedPool};
-pub use problem::{
-    Arrived, Books, Bounds, Cut, Decided, Decode, ExternalEvent, NoText, ProblemRun, Setup, Token,
-};
+pub use problem::{Arrived, Bounds, Cut, Decided, Decode, ExternalEvent, NoText, ProblemRun, Setup, Token};
 pub use record::{Arrays, Phase, TraceRecord};
 pub use recording::{Recording, without_answers};
 pub use replay::{Recorded, Replayed, replay};
 pub use request::{Checkpoint, Control, Observer, RecordSink, Request};
+pub use rules::Rules;
 pub(crate) use settings::value_of;
 pub use settings::{
     AnswerSettings, DecisionSettings, EngineInfo, MachineInfo, Other, StrategyRecord, TraceSettings,
 };
 pub use solved::{BallotResult, SolvedRecord, TokenCounts, TraceCounts, VoteResult};
 pub use token_stream::{StreamedToken, TokenStream};
-pub use trace::{Rules, Trace};
+pub use trace::Trace;
 
 use FolderLock as Lock;
 use lock::LOCK;

@@ -14,48 +14,26 @@
 
 mod answers;
 mod arrival;
+mod decided;
+mod external;
+mod recorded;
+mod setup;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-use tts_evals::answer::{ReadAnswer, solution};
-use tts_strategies::{
-    Decision, Fate, Finish, Limits, Next, Step, Strategy, TraceId, TraceOutcome, TraceScores, Watching,
-};
+use tts_evals::answer::ReadAnswer;
+use tts_model::sampling::Drawn;
+use tts_strategies::{Finish, Limits, Next, Step, Strategy, TraceId, TraceOutcome, TraceScores};
 
 use answers::Classes;
 pub use arrival::Arrived;
+pub use decided::Decided;
+pub use external::{Cut, ExternalEvent};
+pub use setup::{Bounds, Decode, NoText, Setup};
 
-use super::record::{TraceRecord, digest};
-use super::trace::{Rules, Trace};
-use tts_model::sampling::Drawn;
-
-/// Turns token ids into text; special tokens are kept except where they end the text.
-pub trait Decode: Send + Sync {
-    /// The text of these ids. Ids without text (padding of the vocabulary) give nothing.
-    fn decode(&self, ids: &[u32]) -> String;
-}
-
-/// Gives no texts: where there are no ids to decode, what has a text has it already.
-pub struct NoText;
-
-impl Decode for NoText {
-    fn decode(&self, _: &[u32]) -> String {
-        String::new()
-    }
-}
-
-/// Bounds of one problem's run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Bounds {
-    /// Traces that may be launched in all (K).
-    pub traces: usize,
-    /// Most traces in flight at once.
-    pub slots: usize,
-    /// Generated tokens of the problem after which the vote so far decides.
-    pub max_total_tokens: Option<u64>,
-}
+use super::{Books, Rules, Trace, TraceRecord};
 
 /// A token, or why there is none.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,85 +42,6 @@ pub enum Token {
     Drawn(Drawn),
     /// The logits were not numbers, or the source gave up: the trace has failed.
     Broken,
-}
-
-/// Why a problem ended before its strategy was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cut {
-    /// `max_total_tokens` was reached.
-    MaxTotalTokens,
-    /// The time limit was reached.
-    TimeLimit,
-    /// The user interrupted.
-    Interrupted,
-    /// Every trace failed.
-    Failed,
-}
-
-/// A change that did not come from the traces, and the tick after which it took effect: replay needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum ExternalEvent {
-    /// Memory allows this many traces in flight from now on.
-    Slots {
-        /// The tick after which it took effect.
-        tick: u64,
-        /// New number of traces in flight at once, at least 1.
-        slots: usize,
-    },
-    /// The run was cut.
-    Cut {
-        /// The tick after which it took effect.
-        tick: u64,
-        /// Why the run was cut.
-        cut: Cut,
-    },
-}
-
-/// Tokens by fate, and traces by fate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Books {
-    /// Ended by themselves as part of the warm-up.
-    pub warmup: u64,
-    /// Ended by themselves after the warm-up.
-    pub finished: u64,
-    /// Stopped by the strategy.
-    pub stopped: u64,
-    /// In flight when the problem was decided.
-    pub cancelled: u64,
-    /// Cut off by the token limit or for looping.
-    pub truncated: u64,
-    /// Failed: the logits were not numbers, or the source of the tokens gave up.
-    pub failed: u64,
-}
-
-impl Books {
-    fn add(&mut self, fate: Fate, n: u64) {
-        match fate {
-            Fate::Warmup => self.warmup += n,
-            Fate::Finished => self.finished += n,
-            Fate::Stopped => self.stopped += n,
-            Fate::Cancelled => self.cancelled += n,
-            Fate::Truncated => self.truncated += n,
-            Fate::Failed => self.failed += n,
-        }
-    }
-    /// Sum over all fates.
-    pub fn total(&self) -> u64 {
-        self.warmup + self.finished + self.stopped + self.cancelled + self.truncated + self.failed
-    }
-}
-
-impl std::ops::AddAssign for Books {
-    fn add_assign(&mut self, other: Self) {
-        self.warmup += other.warmup;
-        self.finished += other.finished;
-        self.stopped += other.stopped;
-        self.cancelled += other.cancelled;
-        self.truncated += other.truncated;
-        self.failed += other.failed;
-    }
 }
 
 /// One problem's run: its traces in flight, its strategy, its books and its clock.
@@ -156,7 +55,7 @@ pub struct ProblemRun {
     /// ascending trace index; the first `slots` of them are live
     in_flight: Vec<Trace>,
     /// records by trace index, for traces that were generated before and are not launched yet
-    recorded: std::collections::BTreeMap<TraceId, Arc<TraceRecord>>,
+    recorded: BTreeMap<TraceId, Arc<TraceRecord>>,
     next_trace: TraceId,
     slots_at_first: usize,
     /// launched by the strategy so far, in flight or waiting for a slot
@@ -170,81 +69,12 @@ pub struct ProblemRun {
     ticks: u64,
     external_events: Vec<ExternalEvent>,
     /// external events of a recording, still to come
-    scripted: std::collections::VecDeque<ExternalEvent>,
+    scripted: VecDeque<ExternalEvent>,
     over: bool,
     ended: Vec<TraceRecord>,
     started: Instant,
     failures: u64,
     blind: u64,
-}
-
-/// What a problem came to.
-#[derive(Clone, Debug)]
-pub struct Decided {
-    /// The strategy's decision.
-    pub decision: Decision,
-    /// The winning answer as the heaviest trace of its class wrote it.
-    pub answer: Option<String>,
-    /// Text of every class in the decision, by class number.
-    pub classes: Vec<String>,
-    /// Name of the strategy.
-    pub strategy: String,
-    /// Traces by fate.
-    pub traces: Books,
-    /// Traces that took a slot.
-    pub launched: u64,
-    /// Generated tokens by fate.
-    pub tokens: Books,
-    /// Of these, the tokens of [`TraceRecord::unseen`].
-    pub unseen: u64,
-    /// Text after the end of thinking of the winning trace.
-    pub solution: Option<String>,
-    /// blake3 over every trace's index, length and blake3 of its token ids, in trace order; `None` where the
-    /// record holds none.
-    pub digest: Option<String>,
-    /// Ticks that the problem took: the length of its critical path in tokens.
-    pub ticks: u64,
-    /// Traces in flight at once when the run began; `external_events` say how that changed.
-    pub slots: usize,
-    /// What came from outside of the traces, by ascending tick.
-    pub external_events: Vec<ExternalEvent>,
-    /// How the answers of the traces that ended by themselves or were cut off were found.
-    pub extractions: std::collections::BTreeMap<String, u64>,
-    /// Wall time of the run in seconds.
-    pub seconds: f64,
-}
-
-impl Decided {
-    /// The cut that ended the run, if one did.
-    pub fn cut(&self) -> Option<Cut> {
-        self.external_events.iter().rev().find_map(|o| {
-            if let ExternalEvent::Cut { cut, .. } = o {
-                Some(*cut)
-            } else {
-                None
-            }
-        })
-    }
-}
-
-/// What a problem is made of.
-pub struct Setup {
-    /// Names the problem; part of every trace's random stream.
-    pub id: String,
-    /// What decides which traces go on, and the answer.
-    pub strategy: Box<dyn Strategy>,
-    /// Takes answers from texts.
-    pub reader: Arc<dyn ReadAnswer>,
-    /// Makes texts of ids.
-    pub decode: Arc<dyn Decode>,
-    /// When traces end.
-    pub rules: Arc<Rules>,
-    /// How many traces.
-    pub bounds: Bounds,
-    /// Traces that were generated before, and what came from outside then.
-    pub recorded: Vec<Arc<TraceRecord>>,
-    /// External events to apply again (replay); empty when solving.
-    pub scripted: Vec<ExternalEvent>,
 }
 
 impl ProblemRun {
@@ -384,7 +214,6 @@ impl ProblemRun {
         if self.over {
             return;
         }
-        self.pass_over();
         self.ticks += 1;
         let live = self.live().len();
         // all tokens are booked before any is handled
@@ -442,7 +271,7 @@ impl ProblemRun {
         if trace.is_broken() {
             return Some(Finish::Failed);
         }
-        let step = self.watch(trace);
+        let step = self.observe(trace);
         if trace.stops_by_text(&self.rules, self.decode.as_ref()) {
             return Some(Finish::Stop);
         }
@@ -455,20 +284,10 @@ impl ProblemRun {
         }
     }
 
-    /// What the strategy makes of a trace's newest token. It is not asked where what it watches for is known.
-    fn watch(&mut self, trace: &mut Trace) -> Step {
-        match self.strategy.watching(trace.id()) {
-            Watching::Nothing => return Step::Continue,
-            Watching::Below { window, bar } => {
-                if let Some(crossing) = trace.crossing(window, bar) {
-                    return if crossing == Some(trace.tokens()) {
-                        Step::Stop
-                    } else {
-                        Step::Continue
-                    };
-                }
-            }
-            _ => {}
+    /// Shows a trace's newest token to the strategy, unless what it will answer is known.
+    fn observe(&mut self, trace: &mut Trace) -> Step {
+        if let Some(step) = trace.known_step(self.strategy.watching(trace.id())) {
+            return step;
         }
         self.blind += u64::from(trace.is_blind());
         let mut step = Step::Continue;
@@ -477,46 +296,6 @@ impl ProblemRun {
             step = self.strategy.observe(id, &scalars);
         }
         step
-    }
-
-    /// Passes over ticks in which nothing can happen: every live trace reads its record, none ends, and the
-    /// strategy stops none.
-    fn pass_over(&mut self) {
-        let live = self.in_flight.len().min(self.bounds.slots);
-        let mut ticks = u64::MAX;
-        for trace in &mut self.in_flight[..live] {
-            let mut left = trace.recorded_left();
-            match self.strategy.watching(trace.id()) {
-                Watching::Nothing => {}
-                Watching::Below { window, bar } => match trace.crossing(window, bar) {
-                    Some(Some(crossing)) if crossing > trace.tokens() => {
-                        left = left.min(crossing - trace.tokens())
-                    }
-                    Some(_) => {}
-                    None => return,
-                },
-                _ => return,
-            }
-            // the last of them is left to the tick
-            ticks = ticks.min((left as u64).saturating_sub(1));
-            if ticks == 0 {
-                return;
-            }
-        }
-        if let Some(ExternalEvent::Slots { tick, .. } | ExternalEvent::Cut { tick, .. }) =
-            self.scripted.front()
-        {
-            ticks = ticks.min(tick.saturating_sub(self.ticks).saturating_sub(1));
-        }
-        if let Some(max) = self.bounds.max_total_tokens {
-            let left = max.saturating_sub(self.tokens.total() + self.live_tokens);
-            ticks = ticks.min((left / live as u64).saturating_sub(1));
-        }
-        for trace in &mut self.in_flight[..live] {
-            trace.pass_over(ticks as usize, &self.rules);
-        }
-        self.ticks += ticks;
-        self.live_tokens += ticks * live as u64;
     }
 
     /// Tokens whose confidences a strategy asked for and that a record of statistics alone could not give:
@@ -620,12 +399,6 @@ impl ProblemRun {
         }
     }
 
-    /// The vote as it would be decided now, heaviest answer first: answer, weight, traces.
-    pub fn ballots(&self) -> Vec<(String, f64, usize)> {
-        let of = |b: &tts_strategies::Ballot| (self.classes.text(b.class).to_owned(), b.weight, b.traces);
-        self.strategy.decide().ballots.iter().map(of).collect()
-    }
-
     /// The strategy that decides.
     pub fn strategy(&self) -> &dyn Strategy {
         self.strategy.as_ref()
@@ -645,45 +418,5 @@ impl ProblemRun {
     /// Whether every trace that ended has failed.
     pub fn all_failed(&self) -> bool {
         self.failures > 0 && self.failures == self.traces.total()
-    }
-
-    /// The decision as things stand; `records` are all of the problem's ended traces.
-    pub fn decide(&self, records: &[TraceRecord]) -> Decided {
-        let decision = self.strategy.decide();
-        let winner = decision
-            .winner_trace
-            .and_then(|t| records.iter().find(|r| r.trace == t));
-        let mut by_trace: Vec<_> = records.iter().collect();
-        by_trace.sort_by_key(|r| r.trace);
-        let mut extractions = std::collections::BTreeMap::new();
-        for record in by_trace.iter().filter(|r| r.finish.is_complete()) {
-            *extractions
-                .entry(
-                    record
-                        .extraction
-                        .clone()
-                        .unwrap_or_else(|| if record.answer.is_some() { "given" } else { "none" }.to_owned()),
-                )
-                .or_insert(0) += 1;
-        }
-        Decided {
-            answer: winner
-                .and_then(|w| w.answer.clone())
-                .or_else(|| decision.answer.map(|c| self.classes.text(c).to_owned())),
-            solution: winner.and_then(|w| w.text.as_deref()).map(solution),
-            classes: self.classes.texts(),
-            strategy: self.strategy.name().to_owned(),
-            traces: self.traces,
-            launched: u64::from(self.next_trace),
-            tokens: self.tokens,
-            unseen: self.unseen,
-            digest: digest(&by_trace),
-            ticks: self.ticks,
-            slots: self.slots_at_first,
-            external_events: self.external_events.clone(),
-            extractions,
-            seconds: self.started.elapsed().as_secs_f64(),
-            decision,
-        }
     }
 }

@@ -29,7 +29,9 @@ impl ProblemRun {
     /// Books what came of a live trace and shows it to the strategy token by token; what comes of any other
     /// trace is passed over.
     pub fn arrived(&mut self, id: TraceId, piece: Arrived<'_>) {
-        let Some(at) = self.position(id) else { return };
+        let Some(at) = self.position(id).filter(|at| !self.in_flight[*at].has_record()) else {
+            return;
+        };
         let mut trace = self.in_flight.remove(at);
         trace.write(piece.text);
         let wrote_stop = trace.stops_by_text(&self.rules, self.decode.as_ref());
@@ -40,7 +42,7 @@ impl ProblemRun {
             let last = i + 1 == piece.tokens.len();
             // a token that ends a trace and crosses the bar makes it finished: the engine's word comes with
             // the last one
-            let step = self.watch(&mut trace);
+            let step = self.observe(&mut trace);
             finish = (last && wrote_stop)
                 .then_some(Finish::Stop)
                 .or(trace.ends(&self.rules))
@@ -61,39 +63,12 @@ impl ProblemRun {
         );
     }
 
-    /// Reads the record of a live trace that has one to its end. A trace that the strategy is not through
-    /// with there begins anew, or has failed if the strategy was shown tokens that may not come again.
-    /// Returns false where there is no record to read.
-    pub fn read_record(&mut self, id: TraceId) -> bool {
-        let Some(at) = self.position(id).filter(|at| self.in_flight[*at].has_record()) else {
-            return false;
-        };
-        let mut trace = self.in_flight.remove(at);
-        let mut finish = None;
-        while finish.is_none()
-            && let Some(token) = trace.recorded_next()
-        {
-            trace.push(token, &self.rules);
-            self.live_tokens += u64::from(!trace.is_broken());
-            finish = self.handle(&mut trace);
-        }
-        if finish.is_none()
-            && let Some(anew) = trace.anew(&self.rules)
-        {
-            self.live_tokens -= trace.tokens() as u64;
-            self.in_flight.insert(at, anew);
-            return true;
-        }
-        self.settle(at, trace, Some(finish.unwrap_or(Finish::Failed)));
-        true
-    }
-
-    fn position(&self, id: TraceId) -> Option<usize> {
+    pub(super) fn position(&self, id: TraceId) -> Option<usize> {
         self.live().iter().position(|trace| trace.id() == id)
     }
 
     /// Puts a trace back where it was, or ends it.
-    fn settle(&mut self, at: usize, trace: Trace, finish: Option<Finish>) {
+    pub(super) fn settle(&mut self, at: usize, trace: Trace, finish: Option<Finish>) {
         self.ticks = self.ticks.max(trace.tick());
         match finish {
             None => self.in_flight.insert(at, trace),

@@ -1,0 +1,37 @@
+//! What happens to a run from outside of its traces.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a problem ended before its strategy was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// `max_total_tokens` was reached.
+    MaxTotalTokens,
+    /// The time limit was reached.
+    TimeLimit,
+    /// The user interrupted.
+    Interrupted,
+    /// Every trace failed.
+    Failed,
+}
+
+/// A change that did not come from the traces, and the tick after which it took effect: replay needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum ExternalEvent {
+    /// Memory allows this many traces in flight from now on.
+    Slots {
+        /// The tick after which it took effect.
+        tick: u64,
+        /// New number of traces in flight at once, at least 1.
+        slots: usize,
+    },
+    /// The run was cut.
+    Cut {
+        /// The tick after which it took effect.
+        tick: u64,
+        /// Why the run was cut.
+        cut: Cut,
+    },
+}

@@ -1,0 +1,56 @@
+//! What a problem's run is made of.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tts_evals::answer::ReadAnswer;
+use tts_strategies::Strategy;
+
+use super::ExternalEvent;
+use crate::run::{Rules, TraceRecord};
+
+/// What a problem is made of.
+pub struct Setup {
+    /// Names the problem; part of every trace's random stream.
+    pub id: String,
+    /// What decides which traces go on, and the answer.
+    pub strategy: Box<dyn Strategy>,
+    /// Takes answers from texts.
+    pub reader: Arc<dyn ReadAnswer>,
+    /// Makes texts of ids.
+    pub decode: Arc<dyn Decode>,
+    /// When traces end.
+    pub rules: Arc<Rules>,
+    /// How many traces.
+    pub bounds: Bounds,
+    /// Traces that were generated before, and what came from outside then.
+    pub recorded: Vec<Arc<TraceRecord>>,
+    /// External events to apply again (replay); empty when solving.
+    pub scripted: Vec<ExternalEvent>,
+}
+
+/// Turns token ids into text; special tokens are kept except where they end the text.
+pub trait Decode: Send + Sync {
+    /// The text of these ids. Ids without text (padding of the vocabulary) give nothing.
+    fn decode(&self, ids: &[u32]) -> String;
+}
+
+/// Gives no texts: where there are no ids to decode, what has a text has it already.
+pub struct NoText;
+
+impl Decode for NoText {
+    fn decode(&self, _: &[u32]) -> String {
+        String::new()
+    }
+}
+
+/// Bounds of one problem's run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Traces that may be launched in all (K).
+    pub traces: usize,
+    /// Most traces in flight at once.
+    pub slots: usize,
+    /// Generated tokens of the problem after which the vote so far decides.
+    pub max_total_tokens: Option<u64>,
+}

@@ -1,0 +1,39 @@
+//! When a trace ends by itself, and what it is forced to say.
+
+use serde::{Deserialize, Serialize};
+
+/// When a trace ends by itself, and what it is forced to say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Ids that end a trace; the id is counted and is the trace's last.
+    pub stop_ids: Vec<u32>,
+    /// Whether stop ids are passed over.
+    #[serde(default)]
+    pub ignore_eos: bool,
+    /// Generated tokens at which a trace is cut off.
+    pub max_tokens: usize,
+    /// Whether verbatim loops end a trace.
+    pub loop_stop: bool,
+    /// Generated tokens at which the end of thinking is forced.
+    #[serde(default)]
+    pub thinking_budget: Option<usize>,
+    /// Ids that end thinking, forced at the budget.
+    #[serde(default)]
+    pub think_end: Vec<u32>,
+    /// Log-probabilities of the most likely ids that are kept of each token.
+    #[serde(default)]
+    pub record_top_k: usize,
+    /// Texts that end a trace which writes them outside of its thinking; they are not part of its text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop_texts: Vec<String>,
+    /// Whether a trace begins inside its thinking: needed for `stop_texts` alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub starts_in_thinking: bool,
+}
+
+impl Rules {
+    /// Ids that end a trace as it is run.
+    pub fn stops(&self) -> &[u32] {
+        if self.ignore_eos { &[] } else { &self.stop_ids }
+    }
+}
