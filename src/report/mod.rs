@@ -3,11 +3,13 @@
 //! report.
 
 mod about;
+mod csv;
 mod error;
 mod escape;
 mod evidence;
 mod figures;
 mod files;
+mod graded;
 mod page;
 mod plot;
 mod results;
@@ -18,6 +20,7 @@ mod timeline;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub use csv::TableKind;
 pub use error::ReportError;
 pub use files::{PLOTS, RESULTS};
 pub use plot::{Plot, Theme};
@@ -25,7 +28,7 @@ pub use results::{
     Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Facts, Fates, PassAt, ProblemRow, ReliabilityFacts,
     Report, SCHEMA, ScoreFacts, Timeline, TimelineTrace, Winner,
 };
-pub use tables::{Table, TableKind};
+pub use tables::Table;
 
 use evidence::Evidence;
 

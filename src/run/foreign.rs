@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use tts_strategies::{Finish, Measured, TraceScores, Windowed};
 
 use super::error::RunFolderError;
-use super::line::{parse, text, whole, word};
+use super::lenient::{parse, text, whole, word};
 use super::warnings::{Trouble, Warnings};
 use super::{Arrays, TraceRecord};
 

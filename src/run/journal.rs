@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::error::RunFolderError;
+use super::index::{FileSpan, Files, Index};
 use super::line::{self, Head};
-use super::recording::{FileSpan, Files, Index};
 use super::{RecordSink, TraceRecord};
 
 /// Traces that may wait to be written before the engine waits for the disk.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::RunFolderError;
-use super::settings::{DecisionSettings, MachineInfo, TraceSettings};
+use super::machine::MachineInfo;
+use super::settings::{DecisionSettings, TraceSettings};
 
 /// The layout that this version writes.
 pub const SCHEMA: u32 = 1;

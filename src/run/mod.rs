@@ -62,9 +62,12 @@ mod error;
 mod events;
 mod fates;
 mod foreign;
+mod index;
 mod journal;
+mod lenient;
 mod line;
 mod lock;
+mod machine;
 mod manifest;
 mod observer;
 mod outcome;
@@ -92,6 +95,7 @@ pub use error::RunFolderError;
 pub use events::{Details, Event, Points, Snapshot};
 pub use fates::Books;
 pub use journal::Journal;
+pub use machine::{EngineInfo, MachineInfo};
 pub use manifest::{MANIFEST, Manifest, SCHEMA, Status};
 pub(crate) use observer::{RunFacts, RunObserver};
 pub(crate) use outcome::check_needs;
@@ -104,18 +108,16 @@ pub use replay::{Recorded, Replayed, replay};
 pub use request::{Checkpoint, Control, Observer, RecordSink, Request};
 pub use rules::Rules;
 pub(crate) use settings::value_of;
-pub use settings::{
-    AnswerSettings, DecisionSettings, EngineInfo, MachineInfo, Other, StrategyRecord, TraceSettings,
-};
+pub use settings::{AnswerSettings, DecisionSettings, Other, StrategyRecord, TraceSettings};
 pub use solved::{BallotResult, SolvedRecord, TokenCounts, TraceCounts, VoteResult};
 pub use token_stream::{StreamedToken, TokenStream};
 pub use trace::Trace;
 
 use FolderLock as Lock;
+use index::{FileSpan, Files, Scan, scan};
 use lock::LOCK;
 pub(crate) use lock::Lock as FolderLock;
 pub(crate) use manifest::replace as replace_file;
-use recording::{FileSpan, Files, Scan, scan};
 
 /// The folder of states.
 const STATES: &str = "states";

@@ -1,28 +1,28 @@
 //! A recording as replays read it: every problem's traces without texts and tokens, from a cache where the
 //! recording is large.
 
+mod cache;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::UNIX_EPOCH;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use tts_strategies::TraceScores;
 use tts_strategies::windows::auto_window;
 
+use cache::{Blocks, Head, cache_of, check, made_from, read_cache, write_cache};
+
 use super::TraceRecord;
 use super::error::RunFolderError;
 use super::foreign::{self, Foreign};
-use super::manifest::{Manifest, replace};
-use super::recording::{Files, Recording};
+use super::index::Files;
+use super::manifest::Manifest;
+use super::recording::Recording;
 use super::scalars;
 use super::warnings::Warnings;
 use crate::fmt::nearest;
-
-/// First bytes of a cache, with the number of its layout.
-const MAGIC: &[u8; 12] = b"tts-scalars1";
 
 /// How a recording is opened for replays.
 #[derive(Clone, Debug)]
@@ -66,23 +66,6 @@ pub struct PoolProblem {
     at: u64,
     len: u64,
     check: String,
-}
-
-/// The head of a cache.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Head {
-    /// sizes and times of the files that it was made from
-    made_from: Vec<(u64, u128)>,
-    digest: String,
-    windows: Vec<usize>,
-    warnings: Vec<String>,
-    problems: Vec<PoolProblem>,
-}
-
-enum Blocks {
-    Memory(Vec<u8>),
-    /// the file, and where its blocks begin
-    Cache(Mutex<File>, u64),
 }
 
 /// A recording whose traces can be read problem by problem without their texts and tokens.
@@ -274,27 +257,11 @@ impl RecordedPool {
                 problem.id
             ),
         };
-        let held;
-        let bytes = match &self.blocks {
-            Blocks::Memory(all) => {
-                let at = problem.at as usize;
-                all.get(at..at + problem.len as usize).ok_or_else(damaged)?
-            }
-            Blocks::Cache(file, start) => {
-                let mut bytes = vec![0; problem.len as usize];
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.seek(SeekFrom::Start(start + problem.at))
-                    .and_then(|_| file.read_exact(&mut bytes))
-                    .map_err(RunFolderError::io("read", &cache_of(&self.path)))?;
-                drop(file);
-                if check(&bytes) != problem.check {
-                    return Err(damaged());
-                }
-                held = bytes;
-                &held
-            }
-        };
-        scalars::decode(bytes, &problem.id).ok_or_else(damaged)
+        let bytes = self
+            .blocks
+            .read(problem, &cache_of(&self.path))?
+            .ok_or_else(damaged)?;
+        scalars::decode(&bytes, &problem.id).ok_or_else(damaged)
     }
 
     /// The whole recording, with its texts and tokens; nothing for one made elsewhere that holds none.
@@ -416,68 +383,11 @@ impl Builder {
     }
 }
 
-fn check(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex()[..16].to_owned()
-}
-
 fn digest(path: &Path) -> Result<String, RunFolderError> {
     let mut hasher = blake3::Hasher::new();
     let mut file = File::open(path).map_err(RunFolderError::io("open", path))?;
     std::io::copy(&mut file, &mut hasher).map_err(RunFolderError::io("read", path))?;
     Ok(hasher.finalize().to_hex().to_string())
-}
-
-/// Where a recording's cache is.
-fn cache_of(path: &Path) -> PathBuf {
-    if path.is_file() {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".scalars");
-        name.into()
-    } else {
-        path.join("scalars.bin")
-    }
-}
-
-/// Size and time of change of the files that a cache depends on.
-fn made_from(files: &Files) -> Vec<(u64, u128)> {
-    let of = |path: &PathBuf| {
-        let meta = std::fs::metadata(path).ok()?;
-        let changed = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-        Some((meta.len(), changed.as_nanos()))
-    };
-    [&files.traces, &files.tokens]
-        .map(|f| of(f).unwrap_or_default())
-        .to_vec()
-}
-
-/// The cache, if it is one of these files as they are and holds the windows asked for.
-fn read_cache(path: &Path, files: &Files, windows: &[usize]) -> Option<(Head, Blocks)> {
-    let mut file = File::open(path).ok()?;
-    let mut start = [0; 20];
-    file.read_exact(&mut start).ok()?;
-    let len = u64::from_le_bytes(start[12..].try_into().ok()?);
-    if &start[..12] != MAGIC || len > file.metadata().ok()?.len() {
-        return None;
-    }
-    let mut head = vec![0; len as usize];
-    file.read_exact(&mut head).ok()?;
-    let head: Head = serde_json::from_slice(&head).ok()?;
-    let whole = 20 + len + head.problems.iter().map(|p| p.len).sum::<u64>() == file.metadata().ok()?.len();
-    let fits =
-        whole && head.made_from == made_from(files) && windows.iter().all(|w| head.windows.contains(w));
-    fits.then(|| (head, Blocks::Cache(Mutex::new(file), 20 + len)))
-}
-
-fn write_cache(path: &Path, head: &Head, blocks: &[u8]) -> Result<(), RunFolderError> {
-    let head = serde_json::to_vec(head).expect("a head is plain data");
-    let mut tmp = path.as_os_str().to_owned();
-    tmp.push(".tmp");
-    replace(path, Path::new(&tmp), |file| {
-        file.write_all(MAGIC)?;
-        file.write_all(&(head.len() as u64).to_le_bytes())?;
-        file.write_all(&head)?;
-        file.write_all(blocks)
-    })
 }
 
 /// Keeps the compiler honest: the threads of a sweep share a pool.

@@ -5,13 +5,15 @@
 //! Nothing is made up: a trace that ends in the recording before the strategy is through with it, because the
 //! recorded run had stopped it, counts as failed and is said to be missing.
 
+mod decide;
 mod reader;
 mod recorded;
 
 use tts_strategies::TraceId;
 
+pub use decide::Replayed;
 pub(super) use reader::RecordReader;
-pub use recorded::{Recorded, Replayed};
+pub use recorded::Recorded;
 
 use super::{ProblemRun, Setup, Token, TraceRecord};
 

@@ -1,17 +1,20 @@
-//! What a run was asked for, as typed records: what its traces are a function of, what its decisions are a
-//! function of, and the machine.
+//! What a run was asked for, as typed records: what its traces are a function of, and what its decisions are a
+//! function of.
 //!
 //! Every field may be missing in a file of an earlier version; fields of a later one are kept in `other`,
 //! compared and written again.
+
+mod compare;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tts_evals::answer::{AnswerKind, EqualOptions, RuleReader};
 use tts_evals::task::Task;
+use tts_model::overrides::SamplingOverrides;
 use tts_model::sampling::Sampling;
 use tts_strategies::{Preset, PresetError};
 
-use tts_model::overrides::SamplingOverrides;
+use compare::{differences, same};
 
 /// Fields of an object that this version has no name for.
 pub type Other = Map<String, Value>;
@@ -272,108 +275,9 @@ impl AnswerSettings {
     }
 }
 
-/// Where something ran, for the record: nothing depends on it but time and memory.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct MachineInfo {
-    /// The model as it was named.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Threads that computed the model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub threads: Option<usize>,
-    /// Instruction set of its kernels: `portable`, `avx2`, `avx512` or `avx512bf16`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tier: Option<String>,
-    /// Most rows of a batch: traces that get a token in one step.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_batch: Option<usize>,
-    /// Most traces of this problem that had a sequence or a stream at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub peak_rows: Option<usize>,
-    /// Slots that were asked for, where memory or the batch gave fewer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slots_wanted: Option<usize>,
-    /// Sentences about memory and engines.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notices: Vec<String>,
-    /// The recording that was decided over.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recording: Option<String>,
-    /// The remote engines that were asked, none where the model ran here.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub backends: Vec<EngineInfo>,
-    /// More facts: of remote engines, what came of each address.
-    #[serde(flatten)]
-    pub other: Other,
-}
-
-/// A remote engine.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct EngineInfo {
-    /// Its address, as `http://127.0.0.1:8000/v1`.
-    pub url: Option<String>,
-    /// What it said that it is.
-    pub engine: Option<String>,
-    /// Its version as it says it.
-    pub version: Option<String>,
-    /// What else it said.
-    #[serde(flatten)]
-    pub other: Other,
-}
-
 /// A record as JSON.
 pub(crate) fn value_of(record: &impl Serialize) -> Value {
     serde_json::to_value(record).expect("a record is plain data")
-}
-
-/// Every setting that differs, as a phrase with both values. A setting that is missing is one that is null.
-fn differences(key: &str, was: &Value, now: &Value, out: &mut Vec<String>) {
-    if let (Value::Object(a), Value::Object(b)) = (was, now) {
-        let mut keys: Vec<_> = a.keys().chain(b.keys()).collect();
-        keys.sort();
-        keys.dedup();
-        for k in keys {
-            let path = if key.is_empty() {
-                k.clone()
-            } else {
-                format!("{key}.{k}")
-            };
-            differences(&path, at(a, k), at(b, k), out);
-        }
-    } else if !same(was, now) {
-        out.push(format!("`{key}` was {} and is now {}", short(was), short(now)));
-    }
-}
-
-fn at<'a>(map: &'a Map<String, Value>, key: &str) -> &'a Value {
-    map.get(key).unwrap_or(&Value::Null)
-}
-
-/// Equality in which 1 is 1.0 and null is what is missing.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(x), Value::Number(y)) => {
-            x == y || ((x.is_f64() || y.is_f64()) && x.as_f64() == y.as_f64())
-        }
-        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
-        (Value::Object(x), Value::Object(y)) => x.keys().chain(y.keys()).all(|k| same(at(x, k), at(y, k))),
-        _ => a == b,
-    }
-}
-
-fn short(value: &Value) -> String {
-    let text = if value.is_null() {
-        "not set".to_owned()
-    } else {
-        value.to_string()
-    };
-    if text.chars().count() > 80 {
-        format!("{}...", text.chars().take(77).collect::<String>())
-    } else {
-        text
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use serde_json::Value;
 use tts_model::sampling::Sampling;
 use tts_strategies::PoolKind;
 
-use super::settings::{DecisionSettings, MachineInfo, Other, value_of};
+use super::machine::MachineInfo;
+use super::settings::{DecisionSettings, Other, value_of};
 use super::{Books, Cut, ExternalEvent};
 
 /// The winner of one vote.

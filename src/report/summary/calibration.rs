@@ -6,7 +6,8 @@ use tts_evals::stats::{BOOTSTRAP, histogram, reliability, right_by_rank, within_
 use tts_strategies::{ClassId, Statistic, Tally};
 
 use super::{LEVEL, SEED};
-use crate::report::evidence::{Evidence, Traces};
+use crate::report::evidence::Evidence;
+use crate::report::graded::Traces;
 use crate::report::results::{ReliabilityFacts, ScoreFacts};
 use crate::sweep::Pool;
 

@@ -1,0 +1,266 @@
+//! An index of a folder's lines: which problems and traces are there and where, without texts and arrays.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tts_strategies::TraceId;
+
+use super::error::RunFolderError;
+use super::line::Head;
+use super::solved::SolvedRecord;
+use super::warnings::{Trouble, Warnings};
+
+/// The files of a folder.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    pub(super) traces: PathBuf,
+    pub(super) tokens: PathBuf,
+    pub(super) problems: PathBuf,
+}
+
+impl Files {
+    pub(super) fn of(dir: &Path) -> Self {
+        Self {
+            traces: dir.join("traces.jsonl"),
+            tokens: dir.join("tokens.bin"),
+            problems: dir.join("problems.jsonl"),
+        }
+    }
+
+    /// Those of a folder, or of a file of traces and what stands beside it.
+    pub(super) fn named(path: &Path) -> Self {
+        if !path.is_file() {
+            return Self::of(path);
+        }
+        let beside = Self::of(path.parent().unwrap_or(Path::new("")));
+        if path.file_name() == beside.traces.file_name() {
+            return Self {
+                traces: path.to_owned(),
+                ..beside
+            };
+        }
+        // a file of another name is no part of a folder, and what lies beside it is not known to belong to it
+        Self {
+            traces: path.to_owned(),
+            problems: path.with_extension("problems.jsonl"),
+            ..beside
+        }
+    }
+}
+
+/// Consecutive bytes of a file: a line without its newline, or the arrays of a trace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FileSpan {
+    /// offset of the first byte
+    pub(super) at: u64,
+    pub(super) len: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) span: FileSpan,
+    pub(super) tokens: u64,
+    /// it ended by itself
+    pub(super) ended: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct KnownProblem {
+    pub(super) traces: BTreeMap<TraceId, Vec<Entry>>,
+    pub(super) decided: Vec<FileSpan>,
+    pub(super) gold: Option<String>,
+    pub(super) prompt: Option<String>,
+}
+
+/// What is where.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub(super) order: Vec<String>,
+    pub(super) problems: BTreeMap<String, KnownProblem>,
+    pub(super) lines: usize,
+    pub(super) warnings: Warnings,
+}
+
+impl Index {
+    fn problem(&mut self, id: &str) -> &mut KnownProblem {
+        if !self.problems.contains_key(id) {
+            self.order.push(id.to_owned());
+            self.problems.insert(id.to_owned(), KnownProblem::default());
+        }
+        self.problems.get_mut(id).expect("just put there")
+    }
+
+    /// Adds a line of traces.jsonl that can be read.
+    pub(super) fn add(&mut self, head: Head, span: FileSpan) {
+        self.lines += usize::from(head.trace.is_some());
+        let known = self.problem(&head.problem_id);
+        let (mut two_golds, mut two_ends) = (false, false);
+        match (&known.gold, head.gold) {
+            (Some(old), Some(new)) => two_golds = *old != new,
+            (None, Some(new)) => known.gold = Some(new),
+            _ => {}
+        }
+        if head.prompt.is_some() {
+            known.prompt = head.prompt;
+        }
+        if let Some((trace, tokens, finish)) = head.trace {
+            let ended = finish.is_complete();
+            let entries = known.traces.entry(trace).or_default();
+            two_ends = ended && entries.iter().any(|e| e.ended);
+            entries.push(Entry { span, tokens, ended });
+            // the best first: an end of its own, then more tokens (a remote engine may have begun a cut trace
+            // anew), then the newest
+            entries.sort_by_key(|e| std::cmp::Reverse((e.ended, e.tokens, e.span.at)));
+        }
+        if two_ends {
+            self.warnings
+                .add(Trouble::TwoEnds, || format!("problem `{}`", head.problem_id));
+        }
+        if two_golds {
+            self.warnings.add(Trouble::Gold, || head.problem_id);
+        }
+    }
+
+    pub(super) fn add_decided(&mut self, id: &str, span: FileSpan) {
+        self.problem(id).decided.push(span);
+    }
+
+    /// The digest of the prompt that a problem was recorded with.
+    pub(super) fn prompt(&self, id: &str) -> Option<&str> {
+        self.problems.get(id)?.prompt.as_deref()
+    }
+    pub(super) fn claim(&mut self, id: &str, prompt: String) {
+        self.problem(id).prompt = Some(prompt);
+    }
+}
+
+/// What one reading of the files found.
+#[derive(Default)]
+pub(super) struct Scan {
+    pub(super) index: Index,
+    /// where the last whole line of traces.jsonl ends
+    pub(super) traces_end: u64,
+    /// where the last byte of tokens.bin is that a line names
+    pub(super) tokens_end: u64,
+    /// where the last whole line of problems.jsonl ends
+    pub(super) problems_end: u64,
+    /// lines of traces.jsonl whose arrays are not there
+    pub(super) dangling: Vec<FileSpan>,
+}
+
+/// Calls `each` with every line, without its newline, and whether it had one.
+fn lines(path: &Path, mut each: impl FnMut(&[u8], FileSpan, bool)) -> Result<(), RunFolderError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(RunFolderError::io("open", path)(e)),
+    };
+    // no more than is there now: another process may be writing, and a device has no end
+    let len = file.metadata().map_err(RunFolderError::io("read", path))?.len();
+    let mut file = BufReader::with_capacity(1 << 18, file.take(len));
+    let (mut line, mut at) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        let len = file
+            .read_until(b'\n', &mut line)
+            .map_err(RunFolderError::io("read", path))? as u64;
+        if len == 0 {
+            return Ok(());
+        }
+        let whole = line.last() == Some(&b'\n');
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        each(
+            text,
+            FileSpan {
+                at,
+                len: text.len() as u64,
+            },
+            whole,
+        );
+        at += len;
+    }
+}
+
+/// Reads every line of a folder's files. A last line without a newline is read too if it is whole, unless the
+/// folder is to be `written`.
+pub(super) fn scan(files: &Files, written: bool) -> Result<Scan, RunFolderError> {
+    let mut scan = Scan::default();
+    let tokens_len = match std::fs::metadata(&files.tokens) {
+        Ok(meta) => meta.len(),
+        Err(e) if e.kind() == ErrorKind::NotFound => 0,
+        Err(e) => return Err(RunFolderError::io("read", &files.tokens)(e)),
+    };
+    let mut number = 0;
+    lines(&files.traces, |text, line, whole| {
+        number += 1;
+        let here = || format!("line {number} of {}", files.traces.display());
+        let warnings = &mut scan.index.warnings;
+        if !whole && written {
+            return warnings.add(Trouble::Torn, here);
+        }
+        scan.traces_end = line.at + line.len + u64::from(whole);
+        if text.iter().all(u8::is_ascii_whitespace) {
+            return;
+        }
+        let head = match Head::read(text) {
+            Ok(head) => head,
+            Err(trouble) => return warnings.add(if whole { trouble } else { Trouble::Torn }, here),
+        };
+        if head.not_utf8 {
+            warnings.add(Trouble::NotUtf8, here);
+        }
+        match &head.span {
+            Some(span) if span.end() > tokens_len => {
+                warnings.add(Trouble::NoBytes, here);
+                scan.dangling.push(line);
+                // its trace is not there; what it says of the problem is
+                return scan.index.add(
+                    Head {
+                        trace: None,
+                        span: None,
+                        ..head
+                    },
+                    line,
+                );
+            }
+            Some(span) => scan.tokens_end = scan.tokens_end.max(span.end()),
+            None => {}
+        }
+        scan.index.add(head, line);
+    })?;
+    scan_problems(files, written, &mut scan)?;
+    Ok(scan)
+}
+
+/// Reads every line of problems.jsonl.
+pub(super) fn scan_problems(files: &Files, written: bool, scan: &mut Scan) -> Result<(), RunFolderError> {
+    let mut number = 0;
+    lines(&files.problems, |text, span, whole| {
+        number += 1;
+        let here = || format!("line {number} of {}", files.problems.display());
+        if whole {
+            scan.problems_end = span.at + span.len + 1;
+        }
+        let warnings = &mut scan.index.warnings;
+        if !whole && written {
+            return warnings.add(Trouble::Torn, here);
+        }
+        match serde_json::from_slice::<SolvedRecord>(text) {
+            Ok(record) => scan.index.add_decided(&record.problem_id, span),
+            Err(_) => warnings.add(trouble(text, whole), here),
+        }
+    })
+}
+
+/// Why a line of problems.jsonl is no decided problem.
+fn trouble(text: &[u8], whole: bool) -> Trouble {
+    match serde_json::from_slice::<Value>(text) {
+        Ok(value) if value.get("problem_id").is_some_and(Value::is_string) => Trouble::NotDecided,
+        Ok(_) if whole => Trouble::NoName,
+        Err(_) if whole => Trouble::NotJson,
+        _ => Trouble::Torn,
+    }
+}
