@@ -53,6 +53,14 @@ pub fn seconds(s: f64) -> String {
     }
 }
 
+/// `a, b or c`.
+pub(crate) fn any_of(names: &[&str]) -> String {
+    match names {
+        [names @ .., before, last] => [names, &[&format!("{before} or {last}")]].concat().join(", "),
+        one => one.concat(),
+    }
+}
+
 /// The name among `known` that is spelt most like `name`.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
@@ -60,9 +68,25 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .min_by_key(|k| strsim::damerau_levenshtein(name, k))
 }
 
+/// The name among `known` that `name` is a slip of: of its letters at most a third are others.
+pub(crate) fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest(name, known).filter(|k| strsim::damerau_levenshtein(name, k) * 3 <= k.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_listed_and_slips_are_found() {
+        assert_eq!(
+            [&["a"][..], &["a", "b"], &["a", "b", "c"]].map(any_of),
+            ["a", "a or b", "a, b or c"]
+        );
+        assert_eq!(meant("tracse", ["slots", "traces"]), Some("traces"));
+        assert_eq!(meant("tracse", ["slots", "seed"]), None);
+        assert_eq!(nearest("tracse", ["slots", "seed"]), Some("slots"));
+    }
 
     #[test]
     fn numbers_are_grouped() {

@@ -12,6 +12,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 pub use crate::cpu::kernels::sample::TOP;
+use crate::overrides::{SAMPLING_SETTINGS, SamplingOverrides};
 
 /// How tokens are drawn. The order is the usual one: penalties, temperature, top-k, top-p, min-p.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,49 +55,16 @@ impl Sampling {
     /// # Errors
     /// A sentence that names the setting and what would be right.
     pub fn check(&self) -> Result<(), String> {
-        let within = |name: &str, value: f64, ok: bool, right: &str| {
-            if ok {
-                Ok(())
-            } else {
-                Err(format!("{name} is {value}; it must be {right}"))
+        let all = SamplingOverrides::from(self);
+        for setting in SAMPLING_SETTINGS {
+            if let Some(value) = all.get(setting).filter(|value| !(setting.within)(*value)) {
+                return Err(format!(
+                    "{} is {value}; it must be {}",
+                    setting.label, setting.right
+                ));
             }
-        };
-        within(
-            "temperature",
-            self.temperature,
-            (0.0..=100.0).contains(&self.temperature),
-            "between 0 (greedy) and 100",
-        )?;
-        within(
-            "top-p",
-            self.top_p,
-            self.top_p > 0.0 && self.top_p <= 1.0,
-            "above 0 and at most 1",
-        )?;
-        within(
-            "min-p",
-            self.min_p,
-            (0.0..=1.0).contains(&self.min_p),
-            "between 0 and 1",
-        )?;
-        within(
-            "repetition penalty",
-            self.repetition_penalty,
-            self.repetition_penalty > 0.0 && self.repetition_penalty <= 100.0,
-            "above 0 and at most 100",
-        )?;
-        within(
-            "presence penalty",
-            self.presence_penalty,
-            self.presence_penalty.abs() <= 100.0,
-            "between -100 and 100",
-        )?;
-        within(
-            "frequency penalty",
-            self.frequency_penalty,
-            self.frequency_penalty.abs() <= 100.0,
-            "between -100 and 100",
-        )
+        }
+        Ok(())
     }
 
     /// Whether drawing needs to know which ids came before.

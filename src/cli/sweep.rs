@@ -16,6 +16,7 @@ use tts::solver::{default_threads, named_strategy};
 use tts::strategies::Preset;
 use tts::sweep::{self, Folder, Plan, Results, Row};
 use tts::{ProblemSet, Settings};
+use tts_model::overrides::SAMPLING_SETTINGS;
 
 use super::args::{BackendArgs, MaxBatch, ModelArgs, SamplingArgs};
 use super::number::{self, count, percent, plural, seconds};
@@ -27,11 +28,19 @@ use super::task::{self, AnswerArgs};
 use super::trace_args::{LimitArgs, PromptArgs, of_traces};
 use super::{ExitStatus, evaluate, interrupt};
 
+/// Flags that a recording has decided already.
+fn of_generation() -> impl Iterator<Item = &'static str> {
+    let sampling = SAMPLING_SETTINGS.iter().map(|s| s.name);
+    ["model", "backend", "seed", "max_tokens", "max_batch"]
+        .into_iter()
+        .chain(sampling)
+}
+
 #[derive(Args)]
 pub(crate) struct SweepArgs {
     /// Decides over this recording: a run folder, or a .jsonl file of traces. Without it the traces are
     /// generated and recorded first
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["model", "backend", "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "max_batch"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = of_generation())]
     replay: Option<PathBuf>,
     /// Strategies of `tts list strategies`, or preset files
     #[arg(

@@ -1,8 +1,13 @@
 //! Bodies of requests.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
+
+/// The sampling settings that the protocol itself has; engines take others beside them, or refuse them.
+pub(crate) const OWN_SAMPLING: [&str; 4] = ["temperature", "top_p", "presence_penalty", "frequency_penalty"];
 
 /// The body of a request for a completion, as it is sent to an engine. What is `None` is left out.
 ///
@@ -22,32 +27,15 @@ pub(crate) struct RequestBody<'a> {
     pub(crate) prompt: Option<Prompt<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_tokens: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) temperature: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) top_p: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) presence_penalty: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) frequency_penalty: Option<f64>,
+    /// Sampling settings, under the names that the engine has for them.
+    #[serde(flatten)]
+    pub(crate) sampling: BTreeMap<&'static str, Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) logprobs: Option<LogprobsWanted>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) top_logprobs: Option<usize>,
-    /// Beyond OpenAI's own, as most engines take it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) top_k: Option<usize>,
-    /// Beyond OpenAI's own, as most engines take it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) min_p: Option<f64>,
-    /// Beyond OpenAI's own (vLLM, SGLang).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) repetition_penalty: Option<f64>,
-    /// What llama.cpp calls `repetition_penalty`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) repeat_penalty: Option<f64>,
     /// Beyond OpenAI's own (vLLM, llama.cpp).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ignore_eos: Option<bool>,
@@ -154,7 +142,7 @@ mod tests {
             stream: true,
             prompt: Some(Prompt::Ids(Cow::Borrowed(&[1, 2]))),
             logprobs: Some(LogprobsWanted::Text(3)),
-            temperature: Some(0.5),
+            sampling: BTreeMap::from([("temperature", Number::from_f64(0.5).unwrap())]),
             ..RequestBody::default()
         };
         assert_eq!(

@@ -8,16 +8,7 @@ use crate::error::Error;
 use crate::openai::{ErrorBody, ErrorReply};
 use crate::prompt::PromptError;
 use crate::run::RunError;
-
-/// Fields whose ranges are checked further in, by the sentence that says so.
-const SAMPLING: [&str; 6] = [
-    "temperature",
-    "top_p",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-];
+use tts_model::overrides::SAMPLING_SETTINGS;
 
 /// Why a request has no answer.
 #[derive(Clone, Debug)]
@@ -170,9 +161,10 @@ impl From<Error> for ApiError {
                 "the model has no tokenizer or no chat template: ask /v1/completions, with token ids",
             ),
             Error::Setting(message) => {
-                let start = message.replace(['-', ' '], "_");
-                let param = SAMPLING.into_iter().find(|name| start.starts_with(name));
-                Self::invalid(param, message)
+                // ranges are checked further in, by a sentence that begins with the setting
+                let mut settings = SAMPLING_SETTINGS.iter();
+                let about = settings.find(|s| message.starts_with(s.label));
+                Self::invalid(about.map(|s| s.name), message)
             }
             Error::Preset(error) => Self::invalid(None, error.to_string()),
             Error::Run(error) => error.into(),

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 use tts_strategies::{Setting, Value as SettingValue, ValueType};
 
 use super::error::ApiError;
+use crate::fmt::meant;
+use tts_model::overrides::SamplingSetting;
 
 /// The fields that were not taken yet. A field that is null is one that was not given.
 pub(super) struct Fields {
@@ -117,6 +119,16 @@ impl Fields {
             .map(|n| usize::try_from(n).unwrap_or(usize::MAX)))
     }
 
+    /// A sampling setting.
+    pub(super) fn sampling(&mut self, setting: &SamplingSetting) -> Result<Option<f64>, ApiError> {
+        if setting.whole {
+            // vLLM's word for all of them is -1
+            let given = self.of::<i64>(setting.name, setting.in_request)?;
+            return Ok(given.map(|n| n.max(0) as f64));
+        }
+        self.of(setting.name, setting.in_request)
+    }
+
     /// A setting of a strategy, under the name that users know it by.
     pub(super) fn setting(&mut self, setting: &Setting) -> Result<Option<SettingValue>, ApiError> {
         let (name, value_type) = (setting.field(), setting.value_type());
@@ -135,19 +147,16 @@ impl Fields {
     }
 
     /// Refuses what is left.
-    pub(super) fn finish(self) -> Result<(), ApiError> {
+    pub(super) fn finish(mut self) -> Result<(), ApiError> {
         let Some(name) = self.left.keys().next() else {
             return Ok(());
         };
         // a name may be as long as a body
         let shown: String = name.chars().take(64).collect();
-        let near = self
-            .known
-            .iter()
-            .map(|k| (strsim::damerau_levenshtein(&shown, k), *k))
-            .min()
-            .filter(|(distance, known)| *distance * 3 <= known.len());
-        let tip = near.map_or_else(String::new, |(_, k)| format!("; did you mean `{k}`?"));
+        // of several that are as near, the first of the alphabet
+        self.known.sort_unstable();
+        let tip = meant(&shown, self.known.iter().copied())
+            .map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
         Err(ApiError::invalid(
             Some(&shown),
             format!("there is no field `{shown}` in this request{tip}"),

@@ -11,6 +11,7 @@ use super::model_name::by_name;
 use super::request::Endpoint;
 use super::state::AppState;
 use crate::solver::Settings;
+use tts_model::overrides::SamplingOverrides;
 
 /// The token limit of a trace that the request names.
 pub(super) fn max_tokens(
@@ -83,24 +84,13 @@ pub(super) fn settings(
             })
     });
     let max_total_tokens = f.whole("max_total_tokens", 1..=u64::MAX)?;
-    let mut sampling = base.sampling;
-    let put = |place: &mut Option<f64>, given: Option<f64>| *place = given.or(*place);
-    put(&mut sampling.temperature, f.number("temperature")?);
-    put(&mut sampling.top_p, f.number("top_p")?);
-    put(&mut sampling.min_p, f.number("min_p")?);
-    put(&mut sampling.repetition_penalty, f.number("repetition_penalty")?);
-    put(&mut sampling.presence_penalty, f.number("presence_penalty")?);
-    put(&mut sampling.frequency_penalty, f.number("frequency_penalty")?);
-    if let Some(k) = f.of::<i64>("top_k", "a whole number; 0 or -1 keeps all")? {
-        // vLLM's word for all of them is -1
-        sampling.top_k = Some(usize::try_from(k.max(0)).unwrap_or(usize::MAX));
-    }
+    let sampling = SamplingOverrides::read(|setting| f.sampling(setting))?;
     Ok(Settings {
         strategy,
         traces,
         slots: f.count("slots", 1..=most)?.or(base.slots),
         max_tokens: max_tokens.or(base.max_tokens),
-        sampling,
+        sampling: sampling.or(base.sampling),
         seed: seed(f)?.unwrap_or(base.seed),
         ignore_eos: f.flag("ignore_eos")?.unwrap_or(base.ignore_eos),
         loop_stop: f.flag("loop_stop")?.unwrap_or(base.loop_stop),

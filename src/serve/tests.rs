@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Map, Number, Value, json};
+use tts_model::overrides::SAMPLING_SETTINGS;
 use tts_strategies::{
     Overrides, Preset, Range, Register, Setting, StrategyRow, Value as SettingValue, ValueType,
 };
@@ -21,7 +22,7 @@ use super::{Limits, Options};
 use crate::loaded::{LoadOptions, Loaded};
 use crate::solver::{Settings, Solver};
 
-/// Every field that is known but the settings of strategies, and some that are not.
+/// Every field that is known but the settings of strategies and of sampling, and some that are not.
 const FIELDS: &[&str] = &[
     "model",
     "messages",
@@ -32,13 +33,6 @@ const FIELDS: &[&str] = &[
     "n",
     "stop",
     "seed",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
     "logprobs",
     "top_logprobs",
     "logit_bias",
@@ -159,6 +153,7 @@ fn value() -> impl Strategy<Value = Value> {
 
 fn request() -> impl Strategy<Value = Value> {
     let settings = Register::shipped().settings().into_iter().map(Setting::field);
+    let settings = settings.chain(SAMPLING_SETTINGS.iter().map(|s| s.name));
     let fields: Vec<_> = FIELDS.iter().copied().chain(settings).collect();
     let fields = vec((prop::sample::select(fields), value()), 0..4);
     (any::<bool>(), fields).prop_map(|(chat, fields)| {

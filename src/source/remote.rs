@@ -35,6 +35,7 @@ use super::{Capabilities, Capacity, TraceSource};
 use crate::engine::memory::Plan;
 use crate::engine::scoring::TopLogprobs;
 use crate::error::Error;
+use crate::fmt;
 use crate::hub::is_loopback_host;
 use crate::prompt::{Message, RenderOptions, Rendered};
 use crate::run::{MachineInfo, Observer, Outcome, Request, RunError, TraceSettings, check_needs};
@@ -201,10 +202,12 @@ impl Remote {
             .into_iter()
             .map(|why| format!("{why}; going on without it"))
             .collect();
+        let beyond: Vec<_> = request::beyond_protocol().map(|s| s.name).collect();
         notices.extend(found.iter().filter(|f| f.left_out).map(|f| {
             format!(
-                "--backend {}: it takes no top_k, min_p or repetition_penalty; what the model recommends there is left out",
-                f.endpoint.name
+                "--backend {}: it takes no {}; what the model recommends there is left out",
+                f.endpoint.name,
+                fmt::any_of(&beyond)
             )
         }));
         Self::of(caller, dialect, found, options, notices)

@@ -21,6 +21,7 @@ use std::process::Stdio;
 
 use assert_cmd::Command;
 use serde_json::Value;
+use tts_model::overrides::SAMPLING_SETTINGS;
 
 use crate::fixture;
 
@@ -338,4 +339,27 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         ),
         (Some(0), "")
     );
+}
+
+#[test]
+fn every_sampling_setting_is_a_flag() {
+    for command in ["solve", "complete", "sweep", "pilot", "serve"] {
+        let help = ran(&[command, "--help"]).out;
+        for s in SAMPLING_SETTINGS {
+            let flag = format!("--{} <{}>", s.flag, s.value_name);
+            assert!(help.contains(&flag) && help.contains(s.help), "{command}: {flag}");
+        }
+    }
+    for s in SAMPLING_SETTINGS {
+        let flag = format!("--{}", s.flag);
+        if !s.whole {
+            let sentence = format!("{} is -1000; it must be {}", s.label, s.right);
+            refused(&["solve", GCD, &flag, "-1000"], &[&sentence]);
+        }
+        // a recording's tokens are drawn
+        refused(
+            &["sweep", "--replay", "no-run", &flag, "1"],
+            &["cannot be used with", &flag],
+        );
+    }
 }

@@ -8,9 +8,9 @@ use reqwest::Url;
 use super::answer::{Answer, Delta, StreamError};
 use super::caller::{Caller, RequestError};
 use super::fleet::{Endpoint, below};
-use super::request::{CompletionRequest, Engine, SupportedFields, body};
+use super::request::{CompletionRequest, Engine, SupportedFields, beyond_protocol, body};
 use crate::openai::{Events, Model, ModelList, RequestBody, shortened};
-use tts_model::overrides::SamplingOverrides;
+use tts_model::overrides::SAMPLING_SETTINGS;
 
 /// A processed distribution's log-probabilities lie this many times as far apart at half the temperature; it
 /// would be 2 for all of them, and 1 for raw ones.
@@ -85,7 +85,10 @@ pub(super) async fn ask(
                     why,
                 }) => {
                     fields = without(fields, &why, k).ok_or_else(|| {
-                        format!("it refuses the request: {why}{}", of_request(&request, &why))
+                        format!(
+                            "it refuses the request: {why}{}",
+                            of_request(&request, engine, &why)
+                        )
                     })?;
                 }
                 Err(RequestError::Refused {
@@ -106,10 +109,9 @@ pub(super) async fn ask(
     if matches!(scalars, Scalars::None | Scalars::Processed) {
         fields.logprobs = None;
     }
-    let wants =
-        |r: &SamplingOverrides| r.top_k.is_some() || r.min_p.is_some() || r.repetition_penalty.is_some();
+    let wanted = beyond_protocol().any(|s| request.recommended.get(s).is_some());
     Ok(ProbedEngine {
-        left_out: !fields.recommended && wants(&request.recommended),
+        left_out: wanted && !fields.recommended,
         endpoint: Endpoint::new(name.to_owned(), base, engine, fields),
         version: version(caller, base, engine).await,
         model,
@@ -217,7 +219,7 @@ fn without(mut fields: SupportedFields, why: &str, k: usize) -> Option<Supported
         fields.token_ids = false;
     } else if fields.usage && names(&["stream_options", "include_usage"]) {
         fields.usage = false;
-    } else if fields.recommended && names(&["top_k", "min_p", "repetition_penalty"]) {
+    } else if fields.recommended && beyond_protocol().any(|s| why.contains(s.name)) {
         fields.recommended = false;
     } else if fields.seed && names(&["seed"]) {
         fields.seed = false;
@@ -247,26 +249,18 @@ fn fewer(asked: Option<usize>, k: usize) -> Option<usize> {
 }
 
 /// Where the request was refused for what the user asked for.
-fn of_request(request: &CompletionRequest, why: &str) -> String {
-    let s = &request.sampling;
-    let flags = [
-        ("top_k", "--top-k", s.top_k.is_some()),
-        ("min_p", "--min-p", s.min_p.is_some()),
-        ("repe", "--repetition-penalty", s.repetition_penalty.is_some()),
-        (
-            "presence_penalty",
-            "--presence-penalty",
-            s.presence_penalty.is_some(),
-        ),
-        (
-            "frequency_penalty",
-            "--frequency-penalty",
-            s.frequency_penalty.is_some(),
-        ),
-        ("ignore_eos", "--ignore-eos", request.ignore_eos),
-    ];
-    let meant = flags.iter().find(|(field, _, set)| *set && why.contains(field));
-    meant.map_or_else(String::new, |(_, flag, _)| format!("; leave {flag} out"))
+fn of_request(request: &CompletionRequest, engine: Engine, why: &str) -> String {
+    // temperature is the question's own
+    let mut settings = SAMPLING_SETTINGS.iter().filter(|s| s.name != "temperature");
+    let meant = settings.find(|s| {
+        let named = why.contains(s.name) || why.contains(engine.name_of(s));
+        named && request.sampling.get(s).is_some()
+    });
+    match meant {
+        Some(setting) => format!("; leave --{} out", setting.flag),
+        None if request.ignore_eos && why.contains("ignore_eos") => "; leave --ignore-eos out".to_owned(),
+        None => String::new(),
+    }
 }
 
 /// What two answers at two temperatures say of the log-probabilities in them.

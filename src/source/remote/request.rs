@@ -1,8 +1,13 @@
 //! What is asked of an OpenAI-compatible engine.
 
-use crate::openai::{self, Content, LogprobsWanted, RequestBody, StreamOptions, Turn};
+use std::collections::BTreeMap;
+
+use serde_json::Number;
+
+use crate::openai::{self, Content, LogprobsWanted, OWN_SAMPLING, RequestBody, StreamOptions, Turn};
 use crate::prompt::Message;
-use tts_model::overrides::SamplingOverrides;
+use tts_model::overrides::{SAMPLING_SETTINGS, SamplingOverrides, SamplingSetting};
+use tts_model::sampling::Sampling;
 
 /// What traces continue.
 #[derive(Clone, Debug)]
@@ -56,8 +61,39 @@ pub(super) struct SupportedFields {
     pub(super) usage: bool,
     /// `seed`
     pub(super) seed: bool,
-    /// recommended settings beyond OpenAI's own: `top_k`, `min_p`, `repetition_penalty`
+    /// recommended settings beyond the protocol's own
     pub(super) recommended: bool,
+}
+
+/// Settings beyond the protocol's own.
+pub(super) fn beyond_protocol() -> impl Iterator<Item = &'static SamplingSetting> {
+    SAMPLING_SETTINGS
+        .iter()
+        .filter(|s| !OWN_SAMPLING.contains(&s.name))
+}
+
+impl CompletionRequest {
+    /// The sampling settings that are sent, by the engine's names for them.
+    fn sampling_of(&self, fields: &SupportedFields, engine: Engine) -> BTreeMap<&'static str, Number> {
+        let off = SamplingOverrides::from(&Sampling::default());
+        let sent = |setting: &'static SamplingSetting| {
+            let recommended = match self.recommended.get(setting) {
+                Some(_) if !fields.recommended && !OWN_SAMPLING.contains(&setting.name) => None,
+                Some(value) => Some(value),
+                None => off
+                    .get(setting)
+                    .filter(|_| self.settled && engine.filters_unasked()),
+            };
+            let value = self.sampling.get(setting).or(recommended)?;
+            let number = if setting.whole {
+                Some(Number::from(value as u64))
+            } else {
+                Number::from_f64(value)
+            };
+            Some((engine.name_of(setting), number?))
+        };
+        SAMPLING_SETTINGS.iter().filter_map(sent).collect()
+    }
 }
 
 /// The body of one trace's request.
@@ -80,14 +116,6 @@ pub(super) fn body<'a>(
         Prompt::Text(text) => (None, Some(openai::Prompt::Text(text.into()))),
         Prompt::Ids(ids) => (None, Some(openai::Prompt::Ids(ids.into()))),
     };
-    let (s, r) = (&request.sampling, &request.recommended);
-    // llama.cpp alone calls it otherwise, and passes over what it does not know; it filters unless it is told
-    // not to, where others are off until they are told
-    let llama_cpp = engine == Engine::LlamaCpp;
-    let off = request.settled && llama_cpp;
-    let repetition = s
-        .repetition_penalty
-        .or(r.repetition_penalty.filter(|_| fields.recommended));
     let given = |value: bool| value.then_some(true);
     RequestBody {
         model,
@@ -99,26 +127,13 @@ pub(super) fn body<'a>(
         messages,
         prompt,
         max_tokens: request.max_tokens,
-        temperature: s.temperature.or(r.temperature),
-        top_p: s.top_p.or(r.top_p),
-        presence_penalty: s.presence_penalty.or(r.presence_penalty),
-        frequency_penalty: s.frequency_penalty.or(r.frequency_penalty),
+        sampling: request.sampling_of(fields, engine),
         seed: fields.seed.then_some(seed),
         logprobs: fields.logprobs.map(|n| match is_chat {
             true => LogprobsWanted::Chat(true),
             false => LogprobsWanted::Text(n),
         }),
         top_logprobs: fields.logprobs.filter(|_| is_chat),
-        top_k: s
-            .top_k
-            .or(r.top_k.filter(|_| fields.recommended))
-            .or(off.then_some(0)),
-        min_p: s
-            .min_p
-            .or(r.min_p.filter(|_| fields.recommended))
-            .or((off && r.min_p.is_none()).then_some(0.0)),
-        repetition_penalty: repetition.filter(|_| !llama_cpp),
-        repeat_penalty: repetition.filter(|_| llama_cpp),
         ignore_eos: given(request.ignore_eos),
         return_token_ids: given(fields.token_ids),
         // tokens of equal text would fall together in the map of the plain endpoint
@@ -147,6 +162,17 @@ impl Engine {
             _ => Self::Unknown,
         }
     }
+    /// Whether it draws by settings of its own where none is sent, rather than from all tokens.
+    fn filters_unasked(self) -> bool {
+        self == Self::LlamaCpp
+    }
+    /// What it calls a sampling setting.
+    pub(super) fn name_of(self, setting: &SamplingSetting) -> &'static str {
+        match (self, setting.name) {
+            (Self::LlamaCpp, "repetition_penalty") => "repeat_penalty",
+            (_, name) => name,
+        }
+    }
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Vllm => "vLLM",
@@ -155,5 +181,113 @@ impl Engine {
             Self::Ollama => "Ollama",
             Self::Unknown => "an OpenAI-compatible engine",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn sent(request: &CompletionRequest, recommended: bool, engine: Engine) -> Value {
+        let fields = SupportedFields {
+            logprobs: None,
+            token_ids: false,
+            usage: false,
+            seed: false,
+            recommended,
+        };
+        serde_json::to_value(body("m", request, 0, &fields, engine)).unwrap()
+    }
+
+    /// Every setting at a value of its own.
+    fn all() -> SamplingOverrides {
+        let mut n = 0.0;
+        SamplingOverrides::read(|setting| {
+            n += 1.0;
+            Ok::<_, ()>(Some(if setting.whole { n } else { n / 10.0 }))
+        })
+        .unwrap()
+    }
+
+    fn plain() -> CompletionRequest {
+        CompletionRequest {
+            prompt: Prompt::Text("1".to_owned()),
+            sampling: SamplingOverrides::default(),
+            recommended: SamplingOverrides::default(),
+            settled: false,
+            max_tokens: None,
+            ignore_eos: false,
+        }
+    }
+
+    #[test]
+    fn every_setting_is_sent_by_its_name_and_one_that_is_recommended_where_it_is_taken() {
+        let own = CompletionRequest {
+            sampling: all(),
+            ..plain()
+        };
+        let recommended = CompletionRequest {
+            recommended: all(),
+            ..plain()
+        };
+        for setting in SAMPLING_SETTINGS {
+            let (name, value) = (setting.name, all().get(setting).unwrap());
+            for taken in [true, false] {
+                assert_eq!(
+                    sent(&own, taken, Engine::Vllm)[name].as_f64(),
+                    Some(value),
+                    "{name}"
+                );
+                let expected = (taken || OWN_SAMPLING.contains(&name)).then_some(value);
+                assert_eq!(
+                    sent(&recommended, taken, Engine::Vllm)[name].as_f64(),
+                    expected,
+                    "{name}"
+                );
+            }
+            assert!(
+                sent(&plain(), true, Engine::Vllm).get(name).is_none(),
+                "left to the engine"
+            );
+        }
+        assert!(
+            OWN_SAMPLING
+                .iter()
+                .all(|name| SAMPLING_SETTINGS.iter().any(|s| s.name == *name))
+        );
+        assert_eq!(
+            sent(&own, true, Engine::Vllm)["top_k"],
+            json!(3),
+            "a whole number"
+        );
+    }
+
+    /// llama.cpp draws from the 40 likeliest, say, unless it is told not to.
+    #[test]
+    fn what_is_set_nowhere_is_off_at_an_engine_with_settings_of_its_own() {
+        let settled = CompletionRequest {
+            settled: true,
+            ..plain()
+        };
+        let body = sent(&settled, true, Engine::LlamaCpp);
+        let off = SamplingOverrides::from(&Sampling::default());
+        for setting in SAMPLING_SETTINGS {
+            let value = &body[Engine::LlamaCpp.name_of(setting)];
+            assert_eq!(value.as_f64(), off.get(setting), "{}", setting.name);
+            assert!(sent(&settled, true, Engine::Vllm).get(setting.name).is_none());
+            assert!(sent(&plain(), true, Engine::LlamaCpp).get(setting.name).is_none());
+        }
+        let own = CompletionRequest {
+            sampling: all(),
+            recommended: all(),
+            ..settled
+        };
+        let body = sent(&own, false, Engine::LlamaCpp);
+        assert_eq!(
+            (&body["repeat_penalty"], body.get("repetition_penalty")),
+            (&json!(0.5), None)
+        );
     }
 }

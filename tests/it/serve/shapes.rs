@@ -1,7 +1,8 @@
 //! Replies, field by field.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tts::{LoadOptions, Loaded, Solver};
+use tts_model::overrides::{SAMPLING_SETTINGS, SamplingSetting};
 
 use super::{PROBLEM, Running, few};
 
@@ -364,6 +365,7 @@ fn settings_come_by_field_or_by_the_name_of_the_model() {
         (&json!(0.5), &json!(0.9), &json!(0), &json!(0.01), &json!(0.1))
     );
     assert_eq!(sampled["tts"]["seed"], u64::MAX);
+    every_sampling_setting_is_a_field(&server);
     let null = server
         .chat(json!({ "temperature": null, "stop": null, "tools": null, "user": "somebody", "metadata": { "a": "b" } }))
         .ok();
@@ -416,5 +418,26 @@ fn models_health_and_counters() {
     for line in text.lines().filter(|l| !l.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap();
         assert!(name.starts_with("tts_") && value.parse::<f64>().is_ok(), "{line}");
+    }
+}
+
+/// The table's names, ranges and sentences are the server's.
+fn every_sampling_setting_is_a_field(server: &Running) {
+    let fitting = |s: &SamplingSetting| if s.whole { json!(7) } else { json!(0.5) };
+    let all: Map<_, _> = SAMPLING_SETTINGS
+        .iter()
+        .map(|s| (s.name.to_owned(), fitting(s)))
+        .collect();
+    let reply = server.chat(all.clone().into()).ok();
+    assert_eq!(reply["tts"]["sampling"], Value::Object(all));
+    for s in SAMPLING_SETTINGS {
+        let (message, param) = server.chat(json!({ s.name: "x" })).refusal(400);
+        let expected = format!("`{}` must be {}; a string was given", s.name, s.in_request);
+        assert_eq!((message, param), (expected, json!(s.name)));
+        if !s.whole {
+            let (message, param) = server.chat(json!({ s.name: -1000.0 })).refusal(400);
+            let expected = format!("{} is -1000; it must be {}", s.label, s.right);
+            assert_eq!((message, param), (expected, json!(s.name)));
+        }
     }
 }
