@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use futures::StreamExt;
 use tts::evaluation::{Evaluation, Options, RecordOptions};
-use tts::run::{AnswerSettings, PoolOptions, Recorded, RecordedPool, Status};
+use tts::run::{AnswerSettings, PoolOptions, RecordedPool, Replayer, Status};
 use tts::solver::{Reader, default_threads};
 use tts::strategies::Preset;
 use tts::sweep::{self, Folder, Plan, Results};
@@ -96,7 +96,7 @@ fn decide(set: &ProblemSet, traces: usize, dir: &Path) -> Result<(), Box<dyn std
     let reader = set.reader()?;
     let answers = AnswerSettings::of(set.task.as_ref(), &reader);
     let mut folder = Folder::open(dir, plan.header(&pool, &problems, answers))?;
-    let recorded = Recorded::new(pool.clone(), Arc::new(reader), false);
+    let recorded = Replayer::new(pool.clone(), Arc::new(reader), false);
     let never = AtomicBool::new(false);
     sweep::run(
         &recorded,

@@ -120,7 +120,7 @@ pub use loaded::{BUNDLED, LoadOptions, Loaded, prompter_of};
 #[doc(hidden)]
 pub use problem_set::open_task;
 pub use problem_set::{ProblemSet, SetError};
-pub use run::{BallotResult, Event, Snapshot};
+pub use run::{BallotResult, Event, ProblemProgress};
 pub use solver::Settings;
 #[doc(hidden)]
 pub use solver::{Solved, Solver, Watch};

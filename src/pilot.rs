@@ -17,7 +17,7 @@ use serde::Serialize;
 use tts_evals::stats::{Interval, WithinAuroc};
 use tts_strategies::Finish;
 
-use crate::run::{PoolProblem, Recorded, RunError, TraceRecord};
+use crate::run::{PoolProblem, Replayer, RunError, TraceRecord};
 use advice::{advise, verdict};
 use scores::{LOWEST, best_window, scores};
 use trials::trials;
@@ -187,7 +187,7 @@ struct ProblemRecords {
 /// When the recording cannot be read, nothing is recorded, or traces were stopped or cancelled when it was
 /// made.
 pub fn pilot(
-    recorded: &Recorded,
+    recorded: &Replayer,
     problems: &[&PoolProblem],
     gold: &BTreeMap<String, String>,
     options: &PilotOptions,
@@ -274,7 +274,7 @@ pub fn pilot(
 }
 
 fn read(
-    recorded: &Recorded,
+    recorded: &Replayer,
     problems: &[&PoolProblem],
     gold: &BTreeMap<String, String>,
 ) -> Result<Vec<ProblemRecords>, PilotError> {
@@ -299,7 +299,7 @@ fn read(
 }
 
 /// Which traces are right; nothing for a problem without a gold answer. A trace that was cut off is wrong.
-fn rights(recorded: &Recorded, problem_records: &[ProblemRecords]) -> Vec<Option<Vec<bool>>> {
+fn rights(recorded: &Replayer, problem_records: &[ProblemRecords]) -> Vec<Option<Vec<bool>>> {
     let of = |p: &ProblemRecords| {
         let gold = p.gold.as_ref()?;
         let mut known: BTreeMap<&str, bool> = BTreeMap::new();

@@ -8,7 +8,7 @@ use tts_strategies::Preset;
 
 use crate::error::Error;
 use crate::run::{
-    Bounds, DecisionSettings, ExternalEvent, Outcome, PoolProblem, Recorded, RecordedPool, SolvedRecord,
+    Bounds, DecisionSettings, ExternalEvent, Outcome, PoolProblem, RecordedPool, Replayer, SolvedRecord,
     StrategyRecord,
 };
 use crate::solver::{About, DEFAULT_SLOTS, Solved};
@@ -30,7 +30,7 @@ pub struct ReplaySettings {
 
 /// A recording with the settings to decide over it.
 pub struct Replay {
-    recorded: Recorded,
+    recorded: Replayer,
     settings: ReplaySettings,
     strategy: Preset,
 }
@@ -64,7 +64,7 @@ impl Replay {
             }
         }
         Ok(Self {
-            recorded: Recorded::new(pool, reader, reread),
+            recorded: Replayer::new(pool, reader, reread),
             settings,
             strategy,
         })
@@ -75,7 +75,7 @@ impl Replay {
         &self.strategy
     }
     /// The recording.
-    pub fn recorded(&self) -> &Recorded {
+    pub fn recorded(&self) -> &Replayer {
         &self.recorded
     }
 

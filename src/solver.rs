@@ -19,8 +19,8 @@ use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
 };
 use crate::run::{
-    Bounds, Decode, ExternalEvent, MachineInfo, NoText, Observer, Request, Rules, Setup, TraceRecord,
-    TraceSettings, check_needs,
+    Bounds, Decode, ExternalEvent, MachineInfo, NoDecoder, Observer, Request, Setup, StoppingRules,
+    TraceRecord, TraceSettings, check_needs,
 };
 use crate::source::remote::{Dialect, Sample};
 use crate::source::{Local, LocalOptions, Remote, RemoteOptions, TraceSource};
@@ -305,8 +305,8 @@ impl Solver {
     }
 
     /// The rules that end a prepared problem's traces.
-    pub fn rules(&self, problem: &Prepared) -> Rules {
-        Rules {
+    pub fn rules(&self, problem: &Prepared) -> StoppingRules {
+        StoppingRules {
             max_tokens: problem.max_tokens,
             ..self.resolved.rules.clone()
         }
@@ -321,7 +321,7 @@ impl Solver {
     ) -> Setup {
         let decode: Arc<dyn Decode> = match self.prompter() {
             Some(prompter) => Arc::new(Detokenize(prompter.clone())),
-            None => Arc::new(NoText),
+            None => Arc::new(NoDecoder),
         };
         Setup {
             id: problem.id.clone(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinHandle;
-use tts::run::{Event, Snapshot};
+use tts::run::{Event, ProblemProgress};
 
 use super::number::{count, percent, seconds};
 use super::printer::{Printer, harmless};
@@ -67,7 +67,7 @@ impl Board {
 struct Standings {
     problems: usize,
     decided: usize,
-    snapshots: BTreeMap<String, Snapshot>,
+    snapshots: BTreeMap<String, ProblemProgress>,
     last: Option<String>,
     speed: VecDeque<(Instant, u64)>,
     started: Instant,
@@ -120,7 +120,7 @@ impl Standings {
     }
 
     fn line(&self, now: Instant) -> String {
-        let sum = |f: fn(&Snapshot) -> u64| self.snapshots.values().map(f).sum::<u64>();
+        let sum = |f: fn(&ProblemProgress) -> u64| self.snapshots.values().map(f).sum::<u64>();
         let mut parts = Vec::new();
         if self.problems > 1 {
             parts.push(format!("{}/{} decided", self.decided, self.problems));

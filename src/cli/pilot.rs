@@ -8,7 +8,7 @@ use clap::Args;
 use tabled::builder::Builder;
 use tts::evaluation::{Evaluation, RecordOptions};
 use tts::pilot::{Pilot, PilotOptions, Trial, Verdict, WINDOWS, pilot};
-use tts::run::{PoolOptions, Recorded, RecordedPool};
+use tts::run::{PoolOptions, RecordedPool, Replayer};
 use tts::strategies::Preset;
 use tts::{ProblemSet, Settings};
 
@@ -110,7 +110,7 @@ pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitSta
         printer.warn(&format!("{}: {warning}", recording.path().display()));
     }
     let (reader, reread, _) = reader(&args.answers, task.as_ref(), &pool)?;
-    let recorded = Recorded::new(pool.clone(), std::sync::Arc::new(reader), reread);
+    let recorded = Replayer::new(pool.clone(), std::sync::Arc::new(reader), reread);
     let problems = match &picked {
         Some(ids) => pool.select(Some(ids), None)?,
         None => args.set.select(&pool)?,

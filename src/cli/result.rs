@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tabled::builder::Builder;
 use tts::evals::stats::wilson;
 use tts::evaluation::Evaluated;
-use tts::run::{Books, Cut, SolvedRecord};
+use tts::run::{EarlyEnd, FateCounts, SolvedRecord};
 
 use super::number::{count, percent, plural, seconds};
 use super::printer::{Printer, harmless};
@@ -15,7 +15,7 @@ use super::table::drawn;
 /// Ballots that are shown.
 const BALLOTS: usize = 8;
 /// Counts by fate, in the order of a trace's life.
-fn fates(books: &Books) -> [(&'static str, u64); 6] {
+fn fates(books: &FateCounts) -> [(&'static str, u64); 6] {
     [
         ("warm-up", books.warmup),
         ("finished", books.finished),
@@ -78,10 +78,10 @@ impl Report {
     fn warnings(&self) -> Vec<String> {
         let notices = self.result.machine.iter().flat_map(|m| &m.notices);
         let cut = self.result.cut.and_then(|cut| match cut {
-            Cut::MaxTotalTokens => Some("--max-total-tokens was reached; this is the vote so far"),
-            Cut::TimeLimit => Some("the time limit was reached; this is the vote so far"),
-            Cut::Interrupted => Some("interrupted; this is the vote so far"),
-            Cut::Failed => None,
+            EarlyEnd::MaxTotalTokens => Some("--max-total-tokens was reached; this is the vote so far"),
+            EarlyEnd::TimeLimit => Some("the time limit was reached; this is the vote so far"),
+            EarlyEnd::Interrupted => Some("interrupted; this is the vote so far"),
+            EarlyEnd::Failed => None,
         });
         let said = self.result.warnings.iter().chain(notices).cloned();
         said.chain(cut.map(str::to_owned)).collect()

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tabled::builder::Builder;
 use tts::evaluation::{Evaluation, RecordOptions};
-use tts::run::{PoolProblem, Recorded, Status};
+use tts::run::{PoolProblem, Replayer, Status};
 use tts::solver::{default_threads, named_strategy};
 use tts::strategies::Preset;
 use tts::sweep::{self, Folder, Plan, Results, Row};
@@ -198,7 +198,7 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
         header.recording.digest = format!("{} over {k} ids", header.recording.digest);
     }
     let mut folder = Folder::open(&dir, header)?;
-    let recorded = Recorded::new(pool.clone(), Arc::new(reader), reread);
+    let recorded = Replayer::new(pool.clone(), Arc::new(reader), reread);
     let stopped = decide(
         &recorded,
         &plan,
@@ -233,7 +233,7 @@ fn named(name: &str) -> PathBuf {
 
 /// Decides everything; true when Ctrl-C ended it before.
 fn decide(
-    recorded: &Recorded,
+    recorded: &Replayer,
     plan: &Plan,
     problems: &[&PoolProblem],
     folder: &mut Folder,

@@ -9,8 +9,8 @@ use tts_strategies::TraceId;
 use super::scheduler::{EngineRequest, Reply};
 use super::scoring::with_a_probability;
 use crate::run::{
-    Bounds, Checkpoint, Cut, Event, Observer, Outcome, ProblemRun, RunError, RunFacts, RunObserver, Token,
-    TokenStream, Trace,
+    Bounds, Checkpoint, EarlyEnd, Event, Observer, Outcome, ProblemRun, RunError, RunFacts, RunObserver,
+    Token, TokenStream, Trace,
 };
 use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, Sampling, SeqId, StepRow, Stream};
 
@@ -44,14 +44,14 @@ struct LiveTrace {
 }
 
 /// Whether somebody or the clock ends a problem now.
-pub(super) fn cut(caller: &Observer, now: Instant) -> Option<Cut> {
+pub(super) fn early_end(caller: &Observer, now: Instant) -> Option<EarlyEnd> {
     if caller.control.interrupted.is_cancelled() {
-        Some(Cut::Interrupted)
+        Some(EarlyEnd::Interrupted)
     } else {
         caller
             .deadline
             .is_some_and(|d| now >= d)
-            .then_some(Cut::TimeLimit)
+            .then_some(EarlyEnd::TimeLimit)
     }
 }
 
@@ -110,9 +110,9 @@ impl Running {
     }
 
     /// Ends it with the vote so far, where somebody or the clock says so.
-    pub(super) fn apply_cuts(&mut self, now: Instant) {
-        if let Some(cut) = cut(self.caller(), now) {
-            self.problem.cut(cut);
+    pub(super) fn apply_early_ends(&mut self, now: Instant) {
+        if let Some(reason) = early_end(self.caller(), now) {
+            self.problem.end_early(reason);
         }
     }
 

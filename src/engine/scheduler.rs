@@ -96,7 +96,7 @@ impl Scheduler {
 
     /// One step: admits what fits, then gives every live trace of every active problem one token.
     pub fn step(&mut self) {
-        self.apply_cuts();
+        self.apply_early_ends();
         self.admit();
         self.make_room();
         self.begin_traces();
@@ -109,13 +109,13 @@ impl Scheduler {
     }
 
     /// Cancellations, interrupts and deadlines.
-    fn apply_cuts(&mut self) {
+    fn apply_early_ends(&mut self) {
         let (executor, now) = (self.executor.as_mut(), Instant::now());
         let cancelled = |o: &Observer| o.control.cancelled.load(Ordering::Relaxed);
         self.running.retain_mut(|r| {
             let stays = !cancelled(r.caller());
             if stays {
-                r.apply_cuts(now);
+                r.apply_early_ends(now);
             } else {
                 r.release(executor);
             }
@@ -123,15 +123,15 @@ impl Scheduler {
         });
         let mut i = 0;
         while let Some(caller) = self.waiting.get(i).map(|w| &w.request.observer) {
-            let (cancelled, cut) = (cancelled(caller), running::cut(caller, now));
-            if !cancelled && cut.is_none() {
+            let (cancelled, early_end) = (cancelled(caller), running::early_end(caller, now));
+            if !cancelled && early_end.is_none() {
                 i += 1;
                 continue;
             }
             let Waiting { request, prompt } = self.waiting.remove(i).expect("it is there");
             prompt.into_iter().for_each(|prompt| executor.free(prompt));
-            if let Some(cut) = cut.filter(|_| !cancelled) {
-                (request.reply)(Err(RunError::NotStarted(cut)));
+            if let Some(reason) = early_end.filter(|_| !cancelled) {
+                (request.reply)(Err(RunError::NotStarted(reason)));
             }
         }
     }

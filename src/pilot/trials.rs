@@ -9,7 +9,7 @@ use tts_evals::stats::{clopper_pearson, compare, spread};
 use tts_strategies::{Overrides, Preset, TraceId, Window};
 
 use super::{LEVEL, PilotError, PilotOptions, ProblemRecords, Trial};
-use crate::run::{Bounds, Recorded, RunError, TraceRecord};
+use crate::run::{Bounds, Replayer, RunError, TraceRecord};
 use crate::solver::DEFAULT_SLOTS;
 
 /// A strategy to try.
@@ -74,7 +74,7 @@ struct Outcome {
 }
 
 pub(super) fn trials(
-    recorded: &Recorded,
+    recorded: &Replayer,
     problem_records: &[ProblemRecords],
     options: &PilotOptions,
     confident: bool,
@@ -178,7 +178,7 @@ fn draws(records: &[Arc<TraceRecord>], stream: u64, options: &PilotOptions) -> V
 
 /// Decides every draw; nothing where the recording lacks what the strategy reads.
 fn play(
-    recorded: &Recorded,
+    recorded: &Replayer,
     problem_records: &[ProblemRecords],
     orders: &[Vec<Vec<Arc<TraceRecord>>>],
     candidate: &Candidate,

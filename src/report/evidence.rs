@@ -11,7 +11,7 @@ use super::escape::one_line;
 use super::graded::{Traces, gather, recorded};
 use super::results::Basis;
 use crate::run::{
-    AnswerSettings, DecisionSettings, Manifest, Recorded, SolvedRecord, Status, StrategyRecord,
+    AnswerSettings, DecisionSettings, Manifest, Replayer, SolvedRecord, Status, StrategyRecord,
 };
 use crate::sweep::{Decided, Header, Line, Pool, Results};
 
@@ -21,7 +21,7 @@ pub(crate) struct Evidence {
     pub(crate) path: PathBuf,
     /// of the sweep, or of the run folder's decisions
     pub(crate) header: Option<Header>,
-    pub(crate) recorded: Option<Recorded>,
+    pub(crate) recorded: Option<Replayer>,
     /// how answers are compared
     pub(crate) answers: AnswerSettings,
     pub(crate) pools: Vec<Pool>,

@@ -8,7 +8,7 @@ use tts_strategies::windows::auto_window;
 use tts_strategies::{Finish, TraceScores};
 
 use super::error::ReportError;
-use crate::run::{AnswerSettings, PoolOptions, PoolProblem, Recorded, RecordedPool, TraceRecord};
+use crate::run::{AnswerSettings, PoolOptions, PoolProblem, RecordedPool, Replayer, TraceRecord};
 use crate::sweep::Pool;
 
 /// A trace without its tokens.
@@ -37,19 +37,19 @@ pub(crate) fn recorded(
     path: &Path,
     answers: &AnswerSettings,
     window: Option<usize>,
-) -> Result<Recorded, ReportError> {
+) -> Result<Replayer, ReportError> {
     let options = PoolOptions {
         windows: window.into_iter().collect(),
         ..PoolOptions::default()
     };
     let pool = RecordedPool::open(path, &options)?;
-    Ok(Recorded::new(Arc::new(pool), Arc::new(answers.reader()), false))
+    Ok(Replayer::new(Arc::new(pool), Arc::new(answers.reader()), false))
 }
 
 /// A problem's traces without their tokens, each graded, with the scores of the fixed window, else of the
 /// automatic one.
 pub(crate) fn gather(
-    recorded: &Recorded,
+    recorded: &Replayer,
     problem: &PoolProblem,
     gold: Option<&str>,
     window: Option<usize>,

@@ -117,7 +117,7 @@ pub struct Fates {
     pub stopped: f64,
     /// In flight when the problem was decided.
     pub cancelled: f64,
-    /// Cut off by the token limit or for looping.
+    /// EarlyEnd off by the token limit or for looping.
     pub truncated: f64,
     /// Failed.
     pub failed: f64,

@@ -9,7 +9,7 @@ use tts_evals::stats::{Curve, Point, avg_at_n, mean_pass_at_k, pareto, spread, w
 
 use super::evidence::Evidence;
 use super::results::{Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Fates, PassAt, ProblemRow, Winner};
-use crate::run::Books;
+use crate::run::FateCounts;
 use crate::sweep::{self, Decided, Pool};
 pub(crate) use crate::sweep::{LEVEL, SEED};
 use calibration::majority;
@@ -172,9 +172,10 @@ fn arm(group: &Group<'_>) -> Arm {
             traces: (!single).then_some(s.traces),
         }
     });
-    let fates = |of: fn(&Decided) -> &Books| {
-        let sum =
-            |field: fn(&Books) -> u64| decided.iter().map(|d| field(of(d)) as f64).sum::<f64>() / (n * draws);
+    let fates = |of: fn(&Decided) -> &FateCounts| {
+        let sum = |field: fn(&FateCounts) -> u64| {
+            decided.iter().map(|d| field(of(d)) as f64).sum::<f64>() / (n * draws)
+        };
         Fates {
             warmup: sum(|b| b.warmup),
             finished: sum(|b| b.finished),

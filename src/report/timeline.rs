@@ -12,8 +12,8 @@ use super::error::ReportError;
 use super::evidence::Evidence;
 use super::results::{Timeline, TimelineTrace};
 use crate::run::{
-    Bounds, ExternalEvent, NoText, Phase, PoolProblem, ProblemRun, Recorded, Rules, Setup, StrategyRecord,
-    Token, TraceRecord,
+    Bounds, ExternalEvent, NoDecoder, Phase, PoolProblem, ProblemRun, Replayer, Setup, StoppingRules,
+    StrategyRecord, Token, TraceRecord,
 };
 use crate::solver::DEFAULT_SLOTS;
 
@@ -93,7 +93,7 @@ enum Picture {
 
 fn picture(
     evidence: &Evidence,
-    recorded: &Recorded,
+    recorded: &Replayer,
     at: usize,
     points: usize,
 ) -> Result<Picture, ReportError> {
@@ -162,7 +162,7 @@ fn preset(strategy: &StrategyRecord) -> Option<Preset> {
 
 fn plan(
     evidence: &Evidence,
-    recorded: &Recorded,
+    recorded: &Replayer,
     problem: &PoolProblem,
 ) -> Result<Option<Plan>, ReportError> {
     if let Some(header) = &evidence.header {
@@ -244,10 +244,10 @@ fn decide(
         strategy: plan.preset.build(),
         reader: Arc::new(evidence.reader()),
         // texts are in the record; a trace that this run cuts shorter needs none
-        decode: Arc::new(NoText),
-        rules: Arc::new(Rules {
+        decode: Arc::new(NoDecoder),
+        rules: Arc::new(StoppingRules {
             max_tokens,
-            ..Rules::default()
+            ..StoppingRules::default()
         }),
         bounds: Bounds {
             traces: plan.budget,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tts_strategies::TraceId;
 use tts_strategies::windows::GroupWindow;
 
-use super::{Details, Phase, Points, ProblemRun, TraceRecord};
+use super::{Details, Phase, ProblemRun, TraceDetails, TraceRecord};
 
 /// Tokens that a mean is taken over until the strategy has a window of its own.
 const WINDOW: usize = 32;
@@ -28,7 +28,7 @@ impl SentDetails {
             let from = self.tokens.insert(trace.id(), trace.tokens()).unwrap_or(0);
             let points = points(trace.confidences(), from, window);
             if !points.is_empty() {
-                traces.push(Points {
+                traces.push(TraceDetails {
                     trace: trace.id(),
                     warmup: problem.strategy().is_warmup(trace.id()),
                     points,
@@ -52,7 +52,7 @@ impl SentDetails {
         Details {
             problem: problem.id().to_owned(),
             window,
-            traces: vec![Points {
+            traces: vec![TraceDetails {
                 trace: record.trace,
                 warmup: record.phase == Phase::Warmup,
                 points: points(&record.arrays.confidence, from, window),

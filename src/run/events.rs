@@ -2,7 +2,7 @@
 
 use tts_strategies::{Finish, TraceId};
 
-use super::Books;
+use super::FateCounts;
 
 /// What a running problem tells its watchers.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub enum Event {
         prompt_tokens: usize,
     },
     /// How things stand.
-    Progress(Snapshot),
+    Progress(ProblemProgress),
     /// A trace ended.
     TraceEnded {
         /// Name of the problem.
@@ -52,17 +52,17 @@ pub enum Event {
 
 /// A problem in flight.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub struct ProblemProgress {
     /// Name of the problem.
     pub problem: String,
     /// Traces that get a token in the next tick.
     pub live: usize,
     /// Ended traces by fate.
-    pub traces: Books,
+    pub traces: FateCounts,
     /// Traces that may be launched in all.
     pub budget: usize,
     /// Tokens of ended traces by fate.
-    pub tokens: Books,
+    pub tokens: FateCounts,
     /// Tokens that the traces in flight have generated so far.
     pub live_tokens: u64,
     /// Ticks so far: one is one token for each live trace.
@@ -83,7 +83,7 @@ pub struct Details {
     /// Tokens that the confidences are means of.
     pub window: usize,
     /// Traces that had new tokens, by index.
-    pub traces: Vec<Points>,
+    pub traces: Vec<TraceDetails>,
     /// The vote as it would be decided now, heaviest answer first: answer, weight, traces. `None` where no
     /// trace ended since the last time.
     pub ballots: Option<Vec<(String, f64, usize)>>,
@@ -91,7 +91,7 @@ pub struct Details {
 
 /// The way of one trace since the last time.
 #[derive(Clone, Debug)]
-pub struct Points {
+pub struct TraceDetails {
     /// Index of the trace among the problem's, from 0.
     pub trace: TraceId,
     /// Whether it belongs to the warm-up.

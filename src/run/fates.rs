@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use tts_strategies::Fate;
 
-/// Tokens by fate, and traces by fate.
+/// Counts by fate: of traces, or of the tokens that they generated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Books {
+pub struct FateCounts {
     /// Ended by themselves as part of the warm-up.
     pub warmup: u64,
     /// Ended by themselves after the warm-up.
@@ -14,13 +14,13 @@ pub struct Books {
     pub stopped: u64,
     /// In flight when the problem was decided.
     pub cancelled: u64,
-    /// Cut off by the token limit or for looping.
+    /// EarlyEnd off by the token limit or for looping.
     pub truncated: u64,
     /// Failed: the logits were not numbers, or the source of the tokens gave up.
     pub failed: u64,
 }
 
-impl Books {
+impl FateCounts {
     pub(super) fn add(&mut self, fate: Fate, n: u64) {
         match fate {
             Fate::Warmup => self.warmup += n,
@@ -37,7 +37,7 @@ impl Books {
     }
 }
 
-impl std::ops::AddAssign for Books {
+impl std::ops::AddAssign for FateCounts {
     fn add_assign(&mut self, other: Self) {
         self.warmup += other.warmup;
         self.finished += other.finished;

@@ -17,11 +17,11 @@ use tts_strategies::{Finish, Measured, TraceScores, Windowed};
 
 use super::error::RunFolderError;
 use super::lenient::{parse, text, whole, word};
-use super::warnings::{Trouble, Warnings};
+use super::warnings::{LineIssue, Warnings};
 use super::{Arrays, TraceRecord};
 
 /// A problem of such a recording.
-pub(super) struct Foreign {
+pub(super) struct ForeignProblem {
     pub(super) id: String,
     pub(super) gold: Option<String>,
     pub(super) records: Vec<TraceRecord>,
@@ -71,19 +71,19 @@ pub(super) fn is_one(path: &Path) -> Result<bool, RunFolderError> {
 }
 
 /// Reads such a file.
-pub(super) fn read(path: &Path, warnings: &mut Warnings) -> Result<Vec<Foreign>, RunFolderError> {
+pub(super) fn read(path: &Path, warnings: &mut Warnings) -> Result<Vec<ForeignProblem>, RunFolderError> {
     let bytes = std::fs::read(path).map_err(RunFolderError::io("read", path))?;
     let (all, not_utf8) = text(&bytes);
     if not_utf8 {
-        warnings.add(Trouble::NotUtf8, || path.display().to_string());
+        warnings.add(LineIssue::NotUtf8, || path.display().to_string());
     }
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
     let mut take =
         |value: Value, place: String, warnings: &mut Warnings| match problem(value, &place, warnings) {
             Ok(foreign) if seen.insert(foreign.id.clone()) => problems.push(foreign),
-            Ok(_) => warnings.add(Trouble::Twice, || place),
-            Err(trouble) => warnings.add(trouble, || place),
+            Ok(_) => warnings.add(LineIssue::Twice, || place),
+            Err(issue) => warnings.add(issue, || place),
         };
     if let Some(value) = parse::<Value>(&all) {
         let items = if let Value::Array(items) = value {
@@ -103,21 +103,21 @@ pub(super) fn read(path: &Path, warnings: &mut Warnings) -> Result<Vec<Foreign>,
             let place = format!("line {} of {}", i + 1, path.display());
             match parse::<Value>(line) {
                 Some(value) => take(value, place, warnings),
-                None => warnings.add(Trouble::NotJson, || place),
+                None => warnings.add(LineIssue::NotJson, || place),
             }
         }
     }
     Ok(problems)
 }
 
-fn problem(value: Value, place: &str, warnings: &mut Warnings) -> Result<Foreign, Trouble> {
+fn problem(value: Value, place: &str, warnings: &mut Warnings) -> Result<ForeignProblem, LineIssue> {
     let Value::Object(mut object) = value else {
-        return Err(Trouble::NotJson);
+        return Err(LineIssue::NotJson);
     };
     let id = NAMES
         .iter()
         .find_map(|name| word(object.get(*name)?))
-        .ok_or(Trouble::NoName)?;
+        .ok_or(LineIssue::NoName)?;
     let gold = GOLDS
         .iter()
         .find_map(|name| word(object.get(*name)?))
@@ -127,14 +127,14 @@ fn problem(value: Value, place: &str, warnings: &mut Warnings) -> Result<Foreign
     } else if is_dump(&object) {
         dump(&mut object, place, warnings)
     } else {
-        return Err(Trouble::NoName);
+        return Err(LineIssue::NoName);
     };
     for (i, record) in records.iter_mut().enumerate() {
         record.trace = i as u32;
         record.problem_id.clone_from(&id);
         record.fresh = false;
     }
-    Ok(Foreign { id, gold, records })
+    Ok(ForeignProblem { id, gold, records })
 }
 
 fn list(object: &mut Map<String, Value>, name: &str) -> Option<Vec<Value>> {
@@ -144,19 +144,19 @@ fn list(object: &mut Map<String, Value>, name: &str) -> Option<Vec<Value>> {
     }
 }
 
-fn pool(object: &mut Map<String, Value>) -> Result<Vec<TraceRecord>, Trouble> {
+fn pool(object: &mut Map<String, Value>) -> Result<Vec<TraceRecord>, LineIssue> {
     let answers = list(object, "answers").unwrap_or_default();
     let lengths = list(object, "lengths")
         .or_else(|| list(object, "tokens"))
-        .ok_or(Trouble::NoTokens)?;
+        .ok_or(LineIssue::NoTokens)?;
     if answers.len() != lengths.len() {
-        return Err(Trouble::Pool);
+        return Err(LineIssue::Pool);
     }
     answers
         .iter()
         .zip(&lengths)
         .map(|(answer, length)| {
-            let tokens = count(Some(length)).ok_or(Trouble::NoTokens)?;
+            let tokens = count(Some(length)).ok_or(LineIssue::NoTokens)?;
             Ok(TraceRecord {
                 answer: word(answer).filter(|a| !a.trim().is_empty()),
                 ..bare(tokens, Finish::Stop)
@@ -187,9 +187,9 @@ fn dump(object: &mut Map<String, Value>, place: &str, warnings: &mut Warnings) -
             match trace {
                 Value::Object(mut trace) => match dumped(&mut trace, window, |t| warnings.add(t, here)) {
                     Ok(record) => records.push(record),
-                    Err(trouble) => warnings.add(trouble, here),
+                    Err(issue) => warnings.add(issue, here),
                 },
-                _ => warnings.add(Trouble::NotJson, here),
+                _ => warnings.add(LineIssue::NotJson, here),
             }
         }
     }
@@ -199,15 +199,15 @@ fn dump(object: &mut Map<String, Value>, place: &str, warnings: &mut Warnings) -
 fn dumped(
     trace: &mut Map<String, Value>,
     window: Option<usize>,
-    mut warn: impl FnMut(Trouble),
-) -> Result<TraceRecord, Trouble> {
+    mut warn: impl FnMut(LineIssue),
+) -> Result<TraceRecord, LineIssue> {
     let ids = list(trace, "token_ids").unwrap_or_default();
     let confs = list(trace, "confs").unwrap_or_default();
     let groups = list(trace, "group_confs").unwrap_or_default();
     let known = [ids.len(), confs.len()].into_iter().find(|n| *n > 0);
     let tokens = count(trace.get("num_tokens"))
         .or(known)
-        .ok_or(Trouble::NoTokens)?;
+        .ok_or(LineIssue::NoTokens)?;
     let stopped = trace
         .get("stop_reason")
         .or_else(|| trace.get("finish_reason"))
@@ -217,7 +217,7 @@ fn dumped(
         Some("length" | "max_tokens") => Finish::Length,
         Some(reason) if reason.contains("conf") => Finish::LowConfidence,
         Some("abort" | "cancelled") => Finish::Cancelled,
-        Some(_) => return Err(Trouble::Finish),
+        Some(_) => return Err(LineIssue::Finish),
     };
     let mut record = bare(tokens, finish);
     record.answer = trace
@@ -238,7 +238,7 @@ fn dumped(
             .filter(|ids| ids.len() == tokens)
         {
             Some(ids) => record.arrays.token_ids = ids,
-            None => warn(Trouble::BadIds),
+            None => warn(LineIssue::BadIds),
         }
     }
     let numbers = |values: &[Value]| {
@@ -252,8 +252,8 @@ fn dumped(
             Some(confs) if confs.len() == tokens => {
                 record.arrays.confidence = confs.iter().map(|c| *c as f32).collect()
             }
-            Some(_) => warn(Trouble::Lengths),
-            None => warn(Trouble::NotNumbers),
+            Some(_) => warn(LineIssue::Lengths),
+            None => warn(LineIssue::NotNumbers),
         }
     } else if let Some(window) = window.filter(|w| *w > 0 && !groups.is_empty()) {
         match numbers(&groups) {
@@ -264,8 +264,8 @@ fn dumped(
             Some(groups) if tokens < window && groups.len() == 1 => {
                 record.measured = Some(Arc::new(of_mean(groups[0], window)))
             }
-            Some(_) => warn(Trouble::Lengths),
-            None => warn(Trouble::NotNumbers),
+            Some(_) => warn(LineIssue::Lengths),
+            None => warn(LineIssue::NotNumbers),
         }
     }
     Ok(record)

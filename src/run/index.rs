@@ -9,9 +9,9 @@ use serde_json::Value;
 use tts_strategies::TraceId;
 
 use super::error::RunFolderError;
-use super::line::Head;
+use super::line::LineHead;
 use super::solved::SolvedRecord;
-use super::warnings::{Trouble, Warnings};
+use super::warnings::{LineIssue, Warnings};
 
 /// The files of a folder.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub(super) struct FileSpan {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(super) struct TraceEntry {
     pub(super) span: FileSpan,
     pub(super) tokens: u64,
     /// it ended by itself
@@ -68,8 +68,8 @@ pub(super) struct Entry {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct KnownProblem {
-    pub(super) traces: BTreeMap<TraceId, Vec<Entry>>,
+pub(super) struct IndexedProblem {
+    pub(super) traces: BTreeMap<TraceId, Vec<TraceEntry>>,
     pub(super) decided: Vec<FileSpan>,
     pub(super) gold: Option<String>,
     pub(super) prompt: Option<String>,
@@ -79,22 +79,22 @@ pub(super) struct KnownProblem {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) order: Vec<String>,
-    pub(super) problems: BTreeMap<String, KnownProblem>,
+    pub(super) problems: BTreeMap<String, IndexedProblem>,
     pub(super) lines: usize,
     pub(super) warnings: Warnings,
 }
 
 impl Index {
-    fn problem(&mut self, id: &str) -> &mut KnownProblem {
+    fn problem(&mut self, id: &str) -> &mut IndexedProblem {
         if !self.problems.contains_key(id) {
             self.order.push(id.to_owned());
-            self.problems.insert(id.to_owned(), KnownProblem::default());
+            self.problems.insert(id.to_owned(), IndexedProblem::default());
         }
         self.problems.get_mut(id).expect("just put there")
     }
 
     /// Adds a line of traces.jsonl that can be read.
-    pub(super) fn add(&mut self, head: Head, span: FileSpan) {
+    pub(super) fn add(&mut self, head: LineHead, span: FileSpan) {
         self.lines += usize::from(head.trace.is_some());
         let known = self.problem(&head.problem_id);
         let (mut two_golds, mut two_ends) = (false, false);
@@ -110,17 +110,17 @@ impl Index {
             let ended = finish.is_complete();
             let entries = known.traces.entry(trace).or_default();
             two_ends = ended && entries.iter().any(|e| e.ended);
-            entries.push(Entry { span, tokens, ended });
+            entries.push(TraceEntry { span, tokens, ended });
             // the best first: an end of its own, then more tokens (a remote engine may have begun a cut trace
             // anew), then the newest
             entries.sort_by_key(|e| std::cmp::Reverse((e.ended, e.tokens, e.span.at)));
         }
         if two_ends {
             self.warnings
-                .add(Trouble::TwoEnds, || format!("problem `{}`", head.problem_id));
+                .add(LineIssue::TwoEnds, || format!("problem `{}`", head.problem_id));
         }
         if two_golds {
-            self.warnings.add(Trouble::Gold, || head.problem_id);
+            self.warnings.add(LineIssue::Gold, || head.problem_id);
         }
     }
 
@@ -139,7 +139,7 @@ impl Index {
 
 /// What one reading of the files found.
 #[derive(Default)]
-pub(super) struct Scan {
+pub(super) struct FolderScan {
     pub(super) index: Index,
     /// where the last whole line of traces.jsonl ends
     pub(super) traces_end: u64,
@@ -186,8 +186,8 @@ fn lines(path: &Path, mut each: impl FnMut(&[u8], FileSpan, bool)) -> Result<(),
 
 /// Reads every line of a folder's files. A last line without a newline is read too if it is whole, unless the
 /// folder is to be `written`.
-pub(super) fn scan(files: &Files, written: bool) -> Result<Scan, RunFolderError> {
-    let mut scan = Scan::default();
+pub(super) fn scan(files: &Files, written: bool) -> Result<FolderScan, RunFolderError> {
+    let mut scan = FolderScan::default();
     let tokens_len = match std::fs::metadata(&files.tokens) {
         Ok(meta) => meta.len(),
         Err(e) if e.kind() == ErrorKind::NotFound => 0,
@@ -199,26 +199,26 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<Scan, RunFolderError>
         let here = || format!("line {number} of {}", files.traces.display());
         let warnings = &mut scan.index.warnings;
         if !whole && written {
-            return warnings.add(Trouble::Torn, here);
+            return warnings.add(LineIssue::Torn, here);
         }
         scan.traces_end = line.at + line.len + u64::from(whole);
         if text.iter().all(u8::is_ascii_whitespace) {
             return;
         }
-        let head = match Head::read(text) {
+        let head = match LineHead::read(text) {
             Ok(head) => head,
-            Err(trouble) => return warnings.add(if whole { trouble } else { Trouble::Torn }, here),
+            Err(issue) => return warnings.add(if whole { issue } else { LineIssue::Torn }, here),
         };
         if head.not_utf8 {
-            warnings.add(Trouble::NotUtf8, here);
+            warnings.add(LineIssue::NotUtf8, here);
         }
         match &head.span {
             Some(span) if span.end() > tokens_len => {
-                warnings.add(Trouble::NoBytes, here);
+                warnings.add(LineIssue::NoBytes, here);
                 scan.dangling.push(line);
                 // its trace is not there; what it says of the problem is
                 return scan.index.add(
-                    Head {
+                    LineHead {
                         trace: None,
                         span: None,
                         ..head
@@ -236,7 +236,11 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<Scan, RunFolderError>
 }
 
 /// Reads every line of problems.jsonl.
-pub(super) fn scan_problems(files: &Files, written: bool, scan: &mut Scan) -> Result<(), RunFolderError> {
+pub(super) fn scan_problems(
+    files: &Files,
+    written: bool,
+    scan: &mut FolderScan,
+) -> Result<(), RunFolderError> {
     let mut number = 0;
     lines(&files.problems, |text, span, whole| {
         number += 1;
@@ -246,21 +250,21 @@ pub(super) fn scan_problems(files: &Files, written: bool, scan: &mut Scan) -> Re
         }
         let warnings = &mut scan.index.warnings;
         if !whole && written {
-            return warnings.add(Trouble::Torn, here);
+            return warnings.add(LineIssue::Torn, here);
         }
         match serde_json::from_slice::<SolvedRecord>(text) {
             Ok(record) => scan.index.add_decided(&record.problem_id, span),
-            Err(_) => warnings.add(trouble(text, whole), here),
+            Err(_) => warnings.add(issue(text, whole), here),
         }
     })
 }
 
 /// Why a line of problems.jsonl is no decided problem.
-fn trouble(text: &[u8], whole: bool) -> Trouble {
+fn issue(text: &[u8], whole: bool) -> LineIssue {
     match serde_json::from_slice::<Value>(text) {
-        Ok(value) if value.get("problem_id").is_some_and(Value::is_string) => Trouble::NotDecided,
-        Ok(_) if whole => Trouble::NoName,
-        Err(_) if whole => Trouble::NotJson,
-        _ => Trouble::Torn,
+        Ok(value) if value.get("problem_id").is_some_and(Value::is_string) => LineIssue::NotDecided,
+        Ok(_) if whole => LineIssue::NoName,
+        Err(_) if whole => LineIssue::NotJson,
+        _ => LineIssue::Torn,
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::error::RunFolderError;
 use super::index::{FileSpan, Files, Index};
-use super::line::{self, Head};
+use super::line::{self, LineHead};
 use super::{RecordSink, TraceRecord};
 
 /// Traces that may wait to be written before the engine waits for the disk.
@@ -18,7 +18,7 @@ const WAITING: usize = 64;
 /// loses power loses this much.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
-enum Message {
+enum JournalMessage {
     Trace(Box<TraceRecord>),
     Problem(String, Vec<u8>),
     /// everything before it is written and durable when it is answered
@@ -27,12 +27,12 @@ enum Message {
 }
 
 /// The first thing that went wrong.
-type Failure = Arc<OnceLock<String>>;
+type FirstFailure = Arc<OnceLock<String>>;
 
 /// The writing end of a run folder.
 pub struct Journal {
-    sender: SyncSender<Message>,
-    failure: Failure,
+    sender: SyncSender<JournalMessage>,
+    failure: FirstFailure,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,14 +51,14 @@ impl Journal {
                 .open(path)
                 .map_err(io())?;
             let at = file.metadata().map_err(io())?.len();
-            Ok(Tail {
+            Ok(AppendedFile {
                 file,
                 at,
                 path: path.clone(),
                 dirty: false,
             })
         };
-        let writer = Writer {
+        let writer = JournalWriter {
             traces: open(&files.traces)?,
             tokens: open(&files.tokens)?,
             problems: open(&files.problems)?,
@@ -66,7 +66,7 @@ impl Journal {
             seed,
         };
         let (sender, inbox) = sync_channel(WAITING);
-        let failure = Failure::default();
+        let failure = FirstFailure::default();
         let told = failure.clone();
         let thread = std::thread::Builder::new()
             .name("tts-journal".to_owned())
@@ -90,7 +90,7 @@ impl Journal {
             }
             let mut record = Box::new(record.clone());
             record.problem_id.clone_from(&problem_id);
-            sender.send(Message::Trace(record)).map_err(|_| closed())
+            sender.send(JournalMessage::Trace(record)).map_err(|_| closed())
         })
     }
 
@@ -98,7 +98,7 @@ impl Journal {
     pub(super) fn problem(&self, id: &str, mut line: Vec<u8>) -> Result<(), RunFolderError> {
         line.push(b'\n');
         self.sender
-            .send(Message::Problem(id.to_owned(), line))
+            .send(JournalMessage::Problem(id.to_owned(), line))
             .map_err(|_| RunFolderError::Journal(closed()))?;
         self.flush()
     }
@@ -109,7 +109,7 @@ impl Journal {
     /// The first thing that went wrong since the journal was opened.
     pub fn flush(&self) -> Result<(), RunFolderError> {
         let (done, wait) = sync_channel(1);
-        let answered = self.sender.send(Message::Flush(done)).is_ok() && wait.recv().is_ok();
+        let answered = self.sender.send(JournalMessage::Flush(done)).is_ok() && wait.recv().is_ok();
         match self.failure.get() {
             Some(failure) => Err(RunFolderError::Journal(failure.clone())),
             None if answered => Ok(()),
@@ -122,7 +122,7 @@ impl Journal {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
-        let _ = self.sender.send(Message::Close);
+        let _ = self.sender.send(JournalMessage::Close);
         if thread.join().is_err() {
             let _ = self.failure.set("its thread ended unexpectedly".to_owned());
         }
@@ -143,14 +143,14 @@ fn closed() -> String {
 }
 
 /// A file that only grows.
-struct Tail {
+struct AppendedFile {
     file: File,
     at: u64,
     path: std::path::PathBuf,
     dirty: bool,
 }
 
-impl Tail {
+impl AppendedFile {
     fn append(&mut self, bytes: &[u8]) -> Result<u64, String> {
         if bytes.is_empty() {
             return Ok(self.at);
@@ -177,16 +177,16 @@ impl Tail {
     }
 }
 
-struct Writer {
-    traces: Tail,
-    tokens: Tail,
-    problems: Tail,
+struct JournalWriter {
+    traces: AppendedFile,
+    tokens: AppendedFile,
+    problems: AppendedFile,
     index: Arc<Mutex<Index>>,
     seed: Option<u64>,
 }
 
-impl Writer {
-    fn serve(mut self, inbox: &Receiver<Message>, failure: &Failure) {
+impl JournalWriter {
+    fn serve(mut self, inbox: &Receiver<JournalMessage>, failure: &FirstFailure) {
         let mut synced = Instant::now();
         loop {
             let dirty = self.traces.dirty || self.problems.dirty;
@@ -201,13 +201,13 @@ impl Writer {
             let mut last = false;
             let mut answer = None;
             let mut result = match message {
-                Ok(Message::Trace(record)) if well => self.trace(&record),
-                Ok(Message::Problem(id, line)) if well => self.problem(&id, &line),
-                Ok(Message::Flush(done)) => {
+                Ok(JournalMessage::Trace(record)) if well => self.trace(&record),
+                Ok(JournalMessage::Problem(id, line)) if well => self.problem(&id, &line),
+                Ok(JournalMessage::Flush(done)) => {
                     answer = Some(done);
                     Ok(())
                 }
-                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => {
+                Ok(JournalMessage::Close) | Err(RecvTimeoutError::Disconnected) => {
                     last = true;
                     Ok(())
                 }
@@ -246,7 +246,7 @@ impl Writer {
         self.tokens.append(&arrays)?;
         let at = self.traces.append(&line)?;
         let text = &line[..line.len() - 1];
-        if let Ok(head) = Head::read(text) {
+        if let Ok(head) = LineHead::read(text) {
             self.index().add(
                 head,
                 FileSpan {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tts_strategies::{Finish, TraceId, TraceScores};
 
 use super::lenient::{parse, text, whole, word};
-use super::warnings::Trouble;
+use super::warnings::LineIssue;
 use super::{Arrays, Phase, TraceRecord};
 use tts_model::sampling::TOP;
 
@@ -134,7 +134,7 @@ pub(super) fn encode(
 
 /// What the index needs of a line; arrays in the line are counted, not kept.
 #[derive(Deserialize)]
-struct RawHead {
+struct RawLineHead {
     problem_id: Option<Value>,
     trace: Option<Value>,
     finish: Option<Value>,
@@ -149,7 +149,7 @@ struct RawHead {
 
 /// A line as the index sees it.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct LineHead {
     pub(super) problem_id: String,
     pub(super) gold: Option<String>,
     pub(super) prompt: Option<String>,
@@ -159,20 +159,20 @@ pub(super) struct Head {
     pub(super) not_utf8: bool,
 }
 
-impl Head {
-    pub(super) fn read(line: &[u8]) -> Result<Self, Trouble> {
+impl LineHead {
+    pub(super) fn read(line: &[u8]) -> Result<Self, LineIssue> {
         let (text, not_utf8) = text(line);
-        let raw: RawHead = parse(&text).ok_or(Trouble::NotJson)?;
-        let problem_id = raw.problem_id.as_ref().and_then(word).ok_or(Trouble::NoName)?;
+        let raw: RawLineHead = parse(&text).ok_or(LineIssue::NotJson)?;
+        let problem_id = raw.problem_id.as_ref().and_then(word).ok_or(LineIssue::NoName)?;
         let gold = raw.gold.as_ref().and_then(word);
         let span = raw.arrays.as_ref().and_then(ArraysSpan::of);
         let trace = match raw.trace {
             None | Some(Value::Null) if gold.is_some() => None,
-            None => return Err(Trouble::NoName),
+            None => return Err(LineIssue::NoName),
             Some(value) => {
                 let trace = whole(&value)
                     .and_then(|t| TraceId::try_from(t).ok())
-                    .ok_or(Trouble::NoName)?;
+                    .ok_or(LineIssue::NoName)?;
                 let finish = finish(raw.finish.as_ref())?;
                 let inline = [&raw.token_ids, &raw.logprobs, &raw.confidence]
                     .into_iter()
@@ -187,7 +187,7 @@ impl Head {
                 let ended = finish.is_complete();
                 let tokens = tokens
                     .filter(|n| *n <= u64::from(u32::MAX) && (*n > 0 || !ended))
-                    .ok_or(Trouble::NoTokens)?;
+                    .ok_or(LineIssue::NoTokens)?;
                 Some((trace, tokens, finish))
             }
         };
@@ -223,13 +223,13 @@ struct RawTrace {
 pub(super) fn decode(
     line: &[u8],
     arrays: Option<&[u8]>,
-    mut warn: impl FnMut(Trouble),
-) -> Result<TraceRecord, Trouble> {
-    let head = Head::read(line)?;
-    let (trace, tokens, finish) = head.trace.ok_or(Trouble::NoName)?;
+    mut warn: impl FnMut(LineIssue),
+) -> Result<TraceRecord, LineIssue> {
+    let head = LineHead::read(line)?;
+    let (trace, tokens, finish) = head.trace.ok_or(LineIssue::NoName)?;
     let (text, _) = text(line);
     // inline arrays of strings and the like: the line is no trace of ours to guess about
-    let raw: RawTrace = parse(&text).ok_or(Trouble::NotJson)?;
+    let raw: RawTrace = parse(&text).ok_or(LineIssue::NotJson)?;
     let n = tokens as usize;
     let mut held = Arrays {
         len: n,
@@ -237,10 +237,10 @@ pub(super) fn decode(
     };
     if let (Some(span), Some(bytes)) = (&head.span, arrays) {
         if span.check.as_ref().is_some_and(|check| *check != checksum(bytes)) {
-            return Err(Trouble::Altered);
+            return Err(LineIssue::Altered);
         }
         if span.n != tokens {
-            warn(Trouble::Lengths);
+            warn(LineIssue::Lengths);
         } else {
             let part = |i: usize| {
                 bytes[i * n * 4..(i + 1) * n * 4]
@@ -250,7 +250,7 @@ pub(super) fn decode(
             held.token_ids = part(0).map(u32::from_le_bytes).collect();
             if held.token_ids.contains(&u32::MAX) {
                 if held.token_ids.iter().any(|id| *id != u32::MAX) {
-                    warn(Trouble::BadIds);
+                    warn(LineIssue::BadIds);
                 }
                 held.token_ids.clear();
             }
@@ -264,7 +264,7 @@ pub(super) fn decode(
     } else {
         let mut inline = |array: Option<Vec<Option<f64>>>| match array {
             Some(a) if !a.is_empty() && a.len() != n => {
-                warn(Trouble::Lengths);
+                warn(LineIssue::Lengths);
                 Vec::new()
             }
             a => a.unwrap_or_default(),
@@ -279,7 +279,7 @@ pub(super) fn decode(
                 .map(|x| x as u32)
         };
         held.token_ids = ids.iter().map(id).collect::<Option<_>>().unwrap_or_else(|| {
-            warn(Trouble::BadIds);
+            warn(LineIssue::BadIds);
             Vec::new()
         });
         let floats = |array: Vec<Option<f64>>| {
@@ -320,21 +320,21 @@ pub(super) fn decode(
 }
 
 /// All of them, or none when one is NaN; all NaN is how an array that was not measured is written.
-fn numbers(array: Vec<f32>, warn: &mut impl FnMut(Trouble)) -> Vec<f32> {
+fn numbers(array: Vec<f32>, warn: &mut impl FnMut(LineIssue)) -> Vec<f32> {
     let bad = array.iter().filter(|x| x.is_nan()).count();
     if bad == 0 {
         return array;
     }
     if bad < array.len() {
-        warn(Trouble::NotNumbers);
+        warn(LineIssue::NotNumbers);
     }
     Vec::new()
 }
 
-fn finish(value: Option<&Value>) -> Result<Finish, Trouble> {
+fn finish(value: Option<&Value>) -> Result<Finish, LineIssue> {
     match value {
         None | Some(Value::Null) => Ok(Finish::Stop),
-        Some(value) => Finish::deserialize(value).map_err(|_| Trouble::Finish),
+        Some(value) => Finish::deserialize(value).map_err(|_| LineIssue::Finish),
     }
 }
 
@@ -342,7 +342,7 @@ fn finish(value: Option<&Value>) -> Result<Finish, Trouble> {
 mod tests {
     use super::*;
 
-    fn read(line: &str) -> (Result<TraceRecord, Trouble>, Vec<Trouble>) {
+    fn read(line: &str) -> (Result<TraceRecord, LineIssue>, Vec<LineIssue>) {
         let mut warned = Vec::new();
         let record = decode(line.as_bytes(), None, |t| warned.push(t));
         (record, warned)
@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(bytes[12..16], (-0.1f32).to_le_bytes());
         assert_eq!(bytes[24..28], 16.9f32.to_le_bytes());
         assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
-        let head = Head::read(&line).expect("a head");
+        let head = LineHead::read(&line).expect("a head");
         assert_eq!(head.span.as_ref().map(|s| (s.offset, s.end())), Some((24, 84)));
         assert_eq!(
             decode(&line, Some(&bytes), |t| panic!("{t:?}")).expect("read"),
@@ -395,7 +395,7 @@ mod tests {
         torn[20] ^= 1;
         assert_eq!(
             decode(&line, Some(&torn), |_| {}).expect_err("altered"),
-            Trouble::Altered
+            LineIssue::Altered
         );
         // what was not measured is not made up
         let bare = TraceRecord {
@@ -451,7 +451,7 @@ mod tests {
                 ..Arrays::default()
             }
         );
-        assert_eq!(warned, [Trouble::Lengths]);
+        assert_eq!(warned, [LineIssue::Lengths]);
         let (record, warned) = read(
             r#"{"problem_id": "NaN \" NaN", "trace": 0, "tokens": 2, "confidence": [NaN, -Infinity], "logprobs": [1, NaN], "token_ids": [1.5, -1]}"#,
         );
@@ -466,40 +466,40 @@ mod tests {
                 }
             )
         );
-        assert_eq!(warned, [Trouble::BadIds, Trouble::NotNumbers]);
-        for (line, trouble) in [
-            ("[]", Trouble::NotJson),
-            ("{", Trouble::NotJson),
-            (r#"{"trace": 0, "tokens": 1}"#, Trouble::NoName),
-            (r#"{"problem_id": "p", "tokens": 1}"#, Trouble::NoName),
+        assert_eq!(warned, [LineIssue::BadIds, LineIssue::NotNumbers]);
+        for (line, issue) in [
+            ("[]", LineIssue::NotJson),
+            ("{", LineIssue::NotJson),
+            (r#"{"trace": 0, "tokens": 1}"#, LineIssue::NoName),
+            (r#"{"problem_id": "p", "tokens": 1}"#, LineIssue::NoName),
             (
                 r#"{"problem_id": "p", "trace": -1, "tokens": 1}"#,
-                Trouble::NoName,
+                LineIssue::NoName,
             ),
             (
                 r#"{"problem_id": "p", "trace": 4294967296, "tokens": 1}"#,
-                Trouble::NoName,
+                LineIssue::NoName,
             ),
             (
                 r#"{"problem_id": "p", "trace": 0, "answer": "1"}"#,
-                Trouble::NoTokens,
+                LineIssue::NoTokens,
             ),
             (
                 r#"{"problem_id": "p", "trace": 0, "tokens": 0}"#,
-                Trouble::NoTokens,
+                LineIssue::NoTokens,
             ),
             (
                 r#"{"problem_id": "p", "trace": 0, "tokens": 1e300}"#,
-                Trouble::NoTokens,
+                LineIssue::NoTokens,
             ),
             (
                 r#"{"problem_id": "p", "trace": 0, "tokens": 1, "finish": "eos"}"#,
-                Trouble::Finish,
+                LineIssue::Finish,
             ),
         ] {
-            assert_eq!(read(line).0.expect_err(line), trouble, "{line}");
+            assert_eq!(read(line).0.expect_err(line), issue, "{line}");
         }
-        let gold = Head::read(br#"{"problem_id": "p", "gold": 42}"#).expect("gold alone is fine");
+        let gold = LineHead::read(br#"{"problem_id": "p", "gold": 42}"#).expect("gold alone is fine");
         assert_eq!((gold.gold.as_deref(), gold.trace.is_none()), (Some("42"), true));
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::Other;
+use super::settings::OtherFields;
 
 /// Where something ran, for the record: nothing depends on it but time and memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub struct MachineInfo {
     pub backends: Vec<EngineInfo>,
     /// More facts: of remote engines, what came of each address.
     #[serde(flatten)]
-    pub other: Other,
+    pub other: OtherFields,
 }
 
 /// A remote engine.
@@ -52,5 +52,5 @@ pub struct EngineInfo {
     pub version: Option<String>,
     /// What else it said.
     #[serde(flatten)]
-    pub other: Other,
+    pub other: OtherFields,
 }

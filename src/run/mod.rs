@@ -1,7 +1,8 @@
 //! One problem's run and what is kept of it.
 //!
 //! The first file to read is `problem.rs`: a problem's clock, its traces and its books. Beside it stand
-//! `trace.rs` (a trace in flight), `arrival.rs` (traces that come in their own order), `observer.rs` (who
+//! `trace.rs` (a trace in flight), `problem/receive.rs` (traces that come in
+//! their own order), `observer.rs` (who
 //! watches a run, and where its records go), `events.rs`, `outcome.rs` and `replay.rs` (decisions over a
 //! recording). The rest is the run folder: what was generated and decided, appended as it ends, so that
 //! nothing finished is lost and the same command goes on after a kill.
@@ -92,8 +93,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::RunFolderError;
-pub use events::{Details, Event, Points, Snapshot};
-pub use fates::Books;
+pub use events::{Details, Event, ProblemProgress, TraceDetails};
+pub use fates::FateCounts;
 pub use journal::Journal;
 pub use machine::{EngineInfo, MachineInfo};
 pub use manifest::{MANIFEST, Manifest, SCHEMA, Status};
@@ -101,20 +102,22 @@ pub(crate) use observer::{RunFacts, RunObserver};
 pub(crate) use outcome::check_needs;
 pub use outcome::{Outcome, RunError};
 pub use pool::{PoolOptions, PoolProblem, RecordedPool};
-pub use problem::{Arrived, Bounds, Cut, Decided, Decode, ExternalEvent, NoText, ProblemRun, Setup, Token};
+pub use problem::{
+    Bounds, Decided, Decode, EarlyEnd, ExternalEvent, NoDecoder, ProblemRun, Setup, Token, TraceChunk,
+};
 pub use record::{Arrays, Phase, TraceRecord};
 pub use recording::{Recording, without_answers};
-pub use replay::{Recorded, Replayed, replay};
+pub use replay::{Replayed, Replayer, replay};
 pub use request::{Checkpoint, Control, Observer, RecordSink, Request};
-pub use rules::Rules;
+pub use rules::StoppingRules;
 pub(crate) use settings::value_of;
-pub use settings::{AnswerSettings, DecisionSettings, Other, StrategyRecord, TraceSettings};
+pub use settings::{AnswerSettings, DecisionSettings, OtherFields, StrategyRecord, TraceSettings};
 pub use solved::{BallotResult, SolvedRecord, TokenCounts, TraceCounts, VoteResult};
 pub use token_stream::{StreamedToken, TokenStream};
 pub use trace::Trace;
 
 use FolderLock as Lock;
-use index::{FileSpan, Files, Scan, scan};
+use index::{FileSpan, Files, FolderScan, scan};
 use lock::LOCK;
 pub(crate) use lock::Lock as FolderLock;
 pub(crate) use manifest::replace as replace_file;
@@ -329,7 +332,7 @@ fn is_empty(dir: &Path) -> Result<bool, RunFolderError> {
 }
 
 /// Makes the files end where their last whole line ends, so that they can be appended to.
-fn repair(files: &Files) -> Result<Scan, RunFolderError> {
+fn repair(files: &Files) -> Result<FolderScan, RunFolderError> {
     let mut found = scan(files, true)?;
     if !found.dangling.is_empty() {
         // such a line would name the bytes of another trace as soon as the file has grown

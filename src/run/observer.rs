@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::details::SentDetails;
-use super::{Bounds, Event, Observer, Outcome, ProblemRun, RunError, Snapshot, TraceRecord};
+use super::{Bounds, Event, Observer, Outcome, ProblemProgress, ProblemRun, RunError, TraceRecord};
 
 /// Time between two progress events of a problem.
 const PROGRESS: Duration = Duration::from_millis(100);
@@ -117,7 +117,7 @@ impl RunObserver {
         let Some(sink) = &mut self.caller.records else {
             return Ok(());
         };
-        for record in problem.snapshot() {
+        for record in problem.unfinished_records() {
             // the tokens first: a state is of no use without them
             sink(&record)
                 .and_then(|()| state(problem.id(), &record))
@@ -137,7 +137,7 @@ impl RunObserver {
         self.tell(|| {
             let (tokens, live_tokens) = p.tokens();
             let (threshold, window) = p.bar();
-            Event::Progress(Snapshot {
+            Event::Progress(ProblemProgress {
                 problem: p.id().to_owned(),
                 live: p.live().len(),
                 traces: p.traces(),

@@ -2,7 +2,7 @@
 
 use tts_strategies::Needs;
 
-use super::{Bounds, Cut, Decided, ProblemRun, TraceRecord};
+use super::{Bounds, Decided, EarlyEnd, ProblemRun, TraceRecord};
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ pub enum RunError {
     Journal(String),
     /// It was cut before it began.
     #[error("the problem was not started before the run was cut ({0:?})")]
-    NotStarted(Cut),
+    NotStarted(EarlyEnd),
     /// The recording could not be read.
     #[error("{0}")]
     Recording(String),

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use tts_strategies::TraceScores;
 use tts_strategies::windows::auto_window;
 
-use cache::{Blocks, Head, cache_of, check, made_from, read_cache, write_cache};
+use cache::{CacheBlocks, CacheHead, cache_of, check, made_from, read_cache, write_cache};
 
 use super::TraceRecord;
 use super::error::RunFolderError;
-use super::foreign::{self, Foreign};
+use super::foreign::{self, ForeignProblem};
 use super::index::Files;
 use super::manifest::Manifest;
 use super::recording::Recording;
@@ -71,8 +71,8 @@ pub struct PoolProblem {
 /// A recording whose traces can be read problem by problem without their texts and tokens.
 pub struct RecordedPool {
     path: PathBuf,
-    head: Head,
-    blocks: Blocks,
+    head: CacheHead,
+    blocks: CacheBlocks,
     /// what was decided over it, and its manifest
     decided: Option<Recording>,
     confidence_k: Option<usize>,
@@ -113,7 +113,7 @@ impl RecordedPool {
         // before the files are read: what is appended meanwhile makes the cache one of older files
         let made_from = made_from(&files);
         let recording = Recording::open(path)?;
-        let mut builder = Builder::new(&options.windows);
+        let mut builder = PoolBuilder::new(&options.windows);
         for id in recording.problems() {
             let mut records = Vec::new();
             let lengths = recording.lengths(&id);
@@ -140,7 +140,7 @@ impl RecordedPool {
         Ok(Self {
             path: path.to_owned(),
             head,
-            blocks: Blocks::Memory(blocks),
+            blocks: CacheBlocks::Memory(blocks),
             decided: Some(decided),
             confidence_k: options.confidence_k,
             whole,
@@ -151,9 +151,9 @@ impl RecordedPool {
     fn of_foreign(path: &Path, options: &PoolOptions) -> Result<Self, RunFolderError> {
         let mut warnings = Warnings::default();
         let problems = foreign::read(path, &mut warnings)?;
-        let mut builder = Builder::new(&options.windows);
+        let mut builder = PoolBuilder::new(&options.windows);
         let mut held = BTreeMap::new();
-        for Foreign { id, gold, records } in problems {
+        for ForeignProblem { id, gold, records } in problems {
             let lengths: Vec<usize> = records
                 .iter()
                 .filter(|r| r.finish.is_complete())
@@ -185,7 +185,7 @@ impl RecordedPool {
         Ok(Self {
             path: path.to_owned(),
             head,
-            blocks: Blocks::Memory(blocks),
+            blocks: CacheBlocks::Memory(blocks),
             decided: None,
             confidence_k: None,
             whole: OnceLock::new(),
@@ -324,7 +324,7 @@ fn windows(lengths: &[usize], asked: &[usize]) -> Vec<usize> {
     windows
 }
 
-struct Builder {
+struct PoolBuilder {
     windows: Vec<usize>,
     problems: Vec<PoolProblem>,
     blocks: Vec<u8>,
@@ -333,7 +333,7 @@ struct Builder {
     texts: bool,
 }
 
-impl Builder {
+impl PoolBuilder {
     fn new(windows: &[usize]) -> Self {
         Self {
             windows: windows.to_vec(),
@@ -371,8 +371,13 @@ impl Builder {
         self.blocks.extend(bytes);
     }
 
-    fn finish(self, made_from: Vec<(u64, u128)>, digest: String, warnings: Vec<String>) -> (Head, Vec<u8>) {
-        let head = Head {
+    fn finish(
+        self,
+        made_from: Vec<(u64, u128)>,
+        digest: String,
+        warnings: Vec<String>,
+    ) -> (CacheHead, Vec<u8>) {
+        let head = CacheHead {
             made_from,
             digest,
             windows: self.windows,

@@ -5,7 +5,7 @@
 //! traces. Where a trace's next token comes from is not its business: from the engine (solving), from a
 //! record (replay), or first from the one and then from the other (resuming). All three go through
 //! [`ProblemRun::tick`], so live and replayed runs cannot decide differently. An engine that answers in its
-//! own order has no common tick: what it sends comes through [`ProblemRun::arrived`], by the same rules.
+//! own order has no common tick: what it sends comes through [`ProblemRun::receive`], by the same rules.
 //!
 //! The rules of a tick: all traces' tokens are booked first, then handled by ascending trace index; the
 //! end-of-text token is counted and observed; a stop id beats the length limit; a token that ends a trace and
@@ -13,9 +13,9 @@
 //! a trace launched after tick t has its first token in tick t + 1.
 
 mod answers;
-mod arrival;
 mod decided;
 mod external;
+mod receive;
 mod recorded;
 mod setup;
 
@@ -28,12 +28,12 @@ use tts_model::sampling::Drawn;
 use tts_strategies::{Finish, Limits, Next, Step, Strategy, TraceId, TraceOutcome, TraceScores};
 
 use answers::Classes;
-pub use arrival::Arrived;
 pub use decided::Decided;
-pub use external::{Cut, ExternalEvent};
-pub use setup::{Bounds, Decode, NoText, Setup};
+pub use external::{EarlyEnd, ExternalEvent};
+pub use receive::TraceChunk;
+pub use setup::{Bounds, Decode, NoDecoder, Setup};
 
-use super::{Books, Rules, Trace, TraceRecord};
+use super::{FateCounts, StoppingRules, Trace, TraceRecord};
 
 /// A token, or why there is none.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,7 +50,7 @@ pub struct ProblemRun {
     strategy: Box<dyn Strategy>,
     reader: Arc<dyn ReadAnswer>,
     decode: Arc<dyn Decode>,
-    rules: Arc<Rules>,
+    rules: Arc<StoppingRules>,
     bounds: Bounds,
     /// ascending trace index; the first `slots` of them are live
     in_flight: Vec<Trace>,
@@ -61,8 +61,8 @@ pub struct ProblemRun {
     /// launched by the strategy so far, in flight or waiting for a slot
     target: usize,
     classes: Classes,
-    tokens: Books,
-    traces: Books,
+    tokens: FateCounts,
+    traces: FateCounts,
     live_tokens: u64,
     /// generated tokens in the books that no decision saw
     unseen: u64,
@@ -109,8 +109,8 @@ impl ProblemRun {
             next_trace: 0,
             target,
             classes: Classes::default(),
-            tokens: Books::default(),
-            traces: Books::default(),
+            tokens: FateCounts::default(),
+            traces: FateCounts::default(),
             live_tokens: 0,
             unseen: 0,
             ticks: 0,
@@ -156,15 +156,15 @@ impl ProblemRun {
         self.ticks
     }
     /// The rules that end traces.
-    pub fn rules(&self) -> &Rules {
+    pub fn rules(&self) -> &StoppingRules {
         &self.rules
     }
     /// Tokens so far: of ended traces by fate, and of traces in flight.
-    pub fn tokens(&self) -> (Books, u64) {
+    pub fn tokens(&self) -> (FateCounts, u64) {
         (self.tokens, self.live_tokens)
     }
     /// Ended traces by fate.
-    pub fn traces(&self) -> Books {
+    pub fn traces(&self) -> FateCounts {
         self.traces
     }
     /// The leading answer and its share.
@@ -184,8 +184,8 @@ impl ProblemRun {
 
     /// The traces in flight as they are, for those that are beyond their record: a run that is killed goes on
     /// from there.
-    pub fn snapshot(&self) -> impl Iterator<Item = TraceRecord> + '_ {
-        let of = |trace: &Trace| trace.snapshot(&self.id, self.strategy.is_warmup(trace.id()));
+    pub fn unfinished_records(&self) -> impl Iterator<Item = TraceRecord> + '_ {
+        let of = |trace: &Trace| trace.unfinished_record(&self.id, self.strategy.is_warmup(trace.id()));
         self.in_flight.iter().filter_map(of)
     }
 
@@ -199,11 +199,11 @@ impl ProblemRun {
     }
 
     /// Ends the run with the vote so far.
-    pub fn cut(&mut self, cut: Cut) {
+    pub fn end_early(&mut self, reason: EarlyEnd) {
         if !self.over {
-            self.external_events.push(ExternalEvent::Cut {
+            self.external_events.push(ExternalEvent::Ended {
                 tick: self.ticks,
-                cut,
+                reason,
             });
             self.finish_all();
         }
@@ -253,9 +253,14 @@ impl ProblemRun {
     /// outside.
     fn go_on(&mut self) {
         let spent = self.tokens.total() + self.live_tokens;
-        let scripted = matches!(self.scripted.front(), Some(ExternalEvent::Cut { tick, cut: Cut::MaxTotalTokens }) if *tick <= self.ticks);
+        let scripted = match self.scripted.front() {
+            Some(ExternalEvent::Ended { tick, reason }) => {
+                *reason == EarlyEnd::MaxTotalTokens && *tick <= self.ticks
+            }
+            _ => false,
+        };
         if scripted || self.bounds.max_total_tokens.is_some_and(|max| spent >= max) {
-            self.cut(Cut::MaxTotalTokens);
+            self.end_early(EarlyEnd::MaxTotalTokens);
             return;
         }
         // as it was live: freed slots are taken at the end of a tick, and what comes from outside comes
@@ -332,7 +337,7 @@ impl ProblemRun {
         }
     }
 
-    /// Books a trace's tokens and makes its record.
+    /// FateCounts a trace's tokens and makes its record.
     fn book(&mut self, trace: Trace, finish: Finish) {
         let warmup = self.strategy.is_warmup(trace.id());
         let fate = finish.fate(warmup);
@@ -392,7 +397,7 @@ impl ProblemRun {
         {
             match event {
                 ExternalEvent::Slots { tick, slots } if tick <= self.ticks => self.set_slots(slots),
-                ExternalEvent::Cut { tick, cut } if tick <= self.ticks => self.cut(cut),
+                ExternalEvent::Ended { tick, reason } if tick <= self.ticks => self.end_early(reason),
                 _ => return,
             }
             self.scripted.pop_front();

@@ -10,12 +10,12 @@ use tts_strategies::TraceId;
 
 use super::TraceRecord;
 use super::error::RunFolderError;
-use super::index::{Entry, FileSpan, Files, Index, Scan, scan, scan_problems};
-use super::line::{self, Head};
+use super::index::{FileSpan, Files, FolderScan, Index, TraceEntry, scan, scan_problems};
+use super::line::{self, LineHead};
 use super::manifest::Manifest;
 use super::settings::DecisionSettings;
 use super::solved::SolvedRecord;
-use super::warnings::{Trouble, Warnings};
+use super::warnings::{LineIssue, Warnings};
 
 /// A recording, to be read: a run folder, or traces.jsonl made elsewhere (also without a manifest and without
 /// tokens.bin).
@@ -39,14 +39,14 @@ impl Recording {
     /// The same without a look at the traces: what was decided over them is known, and nothing else.
     pub(super) fn of_problems(path: &Path) -> Result<Self, RunFolderError> {
         Self::read_with(path, |files| {
-            let mut found = Scan::default();
+            let mut found = FolderScan::default();
             scan_problems(files, false, &mut found).map(|()| found)
         })
     }
 
     fn read_with(
         path: &Path,
-        scan: impl FnOnce(&Files) -> Result<Scan, RunFolderError>,
+        scan: impl FnOnce(&Files) -> Result<FolderScan, RunFolderError>,
     ) -> Result<Self, RunFolderError> {
         let mut foreign = Warnings::default();
         let manifest = if path.is_file() {
@@ -54,7 +54,7 @@ impl Recording {
         } else {
             match Manifest::read(path) {
                 Err(RunFolderError::Damaged { .. }) => {
-                    foreign.add(Trouble::Manifest, || path.display().to_string());
+                    foreign.add(LineIssue::Manifest, || path.display().to_string());
                     None
                 }
                 manifest => manifest?,
@@ -150,7 +150,7 @@ impl Recording {
     pub(super) fn arrivals(&self, problem_id: &str) -> BTreeMap<TraceId, u64> {
         let index = self.lock();
         let known = index.problems.get(problem_id).map(|k| &k.traces);
-        let best = |(trace, entries): (&TraceId, &Vec<Entry>)| Some((*trace, entries.first()?.span.at));
+        let best = |(trace, entries): (&TraceId, &Vec<TraceEntry>)| Some((*trace, entries.first()?.span.at));
         known.into_iter().flatten().filter_map(best).collect()
     }
 
@@ -159,7 +159,7 @@ impl Recording {
     /// # Errors
     /// As [`Recording::recorded`].
     pub fn each(&self, problem_id: &str, mut take: impl FnMut(TraceRecord)) -> Result<(), RunFolderError> {
-        let wanted: Vec<Vec<Entry>> = match self.lock().problems.get(problem_id) {
+        let wanted: Vec<Vec<TraceEntry>> = match self.lock().problems.get(problem_id) {
             Some(known) => known.traces.values().cloned().collect(),
             None => return Ok(()),
         };
@@ -177,7 +177,7 @@ impl Recording {
                         take(record);
                         break;
                     }
-                    Err(trouble) => warnings.add(trouble, || format!("problem `{problem_id}`")),
+                    Err(issue) => warnings.add(issue, || format!("problem `{problem_id}`")),
                 }
             }
         }
@@ -191,11 +191,11 @@ impl Recording {
         tokens: &mut Option<File>,
         line: FileSpan,
         warnings: &mut Warnings,
-    ) -> Result<Result<TraceRecord, Trouble>, RunFolderError> {
+    ) -> Result<Result<TraceRecord, LineIssue>, RunFolderError> {
         let text = at(traces, line).map_err(RunFolderError::io("read", &self.files.traces))?;
-        let span = match Head::read(&text) {
+        let span = match LineHead::read(&text) {
             Ok(head) => head.span,
-            Err(trouble) => return Ok(Err(trouble)),
+            Err(issue) => return Ok(Err(issue)),
         };
         let mut arrays = None;
         if let Some(span) = span {
@@ -212,13 +212,13 @@ impl Recording {
                 },
             ) {
                 Ok(bytes) => arrays = Some(bytes),
-                Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(Err(Trouble::NoBytes)),
+                Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(Err(LineIssue::NoBytes)),
                 Err(e) => return Err(io(e)),
             }
         }
         let here = || format!("byte {} of {}", line.at, self.files.traces.display());
-        Ok(line::decode(&text, arrays.as_deref(), |trouble| {
-            warnings.add(trouble, here)
+        Ok(line::decode(&text, arrays.as_deref(), |issue| {
+            warnings.add(issue, here)
         }))
     }
 

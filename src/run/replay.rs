@@ -7,13 +7,13 @@
 
 mod decide;
 mod reader;
-mod recorded;
+mod replayer;
 
 use tts_strategies::TraceId;
 
 pub use decide::Replayed;
 pub(super) use reader::RecordReader;
-pub use recorded::Recorded;
+pub use replayer::Replayer;
 
 use super::{ProblemRun, Setup, Token, TraceRecord};
 

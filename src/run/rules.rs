@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// When a trace ends by itself, and what it is forced to say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Rules {
+pub struct StoppingRules {
     /// Ids that end a trace; the id is counted and is the trace's last.
     pub stop_ids: Vec<u32>,
     /// Whether stop ids are passed over.
@@ -31,7 +31,7 @@ pub struct Rules {
     pub starts_in_thinking: bool,
 }
 
-impl Rules {
+impl StoppingRules {
     /// Ids that end a trace as it is run.
     pub fn stops(&self) -> &[u32] {
         if self.ignore_eos { &[] } else { &self.stop_ids }

@@ -59,7 +59,7 @@ pub(super) fn encode(records: &[TraceRecord]) -> Vec<u8> {
             texts.len() as u32 - 1
         });
     }
-    let mut out = Writer(Vec::new());
+    let mut out = BlockWriter(Vec::new());
     out.u32(texts.len() as u32);
     for text in &texts {
         out.u32(text.len() as u32);
@@ -100,7 +100,7 @@ pub(super) fn encode(records: &[TraceRecord]) -> Vec<u8> {
 
 /// The traces of a block; `None` where it is not one.
 pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceRecord>>> {
-    let mut from = Reader(bytes);
+    let mut from = BlockReader(bytes);
     let texts = (0..from.u32()?)
         .map(|_| {
             let len = from.u32()? as usize;
@@ -175,9 +175,9 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
     from.0.is_empty().then_some(records)
 }
 
-struct Writer(Vec<u8>);
+struct BlockWriter(Vec<u8>);
 
-impl Writer {
+impl BlockWriter {
     fn u32(&mut self, n: u32) {
         self.0.extend(n.to_le_bytes());
     }
@@ -186,9 +186,9 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+struct BlockReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> BlockReader<'a> {
     fn take(&mut self, n: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.0.split_at_checked(n)?;
         self.0 = rest;

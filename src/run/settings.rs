@@ -16,8 +16,8 @@ use tts_strategies::{Preset, PresetError};
 
 use compare::{differences, same};
 
-/// Fields of an object that this version has no name for.
-pub type Other = Map<String, Value>;
+/// Fields of a record that this version has no name for.
+pub type OtherFields = Map<String, Value>;
 
 /// Everything that a trace is a function of, beside its problem and its index. Two runs mix only if all of it
 /// is the same.
@@ -79,7 +79,7 @@ pub struct TraceSettings {
     pub thinking_budget: Option<usize>,
     /// What this version has no name for.
     #[serde(flatten)]
-    pub other: Other,
+    pub other: OtherFields,
 }
 
 /// `source` of traces that remote engines generated.
@@ -131,7 +131,7 @@ pub struct DecisionSettings {
     pub answers: Option<AnswerSettings>,
     /// What this version has no name for.
     #[serde(flatten)]
-    pub other: Other,
+    pub other: OtherFields,
 }
 
 impl DecisionSettings {
@@ -170,7 +170,7 @@ pub struct StrategyRecord {
     pub settings: Map<String, Value>,
     /// What this version has no name for.
     #[serde(flatten)]
-    pub other: Other,
+    pub other: OtherFields,
 }
 
 impl From<&Preset> for StrategyRecord {
@@ -244,7 +244,7 @@ pub struct AnswerSettings {
     pub options: Option<EqualOptions>,
     /// What this version has no name for.
     #[serde(flatten)]
-    pub other: Other,
+    pub other: OtherFields,
 }
 
 impl AnswerSettings {
@@ -294,7 +294,7 @@ mod tests {
             let record = StrategyRecord::from(&shipped);
             assert_eq!(
                 record.other,
-                Other::new(),
+                OtherFields::new(),
                 "every field of a preset has a name here"
             );
             assert_eq!(value_of(&record), value_of(&shipped));

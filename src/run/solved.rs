@@ -8,8 +8,8 @@ use tts_model::sampling::Sampling;
 use tts_strategies::PoolKind;
 
 use super::machine::MachineInfo;
-use super::settings::{DecisionSettings, Other, value_of};
-use super::{Books, Cut, ExternalEvent};
+use super::settings::{DecisionSettings, OtherFields, value_of};
+use super::{EarlyEnd, ExternalEvent, FateCounts};
 
 /// The winner of one vote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub struct TraceCounts {
     pub launched: u64,
     /// The traces that ended, by fate.
     #[serde(flatten)]
-    pub fates: Books,
+    pub fates: FateCounts,
 }
 
 /// Tokens by fate.
@@ -53,7 +53,7 @@ pub struct TokenCounts {
     pub generated: u64,
     /// By fate; they sum to `generated`.
     #[serde(flatten)]
-    pub fates: Books,
+    pub fates: FateCounts,
     /// Of these, tokens of a remote engine that no decision saw: they came after their trace was stopped, or
     /// were reported and not sent.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -124,7 +124,7 @@ pub struct SolvedRecord {
     #[serde(default)]
     pub extractions: BTreeMap<String, u64>,
     /// What ended the run early.
-    pub cut: Option<Cut>,
+    pub cut: Option<EarlyEnd>,
     /// What came from outside and at which ticks: a replay needs it.
     #[serde(default)]
     pub outside: Vec<ExternalEvent>,
@@ -140,7 +140,7 @@ pub struct SolvedRecord {
     pub decisions: Option<DecisionSettings>,
     /// What this version has no name for.
     #[serde(flatten)]
-    pub other: Other,
+    pub other: OtherFields,
 }
 
 impl SolvedRecord {
@@ -149,8 +149,8 @@ impl SolvedRecord {
         let by_user = |o: &ExternalEvent| {
             matches!(
                 o,
-                ExternalEvent::Cut {
-                    cut: Cut::Interrupted,
+                ExternalEvent::Ended {
+                    reason: EarlyEnd::Interrupted,
                     ..
                 }
             )

@@ -17,7 +17,7 @@ use tokens::{DrawnTokens, Tokens};
 use super::problem::{Decode, Token};
 use super::record::{Phase, TraceRecord};
 use super::replay::RecordReader;
-use super::rules::Rules;
+use super::rules::StoppingRules;
 
 /// A trace in flight: its tokens and their scalars so far.
 pub struct Trace {
@@ -38,7 +38,12 @@ pub struct Trace {
 }
 
 impl Trace {
-    pub(super) fn new(id: TraceId, rules: &Rules, record: Option<Arc<TraceRecord>>, born: u64) -> Self {
+    pub(super) fn new(
+        id: TraceId,
+        rules: &StoppingRules,
+        record: Option<Arc<TraceRecord>>,
+        born: u64,
+    ) -> Self {
         let mut new = Self {
             id,
             tokens: match record {
@@ -83,7 +88,7 @@ impl Trace {
         self.forced.front().copied()
     }
     /// How many tokens after the next one will be drawn freely, unless the trace ends before.
-    pub fn free(&self, rules: &Rules) -> usize {
+    pub fn free(&self, rules: &StoppingRules) -> usize {
         let end = match rules.thinking_budget {
             Some(budget) if !self.thinking_over => budget.min(rules.max_tokens),
             _ => rules.max_tokens,
@@ -129,7 +134,7 @@ impl Trace {
         }
     }
     /// The trace as if it had no record, unless the strategy has seen some of it.
-    pub(super) fn anew(&self, rules: &Rules) -> Option<Self> {
+    pub(super) fn anew(&self, rules: &StoppingRules) -> Option<Self> {
         (self.shown == 0).then(|| Self::new(self.id, rules, None, self.born))
     }
 
@@ -163,7 +168,7 @@ impl Trace {
         }
     }
 
-    pub(super) fn push(&mut self, token: Token, rules: &Rules) {
+    pub(super) fn push(&mut self, token: Token, rules: &StoppingRules) {
         match token {
             Token::Drawn(drawn) => {
                 self.tokens.push(&drawn, rules.record_top_k);
@@ -186,7 +191,7 @@ impl Trace {
     }
 
     /// Passes over recorded tokens after which nothing ends, as if they had been pushed one by one.
-    pub(super) fn skip_recorded(&mut self, tokens: usize, rules: &Rules) {
+    pub(super) fn skip_recorded(&mut self, tokens: usize, rules: &StoppingRules) {
         let Tokens::Recorded(reader) = &mut self.tokens else {
             return;
         };
@@ -202,7 +207,7 @@ impl Trace {
     }
 
     /// Whether the newest token completes a stop text, or the newest piece of text where it comes by pieces.
-    pub(super) fn stops_by_text(&mut self, rules: &Rules, decode: &dyn Decode) -> bool {
+    pub(super) fn stops_by_text(&mut self, rules: &StoppingRules, decode: &dyn Decode) -> bool {
         let Some(longest) = rules.stop_texts.iter().map(String::len).max() else {
             return false;
         };
@@ -226,7 +231,7 @@ impl Trace {
     }
 
     /// Whether the trace ends with its newest token.
-    pub(super) fn ends(&mut self, rules: &Rules) -> Option<Finish> {
+    pub(super) fn ends(&mut self, rules: &StoppingRules) -> Option<Finish> {
         if let Tokens::Recorded(reader) = &self.tokens
             && let Some(finish) = reader.end()
         {
@@ -247,14 +252,14 @@ impl Trace {
         None
     }
 
-    fn watch_thinking(&mut self, rules: &Rules) {
+    fn watch_thinking(&mut self, rules: &StoppingRules) {
         if !rules.think_end.is_empty() && self.ids().ends_with(&rules.think_end) {
             self.thinking_over = true;
         }
         self.budget(rules);
     }
 
-    fn budget(&mut self, rules: &Rules) {
+    fn budget(&mut self, rules: &StoppingRules) {
         if let Some(budget) = rules.thinking_budget
             && !self.thinking_over
             && self.tokens() >= budget
@@ -266,7 +271,7 @@ impl Trace {
     }
 
     /// What is known of a trace that has gone beyond its record: to go on from, should this run be killed.
-    pub(super) fn snapshot(&self, problem: &str, warmup: bool) -> Option<TraceRecord> {
+    pub(super) fn unfinished_record(&self, problem: &str, warmup: bool) -> Option<TraceRecord> {
         if self.has_record() || self.tokens() == 0 || self.broken {
             return None;
         }
@@ -290,7 +295,7 @@ impl Trace {
         problem: &str,
         finish: Finish,
         warmup: bool,
-        rules: &Rules,
+        rules: &StoppingRules,
         decode: &dyn Decode,
         reader: &dyn ReadAnswer,
     ) -> TraceRecord {

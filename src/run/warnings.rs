@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// What can be wrong with a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Trouble {
+pub(super) enum LineIssue {
     Torn,
     NotJson,
     NoName,
@@ -24,7 +24,7 @@ pub(super) enum Trouble {
     NotDecided,
 }
 
-impl Trouble {
+impl LineIssue {
     fn sentence(self) -> &'static str {
         match self {
             Self::Torn => "unfinished last lines were cut off",
@@ -52,21 +52,21 @@ impl Trouble {
 
 /// How often each thing happened, and where first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Warnings(BTreeMap<Trouble, (u64, String)>);
+pub(super) struct Warnings(BTreeMap<LineIssue, (u64, String)>);
 
 impl Warnings {
-    pub(super) fn add(&mut self, trouble: Trouble, place: impl FnOnce() -> String) {
-        self.0.entry(trouble).or_insert_with(|| (0, place())).0 += 1;
+    pub(super) fn add(&mut self, issue: LineIssue, place: impl FnOnce() -> String) {
+        self.0.entry(issue).or_insert_with(|| (0, place())).0 += 1;
     }
     pub(super) fn merge(&mut self, other: &Self) {
-        for (trouble, (n, place)) in &other.0 {
-            self.0.entry(*trouble).or_insert_with(|| (0, place.clone())).0 += n;
+        for (issue, (n, place)) in &other.0 {
+            self.0.entry(*issue).or_insert_with(|| (0, place.clone())).0 += n;
         }
     }
     pub(super) fn sentences(&self) -> Vec<String> {
         self.0
             .iter()
-            .map(|(trouble, (n, place))| format!("{n}: {} (the first: {place})", trouble.sentence()))
+            .map(|(issue, (n, place))| format!("{n}: {} (the first: {place})", issue.sentence()))
             .collect()
     }
 }

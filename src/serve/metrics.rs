@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::run::{Books, Outcome};
+use crate::run::{FateCounts, Outcome};
 
 /// Upper ends of the histogram's buckets, in seconds.
 const BUCKETS: [f64; 10] = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0];
@@ -25,8 +25,8 @@ pub(super) struct Metrics {
 #[derive(Default)]
 struct Sums {
     prompt: u64,
-    tokens: Books,
-    traces: Books,
+    tokens: FateCounts,
+    traces: FateCounts,
     problems: u64,
     answers: u64,
 }
@@ -114,7 +114,7 @@ impl Metrics {
             }
         };
         let one = |value: String| vec![(String::new(), value)];
-        let fates = |books: &Books| {
+        let fates = |books: &FateCounts| {
             let all = [
                 ("warmup", books.warmup),
                 ("finished", books.finished),

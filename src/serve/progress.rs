@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tts_strategies::{Finish, TraceId};
 
-use crate::run::{Books, Event, Points, Snapshot};
+use crate::run::{Event, FateCounts, ProblemProgress, TraceDetails};
 use crate::solver::Settings;
 
 /// What a choice's watcher was told last: a line comes when there is something new.
@@ -67,8 +67,8 @@ enum Kind<'a> {
     Progress {
         live: usize,
         budget: usize,
-        traces: Books,
-        tokens: Books,
+        traces: FateCounts,
+        tokens: FateCounts,
         live_tokens: u64,
         generated: u64,
         ticks: u64,
@@ -155,7 +155,7 @@ pub(super) fn object(choice: usize, event: &Event, settings: &Settings) -> Value
     serde_json::to_value(ProgressEvent { choice, kind }).unwrap_or_default()
 }
 
-fn progress(now: &Snapshot) -> Kind<'_> {
+fn progress(now: &ProblemProgress) -> Kind<'_> {
     Kind::Progress {
         live: now.live,
         budget: now.budget,
@@ -173,7 +173,7 @@ fn progress(now: &Snapshot) -> Kind<'_> {
     }
 }
 
-fn points(of: &Points) -> TracePoints<'_> {
+fn points(of: &TraceDetails) -> TracePoints<'_> {
     TracePoints {
         trace: of.trace,
         warmup: of.warmup,

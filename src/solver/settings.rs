@@ -7,7 +7,7 @@ use tts_strategies::Preset;
 use super::default_strategy;
 use crate::error::Error;
 use crate::prompt::{GenerationConfig, Prompter};
-use crate::run::Rules;
+use crate::run::StoppingRules;
 use crate::source::Capabilities;
 use tts_model::cpu::kernels::Tier;
 use tts_model::overrides::SamplingOverrides;
@@ -96,7 +96,7 @@ pub struct Resolved {
     /// Whether that is all there is to say of it.
     settles_sampling: bool,
     /// Stop ids and the like; `max_tokens` is set for each prompt.
-    pub(super) rules: Rules,
+    pub(super) rules: StoppingRules,
     /// Traces of a problem in flight.
     pub slots: usize,
     /// Token limit of a trace, if the context has room for it.
@@ -196,7 +196,7 @@ pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, E
     Ok(Resolved {
         sampling,
         settles_sampling: source.settles_sampling,
-        rules: Rules {
+        rules: StoppingRules {
             stop_ids: source.stop_ids.clone(),
             ignore_eos: s.ignore_eos,
             max_tokens: 0,
@@ -204,7 +204,7 @@ pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, E
             thinking_budget: s.thinking_budget,
             think_end,
             record_top_k: s.record_top_k,
-            ..Rules::default()
+            ..StoppingRules::default()
         },
         slots: slots(s),
         max_tokens: s

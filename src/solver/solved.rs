@@ -7,8 +7,8 @@ use serde_json::Value;
 use tts_strategies::{PoolKind, VoteKind};
 
 use crate::run::{
-    BallotResult, Cut, Decided, ExternalEvent, MachineInfo, Outcome, SolvedRecord, TokenCounts, TraceCounts,
-    TraceRecord, VoteResult,
+    BallotResult, Decided, EarlyEnd, ExternalEvent, MachineInfo, Outcome, SolvedRecord, TokenCounts,
+    TraceCounts, TraceRecord, VoteResult,
 };
 use tts_model::sampling::Sampling;
 
@@ -62,7 +62,7 @@ pub struct Solved {
     /// How answers were found, by number of traces.
     pub extractions: BTreeMap<String, u64>,
     /// What ended the run early, if anything did.
-    pub cut: Option<Cut>,
+    pub cut: Option<EarlyEnd>,
     /// External events and their ticks.
     pub external_events: Vec<ExternalEvent>,
     /// Sentences of the strategy.
@@ -97,7 +97,7 @@ impl Solved {
             notices,
             ..
         } = outcome;
-        let (cut, kept) = (decided.cut(), decided.clone());
+        let (cut, kept) = (decided.early_end(), decided.clone());
         let text = |class: tts_strategies::ClassId| decided.classes[class.0 as usize].clone();
         let d = &decided.decision;
         let correct = match (&decided.answer, &about.gold) {

@@ -10,7 +10,7 @@ use super::files::{Decided, Header, Line, Pool, SCHEMA, Source};
 use crate::error::Error;
 use crate::fmt::{count, plural};
 use crate::run::{
-    self as recording, AnswerSettings, Bounds, PoolProblem, Recorded, Replayed, Status, StrategyRecord,
+    self as recording, AnswerSettings, Bounds, PoolProblem, Replayed, Replayer, Status, StrategyRecord,
     TraceRecord,
 };
 use crate::solver::DEFAULT_SLOTS;
@@ -143,7 +143,7 @@ impl Plan {
 /// # Errors
 /// When its traces cannot be read, or lack what a strategy cannot do without.
 pub(super) fn problem(
-    recorded: &Recorded,
+    recorded: &Replayer,
     plan: &Plan,
     of: &PoolProblem,
     wanted: &dyn Fn(&Cell) -> bool,
@@ -214,7 +214,7 @@ fn pool(
 
 /// Whether answers are right, each asked once.
 struct Graded<'a> {
-    recorded: &'a Recorded,
+    recorded: &'a Replayer,
     gold: Option<&'a str>,
     known: BTreeMap<String, bool>,
 }
@@ -233,7 +233,7 @@ impl Graded<'_> {
 
 /// The pool in each of its orders, numbered anew.
 struct Orders<'a> {
-    recorded: &'a Recorded,
+    recorded: &'a Replayer,
     of: &'a PoolProblem,
     complete: &'a [Arc<TraceRecord>],
     orders: Vec<Vec<usize>>,
@@ -244,7 +244,7 @@ struct Orders<'a> {
 
 impl<'a> Orders<'a> {
     fn new(
-        recorded: &'a Recorded,
+        recorded: &'a Replayer,
         of: &'a PoolProblem,
         complete: &'a [Arc<TraceRecord>],
         plan: &Plan,
@@ -286,7 +286,7 @@ fn numbered(pool: &[Arc<TraceRecord>], order: &[usize]) -> Vec<Arc<TraceRecord>>
 }
 
 fn decide(
-    recorded: &Recorded,
+    recorded: &Replayer,
     preset: &Preset,
     cell: &Cell,
     traces: usize,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::{AnswerSettings, Books, Status, StrategyRecord, TraceSettings};
+use crate::run::{AnswerSettings, FateCounts, Status, StrategyRecord, TraceSettings};
 
 /// The layout that this version writes.
 pub(crate) const SCHEMA: u32 = 1;
@@ -102,9 +102,9 @@ pub struct Decided {
     /// Resamples with an answer.
     pub answered: u64,
     /// Tokens by fate, summed over the resamples.
-    pub token_fates: Books,
+    pub token_fates: FateCounts,
     /// Traces by fate, summed over the resamples.
-    pub trace_fates: Books,
+    pub trace_fates: FateCounts,
     /// Which pool decided how often.
     pub pools: BTreeMap<String, u64>,
     /// Traces whose record ended too early, summed over the resamples.

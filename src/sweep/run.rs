@@ -7,7 +7,7 @@ use super::decide::{Plan, problem};
 use super::files::Line;
 use super::folder::{Folder, SweepError};
 use crate::error::Error;
-use crate::run::{PoolProblem, Recorded};
+use crate::run::{PoolProblem, Replayer};
 
 /// Why a sweep ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum RunError {
 /// # Errors
 /// The first problem that could not be decided; what was decided before it is kept.
 pub fn run(
-    recorded: &Recorded,
+    recorded: &Replayer,
     plan: &Plan,
     problems: &[&PoolProblem],
     folder: &mut Folder,

@@ -155,7 +155,7 @@ pub enum Fate {
     Stopped,
     /// In flight when the problem was decided.
     Cancelled,
-    /// Cut off: token limit or loop.
+    /// EarlyEnd off: token limit or loop.
     Truncated,
     /// Failed.
     Failed,

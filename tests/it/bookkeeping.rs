@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tts::engine::memory::Plan;
 use tts::engine::scoring::Text;
-use tts::run::{Checkpoint, Cut, ExternalEvent, RunError, TokenStream};
+use tts::run::{Checkpoint, EarlyEnd, ExternalEvent, RunError, TokenStream};
 use tts_strategies::Finish;
 
 use crate::mock::{BREAKS, MockExecutor, SharedLog};
@@ -203,7 +203,7 @@ fn a_lone_problem_that_outgrows_the_memory_goes_on_with_fewer_slots() {
         .iter()
         .map(|o| match o {
             ExternalEvent::Slots { slots, .. } => *slots,
-            ExternalEvent::Cut { .. } => 0,
+            ExternalEvent::Ended { .. } => 0,
         })
         .collect();
     assert!(
@@ -335,12 +335,12 @@ fn interrupts_and_deadlines_decide_with_what_there_is() {
         }
         finish(&mut engine, &log, u64::MAX);
         let cut = if by_clock {
-            Cut::TimeLimit
+            EarlyEnd::TimeLimit
         } else {
-            Cut::Interrupted
+            EarlyEnd::Interrupted
         };
         let outcome = engine.reply("running").unwrap().unwrap();
-        assert_eq!(outcome.decided.cut(), Some(cut));
+        assert_eq!(outcome.decided.early_end(), Some(cut));
         let (ticks, tokens) = (outcome.decided.ticks, outcome.decided.tokens.cancelled);
         assert!(
             tokens == 8 * ticks && (ticks == 5 || by_clock && ticks < 5),

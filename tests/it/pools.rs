@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::Value;
 use tts::evals::answer::{AnswerKind, RuleReader};
 use tts::evals::stats::mean_pass_at_k;
-use tts::run::{AnswerSettings, PoolOptions, Recorded, RecordedPool};
+use tts::run::{AnswerSettings, PoolOptions, RecordedPool, Replayer};
 use tts::strategies::{Overrides, Preset};
 use tts::sweep::{Folder, Header, Line, Plan, Results, SCHEMA, Source, run};
 
@@ -114,11 +114,11 @@ fn the_golden_values_come_out_of_a_sweep() {
         let path = format!("{facts}/pools/{name}.jsonl");
         let pool = Arc::new(RecordedPool::open(Path::new(&path), &PoolOptions::default()).expect("a pool"));
         // the script compared answers as they are written
-        let recorded = Recorded::new(pool.clone(), Arc::new(RuleReader::new(AnswerKind::Text)), false);
+        let recorded = Replayer::new(pool.clone(), Arc::new(RuleReader::new(AnswerKind::Text)), false);
         // the script took an answer for a number or for nothing: one of Phi-4's traces writes 104 in
         // mathematical digits, which it read, and two of other models say m+n=127 and 5+1+185+68=259, which
         // are right here and were not there
-        let graded = Recorded::new(
+        let graded = Replayer::new(
             pool.clone(),
             Arc::new(RuleReader::new(AnswerKind::Integer)),
             false,

@@ -8,8 +8,8 @@ use tts::engine::memory::Plan;
 use tts::engine::scheduler::{EngineRequest, Scheduler};
 use tts::prompt::Rendered;
 use tts::run::{
-    self, Bounds, Control, Decided, Decode, Observer, Outcome, Phase, Request, Rules, RunError, Setup,
-    TraceRecord,
+    self, Bounds, Control, Decided, Decode, Observer, Outcome, Phase, Request, RunError, Setup,
+    StoppingRules, TraceRecord,
 };
 use tts_evals::answer::{FnReader, ReadAnswer};
 use tts_model::cpu::CpuExecutor;
@@ -87,7 +87,7 @@ pub(crate) struct Task {
     pub(crate) prompt: Vec<u32>,
     pub(crate) strategy: Preset,
     pub(crate) bounds: Bounds,
-    pub(crate) rules: Rules,
+    pub(crate) rules: StoppingRules,
     pub(crate) sampling: Sampling,
     pub(crate) seed: u64,
     pub(crate) banned_ids: Vec<u32>,
@@ -105,11 +105,11 @@ impl Task {
                 slots: 8,
                 max_total_tokens: None,
             },
-            rules: Rules {
+            rules: StoppingRules {
                 stop_ids: stops(12),
                 max_tokens: 60,
                 loop_stop: true,
-                ..Rules::default()
+                ..StoppingRules::default()
             },
             sampling: Sampling::default(),
             seed: 1,
@@ -330,7 +330,7 @@ pub(crate) fn check(task: &Task, outcome: &Outcome) {
         Fate::Truncated,
         Fate::Failed,
     ];
-    let booked = |b: &run::Books| {
+    let booked = |b: &run::FateCounts| {
         [
             b.warmup,
             b.finished,

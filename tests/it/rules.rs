@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use safetensors::SafeTensors;
-use tts::run::{Control, Cut, Event, Observer, RunError};
+use tts::run::{Control, EarlyEnd, Event, Observer, RunError};
 use tts::source::InProcess;
 use tts_model::cpu::CpuExecutor;
 use tts_model::cpu::kernels::Tier;
@@ -311,7 +311,7 @@ fn an_interrupt_decides_with_the_votes_so_far() {
         let outcome = engine.reply("p").unwrap().unwrap();
         check(&task, &outcome);
         let d = &outcome.decided;
-        assert_eq!((d.cut(), d.ticks), (Some(Cut::Interrupted), after));
+        assert_eq!((d.early_end(), d.ticks), (Some(EarlyEnd::Interrupted), after));
         assert!(
             d.traces.cancelled > 0 && d.answer.is_some() == (after > 1),
             "{strategy} {after}: {d:?}"
@@ -329,11 +329,11 @@ fn an_interrupt_decides_with_the_votes_so_far() {
     engine.finish(|_| ());
     assert!(matches!(
         engine.reply("waits").unwrap(),
-        Err(RunError::NotStarted(Cut::Interrupted))
+        Err(RunError::NotStarted(EarlyEnd::Interrupted))
     ));
     assert!(matches!(
         engine.reply("late").unwrap(),
-        Err(RunError::NotStarted(Cut::TimeLimit))
+        Err(RunError::NotStarted(EarlyEnd::TimeLimit))
     ));
     // a limit of time strikes between two ticks
     let mut task = Task::new("limited", "majority");
@@ -344,7 +344,7 @@ fn an_interrupt_decides_with_the_votes_so_far() {
     engine.finish(|_| ());
     let outcome = engine.reply("limited").unwrap().unwrap();
     check(&task, &outcome);
-    assert_eq!(outcome.decided.cut(), Some(Cut::TimeLimit));
+    assert_eq!(outcome.decided.early_end(), Some(EarlyEnd::TimeLimit));
 }
 
 #[test]
@@ -432,6 +432,6 @@ async fn the_backend_runs_interrupts_and_forgets() {
         });
         let outcome = outcome.unwrap();
         check(&endless, &outcome);
-        assert_eq!(outcome.decided.cut(), Some(Cut::Interrupted));
+        assert_eq!(outcome.decided.early_end(), Some(EarlyEnd::Interrupted));
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use script::*;
 use serde_json::Value;
-use tts::run::{Bounds, Cut, ProblemRun, Recording, RunFolder, Status, replay};
+use tts::run::{Bounds, EarlyEnd, ProblemRun, Recording, RunFolder, Status, replay};
 
 /// Drives the problem over a run folder to its end and writes the decision.
 fn run(dir: &Path, job: &Job) -> End {
@@ -240,10 +240,10 @@ fn another_strategy_and_more_traces_go_on_where_the_records_end() {
 #[test]
 fn what_comes_from_outside_is_kept_and_replayed_where_it_struck() {
     let cases = [
-        (0, 60, Cut::TimeLimit),
-        (30, 0, Cut::Interrupted),
-        (11, 41, Cut::Interrupted),
-        (55, 90, Cut::TimeLimit),
+        (0, 60, EarlyEnd::TimeLimit),
+        (30, 0, EarlyEnd::Interrupted),
+        (11, 41, EarlyEnd::Interrupted),
+        (55, 90, EarlyEnd::TimeLimit),
     ];
     for (strategy, (slots_at, cut_at, cut)) in ["deepconf-low", "borda"]
         .into_iter()
@@ -266,18 +266,18 @@ fn what_comes_from_outside_is_kept_and_replayed_where_it_struck() {
                     problem.set_slots(4);
                 }
                 if problem.ticks() == cut_at {
-                    problem.cut(cut);
+                    problem.end_early(cut);
                 }
             },
         );
-        assert_eq!(end.decided.cut(), Some(cut));
+        assert_eq!(end.decided.early_end(), Some(cut));
         folder
             .write_decided(solved(ID, None), &end.decided)
             .expect("written");
         let nothing_left = folder.decided(ID).expect("read").is_some();
         assert_eq!(
             nothing_left,
-            cut == Cut::TimeLimit,
+            cut == EarlyEnd::TimeLimit,
             "an interrupted problem is gone on with"
         );
         folder.close(Status::Interrupted).expect("closed");
@@ -298,7 +298,7 @@ fn what_comes_from_outside_is_kept_and_replayed_where_it_struck() {
             },
             end
         );
-        if cut == Cut::Interrupted {
+        if cut == EarlyEnd::Interrupted {
             assert_eq!(
                 run(&dir, &job),
                 drive(ProblemRun::new(job.setup(vec![])), None, |_, _| {}),
@@ -325,7 +325,7 @@ fn a_token_limit_is_replayed_also_by_a_run_that_has_none() {
     };
     for limit in [1, 300, 500, 777] {
         let end = drive(ProblemRun::new(bounded(Some(limit))), None, |_, _| {});
-        assert_eq!(end.decided.cut(), Some(Cut::MaxTotalTokens));
+        assert_eq!(end.decided.early_end(), Some(EarlyEnd::MaxTotalTokens));
         let mut setup = bounded(None);
         setup.recorded = end.records.iter().cloned().map(Into::into).collect();
         setup.scripted = end.decided.external_events.clone();

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tts::run::{self, Books, Checkpoint, Control, Cut, Setup, Token, TokenStream, TraceRecord};
+use tts::run::{self, Checkpoint, Control, EarlyEnd, FateCounts, Setup, Token, TokenStream, TraceRecord};
 use tts_model::cpu::kernels::Tier;
 use tts_model::sampling::Sampling;
 use tts_strategies::Finish;
@@ -77,8 +77,8 @@ fn decisions_depend_on_slots_and_on_nothing_else_of_the_batch() {
                     "nobody waits for what was cancelled"
                 );
                 assert_eq!(
-                    engine.reply("bystander 2").unwrap().unwrap().decided.cut(),
-                    Some(Cut::Interrupted)
+                    engine.reply("bystander 2").unwrap().unwrap().decided.early_end(),
+                    Some(EarlyEnd::Interrupted)
                 );
                 for i in [0, 3].into_iter().filter(|i| *i < crowd).chain([crowd]) {
                     check(
@@ -503,9 +503,9 @@ proptest! {
                 prop_assert!(outcome.peak_rows <= c.slots && d.tokens.total() <= d.ticks * c.slots as u64);
                 prop_assert!(outcome.records.iter().all(|r| r.tokens <= c.max_tokens));
                 match c.max_total_tokens {
-                    Some(max) if d.cut() == Some(Cut::MaxTotalTokens) => prop_assert!(d.tokens.total() >= max && d.tokens.total() < max + c.slots as u64),
+                    Some(max) if d.early_end() == Some(EarlyEnd::MaxTotalTokens) => prop_assert!(d.tokens.total() >= max && d.tokens.total() < max + c.slots as u64),
                     Some(max) => prop_assert!(d.tokens.total() < max + c.slots as u64),
-                    None => prop_assert!(d.cut() != Some(Cut::MaxTotalTokens)),
+                    None => prop_assert!(d.early_end() != Some(EarlyEnd::MaxTotalTokens)),
                 }
                 if c.ignore_eos {
                     prop_assert!(outcome.records.iter().all(|r| r.finish != Finish::Stop));
@@ -535,7 +535,7 @@ fn books_hold_what_is_in_flight() {
                 top: [-1.0; 20],
             })
         });
-        let (ended, live): (Books, u64) = problem.tokens();
+        let (ended, live): (FateCounts, u64) = problem.tokens();
         assert_eq!(ended.total() + live, tokens);
     }
 }

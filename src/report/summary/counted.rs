@@ -8,7 +8,7 @@ use tts_strategies::{ClassId, Finish, Tally};
 
 use super::SEED;
 use crate::report::evidence::Evidence;
-use crate::run::Books;
+use crate::run::FateCounts;
 use crate::sweep::{Decided, Pool};
 
 /// Name of the series.
@@ -84,8 +84,8 @@ pub(crate) fn counted(evidence: &Evidence) -> Vec<Decided> {
                 ticks: Vec::new(),
                 launched: Vec::new(),
                 answered: 0,
-                token_fates: Books::default(),
-                trace_fates: Books::default(),
+                token_fates: FateCounts::default(),
+                trace_fates: FateCounts::default(),
                 pools: BTreeMap::new(),
                 short: 0,
             };

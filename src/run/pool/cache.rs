@@ -19,7 +19,7 @@ const MAGIC: &[u8; 12] = b"tts-scalars1";
 
 /// The head of a cache.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Head {
+pub(super) struct CacheHead {
     /// sizes and times of the files that it was made from
     pub(super) made_from: Vec<(u64, u128)>,
     pub(super) digest: String,
@@ -29,13 +29,13 @@ pub(super) struct Head {
 }
 
 /// The bytes of the problems' traces, one block after the other.
-pub(super) enum Blocks {
+pub(super) enum CacheBlocks {
     Memory(Vec<u8>),
     /// the file, and where its blocks begin
     Cache(Mutex<File>, u64),
 }
 
-impl Blocks {
+impl CacheBlocks {
     /// The block of a problem; `None` where it is not what was written.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ pub(super) fn made_from(files: &Files) -> Vec<(u64, u128)> {
 }
 
 /// The cache, if it is one of these files as they are and holds the windows asked for.
-pub(super) fn read_cache(path: &Path, files: &Files, windows: &[usize]) -> Option<(Head, Blocks)> {
+pub(super) fn read_cache(path: &Path, files: &Files, windows: &[usize]) -> Option<(CacheHead, CacheBlocks)> {
     let mut file = File::open(path).ok()?;
     let mut start = [0; 20];
     file.read_exact(&mut start).ok()?;
@@ -101,14 +101,14 @@ pub(super) fn read_cache(path: &Path, files: &Files, windows: &[usize]) -> Optio
     }
     let mut head = vec![0; len as usize];
     file.read_exact(&mut head).ok()?;
-    let head: Head = serde_json::from_slice(&head).ok()?;
+    let head: CacheHead = serde_json::from_slice(&head).ok()?;
     let whole = 20 + len + head.problems.iter().map(|p| p.len).sum::<u64>() == file.metadata().ok()?.len();
     let fits =
         whole && head.made_from == made_from(files) && windows.iter().all(|w| head.windows.contains(w));
-    fits.then(|| (head, Blocks::Cache(Mutex::new(file), 20 + len)))
+    fits.then(|| (head, CacheBlocks::Cache(Mutex::new(file), 20 + len)))
 }
 
-pub(super) fn write_cache(path: &Path, head: &Head, blocks: &[u8]) -> Result<(), RunFolderError> {
+pub(super) fn write_cache(path: &Path, head: &CacheHead, blocks: &[u8]) -> Result<(), RunFolderError> {
     let head = serde_json::to_vec(head).expect("a head is plain data");
     let mut tmp = path.as_os_str().to_owned();
     tmp.push(".tmp");

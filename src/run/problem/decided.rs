@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use tts_evals::answer::solution;
 use tts_strategies::Decision;
 
-use super::{Cut, ExternalEvent, ProblemRun};
+use super::{EarlyEnd, ExternalEvent, ProblemRun};
 use crate::run::record::digest;
-use crate::run::{Books, TraceRecord};
+use crate::run::{FateCounts, TraceRecord};
 
 /// What a problem came to.
 #[derive(Clone, Debug)]
@@ -21,11 +21,11 @@ pub struct Decided {
     /// Name of the strategy.
     pub strategy: String,
     /// Traces by fate.
-    pub traces: Books,
+    pub traces: FateCounts,
     /// Traces that took a slot.
     pub launched: u64,
     /// Generated tokens by fate.
-    pub tokens: Books,
+    pub tokens: FateCounts,
     /// Of these, the tokens of [`TraceRecord::unseen`].
     pub unseen: u64,
     /// Text after the end of thinking of the winning trace.
@@ -47,10 +47,10 @@ pub struct Decided {
 
 impl Decided {
     /// The cut that ended the run, if one did.
-    pub fn cut(&self) -> Option<Cut> {
+    pub fn early_end(&self) -> Option<EarlyEnd> {
         self.external_events.iter().rev().find_map(|o| {
-            if let ExternalEvent::Cut { cut, .. } = o {
-                Some(*cut)
+            if let ExternalEvent::Ended { reason, .. } = o {
+                Some(*reason)
             } else {
                 None
             }

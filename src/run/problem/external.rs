@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Why a problem ended before its strategy was done.
+/// Why a problem ended before its strategy was done: the vote so far decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cut {
+pub enum EarlyEnd {
     /// `max_total_tokens` was reached.
     MaxTotalTokens,
     /// The time limit was reached.
@@ -27,11 +27,13 @@ pub enum ExternalEvent {
         /// New number of traces in flight at once, at least 1.
         slots: usize,
     },
-    /// The run was cut.
-    Cut {
+    /// The run was ended early.
+    #[serde(rename = "cut")]
+    Ended {
         /// The tick after which it took effect.
         tick: u64,
-        /// Why the run was cut.
-        cut: Cut,
+        /// Why it was ended.
+        #[serde(rename = "cut")]
+        reason: EarlyEnd,
     },
 }

@@ -20,7 +20,7 @@ impl ProblemRun {
                 _ => return,
             }
         }
-        if let Some(ExternalEvent::Slots { tick, .. } | ExternalEvent::Cut { tick, .. }) =
+        if let Some(ExternalEvent::Slots { tick, .. } | ExternalEvent::Ended { tick, .. }) =
             self.scripted.front()
         {
             ticks = ticks.min(tick.saturating_sub(self.ticks).saturating_sub(1));

@@ -7,7 +7,7 @@ use tts_evals::answer::ReadAnswer;
 use tts_strategies::Strategy;
 
 use super::ExternalEvent;
-use crate::run::{Rules, TraceRecord};
+use crate::run::{StoppingRules, TraceRecord};
 
 /// What a problem is made of.
 pub struct Setup {
@@ -20,7 +20,7 @@ pub struct Setup {
     /// Makes texts of ids.
     pub decode: Arc<dyn Decode>,
     /// When traces end.
-    pub rules: Arc<Rules>,
+    pub rules: Arc<StoppingRules>,
     /// How many traces.
     pub bounds: Bounds,
     /// Traces that were generated before, and what came from outside then.
@@ -36,9 +36,9 @@ pub trait Decode: Send + Sync {
 }
 
 /// Gives no texts: where there are no ids to decode, what has a text has it already.
-pub struct NoText;
+pub struct NoDecoder;
 
-impl Decode for NoText {
+impl Decode for NoDecoder {
     fn decode(&self, _: &[u32]) -> String {
         String::new()
     }

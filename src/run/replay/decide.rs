@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tts_strategies::{Measured, Needs, Strategy, TraceId};
 
-use super::recorded::unreadable;
-use super::{Recorded, replay};
+use super::replayer::unreadable;
+use super::{Replayer, replay};
 use crate::run::record::Digest;
 use crate::run::{
-    Bounds, ExternalEvent, NoText, Outcome, PoolProblem, ProblemRun, Rules, RunError, Setup, TraceRecord,
-    check_needs,
+    Bounds, ExternalEvent, NoDecoder, Outcome, PoolProblem, ProblemRun, RunError, Setup, StoppingRules,
+    TraceRecord, check_needs,
 };
 
 /// A decision over recorded traces.
@@ -30,8 +30,8 @@ pub struct Replayed {
     pub blind: u64,
 }
 
-impl Recorded {
-    /// Decides over all of a problem's traces, as [`Recorded::traces`] gave them, by their tokens where their
+impl Replayer {
+    /// Decides over all of a problem's traces, as [`Replayer::traces`] gave them, by their tokens where their
     /// statistics do not do.
     ///
     /// # Errors
@@ -59,8 +59,8 @@ impl Recorded {
         .sighted()
     }
 
-    /// Decides over traces of [`Recorded::traces`], or over some of them, numbered from 0. Where the result
-    /// is [`Replayed::blind`] it does not stand, and the traces are needed [`Recorded::with_tokens`].
+    /// Decides over traces of [`Replayer::traces`], or over some of them, numbered from 0. Where the result
+    /// is [`Replayed::blind`] it does not stand, and the traces are needed [`Replayer::with_tokens`].
     ///
     /// # Errors
     /// When no trace has what the strategy cannot do without.
@@ -79,10 +79,10 @@ impl Recorded {
                 id: id.to_owned(),
                 strategy,
                 reader: self.reader.clone(),
-                decode: Arc::new(NoText),
-                rules: Arc::new(Rules {
+                decode: Arc::new(NoDecoder),
+                rules: Arc::new(StoppingRules {
                     max_tokens: self.max_tokens,
-                    ..Rules::default()
+                    ..StoppingRules::default()
                 }),
                 bounds: bounds.clone(),
                 recorded: records.to_vec(),

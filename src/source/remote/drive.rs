@@ -13,7 +13,8 @@ use super::fleet::Fleet;
 use super::request::{CompletionRequest, Prompt};
 use super::trace::{Chunk, Stream, TraceFailure};
 use crate::run::{
-    Arrived, Control, Cut, Event, Observer, Outcome, ProblemRun, Request, RunError, RunFacts, RunObserver,
+    Control, EarlyEnd, Event, Observer, Outcome, ProblemRun, Request, RunError, RunFacts, RunObserver,
+    TraceChunk,
 };
 
 /// A stream's next chunk, with the stream to ask again.
@@ -47,10 +48,10 @@ pub(super) async fn run(
     let Request { mut setup, seed, .. } = problem;
     let (interrupt, deadline) = (observer.interrupt.clone(), observer.deadline);
     if interrupt.is_cancelled() {
-        return Err(RunError::NotStarted(Cut::Interrupted));
+        return Err(RunError::NotStarted(EarlyEnd::Interrupted));
     }
     if deadline.is_some_and(|d| std::time::Instant::now() >= d) {
-        return Err(RunError::NotStarted(Cut::TimeLimit));
+        return Err(RunError::NotStarted(EarlyEnd::TimeLimit));
     }
     let bounds = setup.bounds.clone();
     let (checkpoint, control) = (observer.checkpoint.take(), observer.control.clone());
@@ -109,9 +110,9 @@ pub(super) async fn run(
         };
         tokio::select! {
             biased;
-            () = interrupt.cancelled() => drive.problem.cut(Cut::Interrupted),
-            () = control.interrupted.cancelled() => drive.problem.cut(Cut::Interrupted),
-            () = time_is_up => drive.problem.cut(Cut::TimeLimit),
+            () = interrupt.cancelled() => drive.problem.end_early(EarlyEnd::Interrupted),
+            () = control.interrupted.cancelled() => drive.problem.end_early(EarlyEnd::Interrupted),
+            () = time_is_up => drive.problem.end_early(EarlyEnd::TimeLimit),
             Some(chunk) = drive.streams.next() => {
                 // a stream that was given up says nothing
                 if let Ok((trace, stream, chunk)) = chunk {
@@ -189,9 +190,9 @@ impl Drive {
     ) -> Result<(), RunError> {
         let Chunk { delta, broken } = chunk.map_err(|gave| self.failure(gave))?;
         self.prompt_tokens = delta.prompt_tokens.map_or(self.prompt_tokens, |n| n as usize);
-        self.problem.arrived(
+        self.problem.receive(
             trace,
-            Arrived {
+            TraceChunk {
                 tokens: &delta.tokens,
                 text: &delta.text,
                 reported: delta.reported,

@@ -1,4 +1,4 @@
-//! Recorded answer pools, decided one trace at a time in the order of the file; ignored unless asked for,
+//! Replayer answer pools, decided one trace at a time in the order of the file; ignored unless asked for,
 //! since the pools are not part of the repository. `fixtures/pools_golden.json` holds what an independent
 //! script made of them.
 //!

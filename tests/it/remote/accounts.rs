@@ -211,7 +211,7 @@ async fn a_decision_cancels_what_is_in_flight() {
         ..settings("majority", 30)
     };
     let solved = solve(&server, limited).await;
-    assert_eq!(solved.cut, Some(tts::run::Cut::MaxTotalTokens));
+    assert_eq!(solved.cut, Some(tts::run::EarlyEnd::MaxTotalTokens));
     assert!(solved.tokens.generated >= 200 && solved.traces.fates.cancelled > 0);
 }
 
@@ -246,7 +246,7 @@ async fn an_interrupt_decides_with_what_there_is() {
     let (solved, ()) = tokio::join!(runner.solve(&prepared, watch), stop);
     let solved = solved.unwrap();
     check(&solved, 8);
-    assert_eq!(solved.cut, Some(tts::run::Cut::Interrupted));
+    assert_eq!(solved.cut, Some(tts::run::EarlyEnd::Interrupted));
     assert_eq!(
         (solved.traces.fates.finished, solved.traces.fates.cancelled),
         (4, 4)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tts::evals::answer::{AnswerKind, RuleReader};
 use tts::pilot::{Pilot, PilotError, PilotOptions, Verdict, WINDOWS, pilot};
-use tts::run::{PoolOptions, Recorded, RecordedPool};
+use tts::run::{PoolOptions, RecordedPool, Replayer};
 
 /// Numbers between 0 and 1 from a counter (G. Steele, D. Lea, C. Flood, 2014).
 struct Split(u64);
@@ -50,7 +50,7 @@ fn tried(lines: &[Value], options: PilotOptions) -> Result<Pilot, PilotError> {
         windows: WINDOWS.to_vec(),
         ..PoolOptions::default()
     };
-    let recorded = Recorded::new(
+    let recorded = Replayer::new(
         Arc::new(RecordedPool::open(&path, &pool).unwrap()),
         Arc::new(RuleReader::new(AnswerKind::Integer)),
         false,

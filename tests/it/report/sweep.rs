@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use tts::report::{Report, ReportOptions};
-use tts::run::{AnswerSettings, Books, Status, StrategyRecord};
+use tts::run::{AnswerSettings, FateCounts, Status, StrategyRecord};
 use tts::sweep::{Decided, Header, Line, Pool, Source};
 use tts_evals::answer::AnswerKind;
 use tts_strategies::Preset;
@@ -25,10 +25,10 @@ fn decided(strategy: &str, budget: usize, p: usize) -> Decided {
         .collect();
     let all: u64 = tokens.iter().sum();
     let stopped = if thrifty { all / 4 } else { 0 };
-    let books = |finished, stopped| Books {
+    let books = |finished, stopped| FateCounts {
         finished,
         stopped,
-        ..Books::default()
+        ..FateCounts::default()
     };
     Decided {
         problem_id: format!("p{p}"),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tts::run::{
-    Bounds, Decided, DecisionSettings, Decode, MachineInfo, Manifest, ProblemRun, RecordSink, Rules, Setup,
-    SolvedRecord, StrategyRecord, Token, TraceRecord, TraceSettings,
+    Bounds, Decided, DecisionSettings, Decode, MachineInfo, Manifest, ProblemRun, RecordSink, Setup,
+    SolvedRecord, StoppingRules, StrategyRecord, Token, TraceRecord, TraceSettings,
 };
 use tts_evals::answer::FnReader;
 use tts_model::sampling::Drawn;
@@ -46,10 +46,10 @@ impl Job {
                 Some(text.rsplit_once("\\boxed{")?.1.split_once('}')?.0.to_owned())
             })),
             decode: Arc::new(Words),
-            rules: Arc::new(Rules {
+            rules: Arc::new(StoppingRules {
                 stop_ids: vec![STOP],
                 max_tokens: longest as usize + 1,
-                ..Rules::default()
+                ..StoppingRules::default()
             }),
             bounds: Bounds {
                 traces: self.traces,

@@ -10,7 +10,7 @@ use crate::run::record::how_found;
 use crate::run::{PoolProblem, RecordedPool, RunError, RunFolderError, TraceRecord};
 
 /// A recording to decide over.
-pub struct Recorded {
+pub struct Replayer {
     pub(super) pool: Arc<RecordedPool>,
     pub(super) reader: Arc<dyn ReadAnswer>,
     /// whether answers are taken from the texts anew
@@ -19,12 +19,12 @@ pub struct Recorded {
 }
 
 /// Keys as a reader makes them, each answer's once.
-struct Keyed<'a> {
+struct AnswerKeys<'a> {
     reader: &'a dyn ReadAnswer,
     keys: BTreeMap<String, String>,
 }
 
-impl Keyed<'_> {
+impl AnswerKeys<'_> {
     fn key(&mut self, answer: &str) -> String {
         if let Some(key) = self.keys.get(answer) {
             return key.clone();
@@ -35,7 +35,7 @@ impl Keyed<'_> {
     }
 }
 
-impl Recorded {
+impl Replayer {
     /// Decides over this recording. Answers are those that were recorded; `reader` says which of them are the
     /// same. With `reread` it reads them anew from the texts, where there are texts.
     pub fn new(pool: Arc<RecordedPool>, reader: Arc<dyn ReadAnswer>, reread: bool) -> Self {
@@ -85,7 +85,7 @@ impl Recorded {
     }
 
     fn numbered(&self, mut records: Vec<Arc<TraceRecord>>) -> Vec<Arc<TraceRecord>> {
-        let mut keyed = Keyed {
+        let mut keyed = AnswerKeys {
             reader: self.reader.as_ref(),
             keys: BTreeMap::new(),
         };

@@ -12,9 +12,9 @@ use super::{ProblemRun, Token};
 use crate::run::Trace;
 use tts_model::sampling::Drawn;
 
-/// What came of a trace at once.
+/// What came of a trace at once from a remote engine.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Arrived<'a> {
+pub struct TraceChunk<'a> {
     /// Its tokens, in order.
     pub tokens: &'a [Drawn],
     /// Their text.
@@ -26,9 +26,9 @@ pub struct Arrived<'a> {
 }
 
 impl ProblemRun {
-    /// Books what came of a live trace and shows it to the strategy token by token; what comes of any other
+    /// FateCounts what came of a live trace and shows it to the strategy token by token; what comes of any other
     /// trace is passed over.
-    pub fn arrived(&mut self, id: TraceId, piece: Arrived<'_>) {
+    pub fn receive(&mut self, id: TraceId, piece: TraceChunk<'_>) {
         let Some(at) = self.position(id).filter(|at| !self.in_flight[*at].has_record()) else {
             return;
         };
