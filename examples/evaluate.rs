@@ -12,7 +12,7 @@ use tts::evaluation::{Evaluation, Options, RecordOptions};
 use tts::run::{AnswerSettings, PoolOptions, RecordedPool, Replayer, Status};
 use tts::solver::{Reader, default_threads};
 use tts::strategies::Preset;
-use tts::sweep::{self, Folder, Plan, Results};
+use tts::sweep::{self, SweepFolder, SweepPlan, SweepResults};
 use tts::{LoadOptions, Loaded, ProblemSet, Settings, Solver};
 
 const STRATEGIES: [&str; 4] = [
@@ -80,7 +80,7 @@ async fn record(set: &ProblemSet, traces: usize, dir: &Path) -> Result<(), Box<d
 /// Decides the recorded traces with every strategy, without a model.
 #[allow(clippy::print_stdout)]
 fn decide(set: &ProblemSet, traces: usize, dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let plan = Plan {
+    let plan = SweepPlan {
         strategies: STRATEGIES
             .into_iter()
             .map(Preset::named)
@@ -95,7 +95,7 @@ fn decide(set: &ProblemSet, traces: usize, dir: &Path) -> Result<(), Box<dyn std
     let problems = pool.select(None, None)?;
     let reader = set.reader()?;
     let answers = AnswerSettings::of(set.task.as_ref(), &reader);
-    let mut folder = Folder::open(dir, plan.header(&pool, &problems, answers))?;
+    let mut folder = SweepFolder::open(dir, plan.header(&pool, &problems, answers))?;
     let recorded = Replayer::new(pool.clone(), Arc::new(reader), false);
     let never = AtomicBool::new(false);
     sweep::run(
@@ -109,7 +109,7 @@ fn decide(set: &ProblemSet, traces: usize, dir: &Path) -> Result<(), Box<dyn std
     )?;
     folder.close(Status::Finished, Vec::new())?;
 
-    let lines = Results::read(dir)?
+    let lines = SweepResults::read(dir)?
         .map(|results| results.lines)
         .unwrap_or_default();
     for row in sweep::summary(&lines)?.0 {

@@ -4,7 +4,7 @@
 //! `tokens.bin`, see [`crate::run`]):
 //!
 //! ```text
-//! sweep.json    what was asked: one object, a [`Header`]
+//! sweep.json    what was asked: one object, a [`SweepHeader`]
 //! sweep.jsonl   what came of it: one line a problem's pool, and one a problem, strategy, budget and number of slots; appended as they are decided
 //! ```
 //!
@@ -47,12 +47,12 @@ mod folder;
 mod run;
 mod summary;
 
-pub use decide::Plan;
-pub use files::{Decided, Header, Line, Pool, Source};
-pub use folder::{Folder, Results, SweepError};
-pub use run::{RunError, run};
+pub use decide::SweepPlan;
+pub use files::{PoolDecisions, PoolSummary, RecordingSource, SweepHeader, SweepLine};
+pub use folder::{SweepFolder, SweepFolderError, SweepResults};
+pub use run::{SweepError, run};
 pub(crate) use summary::{LEVEL, SEED, against, each, paired, rights, share_of_tokens, tokens_per_right};
-pub use summary::{Row, summary};
+pub use summary::{SweepRow, summary};
 
 /// The layout that this version writes.
 pub const SCHEMA: u32 = files::SCHEMA;

@@ -14,7 +14,7 @@ use tts::evaluation::{Evaluation, RecordOptions};
 use tts::run::{PoolProblem, Replayer, Status};
 use tts::solver::{default_threads, named_strategy};
 use tts::strategies::Preset;
-use tts::sweep::{self, Folder, Plan, Results, Row};
+use tts::sweep::{self, SweepFolder, SweepPlan, SweepResults, SweepRow};
 use tts::{ProblemSet, Settings};
 use tts_model::overrides::SAMPLING_SETTINGS;
 
@@ -179,7 +179,7 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let pool = open(&path, &strategies, args.confidence_k, printer)?;
     let (reader, reread, described) =
         reader(&args.answers, set.as_ref().and_then(|s| s.task.as_ref()), &pool)?;
-    let plan = Plan {
+    let plan = SweepPlan {
         strategies,
         budgets,
         slots: args.slots.iter().map(|s| s.0).collect(),
@@ -197,7 +197,7 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
         // another reading of the same traces
         header.recording.digest = format!("{} over {k} ids", header.recording.digest);
     }
-    let mut folder = Folder::open(&dir, header)?;
+    let mut folder = SweepFolder::open(&dir, header)?;
     let recorded = Replayer::new(pool.clone(), Arc::new(reader), reread);
     let stopped = decide(
         &recorded,
@@ -234,9 +234,9 @@ fn named(name: &str) -> PathBuf {
 /// Decides everything; true when Ctrl-C ended it before.
 fn decide(
     recorded: &Replayer,
-    plan: &Plan,
+    plan: &SweepPlan,
     problems: &[&PoolProblem],
-    folder: &mut Folder,
+    folder: &mut SweepFolder,
     threads: Option<usize>,
     printer: &Printer,
 ) -> anyhow::Result<bool> {
@@ -345,7 +345,7 @@ fn record(
 
 /// Prints what the folder holds.
 fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
-    let results = Results::read(dir)?.ok_or_else(|| anyhow!("{} holds no sweep", dir.display()))?;
+    let results = SweepResults::read(dir)?.ok_or_else(|| anyhow!("{} holds no sweep", dir.display()))?;
     let (rows, passes) = sweep::summary(&results.lines)?;
     if printer.json() {
         for row in &rows {
@@ -394,7 +394,7 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn cells(row: &Row, slots: bool) -> Vec<String> {
+fn cells(row: &SweepRow, slots: bool) -> Vec<String> {
     let interval = |i: tts::evals::stats::Interval| format!("{:.1}-{:.1}", 100.0 * i.low, 100.0 * i.high);
     let of = |text: Option<String>| text.unwrap_or_default();
     let mut cells = vec![row.strategy.clone(), count(row.budget as u64)];

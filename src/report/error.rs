@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::run::{RunError, RunFolderError};
-use crate::sweep::SweepError;
+use crate::sweep::SweepFolderError;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +14,7 @@ pub enum ReportError {
     Run(#[from] RunFolderError),
     /// A sweep that cannot be read.
     #[error(transparent)]
-    Sweep(#[from] SweepError),
+    Sweep(#[from] SweepFolderError),
     /// A recording that cannot be decided over.
     #[error(transparent)]
     Recorded(#[from] RunError),

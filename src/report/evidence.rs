@@ -13,21 +13,21 @@ use super::results::Basis;
 use crate::run::{
     AnswerSettings, DecisionSettings, Manifest, Replayer, SolvedRecord, Status, StrategyRecord,
 };
-use crate::sweep::{Decided, Header, Line, Pool, Results};
+use crate::sweep::{PoolDecisions, PoolSummary, SweepHeader, SweepLine, SweepResults};
 
 /// Everything that a report is made from.
 pub(crate) struct Evidence {
     pub(crate) kind: &'static str,
     pub(crate) path: PathBuf,
     /// of the sweep, or of the run folder's decisions
-    pub(crate) header: Option<Header>,
+    pub(crate) header: Option<SweepHeader>,
     pub(crate) recorded: Option<Replayer>,
     /// how answers are compared
     pub(crate) answers: AnswerSettings,
-    pub(crate) pools: Vec<Pool>,
+    pub(crate) pools: Vec<PoolSummary>,
     /// by problem, in the order of `pools`; nothing where the recording is not at hand
     pub(crate) traces: Option<Vec<Traces>>,
-    pub(crate) decided: Vec<(Basis, Decided)>,
+    pub(crate) decided: Vec<(Basis, PoolDecisions)>,
     /// the settings of the run's decisions, by the name that their arms have
     pub(crate) decisions: Vec<(String, DecisionSettings)>,
     /// where a run's decisions stand in `decided`
@@ -40,7 +40,11 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     pub(crate) fn open(path: &Path, gold: &BTreeMap<String, String>) -> Result<Self, ReportError> {
-        let results = if path.is_dir() { Results::read(path)? } else { None };
+        let results = if path.is_dir() {
+            SweepResults::read(path)?
+        } else {
+            None
+        };
         match results {
             Some(results) if gold.is_empty() => Self::of_sweep(path, results),
             Some(_) => Err(ReportError::Graded(path.to_owned())),
@@ -112,7 +116,7 @@ impl Evidence {
 
     /// Keeps a decision under a name; decisions with other settings have other names. Of two with the same
     /// settings the later counts.
-    fn add_decision(&mut self, mut decided: Decided, line: &SolvedRecord) {
+    fn add_decision(&mut self, mut decided: PoolDecisions, line: &SolvedRecord) {
         let settings = line.decisions.clone().unwrap_or_default();
         let known = self.decisions.iter().position(|(_, known)| *known == settings);
         let name = match known {
@@ -163,8 +167,8 @@ impl Evidence {
         }
     }
 
-    fn of_sweep(path: &Path, results: Results) -> Result<Self, ReportError> {
-        let Results {
+    fn of_sweep(path: &Path, results: SweepResults) -> Result<Self, ReportError> {
+        let SweepResults {
             header,
             lines,
             passed_over,
@@ -234,12 +238,16 @@ impl Evidence {
 }
 
 /// The lines of a sweep, by strategy, slots, budget and problem in the order of the header.
-fn in_order(lines: Vec<Line>, header: &Header, warnings: &mut Vec<String>) -> (Vec<Pool>, Vec<Decided>) {
+fn in_order(
+    lines: Vec<SweepLine>,
+    header: &SweepHeader,
+    warnings: &mut Vec<String>,
+) -> (Vec<PoolSummary>, Vec<PoolDecisions>) {
     let (mut pools, mut decided, mut unequal) = (Vec::new(), Vec::new(), 0);
     for line in lines {
         match line {
-            Line::Pool(pool) => pools.push(pool),
-            Line::Decided(d) => {
+            SweepLine::Pool(pool) => pools.push(pool),
+            SweepLine::Decided(d) => {
                 let n = d.tokens.len();
                 if n == 0
                     || d.ticks.len() != n
@@ -261,7 +269,7 @@ fn in_order(lines: Vec<Line>, header: &Header, warnings: &mut Vec<String>) -> (V
     let missing = header
         .problems
         .iter()
-        .filter(|id| !pools.iter().any(|p: &Pool| p.problem_id == **id))
+        .filter(|id| !pools.iter().any(|p: &PoolSummary| p.problem_id == **id))
         .count();
     if missing > 0 {
         warnings.push(format!(
@@ -306,7 +314,7 @@ fn decision(
     line: &SolvedRecord,
     (gold, anew): (Option<&str>, bool),
     reader: &RuleReader,
-) -> Option<Decided> {
+) -> Option<PoolDecisions> {
     let (traces, tokens) = (line.traces?, line.tokens?);
     let decisions = line.decisions.as_ref();
     let strategy = line.strategy.as_deref().or_else(|| decisions?.strategy_name())?;
@@ -317,7 +325,7 @@ fn decision(
     let known = line.correct.filter(|_| !anew);
     let right =
         known.or_else(|| gold.map(|gold| answer.is_some_and(|answer| reader.grade(answer, gold).equal)));
-    Some(Decided {
+    Some(PoolDecisions {
         problem_id: id.to_owned(),
         strategy: strategy.to_owned(),
         budget,

@@ -9,7 +9,7 @@ use tts_strategies::{Finish, TraceScores};
 
 use super::error::ReportError;
 use crate::run::{AnswerSettings, PoolOptions, PoolProblem, RecordedPool, Replayer, TraceRecord};
-use crate::sweep::Pool;
+use crate::sweep::PoolSummary;
 
 /// A trace without its tokens.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub(crate) fn gather(
     problem: &PoolProblem,
     gold: Option<&str>,
     window: Option<usize>,
-) -> Result<(Pool, Traces), ReportError> {
+) -> Result<(PoolSummary, Traces), ReportError> {
     let reader = recorded.reader();
     let mut verdicts: BTreeMap<String, bool> = BTreeMap::new();
     let mut traces = Traces::default();
@@ -89,7 +89,7 @@ pub(crate) fn gather(
         });
     }
     let complete = &traces.complete;
-    let pool = Pool {
+    let pool = PoolSummary {
         problem_id: problem.id.clone(),
         gold: gold.map(str::to_owned),
         traces: complete.len() as u64,

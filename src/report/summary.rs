@@ -10,7 +10,7 @@ use tts_evals::stats::{Curve, Point, avg_at_n, mean_pass_at_k, pareto, spread, w
 use super::evidence::Evidence;
 use super::results::{Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Fates, PassAt, ProblemRow, Winner};
 use crate::run::FateCounts;
-use crate::sweep::{self, Decided, Pool};
+use crate::sweep::{self, PoolDecisions, PoolSummary};
 pub(crate) use crate::sweep::{LEVEL, SEED};
 use calibration::majority;
 pub(crate) use calibration::{reliable, scores};
@@ -19,7 +19,7 @@ pub(crate) use counted::{COUNTED, counted};
 
 pub(crate) fn counts(evidence: &Evidence) -> Counts {
     let pools = &evidence.pools;
-    let sum = |of: fn(&Pool) -> u64| pools.iter().map(of).sum();
+    let sum = |of: fn(&PoolSummary) -> u64| pools.iter().map(of).sum();
     Counts {
         problems: pools.len(),
         graded: pools.iter().filter(|p| p.gold.is_some()).count(),
@@ -45,7 +45,7 @@ pub(crate) fn is_whole(evidence: &Evidence) -> bool {
 }
 
 /// Name of a series: the strategy, and its slots where that is no matter of course.
-fn series(d: &Decided, several_slots: bool) -> String {
+fn series(d: &PoolDecisions, several_slots: bool) -> String {
     match d.slots.filter(|_| several_slots) {
         Some(slots) => format!("{}, {slots} slots", d.strategy),
         None => d.strategy.clone(),
@@ -56,11 +56,11 @@ fn series(d: &Decided, several_slots: bool) -> String {
 struct Group<'a> {
     basis: Basis,
     series: String,
-    decided: Vec<&'a Decided>,
+    decided: Vec<&'a PoolDecisions>,
 }
 
 /// Decisions by series and budget, in the order in which they came.
-fn groups(decided: &[(Basis, Decided)]) -> Vec<Group<'_>> {
+fn groups(decided: &[(Basis, PoolDecisions)]) -> Vec<Group<'_>> {
     let mut slots: Vec<_> = decided
         .iter()
         .filter(|(b, _)| *b != Basis::Counted)
@@ -88,7 +88,7 @@ fn groups(decided: &[(Basis, Decided)]) -> Vec<Group<'_>> {
 
 /// Every strategy at every budget; arms whose problems were not resampled equally often are left out and
 /// said.
-pub(crate) fn arms(decided: &[(Basis, Decided)], warnings: &mut Vec<String>) -> Vec<Arm> {
+pub(crate) fn arms(decided: &[(Basis, PoolDecisions)], warnings: &mut Vec<String>) -> Vec<Arm> {
     let mut arms: Vec<Arm> = Vec::new();
     let groups = groups(decided);
     for group in &groups {
@@ -172,7 +172,7 @@ fn arm(group: &Group<'_>) -> Arm {
             traces: (!single).then_some(s.traces),
         }
     });
-    let fates = |of: fn(&Decided) -> &FateCounts| {
+    let fates = |of: fn(&PoolDecisions) -> &FateCounts| {
         let sum = |field: fn(&FateCounts) -> u64| {
             decided.iter().map(|d| field(of(d)) as f64).sum::<f64>() / (n * draws)
         };
@@ -211,8 +211,8 @@ fn arm(group: &Group<'_>) -> Arm {
 }
 
 /// pass@k for the budgets, as far as every graded problem has k traces.
-pub(crate) fn pass_at(pools: &[Pool]) -> Vec<PassAt> {
-    let graded: Vec<&Pool> = pools.iter().filter(|p| p.right.is_some()).collect();
+pub(crate) fn pass_at(pools: &[PoolSummary]) -> Vec<PassAt> {
+    let graded: Vec<&PoolSummary> = pools.iter().filter(|p| p.right.is_some()).collect();
     let counts: Vec<(u64, u64)> = graded.iter().map(|p| (p.traces, p.right.unwrap_or(0))).collect();
     let each: Vec<f64> = graded
         .iter()
@@ -233,7 +233,7 @@ pub(crate) fn pass_at(pools: &[Pool]) -> Vec<PassAt> {
 }
 
 /// The mean over traces: pass@1 with its standard error clustered by problem.
-pub(crate) fn average(pools: &[Pool]) -> Option<tts_evals::stats::AvgAtN> {
+pub(crate) fn average(pools: &[PoolSummary]) -> Option<tts_evals::stats::AvgAtN> {
     let scores: Vec<Vec<f64>> = pools
         .iter()
         .filter_map(|p| {
@@ -246,7 +246,7 @@ pub(crate) fn average(pools: &[Pool]) -> Option<tts_evals::stats::AvgAtN> {
 
 /// Each series at its largest budget against plain majority with the same budget, else against the first
 /// series.
-pub(crate) fn comparisons(decided: &[(Basis, Decided)], arms: &[Arm]) -> Vec<Compared> {
+pub(crate) fn comparisons(decided: &[(Basis, PoolDecisions)], arms: &[Arm]) -> Vec<Compared> {
     let groups = groups(decided);
     let find = |arm: &Arm| {
         groups
@@ -341,7 +341,7 @@ pub(crate) fn curve_facts(arms: &[Arm]) -> Vec<CurveFacts> {
 
 pub(crate) fn problems(evidence: &Evidence, arms: &[Arm]) -> Vec<ProblemRow> {
     let groups = groups(&evidence.decided);
-    let shown: Vec<(&str, BTreeMap<&str, &Decided>)> = largest(arms)
+    let shown: Vec<(&str, BTreeMap<&str, &PoolDecisions>)> = largest(arms)
         .into_iter()
         .filter_map(|arm| {
             let group = groups.iter().find(|g| {
@@ -357,9 +357,9 @@ pub(crate) fn problems(evidence: &Evidence, arms: &[Arm]) -> Vec<ProblemRow> {
             ))
         })
         .collect();
-    let row = |(i, pool): (usize, &Pool)| {
+    let row = |(i, pool): (usize, &PoolSummary)| {
         let traces = evidence.traces.as_ref().map(|t| &t[i]);
-        let share = |d: &Decided| {
+        let share = |d: &PoolDecisions| {
             d.correct
                 .as_ref()
                 .map(|c| c.iter().map(|c| f64::from(*c)).sum::<f64>() / c.len() as f64)

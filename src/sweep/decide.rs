@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tts_evals::stats::Resamples;
 use tts_strategies::{Finish, Preset, TraceId};
 
-use super::files::{Decided, Header, Line, Pool, SCHEMA, Source};
+use super::files::{PoolDecisions, PoolSummary, RecordingSource, SCHEMA, SweepHeader, SweepLine};
 use crate::error::Error;
 use crate::fmt::{count, plural};
 use crate::run::{
@@ -17,7 +17,7 @@ use crate::solver::DEFAULT_SLOTS;
 
 /// What is decided over each problem's pool.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct SweepPlan {
     /// Strategies.
     pub strategies: Vec<Preset>,
     /// Traces that may be launched.
@@ -32,15 +32,15 @@ pub struct Plan {
     pub gold: BTreeMap<String, String>,
 }
 
-/// A line's place in the plan.
+/// A cell of a sweep's grid: a strategy at one budget and number of slots.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Cell {
+pub(super) struct GridCell {
     pub(super) strategy: String,
     pub(super) budget: usize,
     pub(super) slots: Option<usize>,
 }
 
-impl Plan {
+impl SweepPlan {
     /// What a sweep by this plan says of itself. Its recording's path is nothing: that of the sweep's own
     /// folder.
     pub fn header(
@@ -48,11 +48,11 @@ impl Plan {
         pool: &recording::RecordedPool,
         problems: &[&PoolProblem],
         answers: AnswerSettings,
-    ) -> Header {
-        Header {
+    ) -> SweepHeader {
+        SweepHeader {
             schema: SCHEMA,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-            recording: Source {
+            recording: RecordingSource {
                 path: None,
                 digest: pool.digest().to_owned(),
             },
@@ -101,10 +101,10 @@ impl Plan {
         notes
     }
 
-    pub(super) fn cells(&self) -> impl Iterator<Item = (&Preset, Cell)> {
+    pub(super) fn cells(&self) -> impl Iterator<Item = (&Preset, GridCell)> {
         let of = move |preset| {
             let with_slots = move |slots| {
-                self.budgets.iter().map(move |budget| Cell {
+                self.budgets.iter().map(move |budget| GridCell {
                     strategy: Preset::clone(preset).name,
                     budget: *budget,
                     slots,
@@ -144,35 +144,35 @@ impl Plan {
 /// When its traces cannot be read, or lack what a strategy cannot do without.
 pub(super) fn problem(
     recorded: &Replayer,
-    plan: &Plan,
+    plan: &SweepPlan,
     of: &PoolProblem,
-    wanted: &dyn Fn(&Cell) -> bool,
+    wanted: &dyn Fn(&GridCell) -> bool,
     pool_wanted: bool,
-) -> Result<Vec<Line>, Error> {
+) -> Result<Vec<SweepLine>, Error> {
     let gold = crate::replay::gold(&plan.gold, recorded.pool(), of);
     let complete: Vec<_> = recorded
         .traces(of)?
         .into_iter()
         .filter(|r| r.finish.is_complete())
         .collect();
-    let mut right = Graded {
+    let mut right = GradeCache {
         recorded,
         gold: gold.as_deref(),
         known: BTreeMap::new(),
     };
     let mut lines = Vec::new();
     if pool_wanted {
-        lines.push(Line::Pool(pool(of, gold.clone(), &complete, &mut right)));
+        lines.push(SweepLine::Pool(pool(of, gold.clone(), &complete, &mut right)));
     }
     if complete.is_empty() {
         return Ok(lines);
     }
-    let mut orders = Orders::new(recorded, of, &complete, plan);
+    let mut orders = ResampledPool::new(recorded, of, &complete, plan);
     // a budget beyond the pool is the pool
-    let mut known: BTreeMap<Cell, Decided> = BTreeMap::new();
+    let mut known: BTreeMap<GridCell, PoolDecisions> = BTreeMap::new();
     for (preset, cell) in plan.cells().filter(|(_, cell)| wanted(cell)) {
         let traces = cell.budget.min(complete.len());
-        let same = Cell {
+        let same = GridCell {
             budget: traces,
             ..cell.clone()
         };
@@ -184,7 +184,7 @@ pub(super) fn problem(
         if traces == complete.len() {
             known.insert(same, line.clone());
         }
-        lines.push(Line::Decided(Box::new(line)));
+        lines.push(SweepLine::Decided(Box::new(line)));
     }
     Ok(lines)
 }
@@ -193,14 +193,14 @@ fn pool(
     of: &PoolProblem,
     gold: Option<String>,
     complete: &[Arc<TraceRecord>],
-    right: &mut Graded<'_>,
-) -> Pool {
+    right: &mut GradeCache<'_>,
+) -> PoolSummary {
     let voted: Vec<_> = complete
         .iter()
         .filter(|r| r.finish == Finish::Stop)
         .filter_map(|r| r.answer.as_deref())
         .collect();
-    Pool {
+    PoolSummary {
         problem_id: of.id.clone(),
         traces: complete.len() as u64,
         answered: voted.len() as u64,
@@ -213,13 +213,13 @@ fn pool(
 }
 
 /// Whether answers are right, each asked once.
-struct Graded<'a> {
+struct GradeCache<'a> {
     recorded: &'a Replayer,
     gold: Option<&'a str>,
     known: BTreeMap<String, bool>,
 }
 
-impl Graded<'_> {
+impl GradeCache<'_> {
     fn is(&mut self, answer: &str) -> bool {
         let Some(gold) = self.gold else { return false };
         if let Some(right) = self.known.get(answer) {
@@ -232,7 +232,7 @@ impl Graded<'_> {
 }
 
 /// The pool in each of its orders, numbered anew.
-struct Orders<'a> {
+struct ResampledPool<'a> {
     recorded: &'a Replayer,
     of: &'a PoolProblem,
     complete: &'a [Arc<TraceRecord>],
@@ -242,12 +242,12 @@ struct Orders<'a> {
     whole: Option<Vec<Arc<TraceRecord>>>,
 }
 
-impl<'a> Orders<'a> {
+impl<'a> ResampledPool<'a> {
     fn new(
         recorded: &'a Replayer,
         of: &'a PoolProblem,
         complete: &'a [Arc<TraceRecord>],
-        plan: &Plan,
+        plan: &SweepPlan,
     ) -> Self {
         let orders = plan.orders(&of.id, complete.len());
         let lean = orders.iter().map(|order| numbered(complete, order)).collect();
@@ -288,17 +288,17 @@ fn numbered(pool: &[Arc<TraceRecord>], order: &[usize]) -> Vec<Arc<TraceRecord>>
 fn decide(
     recorded: &Replayer,
     preset: &Preset,
-    cell: &Cell,
+    cell: &GridCell,
     traces: usize,
-    orders: &mut Orders<'_>,
-    right: &mut Graded<'_>,
-) -> Result<Decided, Error> {
+    orders: &mut ResampledPool<'_>,
+    right: &mut GradeCache<'_>,
+) -> Result<PoolDecisions, Error> {
     let bounds = Bounds {
         traces,
         slots: cell.slots.unwrap_or(traces.min(DEFAULT_SLOTS)),
         max_total_tokens: None,
     };
-    let mut line = Decided {
+    let mut line = PoolDecisions {
         problem_id: orders.of.id.clone(),
         strategy: cell.strategy.clone(),
         budget: cell.budget,

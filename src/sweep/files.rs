@@ -9,9 +9,9 @@ use crate::run::{AnswerSettings, FateCounts, Status, StrategyRecord, TraceSettin
 /// The layout that this version writes.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// What was decided over.
+/// The recording that a sweep decides over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Source {
+pub struct RecordingSource {
     /// The recording as it was named; nothing where it is the sweep's own folder.
     pub path: Option<String>,
     /// blake3 of what was read of its traces.
@@ -20,13 +20,13 @@ pub struct Source {
 
 /// `sweep.json`: what was asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Header {
+pub struct SweepHeader {
     /// Number of the layout.
     pub schema: u32,
     /// Version that wrote last.
     pub tool_version: String,
     /// Where the traces come from.
-    pub recording: Source,
+    pub recording: RecordingSource,
     /// The settings that the traces were generated with, where they are known.
     pub traces: Option<TraceSettings>,
     /// Digest of the problem set, where there is one.
@@ -54,16 +54,16 @@ pub struct Header {
 /// A line of `sweep.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Line {
-    /// A problem's recorded traces.
-    Pool(Pool),
+pub enum SweepLine {
+    /// A problem's pool of complete traces, counted.
+    Pool(PoolSummary),
     /// What a strategy made of them.
-    Decided(Box<Decided>),
+    Decided(Box<PoolDecisions>),
 }
 
-/// A problem's recorded traces.
+/// A problem's pool of complete traces, counted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pool {
+pub struct PoolSummary {
     /// Problem.
     pub problem_id: String,
     /// The right answer, if known.
@@ -80,7 +80,7 @@ pub struct Pool {
 
 /// A strategy's decisions over a problem's pool, at one budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Decided {
+pub struct PoolDecisions {
     /// Problem.
     pub problem_id: String,
     /// Name of the preset.

@@ -6,8 +6,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use super::decide::{Cell, Plan};
-use super::files::{Header, Line, SCHEMA};
+use super::decide::{GridCell, SweepPlan};
+use super::files::{SCHEMA, SweepHeader, SweepLine};
 use crate::run::{FolderLock, RunFolderError, Status, StrategyRecord, replace_file, value_of};
 
 const HEADER: &str = "sweep.json";
@@ -16,7 +16,7 @@ const LINES: &str = "sweep.jsonl";
 /// Why a sweep's folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SweepError {
+pub enum SweepFolderError {
     /// The folder or its lock.
     #[error(transparent)]
     Folder(#[from] RunFolderError),
@@ -48,40 +48,40 @@ pub enum SweepError {
     },
 }
 
-fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> SweepError + use<> {
+fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> SweepFolderError + use<> {
     let path = path.to_owned();
-    move |source| SweepError::Io { doing, path, source }
+    move |source| SweepFolderError::Io { doing, path, source }
 }
 
 /// What a sweep's folder holds.
 #[derive(Debug)]
-pub struct Results {
+pub struct SweepResults {
     /// What was asked.
-    pub header: Header,
+    pub header: SweepHeader,
     /// The lines, of those for the same cell the last.
-    pub lines: Vec<Line>,
+    pub lines: Vec<SweepLine>,
     /// Lines that are unfinished or none of ours.
     pub passed_over: usize,
 }
 
-impl Results {
+impl SweepResults {
     /// Reads a folder; nothing where it holds no sweep.
     ///
     /// # Errors
     /// A file that cannot be read or is none of ours.
-    pub fn read(dir: &Path) -> Result<Option<Self>, SweepError> {
+    pub fn read(dir: &Path) -> Result<Option<Self>, SweepFolderError> {
         let path = dir.join(HEADER);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(io("read", &path)(e)),
         };
-        let header: Header = serde_json::from_slice(&bytes).map_err(|e| SweepError::Damaged {
+        let header: SweepHeader = serde_json::from_slice(&bytes).map_err(|e| SweepFolderError::Damaged {
             path: path.clone(),
             reason: format!("not the settings of a sweep ({e})"),
         })?;
         if header.schema > SCHEMA {
-            return Err(SweepError::Damaged {
+            return Err(SweepFolderError::Damaged {
                 path,
                 reason: format!(
                     "a sweep of schema {}, and this version reads up to {SCHEMA}",
@@ -103,25 +103,25 @@ impl Results {
 /// The lines of a file.
 #[derive(Default)]
 struct Lines {
-    lines: Vec<Line>,
+    lines: Vec<SweepLine>,
     /// where the last whole one ends
     end: u64,
     passed_over: usize,
 }
 
-fn lines(path: &Path) -> Result<Lines, SweepError> {
+fn lines(path: &Path) -> Result<Lines, SweepFolderError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Lines::default()),
         Err(e) => return Err(io("read", path)(e)),
     };
     let end = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-    let mut found: BTreeMap<(String, Option<Cell>), Line> = BTreeMap::new();
+    let mut found: BTreeMap<(String, Option<GridCell>), SweepLine> = BTreeMap::new();
     let mut order = Vec::new();
     let mut passed_over = usize::from(end < bytes.len());
     for line in bytes[..end].split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
         // a line that a torn disk left is decided again
-        let Ok(line) = serde_json::from_slice::<Line>(line) else {
+        let Ok(line) = serde_json::from_slice::<SweepLine>(line) else {
             passed_over += 1;
             continue;
         };
@@ -137,11 +137,11 @@ fn lines(path: &Path) -> Result<Lines, SweepError> {
     })
 }
 
-fn key(line: &Line) -> (String, Option<Cell>) {
+fn key(line: &SweepLine) -> (String, Option<GridCell>) {
     match line {
-        Line::Pool(p) => (p.problem_id.clone(), None),
-        Line::Decided(d) => {
-            let cell = Cell {
+        SweepLine::Pool(p) => (p.problem_id.clone(), None),
+        SweepLine::Decided(d) => {
+            let cell = GridCell {
                 strategy: d.strategy.clone(),
                 budget: d.budget,
                 slots: d.slots,
@@ -152,28 +152,28 @@ fn key(line: &Line) -> (String, Option<Cell>) {
 }
 
 /// A sweep's folder that is being written.
-pub struct Folder {
+pub struct SweepFolder {
     dir: PathBuf,
-    header: Header,
+    header: SweepHeader,
     file: File,
-    done: BTreeSet<(String, Option<Cell>)>,
+    done: BTreeSet<(String, Option<GridCell>)>,
     _lock: FolderLock,
 }
 
-impl Folder {
+impl SweepFolder {
     /// Begins a sweep in a folder, or goes on with it. Where the recording has changed since, everything is
     /// decided anew.
     ///
     /// # Errors
     /// A folder that another process writes or that holds a sweep with other settings; files that cannot be
     /// read or written.
-    pub fn open(dir: &Path, mut header: Header) -> Result<Self, SweepError> {
+    pub fn open(dir: &Path, mut header: SweepHeader) -> Result<Self, SweepFolderError> {
         std::fs::create_dir_all(dir).map_err(io("create", dir))?;
         let lock = FolderLock::take(dir)?;
         let path = dir.join(LINES);
         let mut done = BTreeSet::new();
         let mut keep = 0;
-        if let Some(before) = Results::read(dir)? {
+        if let Some(before) = SweepResults::read(dir)? {
             let before = before.header;
             if before.recording.digest == header.recording.digest {
                 admit(&before, &header, dir)?;
@@ -205,7 +205,7 @@ impl Folder {
         Ok(folder)
     }
 
-    fn write_header(&self) -> Result<(), SweepError> {
+    fn write_header(&self) -> Result<(), SweepFolderError> {
         let path = self.dir.join(HEADER);
         let mut text = serde_json::to_vec_pretty(&self.header).expect("a header is plain data");
         text.push(b'\n');
@@ -216,11 +216,11 @@ impl Folder {
     }
 
     /// Whether a problem has nothing left to decide.
-    pub(super) fn is_done(&self, problem: &str, plan: &Plan) -> bool {
+    pub(super) fn is_done(&self, problem: &str, plan: &SweepPlan) -> bool {
         self.has(problem, None) && plan.cells().all(|(_, cell)| self.has(problem, Some(&cell)))
     }
 
-    pub(super) fn has(&self, problem: &str, cell: Option<&Cell>) -> bool {
+    pub(super) fn has(&self, problem: &str, cell: Option<&GridCell>) -> bool {
         self.done.contains(&(problem.to_owned(), cell.cloned()))
     }
 
@@ -228,7 +228,7 @@ impl Folder {
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn append(&mut self, lines: &[Line]) -> Result<(), SweepError> {
+    pub fn append(&mut self, lines: &[SweepLine]) -> Result<(), SweepFolderError> {
         let mut bytes = Vec::new();
         for line in lines {
             serde_json::to_writer(&mut bytes, line).expect("a line is plain data");
@@ -244,7 +244,7 @@ impl Folder {
     ///
     /// # Errors
     /// When that cannot be written.
-    pub fn close(mut self, status: Status, notes: Vec<String>) -> Result<(), SweepError> {
+    pub fn close(mut self, status: Status, notes: Vec<String>) -> Result<(), SweepFolderError> {
         let path = self.dir.join(LINES);
         self.file.sync_data().map_err(io("write", &path))?;
         self.header.status = status;
@@ -260,7 +260,7 @@ fn joined<T: PartialEq + Clone>(before: &[T], now: Vec<T>) -> Vec<T> {
 }
 
 /// Refuses settings under which the same cell would come out otherwise.
-fn admit(before: &Header, now: &Header, dir: &Path) -> Result<(), SweepError> {
+fn admit(before: &SweepHeader, now: &SweepHeader, dir: &Path) -> Result<(), SweepFolderError> {
     let mut what = Vec::new();
     let mut differ = |name: &str, a: String, b: String| {
         if a != b {
@@ -298,7 +298,7 @@ fn admit(before: &Header, now: &Header, dir: &Path) -> Result<(), SweepError> {
     if what.is_empty() {
         return Ok(());
     }
-    Err(SweepError::Differs {
+    Err(SweepFolderError::Differs {
         dir: dir.to_owned(),
         what: what.join("; "),
     })

@@ -3,16 +3,16 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use super::decide::{Plan, problem};
-use super::files::Line;
-use super::folder::{Folder, SweepError};
+use super::decide::{SweepPlan, problem};
+use super::files::SweepLine;
+use super::folder::{SweepFolder, SweepFolderError};
 use crate::error::Error;
 use crate::run::{PoolProblem, Replayer};
 
 /// Why a sweep ended before its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RunError {
+pub enum SweepError {
     /// A problem could not be decided.
     #[error("problem `{problem}`: {source}")]
     Problem {
@@ -23,7 +23,7 @@ pub enum RunError {
     },
     /// Results could not be written.
     #[error(transparent)]
-    Folder(#[from] SweepError),
+    Folder(#[from] SweepFolderError),
 }
 
 /// Decides what the folder does not hold yet, on `threads` threads, a problem on each. `done` is told how
@@ -33,13 +33,13 @@ pub enum RunError {
 /// The first problem that could not be decided; what was decided before it is kept.
 pub fn run(
     recorded: &Replayer,
-    plan: &Plan,
+    plan: &SweepPlan,
     problems: &[&PoolProblem],
-    folder: &mut Folder,
+    folder: &mut SweepFolder,
     threads: usize,
     stop: &AtomicBool,
     mut done: impl FnMut(usize),
-) -> Result<(), RunError> {
+) -> Result<(), SweepError> {
     let open: Vec<&PoolProblem> = problems
         .iter()
         .copied()
@@ -60,7 +60,7 @@ pub fn run(
         })
         .collect();
     std::thread::scope(|scope| {
-        let (results, inbox) = mpsc::sync_channel::<(usize, Result<Vec<Line>, Error>)>(threads);
+        let (results, inbox) = mpsc::sync_channel::<(usize, Result<Vec<SweepLine>, Error>)>(threads);
         let (held, open, next) = (&held, &open, &next);
         for _ in 0..threads.clamp(1, open.len().max(1)) {
             let results = results.clone();
@@ -91,7 +91,7 @@ pub fn run(
                 Ok(_) => {}
                 Err(source) => {
                     stop.store(true, Ordering::Relaxed);
-                    failed.get_or_insert(RunError::Problem {
+                    failed.get_or_insert(SweepError::Problem {
                         problem: open[i].id.clone(),
                         source: Box::new(source),
                     });

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use tts_evals::stats::{Comparison, Spread, StatsError, compare, mean_pass_at_k, spread};
 
-use super::files::{Decided, Line};
+use super::files::{PoolDecisions, SweepLine};
 
 /// Level of all intervals.
 pub(crate) const LEVEL: f64 = 0.95;
 /// Seed of every bootstrap: the same lines give the same intervals.
 pub(crate) const SEED: u64 = 0;
 
-/// One strategy at one budget, over all problems.
+/// A row of a sweep's summary: one strategy at one budget and number of slots, over all problems.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct SweepRow {
     /// Name of the preset.
     pub strategy: String,
     /// Traces that might be launched.
@@ -44,12 +44,12 @@ pub struct Row {
 ///
 /// # Errors
 /// When lines of one cell have different numbers of resamples.
-pub fn summary(lines: &[Line]) -> Result<(Vec<Row>, BTreeMap<usize, f64>), StatsError> {
-    let mut cells: BTreeMap<(String, Option<usize>, usize), Vec<&Decided>> = BTreeMap::new();
+pub fn summary(lines: &[SweepLine]) -> Result<(Vec<SweepRow>, BTreeMap<usize, f64>), StatsError> {
+    let mut cells: BTreeMap<(String, Option<usize>, usize), Vec<&PoolDecisions>> = BTreeMap::new();
     let (mut order, mut pools, mut budgets) = (Vec::new(), Vec::new(), BTreeSet::new());
     for line in lines {
         match line {
-            Line::Decided(d) => {
+            SweepLine::Decided(d) => {
                 if !order.contains(&d.strategy) {
                     order.push(d.strategy.clone());
                 }
@@ -59,7 +59,7 @@ pub fn summary(lines: &[Line]) -> Result<(Vec<Row>, BTreeMap<usize, f64>), Stats
                     .or_default()
                     .push(d);
             }
-            Line::Pool(p) => pools.extend(p.right.map(|right| (&p.problem_id, (p.traces, right)))),
+            SweepLine::Pool(p) => pools.extend(p.right.map(|right| (&p.problem_id, (p.traces, right)))),
         }
     }
     // lines stand in the order in which threads came to them; sums and resamples over problems must not
@@ -92,19 +92,19 @@ pub fn summary(lines: &[Line]) -> Result<(Vec<Row>, BTreeMap<usize, f64>), Stats
 }
 
 /// Mean over problems of the mean over resamples.
-pub(crate) fn each(lines: &[&Decided], of: fn(&Decided) -> &[u64]) -> f64 {
+pub(crate) fn each(lines: &[&PoolDecisions], of: fn(&PoolDecisions) -> &[u64]) -> f64 {
     let mean = |numbers: &[u64]| numbers.iter().map(|n| *n as f64).sum::<f64>() / numbers.len().max(1) as f64;
     lines.iter().map(|d| mean(of(d))).sum::<f64>() / lines.len().max(1) as f64
 }
 
 /// 1 for each right answer and 0 for each wrong one, by graded problem and resample.
-pub(crate) fn rights(lines: &[&Decided]) -> Vec<Vec<f64>> {
-    let of = |d: &&Decided| Some(d.correct.as_ref()?.iter().map(|c| f64::from(*c)).collect());
+pub(crate) fn rights(lines: &[&PoolDecisions]) -> Vec<Vec<f64>> {
+    let of = |d: &&PoolDecisions| Some(d.correct.as_ref()?.iter().map(|c| f64::from(*c)).collect());
     lines.iter().filter_map(of).collect()
 }
 
 /// Tokens for each right answer, both counted over the graded problems.
-pub(crate) fn tokens_per_right(lines: &[&Decided]) -> Option<f64> {
+pub(crate) fn tokens_per_right(lines: &[&PoolDecisions]) -> Option<f64> {
     let graded = || lines.iter().filter_map(|d| Some((d, d.correct.as_ref()?)));
     let right: u64 = graded().flat_map(|(_, c)| c).map(|c| u64::from(*c)).sum();
     let tokens: u64 = graded().flat_map(|(d, _)| &d.tokens).sum();
@@ -112,15 +112,19 @@ pub(crate) fn tokens_per_right(lines: &[&Decided]) -> Option<f64> {
 }
 
 /// The decisions of two strategies over the same problems, side by side.
-pub(crate) fn paired<'a>(ours: &[&'a Decided], theirs: &[&'a Decided]) -> Vec<(&'a Decided, &'a Decided)> {
-    let by_problem: BTreeMap<&str, &Decided> = theirs.iter().map(|d| (d.problem_id.as_str(), *d)).collect();
-    let pair = |d: &&'a Decided| Some((*d, *by_problem.get(d.problem_id.as_str())?));
+pub(crate) fn paired<'a>(
+    ours: &[&'a PoolDecisions],
+    theirs: &[&'a PoolDecisions],
+) -> Vec<(&'a PoolDecisions, &'a PoolDecisions)> {
+    let by_problem: BTreeMap<&str, &PoolDecisions> =
+        theirs.iter().map(|d| (d.problem_id.as_str(), *d)).collect();
+    let pair = |d: &&'a PoolDecisions| Some((*d, *by_problem.get(d.problem_id.as_str())?));
     ours.iter().filter_map(pair).collect()
 }
 
 /// The first's tokens as a share of the second's.
-pub(crate) fn share_of_tokens(pairs: &[(&Decided, &Decided)]) -> Option<f64> {
-    let of = |d: &Decided| each(&[d], |d| &d.tokens);
+pub(crate) fn share_of_tokens(pairs: &[(&PoolDecisions, &PoolDecisions)]) -> Option<f64> {
+    let of = |d: &PoolDecisions| each(&[d], |d| &d.tokens);
     let (ours, theirs): (f64, f64) = pairs
         .iter()
         .fold((0.0, 0.0), |(a, b), (x, y)| (a + of(x), b + of(y)));
@@ -128,8 +132,8 @@ pub(crate) fn share_of_tokens(pairs: &[(&Decided, &Decided)]) -> Option<f64> {
 }
 
 /// How often each of the two is right where the other is not; nothing where no pair is graded.
-pub(crate) fn against(pairs: &[(&Decided, &Decided)]) -> Option<Result<Comparison, StatsError>> {
-    let rights = |d: &Decided| Some(d.correct.as_ref()?.iter().map(|c| *c == 1).collect::<Vec<bool>>());
+pub(crate) fn against(pairs: &[(&PoolDecisions, &PoolDecisions)]) -> Option<Result<Comparison, StatsError>> {
+    let rights = |d: &PoolDecisions| Some(d.correct.as_ref()?.iter().map(|c| *c == 1).collect::<Vec<bool>>());
     let (ours, theirs): (Vec<_>, Vec<_>) = pairs
         .iter()
         .filter_map(|(a, b)| Some((rights(a)?, rights(b)?)))
@@ -141,9 +145,9 @@ fn row(
     strategy: &str,
     slots: Option<usize>,
     budget: usize,
-    lines: &[&Decided],
-    majority: Option<&[&Decided]>,
-) -> Result<Row, StatsError> {
+    lines: &[&PoolDecisions],
+    majority: Option<&[&PoolDecisions]>,
+) -> Result<SweepRow, StatsError> {
     let graded = rights(lines);
     let accuracy = if graded.is_empty() {
         None
@@ -151,7 +155,7 @@ fn row(
         Some(spread(&graded, LEVEL, SEED)?)
     };
     let pairs = paired(lines, majority.unwrap_or_default());
-    Ok(Row {
+    Ok(SweepRow {
         strategy: strategy.to_owned(),
         budget,
         slots,

@@ -12,7 +12,9 @@ use tts::evals::answer::{AnswerKind, RuleReader};
 use tts::evals::stats::mean_pass_at_k;
 use tts::run::{AnswerSettings, PoolOptions, RecordedPool, Replayer};
 use tts::strategies::{Overrides, Preset};
-use tts::sweep::{Folder, Header, Line, Plan, Results, SCHEMA, Source, run};
+use tts::sweep::{
+    RecordingSource, SCHEMA, SweepFolder, SweepHeader, SweepLine, SweepPlan, SweepResults, run,
+};
 
 /// Two problems with confidences in the lines.
 fn recording(folder: &Path, traces: usize) -> std::path::PathBuf {
@@ -146,7 +148,7 @@ fn the_golden_values_come_out_of_a_sweep() {
             checked += 1;
         }
         let cell = |preset: &Preset, k: usize, slots: usize| {
-            let plan = Plan {
+            let plan = SweepPlan {
                 strategies: vec![preset.clone()],
                 budgets: vec![k],
                 slots: vec![Some(slots)],
@@ -155,10 +157,10 @@ fn the_golden_values_come_out_of_a_sweep() {
                 gold: Default::default(),
             };
             let home = tempfile::tempdir().expect("a folder");
-            let header = Header {
+            let header = SweepHeader {
                 schema: SCHEMA,
                 tool_version: String::new(),
-                recording: Source {
+                recording: RecordingSource {
                     path: None,
                     digest: pool.digest().to_owned(),
                 },
@@ -174,7 +176,7 @@ fn the_golden_values_come_out_of_a_sweep() {
                 status: Default::default(),
                 notes: vec![],
             };
-            let mut folder = Folder::open(home.path(), header).expect("a folder");
+            let mut folder = SweepFolder::open(home.path(), header).expect("a folder");
             let problems: Vec<_> = pool.problems().iter().collect();
             run(
                 &recorded,
@@ -186,13 +188,17 @@ fn the_golden_values_come_out_of_a_sweep() {
                 |_| (),
             )
             .expect("decided");
-            let lines = Results::read(home.path())
+            let lines = SweepResults::read(home.path())
                 .expect("readable")
                 .expect("there")
                 .lines;
-            let decided = lines
-                .iter()
-                .filter_map(|l| if let Line::Decided(d) = l { Some(d) } else { None });
+            let decided = lines.iter().filter_map(|l| {
+                if let SweepLine::Decided(d) = l {
+                    Some(d)
+                } else {
+                    None
+                }
+            });
             decided.fold((0, 0, 0), |(right, launched, tokens), d| {
                 let correct = d.correct.as_ref().map_or(0, |c| u64::from(c[0]));
                 (right + correct, launched + d.launched[0], tokens + d.tokens[0])

@@ -9,7 +9,7 @@ use super::{LEVEL, SEED};
 use crate::report::evidence::Evidence;
 use crate::report::graded::Traces;
 use crate::report::results::{ReliabilityFacts, ScoreFacts};
-use crate::sweep::Pool;
+use crate::sweep::PoolSummary;
 
 /// Bins of a histogram, of a reliability diagram, and of a diagram by rank.
 const BINS: (usize, usize, usize) = (24, 10, 8);
@@ -25,7 +25,7 @@ const SCORES: [(&str, Statistic); 6] = [
 ];
 
 /// What each score knows about its trace. All complete traces count, those that were cut off as wrong.
-pub(crate) fn scores(pools: &[Pool], traces: &[Traces]) -> Vec<ScoreFacts> {
+pub(crate) fn scores(pools: &[PoolSummary], traces: &[Traces]) -> Vec<ScoreFacts> {
     SCORES
         .into_iter()
         .filter_map(|(name, statistic)| {

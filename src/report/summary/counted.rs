@@ -9,7 +9,7 @@ use tts_strategies::{ClassId, Finish, Tally};
 use super::SEED;
 use crate::report::evidence::Evidence;
 use crate::run::FateCounts;
-use crate::sweep::{Decided, Pool};
+use crate::sweep::{PoolDecisions, PoolSummary};
 
 /// Name of the series.
 pub(crate) const COUNTED: &str = "majority, counted";
@@ -17,7 +17,7 @@ pub(crate) const COUNTED: &str = "majority, counted";
 const DRAWS: usize = 64;
 
 /// Powers of two up to the largest pool, and that itself.
-pub(super) fn budgets(pools: &[Pool]) -> Vec<usize> {
+pub(super) fn budgets(pools: &[PoolSummary]) -> Vec<usize> {
     let most = pools.iter().map(|p| p.traces as usize).max().unwrap_or(0);
     let mut budgets: Vec<usize> = (0..usize::BITS)
         .map(|i| 1usize << i)
@@ -31,7 +31,7 @@ pub(super) fn budgets(pools: &[Pool]) -> Vec<usize> {
 
 /// Plain majority over k of the recorded traces, for every budget: what a run folder says about fewer traces
 /// without another run.
-pub(crate) fn counted(evidence: &Evidence) -> Vec<Decided> {
+pub(crate) fn counted(evidence: &Evidence) -> Vec<PoolDecisions> {
     let budgets = budgets(&evidence.pools);
     let reader = evidence.reader();
     let mut all = Vec::new();
@@ -73,7 +73,7 @@ pub(crate) fn counted(evidence: &Evidence) -> Vec<Decided> {
         let orders: Vec<Vec<usize>> = draws.subsets().collect();
         for &budget in &budgets {
             let k = budget.min(complete.len());
-            let mut decided = Decided {
+            let mut decided = PoolDecisions {
                 problem_id: pool.problem_id.clone(),
                 strategy: COUNTED.to_owned(),
                 budget,

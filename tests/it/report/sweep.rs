@@ -5,7 +5,7 @@ use std::io::Write;
 
 use tts::report::{Report, ReportOptions};
 use tts::run::{AnswerSettings, FateCounts, Status, StrategyRecord};
-use tts::sweep::{Decided, Header, Line, Pool, Source};
+use tts::sweep::{PoolDecisions, PoolSummary, RecordingSource, SweepHeader, SweepLine};
 use tts_evals::answer::AnswerKind;
 use tts_strategies::Preset;
 
@@ -17,7 +17,7 @@ const RESAMPLES: usize = 4;
 
 /// Majority solves problem p in resample r when (p + r) % 4 < 3 at the largest budget; the thrifty one on all
 /// but one of those, for half the tokens.
-fn decided(strategy: &str, budget: usize, p: usize) -> Decided {
+fn decided(strategy: &str, budget: usize, p: usize) -> PoolDecisions {
     let thrifty = strategy != "majority";
     let right = |r: usize| (p + r) % 4 < if budget < 8 { 2 } else { 3 } && !(thrifty && p == 0 && r == 0);
     let tokens: Vec<u64> = (0..RESAMPLES)
@@ -30,7 +30,7 @@ fn decided(strategy: &str, budget: usize, p: usize) -> Decided {
         stopped,
         ..FateCounts::default()
     };
-    Decided {
+    PoolDecisions {
         problem_id: format!("p{p}"),
         strategy: strategy.to_owned(),
         budget,
@@ -51,10 +51,10 @@ fn decided(strategy: &str, budget: usize, p: usize) -> Decided {
 fn folder(status: Status) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let preset = |name: &str| StrategyRecord::from(&Preset::named(name).unwrap());
-    let header = Header {
+    let header = SweepHeader {
         schema: 1,
         tool_version: "0.0.0".into(),
-        recording: Source {
+        recording: RecordingSource {
             path: None,
             digest: "d".repeat(64),
         },
@@ -79,9 +79,9 @@ fn folder(status: Status) -> tempfile::TempDir {
     )
     .unwrap();
     let mut file = std::fs::File::create(folder.path().join("sweep.jsonl")).unwrap();
-    let mut put = |line: &Line| writeln!(file, "{}", serde_json::to_string(line).unwrap()).unwrap();
+    let mut put = |line: &SweepLine| writeln!(file, "{}", serde_json::to_string(line).unwrap()).unwrap();
     for p in 0..PROBLEMS {
-        put(&Line::Pool(Pool {
+        put(&SweepLine::Pool(PoolSummary {
             problem_id: format!("p{p}"),
             gold: Some("7".into()),
             traces: 64,
@@ -91,7 +91,7 @@ fn folder(status: Status) -> tempfile::TempDir {
         }));
         for strategy in ["deepconf-low", "majority"] {
             for budget in [64, 8, 1] {
-                put(&Line::Decided(Box::new(decided(strategy, budget, p))));
+                put(&SweepLine::Decided(Box::new(decided(strategy, budget, p))));
             }
         }
     }
@@ -174,7 +174,7 @@ fn a_sweep_that_is_not_finished_or_damaged_is_said() {
     writeln!(
         file,
         "{}",
-        serde_json::to_string(&Line::Decided(Box::new(later))).unwrap()
+        serde_json::to_string(&SweepLine::Decided(Box::new(later))).unwrap()
     )
     .unwrap();
     let mut unequal = decided("majority", 64, 9);
@@ -182,7 +182,7 @@ fn a_sweep_that_is_not_finished_or_damaged_is_said() {
     writeln!(
         file,
         "{}\nnonsense",
-        serde_json::to_string(&Line::Decided(Box::new(unequal))).unwrap()
+        serde_json::to_string(&SweepLine::Decided(Box::new(unequal))).unwrap()
     )
     .unwrap();
     write!(file, "{{\"kind\": \"dec").unwrap();
