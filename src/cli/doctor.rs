@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 use tabled::builder::Builder;
-use tts::engine::memory::Plan;
+use tts::engine::memory::MemoryPlan;
 use tts::solver::{default_threads, default_tier};
 use tts_model::cpu::kernels::Tier;
 use tts_model::cpu::{CpuExecutor, memory};
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let max_tokens = args.max_tokens.or(recommended).unwrap_or(most).min(most);
     let executor = CpuExecutor::new(model.clone(), threads, tier);
     let limits = executor.limits();
-    let plan = Plan::new(
+    let plan = MemoryPlan::new(
         &limits,
         args.prompt_tokens,
         max_tokens,

@@ -12,7 +12,7 @@ const EXPECTED_TOKENS: usize = 4096;
 
 /// How many traces run at once, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Plan {
+pub struct MemoryPlan {
     /// Most rows of a batch: traces that get a token in one step.
     pub max_batch: usize,
     /// Bytes that prompts and traces may take together.
@@ -26,7 +26,7 @@ pub struct Plan {
     pub busy: Option<usize>,
 }
 
-impl Plan {
+impl MemoryPlan {
     /// A plan for traces of up to `max_tokens` after a prompt of `prompt` tokens. `memory` replaces what the
     /// device has free, `max_batch` what fits.
     pub fn new(

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tts_strategies::TraceId;
 
-use super::scheduler::{EngineRequest, Reply};
+use super::scheduler::{EngineRequest, OutcomeReply};
 use super::scoring::with_a_probability;
 use crate::run::{
     Bounds, Checkpoint, EarlyEnd, Event, Observer, Outcome, ProblemRun, RunError, RunFacts, RunObserver,
@@ -15,7 +15,7 @@ use crate::run::{
 use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, Sampling, SeqId, StepRow, Stream};
 
 /// A problem that runs.
-pub(super) struct Running {
+pub(super) struct RunningProblem {
     pub(super) problem: ProblemRun,
     /// the sequence of its prompt, from which its traces are forked
     prompt: SeqId,
@@ -34,7 +34,7 @@ pub(super) struct Running {
     banned_ids: Vec<u32>,
     checkpoint: Option<Checkpoint>,
     observer: RunObserver,
-    reply: Reply,
+    reply: OutcomeReply,
 }
 
 /// A sequence of the executor and the random numbers that its tokens are drawn with.
@@ -55,7 +55,7 @@ pub(super) fn early_end(caller: &Observer, now: Instant) -> Option<EarlyEnd> {
     }
 }
 
-impl Running {
+impl RunningProblem {
     /// Starts the clock of a problem whose prompt was read into `prompt`, with `slots` traces in flight at
     /// once.
     pub(super) fn new(request: EngineRequest, prompt: SeqId, slots: usize) -> Self {

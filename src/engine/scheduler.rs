@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::memory::Plan;
-use super::running::{self, Running};
-use super::scoring::{Scoring, Text};
+use super::memory::MemoryPlan;
+use super::running::{self, RunningProblem};
+use super::scoring::{Scoring, ScoringRequest};
 use crate::run::{Observer, Outcome, Request, RunError};
 use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, SeqId, StepRow, emptied};
 
@@ -15,8 +15,8 @@ use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, SeqId, StepRow,
 /// nobody up, and many short ones come in as fast as short traces end.
 const PREFILL_TOKENS: usize = 256;
 
-/// Called once with the outcome.
-pub type Reply = Box<dyn FnOnce(Result<Outcome, RunError>) + Send>;
+/// Takes a problem's outcome; it is called once.
+pub type OutcomeReply = Box<dyn FnOnce(Result<Outcome, RunError>) + Send>;
 
 /// A problem to run, for whom, and who waits for it.
 pub struct EngineRequest {
@@ -25,11 +25,11 @@ pub struct EngineRequest {
     /// Who watches it, and may end it.
     pub observer: Observer,
     /// Takes the outcome, once; it is never called for a problem that was cancelled.
-    pub reply: Reply,
+    pub reply: OutcomeReply,
 }
 
 /// A problem that has not begun.
-struct Waiting {
+struct WaitingProblem {
     request: EngineRequest,
     /// the sequence that its prompt is read into, once that was begun
     prompt: Option<SeqId>,
@@ -39,12 +39,12 @@ struct Waiting {
 pub struct Scheduler {
     executor: Box<dyn Executor>,
     limits: Limits,
-    plan: Plan,
-    waiting: VecDeque<Waiting>,
+    plan: MemoryPlan,
+    waiting: VecDeque<WaitingProblem>,
     /// oldest first
-    running: Vec<Running>,
+    running: Vec<RunningProblem>,
     /// texts to score, one at a time and one chunk a step
-    texts: VecDeque<Text>,
+    texts: VecDeque<ScoringRequest>,
     scoring: Option<Scoring>,
     /// memory of a step's rows, and of what came of them
     rows: Vec<StepRow<'static>>,
@@ -53,7 +53,7 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// A scheduler that keeps to `plan`.
-    pub fn new(executor: Box<dyn Executor>, plan: Plan) -> Self {
+    pub fn new(executor: Box<dyn Executor>, plan: MemoryPlan) -> Self {
         Self {
             limits: executor.limits(),
             executor,
@@ -68,13 +68,13 @@ impl Scheduler {
     }
     /// Queues a problem.
     pub fn submit(&mut self, request: EngineRequest) {
-        self.waiting.push_back(Waiting {
+        self.waiting.push_back(WaitingProblem {
             request,
             prompt: None,
         });
     }
     /// Queues a text whose tokens' likeliest alternatives are asked for.
-    pub fn score(&mut self, text: Text) {
+    pub fn score(&mut self, text: ScoringRequest) {
         self.texts.push_back(text);
     }
     /// Whether there is nothing to do.
@@ -128,7 +128,7 @@ impl Scheduler {
                 i += 1;
                 continue;
             }
-            let Waiting { request, prompt } = self.waiting.remove(i).expect("it is there");
+            let WaitingProblem { request, prompt } = self.waiting.remove(i).expect("it is there");
             prompt.into_iter().for_each(|prompt| executor.free(prompt));
             if let Some(reason) = early_end.filter(|_| !cancelled) {
                 (request.reply)(Err(RunError::NotStarted(reason)));
@@ -189,7 +189,7 @@ impl Scheduler {
     }
 
     fn start(&mut self, request: EngineRequest, prompt: SeqId, slots: usize) {
-        let mut running = Running::new(request, prompt, slots);
+        let mut running = RunningProblem::new(request, prompt, slots);
         let each = self
             .limits
             .sequence_bytes(self.plan.expected_tokens, running.prompt_tokens);
@@ -199,7 +199,7 @@ impl Scheduler {
 
     /// Rows that the running problems have, or are about to have.
     pub fn rows(&self) -> usize {
-        self.running.iter().map(Running::rows).sum()
+        self.running.iter().map(RunningProblem::rows).sum()
     }
 
     /// Bytes that prompts, traces and the text that is being scored hold.
@@ -211,11 +211,11 @@ impl Scheduler {
         texts + self.running.iter().map(|r| self.used_bytes_of(r)).sum::<u64>()
     }
 
-    fn used_bytes_of(&self, r: &Running) -> u64 {
+    fn used_bytes_of(&self, r: &RunningProblem) -> u64 {
         r.used_bytes(&self.limits, self.executor.as_ref())
     }
 
-    fn next_step_bytes(&self, r: &Running) -> u64 {
+    fn next_step_bytes(&self, r: &RunningProblem) -> u64 {
         r.next_step_bytes(&self.limits, self.executor.as_ref())
     }
 
@@ -230,7 +230,7 @@ impl Scheduler {
 
     /// Bytes that the running problems hold or are expected to.
     fn reserved_bytes(&self) -> u64 {
-        let each = |r: &Running| {
+        let each = |r: &RunningProblem| {
             let (prompt, each) = self.expected_bytes(r.prompt_tokens, r.problem.rules().max_tokens);
             self.used_bytes_of(r)
                 .max(prompt + r.problem.slots() as u64 * each)

@@ -8,8 +8,8 @@ use tts_model::executor::{Executor, ScoreRequest, Scored, SeqId};
 /// likeliest first.
 pub type TopLogprobs = Vec<Vec<(u32, f32)>>;
 
-/// A text to score.
-pub struct Text {
+/// A text to score: the likeliest tokens at each of its places are asked for.
+pub struct ScoringRequest {
     /// Its token ids.
     pub ids: Vec<u32>,
     /// Index of the first token that is asked about; the first token of all has no distribution before it.
@@ -22,13 +22,13 @@ pub struct Text {
 
 /// A text in the middle of being scored.
 pub(super) struct Scoring {
-    text: Text,
+    text: ScoringRequest,
     seq: SeqId,
     found: TopLogprobs,
 }
 
 impl Scoring {
-    pub(super) fn new(text: Text, executor: &mut dyn Executor) -> Self {
+    pub(super) fn new(text: ScoringRequest, executor: &mut dyn Executor) -> Self {
         Self {
             text,
             seq: executor.begin(),
@@ -47,7 +47,7 @@ impl Scoring {
             executor.free(self.seq);
             return None;
         }
-        let Text { ids, from, k, .. } = &self.text;
+        let ScoringRequest { ids, from, k, .. } = &self.text;
         // what follows the last token is not asked about
         let end = ids.len().saturating_sub(1);
         let request = ScoreRequest {

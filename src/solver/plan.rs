@@ -1,7 +1,7 @@
 //! How a set of problems shares a batch, and what it will cost at most.
 
 use super::{Prepared, Solver};
-use crate::engine::memory::Plan;
+use crate::engine::memory::MemoryPlan;
 use crate::source::Capacity;
 
 /// Rows that keep the machine busy. More read the weights no more cheaply, and their states no longer fit its
@@ -28,7 +28,7 @@ pub struct BatchPlan {
     /// Generated tokens of all problems, at most.
     pub tokens: u64,
     /// What the engine here starts with; nothing for remote engines.
-    pub engine: Option<Plan>,
+    pub engine: Option<MemoryPlan>,
 }
 
 impl BatchPlan {
@@ -43,7 +43,7 @@ impl BatchPlan {
         }
     }
 
-    fn batch(solver: &Solver, problems: &[Prepared], mut engine: Plan, weights: u64) -> Self {
+    fn batch(solver: &Solver, problems: &[Prepared], mut engine: MemoryPlan, weights: u64) -> Self {
         engine.busy = Some(BUSY_ROWS);
         let slots = solver.slots().min(engine.max_batch).max(1);
         let busy = BUSY_ROWS.div_ceil(slots) + ENDING;

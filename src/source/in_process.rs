@@ -8,22 +8,22 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tts_strategies::Needs;
 
-use crate::engine::memory::Plan;
+use crate::engine::memory::MemoryPlan;
 use crate::engine::scheduler::{EngineRequest, Scheduler};
-use crate::engine::scoring::{Text, TopLogprobs};
+use crate::engine::scoring::{ScoringRequest, TopLogprobs};
 use crate::run::{Control, Observer, Outcome, Request, RunError, check_needs};
 use tts_model::executor::Executor;
 
 enum Command {
     Run(Box<EngineRequest>),
-    Score(Text),
+    Score(ScoringRequest),
     Stop,
 }
 
 /// The in-process engine.
 pub struct InProcess {
     commands: Mutex<mpsc::Sender<Command>>,
-    plan: Plan,
+    plan: MemoryPlan,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -32,7 +32,7 @@ impl InProcess {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(executor: Box<dyn Executor>, plan: Plan) -> Result<Self, RunError> {
+    pub fn start(executor: Box<dyn Executor>, plan: MemoryPlan) -> Result<Self, RunError> {
         let (commands, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("tts-engine".to_owned())
@@ -48,7 +48,7 @@ impl InProcess {
 
 impl InProcess {
     /// The plan that the engine keeps to.
-    pub fn plan(&self) -> Plan {
+    pub fn plan(&self) -> MemoryPlan {
         self.plan
     }
 
@@ -68,7 +68,7 @@ impl InProcess {
     /// When the engine is gone, or the logits are not numbers.
     pub async fn top_logprobs(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<TopLogprobs, RunError> {
         let (reply, found) = oneshot::channel();
-        self.send(Command::Score(Text { ids, from, k, reply }))?;
+        self.send(Command::Score(ScoringRequest { ids, from, k, reply }))?;
         found.await.map_err(|_| gone())?.ok_or_else(|| {
             RunError::Engine("the model's logits are not numbers (NaN or infinite)".to_owned())
         })

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tts_strategies::Needs;
 
 use super::{Capabilities, Capacity, InProcess, TraceSource};
-use crate::engine::memory::Plan;
+use crate::engine::memory::MemoryPlan;
 use crate::engine::scoring::TopLogprobs;
 use crate::error::Error;
 use crate::loaded::Loaded;
@@ -77,8 +77,8 @@ impl Local {
     }
 
     /// How many traces run at once for prompts of `prompt` tokens, and what each costs.
-    pub fn plan(&self, prompt: usize, max_tokens: usize) -> Plan {
-        Plan::new(
+    pub fn plan(&self, prompt: usize, max_tokens: usize) -> MemoryPlan {
+        MemoryPlan::new(
             &CpuExecutor::limits_of(&self.loaded.model, self.threads()),
             prompt,
             max_tokens,
@@ -88,7 +88,7 @@ impl Local {
     }
 
     /// The engine, started with what `plan` gives unless it runs already.
-    fn engine(&self, plan: impl FnOnce() -> Plan) -> Result<&InProcess, RunError> {
+    fn engine(&self, plan: impl FnOnce() -> MemoryPlan) -> Result<&InProcess, RunError> {
         if self.engine.get().is_none() {
             let executor = CpuExecutor::new(self.loaded.model.clone(), self.threads(), self.tier());
             let _ = self.engine.set(InProcess::start(Box::new(executor), plan())?);
@@ -126,7 +126,7 @@ impl TraceSource for Local {
         }
     }
 
-    fn start(&self, plan: Plan) -> Result<(), Error> {
+    fn start(&self, plan: MemoryPlan) -> Result<(), Error> {
         self.engine(|| plan)?;
         Ok(())
     }

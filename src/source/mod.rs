@@ -14,7 +14,7 @@ pub use in_process::InProcess;
 pub use local::{Local, LocalOptions, default_threads, default_tier};
 pub use remote::{Remote, RemoteOptions};
 
-use crate::engine::memory::Plan;
+use crate::engine::memory::MemoryPlan;
 use crate::engine::scoring::TopLogprobs;
 use crate::error::Error;
 use crate::prompt::{Message, Prompter, RenderOptions, Rendered};
@@ -59,7 +59,7 @@ pub enum Capacity {
     /// Rows of a batch on this machine, planned from its memory.
     Batch {
         /// Rows and bytes.
-        plan: Plan,
+        plan: MemoryPlan,
         /// Bytes of the weights.
         weights: u64,
     },
@@ -98,7 +98,7 @@ pub trait TraceSource: Send + Sync {
     ///
     /// # Errors
     /// When no thread can be started.
-    fn start(&self, plan: Plan) -> Result<(), Error>;
+    fn start(&self, plan: MemoryPlan) -> Result<(), Error>;
 
     /// Runs one problem to its decision. Dropping the future cancels its traces.
     ///

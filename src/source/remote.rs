@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use tts_strategies::{Needs, Strategy};
 
 use super::{Capabilities, Capacity, TraceSource};
-use crate::engine::memory::Plan;
+use crate::engine::memory::MemoryPlan;
 use crate::engine::scoring::TopLogprobs;
 use crate::error::Error;
 use crate::fmt;
@@ -350,7 +350,7 @@ impl TraceSource for Remote {
         Capacity::Streams(self.in_flight())
     }
 
-    fn start(&self, _plan: Plan) -> Result<(), Error> {
+    fn start(&self, _plan: MemoryPlan) -> Result<(), Error> {
         Ok(())
     }
 

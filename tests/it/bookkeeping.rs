@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tts::engine::memory::Plan;
+use tts::engine::memory::MemoryPlan;
 use tts::engine::scoring::Text;
 use tts::run::{Checkpoint, EarlyEnd, ExternalEvent, RunError, TokenStream};
 use tts_strategies::Finish;
@@ -14,7 +14,7 @@ use tts_strategies::Finish;
 use crate::mock::{BREAKS, MockExecutor, SharedLog};
 use crate::rig::{Engine, Task, all_but, check, prompt, recording, roomy, traces, verdict};
 
-fn engine(plan: Plan) -> (Engine, SharedLog) {
+fn engine(plan: MemoryPlan) -> (Engine, SharedLog) {
     let (executor, log) = MockExecutor::with_log();
     (Engine::on(executor, plan), log)
 }
@@ -53,12 +53,12 @@ fn finish(engine: &mut Engine, log: &SharedLog, budget: u64) {
 
 /// Memory for prompts of these lengths, with `rows` traces of `tokens` tokens after the longest, and a plan
 /// that expects no longer ones.
-fn fits(prompts: &[usize], rows: usize, tokens: usize) -> Plan {
+fn fits(prompts: &[usize], rows: usize, tokens: usize) -> MemoryPlan {
     let limits = MockExecutor::LIMITS;
     let longest = *prompts.iter().max().unwrap();
     let each = limits.sequence_bytes(longest + tokens, longest);
     let prompts: u64 = prompts.iter().map(|p| limits.sequence_bytes(*p, 0)).sum();
-    Plan {
+    MemoryPlan {
         max_batch: 64,
         budget: prompts + rows as u64 * each,
         bytes_per_trace: each,
@@ -214,7 +214,7 @@ fn a_lone_problem_that_outgrows_the_memory_goes_on_with_fewer_slots() {
     assert!(traces(&outcome.records) == traces(&alone(&task).records));
 
     // not even one trace fits: it runs all the same, and says so
-    let (mut engine, log) = self::engine(Plan { budget: 10, ..plan });
+    let (mut engine, log) = self::engine(MemoryPlan { budget: 10, ..plan });
     let outcome = engine.run(&task);
     assert_eq!((outcome.peak_rows, log.lock().held), (1, 0));
     assert!(outcome.notices.iter().any(|n| n.contains("beyond the plan")));
@@ -263,7 +263,7 @@ fn a_prompt_that_is_being_read_gives_way() {
     // traces of the first take more than the ten tokens that are expected of them
     let each = limits.sequence_bytes(80, 70);
     let second = limits.sequence_bytes(3000, 0) + limits.sequence_bytes(3000, 3000);
-    let plan = Plan {
+    let plan = MemoryPlan {
         max_batch: 64,
         budget: limits.sequence_bytes(70, 0) + 40 * each + second,
         bytes_per_trace: each,
@@ -413,7 +413,7 @@ fn a_text_is_scored_a_chunk_a_step_beside_what_runs() {
     let score = |engine: &mut Engine, ids: Vec<u32>, from| {
         let (reply, found) = oneshot::channel();
         let k = 2;
-        engine.scheduler.score(Text { ids, from, k, reply });
+        engine.scheduler.score(ScoringRequest { ids, from, k, reply });
         found
     };
     let whole = score(&mut engine, prompt(40, 1), 1);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tts::engine::memory::Plan;
+use tts::engine::memory::MemoryPlan;
 use tts::run::{Arrays, ExternalEvent};
 use tts_model::Model;
 use tts_model::cpu::CpuExecutor;
@@ -22,13 +22,13 @@ fn long(id: &str, strategy: &str, tokens: usize) -> Task {
 
 /// A plan that expects traces of 10 tokens after the prompt, and has memory for `rows` of them after each of
 /// `prompts`, and a little more.
-fn short_sighted(model: &Model, prompts: &[usize], rows: usize, blocks: usize) -> Plan {
+fn short_sighted(model: &Model, prompts: &[usize], rows: usize, blocks: usize) -> MemoryPlan {
     let limits = CpuExecutor::limits_of(model, 1);
     let longest = *prompts.iter().max().unwrap();
     let each = limits.sequence_bytes(longest + 10, longest);
     let held: u64 = prompts.iter().map(|p| limits.sequence_bytes(*p, 0)).sum();
     let budget = held + rows as u64 * each + blocks as u64 * limits.block_bytes;
-    Plan {
+    MemoryPlan {
         max_batch: 64,
         budget,
         bytes_per_trace: each,
@@ -154,7 +154,7 @@ fn one_trace_that_outgrows_everything_still_runs() {
     task.bounds.slots = 3;
     task.bounds.traces = 4;
     let want = traces(&Engine::roomy(&model).run(&task).records);
-    let plan = Plan {
+    let plan = MemoryPlan {
         max_batch: 64,
         budget: 1000,
         bytes_per_trace: 1,
@@ -178,7 +178,7 @@ fn more_than_the_machine_has_is_run_in_waves() {
     task.bounds.traces = 100;
     task.bounds.slots = 100;
     let memory = 6 << 20;
-    let plan = Plan::new(
+    let plan = MemoryPlan::new(
         &CpuExecutor::limits_of(&model, 1),
         task.prompt.len(),
         task.rules.max_tokens,
@@ -217,7 +217,7 @@ fn problems_join_a_busy_batch_when_half_of_their_rows_are_wanted() {
         })
         .collect();
     let run = |busy| {
-        let mut engine = Engine::new(&model, 1, Tier::detect(), Plan { busy, ..roomy(64) });
+        let mut engine = Engine::new(&model, 1, Tier::detect(), MemoryPlan { busy, ..roomy(64) });
         tasks.iter().for_each(|task| {
             engine.submit(task);
         });
@@ -249,7 +249,7 @@ fn plans_promise_no_more_than_there_is() {
     for memory in [0u64, 1 << 20, 5 << 20, 100 << 20, 1 << 33] {
         for (prompt, max_tokens) in [(1, 1), (64, 100), (500, 1_000_000)] {
             let limits = CpuExecutor::limits_of(&model, 2);
-            let plan = Plan::new(&limits, prompt, max_tokens, Some(memory), None);
+            let plan = MemoryPlan::new(&limits, prompt, max_tokens, Some(memory), None);
             let prefix = limits.sequence_bytes(prompt, 0);
             let promised = prefix + plan.max_batch as u64 * plan.bytes_per_trace;
             assert!(
@@ -257,7 +257,7 @@ fn plans_promise_no_more_than_there_is() {
                 "{memory}: {plan:?}"
             );
             assert_eq!(
-                Plan::new(&limits, prompt, max_tokens, Some(memory), Some(9)).max_batch,
+                MemoryPlan::new(&limits, prompt, max_tokens, Some(memory), Some(9)).max_batch,
                 9
             );
         }
@@ -299,7 +299,7 @@ fn what_does_not_fit_waits() {
     let limits = CpuExecutor::limits_of(&model, 1);
     let each = limits.sequence_bytes(170, 70);
     let budget = 2 * limits.sequence_bytes(70, 0) + 8 * each + 7 * each;
-    let plan = Plan { budget, ..roomy(64) };
+    let plan = MemoryPlan { budget, ..roomy(64) };
     let mut engine = Engine::new(&model, 1, Tier::detect(), plan);
     tasks.iter().for_each(|task| {
         engine.submit(task);
@@ -335,7 +335,7 @@ fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
         + 40 * each
         + limits.sequence_bytes(3000, 0)
         + limits.sequence_bytes(3000, 3000);
-    let plan = Plan {
+    let plan = MemoryPlan {
         max_batch: 64,
         budget: both,
         bytes_per_trace: each,

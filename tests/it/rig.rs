@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use tts::engine::memory::Plan;
+use tts::engine::memory::MemoryPlan;
 use tts::engine::scheduler::{EngineRequest, Scheduler};
 use tts::prompt::Rendered;
 use tts::run::{
@@ -174,11 +174,11 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(model: &Arc<Model>, threads: usize, tier: Tier, plan: Plan) -> Self {
+    pub(crate) fn new(model: &Arc<Model>, threads: usize, tier: Tier, plan: MemoryPlan) -> Self {
         Self::on(Box::new(CpuExecutor::new(model.clone(), threads, tier)), plan)
     }
 
-    pub(crate) fn on(executor: Box<dyn Executor>, plan: Plan) -> Self {
+    pub(crate) fn on(executor: Box<dyn Executor>, plan: MemoryPlan) -> Self {
         Self {
             scheduler: Scheduler::new(executor, plan),
             replies: Arc::default(),
@@ -247,8 +247,8 @@ pub(crate) fn recording(request: &mut EngineRequest) -> Arc<Mutex<Vec<TraceRecor
 }
 
 /// Rows for a batch, and memory without end.
-pub(crate) fn roomy(max_batch: usize) -> Plan {
-    Plan {
+pub(crate) fn roomy(max_batch: usize) -> MemoryPlan {
+    MemoryPlan {
         max_batch,
         budget: 1 << 50,
         bytes_per_trace: 0,
