@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::escape::one_line;
 use super::evidence::Evidence;
 use super::figures::plural;
-use super::results::{Arm, Basis, Counts, Facts};
+use super::results::{Arm, Basis, DataCounts, FactGroup};
 use super::summary::{COUNTED, LEVEL};
 use crate::run::{StrategyRecord, TraceSettings, value_of};
 
@@ -22,11 +22,11 @@ fn expected(traces: &TraceSettings) -> [(&'static str, bool); 6] {
 }
 
 /// Every digest and setting that is known, in groups.
-pub(crate) fn about(evidence: &Evidence) -> Vec<Facts> {
+pub(crate) fn about(evidence: &Evidence) -> Vec<FactGroup> {
     let mut groups = Vec::new();
     let mut group = |title: &str, facts: Vec<(String, String)>| {
         if !facts.is_empty() {
-            groups.push(Facts {
+            groups.push(FactGroup {
                 title: title.to_owned(),
                 facts,
             });
@@ -175,7 +175,7 @@ fn flatten(path: &str, value: &Value, out: &mut Vec<(String, String)>) {
 }
 
 /// How to read the numbers.
-pub(crate) fn notes(counts: &Counts, arms: &[Arm]) -> Vec<String> {
+pub(crate) fn notes(counts: &DataCounts, arms: &[Arm]) -> Vec<String> {
     let mut notes = Vec::new();
     let level = LEVEL * 100.0;
     if arms.iter().any(|a| a.accuracy.is_some()) {
@@ -214,7 +214,7 @@ pub(crate) fn notes(counts: &Counts, arms: &[Arm]) -> Vec<String> {
 /// What is missing, counted.
 pub(crate) fn warn(
     evidence: &Evidence,
-    counts: &Counts,
+    counts: &DataCounts,
     whole: bool,
     arms: &[Arm],
     warnings: &mut Vec<String>,

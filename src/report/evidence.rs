@@ -8,7 +8,7 @@ use tts_evals::answer::{ReadAnswer, RuleReader};
 
 use super::error::ReportError;
 use super::escape::one_line;
-use super::graded::{Traces, gather, recorded};
+use super::graded::{GradedTraces, gather, recorded};
 use super::results::Basis;
 use crate::run::{
     AnswerSettings, DecisionSettings, Manifest, Replayer, SolvedRecord, Status, StrategyRecord,
@@ -26,7 +26,7 @@ pub(crate) struct Evidence {
     pub(crate) answers: AnswerSettings,
     pub(crate) pools: Vec<PoolSummary>,
     /// by problem, in the order of `pools`; nothing where the recording is not at hand
-    pub(crate) traces: Option<Vec<Traces>>,
+    pub(crate) traces: Option<Vec<GradedTraces>>,
     pub(crate) decided: Vec<(Basis, PoolDecisions)>,
     /// the settings of the run's decisions, by the name that their arms have
     pub(crate) decisions: Vec<(String, DecisionSettings)>,
@@ -209,7 +209,7 @@ impl Evidence {
                     .find(|p| p.id == pool.problem_id);
                 all.push(match problem {
                     Some(problem) => gather(recorded, problem, pool.gold.as_deref(), fixed)?.1,
-                    None => Traces::default(),
+                    None => GradedTraces::default(),
                 });
             }
             traces = Some(all);

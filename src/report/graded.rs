@@ -13,7 +13,7 @@ use crate::sweep::PoolSummary;
 
 /// A trace without its tokens.
 #[derive(Clone, Debug)]
-pub(crate) struct Traced {
+pub(crate) struct GradedTrace {
     pub(crate) finish: Finish,
     pub(crate) tokens: u64,
     /// the answer and the key of its class; for traces that ended by themselves alone
@@ -25,9 +25,9 @@ pub(crate) struct Traced {
 
 /// A problem's recorded traces.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Traces {
+pub(crate) struct GradedTraces {
     /// ended by themselves, or cut off by the token limit or for looping; by ascending index
-    pub(crate) complete: Vec<Traced>,
+    pub(crate) complete: Vec<GradedTrace>,
     /// stopped, cancelled, failed
     pub(crate) incomplete: u64,
 }
@@ -53,10 +53,10 @@ pub(crate) fn gather(
     problem: &PoolProblem,
     gold: Option<&str>,
     window: Option<usize>,
-) -> Result<(PoolSummary, Traces), ReportError> {
+) -> Result<(PoolSummary, GradedTraces), ReportError> {
     let reader = recorded.reader();
     let mut verdicts: BTreeMap<String, bool> = BTreeMap::new();
-    let mut traces = Traces::default();
+    let mut traces = GradedTraces::default();
     let records = recorded.traces(problem)?;
     let lengths: Vec<usize> = records
         .iter()
@@ -77,7 +77,7 @@ pub(crate) fn gather(
                     .or_insert_with(|| reader.grade(answer, gold).equal)
             })
         });
-        traces.complete.push(Traced {
+        traces.complete.push(GradedTrace {
             finish: record.finish,
             tokens: record.tokens as u64,
             answer,

@@ -25,8 +25,8 @@ pub use error::ReportError;
 pub use files::{PLOTS, RESULTS};
 pub use plot::{Plot, Theme};
 pub use results::{
-    Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Facts, Fates, PassAt, ProblemRow, ReliabilityFacts,
-    Report, SCHEMA, ScoreFacts, Timeline, TimelineTrace, Winner,
+    Accuracy, Arm, BaselineComparison, Basis, CurveFacts, DataCounts, FactGroup, MeanFates, PassAt,
+    ProblemRow, ReliabilityFacts, Report, SCHEMA, ScoreFacts, Timeline, TimelineTrace, Winner,
 };
 pub use tables::Table;
 

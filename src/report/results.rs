@@ -19,9 +19,9 @@ pub struct Report {
     /// What was read.
     pub path: String,
     /// Digests and settings, in groups.
-    pub about: Vec<Facts>,
+    pub about: Vec<FactGroup>,
     /// How much there is.
-    pub counts: Counts,
+    pub counts: DataCounts,
     /// Every strategy at every budget.
     pub arms: Vec<Arm>,
     /// The chance that at least one of k traces is right.
@@ -29,7 +29,7 @@ pub struct Report {
     /// The mean over traces; `None` without gold answers.
     pub average: Option<AvgAtN>,
     /// Strategies against the baseline, paired.
-    pub comparisons: Vec<Compared>,
+    pub comparisons: Vec<BaselineComparison>,
     /// Accuracy against tokens, one curve a strategy.
     pub curves: Vec<CurveFacts>,
     /// Whether a trace's score knows if it is right.
@@ -51,7 +51,7 @@ pub struct Report {
 
 /// A group of settings.
 #[derive(Clone, Debug, Serialize)]
-pub struct Facts {
+pub struct FactGroup {
     /// What they are about.
     pub title: String,
     /// Names and values.
@@ -60,7 +60,7 @@ pub struct Facts {
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Counts {
+pub struct DataCounts {
     /// Problems.
     pub problems: usize,
     /// Those with a gold answer.
@@ -108,7 +108,7 @@ pub struct Accuracy {
 
 /// Tokens or traces a problem, by fate.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Fates {
+pub struct MeanFates {
     /// Warm-ups that ended by themselves.
     pub warmup: f64,
     /// Ended by themselves after the warm-up.
@@ -123,7 +123,7 @@ pub struct Fates {
     pub failed: f64,
 }
 
-impl Fates {
+impl MeanFates {
     /// Names and values in the order of a trace's life.
     pub fn each(&self) -> [(&'static str, f64); 6] {
         [
@@ -167,9 +167,9 @@ pub struct Arm {
     /// 95% over other problems.
     pub tokens_problems: Option<Interval>,
     /// Tokens a problem by fate; they sum to `tokens`.
-    pub token_fates: Fates,
+    pub token_fates: MeanFates,
     /// Traces a problem by fate.
-    pub trace_fates: Fates,
+    pub trace_fates: MeanFates,
     /// Traces that took a slot, a problem.
     pub launched: f64,
     /// Sequential span: ticks a problem.
@@ -198,7 +198,7 @@ pub struct PassAt {
 
 /// A strategy against the baseline, on the same problems and the same draws.
 #[derive(Clone, Debug, Serialize)]
-pub struct Compared {
+pub struct BaselineComparison {
     /// The strategy, its budget included.
     pub a: String,
     /// The baseline.

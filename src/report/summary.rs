@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use tts_evals::stats::{Curve, Point, avg_at_n, mean_pass_at_k, pareto, spread, wilson};
 
 use super::evidence::Evidence;
-use super::results::{Accuracy, Arm, Basis, Compared, Counts, CurveFacts, Fates, PassAt, ProblemRow, Winner};
+use super::results::{
+    Accuracy, Arm, BaselineComparison, Basis, CurveFacts, DataCounts, MeanFates, PassAt, ProblemRow, Winner,
+};
 use crate::run::FateCounts;
 use crate::sweep::{self, PoolDecisions, PoolSummary};
 pub(crate) use crate::sweep::{LEVEL, SEED};
@@ -17,10 +19,10 @@ pub(crate) use calibration::{reliable, scores};
 use counted::budgets;
 pub(crate) use counted::{COUNTED, counted};
 
-pub(crate) fn counts(evidence: &Evidence) -> Counts {
+pub(crate) fn counts(evidence: &Evidence) -> DataCounts {
     let pools = &evidence.pools;
     let sum = |of: fn(&PoolSummary) -> u64| pools.iter().map(of).sum();
-    Counts {
+    DataCounts {
         problems: pools.len(),
         graded: pools.iter().filter(|p| p.gold.is_some()).count(),
         empty: pools.iter().filter(|p| p.traces == 0).count(),
@@ -53,14 +55,14 @@ fn series(d: &PoolDecisions, several_slots: bool) -> String {
 }
 
 /// The decisions of one arm, one a problem.
-struct Group<'a> {
+struct ArmDecisions<'a> {
     basis: Basis,
     series: String,
     decided: Vec<&'a PoolDecisions>,
 }
 
 /// Decisions by series and budget, in the order in which they came.
-fn groups(decided: &[(Basis, PoolDecisions)]) -> Vec<Group<'_>> {
+fn groups(decided: &[(Basis, PoolDecisions)]) -> Vec<ArmDecisions<'_>> {
     let mut slots: Vec<_> = decided
         .iter()
         .filter(|(b, _)| *b != Basis::Counted)
@@ -69,13 +71,13 @@ fn groups(decided: &[(Basis, PoolDecisions)]) -> Vec<Group<'_>> {
     slots.sort_unstable();
     slots.dedup();
     let mut places: BTreeMap<(Basis, &str, Option<usize>, usize), usize> = BTreeMap::new();
-    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut groups: Vec<ArmDecisions<'_>> = Vec::new();
     for (basis, d) in decided {
         let at = *places
             .entry((*basis, &d.strategy, d.slots, d.budget))
             .or_insert(groups.len());
         if at == groups.len() {
-            groups.push(Group {
+            groups.push(ArmDecisions {
                 basis: *basis,
                 series: series(d, slots.len() > 1),
                 decided: Vec::new(),
@@ -145,7 +147,7 @@ fn baseline<'a>(arms: &'a [Arm], arm: &Arm) -> Option<&'a Arm> {
     same_slots.or_else(|| arms.iter().find(plain))
 }
 
-fn arm(group: &Group<'_>) -> Arm {
+fn arm(group: &ArmDecisions<'_>) -> Arm {
     let (decided, n) = (&group.decided, group.decided.len() as f64);
     let first = decided[0];
     let resamples = first.tokens.len();
@@ -176,7 +178,7 @@ fn arm(group: &Group<'_>) -> Arm {
         let sum = |field: fn(&FateCounts) -> u64| {
             decided.iter().map(|d| field(of(d)) as f64).sum::<f64>() / (n * draws)
         };
-        Fates {
+        MeanFates {
             warmup: sum(|b| b.warmup),
             finished: sum(|b| b.finished),
             stopped: sum(|b| b.stopped),
@@ -246,7 +248,7 @@ pub(crate) fn average(pools: &[PoolSummary]) -> Option<tts_evals::stats::AvgAtN>
 
 /// Each series at its largest budget against plain majority with the same budget, else against the first
 /// series.
-pub(crate) fn comparisons(decided: &[(Basis, PoolDecisions)], arms: &[Arm]) -> Vec<Compared> {
+pub(crate) fn comparisons(decided: &[(Basis, PoolDecisions)], arms: &[Arm]) -> Vec<BaselineComparison> {
     let groups = groups(decided);
     let find = |arm: &Arm| {
         groups
@@ -269,7 +271,7 @@ pub(crate) fn comparisons(decided: &[(Basis, PoolDecisions)], arms: &[Arm]) -> V
         let Some(Ok(c)) = sweep::against(&pairs) else {
             continue;
         };
-        all.push(Compared {
+        all.push(BaselineComparison {
             a: format!("{}@{}", arm.series, arm.budget),
             b: format!("{}@{}", other.series, other.budget),
             problems: pairs.len(),

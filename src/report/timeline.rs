@@ -29,7 +29,7 @@ const POINT_BYTES: usize = 12;
 const TRACE_BYTES: usize = 560;
 
 /// How a problem is decided for the picture.
-struct Plan {
+struct TimelinePlan {
     preset: Preset,
     budget: usize,
     slots: usize,
@@ -164,7 +164,7 @@ fn plan(
     evidence: &Evidence,
     recorded: &Replayer,
     problem: &PoolProblem,
-) -> Result<Option<Plan>, ReportError> {
+) -> Result<Option<TimelinePlan>, ReportError> {
     if let Some(header) = &evidence.header {
         let most = header.budgets.iter().copied().max().unwrap_or(1).max(1);
         let budget = most.min(problem.traces.max(1));
@@ -179,7 +179,7 @@ fn plan(
             .flatten()
             .unwrap_or(DEFAULT_SLOTS)
             .clamp(1, budget);
-        return Ok(presets.into_iter().nth(watches).map(|preset| Plan {
+        return Ok(presets.into_iter().nth(watches).map(|preset| TimelinePlan {
             preset,
             budget,
             slots,
@@ -200,7 +200,7 @@ fn plan(
         .or(lines.last());
     let Some(line) = line else {
         let budget = problem.traces.max(1);
-        return Ok(Preset::named("majority").ok().map(|preset| Plan {
+        return Ok(Preset::named("majority").ok().map(|preset| TimelinePlan {
             preset,
             budget,
             slots: budget.min(DEFAULT_SLOTS),
@@ -217,19 +217,23 @@ fn plan(
         .filter(|n| *n > 0)
         .unwrap_or_else(|| problem.traces.max(1));
     let slots = line.slots.filter(|n| *n > 0).unwrap_or(DEFAULT_SLOTS);
-    Ok(decisions.strategy.as_ref().and_then(preset).map(|preset| Plan {
-        preset,
-        budget,
-        slots: slots.clamp(1, budget),
-        max_total_tokens: decisions.max_total_tokens,
-        scripted: line.outside.clone(),
-        expected: line.generated(),
-    }))
+    Ok(decisions
+        .strategy
+        .as_ref()
+        .and_then(preset)
+        .map(|preset| TimelinePlan {
+            preset,
+            budget,
+            slots: slots.clamp(1, budget),
+            max_total_tokens: decisions.max_total_tokens,
+            scripted: line.outside.clone(),
+            expected: line.generated(),
+        }))
 }
 
 fn decide(
     evidence: &Evidence,
-    plan: Plan,
+    plan: TimelinePlan,
     id: &str,
     gold: Option<&str>,
     records: Vec<Arc<TraceRecord>>,

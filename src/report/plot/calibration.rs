@@ -1,9 +1,9 @@
 //! What scores and shares know: right and wrong traces by score, share right by rank, and winners by their
 //! share of the vote.
 
-use super::frame::{Axis, Frame, Sign};
+use super::frame::{Axis, Frame, LegendMark};
 use super::scale::Scale;
-use super::scene::{Dash, Ink, Outline, Paint};
+use super::scene::{ColourRole, Dash, Outline, Paint};
 use crate::report::figures::{between, count, percent, plural};
 use crate::report::results::{ReliabilityFacts, ScoreFacts};
 
@@ -36,10 +36,16 @@ pub(crate) fn histogram(facts: &ScoreFacts) -> Option<Frame> {
         )
     });
     let mut legend = vec![
-        (Sign::Box(Ink::Right), format!("right: {}", count(right as f64))),
-        (Sign::Box(Ink::Wrong), format!("wrong: {}", count(wrong as f64))),
+        (
+            LegendMark::Box(ColourRole::Right),
+            format!("right: {}", count(right as f64)),
+        ),
+        (
+            LegendMark::Box(ColourRole::Wrong),
+            format!("wrong: {}", count(wrong as f64)),
+        ),
     ];
-    legend.extend(auroc.clone().map(|a| (Sign::None, a)));
+    legend.extend(auroc.clone().map(|a| (LegendMark::None, a)));
     let mut frame = Frame::new(
         &format!("Right and wrong traces by {}", facts.score),
         &format!(
@@ -58,9 +64,9 @@ pub(crate) fn histogram(facts: &ScoreFacts) -> Option<Frame> {
     );
     let zero = frame.y.at(0.0)?;
     for (i, edges) in h.edges.windows(2).enumerate() {
-        for (n, all, ink, sign, kind) in [
-            (h.right[i], right, Ink::Right, 1.0, "right"),
-            (h.wrong[i], wrong, Ink::Wrong, -1.0, "wrong"),
+        for (n, all, role, sign, kind) in [
+            (h.right[i], right, ColourRole::Right, 1.0, "right"),
+            (h.wrong[i], wrong, ColourRole::Wrong, -1.0, "wrong"),
         ] {
             if n == 0 {
                 continue;
@@ -85,13 +91,13 @@ pub(crate) fn histogram(facts: &ScoreFacts) -> Option<Frame> {
                 plural(n, &format!("{kind} trace")),
                 percent(share)
             );
-            frame.scene.mark(bar, Paint::fill(ink), tip);
+            frame.scene.mark(bar, Paint::fill(role), tip);
         }
     }
     frame.scene.line(
         (frame.left, zero),
         (frame.right, zero),
-        Paint::line(Ink::Axis, 1.2),
+        Paint::line(ColourRole::Axis, 1.2),
     );
     Some(frame)
 }
@@ -124,7 +130,7 @@ pub(crate) fn by_rank(facts: &ScoreFacts) -> Option<Frame> {
     }
     frame.scene.draw(
         Outline::Line(points.iter().map(|p| p.0).collect()),
-        Paint::line(Ink::Series(0), 2.0),
+        Paint::line(ColourRole::Series(0), 2.0),
     );
     for (point, bin) in points {
         whisker(&mut frame, point.0, bin.interval.low, bin.interval.high);
@@ -142,7 +148,7 @@ pub(crate) fn by_rank(facts: &ScoreFacts) -> Option<Frame> {
                 centre: point,
                 radius: 5.0,
             },
-            Paint::fill(Ink::Series(0)).outlined(Ink::Surface, 1.2),
+            Paint::fill(ColourRole::Series(0)).outlined(ColourRole::Surface, 1.2),
             tip,
         );
     }
@@ -155,15 +161,21 @@ pub(crate) fn reliability(facts: &ReliabilityFacts) -> Option<Frame> {
     let all: usize = bins.iter().map(|b| b.count).sum();
     let legend = [
         (
-            Sign::Line(Ink::Unknown, Dash::Dashed),
+            LegendMark::Line(ColourRole::Unknown, Dash::Dashed),
             "means what it says".to_owned(),
         ),
-        (Sign::Dot(Ink::Series(0)), "winners, larger where more".to_owned()),
         (
-            Sign::None,
+            LegendMark::Dot(ColourRole::Series(0)),
+            "winners, larger where more".to_owned(),
+        ),
+        (
+            LegendMark::None,
             format!("calibration error {:.3}", facts.diagram.calibration_error),
         ),
-        (Sign::None, format!("Brier score {:.3}", facts.diagram.brier)),
+        (
+            LegendMark::None,
+            format!("Brier score {:.3}", facts.diagram.brier),
+        ),
     ];
     let mut frame = Frame::new(
         "How often a winner is right, by its share of the vote",
@@ -182,9 +194,11 @@ pub(crate) fn reliability(facts: &ReliabilityFacts) -> Option<Frame> {
         &legend,
     );
     if let (Some(from), Some(to)) = (frame.at(0.0, 0.0), frame.at(100.0, 100.0)) {
-        frame
-            .scene
-            .line(from, to, Paint::line(Ink::Unknown, 1.5).dashed(Dash::Dashed));
+        frame.scene.line(
+            from,
+            to,
+            Paint::line(ColourRole::Unknown, 1.5).dashed(Dash::Dashed),
+        );
     }
     let most = bins.iter().map(|b| b.count).max()? as f64;
     for bin in bins {
@@ -207,7 +221,7 @@ pub(crate) fn reliability(facts: &ReliabilityFacts) -> Option<Frame> {
                 centre: point,
                 radius,
             },
-            Paint::fill(Ink::Series(0)).outlined(Ink::Surface, 1.2),
+            Paint::fill(ColourRole::Series(0)).outlined(ColourRole::Surface, 1.2),
             tip,
         );
     }
@@ -216,7 +230,7 @@ pub(crate) fn reliability(facts: &ReliabilityFacts) -> Option<Frame> {
 
 fn whisker(frame: &mut Frame, x: f64, low: f64, high: f64) {
     if let (Some(low), Some(high)) = (frame.y.at(low * 100.0), frame.y.at(high * 100.0)) {
-        let paint = Paint::line(Ink::Series(0), 1.4).faint(0.6);
+        let paint = Paint::line(ColourRole::Series(0), 1.4).faint(0.6);
         frame.scene.line((x, low), (x, high), paint);
         for y in [low, high] {
             frame.scene.line((x - 4.0, y), (x + 4.0, y), paint);

@@ -3,19 +3,19 @@
 use super::font;
 use super::frame::{SMALL, TITLE, fitted};
 use super::scale::Scale;
-use super::scene::{Anchor, Ink, Outline, Paint, Scene};
+use super::scene::{Anchor, ColourRole, Outline, Paint, Scene};
 use crate::report::escape::one_line;
 use crate::report::figures::{count, percent, plural};
 use crate::report::results::Arm;
 
-/// The inks of the fates, in the order of [`crate::report::results::Fates::each`].
-pub(crate) const INKS: [Ink; 6] = [
-    Ink::Warmup,
-    Ink::Finished,
-    Ink::Stopped,
-    Ink::Cancelled,
-    Ink::Truncated,
-    Ink::Failed,
+/// The colours of the fates, in the order of [`crate::report::results::MeanFates::each`].
+pub(crate) const INKS: [ColourRole; 6] = [
+    ColourRole::Warmup,
+    ColourRole::Finished,
+    ColourRole::Stopped,
+    ColourRole::Cancelled,
+    ColourRole::Truncated,
+    ColourRole::Failed,
 ];
 const WIDTH: f64 = 860.0;
 const ROW: f64 = 38.0;
@@ -38,7 +38,7 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
         title,
         "generated tokens a problem, each counted once by the fate of its trace",
     );
-    scene.text((20.0, 32.0), title, TITLE, Anchor::Start, Ink::Text);
+    scene.text((20.0, 32.0), title, TITLE, Anchor::Start, ColourRole::Text);
     let mut x = 20.0;
     for i in &used {
         let name = arms[0].token_fates.each()[*i].0;
@@ -55,15 +55,21 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
     let (top, bottom) = (88.0, 88.0 + ROW * arms.len() as f64);
     for tick in &scale.ticks {
         let Some(x) = scale.at(tick.value) else { continue };
-        scene.line((x, top), (x, bottom), Paint::line(Ink::Grid, 1.0));
-        scene.text((x, bottom + 19.0), &tick.label, SMALL, Anchor::Middle, Ink::Muted);
+        scene.line((x, top), (x, bottom), Paint::line(ColourRole::Grid, 1.0));
+        scene.text(
+            (x, bottom + 19.0),
+            &tick.label,
+            SMALL,
+            Anchor::Middle,
+            ColourRole::Muted,
+        );
     }
     scene.text(
         (f64::midpoint(left, right), height - 14.0),
         "generated tokens a problem",
         SMALL,
         Anchor::Middle,
-        Ink::Muted,
+        ColourRole::Muted,
     );
     for (row, (arm, name)) in arms.iter().zip(&names).enumerate() {
         let y = top + ROW * row as f64 + (ROW - BAR) / 2.0;
@@ -72,7 +78,7 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
             name,
             SMALL,
             Anchor::End,
-            Ink::Text,
+            ColourRole::Text,
         );
         let (mut from, mut booked) = (left, 0.0);
         for (i, ((fate, tokens), (_, traces))) in arm
@@ -97,7 +103,7 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
                     count(tokens),
                     plural_mean(traces)
                 );
-                scene.mark(bar, Paint::fill(INKS[i]).outlined(Ink::Surface, 1.0), tip);
+                scene.mark(bar, Paint::fill(INKS[i]).outlined(ColourRole::Surface, 1.0), tip);
             }
             from = to;
         }
@@ -106,7 +112,7 @@ pub(crate) fn fates(arms: &[&Arm]) -> Option<Scene> {
             &count(arm.tokens),
             SMALL,
             Anchor::Start,
-            Ink::Muted,
+            ColourRole::Muted,
         );
     }
     Some(scene)
@@ -121,13 +127,13 @@ fn plural_mean(traces: f64) -> String {
 }
 
 /// An entry of the legend above the bars.
-pub(crate) fn legend(scene: &mut Scene, x: f64, ink: Ink, name: &str) {
+pub(crate) fn legend(scene: &mut Scene, x: f64, role: ColourRole, name: &str) {
     let sign = Outline::Rect {
         x,
         y: 52.0,
         width: 14.0,
         height: 13.0,
     };
-    scene.draw(sign, Paint::fill(ink));
-    scene.text((x + 21.0, 63.0), name, SMALL, Anchor::Start, Ink::Text);
+    scene.draw(sign, Paint::fill(role));
+    scene.text((x + 21.0, 63.0), name, SMALL, Anchor::Start, ColourRole::Text);
 }

@@ -2,7 +2,7 @@
 
 use super::font;
 use super::scale::Scale;
-use super::scene::{Anchor, Dash, Ink, Item, Label, Outline, Paint, Scene, marker};
+use super::scene::{Anchor, ColourRole, Dash, Label, Outline, Paint, Scene, SceneItem, marker};
 
 /// Sizes of text.
 pub(crate) const TITLE: f64 = 17.0;
@@ -20,12 +20,12 @@ pub(crate) struct Axis<'a> {
 
 /// What a legend shows beside a name.
 #[derive(Clone, Copy)]
-pub(crate) enum Sign {
+pub(crate) enum LegendMark {
     /// the marker and line of a series
     Series(usize),
-    Line(Ink, Dash),
-    Box(Ink),
-    Dot(Ink),
+    Line(ColourRole, Dash),
+    Box(ColourRole),
+    Dot(ColourRole),
     /// nothing: a remark
     None,
 }
@@ -48,7 +48,7 @@ impl Frame {
         description: &str,
         x: Axis<'_>,
         y: Axis<'_>,
-        legend: &[(Sign, String)],
+        legend: &[(LegendMark, String)],
     ) -> Self {
         Self::sized(HEIGHT, title, description, x, y, legend)
     }
@@ -59,17 +59,23 @@ impl Frame {
         description: &str,
         x: Axis<'_>,
         y: Axis<'_>,
-        legend: &[(Sign, String)],
+        legend: &[(LegendMark, String)],
     ) -> Self {
         let mut scene = Scene::new(WIDTH, height, title, description);
-        scene.text((20.0, 32.0), title, TITLE, Anchor::Start, Ink::Text);
+        scene.text((20.0, 32.0), title, TITLE, Anchor::Start, ColourRole::Text);
         let widest = y
             .scale
             .ticks
             .iter()
             .map(|t| font::width(&t.label, SMALL))
             .fold(0.0, f64::max);
-        let indent = |sign: &Sign| if matches!(sign, Sign::None) { -32.0 } else { 0.0 };
+        let indent = |sign: &LegendMark| {
+            if matches!(sign, LegendMark::None) {
+                -32.0
+            } else {
+                0.0
+            }
+        };
         let named = legend
             .iter()
             .map(|(sign, name)| font::width(name, SMALL) + indent(sign))
@@ -96,14 +102,14 @@ impl Frame {
             x.name,
             SMALL,
             Anchor::Middle,
-            Ink::Muted,
+            ColourRole::Muted,
         );
-        frame.scene.items.push(Item::Label(Label {
+        frame.scene.items.push(SceneItem::Label(Label {
             at: (22.0, f64::midpoint(top, bottom)),
             text: y.name.to_owned(),
             size: SMALL,
             anchor: Anchor::Middle,
-            ink: Ink::Muted,
+            role: ColourRole::Muted,
             upwards: true,
         }));
         for (i, (sign, name)) in legend.iter().enumerate() {
@@ -120,7 +126,7 @@ impl Frame {
             self.scene.line(
                 (x, self.top),
                 (x, self.bottom),
-                Paint::line(Ink::Grid, 1.0).faint(faint),
+                Paint::line(ColourRole::Grid, 1.0).faint(faint),
             );
             // a label that would run into the one before it is left out
             let half = font::width(&tick.label, SMALL) / 2.0;
@@ -130,69 +136,72 @@ impl Frame {
                     &tick.label,
                     SMALL,
                     Anchor::Middle,
-                    Ink::Muted,
+                    ColourRole::Muted,
                 );
                 last = x + half;
             }
         }
         for tick in &self.y.ticks {
             let Some(y) = self.y.at(tick.value) else { continue };
-            self.scene
-                .line((self.left, y), (self.right, y), Paint::line(Ink::Grid, 1.0));
+            self.scene.line(
+                (self.left, y),
+                (self.right, y),
+                Paint::line(ColourRole::Grid, 1.0),
+            );
             self.scene.text(
                 (self.left - 9.0, y + 4.0),
                 &tick.label,
                 SMALL,
                 Anchor::End,
-                Ink::Muted,
+                ColourRole::Muted,
             );
         }
         self.scene.line(
             (self.left, self.bottom),
             (self.right, self.bottom),
-            Paint::line(Ink::Axis, 1.2),
+            Paint::line(ColourRole::Axis, 1.2),
         );
     }
 
-    fn entry(&mut self, x: f64, y: f64, sign: Sign, name: &str) {
+    fn entry(&mut self, x: f64, y: f64, sign: LegendMark, name: &str) {
         match sign {
-            Sign::Series(i) => {
+            LegendMark::Series(i) => {
                 self.scene.line(
                     (x, y),
                     (x + 24.0, y),
-                    Paint::line(Ink::Series(i), 2.0).dashed(Dash::of(i)),
+                    Paint::line(ColourRole::Series(i), 2.0).dashed(Dash::of(i)),
                 );
                 self.scene
                     .draw(marker(i, (x + 12.0, y), 4.0), Paint::marker(i, 1.0));
             }
-            Sign::Dot(ink) => self.scene.draw(
+            LegendMark::Dot(role) => self.scene.draw(
                 Outline::Circle {
                     centre: (x + 12.0, y),
                     radius: 3.5,
                 },
-                Paint::fill(ink),
+                Paint::fill(role),
             ),
-            Sign::None => {
+            LegendMark::None => {
                 return self.scene.text(
                     (x, y + 4.0),
                     &fitted(name, LEGEND + 32.0),
                     SMALL,
                     Anchor::Start,
-                    Ink::Muted,
+                    ColourRole::Muted,
                 );
             }
-            Sign::Line(ink, dash) => {
+            LegendMark::Line(role, dash) => {
                 self.scene
-                    .line((x, y), (x + 24.0, y), Paint::line(ink, 2.0).dashed(dash))
+                    .line((x, y), (x + 24.0, y), Paint::line(role, 2.0).dashed(dash))
             }
-            Sign::Box(ink) => self.scene.draw(
+            LegendMark::Box(role) => self.scene.draw(
                 Outline::Rect {
                     x: x + 5.0,
                     y: y - 6.5,
                     width: 14.0,
                     height: 13.0,
                 },
-                Paint::fill(ink),
+                Paint::fill(role),
             ),
         }
         self.scene.text(
@@ -200,7 +209,7 @@ impl Frame {
             &fitted(name, LEGEND),
             SMALL,
             Anchor::Start,
-            Ink::Text,
+            ColourRole::Text,
         );
     }
 

@@ -15,8 +15,8 @@ use super::results::Report;
 use super::results::Timeline;
 use super::summary::largest;
 pub use scene::Theme;
-use scene::{Ink, Scene};
-use tradeoff::Against;
+use scene::{ColourRole, Scene};
+use tradeoff::CostAxis;
 
 /// A plot of a report.
 #[derive(Clone, Debug)]
@@ -55,16 +55,16 @@ impl Plot {
 
 /// The colours of a theme as style rules of a page.
 pub(super) fn colours(theme: Theme) -> String {
-    let rule = |(ink, class): (Ink, &str)| format!("--{class}:#{:06x};", ink.colour(theme));
-    Ink::ALL.into_iter().map(rule).collect()
+    let rule = |(role, class): (ColourRole, &str)| format!("--{class}:#{:06x};", role.colour(theme));
+    ColourRole::ALL.into_iter().map(rule).collect()
 }
 
 /// The rules that give shapes these colours.
 pub(super) fn classes() -> String {
-    let rule = |(_, class): (Ink, &str)| {
+    let rule = |(_, class): (ColourRole, &str)| {
         format!(".f-{class}{{fill:var(--{class})}}.k-{class}{{stroke:var(--{class})}}")
     };
-    Ink::ALL.into_iter().map(rule).collect()
+    ColourRole::ALL.into_iter().map(rule).collect()
 }
 
 impl Report {
@@ -73,11 +73,11 @@ impl Report {
         let mut plots: Vec<(String, Option<Scene>)> = vec![
             (
                 "accuracy-tokens".to_owned(),
-                tradeoff::tradeoff(&self.arms, &self.pass_at, Against::Tokens).map(|f| f.scene),
+                tradeoff::tradeoff(&self.arms, &self.pass_at, CostAxis::Tokens).map(|f| f.scene),
             ),
             (
                 "accuracy-traces".to_owned(),
-                tradeoff::tradeoff(&self.arms, &self.pass_at, Against::Traces).map(|f| f.scene),
+                tradeoff::tradeoff(&self.arms, &self.pass_at, CostAxis::Traces).map(|f| f.scene),
             ),
             ("fates".to_owned(), fates::fates(&largest(&self.arms))),
             (

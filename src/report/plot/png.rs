@@ -3,7 +3,7 @@
 use tiny_skia::{Color, FillRule, LineJoin, Path, PathBuilder, Pixmap, Rect, StrokeDash, Transform};
 
 use super::font;
-use super::scene::{Anchor, Ink, Item, Label, Outline, Paint, Scene, Theme};
+use super::scene::{Anchor, ColourRole, Label, Outline, Paint, Scene, SceneItem, Theme};
 
 /// Pixels of the picture for each of the scene.
 const SCALE: f32 = 2.0;
@@ -20,15 +20,15 @@ pub(crate) fn paint(scene: &Scene, theme: Theme) -> Option<Vec<u8>> {
         pixmap: &mut pixmap,
         theme,
     };
-    canvas.pixmap.fill(canvas.colour(Ink::Surface, 1.0));
+    canvas.pixmap.fill(canvas.colour(ColourRole::Surface, 1.0));
     for item in &scene.items {
         match item {
-            Item::Shape(shape) => {
+            SceneItem::Shape(shape) => {
                 if let Some(path) = outline(&shape.outline) {
                     canvas.shape(&path, &shape.paint);
                 }
             }
-            Item::Label(label) => canvas.label(label),
+            SceneItem::Label(label) => canvas.label(label),
         }
     }
     pixmap.encode_png().ok()
@@ -40,27 +40,27 @@ struct Canvas<'a> {
 }
 
 impl Canvas<'_> {
-    fn colour(&self, ink: Ink, opacity: f64) -> Color {
-        let [_, r, g, b] = ink.colour(self.theme).to_be_bytes();
+    fn colour(&self, role: ColourRole, opacity: f64) -> Color {
+        let [_, r, g, b] = role.colour(self.theme).to_be_bytes();
         Color::from_rgba8(r, g, b, (opacity.clamp(0.0, 1.0) * 255.0).round() as u8)
     }
 
-    fn paint(&self, ink: Ink, opacity: f64) -> tiny_skia::Paint<'static> {
+    fn paint(&self, role: ColourRole, opacity: f64) -> tiny_skia::Paint<'static> {
         let mut paint = tiny_skia::Paint::default();
-        paint.set_color(self.colour(ink, opacity));
+        paint.set_color(self.colour(role, opacity));
         paint.anti_alias = true;
         paint
     }
 
     fn shape(&mut self, path: &Path, how: &Paint) {
         let scale = Transform::from_scale(SCALE, SCALE);
-        if let Some(ink) = how.fill {
-            let paint = self.paint(ink, how.opacity);
+        if let Some(role) = how.fill {
+            let paint = self.paint(role, how.opacity);
             self.pixmap
                 .fill_path(path, &paint, FillRule::Winding, scale, None);
         }
         if let Some(stroke) = how.stroke {
-            let paint = self.paint(stroke.ink, how.opacity);
+            let paint = self.paint(stroke.role, how.opacity);
             let stroke = tiny_skia::Stroke {
                 width: stroke.width as f32,
                 line_join: LineJoin::Round,
@@ -84,7 +84,7 @@ impl Canvas<'_> {
             .post_rotate(turn)
             .post_translate(label.at.0 as f32, label.at.1 as f32)
             .post_scale(SCALE, SCALE);
-        let paint = self.paint(label.ink, 1.0);
+        let paint = self.paint(label.role, 1.0);
         self.pixmap
             .fill_path(&path, &paint, FillRule::Winding, place, None);
     }

@@ -2,7 +2,7 @@
 
 /// How values are spread over an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ScaleKind {
     Linear,
     /// decades are equally long
     Log,
@@ -19,7 +19,7 @@ pub(crate) struct Tick {
 /// An axis: a range of values laid over a range of pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scale {
-    kind: Kind,
+    kind: ScaleKind,
     low: f64,
     high: f64,
     from: f64,
@@ -56,7 +56,7 @@ impl Scale {
             })
             .collect();
         Self {
-            kind: Kind::Linear,
+            kind: ScaleKind::Linear,
             low: first * step,
             high: last * step,
             from: 0.0,
@@ -115,7 +115,7 @@ impl Scale {
             }
         }
         Self {
-            kind: Kind::Log,
+            kind: ScaleKind::Log,
             low: 10f64.powf(from),
             high: 10f64.powf(to),
             from: 0.0,
@@ -153,8 +153,8 @@ impl Scale {
     /// The pixel of a value; values outside of the range stand at its end. `None` for what is no number.
     pub(crate) fn at(&self, value: f64) -> Option<f64> {
         let share = match self.kind {
-            Kind::Linear => (value - self.low) / (self.high - self.low),
-            Kind::Log => (value.max(self.low) / self.low).ln() / (self.high / self.low).ln(),
+            ScaleKind::Linear => (value - self.low) / (self.high - self.low),
+            ScaleKind::Log => (value.max(self.low) / self.low).ln() / (self.high / self.low).ln(),
         };
         (!share.is_nan() && !value.is_nan())
             .then(|| self.from + share.clamp(0.0, 1.0) * (self.to - self.from))
@@ -330,7 +330,7 @@ mod tests {
             wanted in 1usize..12,
         ) {
             for scale in [Scale::linear(values.iter().copied(), wanted), Scale::log(values.iter().copied())] {
-                let log = scale.kind == Kind::Log;
+                let log = scale.kind == ScaleKind::Log;
                 let scale = scale.over(40.0, 700.0);
                 prop_assert!(scale.low < scale.high && scale.low.is_finite() && scale.high.is_finite(), "{scale:?}");
                 prop_assert!(scale.ticks.windows(2).all(|w| w[0].value < w[1].value), "{:?}", scale.ticks);

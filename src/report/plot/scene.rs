@@ -3,7 +3,7 @@
 
 /// What a shape stands for; a theme gives it a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ink {
+pub(crate) enum ColourRole {
     /// titles and values
     Text,
     /// what is said beside them
@@ -41,8 +41,8 @@ pub enum Theme {
     Dark,
 }
 
-impl Ink {
-    /// Every ink with the name of its style class.
+impl ColourRole {
+    /// Every role with the name of its style class.
     pub(crate) const ALL: [(Self, &'static str); 23] = [
         (Self::Text, "text"),
         (Self::Muted, "muted"),
@@ -71,14 +71,14 @@ impl Ink {
 
     /// The name of its style class.
     pub(crate) fn class(self) -> &'static str {
-        let ink = if let Self::Series(i) = self {
+        let role = if let Self::Series(i) = self {
             Self::Series(i % SERIES)
         } else {
             self
         };
         Self::ALL
             .iter()
-            .find(|(known, _)| *known == ink)
+            .find(|(known, _)| *known == role)
             .map_or("text", |(_, class)| class)
     }
 
@@ -145,7 +145,7 @@ impl Dash {
 /// A line around or along a shape.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Stroke {
-    pub(crate) ink: Ink,
+    pub(crate) role: ColourRole,
     pub(crate) width: f64,
     pub(crate) dash: Dash,
 }
@@ -153,34 +153,34 @@ pub(crate) struct Stroke {
 /// How a shape is painted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Paint {
-    pub(crate) fill: Option<Ink>,
+    pub(crate) fill: Option<ColourRole>,
     pub(crate) stroke: Option<Stroke>,
     /// of both
     pub(crate) opacity: f64,
 }
 
 impl Paint {
-    pub(crate) fn fill(ink: Ink) -> Self {
+    pub(crate) fn fill(role: ColourRole) -> Self {
         Self {
-            fill: Some(ink),
+            fill: Some(role),
             stroke: None,
             opacity: 1.0,
         }
     }
     /// Of a series' markers: full for those that have a colour of their own, hollow for those that share it.
     pub(crate) fn marker(series: usize, width: f64) -> Self {
-        let own = Ink::Series(series);
+        let own = ColourRole::Series(series);
         if (series / SERIES).is_multiple_of(2) {
-            Self::fill(own).outlined(Ink::Surface, width)
+            Self::fill(own).outlined(ColourRole::Surface, width)
         } else {
-            Self::fill(Ink::Surface).outlined(own, 1.5 * width)
+            Self::fill(ColourRole::Surface).outlined(own, 1.5 * width)
         }
     }
-    pub(crate) fn line(ink: Ink, width: f64) -> Self {
+    pub(crate) fn line(role: ColourRole, width: f64) -> Self {
         Self {
             fill: None,
             stroke: Some(Stroke {
-                ink,
+                role,
                 width,
                 dash: Dash::Solid,
             }),
@@ -193,9 +193,9 @@ impl Paint {
         }
         self
     }
-    pub(crate) fn outlined(mut self, ink: Ink, width: f64) -> Self {
+    pub(crate) fn outlined(mut self, role: ColourRole, width: f64) -> Self {
         self.stroke = Some(Stroke {
-            ink,
+            role,
             width,
             dash: Dash::Solid,
         });
@@ -223,7 +223,7 @@ pub(crate) struct Label {
     pub(crate) text: String,
     pub(crate) size: f64,
     pub(crate) anchor: Anchor,
-    pub(crate) ink: Ink,
+    pub(crate) role: ColourRole,
     /// reads upwards
     pub(crate) upwards: bool,
 }
@@ -258,7 +258,7 @@ pub(crate) struct Shape {
 
 /// A shape or a text, in the order of painting.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Item {
+pub(crate) enum SceneItem {
     Shape(Shape),
     Label(Label),
 }
@@ -272,7 +272,7 @@ pub(crate) struct Scene {
     pub(crate) title: String,
     /// what it shows, in a sentence
     pub(crate) description: String,
-    pub(crate) items: Vec<Item>,
+    pub(crate) items: Vec<SceneItem>,
 }
 
 impl Scene {
@@ -287,7 +287,7 @@ impl Scene {
     }
 
     pub(crate) fn draw(&mut self, outline: Outline, paint: Paint) {
-        self.items.push(Item::Shape(Shape {
+        self.items.push(SceneItem::Shape(Shape {
             outline,
             paint,
             tip: None,
@@ -296,7 +296,7 @@ impl Scene {
 
     /// A shape that says something when it is pointed at.
     pub(crate) fn mark(&mut self, outline: Outline, paint: Paint, tip: String) {
-        self.items.push(Item::Shape(Shape {
+        self.items.push(SceneItem::Shape(Shape {
             outline,
             paint,
             tip: Some(tip),
@@ -307,13 +307,13 @@ impl Scene {
         self.draw(Outline::Line(vec![from, to]), paint);
     }
 
-    pub(crate) fn text(&mut self, at: (f64, f64), text: &str, size: f64, anchor: Anchor, ink: Ink) {
-        self.items.push(Item::Label(Label {
+    pub(crate) fn text(&mut self, at: (f64, f64), text: &str, size: f64, anchor: Anchor, role: ColourRole) {
+        self.items.push(SceneItem::Label(Label {
             at,
             text: text.to_owned(),
             size,
             anchor,
-            ink,
+            role,
             upwards: false,
         }));
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::scene::{Anchor, Ink, Item, Label, Outline, Paint, Scene, Shape, Theme};
+use super::scene::{Anchor, ColourRole, Label, Outline, Paint, Scene, SceneItem, Shape, Theme};
 use crate::report::escape::markup;
 
 /// The fonts of plots, the reader's own.
@@ -12,8 +12,8 @@ const FONTS: &str =
 /// A file of its own: light, or dark where its reader prefers that.
 pub(crate) fn file(scene: &Scene) -> String {
     let mut style = String::from("@media (prefers-color-scheme: dark){");
-    for (ink, class) in Ink::ALL {
-        let colour = ink.colour(Theme::Dark);
+    for (role, class) in ColourRole::ALL {
+        let colour = role.colour(Theme::Dark);
         let _ = write!(
             style,
             ".f-{class}{{fill:#{colour:06x}}}.k-{class}{{stroke:#{colour:06x}}}"
@@ -24,7 +24,7 @@ pub(crate) fn file(scene: &Scene) -> String {
         "<rect class=\"f-surface\" width=\"{}\" height=\"{}\" fill=\"#{:06x}\"/>\n",
         number(scene.width),
         number(scene.height),
-        Ink::Surface.colour(Theme::Light)
+        ColourRole::Surface.colour(Theme::Light)
     );
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" {2}<style>{style}</style>\n{surface}{3}</svg>\n",
@@ -62,8 +62,8 @@ fn body(scene: &Scene, said: impl Fn(&str) -> String) -> String {
     let mut out = String::new();
     for item in &scene.items {
         match item {
-            Item::Shape(shape) => draw(&mut out, shape, &said),
-            Item::Label(label) => write_label(&mut out, label),
+            SceneItem::Shape(shape) => draw(&mut out, shape, &said),
+            SceneItem::Label(label) => write_label(&mut out, label),
         }
     }
     out
@@ -133,18 +133,18 @@ fn paint(out: &mut String, paint: &Paint) {
     let mut classes = Vec::new();
     let mut attributes = String::new();
     match paint.fill {
-        Some(ink) => {
-            classes.push(format!("f-{}", ink.class()));
-            let _ = write!(attributes, " fill=\"#{:06x}\"", ink.colour(Theme::Light));
+        Some(role) => {
+            classes.push(format!("f-{}", role.class()));
+            let _ = write!(attributes, " fill=\"#{:06x}\"", role.colour(Theme::Light));
         }
         None => attributes.push_str(" fill=\"none\""),
     }
     if let Some(stroke) = paint.stroke {
-        classes.push(format!("k-{}", stroke.ink.class()));
+        classes.push(format!("k-{}", stroke.role.class()));
         let _ = write!(
             attributes,
             " stroke=\"#{:06x}\" stroke-width=\"{}\" stroke-linejoin=\"round\"",
-            stroke.ink.colour(Theme::Light),
+            stroke.role.colour(Theme::Light),
             number(stroke.width)
         );
         let lengths = stroke.dash.lengths();
@@ -178,8 +178,8 @@ fn write_label(out: &mut String, label: &Label) {
         out,
         "<text x=\"{x}\" y=\"{y}\" font-size=\"{}\"{anchor}{turned} class=\"f-{}\" fill=\"#{:06x}\">{}</text>",
         number(label.size),
-        label.ink.class(),
-        label.ink.colour(Theme::Light),
+        label.role.class(),
+        label.role.colour(Theme::Light),
         markup(&label.text)
     );
 }

@@ -2,21 +2,21 @@
 
 use tts_strategies::Fate;
 
-use super::frame::{Axis, Frame, Sign};
+use super::frame::{Axis, Frame, LegendMark};
 use super::scale::Scale;
-use super::scene::{Dash, Ink, Outline, Paint};
+use super::scene::{ColourRole, Dash, Outline, Paint};
 use crate::report::escape::clipped;
 use crate::report::figures::{count, plural};
 use crate::report::results::{Timeline, TimelineTrace};
 
 /// In the order of a trace's life.
-const FATES: [(Fate, Ink, &str); 6] = [
-    (Fate::Warmup, Ink::Warmup, "warm-up"),
-    (Fate::Finished, Ink::Finished, "finished"),
-    (Fate::Stopped, Ink::Stopped, "stopped"),
-    (Fate::Cancelled, Ink::Cancelled, "cancelled"),
-    (Fate::Truncated, Ink::Truncated, "truncated"),
-    (Fate::Failed, Ink::Failed, "failed"),
+const FATES: [(Fate, ColourRole, &str); 6] = [
+    (Fate::Warmup, ColourRole::Warmup, "warm-up"),
+    (Fate::Finished, ColourRole::Finished, "finished"),
+    (Fate::Stopped, ColourRole::Stopped, "stopped"),
+    (Fate::Cancelled, ColourRole::Cancelled, "cancelled"),
+    (Fate::Truncated, ColourRole::Truncated, "truncated"),
+    (Fate::Failed, ColourRole::Failed, "failed"),
 ];
 /// Fates from the bottom of the picture to its top.
 const PAINTED: [Fate; 6] = [
@@ -28,24 +28,24 @@ const PAINTED: [Fate; 6] = [
     Fate::Stopped,
 ];
 
-fn of(fate: Fate) -> (Ink, &'static str) {
+fn of(fate: Fate) -> (ColourRole, &'static str) {
     FATES
         .iter()
         .find(|f| f.0 == fate)
-        .map_or((Ink::Failed, "failed"), |f| (f.1, f.2))
+        .map_or((ColourRole::Failed, "failed"), |f| (f.1, f.2))
 }
 
-fn legend(timeline: &Timeline) -> Vec<(Sign, String)> {
-    let counted = FATES.iter().map(|(fate, ink, name)| {
+fn legend(timeline: &Timeline) -> Vec<(LegendMark, String)> {
+    let counted = FATES.iter().map(|(fate, role, name)| {
         (
             timeline.lanes.iter().filter(|l| l.fate == *fate).count(),
-            *ink,
+            *role,
             *name,
         )
     });
     counted
         .filter(|(n, _, _)| *n > 0)
-        .map(|(n, ink, name)| (Sign::Box(ink), format!("{name}: {n}")))
+        .map(|(n, role, name)| (LegendMark::Box(role), format!("{name}: {n}")))
         .collect()
 }
 
@@ -101,7 +101,10 @@ pub(crate) fn confidence(timeline: &Timeline) -> Option<Frame> {
         .fold(1.0, f64::max);
     let mut legend = legend(timeline);
     if let Some(bar) = timeline.threshold {
-        legend.push((Sign::Line(Ink::Bar, Dash::Dashed), format!("the bar, {bar:.2}")));
+        legend.push((
+            LegendMark::Line(ColourRole::Bar, Dash::Dashed),
+            format!("the bar, {bar:.2}"),
+        ));
     }
     let mut frame = Frame::new(
         &format!("Confidence of every trace of {}", clipped(&timeline.problem, 40)),
@@ -144,7 +147,7 @@ pub(crate) fn confidence(timeline: &Timeline) -> Option<Frame> {
         frame.scene.line(
             (frame.left, y),
             (frame.right, y),
-            Paint::line(Ink::Bar, 1.6).dashed(Dash::Dashed),
+            Paint::line(ColourRole::Bar, 1.6).dashed(Dash::Dashed),
         );
     }
     for lane in ordered().filter(|l| l.fate == Fate::Stopped) {
@@ -166,13 +169,15 @@ fn cross(frame: &mut Frame, (x, y): (f64, f64), r: f64, tip: String) {
             centre: (x, y),
             radius: r + 2.0,
         },
-        Paint::fill(Ink::Surface).faint(0.6),
+        Paint::fill(ColourRole::Surface).faint(0.6),
         tip,
     );
     for (dx, dy) in [(r, r), (r, -r)] {
-        frame
-            .scene
-            .line((x - dx, y - dy), (x + dx, y + dy), Paint::line(Ink::Stopped, 1.8));
+        frame.scene.line(
+            (x - dx, y - dy),
+            (x + dx, y + dy),
+            Paint::line(ColourRole::Stopped, 1.8),
+        );
     }
 }
 
@@ -184,10 +189,16 @@ pub(crate) fn lanes(timeline: &Timeline) -> Option<Frame> {
     }
     let mut legend = legend(timeline);
     if timeline.lanes.iter().any(|l| l.right.is_some()) {
-        legend.push((Sign::Dot(Ink::Text), "its answer is right".to_owned()));
+        legend.push((
+            LegendMark::Dot(ColourRole::Text),
+            "its answer is right".to_owned(),
+        ));
     }
     if timeline.bar_tick.is_some() {
-        legend.push((Sign::Line(Ink::Bar, Dash::Dashed), "the bar is set".to_owned()));
+        legend.push((
+            LegendMark::Line(ColourRole::Bar, Dash::Dashed),
+            "the bar is set".to_owned(),
+        ));
     }
     let verdict = match (&timeline.answer, timeline.correct) {
         (Some(answer), Some(right)) => format!(
@@ -198,7 +209,7 @@ pub(crate) fn lanes(timeline: &Timeline) -> Option<Frame> {
         (Some(answer), None) => clipped(answer, 24),
         (None, _) => "no answer".to_owned(),
     };
-    legend.push((Sign::None, format!("answer {verdict}")));
+    legend.push((LegendMark::None, format!("answer {verdict}")));
     let height = 114.0 + (n as f64 * 8.0).clamp(160.0, 640.0);
     let mut frame = Frame::sized(
         height,
@@ -238,7 +249,7 @@ pub(crate) fn lanes(timeline: &Timeline) -> Option<Frame> {
                     centre: (to + radius + 2.0, middle),
                     radius,
                 },
-                Paint::fill(Ink::Text),
+                Paint::fill(ColourRole::Text),
             );
         }
     }
@@ -246,7 +257,7 @@ pub(crate) fn lanes(timeline: &Timeline) -> Option<Frame> {
         frame.scene.line(
             (x, frame.top - 4.0),
             (x, frame.bottom),
-            Paint::line(Ink::Bar, 1.4).dashed(Dash::Dashed),
+            Paint::line(ColourRole::Bar, 1.4).dashed(Dash::Dashed),
         );
     }
     Some(frame)

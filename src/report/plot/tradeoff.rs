@@ -2,9 +2,9 @@
 
 use tts_evals::stats::Interval;
 
-use super::frame::{Axis, Frame, Sign};
+use super::frame::{Axis, Frame, LegendMark};
 use super::scale::Scale;
-use super::scene::{Dash, Ink, Outline, Paint, marker};
+use super::scene::{ColourRole, Dash, Outline, Paint, marker};
 use crate::report::figures::{between, count, percent};
 use crate::report::results::{Accuracy, Arm, Basis, PassAt};
 use crate::report::summary::curves;
@@ -14,12 +14,12 @@ const WIDE: usize = 4;
 
 /// What is on the horizontal axis.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Against {
+pub(crate) enum CostAxis {
     Tokens,
     Traces,
 }
 
-impl Against {
+impl CostAxis {
     fn value(self, arm: &Arm) -> f64 {
         match self {
             Self::Tokens => arm.tokens,
@@ -30,14 +30,14 @@ impl Against {
 
 /// Accuracy of every series, with bands, the ceiling, and against tokens the front. `None` without an
 /// accuracy.
-pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Option<Frame> {
+pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: CostAxis) -> Option<Frame> {
     let curves = curves(arms);
     if curves.is_empty() {
         return None;
     }
     let (title, name) = match against {
-        Against::Tokens => ("Accuracy against tokens", "generated tokens a problem"),
-        Against::Traces => ("Accuracy against traces", "traces a problem, at most"),
+        CostAxis::Tokens => ("Accuracy against tokens", "generated tokens a problem"),
+        CostAxis::Traces => ("Accuracy against traces", "traces a problem, at most"),
     };
     let all = || curves.iter().flat_map(|(_, arms)| arms.iter());
     let spread = |a: &Arm| {
@@ -50,31 +50,31 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
             .chain(spread(a).into_iter().flat_map(|b| [b.low, b.high]))
     });
     let budgets = all()
-        .filter(|_| against == Against::Traces)
+        .filter(|_| against == CostAxis::Traces)
         .map(|a| a.budget as f64);
     let x = all().map(|a| against.value(a)).chain(ceiling.iter().map(|c| {
-        if against == Against::Tokens {
+        if against == CostAxis::Tokens {
             c.tokens
         } else {
             c.k as f64
         }
     }));
     let y = percents(values.chain(ceiling.iter().map(|c| c.pass)));
-    let mut legend: Vec<(Sign, String)> = curves
+    let mut legend: Vec<(LegendMark, String)> = curves
         .iter()
         .enumerate()
-        .map(|(i, (series, _))| (Sign::Series(i), crate::report::escape::one_line(series)))
+        .map(|(i, (series, _))| (LegendMark::Series(i), crate::report::escape::one_line(series)))
         .collect();
-    let fronted = against == Against::Tokens && all().filter(|a| a.pareto).count() > 1;
+    let fronted = against == CostAxis::Tokens && all().filter(|a| a.pareto).count() > 1;
     if fronted {
         legend.push((
-            Sign::Line(Ink::Text, Dash::Dotted),
+            LegendMark::Line(ColourRole::Text, Dash::Dotted),
             "front: none better for less".to_owned(),
         ));
     }
     if !ceiling.is_empty() {
         legend.push((
-            Sign::Line(Ink::Unknown, Dash::Dashed),
+            LegendMark::Line(ColourRole::Unknown, Dash::Dashed),
             "pass@k, the ceiling".to_owned(),
         ));
     }
@@ -130,7 +130,7 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
             .iter()
             .filter_map(|c| {
                 frame.at(
-                    if against == Against::Tokens {
+                    if against == CostAxis::Tokens {
                         c.tokens
                     } else {
                         c.k as f64
@@ -141,7 +141,7 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
             .collect();
         frame.scene.draw(
             Outline::Line(points.clone()),
-            Paint::line(Ink::Unknown, 1.5).dashed(Dash::Dashed),
+            Paint::line(ColourRole::Unknown, 1.5).dashed(Dash::Dashed),
         );
         for (point, c) in points.into_iter().zip(ceiling) {
             frame.scene.mark(
@@ -149,7 +149,7 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: Against) -> Op
                     centre: point,
                     radius: 3.0,
                 },
-                Paint::fill(Ink::Surface).outlined(Ink::Unknown, 1.5),
+                Paint::fill(ColourRole::Surface).outlined(ColourRole::Unknown, 1.5),
                 format!("pass@{}: {}\n{} tokens", c.k, percent(c.pass), count(c.tokens)),
             );
         }
@@ -178,7 +178,7 @@ fn band(
     frame: &mut Frame,
     i: usize,
     arms: &[&Arm],
-    against: Against,
+    against: CostAxis,
     of: fn(&Accuracy) -> Option<Interval>,
     opacity: f64,
 ) {
@@ -194,7 +194,7 @@ fn band(
     let (upper, lower) = (side(|b| b.high, frame), side(|b| b.low, frame));
     match (upper.as_slice(), lower.as_slice()) {
         ([up], [down]) => {
-            let paint = Paint::line(Ink::Series(i), 1.4).faint(0.75);
+            let paint = Paint::line(ColourRole::Series(i), 1.4).faint(0.75);
             frame.scene.line(*up, *down, paint);
             for (x, y) in [*up, *down] {
                 frame.scene.line((x - 4.0, y), (x + 4.0, y), paint);
@@ -205,14 +205,14 @@ fn band(
             outline.extend(lower.into_iter().rev());
             frame.scene.draw(
                 Outline::Polygon(outline),
-                Paint::fill(Ink::Series(i)).faint(opacity),
+                Paint::fill(ColourRole::Series(i)).faint(opacity),
             );
         }
         _ => {}
     }
 }
 
-fn line(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against) {
+fn line(frame: &mut Frame, i: usize, arms: &[&Arm], against: CostAxis) {
     let points: Vec<((f64, f64), &Arm)> = arms
         .iter()
         .filter_map(|a| Some((frame.at(against.value(a), a.accuracy?.mean * 100.0)?, *a)))
@@ -220,7 +220,7 @@ fn line(frame: &mut Frame, i: usize, arms: &[&Arm], against: Against) {
     if points.len() > 1 {
         frame.scene.draw(
             Outline::Line(points.iter().map(|p| p.0).collect()),
-            Paint::line(Ink::Series(i), 2.0).dashed(Dash::of(i)),
+            Paint::line(ColourRole::Series(i), 2.0).dashed(Dash::of(i)),
         );
     }
     for (point, arm) in points {
@@ -246,7 +246,7 @@ fn front<'a>(frame: &mut Frame, arms: impl Iterator<Item = &'a Arm>) {
     }
     frame.scene.draw(
         Outline::Line(steps),
-        Paint::line(Ink::Text, 1.4).dashed(Dash::Dotted).faint(0.7),
+        Paint::line(ColourRole::Text, 1.4).dashed(Dash::Dotted).faint(0.7),
     );
 }
 

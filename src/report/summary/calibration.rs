@@ -7,7 +7,7 @@ use tts_strategies::{ClassId, Statistic, Tally};
 
 use super::{LEVEL, SEED};
 use crate::report::evidence::Evidence;
-use crate::report::graded::Traces;
+use crate::report::graded::GradedTraces;
 use crate::report::results::{ReliabilityFacts, ScoreFacts};
 use crate::sweep::PoolSummary;
 
@@ -25,7 +25,7 @@ const SCORES: [(&str, Statistic); 6] = [
 ];
 
 /// What each score knows about its trace. All complete traces count, those that were cut off as wrong.
-pub(crate) fn scores(pools: &[PoolSummary], traces: &[Traces]) -> Vec<ScoreFacts> {
+pub(crate) fn scores(pools: &[PoolSummary], traces: &[GradedTraces]) -> Vec<ScoreFacts> {
     SCORES
         .into_iter()
         .filter_map(|(name, statistic)| {
@@ -53,7 +53,7 @@ pub(crate) fn scores(pools: &[PoolSummary], traces: &[Traces]) -> Vec<ScoreFacts
 }
 
 /// The answer with most votes among all complete traces, its votes, and its share of them.
-pub(super) fn majority(traces: &Traces) -> Option<(usize, usize, f64)> {
+pub(super) fn majority(traces: &GradedTraces) -> Option<(usize, usize, f64)> {
     let mut keys: BTreeMap<&str, (u32, usize)> = BTreeMap::new();
     let mut ballots = Vec::new();
     for (i, trace) in traces.complete.iter().enumerate() {
