@@ -36,7 +36,7 @@ pub(super) enum PolicyEvent<'a> {
 
 /// What it answers to `hello`.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct HelloReply {
     pub(super) protocol: u32,
     #[serde(default)]
@@ -56,7 +56,7 @@ pub(super) enum NeededScalar {
 
 /// What it answers to `begin` and to `finished`.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct LaunchReply {
     #[serde(default)]
     pub(super) launch: Option<usize>,
@@ -66,14 +66,14 @@ pub(super) struct LaunchReply {
 
 /// What it answers to `decide`.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct BallotsReply {
     pub(super) ballots: Vec<WeightedBallot>,
 }
 
 /// The vote of one trace.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct WeightedBallot {
     pub(super) trace: TraceId,
     pub(super) weight: f64,

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tts_strategies::{Finish, Measured, TraceScores, Windowed};
+use tts_strategies::{Finish, TraceScores, TraceStatistics, WindowStatistics};
 
 use super::error::RunFolderError;
 use super::lenient::{parse, text, whole, word};
@@ -272,7 +272,7 @@ fn dumped(
 }
 
 /// What the means of all groups of one window say.
-fn of_groups(groups: &[f64], window: usize) -> Measured {
+fn of_groups(groups: &[f64], window: usize) -> TraceStatistics {
     let mut minima: Vec<(u32, f64)> = Vec::new();
     for (i, group) in groups.iter().enumerate() {
         if minima.last().is_none_or(|(_, lowest)| group < lowest) {
@@ -282,29 +282,29 @@ fn of_groups(groups: &[f64], window: usize) -> Measured {
     let mut sorted = groups.to_vec();
     sorted.sort_by(f64::total_cmp);
     let keep = ((tts_strategies::BOTTOM_FRACTION * sorted.len() as f64) as usize).max(1);
-    Measured {
-        windows: vec![Windowed {
+    TraceStatistics {
+        windows: vec![WindowStatistics {
             window,
             tail: groups[groups.len() - 1],
             bottom: sorted[..keep].iter().sum::<f64>() / keep as f64,
             lowest_group: sorted[0],
             minima,
         }],
-        ..Measured::default()
+        ..TraceStatistics::default()
     }
 }
 
-fn of_mean(mean: f64, window: usize) -> Measured {
-    Measured {
+fn of_mean(mean: f64, window: usize) -> TraceStatistics {
+    TraceStatistics {
         mean: Some(mean),
-        windows: vec![Windowed {
+        windows: vec![WindowStatistics {
             window,
             tail: mean,
             bottom: mean,
             lowest_group: mean,
             minima: Vec::new(),
         }],
-        ..Measured::default()
+        ..TraceStatistics::default()
     }
 }
 

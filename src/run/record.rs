@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tts_evals::answer::{Extraction, ReadAnswer, solution};
-use tts_strategies::{Finish, Measured, TraceId, TraceScores, confidence_of_logprobs};
+use tts_strategies::{Finish, TraceId, TraceScores, TraceStatistics, confidence_of_logprobs};
 
 use tts_model::sampling::Drawn;
 
@@ -116,7 +116,7 @@ pub struct TraceRecord {
     /// Ids, log-probabilities, confidences.
     pub arrays: Arrays,
     /// Statistics for several windows, where a replay holds these instead of the arrays.
-    pub measured: Option<Arc<Measured>>,
+    pub measured: Option<Arc<TraceStatistics>>,
     /// Scores of the whole trace, with groups of the run's window.
     pub scores: TraceScores,
     /// Sum of the self-certainty over the tokens in nats, if measured: a trace that goes on from its record

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tts_strategies::{Finish, Measured, TraceScores, Windowed};
+use tts_strategies::{Finish, TraceScores, TraceStatistics, WindowStatistics};
 
 use super::{Arrays, Phase, TraceRecord};
 
@@ -26,8 +26,8 @@ const NOTHING: u32 = u32::MAX;
 pub(super) fn lean(record: TraceRecord, windows: &[usize]) -> TraceRecord {
     let (a, s) = (&record.arrays, &record.scores);
     let mut measured = match &record.measured {
-        Some(known) => Measured::clone(known),
-        None => Measured::new(&a.confidence, &a.logprobs, s.self_certainty, windows),
+        Some(known) => TraceStatistics::clone(known),
+        None => TraceStatistics::new(&a.confidence, &a.logprobs, s.self_certainty, windows),
     };
     // a recording made elsewhere may hold scores and no arrays
     measured.mean = measured.mean.or(s.mean);
@@ -122,7 +122,7 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
             i => Some(Some(texts.get(i as usize)?.clone())),
         };
         let (answer, answer_key, extraction) = (text()?, text()?, text()?);
-        let mut measured = Measured {
+        let mut measured = TraceStatistics {
             mean: from.number()?,
             sequence_logprob: from.number()?,
             mean_logprob: from.number()?,
@@ -138,7 +138,7 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
             let minima = (0..count)
                 .map(|_| Some((from.u32()?, from.number()??)))
                 .collect::<Option<_>>()?;
-            measured.windows.push(Windowed {
+            measured.windows.push(WindowStatistics {
                 window,
                 tail,
                 bottom,
@@ -243,7 +243,7 @@ mod tests {
         ];
         let kept: Vec<_> = whole.iter().cloned().map(|r| lean(r, &[16, 32])).collect();
         assert_eq!(kept[0].measured.as_ref().map(|m| m.windows.len()), Some(2));
-        assert_eq!(kept[3].measured.as_deref(), Some(&Measured::default()));
+        assert_eq!(kept[3].measured.as_deref(), Some(&TraceStatistics::default()));
         let bytes = encode(&kept);
         let back: Vec<_> = decode(&bytes, "p")
             .expect("a block")

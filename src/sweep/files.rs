@@ -20,6 +20,7 @@ pub struct RecordingSource {
 
 /// `sweep.json`: what was asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct SweepHeader {
     /// Number of the layout.
     pub schema: u32,

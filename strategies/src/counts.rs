@@ -5,9 +5,9 @@ use crate::interface::ClassId;
 /// How many traces answered each class, kept as they end: a rule that looks at nothing else costs as much as
 /// there are classes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counts(Vec<(ClassId, usize)>);
+pub(crate) struct ClassCounts(Vec<(ClassId, usize)>);
 
-impl Counts {
+impl ClassCounts {
     pub(crate) fn add(&mut self, class: ClassId) {
         match self.0.iter_mut().find(|c| c.0 == class) {
             Some(count) => count.1 += 1,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::interface::Strategy;
 
 /// Makes one strategy object of this name.
-pub type Builder = dyn Fn(&str) -> Box<dyn Strategy> + Send + Sync;
+pub type StrategyBuilder = dyn Fn(&str) -> Box<dyn Strategy> + Send + Sync;
 
 /// A strategy of another program: a command that is asked for every decision.
 #[derive(Clone, Serialize)]
@@ -20,7 +20,7 @@ pub struct Custom {
     pub digest: Option<String>,
     /// Makes the strategy.
     #[serde(skip)]
-    pub build: Arc<Builder>,
+    pub build: Arc<StrategyBuilder>,
 }
 
 impl PartialEq for Custom {

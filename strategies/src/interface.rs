@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::measured::Measured;
+use crate::measured::TraceStatistics;
 use crate::scores::{Statistic, TraceScores};
 use crate::vote::VoteKind;
 
@@ -181,7 +181,7 @@ pub struct TraceOutcome<'a> {
     /// Mean over tokens of `-(1/V) sum_j log p_j - log V`, if measured.
     pub self_certainty: Option<f64>,
     /// Its statistics where a replay knows these instead of the tokens.
-    pub measured: Option<&'a Arc<Measured>>,
+    pub measured: Option<&'a Arc<TraceStatistics>>,
 }
 
 impl TraceOutcome<'_> {

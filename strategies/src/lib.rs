@@ -45,12 +45,12 @@ mod whole_traces;
 pub mod windows;
 
 pub use confidence::confidence_of_logprobs;
-pub use custom::{Builder, Custom};
+pub use custom::{Custom, StrategyBuilder};
 pub use interface::{
     Ballot, ClassId, Decision, Fate, Finish, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars,
     TraceId, TraceOutcome, Vote, Watching,
 };
-pub use measured::{Measured, Windowed};
+pub use measured::{TraceStatistics, WindowStatistics};
 pub use overrides::Overrides;
 pub use percentile::percentile;
 pub use preset::{Preset, PresetError, describe, names, source};

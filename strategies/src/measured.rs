@@ -6,7 +6,7 @@ use crate::windows::GroupWindow;
 
 /// The statistics of one trace for some group sizes.
 #[derive(Clone, Debug, PartialEq, Default)]
-pub struct Measured {
+pub struct TraceStatistics {
     /// Mean confidence over the trace.
     pub mean: Option<f64>,
     /// Sum of the log-probabilities of the sampled tokens.
@@ -16,12 +16,12 @@ pub struct Measured {
     /// Self-certainty of the trace.
     pub self_certainty: Option<f64>,
     /// One for each group size, ascending.
-    pub windows: Vec<Windowed>,
+    pub windows: Vec<WindowStatistics>,
 }
 
 /// What depends on the group size.
 #[derive(Clone, Debug, PartialEq, Default)]
-pub struct Windowed {
+pub struct WindowStatistics {
     /// Group size in tokens.
     pub window: usize,
     /// [`TraceScores::tail`].
@@ -35,7 +35,7 @@ pub struct Windowed {
     pub minima: Vec<(u32, f64)>,
 }
 
-impl Windowed {
+impl WindowStatistics {
     fn new(confidences: &[f32], window: usize, scores: &TraceScores) -> Option<Self> {
         let mut minima: Vec<(u32, f64)> = Vec::new();
         if confidences.len() >= window {
@@ -59,7 +59,7 @@ impl Windowed {
     }
 }
 
-impl Measured {
+impl TraceStatistics {
     /// Measures a trace of `[n]` confidences and `[n]` log-probabilities; either slice may be empty.
     pub fn new(
         confidences: &[f32],
@@ -69,7 +69,7 @@ impl Measured {
     ) -> Self {
         let scores = TraceScores::new(confidences, logprobs, self_certainty, None);
         let windowed = |w: &usize| {
-            Windowed::new(
+            WindowStatistics::new(
                 confidences,
                 *w,
                 &TraceScores::new(confidences, &[], None, Some(*w)),
@@ -84,7 +84,7 @@ impl Measured {
         }
     }
 
-    fn at(&self, window: usize) -> Option<&Windowed> {
+    fn at(&self, window: usize) -> Option<&WindowStatistics> {
         self.windows.iter().find(|w| w.window == window)
     }
 
@@ -129,7 +129,7 @@ mod tests {
             bar in 3.0f64..20.0,
         ) {
             let logprobs = vec![-0.5; confidences.len()];
-            let measured = Measured::new(&confidences, &logprobs, Some(0.25), &[window, 64]);
+            let measured = TraceStatistics::new(&confidences, &logprobs, Some(0.25), &[window, 64]);
             prop_assert_eq!(measured.scores(Some(window)), TraceScores::new(&confidences, &logprobs, Some(0.25), Some(window)));
             prop_assert_eq!(measured.scores(None), TraceScores::new(&confidences, &logprobs, Some(0.25), None));
             let mut groups = GroupWindow::new(window);
@@ -140,14 +140,14 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_not_known() {
-        let measured = Measured::new(&[4.0, 5.0], &[], None, &[2]);
+        let measured = TraceStatistics::new(&[4.0, 5.0], &[], None, &[2]);
         assert_eq!(measured.first_below(3, 9.0), None);
         assert_eq!(
             measured.scores(Some(3)),
             TraceScores::new(&[4.0, 5.0], &[], None, None)
         );
         assert_eq!(
-            Measured::new(&[], &[], None, &[2]).first_below(2, 9.0),
+            TraceStatistics::new(&[], &[], None, &[2]).first_below(2, 9.0),
             Some(None),
             "no confidence, no bar to fall below"
         );

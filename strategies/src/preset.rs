@@ -81,21 +81,23 @@ pub struct Preset {
     pub description: String,
     /// Kind and settings.
     #[serde(flatten)]
-    rules: Rules,
+    rules: PresetRules,
 }
 
 /// What a preset sets.
 #[derive(Clone, Debug)]
-enum Rules {
+enum PresetRules {
     Registered(&'static StrategyRow, SettingValues),
     Custom(Custom),
 }
 
-impl PartialEq for Rules {
+impl PartialEq for PresetRules {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Rules::Registered(a, these), Rules::Registered(b, those)) => a.kind == b.kind && these == those,
-            (Rules::Custom(a), Rules::Custom(b)) => a == b,
+            (PresetRules::Registered(a, these), PresetRules::Registered(b, those)) => {
+                a.kind == b.kind && these == those
+            }
+            (PresetRules::Custom(a), PresetRules::Custom(b)) => a == b,
             _ => false,
         }
     }
@@ -122,7 +124,7 @@ impl Preset {
         Self {
             name: row.kind.to_owned(),
             description: row.description.to_owned(),
-            rules: Rules::Registered(row, SettingValues::defaults(row.settings)),
+            rules: PresetRules::Registered(row, SettingValues::defaults(row.settings)),
         }
     }
 
@@ -131,7 +133,7 @@ impl Preset {
         Self {
             name: name.into(),
             description: description.into(),
-            rules: Rules::Custom(custom),
+            rules: PresetRules::Custom(custom),
         }
     }
 
@@ -158,12 +160,12 @@ impl Preset {
         file: &str,
     ) -> Result<Self, PresetError> {
         #[derive(Deserialize)]
-        struct Head {
+        struct KindOnly {
             kind: Spanned<String>,
         }
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Whole {
+        struct PresetFile {
             #[serde(rename = "kind")]
             _kind: IgnoredAny,
             description: Option<String>,
@@ -176,13 +178,13 @@ impl Preset {
         };
         let of_toml = |e: toml::de::Error| wrong(e.span(), e.message());
         let one_of = |names: &[&str]| format!("expected one of `{}`", names.join("`, `"));
-        let kind = toml::from_str::<Head>(text).map_err(of_toml)?.kind;
+        let kind = toml::from_str::<KindOnly>(text).map_err(of_toml)?.kind;
         let row = register.row(kind.get_ref()).ok_or_else(|| {
             let kinds: Vec<_> = register.rows().map(|r| r.kind).collect();
             let said = format!("unknown variant `{}`, {}", kind.get_ref(), one_of(&kinds));
             wrong(Some(kind.span()), &said)
         })?;
-        let file: Whole = toml::from_str(text).map_err(of_toml)?;
+        let file: PresetFile = toml::from_str(text).map_err(of_toml)?;
         let mut values = SettingValues::defaults(row.settings);
         let mut lines: Vec<_> = file.settings.into_iter().collect();
         lines.sort_by_key(|(key, _)| key.span().start);
@@ -199,7 +201,7 @@ impl Preset {
         let preset = Self {
             name: name.to_owned(),
             description: file.description.unwrap_or_default(),
-            rules: Rules::Registered(row, values),
+            rules: PresetRules::Registered(row, values),
         };
         preset.check()?;
         Ok(preset)
@@ -211,7 +213,7 @@ impl Preset {
         struct File<'a> {
             description: &'a str,
             #[serde(flatten)]
-            rules: &'a Rules,
+            rules: &'a PresetRules,
         }
         toml::to_string(&File {
             description: &self.description,
@@ -223,8 +225,8 @@ impl Preset {
     /// The strategy, ready for [`Strategy::begin`].
     pub fn build(&self) -> Box<dyn Strategy> {
         match &self.rules {
-            Rules::Registered(row, values) => (row.build)(&self.name, values),
-            Rules::Custom(custom) => (custom.build)(&self.name),
+            PresetRules::Registered(row, values) => (row.build)(&self.name, values),
+            PresetRules::Custom(custom) => (custom.build)(&self.name),
         }
     }
 
@@ -252,8 +254,8 @@ impl Preset {
             },
         };
         match &mut self.rules {
-            Rules::Custom(_) => Err(has_not(&self.name, &[])),
-            Rules::Registered(row, values) => {
+            PresetRules::Custom(_) => Err(has_not(&self.name, &[])),
+            PresetRules::Registered(row, values) => {
                 let setting = row.setting(name).ok_or_else(|| {
                     let names: Vec<_> = row.settings.iter().map(|s| s.name).collect();
                     has_not(&self.name, &names)
@@ -273,30 +275,30 @@ impl Preset {
     /// Name of the rules: that of the strategy's row, or `exec` for one that no register has.
     pub fn kind(&self) -> &str {
         match &self.rules {
-            Rules::Registered(row, _) => row.kind,
-            Rules::Custom(_) => "exec",
+            PresetRules::Registered(row, _) => row.kind,
+            PresetRules::Custom(_) => "exec",
         }
     }
 
     /// The strategy's row in its register.
     pub fn row(&self) -> Option<&'static StrategyRow> {
         match &self.rules {
-            Rules::Registered(row, _) => Some(row),
-            Rules::Custom(_) => None,
+            PresetRules::Registered(row, _) => Some(row),
+            PresetRules::Custom(_) => None,
         }
     }
 
     /// The value of a setting, by its name in presets; `None` if the strategy has no such setting.
     pub fn value(&self, name: &str) -> Option<Value> {
         match &self.rules {
-            Rules::Registered(_, values) => values.value(name),
-            Rules::Custom(_) => None,
+            PresetRules::Registered(_, values) => values.value(name),
+            PresetRules::Custom(_) => None,
         }
     }
 
     /// Whether all values are in their ranges.
     fn check(&self) -> Result<(), PresetError> {
-        let Rules::Registered(row, values) = &self.rules else {
+        let PresetRules::Registered(row, values) = &self.rules else {
             return Ok(());
         };
         let mut all = row.settings.iter().zip(values.iter());
@@ -312,15 +314,15 @@ impl Preset {
     }
 }
 
-impl Serialize for Rules {
+impl Serialize for PresetRules {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut map = s.serialize_map(Some(2))?;
         match self {
-            Rules::Registered(row, values) => {
+            PresetRules::Registered(row, values) => {
                 map.serialize_entry("kind", row.kind)?;
                 map.serialize_entry("settings", values)?;
             }
-            Rules::Custom(custom) => {
+            PresetRules::Custom(custom) => {
                 map.serialize_entry("kind", "exec")?;
                 map.serialize_entry("settings", custom)?;
             }

@@ -156,7 +156,7 @@ impl Register {
         if let Some(row) = self.row(name).filter(|row| row.presets.is_empty()) {
             return Ok(Preset::new(row));
         }
-        let distance = |known: &&str| edit_distance(name, known);
+        let distance = |known: &&str| strsim::levenshtein(name, known);
         Err(PresetError::Unknown {
             name: name.to_owned(),
             nearest: self.names().min_by_key(distance).unwrap_or("majority"),
@@ -187,19 +187,4 @@ impl StrategyRow {
     pub fn setting(&self, name: &str) -> Option<&'static Setting> {
         self.settings.iter().find(|s| s.name == name)
     }
-}
-
-/// Insertions, deletions and substitutions that turn `a` into `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

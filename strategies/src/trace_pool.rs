@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::interface::{ClassId, Decision, Finish, PoolKind, TraceId, TraceOutcome};
-use crate::measured::Measured;
+use crate::measured::TraceStatistics;
 use crate::scores::{Statistic, TraceScores};
 use crate::value::Window;
 use crate::vote::{Tally, VoteKind, Voter};
@@ -15,14 +15,14 @@ use crate::windows::auto_window;
 pub(crate) const SETTLE_AFTER: usize = 16;
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct EndedTrace {
     finish: Finish,
     class: Option<ClassId>,
     tokens: usize,
     scores: TraceScores,
 }
 
-impl Entry {
+impl EndedTrace {
     /// Whether its length says how long traces of this problem are.
     fn has_length(&self) -> bool {
         self.finish.is_complete()
@@ -55,7 +55,7 @@ impl Filter {
 }
 
 /// How a strategy decides over the pool.
-pub(crate) struct Rule<'a> {
+pub(crate) struct DecisionRule<'a> {
     /// What the filtered pool holds; without a filter there is none.
     pub(crate) filter: Option<Filter>,
     /// The fewest ballots for a vote over the filtered pool alone.
@@ -70,17 +70,17 @@ pub(crate) struct Rule<'a> {
 
 /// What the statistics of a trace are taken from as soon as the window is settled.
 #[derive(Clone, Debug)]
-enum Waiting {
+enum PendingScores {
     Confidences(Vec<f32>),
-    Measured(Arc<Measured>),
+    Statistics(Arc<TraceStatistics>),
 }
 
-impl Waiting {
+impl PendingScores {
     /// Adds the statistics that had to wait for the window.
     fn windowed(&self, scores: TraceScores, window: Option<usize>) -> TraceScores {
         let waited = match self {
-            Waiting::Confidences(c) => TraceScores::new(c, &[], None, window),
-            Waiting::Measured(m) => m.scores(window),
+            PendingScores::Confidences(c) => TraceScores::new(c, &[], None, window),
+            PendingScores::Statistics(m) => m.scores(window),
         };
         TraceScores {
             sequence_logprob: scores.sequence_logprob,
@@ -101,8 +101,8 @@ pub(crate) struct TracePool {
     settle_after: usize,
     fixed: Option<usize>,
     window: Option<usize>,
-    entries: BTreeMap<TraceId, Entry>,
-    waiting: BTreeMap<TraceId, Waiting>,
+    entries: BTreeMap<TraceId, EndedTrace>,
+    waiting: BTreeMap<TraceId, PendingScores>,
     /// Of the traces that settled the window: how many there were, and how many filled it.
     filled: Option<(usize, usize)>,
 }
@@ -138,15 +138,15 @@ impl TracePool {
         };
         if counts && self.window.is_none() {
             let waiting = match o.measured {
-                Some(measured) => Waiting::Measured(measured.clone()),
-                None => Waiting::Confidences(o.confidences.to_vec()),
+                Some(measured) => PendingScores::Statistics(measured.clone()),
+                None => PendingScores::Confidences(o.confidences.to_vec()),
             };
             self.waiting.insert(o.trace, waiting);
         }
         let class = o.class.filter(|_| counts);
         self.entries.insert(
             o.trace,
-            Entry {
+            EndedTrace {
                 finish: o.finish,
                 class,
                 tokens: o.tokens,
@@ -219,7 +219,7 @@ impl TracePool {
     /// The voters of a pool in trace order; `filter` applies to [`PoolKind::Filtered`] alone.
     pub(crate) fn voters(&self, pool: PoolKind, filter: Option<Filter>) -> Vec<Voter> {
         let filter = filter.filter(|_| pool == PoolKind::Filtered);
-        let votes = |(&trace, e): (&TraceId, &Entry)| {
+        let votes = |(&trace, e): (&TraceId, &EndedTrace)| {
             let passes = self.may_vote(e.finish, pool) && filter.is_none_or(|f| f.passes(trace, &e.scores));
             e.class.filter(|_| passes).map(|class| Voter {
                 trace,
@@ -265,7 +265,7 @@ impl TracePool {
         consensus: bool,
     ) -> Decision {
         let hold = |voters: &[Voter]| Tally::hold(vote, voters);
-        self.decide_by(&Rule {
+        self.decide_by(&DecisionRule {
             filter,
             min_votes,
             consensus,
@@ -276,7 +276,7 @@ impl TracePool {
 
     /// Decides over the best pool: the filtered one if it holds `min_votes` ballots, else all finished
     /// traces, else any with an answer.
-    pub(crate) fn decide_by(&self, rule: &Rule<'_>) -> Decision {
+    pub(crate) fn decide_by(&self, rule: &DecisionRule<'_>) -> Decision {
         let mut warnings = Vec::new();
         let (pool, voters) = self.best_pool(rule, &mut warnings);
         let tally = (rule.hold)(&voters).or_else(|| {
@@ -311,7 +311,7 @@ impl TracePool {
     }
 
     /// The traces that vote, and a word when they are not the ones that should.
-    fn best_pool(&self, rule: &Rule<'_>, warnings: &mut Vec<String>) -> (PoolKind, Vec<Voter>) {
+    fn best_pool(&self, rule: &DecisionRule<'_>, warnings: &mut Vec<String>) -> (PoolKind, Vec<Voter>) {
         let filtered = rule.filter.map(|_| self.voters(PoolKind::Filtered, rule.filter));
         let passed = filtered.as_ref().map(Vec::len);
         if let Some(voters) = filtered.filter(|v| v.len() >= rule.min_votes.max(1)) {

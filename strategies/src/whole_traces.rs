@@ -45,7 +45,7 @@ pub(crate) fn strategy(
     count_truncated: bool,
 ) -> Box<dyn Strategy> {
     let pool = TracePool::new(window, SETTLE_AFTER, count_truncated);
-    Box::new(OfWholeTraces {
+    Box::new(WholeTraceStrategy {
         name: name.to_owned(),
         fresh: (rule.clone(), pool.clone()),
         rule,
@@ -53,7 +53,7 @@ pub(crate) fn strategy(
     })
 }
 
-struct OfWholeTraces<R> {
+struct WholeTraceStrategy<R> {
     name: String,
     /// The rule and the pool before a problem began.
     fresh: (R, TracePool),
@@ -61,7 +61,7 @@ struct OfWholeTraces<R> {
     pool: TracePool,
 }
 
-impl<R: WholeTraces> Strategy for OfWholeTraces<R> {
+impl<R: WholeTraces> Strategy for WholeTraceStrategy<R> {
     fn name(&self) -> &str {
         &self.name
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tts::engine::memory::MemoryPlan;
-use tts::engine::scoring::Text;
+use tts::engine::scoring::ScoringRequest;
 use tts::run::{Checkpoint, EarlyEnd, ExternalEvent, RunError, TokenStream};
 use tts_strategies::Finish;
 

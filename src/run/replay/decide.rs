@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tts_strategies::{Measured, Needs, Strategy, TraceId};
+use tts_strategies::{Needs, Strategy, TraceId, TraceStatistics};
 
 use super::replayer::unreadable;
 use super::{Replayer, replay};
@@ -233,7 +233,7 @@ fn unmeasured(problem: &ProblemRun, records: &[TraceRecord]) -> u64 {
     let Some(window) = problem.bar().1.filter(|_| problem.strategy().needs().confidence) else {
         return 0;
     };
-    let lacks = |m: &Measured| {
+    let lacks = |m: &TraceStatistics| {
         (m.mean.is_some() || !m.windows.is_empty()) && m.windows.iter().all(|w| w.window != window)
     };
     let ended = records.iter().filter(|r| r.finish.is_complete());
@@ -243,7 +243,7 @@ fn unmeasured(problem: &ProblemRun, records: &[TraceRecord]) -> u64 {
 /// The scalars that any of the traces has.
 fn offered(records: &[Arc<TraceRecord>]) -> Needs {
     let any = |has: &dyn Fn(&TraceRecord) -> bool| records.iter().any(|r| has(r));
-    let measured = |r: &TraceRecord, has: &dyn Fn(&tts_strategies::Measured) -> bool| {
+    let measured = |r: &TraceRecord, has: &dyn Fn(&tts_strategies::TraceStatistics) -> bool| {
         r.measured.as_ref().is_some_and(|m| has(m))
     };
     Needs {

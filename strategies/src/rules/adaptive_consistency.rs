@@ -1,7 +1,7 @@
 //! Adaptive-Consistency: "Let's Sample Step by Step" (arXiv 2305.11860), section 3, the Beta criterion.
 
 use super::AdaptiveSettings;
-use crate::counts::Counts;
+use crate::counts::ClassCounts;
 use crate::interface::{Decision, Next, TraceOutcome};
 use crate::trace_pool::TracePool;
 use crate::vote::VoteKind;
@@ -28,7 +28,7 @@ pub fn stays_ahead(first: usize, second: usize) -> f64 {
 #[derive(Clone, Debug)]
 pub(super) struct AdaptiveConsistency {
     settings: AdaptiveSettings,
-    counts: Counts,
+    counts: ClassCounts,
     done: bool,
 }
 
@@ -36,7 +36,7 @@ impl AdaptiveConsistency {
     pub(super) fn new(settings: AdaptiveSettings) -> Self {
         Self {
             settings,
-            counts: Counts::default(),
+            counts: ClassCounts::default(),
             done: false,
         }
     }

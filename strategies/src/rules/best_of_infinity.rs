@@ -2,7 +2,7 @@
 //! 1.
 
 use super::{BestOfInfinitySettings, stays_ahead};
-use crate::counts::Counts;
+use crate::counts::ClassCounts;
 use crate::interface::{Decision, Next, TraceOutcome};
 use crate::trace_pool::TracePool;
 use crate::vote::VoteKind;
@@ -107,7 +107,7 @@ fn first_is_largest(shapes: &[f64]) -> f64 {
 #[derive(Clone, Debug)]
 pub(super) struct BestOfInfinity {
     settings: BestOfInfinitySettings,
-    counts: Counts,
+    counts: ClassCounts,
     done: bool,
 }
 
@@ -115,7 +115,7 @@ impl BestOfInfinity {
     pub(super) fn new(settings: BestOfInfinitySettings) -> Self {
         Self {
             settings,
-            counts: Counts::default(),
+            counts: ClassCounts::default(),
             done: false,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::BestOfNSettings;
 use crate::interface::{Decision, Needs, PoolKind};
-use crate::trace_pool::{Filter, Rule, TracePool};
+use crate::trace_pool::{DecisionRule, Filter, TracePool};
 use crate::vote::{Tally, VoteKind, Voter};
 use crate::whole_traces::WholeTraces;
 
@@ -32,7 +32,7 @@ impl WholeTraces for BestOfN {
                 .then(|| Tally::hold(VoteKind::Majority, voters))
                 .flatten()
         };
-        pool.decide_by(&Rule {
+        pool.decide_by(&DecisionRule {
             filter,
             min_votes: 1,
             consensus: false,

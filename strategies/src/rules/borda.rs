@@ -3,7 +3,7 @@
 
 use super::BordaSettings;
 use crate::interface::{Decision, Needs};
-use crate::trace_pool::{Rule, TracePool};
+use crate::trace_pool::{DecisionRule, TracePool};
 use crate::vote::{Tally, Voter};
 use crate::whole_traces::WholeTraces;
 
@@ -34,7 +34,7 @@ impl WholeTraces for Borda {
             tally.abstained = voters.len() - n;
             Some(tally)
         };
-        pool.decide_by(&Rule {
+        pool.decide_by(&DecisionRule {
             filter: None,
             min_votes: 1,
             consensus: false,

@@ -3,7 +3,7 @@
 
 use super::CgesSettings;
 use crate::interface::{ClassId, Decision, Needs, Next, TraceOutcome};
-use crate::trace_pool::{Rule, TracePool};
+use crate::trace_pool::{DecisionRule, TracePool};
 use crate::vote::{Tally, Voter};
 use crate::whole_traces::WholeTraces;
 
@@ -115,7 +115,7 @@ impl WholeTraces for Cges {
             counted.abstained = voters.len() - counted.voters();
             Some(counted)
         };
-        let mut decision = pool.decide_by(&Rule {
+        let mut decision = pool.decide_by(&DecisionRule {
             filter: None,
             min_votes: 1,
             consensus: true,

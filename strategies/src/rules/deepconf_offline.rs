@@ -1,6 +1,6 @@
 //! Offline DeepConf: "Deep Think with Confidence" (arXiv 2508.15260), section 3.2, algorithm 1.
 
-use super::{OfflineSettings, keep_top_bar};
+use super::{DeepConfOfflineSettings, keep_top_bar};
 use crate::interface::{Decision, Needs, PoolKind};
 use crate::trace_pool::{Filter, TracePool};
 use crate::vote::VoteKind;
@@ -9,9 +9,9 @@ use crate::whole_traces::WholeTraces;
 /// Offline DeepConf: K complete traces, the top share of those with an answer by one statistic, a weighted
 /// vote.
 #[derive(Clone, Debug)]
-pub(super) struct Offline(pub(super) OfflineSettings);
+pub(super) struct DeepConfOffline(pub(super) DeepConfOfflineSettings);
 
-impl Offline {
+impl DeepConfOffline {
     fn filter(&self, pool: &TracePool) -> Option<Filter> {
         let statistic = self.0.statistic;
         let voters = pool.voters(PoolKind::Finished, None);
@@ -20,7 +20,7 @@ impl Offline {
     }
 }
 
-impl WholeTraces for Offline {
+impl WholeTraces for DeepConfOffline {
     fn needs(&self) -> Needs {
         Needs::of(self.0.statistic).and(Needs::of_vote(self.0.vote))
     }

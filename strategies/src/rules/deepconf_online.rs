@@ -1,6 +1,6 @@
 //! Online DeepConf: "Deep Think with Confidence" (arXiv 2508.15260), section 3.3, algorithm 2.
 
-use super::OnlineSettings;
+use super::DeepConfOnlineSettings;
 use crate::interface::{
     ClassId, Decision, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars, TraceId, TraceOutcome,
     Watching,
@@ -24,9 +24,9 @@ pub fn keep_top_bar(values: &[f64], keep_top: f64) -> Option<f64> {
 /// the filter leaves fewer. Without a bar (no warm-up has a confidence) nothing is stopped and nothing
 /// filtered.
 #[derive(Clone, Debug)]
-pub(super) struct Online {
+pub(super) struct DeepConfOnline {
     name: String,
-    settings: OnlineSettings,
+    settings: DeepConfOnlineSettings,
     pool: TracePool,
     budget: usize,
     max_tokens: usize,
@@ -39,9 +39,9 @@ pub(super) struct Online {
     spare: Vec<GroupWindow>,
 }
 
-impl Online {
+impl DeepConfOnline {
     /// A strategy that calls itself `name`.
-    pub(super) fn new(name: impl Into<String>, settings: OnlineSettings) -> Self {
+    pub(super) fn new(name: impl Into<String>, settings: DeepConfOnlineSettings) -> Self {
         Self {
             name: name.into(),
             pool: TracePool::new(settings.window, settings.warmup, settings.count_truncated),
@@ -86,7 +86,7 @@ impl Online {
     }
 }
 
-impl Strategy for Online {
+impl Strategy for DeepConfOnline {
     fn name(&self) -> &str {
         &self.name
     }

@@ -143,12 +143,12 @@ register! {
         count_truncated: bool = false, COUNT_TRUNCATED;
     }
 
-    OnlineSettings {
+    DeepConfOnlineSettings {
         kind: "deepconf-online",
         description: "stops traces below a bar that the warm-up sets, ends at a consensus",
         citation: "arXiv 2508.15260",
         presets: ["deepconf-low", "deepconf-high"],
-        build: |name, s| Box::new(deepconf_online::Online::new(name, s)),
+        build: |name, s| Box::new(deepconf_online::DeepConfOnline::new(name, s)),
         warmup: usize = 16, shared("N", "Complete traces that set the bar").within(ONE_OR_MORE);
         window: Window = Window::Auto, WINDOW;
         keep_top: f64 = 0.10, KEEP_TOP;
@@ -159,12 +159,12 @@ register! {
         count_truncated: bool = false, COUNT_TRUNCATED;
     }
 
-    OfflineSettings {
+    DeepConfOfflineSettings {
         kind: "deepconf-offline",
         description: "all traces to their end, the most confident ones vote by confidence",
         citation: "arXiv 2508.15260",
         presets: ["deepconf-offline"],
-        build: |name, s| of_whole_traces(name, deepconf_offline::Offline(s), s.window, s.count_truncated),
+        build: |name, s| of_whole_traces(name, deepconf_offline::DeepConfOffline(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         keep_top: f64 = 0.10, KEEP_TOP;
         min_votes: usize = 4, MIN_VOTES;

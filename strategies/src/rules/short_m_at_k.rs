@@ -2,7 +2,7 @@
 
 use super::ShortestSettings;
 use crate::interface::{Decision, Finish, Next, TraceId, TraceOutcome};
-use crate::trace_pool::{Rule, TracePool};
+use crate::trace_pool::{DecisionRule, TracePool};
 use crate::vote::{Tally, Voter};
 use crate::whole_traces::WholeTraces;
 
@@ -49,7 +49,7 @@ impl WholeTraces for ShortMAtK {
             tally.winner_trace = shortest.get(tally.winner_trace as usize)?.trace;
             Some(tally)
         };
-        pool.decide_by(&Rule {
+        pool.decide_by(&DecisionRule {
             filter: None,
             min_votes: 1,
             consensus: false,
