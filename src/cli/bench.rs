@@ -59,7 +59,7 @@ pub(crate) struct BenchArgs {
 
 /// A line of `--json`.
 #[derive(Serialize)]
-struct Line<'a> {
+struct BenchLine<'a> {
     model: &'a str,
     dtype: &'a str,
     kv_dtype: &'a str,
@@ -126,7 +126,7 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
         let work = workload(*batch);
         let figures = bench::measure(&mut executor, &work)?;
         let least = limits.and_then(|l| l.least_seconds(&bench::demand(&model, &work), dtype, tier));
-        let line = Line {
+        let line = BenchLine {
             model: &name,
             dtype,
             kv_dtype: model.layout().kv.name(),
@@ -219,7 +219,7 @@ fn limits_text(l: &Limits) -> String {
     )
 }
 
-fn table(lines: &[Line<'_>]) -> String {
+fn table(lines: &[BenchLine<'_>]) -> String {
     let mut table = Builder::default();
     let ceiling = lines.iter().any(|l| l.ceiling_tokens_per_second.is_some());
     let mut head = vec![

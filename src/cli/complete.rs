@@ -54,9 +54,9 @@ struct Continuation<'a> {
 }
 
 /// Text of ids where there is a tokenizer, none where there is not.
-struct MaybeText(Option<Arc<Prompter>>);
+struct OptionalText(Option<Arc<Prompter>>);
 
-impl Decode for MaybeText {
+impl Decode for OptionalText {
     fn decode(&self, ids: &[u32]) -> String {
         self.0.as_ref().map_or_else(String::new, |p| p.decode(ids, true))
     }
@@ -147,7 +147,7 @@ async fn continue_all(
         id: prompt.id.clone(),
         strategy: settings.strategy.build(),
         reader: Arc::new(FnReader::new(|_| None)),
-        decode: Arc::new(MaybeText(prompter)),
+        decode: Arc::new(OptionalText(prompter)),
         rules: Arc::new(solver.rules(prompt)),
         bounds: Bounds {
             traces: settings.traces,

@@ -10,15 +10,15 @@ use tts::evaluation::{Evaluated, Evaluation, Options, RecordOptions};
 use tts::run::RunError;
 use tts::solver::deadline;
 
-use super::board::Board;
 use super::interrupt;
 use super::printer::Printer;
+use super::progress::ProgressLine;
 
 /// Progress events that may wait to be shown.
 const EVENTS: usize = 1024;
 
 /// How an evaluation ended.
-pub(crate) struct Ended {
+pub(crate) struct EvaluationEnd {
     /// By Ctrl-C.
     pub(crate) interrupted: bool,
     /// Problems of which no trace was begun.
@@ -53,7 +53,7 @@ pub(crate) async fn run(
     evaluation: Evaluation<'_>,
     printer: &Printer,
     mut each: impl FnMut(Evaluated) -> anyhow::Result<()>,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<EvaluationEnd> {
     let interrupt = interrupt::token();
     let of_set = evaluation.problems().len() > 1;
     let (events, watched) = broadcast::channel(EVENTS);
@@ -64,14 +64,14 @@ pub(crate) async fn run(
     };
     let before = Instant::now();
     let mut results = evaluation.run(options)?;
-    let mut board = Some(Board::start(watched, evaluation.problems().len(), printer));
+    let mut progress = Some(ProgressLine::start(watched, evaluation.problems().len(), printer));
     let mut not_started = 0;
     let mut failure: Option<anyhow::Error> = None;
     while let Some(result) = results.next().await {
         match result {
             Ok(evaluated) => {
-                if let Some(board) = board.take_if(|_| !of_set) {
-                    board.finish(printer);
+                if let Some(progress) = progress.take_if(|_| !of_set) {
+                    progress.finish(printer);
                 }
                 failure = each(evaluated).err();
             }
@@ -84,8 +84,8 @@ pub(crate) async fn run(
     }
     drop(results);
     let took = before.elapsed();
-    if let Some(board) = board {
-        board.finish(printer);
+    if let Some(progress) = progress {
+        progress.finish(printer);
     }
     let interrupted = interrupt.is_cancelled();
     let closed = evaluation.close(failure.is_none() && !interrupted && not_started == 0);
@@ -93,7 +93,7 @@ pub(crate) async fn run(
         return Err(error);
     }
     closed?;
-    Ok(Ended {
+    Ok(EvaluationEnd {
         interrupted,
         not_started,
         took,

@@ -17,11 +17,11 @@ use super::table::drawn;
 #[derive(Args)]
 pub(crate) struct ListArgs {
     /// What to list
-    what: What,
+    what: ListKind,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum What {
+enum ListKind {
     /// Models by name; any Falcon-H1 folder, GGUF file or hub id works too
     Models,
     /// Problem sets with their graders
@@ -44,9 +44,9 @@ const PUBLISHED: [(&str, &str); 8] = [
 
 pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let (columns, rows): (&[&'static str], _) = match args.what {
-        What::Models => (&["name", "parameters", "where"], models()?),
-        What::Tasks => (&["name", "problems", "data", "checked", "description"], tasks()?),
-        What::Strategies => (
+        ListKind::Models => (&["name", "parameters", "where"], models()?),
+        ListKind::Tasks => (&["name", "problems", "data", "checked", "description"], tasks()?),
+        ListKind::Strategies => (
             &["name", "what it does", "settings", "citation"],
             strategies(Register::shipped())?,
         ),
@@ -92,7 +92,7 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
         table.push_record(columns.iter().map(|c| cell(&row[field(c)])));
     }
     printer.line(drawn(table, columns.len()).trim_end())?;
-    if matches!(args.what, What::Strategies) {
+    if matches!(args.what, ListKind::Strategies) {
         printer.line("")?;
         printer.line(settings(Register::shipped()).trim_end())?;
         printer.note("a file with other settings is a strategy too (--strategy my.toml), and so is a program of yours in any language (--strategy exec:./policy.py)");

@@ -2,7 +2,6 @@
 
 mod args;
 mod bench;
-mod board;
 mod complete;
 mod completions;
 mod config_file;
@@ -16,6 +15,7 @@ mod list;
 mod number;
 mod pilot;
 mod printer;
+mod progress;
 mod recordings;
 mod replay;
 mod report;
@@ -116,7 +116,7 @@ pub(crate) fn main() -> ExitCode {
     log_to_stderr();
     let cli = match parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
-        Err(Refusal::Clap(error)) => {
+        Err(ParseError::Clap(error)) => {
             // help and version go to stdout and are no failure
             let _ = error.print();
             return if error.use_stderr() {
@@ -126,7 +126,7 @@ pub(crate) fn main() -> ExitCode {
             }
             .into();
         }
-        Err(Refusal::ConfigFile(error)) => {
+        Err(ParseError::ConfigFile(error)) => {
             Printer::new(false, false).error(&error.to_string());
             return ExitStatus::Refused.into();
         }
@@ -166,17 +166,19 @@ fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {
     }
 }
 
-enum Refusal {
+enum ParseError {
     Clap(clap::Error),
     ConfigFile(anyhow::Error),
 }
 
 /// Reads the command line, the environment and the file of `--config`, in this order of precedence.
-fn parse(mut words: Vec<OsString>) -> Result<Cli, Refusal> {
+fn parse(mut words: Vec<OsString>) -> Result<Cli, ParseError> {
     let mut command = command();
-    let mut matches = command.try_get_matches_from_mut(&words).map_err(Refusal::Clap)?;
+    let mut matches = command
+        .try_get_matches_from_mut(&words)
+        .map_err(ParseError::Clap)?;
     if let Some(file) = matches.get_one::<std::path::PathBuf>("config").cloned() {
-        let added = config_file::words(&file, &command, &matches).map_err(Refusal::ConfigFile)?;
+        let added = config_file::words(&file, &command, &matches).map_err(ParseError::ConfigFile)?;
         if !added.is_empty() {
             let end = words.iter().position(|w| w == "--").unwrap_or(words.len());
             words.splice(end..end, added);
@@ -187,11 +189,11 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, Refusal> {
                     .next()
                     .unwrap_or_default()
                     .trim_start_matches("error: ");
-                Refusal::ConfigFile(anyhow::anyhow!("{}: {first}", file.display()))
+                ParseError::ConfigFile(anyhow::anyhow!("{}: {first}", file.display()))
             })?;
         }
     }
-    Cli::from_arg_matches(&matches).map_err(Refusal::Clap)
+    Cli::from_arg_matches(&matches).map_err(ParseError::Clap)
 }
 
 /// The whole command line, each flag with its variable.

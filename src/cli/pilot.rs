@@ -16,8 +16,8 @@ use super::args::{BatchArgs, ModelArgs, SamplingArgs};
 use super::number::{count, percent, plural, seconds};
 use super::printer::Printer;
 use super::recordings::{SetArgs, reader};
-use super::result::{Report, Summary};
-use super::solver::Opened;
+use super::result::{ProblemReport, SetSummary};
+use super::solver::OpenedSolver;
 use super::table::drawn;
 use super::task::AnswerArgs;
 use super::trace_args::{LimitArgs, PromptArgs, of_traces};
@@ -223,14 +223,14 @@ fn record(
     settings.instruction = settings
         .instruction
         .or_else(|| task.as_ref()?.asked_after().map(str::to_owned));
-    let opened = Opened::here(&args.model, settings, reader, printer)?;
+    let opened = OpenedSolver::here(&args.model, settings, reader, printer)?;
     let mut evaluation = Evaluation::new(&opened.solver, &set.data.problems)?;
     opened.remark(evaluation.problems(), printer);
     printer.note(&opened.cost(&evaluation));
     evaluate::record(&mut evaluation, dir, recording, printer)?;
-    let mut summary = Summary::default();
+    let mut summary = SetSummary::default();
     let ended = interrupt::runtime()?.block_on(evaluate::run(evaluation, printer, |evaluated| {
-        summary.add(&Report::of(evaluated, args.traces));
+        summary.add(&ProblemReport::of(evaluated, args.traces));
         Ok(())
     }))?;
     if ids.len() > 1 {

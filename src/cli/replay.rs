@@ -14,7 +14,7 @@ use tts::run::MachineInfo;
 use super::ExitStatus;
 use super::printer::Printer;
 use super::recordings::{SetArgs, open, reader};
-use super::result::{Report, Summary};
+use super::result::{ProblemReport, SetSummary};
 use super::samples::Samples;
 use super::strategy::StrategyArgs;
 use super::task::AnswerArgs;
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let replay = Replay::new(pool.clone(), settings, Arc::new(reader), reread)?;
     let problems = args.set.select(&pool)?;
     let of_set = problems.len() > 1;
-    let mut summary = Summary::default();
+    let mut summary = SetSummary::default();
     for problem in problems {
         if problem.traces == 0 {
             printer.warn(&format!(
@@ -103,7 +103,7 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
             let texts = replay.texts(problem)?;
             samples.write(&solved, asked.get(&problem.id), &texts)?;
         }
-        let report = Report {
+        let report = ProblemReport {
             result,
             full_tokens: solved.estimated_full_tokens(args.traces.unwrap_or(problem.traces)),
         };

@@ -26,7 +26,7 @@ fn fates(books: &FateCounts) -> [(&'static str, u64); 6] {
     ]
 }
 
-impl Report {
+impl ProblemReport {
     /// Of a problem with so many traces at most.
     pub(crate) fn of(evaluated: Evaluated, traces: usize) -> Self {
         let full_tokens = evaluated.solved.and_then(|s| s.estimated_full_tokens(traces));
@@ -38,14 +38,14 @@ impl Report {
 }
 
 /// A problem's result.
-pub(crate) struct Report {
+pub(crate) struct ProblemReport {
     /// The object of `--json`.
     pub(crate) result: SolvedRecord,
     /// Tokens that all traces would have taken, estimated; nothing for a result of an earlier run.
     pub(crate) full_tokens: Option<f64>,
 }
 
-impl Report {
+impl ProblemReport {
     /// Prints an object, a report, a line of a set, or the answer alone.
     pub(crate) fn print(&self, of_set: bool, budget: usize, printer: &Printer) -> anyhow::Result<()> {
         if printer.json() {
@@ -241,7 +241,7 @@ impl Report {
 
 /// How a set went.
 #[derive(Default)]
-pub(crate) struct Summary {
+pub(crate) struct SetSummary {
     pub(crate) answered: u64,
     problems: u64,
     graded: u64,
@@ -252,8 +252,8 @@ pub(crate) struct Summary {
     warnings: BTreeMap<String, (u64, String)>,
 }
 
-impl Summary {
-    pub(crate) fn add(&mut self, report: &Report) {
+impl SetSummary {
+    pub(crate) fn add(&mut self, report: &ProblemReport) {
         let result = &report.result;
         self.problems += 1;
         for warning in report.warnings() {

@@ -36,7 +36,7 @@ pub(crate) struct ScoreArgs {
 /// The object of `--json`. `confidence[i]` and `top[i]` belong to the distribution after tokens `0..=i`,
 /// `logprobs[i]` is token i under the distribution before it.
 #[derive(Serialize)]
-struct Scored {
+struct ScoreReport {
     token_ids: Vec<u32>,
     logprobs: Vec<Option<f32>>,
     confidence: Vec<f32>,
@@ -113,9 +113,14 @@ pub(crate) fn run(args: &ScoreArgs, printer: &Printer) -> anyhow::Result<ExitSta
     Ok(ExitStatus::Done)
 }
 
-fn score(executor: &mut dyn Executor, ids: Vec<u32>, top_k: usize, window: usize) -> anyhow::Result<Scored> {
+fn score(
+    executor: &mut dyn Executor,
+    ids: Vec<u32>,
+    top_k: usize,
+    window: usize,
+) -> anyhow::Result<ScoreReport> {
     let n = ids.len();
-    let mut scored = Scored {
+    let mut scored = ScoreReport {
         logprobs: Vec::with_capacity(n + 1),
         confidence: Vec::with_capacity(n),
         group_confidence: Vec::with_capacity(n),

@@ -17,20 +17,20 @@ use super::number::{bytes, count, plural};
 use super::printer::Printer;
 
 /// A solver, and what it stands on.
-pub(crate) struct Opened {
+pub(crate) struct OpenedSolver {
     pub(crate) solver: Solver,
-    pub(crate) on: On,
+    pub(crate) backend: TraceBackend,
 }
 
 /// Where traces come from.
-pub(crate) enum On {
+pub(crate) enum TraceBackend {
     /// The model runs here.
-    Here(Box<Loaded>),
+    Local(Box<Loaded>),
     /// Engines elsewhere run it.
-    Elsewhere(Arc<Remote>),
+    Remote(Arc<Remote>),
 }
 
-impl Opened {
+impl OpenedSolver {
     /// A model that runs here.
     pub(crate) fn here(
         model: &ModelArgs,
@@ -41,7 +41,7 @@ impl Opened {
         let loaded = model.open(printer)?;
         Ok(Self {
             solver: Solver::local(loaded.clone(), settings)?.with_reader(Reader::Rules(reader)),
-            on: On::Here(Box::new(loaded)),
+            backend: TraceBackend::Local(Box::new(loaded)),
         })
     }
 
@@ -65,23 +65,23 @@ impl Opened {
         let (solver, remote) = runtime.block_on(connected)?;
         Ok(Self {
             solver: solver.with_reader(Reader::Rules(reader)),
-            on: On::Elsewhere(remote),
+            backend: TraceBackend::Remote(remote),
         })
     }
 
     /// Says what the user did not choose, and what the model or the engines are not made for.
     pub(crate) fn remark(&self, problems: &[Prepared], printer: &Printer) {
-        match &self.on {
-            On::Here(loaded) => remark(&self.solver, loaded, problems, printer),
-            On::Elsewhere(remote) => remote.notices().for_each(|n| printer.warn(&n)),
+        match &self.backend {
+            TraceBackend::Local(loaded) => remark(&self.solver, loaded, problems, printer),
+            TraceBackend::Remote(remote) => remote.notices().for_each(|n| printer.warn(&n)),
         }
     }
 
     /// What an evaluation will cost at most.
     pub(crate) fn cost(&self, evaluation: &Evaluation<'_>) -> String {
-        match &self.on {
-            On::Here(_) => here(&self.solver.settings().strategy.name, evaluation),
-            On::Elsewhere(remote) => elsewhere(&self.solver, remote, evaluation),
+        match &self.backend {
+            TraceBackend::Local(_) => here(&self.solver.settings().strategy.name, evaluation),
+            TraceBackend::Remote(remote) => elsewhere(&self.solver, remote, evaluation),
         }
     }
 }

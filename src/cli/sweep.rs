@@ -22,7 +22,7 @@ use super::args::{BackendArgs, MaxBatch, ModelArgs, SamplingArgs};
 use super::number::{self, count, percent, plural, seconds};
 use super::printer::Printer;
 use super::recordings::{SetArgs, open, reader};
-use super::solver::Opened;
+use super::solver::OpenedSolver;
 use super::table::drawn;
 use super::task::{self, AnswerArgs};
 use super::trace_args::{LimitArgs, PromptArgs, of_traces};
@@ -328,7 +328,7 @@ fn record(
     let mut settings = of_traces(settings, &args.limits, &args.prompt, &args.sampling, &args.model)?;
     settings.instruction = settings.instruction.or_else(|| set.instruction());
     let runtime = interrupt::runtime()?;
-    let opened = Opened::named(
+    let opened = OpenedSolver::named(
         (&args.model, &args.backend, args.confidence_k),
         settings,
         reader,

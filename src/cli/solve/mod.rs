@@ -15,14 +15,14 @@ use tts::source::Remote;
 
 use super::number::count;
 use super::printer::Printer;
-use super::result::{Report, Summary};
-use super::solver::{On, Opened};
+use super::result::{ProblemReport, SetSummary};
+use super::solver::{OpenedSolver, TraceBackend};
 use super::{ExitStatus, evaluate, interrupt, task};
 pub(crate) use args::{SolveArgs, of_problems};
 
 pub(crate) fn run(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let mut settings = args.settings()?;
-    let Asked {
+    let ProblemsToSolve {
         problems,
         task,
         digest,
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ExitSta
         .or_else(|| task.as_ref()?.asked_after().map(str::to_owned));
     let traces = settings.traces;
     let runtime = interrupt::runtime()?;
-    let opened = Opened::named(
+    let opened = OpenedSolver::named(
         (&args.model, &args.backend, args.confidence_k),
         settings,
         reader,
@@ -56,9 +56,9 @@ pub(crate) fn run(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ExitSta
         evaluate::record(&mut evaluation, dir, recording, printer)?;
     }
     let of_set = problems.len() > 1;
-    let mut summary = Summary::default();
+    let mut summary = SetSummary::default();
     let ended = runtime.block_on(evaluate::run(evaluation, printer, |evaluated| {
-        let report = Report::of(evaluated, traces);
+        let report = ProblemReport::of(evaluated, traces);
         summary.add(&report);
         report.print(of_set, traces, printer)
     }))?;
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ExitSta
 }
 
 /// What is to be solved.
-struct Asked {
+struct ProblemsToSolve {
     problems: Vec<Problem>,
     /// The task that they belong to.
     task: Option<Task>,
@@ -83,7 +83,7 @@ struct Asked {
     digest: Option<String>,
 }
 
-fn problems(args: &SolveArgs, printer: &Printer) -> anyhow::Result<Asked> {
+fn problems(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ProblemsToSolve> {
     let single = |text: String| Problem {
         id: problem_id(&text),
         problem: text,
@@ -104,7 +104,7 @@ fn problems(args: &SolveArgs, printer: &Printer) -> anyhow::Result<Asked> {
             if text.is_empty() {
                 bail!("the problem is empty; give its text");
             }
-            Ok(Asked {
+            Ok(ProblemsToSolve {
                 problems: vec![single(text)],
                 task: None,
                 digest: None,
@@ -123,7 +123,7 @@ fn problems(args: &SolveArgs, printer: &Printer) -> anyhow::Result<Asked> {
                 Some(limit) => set.data.problems.truncate(limit),
                 None => {}
             }
-            Ok(Asked {
+            Ok(ProblemsToSolve {
                 problems: set.data.problems,
                 task: set.task,
                 digest: Some(set.data.digest),
@@ -136,13 +136,17 @@ fn problems(args: &SolveArgs, printer: &Printer) -> anyhow::Result<Asked> {
 }
 
 /// Prints what would be done.
-fn dry_run(opened: &Opened, evaluation: &Evaluation<'_>, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    match &opened.on {
-        On::Here(_) => {
+fn dry_run(
+    opened: &OpenedSolver,
+    evaluation: &Evaluation<'_>,
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
+    match &opened.backend {
+        TraceBackend::Local(_) => {
             here(&opened.solver, evaluation, printer)?;
             printer.note(&opened.cost(evaluation));
         }
-        On::Elsewhere(remote) => {
+        TraceBackend::Remote(remote) => {
             printer.note(&opened.cost(evaluation));
             elsewhere(&opened.solver, remote, evaluation, printer)?;
         }

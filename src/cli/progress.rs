@@ -16,13 +16,13 @@ const SPEED_OVER: Duration = Duration::from_secs(5);
 /// Ended traces from which on their lengths say something.
 const ENOUGH: u64 = 8;
 
-/// Shows how things stand until it is finished.
-pub(crate) struct Board {
+/// The line on the terminal that shows how far the problems are, until it is finished.
+pub(crate) struct ProgressLine {
     bar: Option<ProgressBar>,
     task: JoinHandle<()>,
 }
 
-impl Board {
+impl ProgressLine {
     pub(crate) fn start(mut events: broadcast::Receiver<Event>, problems: usize, printer: &Printer) -> Self {
         let bar = printer.shows_progress().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -36,19 +36,19 @@ impl Board {
         let shown = bar.clone();
         let task = tokio::spawn(async move {
             let Some(bar) = shown else { return };
-            let mut standings = Standings {
+            let mut progress = BatchProgress {
                 problems,
                 started: Instant::now(),
-                ..Standings::default()
+                ..BatchProgress::default()
             };
             loop {
                 match events.recv().await {
-                    Ok(event) => standings.take(event, Instant::now()),
+                    Ok(event) => progress.take(event, Instant::now()),
                     Err(RecvError::Lagged(_)) => continue,
                     Err(RecvError::Closed) => return,
                 }
                 if events.is_empty() {
-                    bar.set_message(standings.line(Instant::now()));
+                    bar.set_message(progress.line(Instant::now()));
                 }
             }
         });
@@ -64,21 +64,21 @@ impl Board {
     }
 }
 
-struct Standings {
+struct BatchProgress {
     problems: usize,
     decided: usize,
-    snapshots: BTreeMap<String, ProblemProgress>,
+    progress: BTreeMap<String, ProblemProgress>,
     last: Option<String>,
     speed: VecDeque<(Instant, u64)>,
     started: Instant,
 }
 
-impl Default for Standings {
+impl Default for BatchProgress {
     fn default() -> Self {
         Self {
             problems: 0,
             decided: 0,
-            snapshots: BTreeMap::new(),
+            progress: BTreeMap::new(),
             last: None,
             speed: VecDeque::new(),
             started: Instant::now(),
@@ -86,14 +86,14 @@ impl Default for Standings {
     }
 }
 
-impl Standings {
+impl BatchProgress {
     fn take(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Progress(snapshot) => {
-                self.last = Some(snapshot.problem.clone());
-                self.snapshots.insert(snapshot.problem.clone(), snapshot);
+            Event::Progress(progress) => {
+                self.last = Some(progress.problem.clone());
+                self.progress.insert(progress.problem.clone(), progress);
                 let tokens = self
-                    .snapshots
+                    .progress
                     .values()
                     .map(|s| s.tokens.total() + s.live_tokens)
                     .sum();
@@ -104,7 +104,7 @@ impl Standings {
             }
             Event::Decided { problem, .. } => {
                 self.decided += 1;
-                if let Some(s) = self.snapshots.get_mut(&problem) {
+                if let Some(s) = self.progress.get_mut(&problem) {
                     s.live = 0;
                 }
             }
@@ -120,7 +120,7 @@ impl Standings {
     }
 
     fn line(&self, now: Instant) -> String {
-        let sum = |f: fn(&ProblemProgress) -> u64| self.snapshots.values().map(f).sum::<u64>();
+        let sum = |f: fn(&ProblemProgress) -> u64| self.progress.values().map(f).sum::<u64>();
         let mut parts = Vec::new();
         if self.problems > 1 {
             parts.push(format!("{}/{} decided", self.decided, self.problems));
@@ -134,7 +134,7 @@ impl Standings {
         if let Some(speed) = self.speed() {
             parts.push(format!("{} tok/s", count(speed as u64)));
         }
-        let last = self.last.as_ref().and_then(|p| self.snapshots.get(p));
+        let last = self.last.as_ref().and_then(|p| self.progress.get(p));
         if let Some((answer, share)) = last
             .filter(|_| self.problems == 1)
             .and_then(|s| s.leading.as_ref())
@@ -154,7 +154,7 @@ impl Standings {
     /// themselves.
     fn saved(&self) -> Option<f64> {
         let (mut whole, mut whole_tokens, mut stopped, mut stopped_tokens) = (0, 0, 0, 0);
-        for s in self.snapshots.values() {
+        for s in self.progress.values() {
             whole += s.traces.warmup + s.traces.finished;
             whole_tokens += s.tokens.warmup + s.tokens.finished;
             stopped += s.traces.stopped;
@@ -174,7 +174,7 @@ impl Standings {
             return (self.decided > 0 && self.decided < self.problems)
                 .then(|| (now - self.started).as_secs_f64() * (1.0 - share) / share);
         }
-        let s = self.snapshots.values().next()?;
+        let s = self.progress.values().next()?;
         let ended = s.traces.total();
         if ended < ENOUGH {
             return None;
