@@ -11,10 +11,10 @@ use crate::error::Error;
 use tts_model::executor::{BrokenLogits, Drawn, Executor, Sampling, SeqId, StepRow, Stream};
 use tts_model::{BLOCK, Model};
 
-/// What is run.
+/// A workload of `tts bench`: how many traces decode together, from which prompt, for how long.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// Traces.
+    /// Traces that decode together, at least 1.
     pub batch: usize,
     /// Tokens of the prompt that they share; at least 1.
     pub prompt: usize,
@@ -29,10 +29,10 @@ pub struct Workload {
     pub sampling: Sampling,
 }
 
-/// What was measured.
+/// Measured speed and memory of a workload: medians over its repetitions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Figures {
-    /// Traces.
+    /// Traces that decode together, at least 1.
     pub batch: usize,
     /// Tokens of the shared prompt.
     pub prompt_tokens: usize,

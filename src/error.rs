@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A model file.
+    /// A model file that cannot be read or run.
     #[error(transparent)]
     Model(#[from] tts_model::ModelError),
     /// The tokenizer or the chat template.
@@ -19,10 +19,10 @@ pub enum Error {
     /// A strategy that is another program.
     #[error(transparent)]
     Policy(#[from] crate::policy::PolicyError),
-    /// The run itself.
+    /// A problem's run that came to no outcome.
     #[error(transparent)]
     Run(#[from] crate::run::RunError),
-    /// A run folder.
+    /// A run folder that cannot be read or written.
     #[error(transparent)]
     Folder(#[from] crate::run::RunFolderError),
     /// A set of problems.

@@ -83,7 +83,7 @@ pub struct Options {
 /// What came of a problem.
 #[derive(Debug)]
 pub struct Evaluated {
-    /// The result.
+    /// The problem's result, of this run or of an earlier run of the folder.
     pub record: SolvedRecord,
     /// The same with its traces; `None` where it was decided in an earlier run of the folder.
     pub solved: Option<Solved>,

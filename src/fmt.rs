@@ -1,6 +1,6 @@
 //! Numbers and names as people write and read them: the same in tables, notes and reports.
 
-/// `1234567` as `1,234,567`.
+/// A number with commas between thousands: `1234567` as `1,234,567`.
 pub fn count(n: u64) -> String {
     grouped(&n.to_string())
 }

@@ -33,12 +33,12 @@ pub struct LoadOptions {
     pub hub: Option<HubOptions>,
 }
 
-/// An opened model.
+/// A model that is open here: weights, tokenizer, chat template and where they came from.
 #[derive(Clone)]
 pub struct Loaded {
     /// What the user called it.
     pub name: String,
-    /// The weights.
+    /// The weights and what they are; shared by all clones.
     pub model: Arc<Model>,
     /// Tokenizer, chat template and recommended settings; `None` where the model has no tokenizer.
     pub prompter: Option<Arc<Prompter>>,

@@ -29,7 +29,7 @@ const LEVEL: f64 = 0.95;
 /// Problems with right and wrong traces without which nothing is said about scores.
 const MIXED: usize = 5;
 
-/// What is asked.
+/// What a pilot is to advise on: the whole set, its budget, and how much accuracy may be lost.
 #[derive(Clone, Copy, Debug)]
 pub struct PilotOptions {
     /// Problems of the whole set.
@@ -61,12 +61,12 @@ pub enum PilotError {
         "{incomplete} of {traces} recorded traces were stopped, cancelled or failed, and what they would have said is not known: a pilot needs complete traces, recorded with --strategy majority"
     )]
     Pruned {
-        /// Those.
+        /// Recorded traces that were not run to their end.
         incomplete: usize,
-        /// All.
+        /// Recorded traces in all.
         traces: usize,
     },
-    /// Nothing recorded.
+    /// No trace is recorded.
     #[error(
         "no trace is recorded, so there is nothing to say: a pilot needs a few problems with some 16 complete traces each"
     )]
@@ -76,11 +76,11 @@ pub enum PilotError {
 /// What a score knows.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScoreTrial {
-    /// The score.
+    /// Name of the trace score.
     pub score: &'static str,
     /// Tokens in a group, for scores that have groups.
     pub window: Option<usize>,
-    /// AUROC within problems.
+    /// How well it ranks right traces over wrong ones of the same problem: 0.5 is chance, 1 is always.
     pub auroc: WithinAuroc,
     /// Whether it tells right from wrong beyond chance.
     pub knows: bool,
@@ -108,7 +108,7 @@ pub struct Trial {
     /// The largest share of other problems that it may lose so: the upper end of Clopper and Pearson's
     /// interval.
     pub may_lose: Option<f64>,
-    /// Tokens a problem.
+    /// Generated tokens a problem, mean over problems and draws.
     pub tokens: f64,
     /// 95% of that over other problems.
     pub tokens_interval: Option<Interval>,
@@ -136,13 +136,13 @@ pub enum Verdict {
 /// What a pilot says.
 #[derive(Clone, Debug, Serialize)]
 pub struct Pilot {
-    /// Problems looked at.
+    /// Problems that have recorded traces.
     pub problems: usize,
     /// Those with a gold answer.
     pub graded: usize,
     /// Those with right and wrong traces: only they tell what a score knows.
     pub mixed: usize,
-    /// Complete traces.
+    /// Complete traces of all problems.
     pub traces: usize,
     /// Share of them that is right.
     pub right: Option<f64>,

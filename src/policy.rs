@@ -38,9 +38,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the policy `{command}` {what}")]
 pub struct PolicyError {
-    /// The command.
+    /// The command as it was given after `exec:`.
     pub command: String,
-    /// What it did.
+    /// What it did, as the rest of a sentence that begins with the command.
     pub what: String,
 }
 

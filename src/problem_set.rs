@@ -38,7 +38,7 @@ pub enum SetError {
         name: String,
         /// The name that is spelt most like it.
         nearest: String,
-        /// All names.
+        /// Names of all tasks, separated by commas.
         tasks: String,
     },
     /// A path at which nothing is.
@@ -52,9 +52,9 @@ pub enum SetError {
     /// A task that does not lead to its problems.
     #[error("task {task}: {what}")]
     NoProblems {
-        /// The task.
+        /// Name of the task.
         task: String,
-        /// What is missing.
+        /// What the task does not say or the set does not hold.
         what: String,
     },
     /// A file that is not the one that its task was made for.
@@ -62,11 +62,11 @@ pub enum SetError {
         "task {task}: {file} is not the file that the task names (its sha256 is {found}, not {wanted}); give it with --data FILE --task {task} to use it all the same"
     )]
     OtherFile {
-        /// The task.
+        /// Name of the task.
         task: String,
-        /// The file.
+        /// Path of the file inside its repository.
         file: String,
-        /// Its sha256.
+        /// sha256 of the file that was read, in hexadecimal.
         found: String,
         /// What it should be.
         wanted: String,
@@ -74,7 +74,7 @@ pub enum SetError {
     /// A problem that the set does not have.
     #[error("--ids: {set} has no problem `{id}`{tip}")]
     NoSuchProblem {
-        /// The set.
+        /// The set as it was named.
         set: String,
         /// What was asked for.
         id: String,
@@ -86,7 +86,7 @@ pub enum SetError {
 /// A set of problems, and the task that it belongs to.
 #[derive(Clone, Debug)]
 pub struct ProblemSet {
-    /// The problems.
+    /// The problems with their right answers, in order.
     pub data: Dataset,
     /// How they are asked and graded, where they are a task's.
     pub task: Option<Task>,

@@ -38,7 +38,7 @@ const ENDS: [&str; 2] = ["<|im_end|>", "<|end_of_text|>"];
 pub struct Message {
     /// `system`, `user`, `assistant`, or whatever else the template knows.
     pub role: String,
-    /// What was said.
+    /// The text of the message.
     pub content: String,
 }
 

@@ -16,7 +16,7 @@ use crate::solver::{About, DEFAULT_SLOTS, Solved};
 /// What is decided with; what is left open is the recording's.
 #[derive(Clone, Debug, Default)]
 pub struct ReplaySettings {
-    /// The strategy.
+    /// The strategy that decides; `None` takes the one that the recording was decided with.
     pub strategy: Option<Preset>,
     /// Traces that may be launched for a problem.
     pub traces: Option<usize>,
@@ -74,7 +74,7 @@ impl Replay {
     pub fn strategy(&self) -> &Preset {
         &self.strategy
     }
-    /// The recording.
+    /// The recording that is decided over.
     pub fn recorded(&self) -> &Replayer {
         &self.recorded
     }

@@ -82,7 +82,7 @@ pub struct Limits {
     pub choices: usize,
     /// Choices that run or wait, of all requests.
     pub requests: usize,
-    /// Open connections.
+    /// Connections that may be open at once.
     pub connections: usize,
     /// Time in which a request's head, then its body, must arrive, and in which a client must take something
     /// of what is written.
@@ -138,7 +138,7 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// The address and port that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -82,7 +82,7 @@ pub struct Prepared {
     pub gold: Option<String>,
     /// The conversation that the prompt was made of; none where it is a raw text.
     pub messages: Vec<Message>,
-    /// The exact prompt.
+    /// The prompt with its token ids, as the model reads it.
     pub prompt: Rendered,
     /// Generated tokens at which a trace is cut off.
     pub max_tokens: usize,

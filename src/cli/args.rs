@@ -319,7 +319,7 @@ impl MaxBatch {
     }
 }
 
-/// On or off.
+/// A flag that takes `on` or `off`.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub(crate) enum Switch {
     /// Yes

@@ -19,7 +19,7 @@ const EVENTS: usize = 1024;
 
 /// How an evaluation ended.
 pub(crate) struct EvaluationEnd {
-    /// By Ctrl-C.
+    /// Whether Ctrl-C ended it.
     pub(crate) interrupted: bool,
     /// Problems of which no trace was begun.
     pub(crate) not_started: u64,

@@ -123,7 +123,7 @@ fn models() -> anyhow::Result<Vec<Value>> {
     Ok(rows)
 }
 
-/// `7.6 B`.
+/// A number of parameters in millions or thousands of millions, as `7.6 B`.
 pub(crate) fn parameters(n: u64) -> String {
     match n as f64 {
         n if n >= 1e9 => format!("{:.1} B", n / 1e9),

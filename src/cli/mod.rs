@@ -96,7 +96,7 @@ enum ExitStatus {
     NoAnswer,
     /// The input was wrong, or the run could not go on.
     Refused,
-    /// Ctrl-C.
+    /// Ctrl-C ended it; what is in the run folder can be gone on with.
     Interrupted,
 }
 
@@ -111,7 +111,7 @@ impl From<ExitStatus> for ExitCode {
     }
 }
 
-/// Runs the program.
+/// Runs `tts` on the command line's words and gives its exit code.
 pub(crate) fn main() -> ExitCode {
     log_to_stderr();
     let cli = match parse(std::env::args_os().collect()) {

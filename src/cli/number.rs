@@ -4,7 +4,7 @@ use std::time::Duration;
 
 pub(crate) use tts::fmt::{bytes, count, percent, plural, seconds};
 
-/// `4GiB`, `512M`, `1000000`.
+/// Reads a number of bytes: `4GiB`, `512M`, `1000000`.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is no amount of memory; write 512MiB, 4GiB or a number of bytes");
     let text = text.trim();

@@ -37,7 +37,7 @@ impl ProblemReport {
     }
 }
 
-/// A problem's result.
+/// A problem's result as a terminal shows it.
 pub(crate) struct ProblemReport {
     /// The object of `--json`.
     pub(crate) result: SolvedRecord,

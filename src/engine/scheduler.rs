@@ -66,7 +66,7 @@ impl Scheduler {
             drawn: Vec::new(),
         }
     }
-    /// Queues a problem.
+    /// Queues a problem; it begins in a later step, once there is room for it.
     pub fn submit(&mut self, request: EngineRequest) {
         self.waiting.push_back(WaitingProblem {
             request,

@@ -10,7 +10,7 @@ pub type TopLogprobs = Vec<Vec<(u32, f32)>>;
 
 /// A text to score: the likeliest tokens at each of its places are asked for.
 pub struct ScoringRequest {
-    /// Its token ids.
+    /// Token ids of the text, the first one included.
     pub ids: Vec<u32>,
     /// Index of the first token that is asked about; the first token of all has no distribution before it.
     pub from: usize,

@@ -26,7 +26,7 @@ pub(super) enum Failure {
     Transient(String, Option<Duration>),
     /// Whatever is asked there, it will not: nothing was said to an address that is not trusted.
     Untrusted(String),
-    /// It will not.
+    /// It will not work however often it is tried.
     Final(HubError),
 }
 

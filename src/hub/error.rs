@@ -13,27 +13,27 @@ pub enum HubError {
          org/name@revision"
     )]
     NotAModel {
-        /// What was given.
+        /// The name as it was given.
         text: String,
     },
     /// It looks like a path, and there is nothing there.
     #[error("there is no model at {}; give an existing folder or .gguf file, or a hub name such as org/name", path.display())]
     PathMissing {
-        /// What was given.
+        /// The path as it was given.
         path: PathBuf,
     },
     /// Ollama has no such model on this disk.
     #[error("ollama:{name}: {reason}")]
     NoOllamaModel {
-        /// Its name.
+        /// The model's name and tag, as `qwen3:8b`.
         name: String,
-        /// What is missing.
+        /// What is missing on this disk, and what would fetch it.
         reason: String,
     },
     /// A file that is no GGUF file.
     #[error("{} is not a .gguf file; for a model in safetensors files give the folder that holds them", path.display())]
     NotGguf {
-        /// What was given.
+        /// The path as it was given.
         path: PathBuf,
     },
     /// The bundled model has no files.
@@ -42,7 +42,7 @@ pub enum HubError {
     /// A revision or file name that cannot be one.
     #[error("{text:?} is not a valid {what} of a hub repository")]
     BadName {
-        /// What was given.
+        /// The name as it was given.
         text: String,
         /// What it should be.
         what: &'static str,
@@ -65,9 +65,9 @@ pub enum HubError {
     /// A setting of the environment that cannot work.
     #[error("{name} is {value:?}, but it must be {expected}")]
     BadSetting {
-        /// The variable.
+        /// Name of the environment variable.
         name: &'static str,
-        /// What it holds.
+        /// What the variable holds now.
         value: String,
         /// What it may hold.
         expected: &'static str,
@@ -82,15 +82,15 @@ pub enum HubError {
         "{endpoint} has no {repo} that can be read here; check the spelling, or set HF_TOKEN if it is private"
     )]
     NoSuchRepo {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
-        /// The hub.
+        /// Address of the hub, as `https://huggingface.co`.
         endpoint: String,
     },
     /// The repository has no such branch, tag or commit.
     #[error("{repo} has no revision {revision:?}; name a branch, tag or commit of it")]
     NoSuchRevision {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
         /// What was asked for.
         revision: String,
@@ -98,7 +98,7 @@ pub enum HubError {
     /// The repository has no such file.
     #[error("{repo} has no file {file:?}")]
     NoSuchFile {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
         /// What was asked for.
         file: String,
@@ -108,9 +108,9 @@ pub enum HubError {
         "{repo} needs a login: accept its terms at {endpoint}/{page}, make a token there and set HF_TOKEN"
     )]
     NeedsToken {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
-        /// The hub.
+        /// Address of the hub, as `https://huggingface.co`.
         endpoint: String,
         /// Its page on the hub.
         page: String,
@@ -120,23 +120,23 @@ pub enum HubError {
         "the hub does not let your token read {repo}: accept its terms at {endpoint}/{page} with that account, or use another HF_TOKEN"
     )]
     TokenRefused {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
-        /// The hub.
+        /// Address of the hub, as `https://huggingface.co`.
         endpoint: String,
         /// Its page on the hub.
         page: String,
     },
-    /// Any other refusal.
+    /// Any HTTP status but success that has no error of its own here.
     #[error("{endpoint} answered {status} for {what}; {advice}")]
     Status {
-        /// The hub.
+        /// Address of the hub, as `https://huggingface.co`.
         endpoint: String,
-        /// The HTTP status.
+        /// The HTTP status code.
         status: u16,
         /// What was asked for.
         what: String,
-        /// What may help.
+        /// What may help, as the end of a sentence.
         advice: &'static str,
     },
     /// The hub was not reached, or the connection kept breaking.
@@ -144,23 +144,23 @@ pub enum HubError {
         "{what} could not be fetched from {endpoint}: {reason}; check the network and run the same command again, it goes on where it stopped"
     )]
     Network {
-        /// The hub.
+        /// Address of the hub, as `https://huggingface.co`.
         endpoint: String,
         /// What was asked for.
         what: String,
-        /// What happened.
+        /// What happened to the last attempt.
         reason: String,
     },
     /// A file that is not as long as the hub says.
     #[error("{file} of {repo} has {found} bytes where the hub says {expected}; run the same command again")]
     Length {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
-        /// The file.
+        /// Path of the file inside the repository.
         file: String,
-        /// What was received.
+        /// Bytes that were received.
         found: u64,
-        /// What was announced.
+        /// Bytes that the hub announced.
         expected: u64,
     },
     /// A file with another content than the hub says.
@@ -168,9 +168,9 @@ pub enum HubError {
         "{file} of {repo} arrived damaged (sha256 {found} instead of {expected}) and was thrown away; run the same command again"
     )]
     Checksum {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
-        /// The file.
+        /// Path of the file inside the repository.
         file: String,
         /// sha256 of what was received.
         found: String,
@@ -180,19 +180,19 @@ pub enum HubError {
     /// A file name from the hub that would leave the cache.
     #[error("{repo} lists a file named {name:?}, which is not a safe name; nothing was downloaded")]
     UnsafeName {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
-        /// The name.
+        /// The file's name as the hub lists it.
         name: String,
     },
     /// The hub's answer is not what its interface promises.
     #[error("{endpoint} did not answer for {repo} as a Hugging Face hub does: {reason}; check HF_ENDPOINT")]
     BadAnswer {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
-        /// The hub.
+        /// Address of the hub, as `https://huggingface.co`.
         endpoint: String,
-        /// What is wrong.
+        /// What in the answer is not as it should be.
         reason: String,
     },
     /// Nothing in the repository can be run.
@@ -200,23 +200,23 @@ pub enum HubError {
         "{repo} has no model that can be run here: it needs config.json with *.safetensors, or a .gguf file"
     )]
     NoWeights {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
     },
     /// An index names a shard that is not listed.
     #[error("{repo} lacks {shard}, which its model.safetensors.index.json names; use another revision")]
     MissingShard {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
-        /// The shard.
+        /// File name of the shard.
         shard: String,
     },
-    /// A LoRA adapter.
+    /// The repository holds a LoRA adapter and no whole model.
     #[error(
         "{repo} is an adapter, not a model: merge it into {base} (peft: merge_and_unload, then save_pretrained) and give the merged folder"
     )]
     Adapter {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
         /// The model that the adapter belongs to.
         base: String,
@@ -224,19 +224,19 @@ pub enum HubError {
     /// More than one GGUF file fits.
     #[error("{repo} has several .gguf files that fit; name one as {repo}:FILE, with FILE one of {files}")]
     SeveralGguf {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
-        /// The candidates.
+        /// File names that fit, separated by commas.
         files: String,
     },
     /// No GGUF file fits.
     #[error("{repo} has no .gguf file that fits {wanted:?}; it has {files}")]
     NoSuchGguf {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
         /// What was asked for.
         wanted: String,
-        /// What there is.
+        /// The repository's .gguf files, separated by commas.
         files: String,
     },
     /// A GGUF file in parts.
@@ -244,12 +244,12 @@ pub enum HubError {
         "{file} of {repo} is one part of a split GGUF file; merge the parts (llama-gguf-split --merge) and give the merged file"
     )]
     SplitGguf {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: String,
-        /// The part.
+        /// File name of the part.
         file: String,
     },
-    /// No room.
+    /// The disk is full, or a quota is used up.
     #[error("the disk is full: {} could not be written{}; make room, or set HF_HUB_CACHE to another disk", path.display(), needed(*missing))]
     DiskFull {
         /// What was being written.

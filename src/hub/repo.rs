@@ -11,26 +11,26 @@ use super::{DEFAULT_REVISION, HubError};
 pub enum Progress<'a> {
     /// The list of files is being asked for.
     Listing {
-        /// The repository.
+        /// The repository on the hub, as `org/name`.
         repo: &'a str,
     },
     /// Another process fetches this file; it is waited for.
     Waiting {
-        /// The file.
+        /// Path of the file inside the repository.
         file: &'a str,
     },
     /// A file begins, or goes on from byte `done`.
     Started {
-        /// The file.
+        /// Path of the file inside the repository.
         file: &'a str,
         /// Bytes that are here already.
         done: u64,
         /// Bytes in all, if known.
         total: Option<u64>,
     },
-    /// Bytes arrived.
+    /// More bytes of a file arrived.
     Bytes {
-        /// The file.
+        /// Path of the file inside the repository.
         file: &'a str,
         /// Bytes that are here now.
         done: u64,
@@ -43,17 +43,17 @@ pub enum Progress<'a> {
         file: &'a str,
         /// How many times in a row it failed without a byte gained.
         attempt: u32,
-        /// Why.
+        /// Why the attempt before failed.
         reason: &'a str,
     },
     /// The sha256 is being computed.
     Verifying {
-        /// The file.
+        /// Path of the file inside the repository.
         file: &'a str,
     },
     /// A file is whole.
     Finished {
-        /// The file.
+        /// Path of the file inside the repository.
         file: &'a str,
     },
 }
@@ -61,9 +61,9 @@ pub enum Progress<'a> {
 /// Models or data sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RepoKind {
-    /// A model.
+    /// A repository of a model.
     Model,
-    /// A data set.
+    /// A repository of a data set, under `datasets/` on the hub.
     Dataset,
 }
 

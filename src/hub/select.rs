@@ -120,7 +120,7 @@ pub(super) fn gguf(names: &[String], wanted: Option<&str>, repo: &str) -> Result
     }
 }
 
-/// `name-00001-of-00003.gguf`.
+/// Whether a file is one part of several, as `name-00001-of-00003.gguf`.
 fn is_split(name: &str) -> bool {
     let stem = name
         .len()

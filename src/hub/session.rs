@@ -16,7 +16,7 @@ pub(super) struct Session<'a> {
     options: &'a HubOptions,
     /// The commit that the revision stands for now.
     pub(super) commit: String,
-    /// Its files.
+    /// The repository's files as the hub lists them.
     pub(super) listed: Vec<RemoteFile>,
 }
 

@@ -8,17 +8,17 @@ use super::HubError;
 /// Where a model is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelSource {
-    /// Inside this program.
+    /// The model inside this program, which has no files.
     Bundled,
     /// A folder with config.json and safetensors.
     Folder(PathBuf),
-    /// A GGUF file.
+    /// A GGUF file on this disk.
     Gguf(PathBuf),
     /// A model that Ollama keeps on this disk, by its name there.
     Ollama(String),
     /// A repository on a Hugging Face hub.
     Hub {
-        /// `org/name`.
+        /// The repository on the hub, as `org/name`.
         repo: String,
         /// A GGUF file of it, or a part of that file's name such as `Q8_0`.
         file: Option<String>,

@@ -13,7 +13,7 @@ type TopOfToken = BTreeMap<String, Option<f64>>;
 pub(crate) enum Logprobs {
     /// Of chat completions; llama.cpp gives them for plain completions too.
     Chat(ChatLogprobs),
-    /// Of plain completions.
+    /// The lists of `/v1/completions`.
     Text(TextLogprobs),
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Model {
     pub(crate) id: Option<String>,
     #[serde(skip_deserializing)]
     pub(crate) object: &'static str,
-    /// Seconds since 1970.
+    /// When the model came to be, in seconds since 1970.
     #[serde(skip_deserializing)]
     pub(crate) created: u64,
     /// Who serves it: an engine gives itself away by it.

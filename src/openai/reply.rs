@@ -15,7 +15,7 @@ pub(crate) struct Completion {
     pub(crate) id: String,
     #[serde(skip_deserializing)]
     pub(crate) object: &'static str,
-    /// Seconds since 1970.
+    /// When the reply was begun, in seconds since 1970.
     #[serde(skip_deserializing)]
     pub(crate) created: u64,
     #[serde(skip_deserializing)]

@@ -120,7 +120,7 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
-    /// All of them.
+    /// The texts, one or several, in order.
     pub(crate) fn texts(self) -> Vec<String> {
         match self {
             Self::One(text) => vec![text],

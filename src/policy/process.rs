@@ -109,7 +109,7 @@ impl Process {
         }
     }
 
-    /// How it ended.
+    /// How the process ended, with what it last wrote to standard error.
     fn obituary(&mut self) -> String {
         let start = Instant::now();
         let ended = loop {

@@ -9,7 +9,7 @@ pub enum PromptError {
     /// A file exists but cannot be read as text.
     #[error("{} cannot be read: {source}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -37,7 +37,7 @@ pub enum PromptError {
         short(reason)
     )]
     Json {
-        /// The file.
+        /// Name of the file that it stands in.
         origin: String,
         /// What the parser said.
         reason: String,
@@ -45,11 +45,11 @@ pub enum PromptError {
     /// A key with a value that makes no sense.
     #[error("{origin}: `{key}` is {found}, but it must be {expected}")]
     BadKey {
-        /// The file.
+        /// Name of the file that it stands in.
         origin: String,
-        /// The key.
+        /// The key in it.
         key: String,
-        /// What stands there.
+        /// The value that stands there, as JSON.
         found: String,
         /// What may stand there.
         expected: &'static str,
@@ -68,7 +68,7 @@ pub enum PromptError {
         "{origin} has several chat templates ({names}) and none is called `default`; pass the one to use with --chat-template"
     )]
     AmbiguousTemplate {
-        /// The file.
+        /// Name of the file that it stands in.
         origin: String,
         /// The names it offers.
         names: String,
@@ -114,7 +114,7 @@ pub enum PromptError {
     Encode {
         /// Where the tokenizer came from.
         origin: String,
-        /// What it said.
+        /// The template's own words.
         reason: String,
     },
     /// The tokenizer has ids that the model has no embedding for.
@@ -127,7 +127,7 @@ pub enum PromptError {
         origin: String,
         /// The token with the highest id.
         token: String,
-        /// Its id.
+        /// The token id that has no text here.
         id: u32,
         /// One more than the highest id.
         tokenizer_size: usize,

@@ -205,7 +205,7 @@ impl Reader<'_> {
         ids.ok_or_else(|| self.wrong(key, value, "a token id or a list of token ids"))
     }
 
-    /// A text.
+    /// The text at a key; `None` where it is missing or null.
     pub(super) fn text(&self, key: &str) -> Result<Option<String>, PromptError> {
         let Some(value) = self.get(key) else {
             return Ok(None);

@@ -33,14 +33,14 @@ pub struct GgufTokenizer {
     pub token_types: Vec<i32>,
     /// `tokenizer.ggml.merges`, two tokens with a space between them.
     pub merges: Vec<String>,
-    /// `tokenizer.ggml.bos_token_id`.
+    /// Id of the token that begins a text, from `tokenizer.ggml.bos_token_id`.
     pub bos: Option<u32>,
-    /// `tokenizer.ggml.eos_token_id`.
+    /// Id of the token that ends a text, from `tokenizer.ggml.eos_token_id`.
     pub eos: Option<u32>,
     /// `tokenizer.ggml.add_bos_token`. Kept for the record: a prompt has the BOS that its template writes,
     /// and no other.
     pub add_bos: Option<bool>,
-    /// `tokenizer.chat_template`.
+    /// The chat template in Jinja, from `tokenizer.chat_template`.
     pub chat_template: Option<String>,
 }
 

@@ -15,17 +15,17 @@ use super::{ENDS, GenerationConfig, GgufTokenizer, PromptError, Prompter};
 pub struct Parts<'a> {
     /// Name that errors give to the whole: a folder, or "the bundled model".
     pub origin: &'a str,
-    /// tokenizer.json
+    /// Text of tokenizer.json: vocabulary, merges, special tokens.
     pub tokenizer_json: &'a str,
-    /// tokenizer_config.json
+    /// Text of tokenizer_config.json: special tokens, and often the chat template.
     pub tokenizer_config: Option<&'a str>,
-    /// special_tokens_map.json
+    /// Text of special_tokens_map.json, which older models have.
     pub special_tokens_map: Option<&'a str>,
     /// chat_template.jinja; it beats the key in tokenizer_config.json
     pub chat_template: Option<&'a str>,
-    /// generation_config.json
+    /// Text of generation_config.json: recommended sampling settings and stop ids.
     pub generation_config: Option<&'a str>,
-    /// config.json
+    /// Text of config.json, for the ids that begin and end a text.
     pub config: Option<&'a str>,
     /// tts.json: `{"instruction": "...", "note": "..."}`
     pub tts: Option<&'a str>,

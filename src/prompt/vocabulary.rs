@@ -48,7 +48,7 @@ impl TokenBytes {
 }
 
 impl Vocabulary {
-    /// Reads a `tokenizer.json`.
+    /// Reads the text of a `tokenizer.json`; `origin` is what errors call it.
     pub(super) fn from_json(json: &str, origin: &str) -> Result<Self, PromptError> {
         let refuse = |reason: String| PromptError::Tokenizer {
             origin: origin.to_owned(),

@@ -8,17 +8,17 @@ use super::results::Report;
 /// A table to be computed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableKind {
-    /// Strategies and budgets.
+    /// One row for each strategy, number of slots and budget.
     Strategies,
     /// Strategies against the baseline.
     Comparisons,
-    /// Trace scores.
+    /// One row for each trace score: how well it tells right from wrong.
     Scores,
-    /// pass@k.
+    /// One row for each k: pass@k and its tokens.
     PassAtK,
-    /// Problems.
+    /// One row for each problem.
     Problems,
-    /// One problem's traces.
+    /// One row for each trace of the problem that the timeline shows.
     Traces,
 }
 

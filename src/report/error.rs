@@ -9,7 +9,7 @@ use crate::sweep::SweepFolderError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
-    /// No run folder.
+    /// The run folder or recording cannot be read.
     #[error(transparent)]
     Run(#[from] RunFolderError),
     /// A sweep that cannot be read.
@@ -32,7 +32,7 @@ pub enum ReportError {
     /// A problem that is not there.
     #[error("{} has no problem `{problem}`", path.display())]
     NoSuchProblem {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
         /// What was asked for.
         problem: String,

@@ -21,7 +21,7 @@ fn shown(text: &str, keep: &[char]) -> String {
         .collect()
 }
 
-/// On one line.
+/// The text on one line, its control characters made visible.
 pub(crate) fn one_line(text: &str) -> String {
     shown(text, &[])
 }

@@ -231,7 +231,7 @@ impl Evidence {
         })
     }
 
-    /// What compares answers.
+    /// What reads and compares answers, as the run or the sweep did.
     pub(crate) fn reader(&self) -> RuleReader {
         self.answers.reader()
     }

@@ -17,7 +17,7 @@ pub(crate) fn count(x: f64) -> String {
     format!("{sign}{}", grouped(&format!("{:.0}", x.abs())))
 }
 
-/// `0.7142` as `71.4%`.
+/// A share as a percentage: `0.7142` as `71.4%`.
 pub(crate) fn percent(share: f64) -> String {
     if share.is_finite() {
         format!("{:.1}%", share * 100.0)
@@ -26,7 +26,7 @@ pub(crate) fn percent(share: f64) -> String {
     }
 }
 
-/// `+1.2` percentage points.
+/// A difference of shares in percentage points with its sign: `0.012` as `+1.2`.
 pub(crate) fn points(difference: f64) -> String {
     if difference.is_finite() {
         format!("{:+.1}", difference * 100.0)
@@ -55,7 +55,7 @@ pub(crate) fn none() -> String {
     String::from("\u{2013}")
 }
 
-/// A p-value.
+/// A p-value with as many digits as it is good for.
 pub(crate) fn p(p: f64) -> String {
     if p < 0.001 {
         "<0.001".to_owned()

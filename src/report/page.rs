@@ -17,7 +17,7 @@ const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
 impl Report {
-    /// The page.
+    /// The report as one HTML page that needs no other file.
     pub fn html(&self) -> String {
         let plots = self.plots();
         let find = |name: &str| plots.iter().find(|p| p.name == name);

@@ -14,9 +14,9 @@ pub struct Report {
     pub schema: u32,
     /// Version that made the report.
     pub tool_version: String,
-    /// `run` or `sweep`.
+    /// What was read: `run` or `sweep`.
     pub kind: &'static str,
-    /// What was read.
+    /// Path of the folder or the file that was read.
     pub path: String,
     /// Digests and settings, in groups.
     pub about: Vec<FactGroup>,
@@ -54,14 +54,14 @@ pub struct Report {
 pub struct FactGroup {
     /// What they are about.
     pub title: String,
-    /// Names and values.
+    /// Names of settings, each with its value as text.
     pub facts: Vec<(String, String)>,
 }
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct DataCounts {
-    /// Problems.
+    /// Problems that the recording or the sweep holds.
     pub problems: usize,
     /// Those with a gold answer.
     pub graded: usize,
@@ -119,7 +119,7 @@ pub struct MeanFates {
     pub cancelled: f64,
     /// EarlyEnd off by the token limit or for looping.
     pub truncated: f64,
-    /// Failed.
+    /// Failed: the logits were not numbers, or the source of the tokens gave up.
     pub failed: f64,
 }
 
@@ -152,7 +152,7 @@ pub struct Arm {
     pub capped: usize,
     /// Where the numbers come from.
     pub basis: Basis,
-    /// Problems decided.
+    /// Problems that were decided.
     pub problems: usize,
     /// Those with a gold answer: accuracy is over these.
     pub graded: usize,
@@ -188,7 +188,7 @@ pub struct Arm {
 /// pass@k, the oracle's ceiling.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct PassAt {
-    /// Traces.
+    /// Number of traces k, at least 1.
     pub k: u64,
     /// The unbiased estimate, mean over problems.
     pub pass: f64,
@@ -201,9 +201,9 @@ pub struct PassAt {
 pub struct BaselineComparison {
     /// The strategy, its budget included.
     pub a: String,
-    /// The baseline.
+    /// The baseline that it is compared with, its budget included.
     pub b: String,
-    /// Problems of both.
+    /// Problems that both decided and that have a gold answer.
     pub problems: usize,
     /// Accuracy of `a` less accuracy of `b`.
     pub difference: f64,
@@ -224,7 +224,7 @@ pub struct BaselineComparison {
 /// A curve of accuracy against tokens.
 #[derive(Clone, Debug, Serialize)]
 pub struct CurveFacts {
-    /// The series.
+    /// Strategy and slots, as [`Arm::series`].
     pub series: String,
     /// Mean accuracy over the tokens that all curves cover, on the logarithmic axis; `None` where they cover
     /// none together.
@@ -237,7 +237,7 @@ pub struct CurveFacts {
 /// A trace score and what it knows.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScoreFacts {
-    /// Its name.
+    /// Name of the trace score.
     pub score: &'static str,
     /// Right and wrong traces that have it.
     pub traces: usize,
@@ -252,20 +252,20 @@ pub struct ScoreFacts {
 /// Winners by their share of the vote.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReliabilityFacts {
-    /// Which votes.
+    /// Which strategy's votes these are, at which budget.
     pub of: String,
-    /// The diagram.
+    /// Winners in bins of their share, with how many of each are right.
     pub diagram: Reliability,
 }
 
-/// A problem.
+/// A problem in the table of problems: its traces, and how each strategy fared.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProblemRow {
-    /// Its id.
+    /// Name of the problem.
     pub id: String,
-    /// The right answer.
+    /// The right answer; `None` where it is not known.
     pub gold: Option<String>,
-    /// Complete traces.
+    /// Complete traces of the problem.
     pub traces: u64,
     /// Of them, those that ended by themselves with an answer.
     pub answered: u64,
@@ -285,14 +285,14 @@ pub struct ProblemRow {
 pub struct Winner {
     /// The answer as its first trace wrote it.
     pub answer: String,
-    /// Its votes.
+    /// How many traces answered so.
     pub votes: usize,
 }
 
 /// One problem's traces over time.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timeline {
-    /// The problem.
+    /// Name of the problem.
     pub problem: String,
     /// The strategy that decided.
     pub strategy: String,
@@ -306,9 +306,9 @@ pub struct Timeline {
     pub threshold: Option<f64>,
     /// When the bar was set.
     pub bar_tick: Option<u64>,
-    /// Ticks in all.
+    /// Ticks from the first token to the decision.
     pub ticks: u64,
-    /// The answer.
+    /// The answer that won; `None` where none did.
     pub answer: Option<String>,
     /// Whether it is right.
     pub correct: Option<bool>,
@@ -321,17 +321,17 @@ pub struct Timeline {
 /// A trace of a timeline.
 #[derive(Clone, Debug, Serialize)]
 pub struct TimelineTrace {
-    /// Its index.
+    /// Index of the trace within the problem, from 0.
     pub trace: TraceId,
     /// The tick before its first token.
     pub from: u64,
     /// The tick of its last token.
     pub to: u64,
-    /// Its tokens.
+    /// Tokens that it generated.
     pub tokens: u64,
     /// The book that its tokens are in.
     pub fate: Fate,
-    /// Its answer.
+    /// The answer as it wrote it; `None` where none was found.
     pub answer: Option<String>,
     /// Whether that is right; `None` for traces that were stopped or cancelled, and without a gold answer.
     pub right: Option<bool>,

@@ -13,9 +13,9 @@ const PROBLEMS: usize = 40;
 /// A table to be read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Table {
-    /// What it shows.
+    /// What the table shows, as a heading.
     pub title: &'static str,
-    /// Its columns.
+    /// Headings of the columns, from left to right.
     pub columns: Vec<String>,
     /// How many columns from the left are text; the others are numbers.
     pub texts: usize,

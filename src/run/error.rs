@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunFolderError {
-    /// The system refused.
+    /// The operating system refused to read or write.
     #[error("cannot {doing} {}: {source}; check the path, its permissions and the space on the disk", path.display())]
     Io {
-        /// What was tried.
+        /// What was tried: `open`, `read`, `write` or `create`.
         doing: &'static str,
-        /// File or folder.
+        /// Path of the file or folder.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -25,7 +25,7 @@ pub enum RunFolderError {
     /// Another process writes it.
     #[error("{} is being written by another process{}; wait for it or name another folder", dir.display(), pid.as_ref().map_or_else(String::new, |p| format!(" (pid {p})")))]
     Busy {
-        /// The folder.
+        /// Path of the run folder.
         dir: PathBuf,
         /// The other process, if it could be read.
         pid: Option<String>,
@@ -33,17 +33,17 @@ pub enum RunFolderError {
     /// The manifest cannot be understood.
     #[error("{}: {reason}; restore the file or name another folder", path.display())]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it, as the end of a sentence.
         reason: String,
     },
     /// Written by a later version.
     #[error("{}: this run folder has schema {found}, this version reads up to {known}; update, or name another folder", path.display())]
     Newer {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its schema number.
+        /// Number of the layout that the file names.
         found: u64,
         /// The newest one known here.
         known: u32,
@@ -51,7 +51,7 @@ pub enum RunFolderError {
     /// Other settings than before, and they change the traces.
     #[error("{} was recorded with other settings: {what}; traces of different settings do not mix: set them back or name another folder", dir.display())]
     Differs {
-        /// The folder.
+        /// Path of the run folder.
         dir: PathBuf,
         /// Every setting with both values.
         what: String,
@@ -59,18 +59,18 @@ pub enum RunFolderError {
     /// The same problem id with another prompt.
     #[error("{}: problem `{problem}` was recorded with another prompt (its text or the instruction changed); name another folder, or give the problem another id", dir.display())]
     Prompt {
-        /// The folder.
+        /// Path of the run folder.
         dir: PathBuf,
-        /// The problem.
+        /// Name of the problem.
         problem: String,
     },
-    /// Nothing to read.
+    /// There is no recording at this path.
     #[error("{} is no recording: a run folder with traces.jsonl, or a .jsonl file of traces, is needed", .0.display())]
     NoRecording(PathBuf),
     /// A problem that is not recorded.
     #[error("--ids: {} holds no problem `{problem}`{tip}", path.display())]
     NoSuchProblem {
-        /// The recording.
+        /// Path of the recording.
         path: PathBuf,
         /// What was asked for.
         problem: String,
@@ -80,7 +80,7 @@ pub enum RunFolderError {
     /// Nothing that can be read is of use.
     #[error("{} holds no problem that can be decided over: {}", path.display(), why.join("; "))]
     NothingUsable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What was passed over, counted.
         why: Vec<String>,

@@ -17,15 +17,15 @@ pub enum Event {
         /// Tokens of the prompt.
         prompt_tokens: usize,
     },
-    /// How things stand.
+    /// How far the problem is, some ten times a second.
     Progress(ProblemProgress),
-    /// A trace ended.
+    /// A trace ended, by itself or because it was stopped.
     TraceEnded {
         /// Name of the problem.
         problem: String,
         /// Index of the trace among the problem's, from 0.
         trace: TraceId,
-        /// How it ended.
+        /// Why the trace ended.
         finish: Finish,
         /// Tokens that it generated, the one that ended it included.
         tokens: usize,

@@ -75,7 +75,7 @@ pub(super) struct IndexedProblem {
     pub(super) prompt: Option<String>,
 }
 
-/// What is where.
+/// An index of a folder's lines: what is recorded of each problem, and where it stands.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) order: Vec<String>,

@@ -40,7 +40,7 @@ pub struct MachineInfo {
     pub other: OtherFields,
 }
 
-/// A remote engine.
+/// A remote engine: its address, and what it said that it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EngineInfo {

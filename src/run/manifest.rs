@@ -20,7 +20,7 @@ pub const MANIFEST: &str = "manifest.json";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Running, or killed.
+    /// A process writes the folder, or was killed while it did.
     #[default]
     Started,
     /// Everything that was asked for is decided.

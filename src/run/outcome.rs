@@ -34,7 +34,7 @@ pub enum RunError {
         "problem `{0}`: the model's logits after the prompt are not numbers (NaN or infinite); the weights are damaged or the dtype overflows"
     )]
     BrokenPrompt(String),
-    /// Every trace failed.
+    /// Every trace failed, because its logits were not numbers.
     #[error("problem `{0}`: every trace failed because its logits were not numbers (NaN or infinite)")]
     AllFailed(String),
     /// Remote engines gave out.
@@ -60,7 +60,7 @@ pub enum RunError {
     Strategy {
         /// Name of the problem.
         problem: String,
-        /// What happened.
+        /// What happened, as a sentence.
         reason: String,
     },
     /// The journal could not be written.
@@ -82,7 +82,7 @@ pub enum RunError {
     Needs {
         /// Name of the strategy.
         strategy: String,
-        /// The missing scalars.
+        /// Names of the missing scalars, joined by `and`.
         what: String,
     },
 }

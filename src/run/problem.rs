@@ -151,7 +151,7 @@ impl ProblemRun {
     pub fn bounds(&self) -> &Bounds {
         &self.bounds
     }
-    /// Ticks so far.
+    /// Ticks so far: one is one token for each live trace.
     pub fn ticks(&self) -> u64 {
         self.ticks
     }

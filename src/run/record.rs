@@ -14,7 +14,7 @@ use tts_model::sampling::Drawn;
 pub enum Phase {
     /// One of the traces that set the strategy's bar.
     Warmup,
-    /// Any other trace.
+    /// Any trace that is not part of the warm-up.
     #[default]
     Main,
 }
@@ -28,7 +28,7 @@ impl Phase {
 /// A trace's tokens: `len` of them; each array is either that long or empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arrays {
-    /// Number of tokens.
+    /// Number of generated tokens.
     pub len: usize,
     /// The id of each.
     pub token_ids: Vec<u32>,
@@ -96,9 +96,9 @@ pub struct TraceRecord {
     pub problem_id: String,
     /// Index within the problem, from 0.
     pub trace: TraceId,
-    /// Warm-up or not.
+    /// Whether it belonged to the warm-up.
     pub phase: Phase,
-    /// Why it ended.
+    /// Why the trace ended.
     pub finish: Finish,
     /// Generated tokens, the one that ended it included.
     pub tokens: usize,
@@ -113,7 +113,7 @@ pub struct TraceRecord {
     pub answer_key: Option<String>,
     /// How the answer was found.
     pub extraction: Option<String>,
-    /// Ids, log-probabilities, confidences.
+    /// Ids, log-probabilities and confidences of its tokens.
     pub arrays: Arrays,
     /// Statistics for several windows, where a replay holds these instead of the arrays.
     pub measured: Option<Arc<TraceStatistics>>,

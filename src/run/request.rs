@@ -71,7 +71,7 @@ pub struct Observer {
 /// How often traces in flight are kept, and where.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// Time between two.
+    /// Time between two checkpoints.
     pub every: Duration,
     /// The folder of the states, a file a trace. They fit the model, its formats and its tier alone: whoever
     /// names the folder sees to that.

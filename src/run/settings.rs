@@ -157,16 +157,16 @@ impl DecisionSettings {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StrategyRecord {
-    /// The preset's name.
+    /// Name of the preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// One line for lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Which rule decides.
+    /// The kind of rule that decides, as presets name it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// The rule's settings.
+    /// The rule's settings by name, defaults included.
     pub settings: Map<String, Value>,
     /// What this version has no name for.
     #[serde(flatten)]
@@ -235,7 +235,7 @@ impl StrategyRecord {
 pub struct AnswerSettings {
     /// The task whose rules were used.
     pub task: Option<String>,
-    /// What answers are.
+    /// What answers are: numbers, choices, texts and the like.
     pub kind: Option<AnswerKind>,
     /// The regular expression that takes them.
     pub pattern: Option<String>,

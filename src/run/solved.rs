@@ -14,7 +14,7 @@ use super::{EarlyEnd, ExternalEvent, FateCounts};
 /// The winner of one vote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VoteResult {
-    /// The winning answer.
+    /// The winning answer, as the first trace that gave it wrote it.
     pub answer: String,
     /// Its share of the votes' weight, from 0 to 1.
     #[serde(deserialize_with = "number")]
@@ -33,7 +33,7 @@ pub struct BallotResult {
     pub traces: usize,
 }
 
-/// Traces by fate.
+/// How many traces were launched, and what became of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceCounts {
     /// Traces that took a slot.
@@ -43,7 +43,7 @@ pub struct TraceCounts {
     pub fates: FateCounts,
 }
 
-/// Tokens by fate.
+/// How many tokens were read and generated, and what became of their traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenCounts {
     /// Tokens of the prompt, which is read once for all traces.
@@ -73,13 +73,13 @@ fn number<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
 /// A decided problem. Anything but its name may be missing in a file that another program wrote.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SolvedRecord {
-    /// The problem's name.
+    /// Name of the problem.
     pub problem_id: String,
     /// The answer, if one won.
     pub answer: Option<String>,
     /// Whether it equals the right answer, where that is known.
     pub correct: Option<bool>,
-    /// The right answer.
+    /// The right answer; `None` where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gold: Option<String>,
     /// Name of the strategy.
@@ -104,9 +104,9 @@ pub struct SolvedRecord {
     pub consensus: Option<f64>,
     /// Share of the winner minus share of the second, from 0 to 1.
     pub margin: Option<f64>,
-    /// Traces by fate.
+    /// How many traces were launched, and what became of them.
     pub traces: Option<TraceCounts>,
-    /// Tokens by fate.
+    /// How many tokens were read and generated, and what became of their traces.
     pub tokens: Option<TokenCounts>,
     /// Text after the thinking of the winning class's heaviest trace.
     pub solution: Option<String>,
@@ -133,7 +133,7 @@ pub struct SolvedRecord {
     pub warnings: Vec<String>,
     /// Wall time in seconds.
     pub seconds: Option<f64>,
-    /// Where it ran.
+    /// The machine or the engines that it ran on.
     pub machine: Option<MachineInfo>,
     /// What it was decided with: in run folders.
     #[serde(skip_serializing_if = "Option::is_none")]

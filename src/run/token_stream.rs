@@ -7,7 +7,7 @@ use super::Trace;
 /// A token that a trace went on from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamedToken {
-    /// Its id.
+    /// The token's id in the model's vocabulary.
     pub id: u32,
     /// Its log-probability, nats, at most 0.
     pub logprob: f32,

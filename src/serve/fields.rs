@@ -19,7 +19,7 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// Reads a body.
+    /// Reads a request's body as a JSON object.
     pub(super) fn read(body: &[u8]) -> Result<Self, ApiError> {
         let text = std::str::from_utf8(body).map_err(|_| ApiError::invalid(None, "the body is not UTF-8"))?;
         match serde_json::from_str(text) {

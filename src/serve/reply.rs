@@ -42,7 +42,7 @@ impl ReplyIds {
     }
 }
 
-/// The whole reply.
+/// The whole reply as one object, for a request that does not stream.
 pub(super) fn whole(live: &Live, fingerprint: &str, choices: &[Choice]) -> Completion {
     let one = |(index, choice): (usize, &Choice)| {
         let text = &choice.whole;

@@ -38,7 +38,7 @@ const BOOKKEEPING: [&str; 7] = [
 pub(super) enum Endpoint {
     /// Messages, through the model's chat template.
     Chat,
-    /// A raw prompt.
+    /// `/v1/completions`: a prompt as it is.
     Completion,
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Endpoint {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Progress {
-    /// Nothing but comments.
+    /// No progress but comments that keep the connection open.
     Off,
     /// Lines of text, as reasoning.
     #[default]

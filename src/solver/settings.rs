@@ -31,9 +31,9 @@ pub struct Settings {
     pub max_batch: Option<usize>,
     /// Bytes that traces may take; from the machine where `None`.
     pub memory: Option<u64>,
-    /// Threads.
+    /// Threads that compute the model; as many as the machine has cores where `None`.
     pub threads: Option<usize>,
-    /// Instruction tier.
+    /// Instruction tier of the kernels; the machine's best where `None`.
     pub tier: Option<Tier>,
     /// Generated tokens at which a trace is cut off.
     pub max_tokens: Option<usize>,
@@ -54,7 +54,7 @@ pub struct Settings {
     pub max_total_tokens: Option<u64>,
     /// Time after which the votes so far decide.
     pub time_limit: Option<Duration>,
-    /// System message.
+    /// The system message before the question; none is sent where `None`.
     pub system: Option<String>,
     /// Text with `{problem}` (and `{instruction}`) that makes the user's turn.
     pub prompt_template: Option<String>,

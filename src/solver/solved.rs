@@ -15,7 +15,7 @@ use tts_model::sampling::Sampling;
 /// A problem's result. As JSON it is its [`SolvedRecord`].
 #[derive(Clone, Debug)]
 pub struct Solved {
-    /// Problem.
+    /// Name of the problem.
     pub problem_id: String,
     /// The answer, if one won.
     pub answer: Option<String>,
@@ -23,7 +23,7 @@ pub struct Solved {
     pub correct: Option<bool>,
     /// Gold answer, if known.
     pub gold: Option<String>,
-    /// Strategy.
+    /// Name of the strategy that decided.
     pub strategy: String,
     /// Model; nothing where a recording does not name it.
     pub model: Option<String>,
@@ -43,13 +43,13 @@ pub struct Solved {
     pub consensus: Option<f64>,
     /// Share of the winner minus share of the second.
     pub margin: f64,
-    /// Traces by fate.
+    /// How many traces were launched, and what became of them.
     pub traces: TraceCounts,
-    /// Tokens by fate.
+    /// How many tokens were read and generated, and what became of their traces.
     pub tokens: TokenCounts,
     /// Text after the thinking of the winning class's heaviest trace.
     pub solution: Option<String>,
-    /// That trace.
+    /// Index of the trace that `solution` is from; `None` without an answer.
     pub solution_trace: Option<u32>,
     /// blake3 over every trace's index, length and blake3 of its token ids, in order.
     pub digest: Option<String>,

@@ -20,7 +20,7 @@ enum Command {
     Stop,
 }
 
-/// The in-process engine.
+/// The engine in this process: a thread that steps a scheduler, and a handle to it.
 pub struct InProcess {
     commands: Mutex<mpsc::Sender<Command>>,
     plan: MemoryPlan,

@@ -63,11 +63,11 @@ impl Local {
         }
     }
 
-    /// The model.
+    /// The model that generates the traces.
     pub fn loaded(&self) -> &Loaded {
         &self.loaded
     }
-    /// Threads in force.
+    /// Threads that compute the model.
     pub fn threads(&self) -> usize {
         self.options.threads.unwrap_or_else(default_threads)
     }

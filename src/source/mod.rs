@@ -58,7 +58,7 @@ impl Capabilities {
 pub enum Capacity {
     /// Rows of a batch on this machine, planned from its memory.
     Batch {
-        /// Rows and bytes.
+        /// Rows of a batch and bytes for traces, as planned from the memory that is there.
         plan: MemoryPlan,
         /// Bytes of the weights.
         weights: u64,
@@ -73,7 +73,7 @@ pub trait TraceSource: Send + Sync {
     /// What it can do.
     fn capabilities(&self) -> &Capabilities;
 
-    /// The model's name.
+    /// Name of the model, as results give it.
     fn model(&self) -> &str;
 
     /// A digest that tells its model from others, in hexadecimal.

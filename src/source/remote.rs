@@ -49,7 +49,7 @@ use tts_model::sampling::TOP;
 /// How long an engine is waited for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Patience {
-    /// For a connection.
+    /// How long a connection may take to be made.
     pub connect: Duration,
     /// From the request to the first token, time in the engine's queue included.
     pub first_token: Duration,
@@ -101,7 +101,7 @@ impl std::fmt::Debug for ApiKey {
 /// Which engines, and how they are asked.
 #[derive(Clone, Debug)]
 pub struct RemoteOptions {
-    /// Addresses, as `http://127.0.0.1:8000/v1`.
+    /// Addresses of the engines, as `http://127.0.0.1:8000/v1`; at least one.
     pub backends: Vec<String>,
     /// The model's name there; the only one where `None`.
     pub model: Option<String>,

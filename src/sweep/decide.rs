@@ -18,7 +18,7 @@ use crate::solver::DEFAULT_SLOTS;
 /// What is decided over each problem's pool.
 #[derive(Clone, Debug)]
 pub struct SweepPlan {
-    /// Strategies.
+    /// Strategies to decide with, each with its settings.
     pub strategies: Vec<Preset>,
     /// Traces that may be launched.
     pub budgets: Vec<usize>,

@@ -32,7 +32,7 @@ pub struct SweepHeader {
     pub traces: Option<TraceSettings>,
     /// Digest of the problem set, where there is one.
     pub data: Option<String>,
-    /// Whole presets.
+    /// The strategies with all of their settings.
     pub strategies: Vec<StrategyRecord>,
     /// Budgets, as asked for.
     pub budgets: Vec<usize>,
@@ -46,7 +46,7 @@ pub struct SweepHeader {
     pub answers: AnswerSettings,
     /// Ids of the problems, in order.
     pub problems: Vec<String>,
-    /// How it stands.
+    /// Whether the sweep is being written, finished, or was interrupted.
     pub status: Status,
     /// Sentences for the reader.
     pub notes: Vec<String>,
@@ -65,7 +65,7 @@ pub enum SweepLine {
 /// A problem's pool of complete traces, counted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PoolSummary {
-    /// Problem.
+    /// Name of the problem.
     pub problem_id: String,
     /// The right answer, if known.
     pub gold: Option<String>,
@@ -82,7 +82,7 @@ pub struct PoolSummary {
 /// A strategy's decisions over a problem's pool, at one budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PoolDecisions {
-    /// Problem.
+    /// Name of the problem.
     pub problem_id: String,
     /// Name of the preset.
     pub strategy: String,

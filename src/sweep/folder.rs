@@ -20,12 +20,12 @@ pub enum SweepFolderError {
     /// The folder or its lock.
     #[error(transparent)]
     Folder(#[from] RunFolderError),
-    /// The system refused.
+    /// The operating system refused to read or write.
     #[error("cannot {doing} {}: {source}; check the path, its permissions and the space on the disk", path.display())]
     Io {
-        /// What was tried.
+        /// What was tried: `open`, `read`, `write` or `create`.
         doing: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -33,7 +33,7 @@ pub enum SweepFolderError {
     /// Another sweep stands there.
     #[error("{} holds a sweep with other settings: {what}; their results do not mix: set them back, name another folder, or delete {HEADER} and {LINES}", dir.display())]
     Differs {
-        /// The folder.
+        /// Path of the sweep's folder.
         dir: PathBuf,
         /// The settings with both values.
         what: String,
@@ -41,9 +41,9 @@ pub enum SweepFolderError {
     /// No sweep of ours.
     #[error("{}: {reason}; delete it or name another folder", path.display())]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it, as the end of a sentence.
         reason: String,
     },
 }
@@ -56,7 +56,7 @@ fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> SweepF
 /// What a sweep's folder holds.
 #[derive(Debug)]
 pub struct SweepResults {
-    /// What was asked.
+    /// What the sweep was asked to decide: the contents of `sweep.json`.
     pub header: SweepHeader,
     /// The lines, of those for the same cell the last.
     pub lines: Vec<SweepLine>,

@@ -16,9 +16,9 @@ pub enum SweepError {
     /// A problem could not be decided.
     #[error("problem `{problem}`: {source}")]
     Problem {
-        /// Its name.
+        /// Name of the problem.
         problem: String,
-        /// Why not.
+        /// Why it could not be decided.
         source: Box<Error>,
     },
     /// Results could not be written.

@@ -23,7 +23,7 @@ pub struct SweepRow {
     pub slots: Option<usize>,
     /// Problems with a right answer to compare with.
     pub graded: usize,
-    /// Problems in all.
+    /// Problems in all, those without a right answer included.
     pub problems: usize,
     /// Share of right answers, with both sources of spread; nothing without right answers to compare with.
     pub accuracy: Option<Spread>,

@@ -18,7 +18,7 @@ pub struct Custom {
     pub command: String,
     /// Digest of it: two results with the same command and digest were decided by the same rules.
     pub digest: Option<String>,
-    /// Makes the strategy.
+    /// Makes a strategy of a given name, once a problem or a thread.
     #[serde(skip)]
     pub build: Arc<StrategyBuilder>,
 }

@@ -30,7 +30,7 @@ pub struct TokenScalars {
 /// The scalars a strategy cannot do without; compared with what the backend offers before a token is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Needs {
-    /// Per-token confidence.
+    /// The confidence of every token.
     pub confidence: bool,
     /// Per-token log-probability of the sampled token.
     pub logprob: bool,
@@ -60,7 +60,7 @@ impl Needs {
         vote.statistic().map_or_else(Self::default, Self::of)
     }
 
-    /// These and those.
+    /// What either of the two needs.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -96,7 +96,7 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Next {
-    /// Nothing new.
+    /// The traces in flight go on, and none is launched.
     Wait,
     /// Launch this many more traces; those beyond the free slots wait for one.
     Launch(usize),
@@ -157,7 +157,7 @@ pub enum Fate {
     Cancelled,
     /// EarlyEnd off: token limit or loop.
     Truncated,
-    /// Failed.
+    /// Failed: the logits were not numbers, or the source of the tokens gave up.
     Failed,
 }
 
@@ -165,9 +165,9 @@ pub enum Fate {
 /// numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct TraceOutcome<'a> {
-    /// Which trace.
+    /// Index of the trace that ended.
     pub trace: TraceId,
-    /// Why it ended.
+    /// Why the trace ended.
     pub finish: Finish,
     /// Generated tokens, prompt excluded.
     pub tokens: usize,
@@ -208,7 +208,7 @@ pub enum Watching {
     Below {
         /// Group size in tokens.
         window: usize,
-        /// The bar.
+        /// The bar in nats.
         bar: f64,
     },
 }
@@ -305,7 +305,7 @@ impl PoolKind {
 /// The winner of one vote.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Vote {
-    /// The winning class.
+    /// The class of answers that won.
     pub class: ClassId,
     /// Its share of the weight of all ballots, in `[0, 1]`.
     pub share: f64,
@@ -314,7 +314,7 @@ pub struct Vote {
 /// One class in the deciding vote.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ballot {
-    /// The class.
+    /// The class of answers that the weight is for.
     pub class: ClassId,
     /// Sum of the weights of its traces.
     pub weight: f64,
@@ -325,7 +325,7 @@ pub struct Ballot {
 /// What a strategy decided, and on what grounds.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Decision {
-    /// The winning class.
+    /// The winning class; `None` where no trace had an answer.
     pub answer: Option<ClassId>,
     /// The heaviest trace of the winning class; of equally heavy ones the lowest index.
     pub winner_trace: Option<TraceId>,

@@ -24,11 +24,11 @@ pub struct TraceStatistics {
 pub struct WindowStatistics {
     /// Group size in tokens.
     pub window: usize,
-    /// [`TraceScores::tail`].
+    /// Mean confidence of the trace's end in nats, see [`TraceScores::tail`].
     pub tail: f64,
-    /// [`TraceScores::bottom`].
+    /// Mean of the lowest groups in nats, see [`TraceScores::bottom`].
     pub bottom: f64,
-    /// [`TraceScores::lowest_group`].
+    /// The lowest group confidence in nats, see [`TraceScores::lowest_group`].
     pub lowest_group: f64,
     /// Every group that was lower than all before it: the number of tokens at its end, and its mean. Enough
     /// to say where the trace first fell below any bar.

@@ -18,14 +18,14 @@ use crate::value::Value;
 /// What is wrong with a preset or with a setting given beside it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PresetError {
-    /// No such name.
+    /// There is no preset of this name.
     #[error("there is no strategy \"{name}\"; did you mean \"{nearest}\"? (known: {known})")]
     Unknown {
         /// What was asked for.
         name: String,
         /// The known name that is closest in spelling.
         nearest: &'static str,
-        /// All names.
+        /// Names of all presets, separated by commas.
         known: String,
     },
     /// Not TOML, a field that the strategy does not have, or one of the wrong type.
@@ -35,29 +35,29 @@ pub enum PresetError {
         file: String,
         /// Line, counted from 1.
         line: Option<usize>,
-        /// What is wrong.
+        /// What is wrong with the file, as a sentence.
         message: String,
     },
     /// A setting given for a strategy that has no such setting.
     #[error("the strategy \"{strategy}\" has no setting {setting}; it has {has}")]
     NoSuchSetting {
-        /// The preset's name.
+        /// Name of the preset.
         strategy: String,
-        /// The setting.
+        /// Name of the setting.
         setting: &'static str,
-        /// Those it has.
+        /// Names of the settings that the strategy has.
         has: String,
     },
     /// A value out of its range, or of another type.
     #[error("{setting} of the strategy \"{strategy}\" must be {range}, not {value}")]
     OutOfRange {
-        /// The preset's name.
+        /// Name of the preset.
         strategy: String,
-        /// The setting.
+        /// Name of the setting.
         setting: &'static str,
         /// What would be right.
         range: String,
-        /// What was given.
+        /// The value that was given, as text.
         value: String,
     },
 }
@@ -79,7 +79,7 @@ pub struct Preset {
     pub name: String,
     /// One line for lists.
     pub description: String,
-    /// Kind and settings.
+    /// The kind of rule with its settings, or the command that decides.
     #[serde(flatten)]
     rules: PresetRules,
 }

@@ -51,7 +51,7 @@ pub struct StrategyRow {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the strategy \"{kind}\" cannot be registered: {why}")]
 pub struct RegisterError {
-    /// The row's kind.
+    /// The kind of the row that was refused.
     pub kind: &'static str,
     /// What is wrong with it.
     pub why: String,
@@ -108,7 +108,7 @@ impl Register {
         Ok(register)
     }
 
-    /// All rows.
+    /// The rows in the order of lists.
     pub fn rows(&self) -> impl Iterator<Item = &'static StrategyRow> + '_ {
         self.rows.iter().copied()
     }

@@ -18,7 +18,7 @@ pub struct TraceScores {
     pub tail: Option<f64>,
     /// Mean of the lowest tenth of the groups.
     pub bottom: Option<f64>,
-    /// The lowest group.
+    /// The lowest mean confidence of any `window` tokens in a row, nats.
     pub lowest_group: Option<f64>,
     /// Sum of the log-probabilities of the sampled tokens.
     pub sequence_logprob: Option<f64>,
@@ -72,19 +72,19 @@ impl TraceScores {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Statistic {
-    /// [`TraceScores::mean`].
+    /// Mean token confidence, see [`TraceScores::mean`].
     Mean,
-    /// [`TraceScores::tail`].
+    /// Confidence of the trace's end, see [`TraceScores::tail`].
     Tail,
-    /// [`TraceScores::bottom`].
+    /// Mean of the lowest groups, see [`TraceScores::bottom`].
     Bottom,
-    /// [`TraceScores::lowest_group`].
+    /// The lowest group, see [`TraceScores::lowest_group`].
     LowestGroup,
-    /// [`TraceScores::sequence_logprob`].
+    /// Log-probability of the whole trace, see [`TraceScores::sequence_logprob`].
     SequenceLogprob,
-    /// [`TraceScores::mean_logprob`].
+    /// Mean log-probability of a token, see [`TraceScores::mean_logprob`].
     MeanLogprob,
-    /// [`TraceScores::self_certainty`].
+    /// Distance from a uniform distribution, see [`TraceScores::self_certainty`].
     SelfCertainty,
 }
 

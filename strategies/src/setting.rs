@@ -90,7 +90,7 @@ impl Setting {
         }
     }
 
-    /// Its type.
+    /// The type that its values have: that of its default.
     pub fn value_type(&self) -> ValueType {
         self.default.value_type()
     }
@@ -134,7 +134,7 @@ impl Setting {
 pub struct SettingValues(Vec<(&'static str, Value)>);
 
 impl SettingValues {
-    /// The defaults.
+    /// The default of every setting, in the order of the row.
     pub fn defaults(settings: &[Setting]) -> Self {
         Self(settings.iter().map(|s| (s.name, s.default)).collect())
     }

@@ -15,7 +15,7 @@ pub enum Window {
     /// From the median length of the first traces.
     #[default]
     Auto,
-    /// This many tokens.
+    /// A group is this many tokens, at least 1.
     Fixed(usize),
 }
 
@@ -166,7 +166,7 @@ macro_rules! values {
         }
 
         impl Value {
-            /// Its type.
+            /// The type that the value has.
             pub fn value_type(self) -> ValueType {
                 match self {
                     $(Value::$variant(_) => ValueType::$variant,)*
@@ -223,9 +223,9 @@ macro_rules! values {
 values! {
     /// A whole number that is not negative.
     Count(usize): "a whole number",
-    /// A number.
+    /// A number with or without a fraction.
     Number(f64): "a number",
-    /// Yes or no.
+    /// Yes or no, as `true` or `false`.
     Switch(bool): "true or false",
     /// A number of tokens, or `"auto"`.
     Window(Window): "a number of tokens, or \"auto\"",

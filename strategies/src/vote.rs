@@ -106,15 +106,15 @@ impl std::fmt::Display for VoteKind {
 /// A trace that may vote.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Voter {
-    /// Which trace.
+    /// Index of the trace.
     pub trace: TraceId,
-    /// What it answered.
+    /// The class of its answer.
     pub class: ClassId,
     /// What its ballot weighs, by statistic.
     pub scores: TraceScores,
 }
 
-/// A counted vote.
+/// A counted vote: the weight of every class, and the winner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tally {
     /// The classes, heaviest first; never empty.

@@ -80,7 +80,7 @@ pub(crate) fn preset(name: &str, consensus: Option<f64>) -> Preset {
     preset
 }
 
-/// A problem.
+/// A problem to run in a test, with what it is run with.
 #[derive(Clone)]
 pub(crate) struct Task {
     pub(crate) id: String,

@@ -4,12 +4,12 @@ use super::font;
 use super::scale::Scale;
 use super::scene::{Anchor, ColourRole, Dash, Label, Outline, Paint, Scene, SceneItem, marker};
 
-/// Sizes of text.
+/// Size of a title's text, in pixels.
 pub(crate) const TITLE: f64 = 17.0;
 pub(crate) const SMALL: f64 = 12.0;
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 460.0;
-/// Widest legend.
+/// Width in pixels that a legend may take at most.
 const LEGEND: f64 = 250.0;
 
 /// An axis and what it counts.

@@ -31,13 +31,13 @@ pub(crate) enum ColourRole {
 /// How many series have a colour of their own.
 pub(crate) const SERIES: usize = 8;
 
-/// Light and dark.
+/// The colours of a plot: for a light or for a dark page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Theme {
-    /// Dark on light.
+    /// Dark marks on a light page.
     #[default]
     Light,
-    /// Light on dark.
+    /// Light marks on a dark page.
     Dark,
 }
 
@@ -247,7 +247,7 @@ pub(crate) enum Outline {
     },
 }
 
-/// A shape.
+/// An outline with its paint, and what a reader sees when pointing at it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Shape {
     pub(crate) outline: Outline,
@@ -263,7 +263,7 @@ pub(crate) enum SceneItem {
     Label(Label),
 }
 
-/// A picture.
+/// A picture: its size in pixels, and what is painted in it from back to front.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scene {
     pub(crate) width: f64,

@@ -12,7 +12,7 @@ use crate::run::{FateCounts, TraceRecord};
 /// What a problem came to.
 #[derive(Clone, Debug)]
 pub struct Decided {
-    /// The strategy's decision.
+    /// The strategy's decision: the winning class, the votes, and what they ran over.
     pub decision: Decision,
     /// The winning answer as the heaviest trace of its class wrote it.
     pub answer: Option<String>,
@@ -20,7 +20,7 @@ pub struct Decided {
     pub classes: Vec<String>,
     /// Name of the strategy.
     pub strategy: String,
-    /// Traces by fate.
+    /// Number of ended traces by fate.
     pub traces: FateCounts,
     /// Traces that took a slot.
     pub launched: u64,

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EarlyEnd {
-    /// `max_total_tokens` was reached.
+    /// The problem's traces had generated `max_total_tokens` tokens together.
     MaxTotalTokens,
     /// The time limit was reached.
     TimeLimit,
-    /// The user interrupted.
+    /// The user or the caller interrupted the run.
     Interrupted,
-    /// Every trace failed.
+    /// Every trace failed, so there was nothing left to run.
     Failed,
 }
 

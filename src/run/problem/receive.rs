@@ -17,7 +17,7 @@ use tts_model::sampling::Drawn;
 pub struct TraceChunk<'a> {
     /// Its tokens, in order.
     pub tokens: &'a [Drawn],
-    /// Their text.
+    /// Text of these tokens, which may end in the middle of a word.
     pub text: &'a str,
     /// Tokens of the trace so far, these included, by the engine's own count.
     pub reported: Option<u64>,

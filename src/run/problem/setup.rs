@@ -19,9 +19,9 @@ pub struct Setup {
     pub reader: Arc<dyn ReadAnswer>,
     /// Makes texts of ids.
     pub decode: Arc<dyn Decode>,
-    /// When traces end.
+    /// When traces end by themselves, and what they are forced to say.
     pub rules: Arc<StoppingRules>,
-    /// How many traces.
+    /// How many traces may be launched, and how many at once.
     pub bounds: Bounds,
     /// Traces that were generated before, and what came from outside then.
     pub recorded: Vec<Arc<TraceRecord>>,

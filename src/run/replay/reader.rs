@@ -29,7 +29,7 @@ impl RecordReader {
         }
     }
 
-    /// What is read.
+    /// The record that is read.
     pub(in crate::run) fn record(&self) -> &TraceRecord {
         &self.record
     }

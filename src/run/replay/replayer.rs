@@ -49,7 +49,7 @@ impl Replayer {
         }
     }
 
-    /// The recording.
+    /// The recording that is decided over.
     pub fn pool(&self) -> &Arc<RecordedPool> {
         &self.pool
     }

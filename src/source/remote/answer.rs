@@ -127,7 +127,7 @@ impl Answer {
 /// Why what came in a stream is no event of a completion.
 #[derive(Debug)]
 pub(super) struct StreamError {
-    /// A sentence.
+    /// What is wrong, as a sentence.
     pub(super) why: String,
     /// The status with which the engine refuses the request: some say so within a stream that began well.
     pub(super) refused: Option<u16>,

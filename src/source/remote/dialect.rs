@@ -100,7 +100,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Of a request.
+    /// The sampling settings of a request, as engines elsewhere are told them.
     pub(super) fn of(request: &Request) -> Self {
         Self {
             messages: request.messages.clone(),

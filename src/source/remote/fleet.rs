@@ -158,7 +158,7 @@ impl RequestSlot {
         &self.fleet.endpoints[self.index]
     }
 
-    /// A token came.
+    /// Counts a token that came: the engine is well again.
     pub(super) fn did_well(&self) {
         let mut state = self.endpoint().state();
         state.failures = 0;

@@ -15,7 +15,7 @@ use tts_model::overrides::SAMPLING_SETTINGS;
 /// A processed distribution's log-probabilities lie this many times as far apart at half the temperature; it
 /// would be 2 for all of them, and 1 for raw ones.
 const PROCESSED: f32 = 1.2;
-/// The two temperatures.
+/// The two temperatures at which an engine's log-probabilities are compared.
 const TEMPERATURES: [f64; 2] = [1.0, 0.5];
 
 /// What an address gives.
@@ -27,7 +27,7 @@ pub(super) enum Scalars {
     Few(usize),
     /// Those of the distribution that tokens are drawn from, after temperature and filters.
     Processed,
-    /// No log-probabilities.
+    /// The engine gives no log-probabilities.
     None,
 }
 

@@ -9,7 +9,7 @@ use crate::prompt::Message;
 use tts_model::overrides::{SAMPLING_SETTINGS, SamplingOverrides, SamplingSetting};
 use tts_model::sampling::Sampling;
 
-/// What traces continue.
+/// The prompt of a request: a conversation, ids or a text.
 #[derive(Clone, Debug)]
 pub(super) enum Prompt {
     /// A conversation that the engine renders itself (`/chat/completions`).
@@ -36,7 +36,7 @@ impl Prompt {
 /// What all of a problem's traces are requested with: a template of their requests.
 #[derive(Clone, Debug)]
 pub(super) struct CompletionRequest {
-    /// What they continue.
+    /// The prompt that the traces continue.
     pub(super) prompt: Prompt,
     /// How tokens are drawn; what is not set is left to the engine.
     pub(super) sampling: SamplingOverrides,
@@ -57,9 +57,9 @@ pub(super) struct SupportedFields {
     pub(super) logprobs: Option<usize>,
     /// `return_token_ids` and `return_tokens_as_token_ids` (vLLM)
     pub(super) token_ids: bool,
-    /// `stream_options`
+    /// Whether the engine takes `stream_options`.
     pub(super) usage: bool,
-    /// `seed`
+    /// Whether the engine takes `seed`.
     pub(super) seed: bool,
     /// recommended settings beyond the protocol's own
     pub(super) recommended: bool,

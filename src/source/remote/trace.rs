@@ -48,7 +48,7 @@ pub(super) struct Chunk {
 /// Why a trace was given up.
 #[derive(Debug)]
 pub(super) struct TraceFailure {
-    /// the address
+    /// Address of the engine.
     pub(super) at: String,
     pub(super) why: String,
     /// its status, where it refused the request

@@ -35,7 +35,7 @@ impl Script {
     }
 }
 
-/// What happened.
+/// What happened in a simulated run: decisions, and what became of each trace.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Run {
     pub(crate) decision: Decision,
