@@ -93,7 +93,8 @@ pub fn check(executor: &dyn Executor, work: &Workload) -> Result<(), Error> {
     let (context, length) = (limits.context, work.prompt + work.context + work.tokens);
     if length > context {
         return wrong(format!(
-            "--prompt {} + --context {} + --tokens {} is {length} tokens, and the model's context is {context}",
+            "--prompt {} + --context {} + --tokens {} is {length} tokens, and the model's context is \
+             {context}",
             work.prompt, work.context, work.tokens
         ));
     }

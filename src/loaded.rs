@@ -183,8 +183,9 @@ pub fn prompter_of(model: &str, chat_template: Option<&(String, String)>) -> Res
         }
         other => {
             return Err(Error::Setting(format!(
-                "--model {other}: with --backend it names the folder or the .gguf file whose tokenizer and chat template are used, and it must be on this \
-                 disk; the name of the model at the engine is --backend-model"
+                "--model {other}: with --backend it names the folder or the .gguf file whose tokenizer and \
+                 chat template are used, and it must be on this disk; the name of the model at the engine is \
+                 --backend-model"
             )));
         }
     };

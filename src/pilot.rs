@@ -58,7 +58,8 @@ pub enum PilotError {
     Option(&'static str),
     /// Some traces were not run to their end.
     #[error(
-        "{incomplete} of {traces} recorded traces were stopped, cancelled or failed, and what they would have said is not known: a pilot needs complete traces, recorded with --strategy majority"
+        "{incomplete} of {traces} recorded traces were stopped, cancelled or failed, and what they would \
+         have said is not known: a pilot needs complete traces, recorded with --strategy majority"
     )]
     Pruned {
         /// Recorded traces that were not run to their end.
@@ -68,7 +69,8 @@ pub enum PilotError {
     },
     /// No trace is recorded.
     #[error(
-        "no trace is recorded, so there is nothing to say: a pilot needs a few problems with some 16 complete traces each"
+        "no trace is recorded, so there is nothing to say: a pilot needs a few problems with some 16 \
+         complete traces each"
     )]
     Empty,
 }
@@ -219,7 +221,8 @@ pub fn pilot(
     let replaced = options.budget > most;
     if replaced {
         notes.push(format!(
-            "{} traces a problem are an estimate: {most} were recorded, and these were drawn with replacement",
+            "{} traces a problem are an estimate: {most} were recorded, and these were drawn with \
+             replacement",
             options.budget
         ));
     }
@@ -240,7 +243,9 @@ pub fn pilot(
     );
     if scores.len() > 1 {
         notes.push(
-            "the score and the window are the best of several on these very problems, so their numbers flatter them a little".to_owned(),
+            "the score and the window are the best of several on these very problems, so their numbers \
+             flatter them a little"
+                .to_owned(),
         );
     }
     let all: Vec<bool> = graded.iter().flat_map(|r| r.iter().copied()).collect();

@@ -59,7 +59,8 @@ pub enum SetError {
     },
     /// A file that is not the one that its task was made for.
     #[error(
-        "task {task}: {file} is not the file that the task names (its sha256 is {found}, not {wanted}); give it with --data FILE --task {task} to use it all the same"
+        "task {task}: {file} is not the file that the task names (its sha256 is {found}, not {wanted}); give \
+         it with --data FILE --task {task} to use it all the same"
     )]
     OtherFile {
         /// Name of the task.
@@ -203,7 +204,8 @@ impl ProblemSet {
             && *wanted != data.answers_digest(task.grade.kind)
         {
             warnings.push(format!(
-                "task {name}: the answers in {} are not those that the task knows; it is a damaged copy or another set",
+                "task {name}: the answers in {} are not those that the task knows; it is a damaged copy or \
+                 another set",
                 data.name
             ));
         }

@@ -178,7 +178,8 @@ impl Replay {
         let without = problem.traces - problem.confident;
         if needs.confidence && without > 0 {
             outcome.notices.push(format!(
-                "{without} of {} recorded traces have no confidences: they cannot be stopped and cast no weighted vote",
+                "{without} of {} recorded traces have no confidences: they cannot be stopped and cast no \
+                 weighted vote",
                 problem.traces
             ));
         }

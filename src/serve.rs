@@ -171,7 +171,8 @@ impl Server {
 fn check(settings: &Settings, options: &Options) -> Result<(), Error> {
     if !options.address.ip().is_loopback() && options.keys.is_empty() {
         return Err(Error::Setting(format!(
-            "{} can be reached from other machines, and there is no API key: set TTS_API_KEY or --api-key-file, or listen on 127.0.0.1",
+            "{} can be reached from other machines, and there is no API key: set TTS_API_KEY or \
+             --api-key-file, or listen on 127.0.0.1",
             options.address
         )));
     }

@@ -276,15 +276,18 @@ impl Solver {
         let left = context.saturating_sub(prompt);
         if left == 0 {
             return Err(Error::Setting(format!(
-                "the prompt of problem `{id}` has {prompt} tokens, which leaves no room in the model's context of {context}"
+                "the prompt of problem `{id}` has {prompt} tokens, which leaves no room in the model's \
+                 context of {context}"
             )));
         }
         match self.settings.max_tokens {
             Some(wanted) if wanted > left && prompt == 0 => Err(Error::Setting(format!(
-                "--max-tokens {wanted} does not fit: the engine's context leaves at most {left} for problem `{id}`"
+                "--max-tokens {wanted} does not fit: the engine's context leaves at most {left} for problem \
+                 `{id}`"
             ))),
             Some(wanted) if wanted > left => Err(Error::Setting(format!(
-                "--max-tokens {wanted} does not fit: the model's context is {context} and the prompt of problem `{id}` takes {prompt}, so at most {left} would be right"
+                "--max-tokens {wanted} does not fit: the model's context is {context} and the prompt of \
+                 problem `{id}` takes {prompt}, so at most {left} would be right"
             ))),
             Some(wanted) => Ok(wanted),
             None => Ok(self.resolved.max_tokens.min(left)),

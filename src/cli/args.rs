@@ -120,7 +120,8 @@ impl ModelArgs {
         match &self.model {
             Some(model) => Ok(Some(prompter_of(model, self.template()?.as_ref())?)),
             None if self.chat_template.is_some() => Err(anyhow!(
-                "--chat-template needs a tokenizer: name the model's folder with --model, or leave it out and the engine renders the prompt"
+                "--chat-template needs a tokenizer: name the model's folder with --model, or leave it out \
+                 and the engine renders the prompt"
             )),
             None => Ok(None),
         }

@@ -208,7 +208,8 @@ fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Mode
 fn limits_text(l: &Limits) -> String {
     let other = |name: &str, rate: Option<f64>| rate.map_or_else(String::new, |r| format!(", {name} {r:.0}"));
     format!(
-        "this machine: memory {:.1} GB/s read, {:.1} updated in place; products, 10⁹ a second: f32 {:.0}{}{}{}{}",
+        "this machine: memory {:.1} GB/s read, {:.1} updated in place; products, 10⁹ a second: f32 \
+         {:.0}{}{}{}{}",
         l.read,
         l.update,
         l.f32,

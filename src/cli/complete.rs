@@ -99,7 +99,8 @@ pub(crate) fn run(args: &CompleteArgs, printer: &Printer) -> anyhow::Result<Exit
     let max_tokens = match args.max_tokens {
         Some(wanted) if wanted > left => {
             bail!(
-                "--max-tokens {wanted} does not fit: the model's context is {context} and the prompt takes {}, so at most {left} would be right",
+                "--max-tokens {wanted} does not fit: the model's context is {context} and the prompt takes \
+                 {}, so at most {left} would be right",
                 ids.len()
             )
         }

@@ -95,7 +95,10 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
     if matches!(args.what, ListKind::Strategies) {
         printer.line("")?;
         printer.line(settings(Register::shipped()).trim_end())?;
-        printer.note("a file with other settings is a strategy too (--strategy my.toml), and so is a program of yours in any language (--strategy exec:./policy.py)");
+        printer.note(
+            "a file with other settings is a strategy too (--strategy my.toml), and so is a program of yours \
+             in any language (--strategy exec:./policy.py)",
+        );
     }
     Ok(ExitStatus::Done)
 }
@@ -223,7 +226,8 @@ mod tests {
         let register = Register::shipped().with(&PATIENT).expect("a sound row");
         let list = strategies(&register).expect("a list");
         let about = json!({
-            "flag": "--patience", "field": "patience", "default": 3, "range": "at least 2", "help": "Traces to wait for",
+            "flag": "--patience", "field": "patience", "default": 3, "range": "at least 2", "help": "Traces \
+                to wait for",
         });
         let row = json!({
             "name": "calm",

@@ -46,7 +46,8 @@ use tts::fmt::nearest;
 #[derive(Parser)]
 #[command(name = "tts", version, max_term_width = 110, args_override_self = false)]
 #[command(
-    after_help = "Every flag can also be set as TTS_<FLAG> in the environment, or by its name in the file of --config."
+    after_help = "Every flag can also be set as TTS_<FLAG> in the environment, or by its name in the file of \
+                  --config."
 )]
 struct Cli {
     #[command(flatten)]

@@ -81,7 +81,8 @@ pub(super) fn open(
         let without: usize = pool.problems().iter().map(|p| p.traces - p.confident).sum();
         if without > 0 {
             bail!(
-                "--confidence-k {k}: {without} traces of {} were recorded without the log-probabilities of {k} ids for each token (--record-top-k)",
+                "--confidence-k {k}: {without} traces of {} were recorded without the log-probabilities of \
+                 {k} ids for each token (--record-top-k)",
                 path.display()
             );
         }

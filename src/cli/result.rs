@@ -209,7 +209,8 @@ impl ProblemReport {
         let saved = 1.0 - self.generated() as f64 / full;
         (saved >= 0.005).then(|| {
             format!(
-                "saved about {}: an estimate, against {} tokens of {budget} traces as long as those that ended by themselves",
+                "saved about {}: an estimate, against {} tokens of {budget} traces as long as those that \
+                 ended by themselves",
                 percent(saved),
                 count(full as u64)
             )

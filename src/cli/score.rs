@@ -148,7 +148,8 @@ fn score(
     executor.free(seq);
     if let Err(BrokenLogits) = read {
         bail!(
-            "the model's logits after token {} are not numbers (NaN or infinite); the weights are damaged or the dtype overflows",
+            "the model's logits after token {} are not numbers (NaN or infinite); the weights are damaged or \
+             the dtype overflows",
             scored.confidence.len()
         )
     }

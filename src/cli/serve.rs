@@ -29,8 +29,9 @@ const KEY: &str = "TTS_API_KEY";
 
 #[derive(Args)]
 #[command(
-    after_help = "API keys come from the variable TTS_API_KEY, or from the file of --api-key-file, one a line. \
-    --max-tokens, --max-total-tokens and --time-limit are for each request, and none exceeds them."
+    after_help = "API keys come from the variable TTS_API_KEY, or from the file of --api-key-file, one a \
+                  line. --max-tokens, --max-total-tokens and --time-limit are for each request, and none \
+                  exceeds them."
 )]
 pub(crate) struct ServeArgs {
     /// Address to listen on; one that other machines can reach needs an API key
@@ -144,15 +145,21 @@ pub(crate) fn run(args: &ServeArgs, printer: &Printer) -> anyhow::Result<ExitSta
         };
         let url = format!("http://{}", server.address());
         if printer.json() {
-            printer.object(&json!({ "url": url, "model": name, "strategy": strategy, "traces": args.traces }))?;
+            printer
+                .object(&json!({ "url": url, "model": name, "strategy": strategy, "traces": args.traces }))?;
         } else {
             printer.line(&url)?;
         }
         printer.flush()?;
         printer.note(&format!(
-            "{name} with {strategy}, {} for each answer; {}. The page is at {url}/, OpenAI's interface at {url}/v1. Ctrl-C lets running requests end",
+            "{name} with {strategy}, {} for each answer; {}. The page is at {url}/, OpenAI's interface at \
+             {url}/v1. Ctrl-C lets running requests end",
             plural(args.traces as u64, "trace"),
-            if guarded { "an API key is needed" } else { "no API key is needed" },
+            if guarded {
+                "an API key is needed"
+            } else {
+                "no API key is needed"
+            },
         ));
         let stopped = stop.clone();
         let note = async {

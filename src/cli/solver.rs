@@ -130,7 +130,8 @@ fn here(strategy: &str, evaluation: &Evaluation<'_>) -> String {
         format!("{}, each with ", plural(n as u64, "problem"))
     };
     format!(
-        "{problems}{} at most ({strategy}), {} at a time, {} in the batch; about {} beside {} of weights; {} tokens at most",
+        "{problems}{} at most ({strategy}), {} at a time, {} in the batch; about {} beside {} of weights; {} \
+         tokens at most",
         plural(plan.traces as u64, "trace"),
         count(plan.slots as u64),
         plural(plan.rows as u64, "row"),

@@ -72,7 +72,10 @@ fn flags(command: Command, register: &Register) -> Command {
     let strategy = Arg::new("strategy")
         .long("strategy")
         .value_name("NAME|FILE.toml|exec:COMMAND")
-        .help("A strategy of `tts list strategies`, or a preset file [default: deepconf-low; of a recording: its own]")
+        .help(
+            "A strategy of `tts list strategies`, or a preset file [default: deepconf-low; of a recording: \
+             its own]",
+        )
         .help_heading(HEADING);
     register
         .settings()

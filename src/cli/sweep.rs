@@ -298,7 +298,8 @@ fn record(
 ) -> anyhow::Result<(ProblemSet, bool)> {
     if args.limits.max_total_tokens.is_some() || args.limits.time_limit.is_some() {
         bail!(
-            "--max-total-tokens and --time-limit would cut traces off that a sweep needs complete; leave them out"
+            "--max-total-tokens and --time-limit would cut traces off that a sweep needs complete; leave \
+             them out"
         );
     }
     let name = args.set.data.as_deref().unwrap_or_default();
@@ -382,8 +383,9 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
         printer.line(&format!("pass (any trace right)  {}", each.join("  ")))?;
     }
     printer.note(
-        "right: mean over problems and resamples, with the 95 % intervals that other problems and other draws of the traces might have given; against \
-         majority at the same budget and over the same draws: difference in points with its interval over problems; span: tokens one after the other",
+        "right: mean over problems and resamples, with the 95 % intervals that other problems and other \
+         draws of the traces might have given; against majority at the same budget and over the same draws: \
+         difference in points with its interval over problems; span: tokens one after the other",
     );
     printer.note(&format!(
         "{} in {}; tts report {} draws them",

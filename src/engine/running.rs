@@ -122,7 +122,8 @@ impl RunningProblem {
         if slots < wanted {
             let mib = bytes_per_trace as f64 / f64::from(1 << 20);
             self.notice(format!(
-                "{slots} traces at a time instead of {wanted}: the batch holds {max_batch} rows and a trace takes {mib:.1} MiB"
+                "{slots} traces at a time instead of {wanted}: the batch holds {max_batch} rows and a trace \
+                 takes {mib:.1} MiB"
             ));
         }
     }

@@ -9,15 +9,18 @@ use std::path::{Path, PathBuf};
 pub enum HubError {
     /// Neither something on this disk nor a name on a hub.
     #[error(
-        "{text:?} is neither a folder or .gguf file here nor a hub name; give ./folder, file.gguf, org/name, org/name:file.gguf or \
-         org/name@revision"
+        "{text:?} is neither a folder or .gguf file here nor a hub name; give ./folder, file.gguf, org/name, \
+         org/name:file.gguf or org/name@revision"
     )]
     NotAModel {
         /// The name as it was given.
         text: String,
     },
     /// It looks like a path, and there is nothing there.
-    #[error("there is no model at {}; give an existing folder or .gguf file, or a hub name such as org/name", path.display())]
+    #[error(
+        "there is no model at {}; give an existing folder or .gguf file, or a hub name such as org/name",
+        path.display()
+    )]
     PathMissing {
         /// The path as it was given.
         path: PathBuf,
@@ -31,7 +34,10 @@ pub enum HubError {
         reason: String,
     },
     /// A file that is no GGUF file.
-    #[error("{} is not a .gguf file; for a model in safetensors files give the folder that holds them", path.display())]
+    #[error(
+        "{} is not a .gguf file; for a model in safetensors files give the folder that holds them",
+        path.display()
+    )]
     NotGguf {
         /// The path as it was given.
         path: PathBuf,
@@ -49,7 +55,9 @@ pub enum HubError {
     },
     /// Not in the cache, and the network may not be used.
     #[error(
-        "{repo} is not complete in {} (missing: {missing}) and HF_HUB_OFFLINE is set; unset it to download, or copy the files there", cache.display()
+        "{repo} is not complete in {} (missing: {missing}) and HF_HUB_OFFLINE is set; unset it to download, \
+         or copy the files there",
+        cache.display()
     )]
     NotCached {
         /// The repository and its revision.
@@ -74,7 +82,8 @@ pub enum HubError {
     },
     /// A token with characters that no token has.
     #[error(
-        "the hub token (HF_TOKEN or the file HF_HOME/token) holds a character that no token has; copy it again"
+        "the hub token (HF_TOKEN or the file HF_HOME/token) holds a character that no token has; copy it \
+         again"
     )]
     BadToken,
     /// 404, or 401 for a name that nobody may know.
@@ -117,7 +126,8 @@ pub enum HubError {
     },
     /// 401 or 403 although a token was sent.
     #[error(
-        "the hub does not let your token read {repo}: accept its terms at {endpoint}/{page} with that account, or use another HF_TOKEN"
+        "the hub does not let your token read {repo}: accept its terms at {endpoint}/{page} with that \
+         account, or use another HF_TOKEN"
     )]
     TokenRefused {
         /// The repository on the hub, as `org/name`.
@@ -141,7 +151,8 @@ pub enum HubError {
     },
     /// The hub was not reached, or the connection kept breaking.
     #[error(
-        "{what} could not be fetched from {endpoint}: {reason}; check the network and run the same command again, it goes on where it stopped"
+        "{what} could not be fetched from {endpoint}: {reason}; check the network and run the same command \
+         again, it goes on where it stopped"
     )]
     Network {
         /// Address of the hub, as `https://huggingface.co`.
@@ -165,7 +176,8 @@ pub enum HubError {
     },
     /// A file with another content than the hub says.
     #[error(
-        "{file} of {repo} arrived damaged (sha256 {found} instead of {expected}) and was thrown away; run the same command again"
+        "{file} of {repo} arrived damaged (sha256 {found} instead of {expected}) and was thrown away; run \
+         the same command again"
     )]
     Checksum {
         /// The repository on the hub, as `org/name`.
@@ -213,7 +225,8 @@ pub enum HubError {
     },
     /// The repository holds a LoRA adapter and no whole model.
     #[error(
-        "{repo} is an adapter, not a model: merge it into {base} (peft: merge_and_unload, then save_pretrained) and give the merged folder"
+        "{repo} is an adapter, not a model: merge it into {base} (peft: merge_and_unload, then \
+         save_pretrained) and give the merged folder"
     )]
     Adapter {
         /// The repository on the hub, as `org/name`.
@@ -241,7 +254,8 @@ pub enum HubError {
     },
     /// A GGUF file in parts.
     #[error(
-        "{file} of {repo} is one part of a split GGUF file; merge the parts (llama-gguf-split --merge) and give the merged file"
+        "{file} of {repo} is one part of a split GGUF file; merge the parts (llama-gguf-split --merge) and \
+         give the merged file"
     )]
     SplitGguf {
         /// The repository on the hub, as `org/name`.
@@ -250,7 +264,10 @@ pub enum HubError {
         file: String,
     },
     /// The disk is full, or a quota is used up.
-    #[error("the disk is full: {} could not be written{}; make room, or set HF_HUB_CACHE to another disk", path.display(), needed(*missing))]
+    #[error(
+        "the disk is full: {} could not be written{}; make room, or set HF_HUB_CACHE to another disk",
+        path.display(), needed(*missing)
+    )]
     DiskFull {
         /// What was being written.
         path: PathBuf,

@@ -46,7 +46,8 @@ pub(super) fn find(name: &str, stores: &[PathBuf]) -> Result<PathBuf, HubError> 
     let Some((store, place)) = manifests.into_iter().find(|(_, place)| place.is_file()) else {
         let places: Vec<_> = stores.iter().map(|s| s.display().to_string()).collect();
         return Err(missing(format!(
-            "there is no manifest of {rest}:{tag} in {}; `ollama pull {name}` fetches it, and OLLAMA_MODELS names another folder",
+            "there is no manifest of {rest}:{tag} in {}; `ollama pull {name}` fetches it, and OLLAMA_MODELS \
+             names another folder",
             places.join(" or ")
         )));
     };

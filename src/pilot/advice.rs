@@ -34,7 +34,9 @@ pub(super) fn verdict(
     let not_enough = |why: String, problems_needed| Verdict::NotEnough { why, problems_needed };
     if graded == 0 {
         return not_enough(
-            "no gold answer is known, so nothing can be said about what a strategy loses; name the problem set".to_owned(),
+            "no gold answer is known, so nothing can be said about what a strategy loses; name the problem \
+             set"
+            .to_owned(),
             None,
         );
     }
@@ -52,14 +54,16 @@ pub(super) fn verdict(
                 let needed = needed_for_auroc(&s.auroc, mixed, problems);
                 not_enough(
                     format!(
-                        "{mixed} of {problems} problems have right and wrong traces, too few to say that confidence tells them apart"
+                        "{mixed} of {problems} problems have right and wrong traces, too few to say that \
+                         confidence tells them apart"
                     ),
                     needed,
                 )
             }
             None => not_enough(
                 format!(
-                    "{mixed} of {problems} problems have right and wrong traces: what a score knows can be seen on no others"
+                    "{mixed} of {problems} problems have right and wrong traces: what a score knows can be \
+                     seen on no others"
                 ),
                 None,
             ),
@@ -78,7 +82,8 @@ pub(super) fn verdict(
     });
     not_enough(
         format!(
-            "it lost {lost_mean:.1} of {graded} problems that plain majority solves, and on others that may be as many as {} of them, more than the {} that are allowed",
+            "it lost {lost_mean:.1} of {graded} problems that plain majority solves, and on others that may \
+             be as many as {} of them, more than the {} that are allowed",
             percent(may_lose),
             percent(margin)
         ),

@@ -75,7 +75,8 @@ impl ExecStrategy {
             };
             if !(weight >= 0.0 && weight.is_finite() && seen.insert(trace)) {
                 self.complain(format!(
-                    "gives trace {trace} the weight {weight}: each trace votes once, with a weight of at least 0"
+                    "gives trace {trace} the weight {weight}: each trace votes once, with a weight of at \
+                     least 0"
                 ));
                 return None;
             }

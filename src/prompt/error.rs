@@ -16,8 +16,8 @@ pub enum PromptError {
     },
     /// There is no tokenizer where one is needed.
     #[error(
-        "{place} has no tokenizer.json; put the model's tokenizer.json there (a model that has only tokenizer.model or vocab.json \
-         can be saved again with transformers' AutoTokenizer)"
+        "{place} has no tokenizer.json; put the model's tokenizer.json there (a model that has only \
+         tokenizer.model or vocab.json can be saved again with transformers' AutoTokenizer)"
     )]
     NoTokenizer {
         /// The folder or file that lacks it.
@@ -56,8 +56,9 @@ pub enum PromptError {
     },
     /// The model brings no chat template and none was given.
     #[error(
-        "{origin} has no chat template (neither chat_template.jinja nor a chat_template in tokenizer_config.json or in the GGUF \
-         metadata); pass one with --chat-template, or give the model a raw prompt with `tts complete`"
+        "{origin} has no chat template (neither chat_template.jinja nor a chat_template in \
+         tokenizer_config.json or in the GGUF metadata); pass one with --chat-template, or give the model a \
+         raw prompt with `tts complete`"
     )]
     NoTemplate {
         /// Where it was looked for.
@@ -65,7 +66,8 @@ pub enum PromptError {
     },
     /// Several named templates and none called `default`.
     #[error(
-        "{origin} has several chat templates ({names}) and none is called `default`; pass the one to use with --chat-template"
+        "{origin} has several chat templates ({names}) and none is called `default`; pass the one to use \
+         with --chat-template"
     )]
     AmbiguousTemplate {
         /// Name of the file that it stands in.
@@ -75,7 +77,8 @@ pub enum PromptError {
     },
     /// A chat template that is not valid Jinja.
     #[error(
-        "the chat template of {origin} does not compile: {reason}; correct it or pass another with --chat-template"
+        "the chat template of {origin} does not compile: {reason}; correct it or pass another with \
+         --chat-template"
     )]
     TemplateSyntax {
         /// Where it came from.
@@ -85,7 +88,8 @@ pub enum PromptError {
     },
     /// A chat template that failed on these messages.
     #[error(
-        "the chat template of {origin} failed on these messages: {reason}; correct it or pass another with --chat-template"
+        "the chat template of {origin} failed on these messages: {reason}; correct it or pass another with \
+         --chat-template"
     )]
     TemplateFailed {
         /// Where it came from.
@@ -119,15 +123,16 @@ pub enum PromptError {
     },
     /// The tokenizer has ids that the model has no embedding for.
     #[error(
-        "the tokenizer of {origin} does not fit the model: token {token:?} has id {id} (the tokenizer has {tokenizer_size} ids), but \
-         config.json says vocab_size {vocab_size}; use the tokenizer that came with these weights"
+        "the tokenizer of {origin} does not fit the model: token {token:?} has id {id} (the tokenizer has \
+         {tokenizer_size} ids), but config.json says vocab_size {vocab_size}; use the tokenizer that came \
+         with these weights"
     )]
     VocabularyTooSmall {
         /// Where the tokenizer came from.
         origin: String,
         /// The token with the highest id.
         token: String,
-        /// The token id that has no text here.
+        /// Id of that token, which is beyond the rows of the embedding.
         id: u32,
         /// One more than the highest id.
         tokenizer_size: usize,
@@ -136,7 +141,8 @@ pub enum PromptError {
     },
     /// A prompt template without its one necessary placeholder.
     #[error(
-        "the prompt template has no {{problem}} placeholder; write {{problem}} where the problem's text belongs"
+        "the prompt template has no {{problem}} placeholder; write {{problem}} where the problem's text \
+         belongs"
     )]
     NoProblemPlaceholder,
     /// A problem of blanks only.

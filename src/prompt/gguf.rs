@@ -58,7 +58,8 @@ impl GgufTokenizer {
         };
         if self.model != "gpt2" {
             return Err(refuse(format!(
-                "tokenizer.ggml.model is {:?} and only \"gpt2\" (byte-level BPE) is read; put the model's tokenizer.json beside the file",
+                "tokenizer.ggml.model is {:?} and only \"gpt2\" (byte-level BPE) is read; put the model's \
+                 tokenizer.json beside the file",
                 self.model
             )));
         }
@@ -100,7 +101,8 @@ impl GgufTokenizer {
             "gpt-2" => return Ok(ByteLevel::new(false, true, true).into()),
             other => {
                 let reason = format!(
-                    "tokenizer.ggml.pre is {other:?}, whose way of splitting text is not known here; put the model's tokenizer.json beside the file"
+                    "tokenizer.ggml.pre is {other:?}, whose way of splitting text is not known here; put the \
+                     model's tokenizer.json beside the file"
                 );
                 return Err(PromptError::Tokenizer {
                     origin: origin.to_owned(),

@@ -180,7 +180,10 @@ pub(crate) fn notes(counts: &DataCounts, arms: &[Arm]) -> Vec<String> {
     let level = LEVEL * 100.0;
     if arms.iter().any(|a| a.accuracy.is_some()) {
         notes.push(format!(
-            "Two sources of spread are kept apart. \u{201c}Other problems\u{201d} is the {level:.0}% interval over problems of the same kind: it speaks about the benchmark{}. \u{201c}Other traces\u{201d} is where the middle {level:.0}% of the draws of traces lie: it speaks about these problems and says nothing about others.",
+            "Two sources of spread are kept apart. \u{201c}Other problems\u{201d} is the {level:.0}% \
+             interval over problems of the same kind: it speaks about the benchmark{}. \u{201c}Other \
+             traces\u{201d} is where the middle {level:.0}% of the draws of traces lie: it speaks about \
+             these problems and says nothing about others.",
             if arms.iter().any(|a| a.resamples > 1) {
                 " (a bootstrap over problems; Wilson\u{2019}s interval where each problem was decided once)"
             } else {
@@ -190,23 +193,39 @@ pub(crate) fn notes(counts: &DataCounts, arms: &[Arm]) -> Vec<String> {
     }
     if arms.iter().any(|a| a.resamples > 1 && a.basis == Basis::Replayed) {
         notes.push(
-            "Every strategy saw the same resampled traces of the same problems, so differences are paired. Draws of a whole pool differ in their order alone.".to_owned(),
+            "Every strategy saw the same resampled traces of the same problems, so differences are paired. \
+             Draws of a whole pool differ in their order alone."
+                .to_owned(),
         );
     }
     if arms.iter().any(|a| a.accuracy.is_some() && a.resamples == 1) {
         notes.push(
-            "Where each problem was decided once, how much other traces would have changed is not known from that one draw.".to_owned(),
+            "Where each problem was decided once, how much other traces would have changed is not known from \
+             that one draw.".to_owned(),
         );
     }
     if arms.iter().any(|a| a.basis == Basis::Counted) {
         notes.push(format!(
-            "\u{201c}{COUNTED}\u{201d} is plain majority over k of the recorded traces, counted by this report over 64 draws; all others were decided by the strategy itself."
+            "\u{201c}{COUNTED}\u{201d} is plain majority over k of the recorded traces, counted by this \
+             report over 64 draws; all others were decided by the strategy itself."
         ));
     }
-    notes.push("Groups and tails are of the strategy\u{2019}s fixed window; else of an eighth of the problem\u{2019}s median trace as a power of two, at least 16 and at most 2048 tokens.".to_owned());
-    notes.push("Tokens are generated tokens, each counted once by the fate of its trace; prompts are not in them. The sequential span is the number of steps one after another.".to_owned());
+    notes.push(
+        "Groups and tails are of the strategy\u{2019}s fixed window; else of an eighth of the \
+         problem\u{2019}s median trace as a power of two, at least 16 and at most 2048 tokens."
+            .to_owned(),
+    );
+    notes.push(
+        "Tokens are generated tokens, each counted once by the fate of its trace; prompts are not in them. \
+         The sequential span is the number of steps one after another."
+            .to_owned(),
+    );
     if counts.right > 0 {
-        notes.push("A trace without an answer casts no vote and is not right; a trace that was cut off counts as wrong.".to_owned());
+        notes.push(
+            "A trace without an answer casts no vote and is not right; a trace that was cut off counts as \
+             wrong."
+                .to_owned(),
+        );
     }
     notes
 }
@@ -240,7 +259,8 @@ pub(crate) fn warn(
     }
     if !whole {
         warnings.push(format!(
-            "{} stopped, cancelled or failed here: what they would have said is not known, so pass@k, the mean over traces and fewer traces of plain majority are left out",
+            "{} stopped, cancelled or failed here: what they would have said is not known, so pass@k, the \
+             mean over traces and fewer traces of plain majority are left out",
             plural(counts.incomplete, "trace")
         ));
     }
@@ -256,7 +276,8 @@ pub(crate) fn warn(
         }
         if arm.short > 0 {
             warnings.push(format!(
-                "{} with {}: {} ended in the recording before the strategy was through with them, and count as failed",
+                "{} with {}: {} ended in the recording before the strategy was through with them, and count \
+                 as failed",
                 one_line(&arm.series),
                 plural(arm.budget as u64, "trace"),
                 plural(arm.short, "trace")
@@ -281,7 +302,8 @@ pub(crate) fn warn(
             .count();
         if unscored > 0 {
             warnings.push(format!(
-                "no confidence is on record for {unscored} of {}: they are in the votes, not in the plots of scores",
+                "no confidence is on record for {unscored} of {}: they are in the votes, not in the plots of \
+                 scores",
                 plural(counts.traces, "complete trace")
             ));
         }

@@ -19,7 +19,11 @@ pub enum ReportError {
     #[error(transparent)]
     Recorded(#[from] RunError),
     /// Right answers for a sweep.
-    #[error("{} is a sweep, which was graded when it was made: give the right answers to `tts sweep`, or report on the recording", .0.display())]
+    #[error(
+        "{} is a sweep, which was graded when it was made: give the right answers to `tts sweep`, or report \
+         on the recording",
+        .0.display()
+    )]
     Graded(PathBuf),
     /// A file that cannot be written.
     #[error("{} cannot be written: {source}", path.display())]

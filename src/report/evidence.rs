@@ -176,7 +176,8 @@ impl Evidence {
         let mut warnings: Vec<String> = header.notes.iter().map(|note| one_line(note)).collect();
         if passed_over > 0 {
             warnings.push(format!(
-                "{passed_over}: lines of sweep.jsonl that are unfinished or not a sweep\u{2019}s were passed over"
+                "{passed_over}: lines of sweep.jsonl that are unfinished or not a sweep\u{2019}s were passed \
+                 over"
             ));
         }
         let (pools, decided) = in_order(lines, &header, &mut warnings);

@@ -166,14 +166,16 @@ impl Page {
             };
             let options: String = all.iter().map(option).collect();
             self.add(&format!(
-                "<p class=\"filter\"><label>Problem <select id=\"problem\" autocomplete=\"off\">{options}</select></label></p>\n"
+                "<p class=\"filter\"><label>Problem <select id=\"problem\" \
+                 autocomplete=\"off\">{options}</select></label></p>\n"
             ));
             let missing = report.problems.len() - all.len();
             if missing > 0 {
                 self.paragraphs(
                     "note",
                     &[format!(
-                        "{} have no pictures here: those that show most have them, as far as {} MiB go, and tts report --problem ID draws any one.",
+                        "{} have no pictures here: those that show most have them, as far as {} MiB go, and \
+                         tts report --problem ID draws any one.",
                         super::figures::plural(missing as u64, "problem"),
                         ROOM >> 20
                     )],
@@ -216,12 +218,16 @@ impl Page {
     }
 
     fn filter(&mut self) {
-        self.add("<p class=\"filter\"><label>Show problems with <input type=\"search\" id=\"filter\" autocomplete=\"off\" spellcheck=\"false\"></label> <output id=\"shown\"></output></p>\n");
+        self.add(
+            "<p class=\"filter\"><label>Show problems with <input type=\"search\" id=\"filter\" \
+             autocomplete=\"off\" spellcheck=\"false\"></label> <output id=\"shown\"></output></p>\n",
+        );
     }
 
     fn table(&mut self, table: &Table, filtered: bool) {
         let mut out = format!(
-            "<div class=\"scroll{2}\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table{1}><caption>{0}</caption><thead><tr>",
+            "<div class=\"scroll{2}\" tabindex=\"0\" role=\"region\" \
+             aria-label=\"{0}\"><table{1}><caption>{0}</caption><thead><tr>",
             markup(table.title),
             if filtered { " id=\"list\"" } else { "" },
             if table.rows.len() > TALL { " tall" } else { "" }
@@ -278,13 +284,17 @@ impl Page {
     fn finish(self, report: &Report) -> String {
         let data = in_script(&serde_json::to_string(report).unwrap_or_default());
         format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n\
-             <title>{title}</title>\n<style>\n:root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n:root[data-theme=light]{{{light}}}\n:root[data-theme=dark]{{{dark}}}\n{classes}\n{STYLE}</style>\n</head>\n<body>\n\
-             <a class=\"skip\" href=\"#main\">Skip to the report</a>\n<nav aria-label=\"Parts of the report\">{nav}<button type=\"button\" id=\"theme\" aria-label=\"Light or dark\">\u{25d0}</button></nav>\n\
-             <main id=\"main\">\n{body}</main>\n<div id=\"tip\" role=\"status\" aria-live=\"polite\" hidden></div>\n\
-             <script type=\"application/json\" id=\"data\">{data}</script>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+             content=\"width=device-width,initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light \
+             dark\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
+             'unsafe-inline'; script-src 'unsafe-inline'; img-src \
+             data:\">\n<title>{title}</title>\n<style>\n:root{{{light}}}\n@media (prefers-color-scheme: \
+             dark){{:root{{{dark}}}}}\n:root[data-theme=light]{{{light}}}\n:root[data-theme=dark]{{{dark}}}\n{classes}\n{STYLE}</style>\n</head>\n<body>\n<a \
+             class=\"skip\" href=\"#main\">Skip to the report</a>\n<nav aria-label=\"Parts of the \
+             report\">{nav}<button type=\"button\" id=\"theme\" aria-label=\"Light or \
+             dark\">\u{25d0}</button></nav>\n<main id=\"main\">\n{body}</main>\n<div id=\"tip\" \
+             role=\"status\" aria-live=\"polite\" hidden></div>\n<script type=\"application/json\" \
+             id=\"data\">{data}</script>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
             title = markup(&format!("tts {} {}", report.kind, report.path)),
             light = colours(Theme::Light),
             dark = colours(Theme::Dark),

@@ -77,9 +77,24 @@ impl Report {
         table(
             "Strategies",
             1,
-            &["strategy", "traces", "accuracy", "other problems", "other traces", "tokens", "of majority\u{2019}s", "per right", "span", "front"],
+            &[
+                "strategy",
+                "traces",
+                "accuracy",
+                "other problems",
+                "other traces",
+                "tokens",
+                "of majority\u{2019}s",
+                "per right",
+                "span",
+                "front",
+            ],
             self.arms.iter().map(row).collect(),
-            Some("intervals of 95% in per cent; tokens, span and tokens per right answer are means over problems; front: no other is as accurate for fewer tokens".to_owned()),
+            Some(
+                "intervals of 95% in per cent; tokens, span and tokens per right answer are means over \
+                 problems; front: no other is as accurate for fewer tokens"
+                    .to_owned(),
+            ),
         )
     }
 
@@ -130,9 +145,23 @@ impl Report {
         table(
             "Against plain majority, on the same problems and traces",
             2,
-            &["strategy", "against", "difference", "other problems", "other traces", "only it", "only other", "p", "of its tokens"],
+            &[
+                "strategy",
+                "against",
+                "difference",
+                "other problems",
+                "other traces",
+                "only it",
+                "only other",
+                "p",
+                "of its tokens",
+            ],
             rows.collect(),
-            Some("differences in percentage points; problems that only one of the two solved; p of McNemar\u{2019}s exact test over problems (over several draws twice the median of theirs)".to_owned()),
+            Some(
+                "differences in percentage points; problems that only one of the two solved; p of \
+                 McNemar\u{2019}s exact test over problems (over several draws twice the median of theirs)"
+                    .to_owned(),
+            ),
         )
     }
 
@@ -153,7 +182,11 @@ impl Report {
             1,
             &["strategy", "mean accuracy", "tokens saved"],
             rows.collect(),
-            Some("mean accuracy over the tokens that all curves cover, on the logarithmic axis; tokens saved at plain majority\u{2019}s final accuracy, interpolated".to_owned()),
+            Some(
+                "mean accuracy over the tokens that all curves cover, on the logarithmic axis; tokens saved \
+                 at plain majority\u{2019}s final accuracy, interpolated"
+                    .to_owned(),
+            ),
         )
     }
 
@@ -164,7 +197,8 @@ impl Report {
             .map(|x| vec![format!("pass@{}", x.k), percent(x.pass), count(x.tokens)]);
         let note = self.average.map(|a| {
             format!(
-                "mean over traces {} with a standard error of {:.1} points clustered by problem (as if traces were independent: {:.1}, which is wrong)",
+                "mean over traces {} with a standard error of {:.1} points clustered by problem (as if \
+                 traces were independent: {:.1}, which is wrong)",
                 percent(a.mean),
                 a.se * 100.0,
                 a.se_naive * 100.0
@@ -195,7 +229,11 @@ impl Report {
             1,
             &["score", "AUROC", "other problems", "problems", "traces"],
             rows.collect(),
-            Some("AUROC within problems that have right and wrong traces, averaged: 0.5 knows nothing, 1 knows all".to_owned()),
+            Some(
+                "AUROC within problems that have right and wrong traces, averaged: 0.5 knows nothing, 1 \
+                 knows all"
+                    .to_owned(),
+            ),
         )
     }
 

@@ -55,7 +55,10 @@ pub(crate) fn timelines(
         Picture::Drawn(timeline) => timeline,
         Picture::Empty => return Ok((None, Vec::new())),
         Picture::Unknown => {
-            warnings.push("no strategy that this version knows decided here, so no problem's traces are drawn over time".to_owned());
+            warnings.push(
+                "no strategy that this version knows decided here, so no problem's traces are drawn over time"
+                    .to_owned(),
+            );
             return Ok((None, Vec::new()));
         }
     };
@@ -315,12 +318,14 @@ fn decide(
     let mut notes = Vec::new();
     if missing > 0 {
         notes.push(format!(
-            "{missing}: traces whose record ends before the strategy is through with them count as failed here"
+            "{missing}: traces whose record ends before the strategy is through with them count as failed \
+             here"
         ));
     }
     if let Some(expected) = plan.expected.filter(|e| *e != decided.tokens.total()) {
         notes.push(format!(
-            "the record gives {} tokens where the run spent {expected}: the picture is not the run's own, to the last tick",
+            "the record gives {} tokens where the run spent {expected}: the picture is not the run's own, to \
+             the last tick",
             decided.tokens.total()
         ));
     }

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum RunFolderError {
     /// The operating system refused to read or write.
-    #[error("cannot {doing} {}: {source}; check the path, its permissions and the space on the disk", path.display())]
+    #[error(
+        "cannot {doing} {}: {source}; check the path, its permissions and the space on the disk",
+        path.display()
+    )]
     Io {
         /// What was tried: `open`, `read`, `write` or `create`.
         doing: &'static str,
@@ -20,10 +23,17 @@ pub enum RunFolderError {
     #[error("{} is a file; a run is a folder: name a new or an empty one", .0.display())]
     NotAFolder(PathBuf),
     /// Something else lives there.
-    #[error("{} holds files but no manifest.json, so it is no run folder that could be gone on with; name a new or an empty folder", .0.display())]
+    #[error(
+        "{} holds files but no manifest.json, so it is no run folder that could be gone on with; name a new \
+         or an empty folder",
+        .0.display()
+    )]
     NotEmpty(PathBuf),
     /// Another process writes it.
-    #[error("{} is being written by another process{}; wait for it or name another folder", dir.display(), pid.as_ref().map_or_else(String::new, |p| format!(" (pid {p})")))]
+    #[error(
+        "{} is being written by another process{}; wait for it or name another folder",
+        dir.display(), pid.as_ref().map_or_else(String::new, |p| format!(" (pid {p})"))
+    )]
     Busy {
         /// Path of the run folder.
         dir: PathBuf,
@@ -39,7 +49,11 @@ pub enum RunFolderError {
         reason: String,
     },
     /// Written by a later version.
-    #[error("{}: this run folder has schema {found}, this version reads up to {known}; update, or name another folder", path.display())]
+    #[error(
+        "{}: this run folder has schema {found}, this version reads up to {known}; update, or name another \
+         folder",
+        path.display()
+    )]
     Newer {
         /// Path of the file.
         path: PathBuf,
@@ -49,7 +63,11 @@ pub enum RunFolderError {
         known: u32,
     },
     /// Other settings than before, and they change the traces.
-    #[error("{} was recorded with other settings: {what}; traces of different settings do not mix: set them back or name another folder", dir.display())]
+    #[error(
+        "{} was recorded with other settings: {what}; traces of different settings do not mix: set them back \
+         or name another folder",
+        dir.display()
+    )]
     Differs {
         /// Path of the run folder.
         dir: PathBuf,
@@ -57,7 +75,11 @@ pub enum RunFolderError {
         what: String,
     },
     /// The same problem id with another prompt.
-    #[error("{}: problem `{problem}` was recorded with another prompt (its text or the instruction changed); name another folder, or give the problem another id", dir.display())]
+    #[error(
+        "{}: problem `{problem}` was recorded with another prompt (its text or the instruction changed); \
+         name another folder, or give the problem another id",
+        dir.display()
+    )]
     Prompt {
         /// Path of the run folder.
         dir: PathBuf,
@@ -65,7 +87,10 @@ pub enum RunFolderError {
         problem: String,
     },
     /// There is no recording at this path.
-    #[error("{} is no recording: a run folder with traces.jsonl, or a .jsonl file of traces, is needed", .0.display())]
+    #[error(
+        "{} is no recording: a run folder with traces.jsonl, or a .jsonl file of traces, is needed",
+        .0.display()
+    )]
     NoRecording(PathBuf),
     /// A problem that is not recorded.
     #[error("--ids: {} holds no problem `{problem}`{tip}", path.display())]
@@ -87,7 +112,8 @@ pub enum RunFolderError {
     },
     /// The journal's thread could not write.
     #[error(
-        "the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes on from there"
+        "the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes \
+         on from there"
     )]
     Journal(String),
 }

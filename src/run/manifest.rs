@@ -226,7 +226,8 @@ mod tests {
         assert!(error("{\"name\": 1}").contains("no `schema` number"));
         assert!(error("{\"schema\": 1, \"stranger\": 1}").contains("stranger"));
         let mistyped = error(
-            "{\"schema\": 1, \"tool_version\": \"\", \"traces\": {\"seed\": \"x\"}, \"decisions\": {}, \"machine\": {}}",
+            "{\"schema\": 1, \"tool_version\": \"\", \"traces\": {\"seed\": \"x\"}, \"decisions\": {}, \
+             \"machine\": {}}",
         );
         assert!(
             mistyped.contains("invalid type: string \"x\"") && mistyped.contains("restore the file"),

@@ -31,7 +31,8 @@ pub struct Outcome {
 pub enum RunError {
     /// The prompt's logits are not numbers.
     #[error(
-        "problem `{0}`: the model's logits after the prompt are not numbers (NaN or infinite); the weights are damaged or the dtype overflows"
+        "problem `{0}`: the model's logits after the prompt are not numbers (NaN or infinite); the weights \
+         are damaged or the dtype overflows"
     )]
     BrokenPrompt(String),
     /// Every trace failed, because its logits were not numbers.
@@ -65,7 +66,8 @@ pub enum RunError {
     },
     /// The journal could not be written.
     #[error(
-        "the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes on from there"
+        "the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes \
+         on from there"
     )]
     Journal(String),
     /// It was cut before it began.

@@ -32,7 +32,8 @@ impl LineIssue {
             Self::NoName => "lines without a `problem_id` or a whole-number `trace` were passed over",
             Self::NoTokens => "lines without a number of `tokens` were passed over",
             Self::Finish => {
-                "lines with an unknown `finish` were passed over (known: stop, length, loop, low_confidence, cancelled, failed)"
+                "lines with an unknown `finish` were passed over (known: stop, length, loop, low_confidence, \
+                 cancelled, failed)"
             }
             Self::NotUtf8 => "lines hold bytes that are not UTF-8; those were replaced",
             Self::NoBytes => "traces whose arrays are not in tokens.bin were passed over",

@@ -83,7 +83,8 @@ impl Auth {
         if self.keys.is_empty() && self.address.ip().is_loopback() && !host.is_some_and(is_this_machine) {
             return Err(ApiError::refused(
                 StatusCode::FORBIDDEN,
-                "this server answers requests to localhost alone; start it with an API key to give it another name",
+                "this server answers requests to localhost alone; start it with an API key to give it \
+                 another name",
             ));
         }
         // pages of other sites may not ask, whatever their browser sends along

@@ -13,8 +13,8 @@ const BODY: &str = include_str!("page/live.html");
 static PAGE: LazyLock<(String, String)> = LazyLock::new(|| {
     let page = BODY.replace("/*style*/", STYLE).replace("/*script*/", SCRIPT);
     let policy = format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; base-uri 'none'; \
-         form-action 'none'; frame-ancestors 'none'",
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src \
+         data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         hash(SCRIPT),
         hash(STYLE)
     );

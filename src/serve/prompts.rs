@@ -204,7 +204,10 @@ fn prepared(
             let wanted = wanted.map_or_else(String::new, |w| format!(" and {w} more are to be generated"));
             return Err(ApiError::invalid(
                 Some("max_tokens"),
-                format!("the model's context is {context} tokens, the prompt has {taken}{wanted}: that does not fit"),
+                format!(
+                    "the model's context is {context} tokens, the prompt has {taken}{wanted}: that does not \
+                     fit"
+                ),
             )
             .with_code("context_length_exceeded"));
         }

@@ -290,7 +290,8 @@ fn banned_ids(biases: BTreeMap<String, f64>, solver: &Solver) -> Result<Vec<u32>
                 return Err(ApiError::invalid(
                     Some("logit_bias"),
                     format!(
-                        "`logit_bias` holds tokens back, with {NEVER}; other values would change the confidences, and {bias} is one"
+                        "`logit_bias` holds tokens back, with {NEVER}; other values would change the \
+                         confidences, and {bias} is one"
                     ),
                 ));
             }

@@ -27,13 +27,16 @@ impl AppState {
         let c = source.capabilities();
         if c.prompter.is_none() && !c.own_template && !c.settles_sampling {
             return Err(Error::Setting(
-                "--backend-api completions needs --model FOLDER here: without its template there are no prompts of conversations"
+                "--backend-api completions needs --model FOLDER here: without its template there are no \
+                 prompts of conversations"
                     .to_owned(),
             ));
         }
         if c.prompter.is_none() && !c.settles_sampling && options.limits.prompt != usize::MAX {
             return Err(Error::Setting(
-                "--max-prompt counts tokens, which takes a tokenizer: name the model's folder with --model, or leave it out".to_owned(),
+                "--max-prompt counts tokens, which takes a tokenizer: name the model's folder with --model, \
+                 or leave it out"
+                    .to_owned(),
             ));
         }
         let room = c.context.unwrap_or(usize::MAX);

@@ -171,7 +171,8 @@ fn slots(s: &Settings) -> usize {
 pub(super) fn check_forcing(s: &Settings, forcing: bool) -> Result<(), Error> {
     if s.thinking_budget.is_some() && !forcing {
         return Err(Error::Setting(
-            "--thinking-budget forces tokens, which no remote engine allows in the middle of a stream; leave it out".to_owned(),
+            "--thinking-budget forces tokens, which no remote engine allows in the middle of a stream; leave \
+             it out".to_owned(),
         ));
     }
     Ok(())
@@ -222,7 +223,9 @@ fn think_end(prompter: &Prompter, s: &Settings) -> Result<Vec<u32>, Error> {
     }
     prompter.think_ids().1.map(|id| vec![id]).ok_or_else(|| {
         Error::Setting(
-            "--thinking-budget needs a model that ends its thinking with the token </think>, and this one has no such token".to_owned(),
+            "--thinking-budget needs a model that ends its thinking with the token </think>, and this one \
+             has no such token"
+                .to_owned(),
         )
     })
 }

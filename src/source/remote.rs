@@ -223,7 +223,8 @@ impl Remote {
         let model = found[0].model.clone();
         if let Some(other) = found.iter().find(|f| f.model != model) {
             return Err(Error::Setting(format!(
-                "--backend {} has the model `{model}` and {} has `{}`: traces of one run come from one model; name it with --backend-model",
+                "--backend {} has the model `{model}` and {} has `{}`: traces of one run come from one \
+                 model; name it with --backend-model",
                 found[0].endpoint.name, other.endpoint.name, other.model
             )));
         }

@@ -78,7 +78,8 @@ impl SweepPlan {
         if fewest < most {
             let few = problems.iter().filter(|p| p.complete < most).count();
             notes.push(format!(
-                "in {} of {} there are fewer than {most} complete traces (the fewest {fewest}): the budget is then what there is",
+                "in {} of {} there are fewer than {most} complete traces (the fewest {fewest}): the budget \
+                 is then what there is",
                 count(few as u64),
                 plural(problems.len() as u64, "problem")
             ));
@@ -86,7 +87,8 @@ impl SweepPlan {
         let cut: usize = problems.iter().map(|p| p.traces - p.complete).sum();
         if cut > 0 {
             notes.push(format!(
-                "left out: {} that the recorded run itself had stopped or cancelled; what they would have said is not known",
+                "left out: {} that the recorded run itself had stopped or cancelled; what they would have \
+                 said is not known",
                 plural(cut as u64, "trace")
             ));
         }
@@ -94,7 +96,8 @@ impl SweepPlan {
         let without = problems.len() - problems.iter().filter(gold).count();
         if without > 0 {
             notes.push(format!(
-                "{} without a right answer to compare with, not counted in any accuracy; --data names the set",
+                "{} without a right answer to compare with, not counted in any accuracy; --data names the \
+                 set",
                 plural(without as u64, "problem")
             ));
         }

@@ -21,7 +21,10 @@ pub enum SweepFolderError {
     #[error(transparent)]
     Folder(#[from] RunFolderError),
     /// The operating system refused to read or write.
-    #[error("cannot {doing} {}: {source}; check the path, its permissions and the space on the disk", path.display())]
+    #[error(
+        "cannot {doing} {}: {source}; check the path, its permissions and the space on the disk",
+        path.display()
+    )]
     Io {
         /// What was tried: `open`, `read`, `write` or `create`.
         doing: &'static str,
@@ -31,7 +34,11 @@ pub enum SweepFolderError {
         source: std::io::Error,
     },
     /// Another sweep stands there.
-    #[error("{} holds a sweep with other settings: {what}; their results do not mix: set them back, name another folder, or delete {HEADER} and {LINES}", dir.display())]
+    #[error(
+        "{} holds a sweep with other settings: {what}; their results do not mix: set them back, name another \
+         folder, or delete {HEADER} and {LINES}",
+        dir.display()
+    )]
     Differs {
         /// Path of the sweep's folder.
         dir: PathBuf,

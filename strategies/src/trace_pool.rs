@@ -350,8 +350,8 @@ impl TracePool {
         let (window, (ended, filled)) = (self.window?, self.filled?);
         (filled * 2 < ended).then(|| {
             format!(
-                "window {window} is too long for these traces: {filled} of the first {ended} fill it, the others cannot be \
-                 stopped and are weighed by their mean; use a smaller window{}",
+                "window {window} is too long for these traces: {filled} of the first {ended} fill it, the \
+                 others cannot be stopped and are weighed by their mean; use a smaller window{}",
                 if self.fixed.is_some() { " or \"auto\"" } else { "" }
             )
         })

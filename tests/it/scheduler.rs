@@ -67,7 +67,8 @@ fn decisions_depend_on_slots_and_on_nothing_else_of_the_batch() {
             let got = (verdict(&outcome.decided), traces(&outcome.records));
             assert!(
                 got == want,
-                "{strategy} at {max_batch} rows, {threads} threads, beside {crowd} others:\n{}\ninstead of\n{}",
+                "{strategy} at {max_batch} rows, {threads} threads, beside {crowd} others:\n{}\ninstead \
+                 of\n{}",
                 got.0,
                 want.0
             );

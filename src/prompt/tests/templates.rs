@@ -40,7 +40,8 @@ fn templates_are_rendered_as_jinja2_does_it() {
     // Left: a template; right: what transformers' environment (trim_blocks, lstrip_blocks) makes of it.
     let cases = [
         (
-            "{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m.content.strip() }}\n  {% endif %}\n{% endfor %}\n",
+            "{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m.content.strip() }}\n  {% endif \
+             %}\n{% endfor %}\n",
             "Sum\n",
         ),
         (
@@ -56,15 +57,18 @@ fn templates_are_rendered_as_jinja2_does_it() {
             "0a1u2s",
         ),
         (
-            "{%- set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + m.content|length %}{% endfor %}{{ ns.n }}",
+            "{%- set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + m.content|length %}{% \
+             endfor %}{{ ns.n }}",
             "34",
         ),
         (
-            "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m['role'] }} {% endfor %}",
+            "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m['role'] }} {% endfor \
+             %}",
             "system user ",
         ),
         (
-            "{% for m in messages %}\n{%- if m.role == 'assistant' %}\n  {% generation %}\n{{ m.content }}\n  {% endgeneration %}\n{% endif %}\n{% endfor %}",
+            "{% for m in messages %}\n{%- if m.role == 'assistant' %}\n  {% generation %}\n{{ m.content \
+             }}\n  {% endgeneration %}\n{% endif %}\n{% endfor %}",
             "<think>x</think>\n\n7\n",
         ),
         ("A\n{%- generation -%}\n  B\n{%- endgeneration -%}\nC", "ABC"),
@@ -77,7 +81,8 @@ fn templates_are_rendered_as_jinja2_does_it() {
             "\"<é\\u0001\\\"\"[][\n  1,\n  true,\n  null\n]",
         ),
         (
-            "{{ 'é\u{1f680}' | tojson(ensure_ascii=true) }}{{ {'b': 1.5, 'a': 2} | tojson(sort_keys=true, separators=(',', ':')) }}",
+            "{{ 'é\u{1f680}' | tojson(ensure_ascii=true) }}{{ {'b': 1.5, 'a': 2} | tojson(sort_keys=true, \
+             separators=(',', ':')) }}",
             "\"\\u00e9\\ud83d\\ude80\"{\"a\":2,\"b\":1.5}",
         ),
         (
@@ -89,11 +94,13 @@ fn templates_are_rendered_as_jinja2_does_it() {
             "[system][user][assistant]",
         ),
         (
-            "{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | first | trim }}",
+            "{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | first | trim \
+             }}",
             "Sum",
         ),
         (
-            "{{ 'a' if messages[0].role == 'system' else 'b' }}{{ messages[0].get('x', 'none') }}{{ 'ab'.startswith('a') and 'b' in 'ab' }}",
+            "{{ 'a' if messages[0].role == 'system' else 'b' }}{{ messages[0].get('x', 'none') }}{{ \
+             'ab'.startswith('a') and 'b' in 'ab' }}",
             "anoneTrue",
         ),
         ("{{- '\\n' ~ messages|length ~ '%d' -}}  ", "\n3%d"),

@@ -109,7 +109,8 @@ pub(crate) fn by_rank(facts: &ScoreFacts) -> Option<Frame> {
     }
     let mut frame = Frame::new(
         &format!("Share right by rank of {}", facts.score),
-        "traces from the lowest to the highest score in bins of equal count, each with its share of right ones",
+        "traces from the lowest to the highest score in bins of equal count, each with its share of right \
+         ones",
         Axis {
             name: "% of the traces, from the lowest score to the highest",
             scale: Scale::between(0.0, 100.0, 5),

@@ -27,7 +27,8 @@ pub(crate) fn file(scene: &Scene) -> String {
         ColourRole::Surface.colour(Theme::Light)
     );
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" {2}<style>{style}</style>\n{surface}{3}</svg>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" \
+         {2}<style>{style}</style>\n{surface}{3}</svg>\n",
         number(scene.width),
         number(scene.height),
         opening(scene),
@@ -48,7 +49,8 @@ pub(crate) fn inline(scene: &Scene) -> String {
 
 fn opening(scene: &Scene) -> String {
     format!(
-        "viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\" font-family=\"{FONTS}\">\n<title>{}</title>\n<desc>{}</desc>\n",
+        "viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\" \
+         font-family=\"{FONTS}\">\n<title>{}</title>\n<desc>{}</desc>\n",
         number(scene.width),
         number(scene.height),
         markup(&format!("{}. {}", scene.title, scene.description)),
@@ -176,7 +178,8 @@ fn write_label(out: &mut String, label: &Label) {
     };
     let _ = writeln!(
         out,
-        "<text x=\"{x}\" y=\"{y}\" font-size=\"{}\"{anchor}{turned} class=\"f-{}\" fill=\"#{:06x}\">{}</text>",
+        "<text x=\"{x}\" y=\"{y}\" font-size=\"{}\"{anchor}{turned} class=\"f-{}\" \
+         fill=\"#{:06x}\">{}</text>",
         number(label.size),
         label.role.class(),
         label.role.colour(Theme::Light),

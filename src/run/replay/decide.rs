@@ -137,8 +137,8 @@ impl Replayer {
         let mut notices = Vec::new();
         if self.pool.manifest().is_some_and(|m| m.traces.is_remote()) {
             notices.push(
-                "recorded from remote engines, whose traces were decided over in the order in which they came; this decides in lockstep, so other tokens may \
-                 have been in flight at a stop"
+                "recorded from remote engines, whose traces were decided over in the order in which they \
+                 came; this decides in lockstep, so other tokens may have been in flight at a stop"
                     .to_owned(),
             );
         }
@@ -150,7 +150,8 @@ impl Replayer {
         }
         if !short.is_empty() {
             notices.push(format!(
-                "traces that end in the recording before {} is through with them, and count as failed: {}; a recording of complete traces (--strategy majority) would hold the rest",
+                "traces that end in the recording before {} is through with them, and count as failed: {}; a \
+                 recording of complete traces (--strategy majority) would hold the rest",
                 decided.strategy,
                 short.len()
             ));

@@ -66,7 +66,8 @@ pub(super) async fn run(
     setup.recorded.retain(|r| r.finish != Finish::Cancelled);
     if cut > 0 {
         let text = format!(
-            "traces that were in flight when the run ended begin anew: {cut} tokens of them are generated again"
+            "traces that were in flight when the run ended begin anew: {cut} tokens of them are generated \
+             again"
         );
         observer.notice(&setup.id, text);
     }

@@ -149,7 +149,8 @@ async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Lis
             }
             None => {
                 return Err(format!(
-                    "it has no list of models ({why}); name one with --backend-model, or end the address in /v1"
+                    "it has no list of models ({why}); name one with --backend-model, or end the address in \
+                     /v1"
                 ));
             }
         },
@@ -354,11 +355,13 @@ impl Scalars {
                     _ => String::new(),
                 };
                 format!(
-                    "gives {n} log-probabilities where confidence is taken over {k}; {option}take it over fewer with --confidence-k {n}"
+                    "gives {n} log-probabilities where confidence is taken over {k}; {option}take it over \
+                     fewer with --confidence-k {n}"
                 )
             }
             Self::Processed => format!(
-                "gives log-probabilities after temperature and filters, from which confidence cannot be had{}",
+                "gives log-probabilities after temperature and filters, from which confidence cannot be \
+                 had{}",
                 match engine {
                     Engine::Vllm => hint("start it with --logprobs-mode raw_logprobs"),
                     Engine::Sglang =>

@@ -152,7 +152,8 @@ register! {
         warmup: usize = 16, shared("N", "Complete traces that set the bar").within(ONE_OR_MORE);
         window: Window = Window::Auto, WINDOW;
         keep_top: f64 = 0.10, KEEP_TOP;
-        consensus: Consensus = Consensus::At(0.95), shared("TAU|off", "Share of the vote that ends a problem early")
+        consensus: Consensus = Consensus::At(0.95), shared("TAU|off", "Share of the vote that ends a problem \
+            early")
             .within(Range::new(Excluded(0.5), Included(1.0), "above 0.5 and at most 1, or \"off\""));
         min_votes: usize = 4, MIN_VOTES;
         vote: VoteKind = VoteKind::MinWeighted, VOTE;

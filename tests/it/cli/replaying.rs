@@ -249,7 +249,8 @@ fn answers_and_lengths_are_enough_for_strategies_that_read_no_confidence() {
     let pool = write(
         &folder,
         "pool.jsonl",
-        "{\"problem\": 3, \"gold\": \"5\", \"answers\": [\"5\", null, \"\", \"6\", 5], \"lengths\": [4, 5, 6, 7, 8]}\n{\"problem\": 4, \"answers\": [\"1\"], \"lengths\": [1, 2]}\n",
+        "{\"problem\": 3, \"gold\": \"5\", \"answers\": [\"5\", null, \"\", \"6\", 5], \"lengths\": [4, 5, \
+         6, 7, 8]}\n{\"problem\": 4, \"answers\": [\"1\"], \"lengths\": [1, 2]}\n",
     );
     let ran = ran(&["replay", &pool, "--strategy", "majority", "--json"]);
     let result = ran.objects().remove(0);

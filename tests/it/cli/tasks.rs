@@ -101,8 +101,10 @@ fn what_graders_disagree_about_is_an_option() {
     let file = write(
         &folder,
         "answers.jsonl",
-        "{\"prediction\": \"10\\\\%\", \"gold\": \"10\"}\n{\"prediction\": \"2, 1\", \"gold\": \"1, 2\"}\n{\"prediction\": \"10m\", \"gold\": \"10\"}\n\
-         {\"prediction\": \"[0,1)\", \"gold\": \"(0,1)\"}\n{\"prediction\": \"3.141592653589793\", \"gold\": \"\\\\pi\"}\n{\"prediction\": \"3.14\", \"gold\": \"\\\\pi\"}\n",
+        "{\"prediction\": \"10\\\\%\", \"gold\": \"10\"}\n{\"prediction\": \"2, 1\", \"gold\": \"1, \
+         2\"}\n{\"prediction\": \"10m\", \"gold\": \"10\"}\n{\"prediction\": \"[0,1)\", \"gold\": \
+         \"(0,1)\"}\n{\"prediction\": \"3.141592653589793\", \"gold\": \"\\\\pi\"}\n{\"prediction\": \
+         \"3.14\", \"gold\": \"\\\\pi\"}\n",
     );
     let verdicts = |flags: &[&str]| -> Vec<bool> {
         let out = ran(&[&["grade", &file][..], flags].concat()).objects();

@@ -32,7 +32,12 @@ fn run(args: &[&str], key: bool) -> (i32, String, String) {
 /// Solves two problems, and gives the objects that it prints.
 async fn solve(server: &Server, run_folder: &Path, extra: &[&str]) -> Result<Vec<Value>, String> {
     let set = run_folder.with_extension("jsonl");
-    std::fs::write(&set, "{\"id\": \"a\", \"question\": \"What is 3 + 4?\", \"answer\": \"7\"}\n{\"id\": \"b\", \"question\": \"And 4 + 3?\", \"answer\": \"7\"}\n").unwrap();
+    std::fs::write(
+        &set,
+        "{\"id\": \"a\", \"question\": \"What is 3 + 4?\", \"answer\": \"7\"}\n{\"id\": \"b\", \"question\": \
+         \"And 4 + 3?\", \"answer\": \"7\"}\n",
+    )
+    .unwrap();
     let (url, set, folder) = (
         server.url(),
         set.display().to_string(),

@@ -227,7 +227,8 @@ async fn say(mut stream: TcpStream, steps: Vec<Step>) -> bool {
 /// A whole answer that is no stream.
 pub(super) fn plain(status: &str, headers: &str, body: &str) -> Vec<Step> {
     let text = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{headers}connection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{headers}connection: \
+         close\r\n\r\n{body}",
         body.len()
     );
     vec![Step::Send(text.into_bytes())]

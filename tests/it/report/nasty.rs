@@ -113,7 +113,9 @@ fn what_is_missing_is_said() {
 #[test]
 fn broken_lines_are_counted_and_an_empty_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let bytes = b"{\"problem_id\": \"p\", \"trace\": 0, \"answer\": \"1\", \"tokens\": 2, \"confidence\": [NaN, 4.0], \"gold\": \"1\"}\nnot json\n{\"problem_id\": \"q\xff\xfe\", \"trace\": 0, \"answer\": \"\xc3\x28\", \"tokens\": 2}\n{\"problem_id\": \"p\", \"trace\": 1, \"tok";
+    let bytes = b"{\"problem_id\": \"p\", \"trace\": 0, \"answer\": \"1\", \"tokens\": 2, \"confidence\": \
+                  [NaN, 4.0], \"gold\": \"1\"}\nnot json\n{\"problem_id\": \"q\xff\xfe\", \"trace\": 0, \
+                  \"answer\": \"\xc3\x28\", \"tokens\": 2}\n{\"problem_id\": \"p\", \"trace\": 1, \"tok";
     let report = Report::open(&recording(&folder, bytes), &ReportOptions::default()).unwrap();
     everything(&report);
     for part in ["not JSON", "not UTF-8", "NaN", "unfinished"] {

@@ -102,7 +102,8 @@ fn the_official_client_works() {
         Ok(python) => python,
         Err(why) => {
             return skipped(&format!(
-                "the official client needs python3 with venv and pip, and {OPENAI} from an index ({why}); PYTHON names one that has it"
+                "the official client needs python3 with venv and pip, and {OPENAI} from an index ({why}); \
+                 PYTHON names one that has it"
             ));
         }
     };

@@ -97,7 +97,8 @@ fn pages_of_other_sites_are_not_answered() {
         let length = body.len();
         write!(
             stream,
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\n{origin}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\n{origin}connection: \
+             close\r\ncontent-length: {length}\r\n\r\n{body}"
         )
         .unwrap();
         Reply::read(stream)
@@ -198,7 +199,8 @@ fn damaged_requests_harm_nobody() {
     let server = Running::start();
     let body = chat(json!({ "traces": 1, "max_tokens": 4, "stream": true })).to_string();
     let whole = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nidempotency-key: a\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nidempotency-key: a\r\ncontent-length: \
+         {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );
     // xorshift: the same damage in every run

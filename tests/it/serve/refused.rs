@@ -228,7 +228,8 @@ fn a_body_may_not_be_large() {
     let mut declared = server.connect();
     write!(
         declared,
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 5000000000\r\n\r\n"
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: \
+         5000000000\r\n\r\n"
     )
     .unwrap();
     Reply::read(declared).refusal(413);
@@ -236,7 +237,8 @@ fn a_body_may_not_be_large() {
     let mut chunked = server.connect();
     write!(
         chunked,
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: \
+         chunked\r\n\r\n"
     )
     .unwrap();
     for part in long.as_bytes().chunks(50_000) {
