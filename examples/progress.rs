@@ -1,5 +1,5 @@
-//! Watches a problem while it runs: `cargo run --release --example progress`. Dropping the stream would cancel
-//! the problem's traces.
+//! Watches a problem while it runs: `cargo run --release --example progress`. Dropping the stream would
+//! cancel the problem's traces.
 
 use futures::StreamExt;
 use tts::{Event, Tts};

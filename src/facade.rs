@@ -22,16 +22,16 @@ use tts_model::overrides::SamplingOverrides;
 /// Events that may wait to be read; a reader that is later loses the oldest.
 const EVENTS: usize = 1024;
 
-/// A model, here or elsewhere, and the settings that questions are answered with. Cheap to clone; clones share
-/// the model and its batch.
+/// A model, here or elsewhere, and the settings that questions are answered with. Cheap to clone; clones
+/// share the model and its batch.
 #[derive(Clone)]
 pub struct Tts {
     solver: Solver,
 }
 
 impl Tts {
-    /// Solves with a model in this process: a folder, a `.gguf` file, `org/name` on the hub (downloaded once),
-    /// or `bundled` for the small one that the library carries.
+    /// Solves with a model in this process: a folder, a `.gguf` file, `org/name` on the hub (downloaded
+    /// once), or `bundled` for the small one that the library carries.
     pub fn open(model: impl Into<String>) -> Builder {
         Builder::of(Origin::Model(model.into()))
     }
@@ -197,9 +197,9 @@ impl Solving {
         Ok(Answer { solved })
     }
 
-    /// What happens while the question is answered, to its end; the last event is [`Event::Decided`]. A reader
-    /// that is late loses the oldest events, and the run does not wait for it. Dropping the stream cancels the
-    /// question's traces. The run itself is driven by reading.
+    /// What happens while the question is answered, to its end; the last event is [`Event::Decided`]. A
+    /// reader that is late loses the oldest events, and the run does not wait for it. Dropping the stream
+    /// cancels the question's traces. The run itself is driven by reading.
     pub fn stream(self) -> impl Stream<Item = Result<Event, Error>> + Send + Unpin {
         let (events, watched) = broadcast::channel(EVENTS);
         let followed = Followed {

@@ -3,8 +3,8 @@
 //!
 //! A language model answers a hard question better when it is asked many times and its answers are voted on.
 //! This library runs the traces of a question together, watches the confidence of every token, ends traces
-//! that have lost their way, ends the question when the vote is clear, and accounts for every token. The model
-//! runs in this process, or on OpenAI-compatible servers.
+//! that have lost their way, ends the question when the vote is clear, and accounts for every token. The
+//! model runs in this process, or on OpenAI-compatible servers.
 //!
 //! | | |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! Problem sets by name: a task that is known here, with its problems from this program or the hub, or a file.
+//! Problem sets by name: a task that is known here, with its problems from this program or the hub, or a
+//! file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -139,9 +140,9 @@ fn read(path: &Path, what: impl FnOnce() -> String) -> Result<Vec<u8>, SetError>
 }
 
 impl ProblemSet {
-    /// Opens a JSONL, JSON, CSV or parquet file, or a task by its name; a task's problems are fetched from the
-    /// hub where they are not here. `fields` says which field is what, each as `question=NAME`, `answer=NAME`
-    /// or `id=NAME`.
+    /// Opens a JSONL, JSON, CSV or parquet file, or a task by its name; a task's problems are fetched from
+    /// the hub where they are not here. `fields` says which field is what, each as `question=NAME`,
+    /// `answer=NAME` or `id=NAME`.
     ///
     /// # Errors
     /// A sentence that names the file, the task or the field.

@@ -9,7 +9,8 @@
 //!    the reply of one that ran is kept ([`reply_cache`]).
 //! 5. The [`source`] of traces runs it: the engine in this process, in the one batch that all requests share,
 //!    so that an answer depends on nothing but what was asked; or engines elsewhere, a stream a trace.
-//! 6. [`choice`] takes the best trace and its [`text`], split into thinking and content; until then [`stream`]
+//! 6. [`choice`] takes the best trace and its [`text`], split into thinking and content; until then
+//! [`stream`]
 //!    shows how things stand ([`progress`]), or what a lone trace is writing.
 //! 7. When the last client that waits for it is gone, its traces end with the engine's next step, and their
 //!    streams are closed.

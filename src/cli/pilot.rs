@@ -190,8 +190,8 @@ fn ids(args: &PilotArgs, set: &ProblemSet) -> anyhow::Result<Vec<String>> {
         .collect())
 }
 
-/// Records complete traces of a few problems. Gives how long that took, unless some were there before; nothing
-/// after Ctrl-C.
+/// Records complete traces of a few problems. Gives how long that took, unless some were there before;
+/// nothing after Ctrl-C.
 fn record(
     args: &PilotArgs,
     mut set: ProblemSet,

@@ -41,8 +41,8 @@ impl MemoryPlan {
         let free = memory.unwrap_or((limits.free_bytes as f64 * MEMORY_SHARE) as u64);
         let prefix = limits.sequence_bytes(prompt, 0);
         let budget = free.saturating_sub(limits.read_bytes);
-        // the scheduler counts a problem's prompt against the budget; the scratch memory of a row comes on top
-        // of its state
+        // the scheduler counts a problem's prompt against the budget; the scratch memory of a row comes on
+        // top of its state
         let each = (bytes_per_trace + limits.row_bytes).max(1);
         let fits = (budget.saturating_sub(prefix) / each).clamp(1, 65_536) as usize;
         let rows = max_batch.unwrap_or(fits);

@@ -1,5 +1,5 @@
-//! Runs problems on an executor: admits them, steps their traces together, and sees to it that memory is there
-//! before it is needed.
+//! Runs problems on an executor: admits them, steps their traces together, and sees to it that memory is
+//! there before it is needed.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;

@@ -77,8 +77,8 @@ impl Arrays {
         self.top.len().checked_div(self.len).unwrap_or(0)
     }
 
-    /// The confidences with the `k` most likely ids instead of 20, where as many were recorded; NaN for a token
-    /// all of whose ids were masked.
+    /// The confidences with the `k` most likely ids instead of 20, where as many were recorded; NaN for a
+    /// token all of whose ids were masked.
     pub fn confidence_of(&self, k: usize) -> Option<Vec<f32>> {
         let held = self.top_k();
         let of = |row: &[f32]| {

@@ -1,5 +1,5 @@
-//! What a run was asked for, as typed records: what its traces are a function of, and what its decisions are a
-//! function of.
+//! What a run was asked for, as typed records: what its traces are a function of, and what its decisions are
+//! a function of.
 //!
 //! Every field may be missing in a file of an earlier version; fields of a later one are kept in `other`,
 //! compared and written again.

@@ -87,8 +87,8 @@ impl ChatRequest {
         self.prompts.len() * self.n
     }
 
-    /// True if every choice has exactly one trace, so its text can be streamed, and the prompt's end is known,
-    /// so its thinking can be told from what it says.
+    /// True if every choice has exactly one trace, so its text can be streamed, and the prompt's end is
+    /// known, so its thinking can be told from what it says.
     pub(super) fn is_lone(&self) -> bool {
         self.solver.settings().traces == 1
             && self

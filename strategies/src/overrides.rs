@@ -14,8 +14,8 @@ use crate::value::Value;
 pub struct Overrides(Vec<(&'static str, Value)>);
 
 impl Overrides {
-    /// The same and this setting, by its name in presets. A plain number stands for a window of so many tokens
-    /// or a consensus of that share.
+    /// The same and this setting, by its name in presets. A plain number stands for a window of so many
+    /// tokens or a consensus of that share.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.set(name, value);

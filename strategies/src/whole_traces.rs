@@ -1,5 +1,5 @@
-//! Strategies that look at traces as they end and never into one: what they share, and what is left for a rule
-//! to say.
+//! Strategies that look at traces as they end and never into one: what they share, and what is left for a
+//! rule to say.
 
 use crate::interface::{
     ClassId, Decision, Limits, Needs, Next, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Watching,
@@ -36,8 +36,8 @@ pub(crate) trait WholeTraces: Clone + Send {
     }
 }
 
-/// A strategy that calls itself `name` and decides by a rule over whole traces; `window` and `count_truncated`
-/// are those of its pool.
+/// A strategy that calls itself `name` and decides by a rule over whole traces; `window` and
+/// `count_truncated` are those of its pool.
 pub(crate) fn strategy(
     name: &str,
     rule: impl WholeTraces + 'static,

@@ -286,7 +286,8 @@ fn a_prompt_that_is_being_read_gives_way() {
     }
 }
 
-/// Wherever a problem is when nobody waits for it any more, its sequences are given up and nobody else notices.
+/// Wherever a problem is when nobody waits for it any more, its sequences are given up and nobody else
+/// notices.
 #[test]
 fn cancelling_gives_everything_back() {
     let other = long("other", "deepconf-low", 60);
@@ -378,8 +379,8 @@ fn broken_logits_fail_a_trace_or_a_problem_and_nobody_else() {
     assert_eq!(verdict(&got.decided), verdict(&alone(&fine).decided));
 }
 
-/// Forced and banned ids, settings and streams reach the row of the trace that they belong to; what is said to
-/// be free is not forced later, which the executor asserts.
+/// Forced and banned ids, settings and streams reach the row of the trace that they belong to; what is said
+/// to be free is not forced later, which the executor asserts.
 #[test]
 fn rows_say_how_their_token_is_drawn() {
     let mut task = long("p", "majority", 40);

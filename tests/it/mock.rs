@@ -1,6 +1,6 @@
 //! An executor without a model, for tests of what stands above the seam. What it draws is a function of the
-//! ids before it and of the row's uniform number, so a mistake in the bookkeeping of sequences changes tokens;
-//! and it holds its caller to the seam's rules.
+//! ids before it and of the row's uniform number, so a mistake in the bookkeeping of sequences changes
+//! tokens; and it holds its caller to the seam's rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

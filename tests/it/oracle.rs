@@ -1,5 +1,5 @@
-//! The families that candle-transformers has too, against its forward pass: a second oracle beside transformers'
-//! goldens.
+//! The families that candle-transformers has too, against its forward pass: a second oracle beside
+//! transformers' goldens.
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;

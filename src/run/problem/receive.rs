@@ -26,8 +26,8 @@ pub struct TraceChunk<'a> {
 }
 
 impl ProblemRun {
-    /// FateCounts what came of a live trace and shows it to the strategy token by token; what comes of any other
-    /// trace is passed over.
+    /// FateCounts what came of a live trace and shows it to the strategy token by token; what comes of any
+    /// other trace is passed over.
     pub fn receive(&mut self, id: TraceId, piece: TraceChunk<'_>) {
         let Some(at) = self.position(id).filter(|at| !self.in_flight[*at].has_record()) else {
             return;

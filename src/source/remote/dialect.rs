@@ -61,8 +61,8 @@ impl Dialect {
         }
     }
 
-    /// What is asked of an engine: to go on with a conversation, or with a prompt as it is. `room` is what its
-    /// context leaves, where that is known.
+    /// What is asked of an engine: to go on with a conversation, or with a prompt as it is. `room` is what
+    /// its context leaves, where that is known.
     pub(super) fn asking(&self, request: &Sample, room: Option<usize>) -> CompletionRequest {
         let prompt = match self.api {
             RemoteApi::Chat if !request.messages.is_empty() => Prompt::Messages(request.messages.clone()),

@@ -1,7 +1,7 @@
 //! The strategies: one file each, and one row each in the register below.
 //!
-//! To add one, write its file beside the others, name the file here (`mod x;`) and add its row; a preset, if it
-//! has one, is `presets/x.toml`. Settings are declared in the row: it makes their struct, their place in
+//! To add one, write its file beside the others, name the file here (`mod x;`) and add its row; a preset, if
+//! it has one, is `presets/x.toml`. Settings are declared in the row: it makes their struct, their place in
 //! presets, flags, request fields, lists and their documentation.
 
 mod adaptive_consistency;

@@ -39,8 +39,8 @@ fn trace(seed: u32, n: usize) -> Vec<f64> {
 }
 
 /// The confidence that the reference code computes from a server's list: the mean runs over the list plus the
-/// sampled token when that is outside the list (20 or 21 entries), infinities included, and is rounded to three
-/// decimals. `None` for an empty position, which the reference skips.
+/// sampled token when that is outside the list (20 or 21 entries), infinities included, and is rounded to
+/// three decimals. `None` for an empty position, which the reference skips.
 fn reference_confidence(top: &[f64], sampled_outside: Option<f64>) -> Option<f64> {
     let n = top.len() + usize::from(sampled_outside.is_some());
     if n == 0 {

@@ -1,5 +1,5 @@
-//! Every family through the front door: the folder and its GGUF file open with tokenizer and settings, and give the
-//! same tokens.
+//! Every family through the front door: the folder and its GGUF file open with tokenizer and settings, and
+//! give the same tokens.
 
 use serde_json::Value;
 

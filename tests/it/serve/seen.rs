@@ -53,7 +53,8 @@ fn settled(mut value: Value) -> Value {
     value
 }
 
-/// The text that an event adds to one choice, if it does nothing else: the choice's index, the field, the text.
+/// The text that an event adds to one choice, if it does nothing else: the choice's index, the field, the
+/// text.
 fn addition(event: &Value) -> Option<(u64, String, String)> {
     let [choice] = &event["choices"].as_array()?[..] else {
         return None;
