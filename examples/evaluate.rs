@@ -1,19 +1,17 @@
 //! Records complete traces of a problem set once, then decides them with several strategies and says how
-//! accurate and how expensive each is: `cargo run --release --example evaluate -- heldout 30 64`. The set is
-//! a file or a task; the traces are kept in `evaluate-SET`, and the same command goes on with them. TTS_MODEL
+//! accurate and how expensive each is: `cargo run --release --example evaluate -- heldout 30 64`. The set is a
+//! file or a task; the traces are kept in `evaluate-SET`, and the same command goes on with them. TTS_MODEL
 //! names a model.
 
+#![allow(clippy::print_stdout)]
+
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use futures::StreamExt;
-use tts::evaluation::{Evaluation, Options, RecordOptions};
-use tts::run::{AnswerSettings, PoolOptions, RecordedPool, Replayer, Status};
-use tts::solver::{Reader, default_threads};
+use tts::evaluation::{Options, RecordOptions};
+use tts::replay::{Replay, ReplaySettings};
 use tts::strategies::Preset;
-use tts::sweep::{self, SweepFolder, SweepPlan, SweepResults};
-use tts::{LoadOptions, Loaded, ProblemSet, Settings, Solver};
+use tts::{ProblemSet, Tts};
 
 const STRATEGIES: [&str; 4] = [
     "majority",
@@ -30,95 +28,53 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let traces = args.next().map_or(Ok(64), |a| a.parse())?;
     let stem = Path::new(&name).file_stem().unwrap_or_default();
     let dir = format!("evaluate-{}", stem.to_string_lossy());
-    let dir = Path::new(&dir);
 
     let mut set = ProblemSet::open(&name, &[], &mut |_| ())?;
     set.data.problems.truncate(problems);
-    record(&set, traces, dir).await?;
-    decide(&set, traces, dir)
+    record(&set, traces, Path::new(&dir)).await?;
+    for strategy in STRATEGIES {
+        decide(&set, strategy, Path::new(&dir))?;
+    }
+    Ok(())
 }
 
 /// Runs every trace to its end, several problems side by side.
-#[allow(clippy::print_stdout)]
-async fn record(set: &ProblemSet, traces: usize, dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let model = LoadOptions {
-        model: std::env::var("TTS_MODEL").ok(),
-        ..LoadOptions::default()
-    };
-    let settings = Settings {
-        strategy: Preset::named("majority")?,
-        traces,
-        instruction: set.instruction(),
-        ..Settings::default()
-    };
-    let reader = set.reader()?;
-    let answers = AnswerSettings::of(set.task.as_ref(), &reader);
-    let runner =
-        Solver::local(Loaded::open(&model, &mut |_| ())?, settings)?.with_reader(Reader::Rules(reader));
-    let mut evaluation = Evaluation::new(&runner, &set.data.problems)?;
-    evaluation.record(
-        dir,
-        RecordOptions {
-            data: Some(set.data.digest.clone()),
-            answers,
-            checkpoint: None,
-        },
-    )?;
+async fn record(set: &ProblemSet, traces: usize, dir: &Path) -> Result<(), tts::Error> {
+    let model = std::env::var("TTS_MODEL").unwrap_or_else(|_| "bundled".to_owned());
+    let tts = Tts::open(model)
+        .strategy("majority")
+        .traces(traces)
+        .for_set(set)?
+        .build()
+        .await?;
+    let mut evaluation = tts.evaluate(&set.data.problems)?;
+    evaluation.record(dir, RecordOptions::of_set(set)?)?;
     let mut results = evaluation.run(Options::default())?;
     while let Some(result) = results.next().await {
         let problem = result?.record;
-        println!(
-            "{:<28} {}",
-            problem.problem_id,
-            problem.answer.unwrap_or_default()
-        );
+        let answer = problem.answer.unwrap_or_default();
+        println!("{:<28} {answer}", problem.problem_id);
     }
     drop(results);
-    Ok(evaluation.close(true)?)
+    evaluation.close(true)
 }
 
-/// Decides the recorded traces with every strategy, without a model.
-#[allow(clippy::print_stdout)]
-fn decide(set: &ProblemSet, traces: usize, dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let plan = SweepPlan {
-        strategies: STRATEGIES
-            .into_iter()
-            .map(Preset::named)
-            .collect::<Result<_, _>>()?,
-        budgets: vec![8.min(traces), traces],
-        slots: vec![Some(16)],
-        resamples: Some(16),
-        seed: 0,
+/// Decides the recorded traces with a strategy, sixteen of a problem at a time, without a model.
+fn decide(set: &ProblemSet, strategy: &str, dir: &Path) -> Result<(), tts::Error> {
+    let settings = ReplaySettings {
+        strategy: Some(Preset::named(strategy)?),
+        slots: Some(16),
         gold: set.gold(),
+        ..ReplaySettings::default()
     };
-    let pool = Arc::new(RecordedPool::open(dir, &PoolOptions::default())?);
-    let problems = pool.select(None, None)?;
-    let reader = set.reader()?;
-    let answers = AnswerSettings::of(set.task.as_ref(), &reader);
-    let mut folder = SweepFolder::open(dir, plan.header(&pool, &problems, answers))?;
-    let recorded = Replayer::new(pool.clone(), Arc::new(reader), false);
-    let never = AtomicBool::new(false);
-    sweep::run(
-        &recorded,
-        &plan,
-        &problems,
-        &mut folder,
-        default_threads(),
-        &never,
-        |_| (),
-    )?;
-    folder.close(Status::Finished, Vec::new())?;
-
-    let lines = SweepResults::read(dir)?
-        .map(|results| results.lines)
-        .unwrap_or_default();
-    for row in sweep::summary(&lines)?.0 {
-        let right = row.accuracy.map_or(f64::NAN, |a| 100.0 * a.mean);
-        let share = row.of_majority.unwrap_or(1.0);
-        println!(
-            "{:<22} {:>4} traces  {right:.1}% right  {:.0} tokens a problem, {share:.2} of majority's",
-            row.strategy, row.budget, row.tokens
-        );
+    let replay = Replay::open(dir, settings)?;
+    let (mut right, mut tokens) = (0, 0);
+    for problem in replay.problems() {
+        let solved = replay.solve(problem)?;
+        right += usize::from(solved.correct == Some(true));
+        tokens += solved.tokens.generated;
     }
+    let of = replay.problems().len();
+    println!("{strategy:<22} {right} of {of} right, {tokens} tokens");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Speed and memory of a model by batch size, measured as a run uses it: one prompt is read once, its state
 //! forked for every trace, and all traces take a sampled token a step.
 
-pub mod limits;
+pub(crate) mod limits;
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use tts_model::{BLOCK, Model};
 
 /// A workload of `tts bench`: how many traces decode together, from which prompt, for how long.
 #[derive(Clone, Debug)]
-pub struct Workload {
+pub(crate) struct Workload {
     /// Traces that decode together, at least 1.
     pub batch: usize,
     /// Tokens of the prompt that they share; at least 1.
@@ -31,7 +31,7 @@ pub struct Workload {
 
 /// Measured speed and memory of a workload: medians over its repetitions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// Traces that decode together, at least 1.
     pub batch: usize,
     /// Tokens of the shared prompt.
@@ -58,7 +58,7 @@ pub struct Figures {
 }
 
 /// Bytes that a workload takes: weights, scratch memory, the prompt and its traces.
-pub fn bytes_needed(executor: &dyn Executor, work: &Workload) -> u64 {
+pub(crate) fn bytes_needed(executor: &dyn Executor, work: &Workload) -> u64 {
     let limits = executor.limits();
     let prompt = limits.sequence_bytes(work.prompt, 0);
     let scratch = executor.scratch_bytes(work.prompt, work.batch);
@@ -74,7 +74,7 @@ fn bytes_per_trace(executor: &dyn Executor, work: &Workload) -> u64 {
 ///
 /// # Errors
 /// A sentence that names the flag and what would be right.
-pub fn check(executor: &dyn Executor, work: &Workload) -> Result<(), Error> {
+pub(crate) fn check(executor: &dyn Executor, work: &Workload) -> Result<(), Error> {
     let wrong = |text: String| Err(Error::Setting(text));
     for (flag, value, least) in [
         ("--batch", work.batch, 1),
@@ -119,7 +119,7 @@ pub fn check(executor: &dyn Executor, work: &Workload) -> Result<(), Error> {
 ///
 /// # Errors
 /// When [`check`] refuses it, or the model gives logits that are not numbers.
-pub fn measure(executor: &mut dyn Executor, work: &Workload) -> Result<Figures, Error> {
+pub(crate) fn measure(executor: &mut dyn Executor, work: &Workload) -> Result<Figures, Error> {
     check(executor, work)?;
     while executor.idle() {}
     peak::reset();
@@ -239,7 +239,7 @@ impl<'a> Steps<'a> {
 
 /// What one step asks of the machine, for the ceiling that [`limits::Limits`] set.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Demand {
+pub(crate) struct Demand {
     /// Multiplications and additions of all products.
     pub operations: f64,
     /// Bytes of weights, read once.
@@ -251,7 +251,7 @@ pub struct Demand {
 }
 
 /// The demand of a step of this workload, half way through its decoding.
-pub fn demand(model: &Model, work: &Workload) -> Demand {
+pub(crate) fn demand(model: &Model, work: &Workload) -> Demand {
     let (spec, shape) = (model.spec(), model.layout());
     let embedding = if spec.head.tensor.is_none() {
         0

@@ -3,21 +3,28 @@
 //!
 //! ```no_run
 //! # async fn evaluate() -> Result<(), tts::Error> {
+//! use std::path::Path;
+//!
 //! use futures::StreamExt;
-//! use tts::evaluation::{Evaluation, Options};
-//! use tts::{LoadOptions, Loaded, ProblemSet, Settings, Solver};
+//! use tts::evaluation::{Options, RecordOptions};
+//! use tts::{ProblemSet, Tts};
 //!
 //! let set = ProblemSet::open("aime25", &[], &mut |_| ())?;
-//! let settings = Settings { instruction: set.instruction(), ..Settings::default() };
-//! let solver = Solver::local(Loaded::open(&LoadOptions::default(), &mut |_| ())?, settings)?;
-//! let evaluation = Evaluation::new(&solver, &set.data.problems)?;
+//! let tts = Tts::open("./model").strategy("majority").traces(64).for_set(&set)?.build().await?;
+//! let mut evaluation = tts.evaluate(&set.data.problems)?;
+//! evaluation.record(Path::new("run"), RecordOptions::of_set(&set)?)?; // the same program goes on after a kill
 //! let mut results = evaluation.run(Options::default())?;
 //! while let Some(result) = results.next().await {
 //!     println!("{:?}", result?.record.answer);
 //! }
+//! drop(results);
+//! evaluation.close(true)?;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! What was recorded is decided again, by other strategies and without the model, by
+//! [`Replay`](crate::replay::Replay).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -28,11 +35,15 @@ use tokio_util::sync::CancellationToken;
 use tts_evals::data::Problem;
 
 use crate::error::Error;
+use crate::problem_set::{ProblemSet, SetError};
 use crate::run::{
-    AnswerSettings, Checkpoint, DecisionSettings, Event, Manifest, Observer, RunFolder, SolvedRecord, Status,
-    StrategyRecord, without_answers,
+    Checkpoint, DecisionSettings, Event, Manifest, Observer, RunFolder, Status, StrategyRecord,
+    without_answers,
 };
-use crate::solver::{BatchPlan, Prepared, Settings, Solved, Solver, Watch};
+use crate::solver::{Settings, Solved, Solver, Watch};
+
+pub use crate::run::{AnswerSettings, SolvedRecord};
+pub use crate::solver::{BatchPlan, Prepared};
 
 /// Problems with their prompts, the solver that solves them, and how they share its batch.
 pub struct Evaluation<'a> {
@@ -58,6 +69,20 @@ pub struct RecordOptions {
     pub answers: AnswerSettings,
     /// How often traces in flight are recorded too, with their states; never where `None`.
     pub checkpoint: Option<Duration>,
+}
+
+impl RecordOptions {
+    /// Those of a set that is read and compared as its task says.
+    ///
+    /// # Errors
+    /// When a pattern of the task is none.
+    pub fn of_set(set: &ProblemSet) -> Result<Self, SetError> {
+        Ok(Self {
+            data: Some(set.data.digest.clone()),
+            answers: AnswerSettings::of(set.task.as_ref(), &set.reader()?),
+            checkpoint: None,
+        })
+    }
 }
 
 /// What a run folder held when it was opened.

@@ -14,6 +14,7 @@ use tts_evals::data::Problem;
 use crate::error::Error;
 use crate::evaluation::Evaluation;
 use crate::loaded::{LoadOptions, Loaded};
+use crate::problem_set::{ProblemSet, SetError};
 use crate::run::{BallotResult, Event, Observer};
 use crate::solver::{Reader, RemoteApi, Settings, Solved, Solver, Watch, named_strategy, question};
 use crate::source::RemoteOptions;
@@ -127,6 +128,16 @@ impl Builder {
     pub fn reader(mut self, reader: impl ReadAnswer + 'static) -> Self {
         self.reader = Some(Reader::Custom(Arc::new(reader)));
         self
+    }
+
+    /// Asks, reads and compares as a set's task says: its instruction after each problem, and its kind of answers.
+    ///
+    /// # Errors
+    /// When a pattern of the task is none.
+    pub fn for_set(mut self, set: &ProblemSet) -> Result<Self, SetError> {
+        self.settings.instruction = set.instruction();
+        self.reader = Some(Reader::Rules(set.reader()?));
+        Ok(self)
     }
 
     /// Every setting at once, the strategy and those that were set before included.

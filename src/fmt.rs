@@ -1,7 +1,7 @@
 //! Numbers and names as people write and read them: the same in tables, notes and reports.
 
 /// A number with commas between thousands: `1234567` as `1,234,567`.
-pub fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     grouped(&n.to_string())
 }
 
@@ -18,12 +18,12 @@ pub(crate) fn grouped(digits: &str) -> String {
 }
 
 /// `1 problem`, `2 problems`.
-pub fn plural(n: u64, thing: &str) -> String {
+pub(crate) fn plural(n: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// Bytes in the unit that suits them.
-pub fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
     let mut value = n as f64;
@@ -39,12 +39,12 @@ pub fn bytes(n: u64) -> String {
 }
 
 /// `0.714` as `71 %`.
-pub fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
 /// Seconds in the unit that suits them.
-pub fn seconds(s: f64) -> String {
+pub(crate) fn seconds(s: f64) -> String {
     match s {
         s if s < 10.0 => format!("{s:.1} s"),
         s if s < 120.0 => format!("{s:.0} s"),
@@ -62,7 +62,7 @@ pub(crate) fn any_of(names: &[&str]) -> String {
 }
 
 /// The name among `known` that is spelt most like `name`.
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
         .min_by_key(|k| strsim::damerau_levenshtein(name, k))

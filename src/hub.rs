@@ -24,9 +24,10 @@ use std::path::PathBuf;
 
 pub(crate) use client::is_loopback_host;
 pub use error::HubError;
-pub use options::HubOptions;
-pub use repo::{Progress, RemoteFile, Repo, RepoKind};
-pub use source::{DEFAULT_REVISION, ModelSource};
+pub(crate) use options::HubOptions;
+pub use repo::Progress;
+pub(crate) use repo::{RemoteFile, Repo, RepoKind};
+pub(crate) use source::{DEFAULT_REVISION, ModelSource};
 
 use cache::RepoCache;
 use session::Session;
@@ -39,7 +40,7 @@ use source::is_safe_name;
 ///
 /// # Errors
 /// Every [`HubError`]; [`HubError::Bundled`] for the bundled model, which has no files.
-pub fn resolve(
+pub(crate) fn resolve(
     source: &ModelSource,
     options: &HubOptions,
     progress: &mut dyn FnMut(Progress<'_>),
@@ -60,7 +61,7 @@ pub fn resolve(
 ///
 /// # Errors
 /// Every [`HubError`]; [`HubError::NoSuchFile`] for a file that the repository does not list.
-pub fn files(
+pub(crate) fn files(
     repo: &Repo,
     names: &[&str],
     options: &HubOptions,
@@ -92,21 +93,6 @@ pub fn files(
     });
     let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
     session.fetch_all(&wanted, progress)
-}
-
-/// Lists the files of a repository as the hub has them now.
-///
-/// # Errors
-/// [`HubError::NotCached`] where the network may not be used, and what a hub can answer.
-pub fn list(
-    repo: &Repo,
-    options: &HubOptions,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Vec<RemoteFile>, HubError> {
-    if options.offline {
-        return Err(not_cached(repo, options, "the list of its files".to_owned()));
-    }
-    Ok(Session::open(repo, options, progress)?.listed)
 }
 
 fn not_cached(repo: &Repo, options: &HubOptions, missing: String) -> HubError {

@@ -11,6 +11,7 @@
 //! | ask one question | [`Tts::solve`] gives an [`Answer`] |
 //! | watch it being answered | [`Solving::stream`] gives [`Event`]s |
 //! | solve a set, record it, go on after a kill | [`Tts::evaluate`] gives an [`Evaluation`] |
+//! | decide a recording again, by another strategy | [`replay`] |
 //! | models here | Hugging Face folders and `.gguf` files: [`Tts::open`] |
 //! | models elsewhere | vLLM, SGLang, llama.cpp, Ollama, hosted ones: [`Tts::remote`] |
 //! | decide | majority, DeepConf, adaptive consistency and others, or your own: [`strategies`] |
@@ -77,28 +78,29 @@
 //! # }
 //! ```
 
-#[doc(hidden)]
-pub mod bench;
-#[doc(hidden)]
-pub mod engine;
+mod bench;
+#[doc(hidden)] // the program's `main` calls it
+pub mod cli;
 mod error;
 pub mod evaluation;
 mod facade;
-#[doc(hidden)]
-pub mod fmt;
-#[doc(hidden)]
-pub mod hub;
+mod fmt;
+mod hub;
 mod loaded;
 mod openai;
+mod problem_set;
+pub mod replay;
+
+// What the front door is made of. These are hidden because they change from version to version: the tests of
+// this package reach into them, and so may a program that finds the front door too narrow.
+#[doc(hidden)]
+pub mod engine;
 #[doc(hidden)]
 pub mod pilot;
 #[doc(hidden)]
 pub mod policy;
-mod problem_set;
 #[doc(hidden)]
 pub mod prompt;
-#[doc(hidden)]
-pub mod replay;
 #[doc(hidden)]
 pub mod report;
 #[doc(hidden)]
@@ -111,21 +113,18 @@ pub mod solver;
 pub mod source;
 #[doc(hidden)]
 pub mod sweep;
+#[doc(hidden)]
+pub use loaded::{LoadOptions, Loaded};
+#[doc(hidden)]
+pub use solver::{Solver, Watch};
 
 pub use error::Error;
 pub use evaluation::Evaluation;
 pub use facade::{Answer, Builder, Solving, Tts};
-#[doc(hidden)]
-pub use loaded::{BUNDLED, LoadOptions, Loaded, prompter_of};
-#[doc(hidden)]
-pub use problem_set::open_task;
+pub use hub::{HubError, Progress};
 pub use problem_set::{ProblemSet, SetError};
 pub use run::{BallotResult, Event, ProblemProgress};
-pub use solver::Settings;
-#[doc(hidden)]
-pub use solver::{Solved, Solver, Watch};
+pub use solver::{Settings, Solved};
 pub use tts_evals as evals;
-#[doc(hidden)]
-pub use tts_model as model;
 pub use tts_model::overrides::SamplingOverrides;
 pub use tts_strategies as strategies;

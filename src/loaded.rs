@@ -10,7 +10,7 @@ use tts_model::weights::{Checkpoint, GgufMetadata, OpenOptions};
 use tts_model::{Formats, Model};
 
 /// Name of the model that the binary carries.
-pub const BUNDLED: &str = "bundled";
+pub(crate) const BUNDLED: &str = "bundled";
 
 /// A text of the model that the binary carries.
 macro_rules! bundled {
@@ -172,7 +172,7 @@ fn bundled_prompter() -> Result<Prompter, PromptError> {
 ///
 /// # Errors
 /// A model that is not on this disk, or has no tokenizer.
-pub fn prompter_of(model: &str, chat_template: Option<&(String, String)>) -> Result<Prompter, Error> {
+pub(crate) fn prompter_of(model: &str, chat_template: Option<&(String, String)>) -> Result<Prompter, Error> {
     let source = ModelSource::parse(model)?;
     let mut prompter = match &source {
         ModelSource::Bundled => bundled_prompter()?,

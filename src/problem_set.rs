@@ -114,7 +114,7 @@ fn bundled(name: &str) -> Option<&'static str> {
 ///
 /// # Errors
 /// A name that is not known, a file that cannot be read or is no task.
-pub fn open_task(name: &str) -> Result<Task, SetError> {
+pub(crate) fn open_task(name: &str) -> Result<Task, SetError> {
     if !looks_like_path(name) {
         return Ok(Task::named(name)?);
     }

@@ -1,6 +1,26 @@
 //! Deciding again over a recording, without a model: with the strategy that it was made with, or another.
+//!
+//! ```no_run
+//! # fn replay() -> Result<(), tts::Error> {
+//! use tts::replay::{Replay, ReplaySettings};
+//! use tts::strategies::Preset;
+//!
+//! let settings = ReplaySettings {
+//!     strategy: Some(Preset::named("adaptive-consistency")?),
+//!     slots: Some(8),
+//!     ..ReplaySettings::default()
+//! };
+//! let replay = Replay::open("run", settings)?;
+//! for problem in replay.problems() {
+//!     let solved = replay.solve(problem)?;
+//!     println!("{} {:?} {}", solved.problem_id, solved.answer, solved.tokens.generated);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use tts_evals::answer::ReadAnswer;
@@ -8,10 +28,12 @@ use tts_strategies::Preset;
 
 use crate::error::Error;
 use crate::run::{
-    Bounds, DecisionSettings, ExternalEvent, Outcome, PoolProblem, RecordedPool, Replayer, SolvedRecord,
-    StrategyRecord,
+    AnswerSettings, Bounds, DecisionSettings, ExternalEvent, Outcome, PoolOptions, RecordedPool, Replayer,
+    SolvedRecord, StrategyRecord,
 };
 use crate::solver::{About, DEFAULT_SLOTS, Solved};
+
+pub use crate::run::PoolProblem;
 
 /// What is decided with; what is left open is the recording's.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +58,26 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// Opens a run folder, or a file of recorded traces. Answers are those that were recorded, and compared as
+    /// they were compared then.
+    ///
+    /// # Errors
+    /// A path that is no recording, and as [`Self::new`].
+    pub fn open(path: impl AsRef<Path>, settings: ReplaySettings) -> Result<Self, Error> {
+        let options = PoolOptions {
+            windows: settings
+                .strategy
+                .iter()
+                .filter_map(|p| p.build().window())
+                .collect(),
+            ..PoolOptions::default()
+        };
+        let pool = RecordedPool::open(path.as_ref(), &options)?;
+        let recorded = pool.manifest().and_then(|m| m.decisions.answers.as_ref());
+        let reader = recorded.map(AnswerSettings::reader).unwrap_or_default();
+        Self::new(Arc::new(pool), settings, Arc::new(reader), false)
+    }
+
     /// Settles what the settings leave open. `reader` says which answers are the same; with `reread` it takes
     /// them anew from the texts.
     ///
@@ -73,6 +115,10 @@ impl Replay {
     /// The strategy that decides.
     pub fn strategy(&self) -> &Preset {
         &self.strategy
+    }
+    /// The problems, in the order in which they were recorded.
+    pub fn problems(&self) -> &[PoolProblem] {
+        self.recorded.pool().problems()
     }
     /// The recording that is decided over.
     pub fn recorded(&self) -> &Replayer {

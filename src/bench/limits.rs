@@ -25,7 +25,7 @@ const READINGS: usize = 5;
 
 /// Limits of this machine on a number of threads.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Threads that measured together.
     pub threads: usize,
     /// GB/s read from memory.
@@ -48,7 +48,7 @@ impl Limits {
     /// Seconds that a step cannot do without: its products at the full rate of these weights' arithmetic, or
     /// as long as the weights take from memory if that is longer, then the state's way through memory and the
     /// keys' and values' out of it. `None` where the rate is not known.
-    pub fn least_seconds(&self, demand: &Demand, format: &str, tier: Tier) -> Option<f64> {
+    pub(crate) fn least_seconds(&self, demand: &Demand, format: &str, tier: Tier) -> Option<f64> {
         let wide = tier >= Tier::Avx512;
         let f32 = if wide { Some(self.f32) } else { self.f32_avx2 };
         let rate = match format {
@@ -65,7 +65,7 @@ impl Limits {
 }
 
 /// Measures; takes about ten seconds and a GiB of memory.
-pub fn measure(threads: usize) -> Limits {
+pub(crate) fn measure(threads: usize) -> Limits {
     let threads = threads.max(1);
     let mut memory = vec![1.0f32; BYTES / size_of::<f32>()];
     let read = best(|| {

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::loaded::{LoadOptions, Loaded, prompter_of};
+use crate::prompt::Prompter;
+use crate::solver::RemoteApi;
+use crate::source::{RemoteOptions, remote::ApiKey, remote::Patience};
 use anyhow::anyhow;
 use clap::Args;
-use tts::prompt::Prompter;
-use tts::solver::RemoteApi;
-use tts::source::{RemoteOptions, remote::ApiKey, remote::Patience};
-use tts::{LoadOptions, Loaded, prompter_of};
 use tts_model::cpu::kernels::Tier;
 use tts_model::overrides::{SAMPLING_SETTINGS, SamplingOverrides, SamplingSetting};
 use tts_model::{CacheFormat, Formats, WeightFormat};

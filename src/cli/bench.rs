@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::bench::limits::{self, Limits};
+use crate::bench::{self, Figures, Workload};
+use crate::solver::{default_threads, default_tier};
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use tabled::builder::Builder;
-use tts::bench::limits::{self, Limits};
-use tts::bench::{self, Figures, Workload};
-use tts::solver::{default_threads, default_tier};
 use tts_model::cpu::{CpuExecutor, memory};
 use tts_model::sampling::Sampling;
 use tts_model::weights::Checkpoint;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::evals::answer::FnReader;
+use crate::prompt::{Prompter, Rendered};
+use crate::run::{Bounds, Decode, Observer, Setup, TraceRecord};
+use crate::solver::{Prepared, problem_id};
+use crate::strategies::{Finish, Preset};
+use crate::{Settings, Solver};
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
-use tts::evals::answer::FnReader;
-use tts::prompt::{Prompter, Rendered};
-use tts::run::{Bounds, Decode, Observer, Setup, TraceRecord};
-use tts::solver::{Prepared, problem_id};
-use tts::strategies::{Finish, Preset};
-use tts::{Settings, Solver};
 
 use super::args::{BatchArgs, ModelArgs, SamplingArgs, Switch};
 use super::printer::{Printer, harmless};

@@ -1,10 +1,10 @@
 //! `tts doctor`.
 
+use crate::engine::memory::MemoryPlan;
+use crate::solver::{default_threads, default_tier};
 use clap::Args;
 use serde_json::json;
 use tabled::builder::Builder;
-use tts::engine::memory::MemoryPlan;
-use tts::solver::{default_threads, default_tier};
 use tts_model::cpu::kernels::Tier;
 use tts_model::cpu::{CpuExecutor, memory};
 use tts_model::executor::Executor;

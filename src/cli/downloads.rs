@@ -1,7 +1,7 @@
 //! What is seen of a download.
 
+use crate::hub::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tts::hub::Progress;
 
 use super::printer::Printer;
 
@@ -48,6 +48,5 @@ pub(crate) fn watcher(printer: &Printer) -> impl FnMut(Progress<'_>) {
                 bar.finish_and_clear();
             }
         }
-        _ => {}
     }
 }

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::Error;
+use crate::evaluation::{Evaluated, Evaluation, Options, RecordOptions};
+use crate::run::RunError;
+use crate::solver::deadline;
 use futures::StreamExt;
 use tokio::sync::broadcast;
-use tts::Error;
-use tts::evaluation::{Evaluated, Evaluation, Options, RecordOptions};
-use tts::run::RunError;
-use tts::solver::deadline;
 
 use super::interrupt;
 use super::printer::Printer;

@@ -1,8 +1,8 @@
 //! `tts generate`.
 
+use crate::evals::generate::{self, Split};
 use anyhow::{anyhow, bail};
 use clap::Args;
-use tts::evals::generate::{self, Split};
 
 use super::printer::Printer;
 use super::{ExitStatus, nearest};

@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, stdin};
 
+use crate::evals::grade::grade_line;
 use anyhow::anyhow;
 use clap::Args;
 use serde_json::Value;
-use tts::evals::grade::grade_line;
 
 use super::ExitStatus;
 use super::number::{count, plural};

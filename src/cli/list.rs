@@ -1,12 +1,12 @@
 //! `tts list`.
 
+use crate::evals::task::Task;
+use crate::hub::HubOptions;
+use crate::loaded::{BUNDLED, LoadOptions, Loaded};
+use crate::strategies::{Register, Value as SettingValue};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tabled::builder::Builder;
-use tts::evals::task::Task;
-use tts::hub::HubOptions;
-use tts::strategies::{Register, Value as SettingValue};
-use tts::{BUNDLED, LoadOptions, Loaded};
 use tts_model::arch;
 
 use super::ExitStatus;
@@ -204,7 +204,7 @@ fn settings(register: &Register) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tts::strategies::{Preset, Range, Setting, StrategyRow};
+    use crate::strategies::{Preset, Range, Setting, StrategyRow};
 
     static PATIENT: StrategyRow = StrategyRow {
         kind: "patient",

@@ -38,8 +38,8 @@ use std::process::ExitCode;
 use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::fmt::nearest;
 use printer::Printer;
-use tts::fmt::nearest;
 
 /// Solves problems with many reasoning traces at once: weak ones are stopped while they run, the answer is
 /// voted by confidence.
@@ -113,7 +113,8 @@ impl From<ExitStatus> for ExitCode {
 }
 
 /// Runs `tts` on the command line's words and gives its exit code.
-pub(crate) fn main() -> ExitCode {
+pub fn main() -> ExitCode {
+    hide_caught_panics();
     log_to_stderr();
     let cli = match parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
@@ -146,6 +147,17 @@ pub(crate) fn main() -> ExitCode {
             ExitStatus::Refused.into()
         }
     }
+}
+
+/// The reader of parquet files panics at some damage, which is caught and told in a sentence: the panic
+/// itself is not the user's.
+fn hide_caught_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !info.location().is_some_and(|at| at.file().contains("parquet")) {
+            usual(info);
+        }
+    }));
 }
 
 fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitStatus> {

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::evaluation::{Evaluation, RecordOptions};
+use crate::pilot::{Pilot, PilotOptions, Trial, Verdict, WINDOWS, pilot};
+use crate::run::{PoolOptions, RecordedPool, Replayer};
+use crate::strategies::Preset;
+use crate::{ProblemSet, Settings};
 use anyhow::bail;
 use clap::Args;
 use tabled::builder::Builder;
-use tts::evaluation::{Evaluation, RecordOptions};
-use tts::pilot::{Pilot, PilotOptions, Trial, Verdict, WINDOWS, pilot};
-use tts::run::{PoolOptions, RecordedPool, Replayer};
-use tts::strategies::Preset;
-use tts::{ProblemSet, Settings};
 
 use super::args::{BatchArgs, ModelArgs, SamplingArgs};
 use super::number::{count, percent, plural, seconds};
@@ -313,7 +313,7 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
         printer.bold(word),
         printer.bold(&named(&pilot.advice))
     ))?;
-    let range = |i: Option<tts::evals::stats::Interval>| {
+    let range = |i: Option<crate::evals::stats::Interval>| {
         i.map_or_else(String::new, |i| {
             format!(" ({} to {})", count(i.low as u64), count(i.high as u64))
         })

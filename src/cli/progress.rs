@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::run::{Event, ProblemProgress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinHandle;
-use tts::run::{Event, ProblemProgress};
 
 use super::number::{count, percent, seconds};
 use super::printer::{Printer, harmless};

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::ProblemSet;
+use crate::evals::answer::RuleReader;
+use crate::evals::task::Task;
+use crate::run::{AnswerSettings, PoolOptions, PoolProblem, RecordedPool};
+use crate::strategies::Preset;
 use anyhow::bail;
 use clap::Args;
-use tts::ProblemSet;
-use tts::evals::answer::RuleReader;
-use tts::evals::task::Task;
-use tts::run::{AnswerSettings, PoolOptions, PoolProblem, RecordedPool};
-use tts::strategies::Preset;
 
 use super::printer::Printer;
 use super::task::{AnswerArgs, dataset};

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::ProblemSet;
+use crate::evals::data::Problem;
+use crate::replay::{Replay, ReplaySettings};
+use crate::run::MachineInfo;
 use anyhow::anyhow;
 use clap::Args;
-use tts::ProblemSet;
-use tts::evals::data::Problem;
-use tts::replay::{Replay, ReplaySettings};
-use tts::run::MachineInfo;
 
 use super::ExitStatus;
 use super::printer::Printer;
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let (reader, reread, _) = reader(&args.answers, set.as_ref().and_then(|s| s.task.as_ref()), &pool)?;
     let strategy = match named {
         Some(preset) => Some(preset),
-        None => tts::replay::recorded_strategy(&pool)?
+        None => crate::replay::recorded_strategy(&pool)?
             .map(|p| args.strategy.over(p))
             .transpose()?,
     };

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::report::{PLOTS, RESULTS, Report, ReportOptions, Table, TableKind, Theme};
 use anyhow::anyhow;
 use clap::Args;
 use tabled::builder::Builder;
-use tts::report::{PLOTS, RESULTS, Report, ReportOptions, Table, TableKind, Theme};
 
 use super::ExitStatus;
 use super::printer::Printer;

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::evals::stats::wilson;
+use crate::evaluation::Evaluated;
+use crate::run::{EarlyEnd, FateCounts, SolvedRecord};
 use tabled::builder::Builder;
-use tts::evals::stats::wilson;
-use tts::evaluation::Evaluated;
-use tts::run::{EarlyEnd, FateCounts, SolvedRecord};
 
 use super::number::{count, percent, plural, seconds};
 use super::printer::{Printer, harmless};

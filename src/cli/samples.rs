@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::Solved;
+use crate::evals::data::Problem;
 use anyhow::anyhow;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tts::Solved;
-use tts::evals::data::Problem;
 
 /// A file of samples that is being written.
 pub(super) struct Samples {

@@ -1,11 +1,11 @@
 //! `tts score`.
 
+use crate::solver::{default_threads, default_tier};
+use crate::strategies::windows::GroupWindow;
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use tabled::builder::Builder;
-use tts::solver::{default_threads, default_tier};
-use tts::strategies::windows::GroupWindow;
 use tts_model::cpu::CpuExecutor;
 use tts_model::executor::{BrokenLogits, Executor, ScoreRequest};
 

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::evals::data::Problem;
+use crate::serve::{Keys, Limits, Options, Server};
+use crate::solver::Reader;
+use crate::{Settings, Solver};
 use anyhow::{anyhow, bail};
 use clap::Args;
 use serde_json::json;
-use tts::evals::data::Problem;
-use tts::serve::{Keys, Limits, Options, Server};
-use tts::solver::Reader;
-use tts::{Settings, Solver};
 
 use super::args::{BackendArgs, BatchArgs, ModelArgs, SamplingArgs};
 use super::number::{self, count, plural};
@@ -123,7 +123,9 @@ pub(crate) fn run(args: &ServeArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let here = if args.backend.is_remote() {
         None
     } else {
-        let name = args.name(file_name(args.model.model.as_deref().unwrap_or(tts::BUNDLED)))?;
+        let name = args.name(file_name(
+            args.model.model.as_deref().unwrap_or(crate::loaded::BUNDLED),
+        ))?;
         Some((name, args.model.open(printer)?))
     };
     interrupt::runtime()?.block_on(async {

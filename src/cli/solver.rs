@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::evals::answer::RuleReader;
+use crate::evals::data::Problem;
+use crate::evals::generate::recognise;
+use crate::evaluation::Evaluation;
+use crate::run::EngineInfo;
+use crate::solver::{Prepared, Reader};
+use crate::source::{Remote, TraceSource};
+use crate::{Loaded, Settings, Solver};
 use tokio::runtime::Runtime;
-use tts::evals::answer::RuleReader;
-use tts::evals::data::Problem;
-use tts::evals::generate::recognise;
-use tts::evaluation::Evaluation;
-use tts::run::EngineInfo;
-use tts::solver::{Prepared, Reader};
-use tts::source::{Remote, TraceSource};
-use tts::{Loaded, Settings, Solver};
 
 use super::args::{BackendArgs, ModelArgs};
 use super::number::{bytes, count, plural};

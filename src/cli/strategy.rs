@@ -1,9 +1,9 @@
 //! Flags of strategies: `--strategy`, and one for each setting in the register.
 
+use crate::solver::named_strategy;
+use crate::strategies::{Overrides, Preset, Register, Setting, Value, ValueType};
 use clap::builder::{EnumValueParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use tts::solver::named_strategy;
-use tts::strategies::{Overrides, Preset, Register, Setting, Value, ValueType};
 
 use super::args::Switch;
 
@@ -113,7 +113,7 @@ pub(crate) fn long(setting: &Setting) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tts::strategies::{Range, StrategyRow};
+    use crate::strategies::{Range, StrategyRow};
 
     fn read(words: &[&str], register: &Register) -> Result<StrategyArgs, clap::Error> {
         let command = flags(Command::new("tts").no_binary_name(true), register);

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::evaluation::{Evaluation, RecordOptions};
+use crate::run::{PoolProblem, Replayer, Status};
+use crate::solver::{default_threads, named_strategy};
+use crate::strategies::Preset;
+use crate::sweep::{self, SweepFolder, SweepPlan, SweepResults, SweepRow};
+use crate::{ProblemSet, Settings};
 use anyhow::{anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tabled::builder::Builder;
-use tts::evaluation::{Evaluation, RecordOptions};
-use tts::run::{PoolProblem, Replayer, Status};
-use tts::solver::{default_threads, named_strategy};
-use tts::strategies::Preset;
-use tts::sweep::{self, SweepFolder, SweepPlan, SweepResults, SweepRow};
-use tts::{ProblemSet, Settings};
 use tts_model::overrides::SAMPLING_SETTINGS;
 
 use super::args::{BackendArgs, MaxBatch, ModelArgs, SamplingArgs};
@@ -397,7 +397,7 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
 }
 
 fn cells(row: &SweepRow, slots: bool) -> Vec<String> {
-    let interval = |i: tts::evals::stats::Interval| format!("{:.1}-{:.1}", 100.0 * i.low, 100.0 * i.high);
+    let interval = |i: crate::evals::stats::Interval| format!("{:.1}-{:.1}", 100.0 * i.low, 100.0 * i.high);
     let of = |text: Option<String>| text.unwrap_or_default();
     let mut cells = vec![row.strategy.clone(), count(row.budget as u64)];
     if slots {

@@ -2,16 +2,16 @@
 
 use std::io::Read;
 
-use anyhow::bail;
-use clap::Args;
-use serde::de::DeserializeOwned;
-use tts::evals::answer::{
+use crate::evals::answer::{
     AnswerKind, BracketRule, DecimalRule, EqualOptions, ExtractRules, ListOrder, PercentRule, RuleReader,
     UnitRule, compile_pattern,
 };
-use tts::evals::task::Task;
-use tts::run::AnswerSettings;
-use tts::{ProblemSet, open_task};
+use crate::evals::task::Task;
+use crate::problem_set::{ProblemSet, open_task};
+use crate::run::AnswerSettings;
+use anyhow::bail;
+use clap::Args;
+use serde::de::DeserializeOwned;
 
 use super::downloads;
 use super::printer::Printer;

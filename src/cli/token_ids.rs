@@ -2,9 +2,9 @@
 
 use std::io::Read;
 
+use crate::Loaded;
 use anyhow::{anyhow, bail};
 use clap::Args;
-use tts::Loaded;
 
 /// Where the tokens come from.
 #[derive(Args)]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::Settings;
 use anyhow::anyhow;
 use clap::Args;
-use tts::Settings;
 
 use super::args::{ModelArgs, SamplingArgs, Switch};
 use super::number;

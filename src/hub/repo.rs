@@ -60,7 +60,7 @@ pub enum Progress<'a> {
 
 /// Models or data sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RepoKind {
+pub(crate) enum RepoKind {
     /// A repository of a model.
     Model,
     /// A repository of a data set, under `datasets/` on the hub.
@@ -86,7 +86,7 @@ impl RepoKind {
 
 /// A repository at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Repo {
+pub(crate) struct Repo {
     pub(super) kind: RepoKind,
     pub(super) name: String,
     pub(super) revision: String,
@@ -97,7 +97,7 @@ impl Repo {
     ///
     /// # Errors
     /// [`HubError::BadName`].
-    pub fn new(kind: RepoKind, name: &str, revision: &str) -> Result<Self, HubError> {
+    pub(crate) fn new(kind: RepoKind, name: &str, revision: &str) -> Result<Self, HubError> {
         if !is_repo_name(name) {
             return Err(HubError::BadName {
                 text: name.to_owned(),
@@ -136,7 +136,7 @@ impl fmt::Display for Repo {
 
 /// A file that a repository lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteFile {
+pub(crate) struct RemoteFile {
     /// Its path in the repository.
     pub name: String,
     /// Its length in bytes, if the hub told it.

@@ -7,7 +7,7 @@ use super::HubError;
 
 /// Where a model is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ModelSource {
+pub(crate) enum ModelSource {
     /// The model inside this program, which has no files.
     Bundled,
     /// A folder with config.json and safetensors.
@@ -28,7 +28,7 @@ pub enum ModelSource {
 }
 
 /// The revision of a repository that is meant when none is named.
-pub const DEFAULT_REVISION: &str = "main";
+pub(crate) const DEFAULT_REVISION: &str = "main";
 
 impl ModelSource {
     /// Understands `./folder`, `file.gguf`, `org/name`, `org/name:file.gguf`, `org/name:Q8_0`,
@@ -37,7 +37,7 @@ impl ModelSource {
     ///
     /// # Errors
     /// [`HubError::PathMissing`], [`HubError::NotGguf`], [`HubError::NotAModel`] and [`HubError::BadName`].
-    pub fn parse(text: &str) -> Result<Self, HubError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, HubError> {
         let path = Path::new(text);
         if !text.is_empty() && path.is_dir() {
             return Ok(Self::Folder(path.to_owned()));

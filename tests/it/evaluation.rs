@@ -4,10 +4,11 @@ use std::path::Path;
 
 use futures::StreamExt;
 use tts::evaluation::{Evaluated, Evaluation, Options, RecordOptions, Resumed};
+use tts::replay::{Replay, ReplaySettings};
 use tts::run::{AnswerSettings, Manifest, RunError, SolvedRecord, Status};
 use tts::solver::Reader;
 use tts::strategies::Preset;
-use tts::{Error, LoadOptions, Loaded, ProblemSet, Settings, Solver};
+use tts::{Error, LoadOptions, Loaded, ProblemSet, Settings, Solver, Tts};
 
 const TRACES: usize = 6;
 const MAX_TOKENS: usize = 60;
@@ -140,4 +141,44 @@ fn sets_are_opened_by_name_and_the_others_are_refused() {
     let left: Vec<&str> = set.data.problems.iter().map(|p| p.id.as_str()).collect();
     assert_eq!(left, [&ids[0], &ids[2]], "in the set's order");
     assert_eq!(set.gold().len(), 2);
+}
+
+#[tokio::test]
+async fn a_set_is_recorded_and_decided_again_through_the_front_door() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("run");
+    let set = set();
+    let tts = Tts::open("bundled")
+        .strategy("majority")
+        .traces(TRACES)
+        .slots(4)
+        .for_set(&set)
+        .unwrap()
+        .build()
+        .await
+        .unwrap();
+    let mut evaluation = tts.evaluate(&set.data.problems).unwrap();
+    evaluation
+        .record(&dir, RecordOptions::of_set(&set).unwrap())
+        .unwrap();
+    let live = results(&evaluation, Options::default()).await;
+    evaluation.close(true).unwrap();
+    let again = Replay::open(&dir, ReplaySettings::default()).unwrap();
+    assert_eq!(again.problems().len(), live.len());
+    for (problem, live) in again.problems().iter().zip(live) {
+        let (live, again) = (live.unwrap().record, again.solve(problem).unwrap().record());
+        assert!(live.correct.is_some());
+        assert_eq!(
+            (&live.digest, live.tokens, live.correct),
+            (&again.digest, again.tokens, again.correct)
+        );
+    }
+    let shortest = ReplaySettings {
+        strategy: Some(Preset::named("short-m-at-k").unwrap()),
+        ..ReplaySettings::default()
+    };
+    let shortest = Replay::open(&dir, shortest).unwrap();
+    let solved = shortest.solve(&shortest.problems()[0]).unwrap();
+    assert_eq!(solved.strategy, "short-m-at-k");
+    assert!(Replay::open(home.path().join("none"), ReplaySettings::default()).is_err());
 }

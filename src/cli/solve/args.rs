@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Settings;
+use crate::solver::default_strategy;
 use clap::Args;
-use tts::Settings;
-use tts::solver::default_strategy;
 
 use crate::cli::args::{BackendArgs, BatchArgs, ModelArgs, SamplingArgs};
 use crate::cli::number;

@@ -4,14 +4,14 @@ mod args;
 
 use std::io::Read;
 
+use crate::Solver;
+use crate::evals::data::Problem;
+use crate::evals::task::Task;
+use crate::evaluation::{Evaluation, RecordOptions};
+use crate::solver::problem_id;
+use crate::source::Remote;
 use anyhow::{anyhow, bail};
 use serde_json::json;
-use tts::Solver;
-use tts::evals::data::Problem;
-use tts::evals::task::Task;
-use tts::evaluation::{Evaluation, RecordOptions};
-use tts::solver::problem_id;
-use tts::source::Remote;
 
 use super::number::count;
 use super::printer::Printer;

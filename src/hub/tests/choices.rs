@@ -104,7 +104,7 @@ fn data_sets_live_beside_models() {
     });
     let mut options = options(&hub, &cache);
     let repo = Repo::new(RepoKind::Dataset, "org/set", "refs/pr/1").unwrap();
-    let listed = list(&repo, &options, &mut quiet()).unwrap();
+    let listed = Session::open(&repo, &options, &mut quiet()).unwrap().listed;
     assert_eq!(listed[0].name, "data/test 1.jsonl");
     let path = hub::files(&repo, &["data/test 1.jsonl"], &options, &mut quiet())
         .unwrap()
