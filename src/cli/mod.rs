@@ -249,8 +249,56 @@ fn log_to_stderr() {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     #[test]
     fn the_command_line_is_consistent() {
         super::command().debug_assert();
+    }
+
+    /// README.md and the files of docs/, with their texts.
+    fn documents() -> Vec<(PathBuf, String)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let docs = std::fs::read_dir(root.join("docs"))
+            .unwrap()
+            .map(|e| e.unwrap().path());
+        let docs = docs.filter(|path| path.extension().is_some_and(|e| e == "md"));
+        let read = |path: PathBuf| (path.clone(), std::fs::read_to_string(path).unwrap());
+        docs.chain([root.join("README.md")]).map(read).collect()
+    }
+
+    /// The words of a line of a shell, up to its comment, its redirection or its end.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+        for c in line.chars() {
+            match c {
+                '"' => {
+                    quoted = !quoted;
+                    word.get_or_insert_default();
+                }
+                '#' | '>' | ';' | '|' if !quoted && word.is_none() => break,
+                c if c.is_whitespace() && !quoted => words.extend(word.take()),
+                c => word.get_or_insert_default().push(c),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    #[test]
+    fn every_command_of_the_documentation_is_one() {
+        let mut seen = 0;
+        for (path, text) in documents() {
+            let text = text.replace("\\\n", " ");
+            let lines = text.lines().filter_map(|line| line.trim().strip_prefix("$ tts "));
+            for line in lines {
+                let typed = ["tts".to_owned()].into_iter().chain(words(line));
+                if let Err(error) = super::command().try_get_matches_from(typed) {
+                    panic!("{}: `tts {line}`: {error}", path.display());
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 40, "{seen}");
     }
 }

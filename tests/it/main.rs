@@ -3,6 +3,7 @@
 mod bad_models;
 mod bookkeeping;
 mod cli;
+mod documentation;
 mod engine;
 mod evaluation;
 mod golden;
