@@ -79,6 +79,7 @@
 //! ```
 
 mod bench;
+mod caught;
 #[doc(hidden)] // the program's `main` calls it
 pub mod cli;
 mod error;

@@ -44,6 +44,8 @@ pub struct Loaded {
     pub prompter: Option<Arc<Prompter>>,
     /// Whether it is the model that the binary carries.
     pub bundled: bool,
+    /// What a user should know of how its files were read, each a sentence.
+    pub notes: Vec<String>,
     weights: Arc<Weights>,
 }
 
@@ -102,6 +104,13 @@ impl Loaded {
         })
     }
 
+    /// Refuses prompts of more tokens before they are encoded to their end.
+    pub fn limit_prompts(&mut self, tokens: usize) {
+        if let Some(prompter) = self.prompter.as_mut().and_then(Arc::get_mut) {
+            prompter.limit_tokens(tokens);
+        }
+    }
+
     fn from_path(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
         let checkpoint = Checkpoint::open_with(
             path,
@@ -132,18 +141,20 @@ impl Loaded {
 
     fn assemble(
         mut checkpoint: Checkpoint,
-        prompter: Option<Prompter>,
+        mut prompter: Option<Prompter>,
         formats: Formats,
         bundled: bool,
     ) -> Result<Self, Error> {
-        if let Some(prompter) = &prompter {
+        if let Some(prompter) = &mut prompter {
             prompter.check_vocab(checkpoint.spec.vocab)?;
+            prompter.limit_tokens(checkpoint.spec.context);
         }
         Ok(Self {
             name: String::new(),
             model: Arc::new(Model::load(&checkpoint, formats)?),
             prompter: prompter.map(Arc::new),
             bundled,
+            notes: checkpoint.notes().to_vec(),
             weights: {
                 checkpoint.forget_metadata();
                 Arc::new(Weights {

@@ -111,6 +111,8 @@ pub struct Prompter {
     generation: GenerationConfig,
     instruction: Option<String>,
     note: Option<String>,
+    most_tokens: Option<usize>,
+    date: Option<jiff::civil::Date>,
 }
 
 impl Prompter {
@@ -134,28 +136,27 @@ impl Prompter {
     ///
     /// # Errors
     /// [`PromptError::NoTemplate`], [`PromptError::TemplateFailed`], [`PromptError::TemplateRefused`],
-    /// [`PromptError::EmptyPrompt`] and [`PromptError::Encode`].
+    /// [`PromptError::EmptyPrompt`], [`PromptError::TooLong`] and [`PromptError::Encode`].
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Rendered, PromptError> {
         let template = self.template.as_ref().ok_or_else(|| PromptError::NoTemplate {
             origin: self.origin.clone(),
         })?;
-        let mut variables = TemplateVariables {
+        let variables = TemplateVariables {
             special_tokens: &self.special_tokens,
-            add_generation_prompt: options.add_generation_prompt,
             extra: &options.variables,
+            date: self.date,
         };
-        let text = template.render(messages, &variables)?;
-        let ids = self.vocabulary.encode(&text)?;
+        let turns = [options.add_generation_prompt, false];
+        let [text, without] = template.render(messages, &variables, turns)?;
+        let text = text?;
+        let ids = self.vocabulary.encode(&text, self.most_tokens)?;
         if ids.is_empty() {
             return Err(PromptError::EmptyPrompt {
                 origin: template.origin().to_owned(),
             });
         }
-        let ends_in_think = options.add_generation_prompt && {
-            variables.add_generation_prompt = false;
-            let without = template.render(messages, &variables).unwrap_or_default();
-            opens_thought(&text, &without)
-        };
+        let ends_in_think =
+            options.add_generation_prompt && opens_thought(&text, &without.unwrap_or_default());
         Ok(Rendered {
             text,
             ids,
@@ -166,9 +167,31 @@ impl Prompter {
     /// Ids of a raw text: special tokens written in it are recognised, none is added.
     ///
     /// # Errors
-    /// [`PromptError::Encode`].
+    /// [`PromptError::TooLong`] and [`PromptError::Encode`].
     pub fn encode_raw(&self, text: &str) -> Result<Vec<u32>, PromptError> {
-        self.vocabulary.encode(text)
+        self.vocabulary.encode(text, self.most_tokens)
+    }
+
+    /// Refuses prompts of more tokens from now on, before they are encoded to their end: a prompt costs some
+    /// hundred bytes of memory for each of its bytes while it is encoded. One that is only a little longer
+    /// may pass, and is for the caller to count.
+    pub fn limit_tokens(&mut self, most: usize) {
+        self.most_tokens = Some(self.most_tokens.map_or(most, |before| before.min(most)));
+    }
+
+    /// The day that templates write as today's, midnight; without it the machine's clock counts.
+    pub fn set_date(&mut self, date: jiff::civil::Date) {
+        self.date = Some(date);
+    }
+
+    /// The day that was set.
+    pub fn date(&self) -> Option<jiff::civil::Date> {
+        self.date
+    }
+
+    /// Whether the chat template may write the date, which makes a prompt another one tomorrow.
+    pub fn writes_date(&self) -> bool {
+        self.template.as_ref().is_some_and(ChatTemplate::has_clock)
     }
 
     /// Text of `ids`; ids beyond the tokenizer (the padding of a vocabulary) give nothing, bytes that are no

@@ -9,6 +9,7 @@ pub mod arch;
 pub mod cpu;
 pub mod error;
 pub mod executor;
+pub mod files;
 mod json;
 pub mod overrides;
 pub mod sampling;

@@ -102,6 +102,7 @@ impl ModelArgs {
             seconds = before.elapsed().as_secs_f64(),
             "opened"
         );
+        loaded.notes.iter().for_each(|note| printer.warn(note));
         Ok(loaded)
     }
 

@@ -126,7 +126,11 @@ pub(crate) fn run(args: &ServeArgs, printer: &Printer) -> anyhow::Result<ExitSta
         let name = args.name(file_name(
             args.model.model.as_deref().unwrap_or(crate::loaded::BUNDLED),
         ))?;
-        Some((name, args.model.open(printer)?))
+        let mut loaded = args.model.open(printer)?;
+        if let Some(most) = args.max_prompt {
+            loaded.limit_prompts(most);
+        }
+        Some((name, loaded))
     };
     interrupt::runtime()?.block_on(async {
         let stop = interrupt::stop();

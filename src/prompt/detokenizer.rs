@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::vocabulary::Pieces;
+use crate::caught::caught;
 
 /// Longest run of ids that the general decoder waits for a whole character in.
 const MAX_HELD: usize = 8;
@@ -93,9 +94,10 @@ impl Detokenizer {
     }
 }
 
-/// Text of `ids` by the tokenizer's own decoder; an id it does not know gives nothing.
+/// Text of `ids` by the tokenizer's own decoder; what it cannot decode, or does not know, gives nothing.
 pub(super) fn decode(tokenizer: &tokenizers::Tokenizer, ids: &[u32], skip_special: bool) -> String {
-    tokenizer.decode(ids, skip_special).unwrap_or_default()
+    let text = caught(|| tokenizer.decode(ids, skip_special).ok());
+    text.ok().flatten().unwrap_or_default()
 }
 
 fn after_common_start<'a>(text: &'a str, before: &str) -> &'a str {

@@ -113,6 +113,14 @@ pub enum PromptError {
         /// Where it came from.
         origin: String,
     },
+    /// A prompt that was refused before it was encoded to its end.
+    #[error(
+        "the prompt has more than {most} tokens, which is the most that is read here; give a shorter one"
+    )]
+    TooLong {
+        /// The most tokens that a prompt may have.
+        most: usize,
+    },
     /// The tokenizer could not encode a text.
     #[error("the tokenizer of {origin} cannot encode the prompt: {reason}")]
     Encode {

@@ -30,6 +30,7 @@ pub(super) fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> R
             ": ".to_owned(),
         ),
     };
+    super::template::fits(indent.unwrap_or(0).saturating_mul(1024))?;
     let mut writer = Writer {
         out: String::new(),
         indent,
@@ -62,6 +63,7 @@ impl Writer {
                 "tojson: value is nested too deeply",
             ));
         }
+        super::template::fits(self.out.len())?;
         match value.kind() {
             ValueKind::Undefined | ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),

@@ -198,6 +198,8 @@ impl Prompter {
             special_tokens,
             stop_ids,
             generation,
+            most_tokens: None,
+            date: None,
         })
     }
 }
@@ -258,14 +260,23 @@ impl Parts<'_> {
     }
 }
 
+/// Bytes of a side file; the tokenizers of the largest vocabularies have under 40 MiB.
+const MOST_TEXT: u64 = 256 << 20;
+
 /// The text of a file, `None` if there is none.
 fn read_optional(path: &Path) -> Result<Option<String>, PromptError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(PromptError::Read {
-            path: path.to_owned(),
-            source,
+    let read = |source| PromptError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    match tts_model::files::read_regular(path, MOST_TEXT) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| {
+            read(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "it is not UTF-8 text",
+            ))
         }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(read(source)),
     }
 }

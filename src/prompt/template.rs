@@ -5,20 +5,28 @@
 //! `raise_exception` and `strftime_now` are there, `tojson` writes Python's JSON, and `{% generation %}`
 //! marks nothing.
 
+mod bounds;
+mod python;
+mod source;
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
+use std::thread;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Enumerator, Object};
 use minijinja::{Environment, Error, ErrorKind, Value, context};
-use regex::Regex;
 
 use super::python_json::tojson;
 use super::{Message, PromptError};
+pub(in crate::prompt) use bounds::fits;
 
 /// Marks an error as the template's own words; cannot occur in a template's source by accident.
 const REFUSAL: &str = "\u{1}refused\u{1}";
 const NAME: &str = "chat template";
+/// Stack of the threads on which templates are compiled and filled: what they nest is bounded so that it
+/// holds.
+const STACK: usize = 64 << 20;
 
 /// A compiled chat template.
 pub(super) struct ChatTemplate {
@@ -30,35 +38,20 @@ pub(super) struct ChatTemplate {
 /// What a template sees besides the messages.
 pub(super) struct TemplateVariables<'a> {
     pub(super) special_tokens: &'a BTreeMap<String, String>,
-    pub(super) add_generation_prompt: bool,
     pub(super) extra: &'a BTreeMap<String, serde_json::Value>,
+    /// The day that its clock shows, midnight; the machine's clock where there is none.
+    pub(super) date: Option<jiff::civil::Date>,
 }
 
 impl ChatTemplate {
     /// Compiles `source`; `origin` is the file that an error names.
     pub(super) fn compile(source: &str, origin: &str) -> Result<Self, PromptError> {
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build();
-        environment.set_syntax(syntax.map_err(|error| syntax_error(origin, &error))?);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", tojson);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
-            Err(Error::new(
-                ErrorKind::InvalidOperation,
-                format!("{REFUSAL}{message}"),
-            ))
-        });
-        environment.add_function("strftime_now", |format: String| {
-            jiff::fmt::strtime::format(&format, &jiff::Zoned::now())
-                .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}")))
-        });
-        environment
-            .add_template_owned(NAME, without_generation_marks(source))
-            .map_err(|error| syntax_error(origin, &error))?;
+        let environment = on_large_stack(|| environment(source))
+            .and_then(|made| made)
+            .map_err(|reason| PromptError::TemplateSyntax {
+                origin: origin.to_owned(),
+                reason,
+            })?;
         Ok(Self {
             environment,
             source: source.to_owned(),
@@ -76,12 +69,38 @@ impl ChatTemplate {
         &self.origin
     }
 
-    /// The text of `messages`.
-    pub(super) fn render(
+    /// Whether the template may write the date.
+    pub(super) fn has_clock(&self) -> bool {
+        self.source.contains("strftime_now")
+    }
+
+    /// The text of `messages`, with and without the beginning of the model's turn as `turns` asks.
+    pub(super) fn render<const N: usize>(
         &self,
         messages: &[Message],
         variables: &TemplateVariables<'_>,
-    ) -> Result<String, PromptError> {
+        turns: [bool; N],
+    ) -> Result<[Result<String, PromptError>; N], PromptError> {
+        let work = || turns.map(|turn| self.fill(messages, variables, turn).map_err(|e| self.failed(&e)));
+        on_large_stack(work).map_err(|reason| PromptError::TemplateFailed {
+            origin: self.origin.clone(),
+            reason,
+        })
+    }
+
+    fn fill(
+        &self,
+        messages: &[Message],
+        variables: &TemplateVariables<'_>,
+        add_generation_prompt: bool,
+    ) -> Result<String, Error> {
+        let bytes = messages
+            .iter()
+            .map(|m| m.content.len() + m.role.len())
+            .sum::<usize>()
+            + variables.extra.values().map(json_bytes).sum::<usize>();
+        bounds::begin(bytes, variables.date);
+        let fuel = bounds::fuel(messages.len());
         let turn = |message: &Message| {
             Value::from_object(Fields(vec![
                 ("role".to_owned(), Value::from(message.role.as_str())),
@@ -98,19 +117,15 @@ impl ChatTemplate {
             .iter()
             .map(|(key, token)| (key.clone(), Value::from(token)));
         let named = Value::from_pairs(tokens.chain(extra));
-        let template = self
-            .environment
-            .get_template(NAME)
-            .map_err(|error| self.failed(&error))?;
-        template
-            .render(context! {
-                messages,
-                add_generation_prompt => variables.add_generation_prompt,
-                tools => Value::from(()),
-                documents => Value::from(()),
-                ..named
-            })
-            .map_err(|error| self.failed(&error))
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel));
+        environment.get_template(NAME)?.render(context! {
+            messages,
+            add_generation_prompt,
+            tools => Value::from(()),
+            documents => Value::from(()),
+            ..named
+        })
     }
 
     fn failed(&self, error: &Error) -> PromptError {
@@ -139,15 +154,76 @@ impl ChatTemplate {
     }
 }
 
-fn syntax_error(origin: &str, error: &Error) -> PromptError {
-    PromptError::TemplateSyntax {
-        origin: origin.to_owned(),
-        reason: describe(error),
+/// An environment with `source` as its template, or what is wrong with it.
+fn environment(source: &str) -> Result<Environment<'static>, String> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build();
+    environment.set_syntax(syntax.map_err(|error| describe(&error))?);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    // an error names what is undefined
+    environment.set_debug(true);
+    python::install(&mut environment);
+    bounds::install(&mut environment);
+    environment.add_filter("tojson", tojson);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("{REFUSAL}{message}"),
+        ))
+    });
+    environment.add_function("strftime_now", |format: String| {
+        let now = match bounds::date() {
+            Some(date) => date.to_zoned(jiff::tz::TimeZone::UTC),
+            None => Ok(jiff::Zoned::now()),
+        };
+        now.and_then(|now| jiff::fmt::strtime::format(&format, &now))
+            .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}")))
+    });
+    let source = source::guarded(source)?;
+    environment
+        .add_template_owned(NAME, source)
+        .map_err(|error| describe(&error))?;
+    Ok(environment)
+}
+
+/// Does `work` on a thread whose stack holds what templates nest.
+fn on_large_stack<T: Send>(work: impl Fn() -> T + Sync) -> Result<T, String> {
+    thread::scope(|scope| {
+        // with little address space (`ulimit -v`) a smaller one has to do
+        let started = [STACK, STACK / 8].into_iter().find_map(|size| {
+            let thread = thread::Builder::new()
+                .name("chat template".to_owned())
+                .stack_size(size);
+            thread.spawn_scoped(scope, || crate::caught::caught(&work)).ok()
+        });
+        let thread = started.ok_or_else(|| "no thread could be started for it".to_owned())?;
+        thread.join().unwrap_or_else(|_| Err("it panicked".to_owned()))
+    })
+}
+
+fn json_bytes(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::String(text) => text.len(),
+        serde_json::Value::Array(items) => items.iter().map(json_bytes).sum::<usize>() + 16 * items.len(),
+        serde_json::Value::Object(fields) => {
+            fields
+                .iter()
+                .map(|(key, value)| key.len() + json_bytes(value))
+                .sum::<usize>()
+                + 16 * fields.len()
+        }
+        _ => 16,
     }
 }
 
 fn describe(error: &Error) -> String {
-    let mut text = error.kind().to_string();
+    let mut text = match error.kind() {
+        ErrorKind::OutOfFuel => "it does not come to an end".to_owned(),
+        kind => kind.to_string(),
+    };
     if let Some(detail) = error.detail() {
         text = format!("{text}: {detail}");
     }
@@ -155,25 +231,6 @@ fn describe(error: &Error) -> String {
         Some(line) => format!("{text} (line {line})"),
         None => text,
     }
-}
-
-/// `{% generation %}` marks what an assistant wrote, for training. An `{% if true %}` in its place trims the
-/// same white space.
-fn without_generation_marks(source: &str) -> String {
-    static MARK: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").ok());
-    let Some(mark) = MARK.as_ref() else {
-        return source.to_owned();
-    };
-    mark.replace_all(source, |found: &regex::Captures<'_>| {
-        let tag = if found.get(2).is_some() {
-            "endif"
-        } else {
-            "if true"
-        };
-        format!("{{%{} {tag} {}%}}", &found[1], &found[3])
-    })
-    .into_owned()
 }
 
 /// A dictionary that keeps its order, as Python's do: `tojson` shows it.

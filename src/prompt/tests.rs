@@ -1,5 +1,6 @@
 //! Prompts against the golden renderings, and everything a template or a side file can get wrong.
 
+mod hostile;
 mod sources;
 mod templates;
 

@@ -1,14 +1,15 @@
 //! The tokenizer, and the bytes of every token.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
-use tokenizers::{DecoderWrapper, Tokenizer};
+use tokenizers::{DecoderWrapper, ModelWrapper, Tokenizer};
 
 use super::detokenizer::decode;
 use super::{Detokenizer, PromptError};
+use crate::caught::caught;
 
 /// A tokenizer ready for use.
 pub(super) struct Vocabulary {
@@ -45,6 +46,16 @@ impl TokenBytes {
         let start = if id == 0 { 0 } else { self.ends[id - 1].0 };
         (!(special && skip_special)).then(|| &self.bytes[start..end])
     }
+
+    /// Bytes of the longest token.
+    fn longest(&self) -> usize {
+        let mut start = 0;
+        let lengths = self
+            .ends
+            .iter()
+            .map(|(end, _)| end - std::mem::replace(&mut start, *end));
+        lengths.max().unwrap_or(0)
+    }
 }
 
 impl Vocabulary {
@@ -54,9 +65,11 @@ impl Vocabulary {
             origin: origin.to_owned(),
             reason,
         };
-        let merges: MergesOnly = serde_json::from_str(json).map_err(|e| refuse(e.to_string()))?;
-        merges.check().map_err(refuse)?;
-        let tokenizer = Tokenizer::from_bytes(json).map_err(|e| refuse(e.to_string()))?;
+        let parts: PartsOfJson = serde_json::from_str(json).map_err(|e| refuse(e.to_string()))?;
+        parts.check().map_err(refuse)?;
+        let tokenizer = caught(|| Tokenizer::from_bytes(json))
+            .map_err(refuse)?
+            .map_err(|e| refuse(e.to_string()))?;
         Self::new(tokenizer, origin, *blake3::hash(json.as_bytes()).as_bytes())
     }
 
@@ -71,6 +84,14 @@ impl Vocabulary {
             .with_truncation(None)
             .map_err(|e| refuse(e.to_string()))?;
         tokenizer.with_padding(None);
+        // Dropout makes other tokens of the same text each time; it too is for training.
+        if let ModelWrapper::BPE(bpe) = tokenizer.get_model()
+            && bpe.dropout.is_some()
+        {
+            let mut bpe = bpe.clone();
+            bpe.dropout = None;
+            tokenizer.with_model(ModelWrapper::BPE(bpe));
+        }
         let last = tokenizer
             .get_vocab(true)
             .into_iter()
@@ -114,16 +135,52 @@ impl Vocabulary {
             .flatten()
     }
 
-    /// Ids of `text`; special tokens written in it are recognised and none is put before or after it.
-    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, PromptError> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, false)
-            .map_err(|error| PromptError::Encode {
-                origin: self.origin.clone(),
-                reason: error.to_string(),
-            })?;
-        Ok(encoding.get_ids().to_vec())
+    /// Ids of `text`; special tokens written in it are recognised and none is put before or after it. A text
+    /// of far more than `most` tokens is refused before all of it was encoded.
+    pub(super) fn encode(&self, text: &str, most: Option<usize>) -> Result<Vec<u32>, PromptError> {
+        let large = text.len() > LARGE;
+        // what large texts take is taken by one at a time
+        let _turn = large.then(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(most) = most.filter(|most| text.len() > PIECE.max(*most)) {
+            self.refuse_long(text, most)?;
+        }
+        let encoding = self.encoding(text)?;
+        let ids = encoding.get_ids().to_vec();
+        drop(encoding);
+        if large {
+            give_memory_back();
+        }
+        Ok(ids)
+    }
+
+    fn encoding(&self, text: &str) -> Result<tokenizers::Encoding, PromptError> {
+        let failed = |reason: String| PromptError::Encode {
+            origin: self.origin.clone(),
+            reason,
+        };
+        caught(|| self.tokenizer.encode_fast(text, false))
+            .map_err(failed)?
+            .map_err(|error| failed(error.to_string()))
+    }
+
+    /// Refuses a text that has more than `most` tokens by its bytes, or by the tokens of its beginning.
+    fn refuse_long(&self, text: &str, most: usize) -> Result<(), PromptError> {
+        // the last word of a beginning is cut, and may be more tokens than the whole word is
+        let too_many = most.saturating_add(256);
+        if let (Pieces::Bytes(table), None) = (&self.pieces, self.tokenizer.get_normalizer())
+            && text.len() / table.longest().max(1) > too_many
+        {
+            return Err(PromptError::TooLong { most });
+        }
+        let mut piece = PIECE;
+        while piece < text.len() {
+            let end = text.floor_char_boundary(piece);
+            if self.encoding(&text[..end])?.len() > too_many {
+                return Err(PromptError::TooLong { most });
+            }
+            piece = piece.saturating_mul(4);
+        }
+        Ok(())
     }
 
     pub(super) fn decode(&self, ids: &[u32], skip_special: bool) -> String {
@@ -155,6 +212,23 @@ impl Vocabulary {
             tokenizer_size: self.size(),
             vocab_size,
         })
+    }
+}
+
+/// Bytes of a text that is encoded beside no other of this size.
+const LARGE: usize = 256 << 10;
+/// Bytes of the beginning by which a long text is looked at first.
+const PIECE: usize = 64 << 10;
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Gives the system back what was freed. A text takes some hundred times its size in small pieces while it is
+/// encoded, which the allocator would keep.
+fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code, reason = "a function of the C library that takes a number")]
+    // SAFETY: it may be called at any time, from any thread
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
@@ -203,11 +277,42 @@ fn byte_letters() -> [Option<u8>; 256 + 68] {
     letters
 }
 
-/// The merges of a `tokenizer.json`, read first: the library panics on a merge longer than the longest token.
+/// Parts of a `tokenizer.json` that are looked at first: the library panics on a merge longer than the longest
+/// token, and follows a normalizer or decoder that makes gigabytes of a word.
 #[derive(Deserialize)]
-struct MergesOnly {
+struct PartsOfJson {
     #[serde(default)]
     model: MergesModel,
+    #[serde(default)]
+    normalizer: serde_json::Value,
+    #[serde(default)]
+    decoder: serde_json::Value,
+}
+
+/// How many times longer a normalizer or decoder may make a text.
+const MOST_GROWTH: usize = 1000;
+
+/// How many times longer a text can become by this normalizer or decoder.
+fn growth(step: &serde_json::Value) -> usize {
+    let bytes = |key: &str| step[key].as_str().map_or(0, str::len);
+    let steps = ["normalizers", "decoders"]
+        .into_iter()
+        .find_map(|list| step[list].as_array());
+    if let Some(steps) = steps {
+        return steps.iter().map(growth).fold(1, usize::saturating_mul);
+    }
+    match step["type"].as_str().unwrap_or_default() {
+        "Prepend" => 1 + bytes("prepend"),
+        "Replace" => match step["pattern"]["String"].as_str() {
+            Some(pattern) if !pattern.is_empty() => bytes("content").div_ceil(pattern.len()).max(1),
+            // a pattern may match between any two bytes
+            _ => 1 + bytes("content"),
+        },
+        // no character becomes more than 18 (NFKD of U+FDFA)
+        "NFD" | "NFKD" | "NFC" | "NFKC" | "Precompiled" => 18,
+        "BertNormalizer" | "Lowercase" | "ByteLevel" | "Nmt" => 3,
+        _ => 1 + bytes("suffix") + bytes("prefix") + bytes("pad_token") + bytes("word_delimiter_token"),
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -227,8 +332,16 @@ enum Merge {
     Pair(String, String),
 }
 
-impl MergesOnly {
+impl PartsOfJson {
     fn check(&self) -> Result<(), String> {
+        for (step, name) in [(&self.normalizer, "normalizer"), (&self.decoder, "decoder")] {
+            let growth = growth(step);
+            if growth > MOST_GROWTH {
+                return Err(format!(
+                    "its {name} can make a text {growth} times longer, and no model's does so more than {MOST_GROWTH} times"
+                ));
+            }
+        }
         let prefix = self
             .model
             .continuing_subword_prefix

@@ -150,6 +150,11 @@ impl From<Error> for ApiError {
                     "the model's chat template cannot be filled with these messages",
                 )
             }
+            Error::Prompt(PromptError::TooLong { most }) => Self::invalid(
+                None,
+                format!("the prompt has more than {most} tokens, which is the most that this server takes"),
+            )
+            .with_code("context_length_exceeded"),
             Error::Prompt(PromptError::Encode { .. }) => {
                 Self::invalid(None, "the prompt cannot be encoded by the model's tokenizer")
             }

@@ -80,7 +80,9 @@ fn group_mount(line: &str, unified: bool) -> Option<(String, String)> {
 fn unescaped(path: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
-        .fold(path.to_owned(), |text, (code, character)| text.replace(code, character))
+        .fold(path.to_owned(), |text, (code, character)| {
+            text.replace(code, character)
+        })
 }
 
 /// What a group's limit leaves, if it has one. Pages of files that nobody has used lately are no loss.
@@ -116,7 +118,10 @@ mod tests {
     /// A file system with these files and 16 GiB available.
     fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
-        let meminfo = ("proc/meminfo", "MemTotal: 33554432 kB\nMemAvailable:   16777216 kB\n");
+        let meminfo = (
+            "proc/meminfo",
+            "MemTotal: 33554432 kB\nMemAvailable:   16777216 kB\n",
+        );
         for (file, text) in files.iter().chain([&meminfo]) {
             let path = root.path().join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -152,12 +157,21 @@ mod tests {
     fn the_own_group_of_the_first_version_counts_with_all_above_it() {
         let at = |limit: &'static str, above: &'static str| {
             left(&[
-                ("proc/self/cgroup", "5:cpu,cpuacct:/\n4:memory:/jobs/7\n0::/elsewhere\n"),
+                (
+                    "proc/self/cgroup",
+                    "5:cpu,cpuacct:/\n4:memory:/jobs/7\n0::/elsewhere\n",
+                ),
                 ("proc/self/mountinfo", V1),
-                ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+                (
+                    "sys/fs/cgroup/memory/memory.limit_in_bytes",
+                    "9223372036854771712\n",
+                ),
                 ("sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", above),
                 ("sys/fs/cgroup/memory/jobs/7/memory.limit_in_bytes", limit),
-                ("sys/fs/cgroup/memory/jobs/7/memory.usage_in_bytes", "1073741824\n"),
+                (
+                    "sys/fs/cgroup/memory/jobs/7/memory.usage_in_bytes",
+                    "1073741824\n",
+                ),
                 // a group of another controller, and one beside this
                 ("sys/fs/cgroup/cpu/jobs/7/memory.limit_in_bytes", "1\n"),
                 ("sys/fs/cgroup/memory/jobs/8/memory.limit_in_bytes", "1\n"),
@@ -177,7 +191,10 @@ mod tests {
                 ("sys/fs/cgroup/user.slice/memory.max", slice),
                 ("sys/fs/cgroup/user.slice/run-1.scope/memory.max", own),
                 ("sys/fs/cgroup/user.slice/run-1.scope/memory.high", high),
-                ("sys/fs/cgroup/user.slice/run-1.scope/memory.current", "2147483648\n"),
+                (
+                    "sys/fs/cgroup/user.slice/run-1.scope/memory.current",
+                    "2147483648\n",
+                ),
                 (
                     "sys/fs/cgroup/user.slice/run-1.scope/memory.stat",
                     "anon 1073741824\ninactive_file 1073741824\n",

@@ -7,31 +7,29 @@ use std::sync::Arc;
 use super::{Bytes, Checkpoint, inventory, safetensors};
 use crate::arch::{self, Architecture, Tensors};
 use crate::error::{ModelError, is_name, shown};
+use crate::files;
 use crate::json::Fields;
+use crate::spec::Role;
 
 const INDEX: &str = "model.safetensors.index.json";
 
 /// The longest JSON file that is read; the index of the largest models has under one MiB.
 const MOST_TEXT: u64 = 64 << 20;
 
-/// The text of a JSON file, its size checked first.
+/// The text of a JSON file, what it is and its size checked first.
 pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
-    let size = std::fs::metadata(path)
-        .map_err(|e| ModelError::io(path, e))?
-        .len();
-    if size > MOST_TEXT {
-        return Err(ModelError::malformed(
-            path,
-            "JSON",
-            format!("it has {size} bytes"),
-        ));
+    let bytes = files::read_regular(path, MOST_TEXT).map_err(|e| ModelError::io(path, e))?;
+    if safetensors::is_lfs_pointer(&bytes) {
+        return Err(ModelError::malformed(path, "JSON", safetensors::LFS));
     }
-    let bytes = std::fs::read(path).map_err(|e| ModelError::io(path, e))?;
     String::from_utf8(bytes).map_err(|_| ModelError::malformed(path, "JSON", "it is not UTF-8 text"))
 }
 
 /// What a file is that should be a GGUF file and is not.
 pub(super) fn not_a_gguf(path: &Path, bytes: &[u8]) -> ModelError {
+    if safetensors::is_lfs_pointer(bytes) {
+        return ModelError::malformed(path, "model", safetensors::LFS);
+    }
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let reason = match extension {
         "safetensors" => "give the folder that it lies in, with its config.json",
@@ -106,14 +104,25 @@ fn assemble(
 ) -> Result<Checkpoint, ModelError> {
     let is_ours = |name: &str| inventory::is_model_tensor(family, name);
     let mut entries = BTreeMap::new();
+    let mut foreign = Vec::new();
+    let mut converted = None;
     for (at, source) in sources.iter().enumerate() {
         let path = files.get(at).unwrap_or(&origin);
         let shard = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        for (name, entry) in safetensors::entries(path, source, at, is_ours)? {
+        let header = safetensors::header(path, source, at, is_ours)?;
+        if header.format.as_deref() == Some("mlx") {
+            converted = Some(path);
+        }
+        let skipped = header.skipped.into_iter();
+        foreign.extend(skipped.filter(|name| !inventory::is_known(family, name)));
+        for (name, entry) in header.entries {
             // With an index, its word counts: a tensor that it places elsewhere, or does not know, is a
             // leftover.
             if index.is_some_and(|i| i.map.get(&name).is_none_or(|s| s != shard)) {
                 continue;
+            }
+            if !inventory::is_known(family, &name) {
+                foreign.push(name.clone());
             }
             if entries.insert(name.clone(), entry).is_some() {
                 return Err(ModelError::tensor(
@@ -134,7 +143,23 @@ fn assemble(
         return Err(missing);
     }
     let spec = (family.from_config)(json, &Tensors(&entries))?;
+    if let Some(path) = converted
+        && spec
+            .tensors()
+            .iter()
+            .any(|tensor| tensor.role == Role::Convolution)
+    {
+        return Err(ModelError::NotAModel {
+            path: path.clone(),
+            reason: inventory::MLX.to_owned(),
+        });
+    }
+    let mut notes = notes(json, &Tensors(&entries))?;
+    if !foreign.is_empty() {
+        notes.push(left_out(&foreign, family));
+    }
     let mut checkpoint = Checkpoint {
+        notes,
         spec,
         family,
         files,
@@ -145,6 +170,45 @@ fn assemble(
     };
     checkpoint.check()?;
     Ok(checkpoint)
+}
+
+/// What of the configuration another reader might take otherwise.
+fn notes(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<Vec<String>, ModelError> {
+    let mut notes = Vec::new();
+    let file = json.file().display();
+    if json.flag("tie_word_embeddings")?.is_none() && !tensors.has("lm_head.weight") {
+        notes.push(format!(
+            "{file} does not say tie_word_embeddings and there is no lm_head.weight: the embedding serves as output matrix"
+        ));
+    }
+    let plain = json.number("rope_theta")?;
+    for key in ["rope_parameters", "rope_scaling"] {
+        let inner = json
+            .object(key)?
+            .map_or(Ok(None), |rope| rope.number("rope_theta"))?;
+        if let (Some(inner), Some(plain)) = (inner, plain)
+            && inner != plain
+        {
+            notes.push(format!(
+                "{file} says rope_theta {plain} and {key}.rope_theta {inner}: the latter counts, as in transformers"
+            ));
+        }
+    }
+    Ok(notes)
+}
+
+/// Says which tensors are no part of the model.
+fn left_out(names: &[String], family: &Architecture) -> String {
+    const SHOWN: usize = 5;
+    let list = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "its files hold tensors that are no part of a {} model, which are left out: {list}{more}",
+        family.title
+    )
 }
 
 fn file_names(folder: &Path) -> Result<BTreeSet<String>, ModelError> {
@@ -256,8 +320,21 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let index: Index = serde_json::from_str(&read_text(path)?)
-        .map_err(|e| ModelError::malformed(path, "safetensors index", e.to_string()))?;
+    #[derive(serde::Deserialize)]
+    struct Names {
+        weight_map: safetensors::OnceEach,
+    }
+    let text = read_text(path)?;
+    let malformed = |e: serde_json::Error| ModelError::malformed(path, "safetensors index", e.to_string());
+    let index: Index = serde_json::from_str(&text).map_err(malformed)?;
+    let names: Names = serde_json::from_str(&text).map_err(malformed)?;
+    if let Some(twice) = names.weight_map.twice {
+        return Err(ModelError::field(
+            path,
+            "weight_map",
+            format!("has {} twice", shown(&twice)),
+        ));
+    }
     if index.weight_map.is_empty() {
         return Err(ModelError::field(path, "weight_map", "is empty"));
     }

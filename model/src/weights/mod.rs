@@ -24,6 +24,7 @@ pub use gguf::GgufMetadata;
 
 use super::error::ModelError;
 use crate::arch::Architecture;
+use crate::files;
 use crate::spec::{DecaySpec, ModelSpec};
 pub(crate) use folder::read_text;
 
@@ -79,6 +80,8 @@ impl std::ops::Deref for Bytes {
 impl Bytes {
     /// Maps a file into memory.
     fn map(path: &Path) -> Result<Self, ModelError> {
+        // a pipe would be waited for
+        files::regular(path).map_err(|e| ModelError::io(path, e))?;
         let file = std::fs::File::open(path).map_err(|e| ModelError::io(path, e))?;
         // SAFETY: the map is read-only and private to this process' view. As with every mapped file, whoever
         // truncates or rewrites it while weights are read from it breaks the run; nothing here writes to it.
@@ -126,6 +129,7 @@ pub struct Checkpoint {
     sources: Vec<Arc<Bytes>>,
     entries: BTreeMap<String, Entry>,
     gguf: Option<GgufMetadata>,
+    notes: Vec<String>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -295,6 +299,12 @@ impl Checkpoint {
     /// Drops the metadata of a GGUF file, whose vocabulary is large, once the tokenizer was made of it.
     pub fn forget_metadata(&mut self) {
         self.gguf = None;
+    }
+
+    /// What a user should know of how the files were read: tensors that were left out, settings that contradict
+    /// each other. Each is a sentence.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Bytes of all tensors.

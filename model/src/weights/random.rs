@@ -74,6 +74,7 @@ impl Checkpoint {
             sources,
             entries,
             gguf: None,
+            notes: Vec::new(),
         };
         checkpoint.check()?;
         Ok(checkpoint)

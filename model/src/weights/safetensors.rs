@@ -1,24 +1,43 @@
 //! One safetensors file: its header, checked against the file's size before anything is taken from it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use safetensors::tensor::{Dtype as Stored, SafeTensorError, SafeTensors};
 
 use super::{Dtype, Entry};
 use crate::error::{ModelError, is_name, shown};
 
-/// The tensors of one file in the order of their names. A type that cannot be used is an error only for a
-/// tensor that
-/// `wanted` names.
-pub(super) fn entries(
+/// What the header of one file says.
+pub(super) struct Header {
+    /// The tensors that can be used, in the order of their names.
+    pub(super) entries: Vec<(String, Entry)>,
+    /// Tensors of types that cannot be used, which nobody wants.
+    pub(super) skipped: Vec<String>,
+    /// `format` of its `__metadata__`: which program's tensors they are, `pt` or `mlx`.
+    pub(super) format: Option<String>,
+}
+
+/// Reads one file's header. A type that cannot be used is an error only for a tensor that `wanted` names.
+pub(super) fn header(
     path: &Path,
     bytes: &[u8],
     file: usize,
     wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<(String, Entry)>, ModelError> {
+) -> Result<Header, ModelError> {
+    if is_lfs_pointer(bytes) {
+        return Err(ModelError::malformed(path, "safetensors", LFS));
+    }
+    if let Some(twice) = name_twice(bytes) {
+        let reason = format!("{} stands twice in its header", shown(&twice));
+        return Err(ModelError::malformed(path, "safetensors", reason));
+    }
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(path, bytes.len(), &e))?;
     let data = 8 + header;
-    let mut found = Vec::new();
+    let (mut found, mut skipped) = (Vec::new(), Vec::new());
     for name in metadata.offset_keys() {
         if !is_name(&name) {
             let reason = format!("it has a tensor of the impossible name {}", shown(&name));
@@ -35,7 +54,10 @@ pub(super) fn entries(
                 let problem = format!("has elements of type {other:?}: only F32, F16 and BF16 are supported");
                 return Err(ModelError::tensor(path, name, problem));
             }
-            _ => continue,
+            _ => {
+                skipped.push(name);
+                continue;
+            }
         };
         let (start, end) = info.data_offsets;
         let entry = Entry {
@@ -48,7 +70,63 @@ pub(super) fn entries(
         found.push((name, entry));
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found)
+    let format = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|m| m.get("format").cloned());
+    skipped.sort();
+    Ok(Header {
+        entries: found,
+        skipped,
+        format,
+    })
+}
+
+/// Why a file that begins so is none.
+pub(super) const LFS: &str =
+    "it is a Git LFS pointer instead of the file itself: fetch the file with `git lfs pull`";
+
+pub(super) fn is_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"version https://git-lfs")
+}
+
+/// A name that a header has twice, of which a reader would take the last.
+fn name_twice(bytes: &[u8]) -> Option<String> {
+    let length = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
+    let header = bytes.get(8..)?.get(..usize::try_from(length).ok()?)?;
+    // what is no JSON is refused with better words later
+    serde_json::from_slice::<OnceEach>(header).ok()?.twice
+}
+
+/// The keys of a JSON object, of which none should stand there twice.
+#[derive(Default)]
+pub(super) struct OnceEach {
+    /// The first key that does.
+    pub(super) twice: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for OnceEach {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = OnceEach;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<OnceEach, M::Error> {
+                let (mut seen, mut twice) = (BTreeSet::new(), None);
+                while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                    if twice.is_none() && seen.contains(&key) {
+                        twice = Some(key);
+                    } else {
+                        seen.insert(key);
+                    }
+                }
+                Ok(OnceEach { twice })
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
 }
 
 fn damaged(path: &Path, len: usize, error: &SafeTensorError) -> ModelError {

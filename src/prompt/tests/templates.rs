@@ -21,7 +21,7 @@ pub(super) fn with_template(source: &str) -> Result<Prompter, PromptError> {
     })
 }
 
-fn render(source: &str, turns: &[Message]) -> Result<String, PromptError> {
+pub(super) fn render(source: &str, turns: &[Message]) -> Result<String, PromptError> {
     Ok(with_template(source)?
         .render(turns, &RenderOptions::default())?
         .text)
@@ -235,4 +235,161 @@ fn a_prompt_says_whether_it_opened_the_reasoning() {
         ..RenderOptions::default()
     };
     assert!(!prompter.render(&turns, &options).unwrap().ends_in_think);
+}
+
+#[test]
+fn dictionaries_keep_the_order_in_which_they_were_written() {
+    for (source, text) in [
+        ("{{ {'z': 1, 'a': 2} | tojson }}", r#"{"z": 1, "a": 2}"#),
+        ("{{ dict(z=1, a=2) | tojson }}", r#"{"z": 1, "a": 2}"#),
+        (
+            "{% for k in {'z': 1, 'a': 2, 'm': 3} %}{{ k }}{% endfor %}",
+            "zam",
+        ),
+        (
+            "{% for k, v in {'z': 1, 'a': 2}.items() %}{{ k }}{{ v }}{% endfor %}",
+            "z1a2",
+        ),
+        (
+            "{% for k, v in {'z': 1, 'a': 2}|items %}{{ k }}{{ v }}{% endfor %}",
+            "z1a2",
+        ),
+        (
+            "{{ {'z': 1, 'a': 2}.keys()|join }}{{ {'z': 1, 'a': 2}.values()|join }}",
+            "za12",
+        ),
+        (
+            "{{ {'z': 1, 'a': 2}|first }}{{ {'z': 1, 'a': 2}|list|last }}",
+            "za",
+        ),
+        (
+            "{{ {'z': 1, 'a': {'y': 1, 'b': messages[0].role}} }}",
+            "{'z': 1, 'a': {'y': 1, 'b': 'system'}}",
+        ),
+        ("{{ {'z': 1, 'a': 2, 'z': 3} | tojson }}", r#"{"z": 3, "a": 2}"#),
+        ("{{ {'z': 1, 'a': 2} | dictsort }}", "[('a', 2), ('z', 1)]"),
+        (
+            "{{ {'z': 1, 'a': 2} | tojson(sort_keys=true) }}",
+            r#"{"a": 2, "z": 1}"#,
+        ),
+    ] {
+        assert_eq!(render(source, &talk()).unwrap(), text, "{source}");
+    }
+}
+
+#[test]
+fn an_error_names_what_is_undefined() {
+    let json = std::fs::read_to_string(golden("case-gqa/tokenizer.json")).unwrap();
+    for (source, name) in [
+        (
+            "{{ bos_token + messages[0].content }}",
+            "`bos_token` is undefined",
+        ),
+        (
+            "{{ messages[0].content + eos_token }}",
+            "`eos_token` is undefined",
+        ),
+        (
+            "{{ messages[0].reasoning.strip() }}",
+            "`messages[0].reasoning` is undefined",
+        ),
+        (
+            "{% for m in messages %}\n{{ m.tool_calls[0].name }}{% endfor %}",
+            "tool_calls",
+        ),
+        ("{% set x = missing %}{{ x + 'a' }}", "missing"),
+        ("{{ nowhere() }}", "nowhere"),
+    ] {
+        let prompter = Prompter::from_parts(&Parts {
+            tokenizer_json: &json,
+            chat_template: Some(source),
+            ..Parts::default()
+        });
+        let said = prompter.unwrap().render(&talk(), &RenderOptions::default());
+        let said = said.err().unwrap().to_string();
+        assert!(said.contains(name) && said.contains("(line "), "{source}: {said}");
+    }
+}
+
+#[test]
+fn methods_and_filters_of_python_and_jinja_are_there() {
+    // Right: what Python 3 and Jinja2 3.1 write.
+    for (source, text) in [
+        (
+            "{{ 'a,b,c'.rsplit(',', 1) }}{{ ' a  b c '.rsplit() }}{{ 'a b c'.rsplit(None, 1) }}",
+            "['a,b', 'c']['a', 'b', 'c']['a b', 'c']",
+        ),
+        (
+            "{{ 'a=b=c'.partition('=') }}{{ 'a=b=c'.rpartition('=') }}",
+            "('a', '=', 'b=c')('a=b', '=', 'c')",
+        ),
+        (
+            "{{ 'abc'.partition('x') }}{{ 'abc'.rpartition('x') }}",
+            "('abc', '', '')('', '', 'abc')",
+        ),
+        (
+            "{{ 'abc'.removeprefix('a') }}{{ 'abc'.removesuffix('c') }}{{ 'abc'.removeprefix('x') }}",
+            "bcababc",
+        ),
+        (
+            "{{ '7'.zfill(3) }}{{ '-7'.zfill(4) }}{{ '1234'.zfill(3) }}",
+            "007-0071234",
+        ),
+        (
+            "{{ 'é'.ljust(3, '.') }}{{ 'é'.rjust(3) }}|{{ 'ab'.center(5, '*') }}|{{ 'abc'.center(6) }}|",
+            "é..  é|**ab*| abc  |",
+        ),
+        (
+            "{{ 'banana'.index('n') }}{{ 'banana'.rindex('n') }}{{ [1, 2, 3].index(3) }}",
+            "242",
+        ),
+        (
+            "{{ 'aBc'.swapcase() }}{{ 'Straße'.casefold() }}{{ '12'.isdecimal() }}{{ ''.isdecimal() }}",
+            "AbCstrasseTrueFalse",
+        ),
+        (
+            "{{ '%s is %d' % ('x', 3) }}{{ '%s' % messages[0].role|upper }}{{ '%05.1f' % 2.25 }}",
+            "x is 3SYSTEM002.2",
+        ),
+        ("{% set x = '%s' % 1 %}{{ x ~ '%' }}{{ 7 % 4 }}", "1%3"),
+        (
+            "{{ 'a-a-a'|replace('-', '+', 1) }}{{ 'a-a-a'|replace('-', '+') }}{{ 'aaa'.replace('a', 'b', 2) }}",
+            "a+a-aa+a+abba",
+        ),
+        (
+            "{{ 'one two three four'|truncate(12) }}|{{ 'one two three four'|truncate(12, true) }}|{{ 'abc'|truncate(2) }}",
+            "one two...|one two t...|abc",
+        ),
+        (
+            "{{ 'one two three four'|truncate(length=9, end='-', leeway=0) }}",
+            "one two-",
+        ),
+        (
+            "{{ 'Two words, and \u{e9}t\u{e9}'|wordcount }}{{ 'ab'|center(6) }}|",
+            "4  ab  |",
+        ),
+        (
+            "{% set sep = joiner('; ') %}{% for m in messages %}{{ sep() }}{{ m.role }}{% endfor %}",
+            "system; user; assistant",
+        ),
+        (
+            "{% set c = cycler('odd', 'even') %}{% for m in messages %}{{ c.next() }} {% endfor %}{{ c.current }}{{ c.reset() }}{{ c.current }}",
+            "odd even odd evenNoneodd",
+        ),
+    ] {
+        match render(source, &talk()) {
+            Ok(rendered) => assert_eq!(rendered, text, "{source}"),
+            Err(error) => panic!("{source}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_template_shows_the_day_that_was_set() {
+    let mut prompter = with_template("{{ strftime_now('%d %b %Y %H:%M') }}{{ messages[0].role }}").unwrap();
+    assert!(prompter.writes_date() && prompter.date().is_none());
+    prompter.set_date(jiff::civil::date(2024, 2, 29));
+    let text = prompter.render(&talk(), &RenderOptions::default()).unwrap().text;
+    assert_eq!(text, "29 Feb 2024 00:00system");
+    assert!(!with_template("{{ messages }}").unwrap().writes_date());
 }

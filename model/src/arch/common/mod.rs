@@ -98,6 +98,11 @@ impl Sizes {
             kv_heads: json.size("num_key_value_heads")?.unwrap_or(heads),
             head_dim: match json.size("head_dim")?.or(head_dim) {
                 Some(width) => width,
+                None if heads > 0 && hidden % heads != 0 => {
+                    let problem =
+                        format!("is missing, and {heads} heads do not divide hidden_size ({hidden})");
+                    return Err(json.error("head_dim", problem));
+                }
                 None => hidden.checked_div(heads).unwrap_or(0),
             },
             vocab: json.required_size("vocab_size")?,
@@ -134,6 +139,10 @@ impl Sizes {
         );
         let head_dim = match source.optional(&key("attention.key_length"))? {
             Some(width) => width,
+            None if heads > 0 && hidden % heads != 0 => {
+                let problem = format!("is missing, and {heads} heads do not divide the width {hidden}");
+                return Err(source.error(&key("attention.key_length"), problem));
+            }
             None => hidden.checked_div(heads).unwrap_or(0),
         };
         let values = key("attention.value_length");

@@ -111,6 +111,10 @@ fn config(source: &GgufSource<'_>) -> Result<Config, ModelError> {
         }
     }
     let (d_ssm, ssm_heads) = (size(NAMING.d_ssm)?, size(NAMING.ssm_heads)?);
+    if ssm_heads > 0 && d_ssm % ssm_heads != 0 {
+        let problem = format!("is {ssm_heads}, which does not divide {} ({d_ssm})", NAMING.d_ssm);
+        return Err(ModelError::field(path, NAMING.ssm_heads, problem));
+    }
     let vocab = source.vocab(NAMING.vocab, "model.embed_tokens.weight")?;
     let any = |suffix: &str| source.tensors.any(suffix);
     let config = Config {

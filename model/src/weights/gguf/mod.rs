@@ -67,6 +67,7 @@ pub(super) fn open(path: &Path, bytes: Bytes, options: OpenOptions) -> Result<Ch
         sources: vec![Arc::new(bytes)],
         entries,
         gguf: Some(metadata),
+        notes: Vec::new(),
     };
     checkpoint.check()?;
     Ok(checkpoint)

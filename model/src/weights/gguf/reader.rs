@@ -2,7 +2,7 @@
 //! from its mapped bytes. No length of the file is believed before it has been compared with the bytes that
 //! are left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -43,21 +43,22 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(GgufMetadata, Vec<Info>
         let key = at.name()?;
         let kind = at.u32()?;
         let value = at.value(kind, 0)?;
+        if values.contains_key(&key) {
+            return Err(at.damaged(format!("the key {key} stands twice in its metadata")));
+        }
         values.insert(key, value);
     }
     let metadata = GgufMetadata::new(values);
-    let alignment = metadata.u32("general.alignment").unwrap_or(32) as usize;
-    if !alignment.is_power_of_two() || alignment > 1 << 20 {
-        return Err(ModelError::field(
-            path,
-            "general.alignment",
-            format!("is {alignment}: it must be a power of two"),
-        ));
-    }
+    let alignment = alignment(path, &metadata)?;
 
     let mut table = Vec::with_capacity(tensors);
+    let mut names = BTreeSet::new();
     for _ in 0..tensors {
-        table.push(at.tensor()?);
+        let tensor = at.tensor()?;
+        if !names.insert(tensor.0.clone()) {
+            return Err(at.damaged(format!("the tensor {} stands twice in its table", tensor.0)));
+        }
+        table.push(tensor);
     }
     let start = at.at.next_multiple_of(alignment);
     let mut infos = Vec::with_capacity(table.len());
@@ -88,6 +89,21 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(GgufMetadata, Vec<Info>
         }
     }
     Ok((metadata, infos))
+}
+
+/// What the offsets of tensors are multiples of.
+fn alignment(path: &Path, metadata: &GgufMetadata) -> Result<usize, ModelError> {
+    const KEY: &str = "general.alignment";
+    if !metadata.has(KEY) {
+        return Ok(32);
+    }
+    let problem = match metadata.u64(KEY) {
+        None => "must be a whole number".to_owned(),
+        Some(found) if !found.is_power_of_two() => format!("is {found}: it must be a power of two"),
+        Some(found) if found > 1 << 20 => format!("is {found}: it must be at most {}", 1 << 20),
+        Some(found) => return Ok(found as usize),
+    };
+    Err(ModelError::field(path, KEY, problem))
 }
 
 struct Cursor<'a> {

@@ -387,3 +387,235 @@ fn tensors_must_be_those_of_the_configuration() {
         &["A_log gives a decay rate of NaN"],
     );
 }
+
+/// Puts the axis of the taps before that of one, as MLX does.
+fn transpose_convolutions(model: &mut Model) {
+    for (name, (_, shape, _)) in &mut model.tensors {
+        if name.ends_with("conv1d.weight") {
+            let (channels, taps) = (shape[0], shape[2]);
+            *shape = vec![channels, taps, 1];
+        }
+    }
+}
+
+#[test]
+fn a_folder_converted_for_mlx_is_refused_by_its_convolutions() {
+    for case in ["case-gqa", "family-granitemoehybrid", "family-nemotron_h"] {
+        let mut model = Model::golden(case);
+        transpose_convolutions(&mut model);
+        let sentence = model.refusal();
+        says(
+            &sentence,
+            &[
+                "conv1d.weight has shape [",
+                ", 1]",
+                "converted for MLX",
+                "original folder",
+            ],
+        );
+    }
+    // Its metadata says so too, whatever the shapes; without a convolution the numbers are what they were.
+    let written = |case: &str| {
+        let model = Model::golden(case);
+        let folder = tempfile::tempdir().unwrap();
+        model.write_config(folder.path());
+        let views = model.tensors.iter().map(|(name, (dtype, shape, data))| {
+            (
+                name.as_str(),
+                TensorView::new(*dtype, shape.clone(), data).unwrap(),
+            )
+        });
+        let format = std::collections::HashMap::from([("format".to_owned(), "mlx".to_owned())]);
+        let bytes = serialize(views, Some(format)).unwrap();
+        fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+        Checkpoint::open(folder.path()).map_err(|error| error.to_string())
+    };
+    says(
+        &written("case-gqa").unwrap_err(),
+        &["model.safetensors", "converted for MLX"],
+    );
+    written("family-qwen2").unwrap();
+}
+
+#[test]
+fn the_dimensions_of_a_convolution_are_not_guessed() {
+    let reshaped = |change: fn(usize, usize) -> Vec<usize>| {
+        let mut model = Model::golden("case-gqa");
+        for (name, (_, shape, _)) in &mut model.tensors {
+            if name.ends_with("conv1d.weight") {
+                *shape = change(shape[0], shape[2]);
+            }
+        }
+        model
+    };
+    let digest = open("case-gqa").digest();
+    assert_eq!(reshaped(|c, k| vec![c, k]).open().unwrap().digest(), digest);
+    for change in [
+        |c, k| vec![1, c, k],
+        |c, k| vec![c, 1, 1, k],
+        |c, k| vec![k, 1, c],
+        |c, k| vec![c * k],
+    ] as [fn(usize, usize) -> Vec<usize>; 4]
+    {
+        says(
+            &reshaped(change).refusal(),
+            &["conv1d.weight has shape", "but the configuration asks for"],
+        );
+    }
+}
+
+#[test]
+fn a_name_that_stands_twice_is_refused() {
+    let bytes = Model::golden("case-gqa").bytes(|_| true);
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+    let json: Value = serde_json::from_str(header).unwrap();
+    let name = "model.final_layernorm.weight";
+    for entry in [
+        json[name].clone(),
+        json["lm_head.weight"].clone(),
+        json!({"dtype": "F32", "shape": [64], "data_offsets": [0, 256]}),
+    ] {
+        let twice = header.replacen('{', &format!("{{\"{name}\":{entry},"), 1);
+        let folder = tempfile::tempdir().unwrap();
+        Model::golden("case-gqa").write_config(folder.path());
+        let file = [
+            &(twice.len() as u64).to_le_bytes(),
+            twice.as_bytes(),
+            &bytes[8 + length..],
+        ]
+        .concat();
+        fs::write(folder.path().join("model.safetensors"), file).unwrap();
+        says(&refusal(folder.path()), &[name, "stands twice"]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    Model::golden("case-gqa").write_shards(folder.path(), 2, true);
+    let index = folder.path().join("model.safetensors.index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    let second = "\"weight_map\":{\"lm_head.weight\":\"model-00002-of-00002.safetensors\",";
+    fs::write(&index, text.replace("\"weight_map\":{", second)).unwrap();
+    says(
+        &refusal(folder.path()),
+        &["index.json", "lm_head.weight", "twice"],
+    );
+}
+
+#[test]
+fn a_pointer_of_git_lfs_is_called_what_it_is() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123\n";
+    for name in [
+        "model.safetensors",
+        "config.json",
+        "model.safetensors.index.json",
+        "m.gguf",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        match name.contains("index") {
+            true => Model::golden("case-gqa").write_shards(folder.path(), 2, true),
+            false => Model::golden("case-gqa").write(folder.path()),
+        }
+        let file = folder.path().join(name);
+        fs::write(&file, pointer).unwrap();
+        let path = if name.ends_with("gguf") {
+            &file
+        } else {
+            folder.path()
+        };
+        says(&refusal(path), &[name, "Git LFS pointer", "git lfs pull"]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn files_of_a_model_are_regular_and_bounded() {
+    for name in ["model.safetensors", "config.json", "model.safetensors.index.json"] {
+        for kind in ["pipe", "device", "folder"] {
+            let folder = tempfile::tempdir().unwrap();
+            match name.contains("index") {
+                true => Model::golden("case-gqa").write_shards(folder.path(), 2, true),
+                false => Model::golden("case-gqa").write(folder.path()),
+            }
+            let path = folder.path().join(name);
+            fs::remove_file(&path).unwrap();
+            match kind {
+                "folder" => fs::create_dir(&path).unwrap(),
+                "device" => std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
+                _ => assert!(
+                    std::process::Command::new("mkfifo")
+                        .arg(&path)
+                        .status()
+                        .unwrap()
+                        .success()
+                ),
+            }
+            says(&refusal(folder.path()), &[name, &format!("it is a {kind}")]);
+        }
+    }
+}
+
+#[test]
+fn what_is_left_out_or_contradicts_itself_is_noted() {
+    assert!(open("case-gqa").notes().is_empty() && open("gguf-gqa/gqa-f32.gguf").notes().is_empty());
+    let noted = |model: &Model, parts: &[&str]| {
+        let opened = model.open().unwrap();
+        assert_eq!(opened.notes().len(), 1, "{:?}", opened.notes());
+        says(&opened.notes()[0], parts);
+    };
+    let mut model = Model::golden("case-gqa");
+    model.add("foo.bar", 3);
+    model
+        .tensors
+        .insert("step".to_owned(), (Stored::I64, vec![1], vec![0; 8]));
+    noted(&model, &["no part of a", "foo.bar", "step"]);
+    // A stored head beside a tied embedding: another one is noted, the same is not.
+    let mut model = Model::golden("case-gqa");
+    model.config["tie_word_embeddings"] = json!(true);
+    noted(
+        &model,
+        &[
+            "lm_head.weight that differs from the embedding",
+            "tie_word_embeddings is true",
+        ],
+    );
+    let embedding = model.tensors["model.embed_tokens.weight"].clone();
+    model.tensors.insert("lm_head.weight".to_owned(), embedding);
+    assert!(model.open().unwrap().notes().is_empty());
+    // Nothing said of tying, and no head.
+    model.remove("lm_head.weight");
+    model
+        .config
+        .as_object_mut()
+        .unwrap()
+        .remove("tie_word_embeddings");
+    noted(
+        &model,
+        &[
+            "does not say tie_word_embeddings",
+            "embedding serves as output matrix",
+        ],
+    );
+    // Two rotary bases.
+    for key in ["rope_parameters", "rope_scaling"] {
+        let mut model = Model::golden("case-gqa");
+        model.config["rope_theta"] = json!(1e4);
+        model.config.as_object_mut().unwrap().remove("rope_parameters");
+        model.config[key] = json!({"rope_type": "default", "rope_theta": 1e11});
+        noted(
+            &model,
+            &["rope_theta 10000", &format!("{key}.rope_theta 100000000000")],
+        );
+        model.config["rope_theta"] = json!(1e11);
+        assert!(model.open().unwrap().notes().is_empty());
+    }
+}
+
+#[test]
+fn a_head_width_that_does_not_follow_is_not_called_zero() {
+    let mut model = Model::golden("family-qwen2");
+    model.config["num_attention_heads"] = json!(100_000 - 1);
+    model.config["num_key_value_heads"] = json!(1);
+    model.config.as_object_mut().unwrap().remove("head_dim");
+    let sentence = model.refusal();
+    assert!(!sentence.contains("head_dim is 0"), "{sentence}");
+    says(&sentence, &["head_dim is missing", "99999 heads"]);
+}

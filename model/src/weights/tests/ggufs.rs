@@ -270,7 +270,16 @@ fn what_cannot_be_run_is_refused_by_name() {
             &["embedding_length", "whole number"],
         ),
         ("falcon-h1.ssm.time_step_rank", U32(0), &["time_step_rank is 0"]),
-        ("falcon-h1.ssm.time_step_rank", U32(7), &["time_step_rank"]),
+        (
+            "falcon-h1.ssm.time_step_rank",
+            U32(7),
+            &["time_step_rank is 7, which does not divide falcon-h1.ssm.inner_size"],
+        ),
+        (
+            "falcon-h1.ssm.time_step_rank",
+            U32(999),
+            &["time_step_rank is 999, which does not divide"],
+        ),
         (
             "falcon-h1.block_count",
             U32(u32::MAX),
@@ -278,6 +287,11 @@ fn what_cannot_be_run_is_refused_by_name() {
         ),
         ("falcon-h1.block_count", U32(2), &["blk.2."]),
         ("general.alignment", U32(0), &["general.alignment is 0"]),
+        (
+            "general.alignment",
+            U32(2_097_152),
+            &["general.alignment is 2097152: it must be at most 1048576"],
+        ),
     ] {
         let mut file = File::golden(F32);
         file.set(key, value);
@@ -362,4 +376,48 @@ fn a_type_that_is_not_supported_is_named_with_its_tensor() {
     bytes[at] = 12;
     fs::write(&path, bytes).unwrap();
     says(&refusal(&path), &["blk.1.attn_k.weight", "rows of 64"]);
+}
+
+#[test]
+fn a_key_or_tensor_that_stands_twice_is_refused() {
+    let original = fs::read(golden(F32)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let refused = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        refusal(&path)
+    };
+    // the same key before all others, with the same value, another one and one of another type
+    let key = "falcon-h1.rope.freq_base";
+    for value in [
+        [&6_u32.to_le_bytes()[..], &1e4_f32.to_le_bytes()].concat(),
+        [&12_u32.to_le_bytes()[..], &1e11_f64.to_le_bytes()].concat(),
+        [&7_u32.to_le_bytes()[..], &[1]].concat(),
+    ] {
+        let keys = u64::from_le_bytes(original[16..24].try_into().unwrap()) + 1;
+        let entry = [&(key.len() as u64).to_le_bytes(), key.as_bytes(), &value].concat();
+        let bytes = [&original[..16], &keys.to_le_bytes(), &entry, &original[24..]].concat();
+        says(&refused(&bytes), &[key, "stands twice"]);
+    }
+    // a tensor that is called as its neighbour is
+    let (name, other) = (b"blk.0.attn_k.weight", b"blk.0.attn_v.weight");
+    let at = original.windows(name.len()).position(|w| w == name).unwrap();
+    let mut bytes = original.clone();
+    bytes[at..at + name.len()].copy_from_slice(other);
+    says(&refused(&bytes), &["blk.0.attn_v.weight", "stands twice"]);
+}
+
+#[test]
+fn an_alignment_that_is_no_whole_number_is_refused() {
+    use gguf_file::Value::{Bool, F32 as Float, String as Text};
+    for value in [
+        Text("64".to_owned()),
+        Float(64.0),
+        Bool(true),
+        gguf_file::Value::I32(-32),
+    ] {
+        let mut file = File::golden(F32);
+        file.set("general.alignment", value);
+        says(&file.refusal(), &["general.alignment must be a whole number"]);
+    }
 }
