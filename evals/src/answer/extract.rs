@@ -1,7 +1,9 @@
 //! Where in a text the answer stands.
 
+use super::dress::undress;
 use super::scan;
 use super::thinking::ThinkingSplitter;
+use super::{boxes, statement};
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -181,8 +183,8 @@ fn joined(text: &str, mut places: impl Iterator<Item = Range<usize>>) -> Cow<'_,
 
 fn run(step: ExtractionPath, text: &str, rules: &ExtractRules) -> Option<String> {
     let answer = match step {
-        ExtractionPath::Boxed => boxed(text),
-        ExtractionPath::FinalAnswer => final_answer(text),
+        ExtractionPath::Boxed => boxes::last(text),
+        ExtractionPath::FinalAnswer => statement::final_answer(text),
         ExtractionPath::Hashes => hashes(text),
         ExtractionPath::LastFormula => last_formula(text),
         ExtractionPath::LastNumber => last_number(text),
@@ -190,106 +192,11 @@ fn run(step: ExtractionPath, text: &str, rules: &ExtractRules) -> Option<String>
         ExtractionPath::Pattern => pattern(text, rules.pattern.as_ref()?),
         ExtractionPath::Custom => None,
     }?;
-    let answer = answer.trim();
-    (!answer.is_empty()).then(|| answer.to_owned())
-}
-
-fn boxed(text: &str) -> Option<String> {
-    let spans = scan::closed_boxes(text);
-    let Some(last) = spans.last() else {
-        return tagged_box(text);
+    // The user's own pattern says exactly what is wanted.
+    let answer = match step {
+        ExtractionPath::Pattern => answer.trim(),
+        _ => undress(&answer),
     };
-    let content = |span: &scan::BoxSpan| scan::unbox(&text[span.inner.clone()]);
-    let mut list = vec![content(last)];
-    for pair in spans.windows(2).rev() {
-        if !is_separator(&text[pair[0].whole.end..pair[1].whole.start]) {
-            break;
-        }
-        list.push(content(&pair[0]));
-    }
-    list.reverse();
-    list.dedup();
-    Some(list.join(", "))
-}
-
-/// Some models write their box as a pair of special tokens.
-fn tagged_box(text: &str) -> Option<String> {
-    const OPEN: &str = "<|begin_of_box|>";
-    let end = text.rfind("<|end_of_box|>")?;
-    let start = text[..end].rfind(OPEN)? + OPEN.len();
-    Some(text[start..end].to_owned())
-}
-
-/// Whether two boxes with this between them are items of one list: commas, "and", `\quad`, a `\text{}` with
-/// "and".
-fn is_separator(gap: &str) -> bool {
-    static SEPARATOR: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
-            r"(?i)^(?:\s|,|;|\\,|\\;|\\:|\\!|\\ |\\q?quad|\b(?:and|or)\b|\\(?:text|mbox|textrm|mathrm)\{(?:[^{}]*\b(?:and|or)\s*|\s*)\})*$",
-        )
-        .expect("a constant pattern")
-    });
-    gap.len() < 200 && (!gap.trim().is_empty() || !gap.contains('\n')) && SEPARATOR.is_match(gap)
-}
-
-fn final_answer(text: &str) -> Option<String> {
-    static PHRASE: LazyLock<Regex> = LazyLock::new(|| {
-        const LINK: &str =
-            r"(?:\*\*|__)?\s*(?:is\s*:|are\s*:|is|are|would be|must be|equals|:|：|=|→)(?:\*\*|__)?";
-        Regex::new(&format!(
-            r"(?i)\b(?:final|correct)?\s*answer\b(?:\s+(?:to|for|of)\s[^.\n]{{0,80}}?)?\s*{LINK}|\bfinal\s+answer(?:\*\*|__)?\s*\n|\banswer\s*(?:\$|\\\(|\\\[)|\br[ée]ponse\s+(?:finale\s+)?(?:est|:)|答案\s*(?:是|为|：|:)"
-        ))
-        .expect("a constant pattern")
-    });
-    let phrases: Vec<Range<usize>> = PHRASE.find_iter(text).map(|m| m.range()).collect();
-    // The last of them counts; a few more are tried where it leads nowhere.
-    phrases.into_iter().rev().take(8).find_map(|at| {
-        // The delimiter that ends the phrase belongs to the answer.
-        let opening = ["\\(", "\\[", "$"]
-            .into_iter()
-            .find(|d| text[at.clone()].ends_with(d));
-        let tail = &text[at.end - opening.map_or(0, str::len)..];
-        let tail =
-            tail.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | '_' | ':' | '：'));
-        let answer = stated(scan::first_sentence(tail))?;
-        (!answer.starts_with("not ")).then_some(answer)
-    })
-}
-
-/// The answer in the sentence that states it: what follows the last "is", the formula, or the number.
-fn stated(sentence: &str) -> Option<String> {
-    static LINK: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"\s(?:is|are|equals)\s+").expect("a constant pattern"));
-    static CHOICE: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^(\(?[A-J]\)?)(?:[,;:.]|\s+(?:and|non|not|because|since)\b)")
-            .expect("a constant pattern")
-    });
-    static WORDS: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"(?:^|[^\\A-Za-z{])[A-Za-z]{2,},?\s+[A-Za-z]{2,}").expect("a constant pattern")
-    });
-    let mut answer = sentence.trim().trim_matches(['*', '`']).trim();
-    if let Some(choice) = CHOICE.captures(answer) {
-        return Some(choice[1].to_owned());
-    }
-    if WORDS.is_match(answer) {
-        if let Some(link) = LINK.find_iter(answer).last() {
-            answer = answer[link.end()..].trim();
-        }
-        if WORDS.is_match(answer) {
-            return last_formula(answer)
-                .or_else(|| last_number(answer))
-                .or_else(|| Some(answer.to_owned()));
-        }
-    }
-    let formulas = scan::formulas(answer);
-    if let [only] = formulas.as_slice()
-        && answer[..only.start]
-            .trim_matches(['$', '\\', '(', '[', ' '])
-            .is_empty()
-        && !answer[only.end..].contains('%')
-    {
-        return Some(answer[only.clone()].to_owned());
-    }
     (!answer.is_empty()).then(|| answer.to_owned())
 }
 
@@ -312,7 +219,7 @@ fn promises_a_box(text: &str) -> bool {
     BOX.is_match(text)
 }
 
-fn last_formula(text: &str) -> Option<String> {
+pub(super) fn last_formula(text: &str) -> Option<String> {
     let formula = scan::formulas(text).pop()?;
     if promises_a_box(text) {
         return None;
@@ -323,7 +230,7 @@ fn last_formula(text: &str) -> Option<String> {
         .then(|| text[formula].to_owned())
 }
 
-fn last_number(text: &str) -> Option<String> {
+pub(super) fn last_number(text: &str) -> Option<String> {
     if promises_a_box(text) {
         return None;
     }
@@ -350,7 +257,7 @@ fn last_number(text: &str) -> Option<String> {
         Some(value)
             if !value.is_empty()
                 && !words(value)
-                && scan::is_balanced(value)
+                && boxes::is_balanced(value)
                 && value.matches('(').count() == value.matches(')').count() =>
         {
             Some(value.to_owned())

@@ -1,9 +1,12 @@
 //! What graders disagree about: our defaults, and what the options let pass beside them. None of it makes a
 //! class of the vote.
 
-use super::equal::{BracketRule, DecimalRule, EqualOptions, PercentRule, UnitRule, Verdict, same, yes};
+use super::compare::Comparison;
+use super::equal::{Verdict, yes};
+use super::options::{BracketRule, DecimalRule, EqualOptions, PercentRule, UnitRule};
 use super::reading::time_of_day;
 use crate::math::form::Form;
+use crate::math::region::Region;
 use crate::math::sum::Sum;
 use crate::math::{numeric, read};
 use num_bigint::BigInt;
@@ -24,15 +27,13 @@ pub(super) fn allowed(
     g: &Form,
     options: &EqualOptions,
 ) -> Option<Verdict> {
-    if let (Some(a), Some(b)) = (time_of_day(prediction), time_of_day(gold))
-        && a.0 == b.0
-        && (a.1 || b.1)
-    {
-        return yes("same time of day");
+    let comparison = Comparison::new(options);
+    if let Some(verdict) = same_time(prediction, gold) {
+        return Some(verdict);
     }
     if options.brackets == BracketRule::Lenient
         && let (Some(p), Some(g)) = (without_ends(p), without_ends(g))
-        && same(&p, &g).is_some()
+        && comparison.same(&p, &g).is_some()
     {
         return yes("same ends, other brackets");
     }
@@ -40,7 +41,7 @@ pub(super) fn allowed(
         let (bare_p, bare_g) = (without_unit(prediction), without_unit(gold));
         if (bare_p.is_some() || bare_g.is_some())
             && let (Some(a), Some(b)) = (read(bare_p.unwrap_or(prediction)), read(bare_g.unwrap_or(gold)))
-            && same(&a, &b).is_some()
+            && comparison.same(&a, &b).is_some()
         {
             return yes("same number, unit dropped");
         }
@@ -63,6 +64,16 @@ pub(super) fn allowed(
         }
     }
     within(a, b, options.tolerance.filter(|t| *t > 0.0)?)
+}
+
+/// The same time of day, of which one may leave out the half of the day.
+pub(super) fn same_time(prediction: &str, gold: &str) -> Option<Verdict> {
+    let (a, b) = (time_of_day(prediction)?, time_of_day(gold)?);
+    if a.0 == b.0 && (a.1 || b.1) {
+        yes("same time of day")
+    } else {
+        None
+    }
 }
 
 fn within(a: &Sum, b: &Sum, tolerance: f64) -> Option<Verdict> {
@@ -120,20 +131,17 @@ fn is_decimal(q: &BigRational) -> bool {
     rest == BigInt::from(1u32)
 }
 
-/// An interval or a pair as its two ends.
+/// Intervals without the ends that belong to them; a pair is an open interval.
 fn without_ends(form: &Form) -> Option<Form> {
-    match form {
-        Form::Interval { low, high, .. } => Some(Form::Tuple(vec![
-            Form::Expr(low.clone()),
-            Form::Expr(high.clone()),
-        ])),
-        Form::Tuple(ends) if ends.len() == 2 => Some(form.clone()),
-        Form::SetOp(op, parts) => Some(Form::SetOp(
-            *op,
-            parts.iter().map(without_ends).collect::<Option<_>>()?,
-        )),
-        _ => None,
+    let mut region = Region::of(form)?;
+    for span in &mut region.0 {
+        for end in [&mut span.low, &mut span.high] {
+            if let Some((_, closed)) = end {
+                *closed = false;
+            }
+        }
     }
+    Some(Form::Region(region))
 }
 
 /// The number before letters that are glued to it or follow it: the 10 of `10m` and of `10 m/s`.

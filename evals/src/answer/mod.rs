@@ -4,17 +4,22 @@
 //! [`equal`] compares it with a gold answer for grading. [`ReadAnswer`] ties the first two together
 //! behind a trait, so that a library user can put a closure in their place.
 
+mod boxes;
+mod choice;
+mod compare;
+mod dress;
 mod equal;
 mod extract;
 mod lenient;
+mod options;
 mod reading;
 mod scan;
+mod statement;
 mod thinking;
 
-pub use equal::{
-    BracketRule, DecimalRule, EqualOptions, ListOrder, PercentRule, UnitRule, Verdict, canonical, equal,
-};
+pub use equal::{Verdict, canonical, equal};
 pub use extract::{ExtractRules, Extraction, ExtractionPath, PatternError, compile_pattern, extract};
+pub use options::{BracketRule, DecimalRule, EqualOptions, ListOrder, PercentRule, RelationRule, UnitRule};
 pub use thinking::{THINK_END, THINK_START, ThinkingSplitter, closes_unopened, last_said, solution};
 
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,33 @@
-//! What an answer as written may mean, before it is compared.
+//! What an answer says: one reading, for the vote and for grading.
 
+use super::boxes;
+use super::dress::undress;
 use super::extract::{self, ExtractRules, ExtractionPath};
-use super::scan;
-use crate::math::clean::text_key;
-use crate::math::{Form, read};
+use crate::math::form::{Form, Left};
+use crate::math::{read, text};
 use num_rational::BigRational;
+use regex::Regex;
+use std::sync::LazyLock;
+
+/// Sentences longer than this are searched for no answer.
+const MAX_SENTENCE: usize = 4096;
+
+/// An answer as it is understood.
+pub(super) struct Reading {
+    /// The part of it that counts.
+    pub(super) text: String,
+    /// What that is, where it is mathematics.
+    pub(super) form: Option<Form>,
+}
+
+impl Reading {
+    /// The class key.
+    pub(super) fn key(&self) -> String {
+        self.form
+            .as_ref()
+            .map_or_else(|| text::key(&self.text), Form::key)
+    }
+}
 
 /// Takes formula delimiters off the ends, so that a boxed answer inside them is seen as one.
 pub(super) fn strip_math(answer: &str) -> &str {
@@ -20,107 +43,138 @@ pub(super) fn strip_math(answer: &str) -> &str {
     }
 }
 
-/// The rational value of an AIME-style answer: of the whole, or of what follows the last equals sign.
-pub(super) fn integer(answer: &str) -> Option<BigRational> {
-    let value = |text: &str| match read(text)? {
-        Form::Expr(sum) => sum.as_rational(),
-        Form::Equation { value, .. } => match *value {
-            Form::Expr(sum) => sum.as_rational(),
-            _ => None,
-        },
-        _ => None,
-    };
-    value(answer).or_else(|| value(answer.rsplit_once('=')?.1))
-}
-
-/// The letter of a choice: `(C)`, `C.`, `C Cecile`.
-pub(super) fn letter(answer: &str) -> Option<char> {
-    let text = text_key(answer).to_ascii_uppercase();
-    let mut chars = text.trim_start_matches(['(', '[', '{', '*', '"']).chars();
-    let first = chars.next().filter(|c| c.is_ascii_uppercase())?;
-    chars.next().is_none_or(|c| !c.is_alphanumeric()).then_some(first)
-}
-
-/// What an answer may mean: itself, the boxes in it, or the formula that a sentence ends in.
-pub(super) fn readings(answer: &str) -> Vec<String> {
-    let stripped = strip_math(answer);
-    let boxes = scan::closed_boxes(stripped);
-    let mut readings = Vec::new();
-    if boxes.is_empty() {
-        readings.push(stripped.to_owned());
-    } else {
-        let mut contents: Vec<&str> = boxes
-            .iter()
-            .map(|b| scan::unbox(&stripped[b.inner.clone()]))
-            .collect();
-        contents.dedup();
-        readings.push(contents.join(", "));
-        // A percent sign after the box belongs to it.
-        if let [only] = boxes.as_slice() {
-            let tail = stripped[only.whole.end..].trim_start_matches(['$', ' ', '\\']);
-            if tail.starts_with('%') || tail.starts_with("pct") || tail.starts_with("percent") {
-                readings = vec![format!("{} %", contents[0])];
-            }
+/// Reads an answer: the boxes in it, or itself, or the value that its words lead up to.
+pub(super) fn understand(answer: &str) -> Reading {
+    let dressed = undress(strip_math(undress(answer)));
+    let boxed = boxes::all(dressed);
+    let said = boxed
+        .as_deref()
+        .map_or(dressed, |inside| undress(strip_math(undress(inside))));
+    let form = if is_broken(said) { None } else { read(said) };
+    if let Some(form) = form.filter(|form| !is_prose(form)) {
+        return Reading {
+            text: said.to_owned(),
+            form: Some(form),
+        };
+    }
+    for inner in inner_readings(said, answer) {
+        let inner = undress(strip_math(undress(&inner)));
+        if let Some(form) = read(inner).filter(|form| !is_prose(form)) {
+            return Reading {
+                text: inner.to_owned(),
+                form: Some(form),
+            };
         }
     }
-    readings.extend(assignments(stripped));
-    if readings
-        .first()
-        .is_none_or(|r| read(r).is_none() || r.contains('\n'))
-    {
+    Reading {
+        text: said.to_owned(),
+        form: None,
+    }
+}
+
+/// A formula over several lines is one only where its delimiters say so: dollar signs do not.
+fn is_broken(text: &str) -> bool {
+    text.contains('\n') && !text.contains("\\begin") && !text.contains("\\[")
+}
+
+/// Words, of which there is more than one.
+fn is_prose(form: &Form) -> bool {
+    match form {
+        Form::Text(words) => words.contains(' '),
+        _ => false,
+    }
+}
+
+/// What stands inside a sentence, or on its lines.
+fn inner_readings(said: &str, answer: &str) -> Vec<String> {
+    static LEAD: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?i)^(?:\\text(?:bf|rm|it)?\s*\{)?\s*(?:so|thus|therefore|hence|and)?,?\s*(?:the|our|my)?\s*(?:final|correct)?\s*answers?\s*(?:is|are|would be|equals|:|：|=)\s*[:：]?\s*(.+)$",
+        )
+        .expect("a constant pattern")
+    });
+    let mut readings = Vec::new();
+    if said.len() > MAX_SENTENCE {
+        return readings;
+    }
+    let one_line = !said.contains('\n');
+    if one_line && let Some(rest) = LEAD.captures(said) {
+        let rest = rest[1].to_owned();
+        // \text{The answer is }73: the brace of the words
+        let open = said.len() - rest.len();
+        let words_open = said[..open].matches('{').count() > said[..open].matches('}').count();
+        readings.push(if words_open {
+            rest.replacen('}', " ", 1)
+        } else {
+            rest.clone()
+        });
+        readings.push(rest);
+    }
+    // One item on each line is a list.
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let whole = |line: &&str| line.len() < 200 && line.matches('$').count() % 2 == 0;
+    if lines.len() > 1 && lines.iter().all(whole) {
+        readings.push(lines.join(", "));
+    }
+    if one_line || said.contains("\\[") {
         use ExtractionPath::{Boxed, FinalAnswer, LastFormula, LastNumber};
         let mut steps = vec![Boxed, FinalAnswer, LastFormula];
-        // A number in a sentence counts; one inside a name (AZYUK2A) does not.
-        if stripped.split_whitespace().nth(2).is_some() && !stripped.contains('\\') {
+        if states(said) {
             steps.push(LastNumber);
         }
-        // One item on each line is a list.
-        let lines: Vec<&str> = stripped
-            .lines()
-            .map(str::trim)
-            .filter(|l| !l.is_empty())
-            .collect();
-        if lines.len() > 1 && lines.iter().all(|line| line.len() < 200) {
-            readings.push(lines.join(", "));
-        }
-        // A formula over several lines is one only where its delimiters say so: dollar signs do not.
-        if !stripped.contains('\n') || stripped.contains("\\[") {
-            let found = extract::extract(answer, &ExtractRules::steps(&steps));
-            readings.extend(found.map(|e| e.answer));
-        }
+        let found = extract::extract(answer, &ExtractRules::steps(&steps));
+        readings.extend(found.map(|e| e.answer));
     }
-    readings.truncate(3);
     readings
 }
 
-/// `p = 5, q = 2; p = 7, q = 2` as the tuples of values that it lists: `(5, 2), (7, 2)`.
-fn assignments(answer: &str) -> Option<String> {
-    if !answer.contains(';') || answer.len() > 1_000 {
-        return None;
-    }
-    let mut names: Option<Vec<&str>> = None;
-    let mut tuples = Vec::new();
-    for group in answer.trim_end_matches(['.', ' ']).split(';') {
-        let pairs: Option<Vec<(&str, &str)>> = group.split(',').map(|pair| pair.split_once('=')).collect();
-        let pairs = pairs.filter(|pairs| pairs.len() > 1)?;
-        let own: Vec<&str> = pairs.iter().map(|(name, _)| name.trim()).collect();
-        let same = names.as_ref().is_none_or(|names| *names == own);
-        if !same
-            || own.iter().any(|name| name.is_empty())
-            || pairs.iter().any(|(_, value)| value.contains('='))
-        {
-            return None;
-        }
-        names = Some(own);
-        let values: Vec<&str> = pairs.iter().map(|(_, value)| value.trim()).collect();
-        tuples.push(format!("({})", values.join(", ")));
-    }
-    Some(tuples.join(", "))
+/// Whether a sentence without formulas says what something is, so that the number in it is the answer: "there
+/// are 7 ways", and not "5 out of 8" or "greater than 5". A number inside a name (AZYUK2A) does not count.
+fn states(said: &str) -> bool {
+    static VERB: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?i)\b(?:is|are|was|were|be|it's|equals|gives|gets?|has|have|there)\b")
+            .expect("a constant pattern")
+    });
+    static TURNS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?i)\b(?:than|least|most|over|under|above|below|between|of|out|to|minus|plus|times|or|and|even|odd|half)\s+\S*\d|\d\S*\s+(?:or|out|of|to|in|million|billion|thousand|hundred|times|am|pm|minus|plus)\b",
+        )
+        .expect("a constant pattern")
+    });
+    said.split_whitespace().nth(2).is_some()
+        && !said.contains('\\')
+        && VERB.is_match(said)
+        && !TURNS.is_match(said)
 }
 
-/// A time of day in minutes, and whether it says which half of the day it is: `20:34`, `8:34 p.m.`.
+/// The rational value of an AIME-style answer: of the whole, or of what follows the last equals sign.
+pub(super) fn integer(reading: &Reading) -> Option<BigRational> {
+    fn value(form: &Form) -> Option<BigRational> {
+        match form {
+            Form::Expr(sum) | Form::Quantity(sum, _) => sum.as_rational(),
+            Form::Equation {
+                value: inner, left, ..
+            } if *left != Left::Call => value(inner),
+            Form::Congruence {
+                value: Some(inner), ..
+            } => value(inner),
+            _ => None,
+        }
+    }
+    reading
+        .form
+        .as_ref()
+        .and_then(value)
+        .or_else(|| value(&read(reading.text.rsplit_once('=')?.1)?))
+}
+
+/// A time of day in minutes, and whether it says which half of the day it is: `20:34`, `8:34 p.m.`, `9 am`.
 pub(super) fn time_of_day(answer: &str) -> Option<(u32, bool)> {
-    let key: String = text_key(answer)
+    if answer.len() > 100 {
+        return None;
+    }
+    let key: String = text::key(answer)
+        .to_lowercase()
         .chars()
         .filter(|c| !matches!(c, '.' | ' '))
         .collect();
@@ -129,7 +183,11 @@ pub(super) fn time_of_day(answer: &str) -> Option<(u32, bool)> {
         (_, Some(time)) => (time, Some(12)),
         _ => (key.as_str(), None),
     };
-    let (hours, minutes) = time.split_once(':')?;
+    let (hours, minutes) = match time.split_once(':') {
+        Some(parts) => parts,
+        None if half.is_some() => (time, "00"),
+        None => return None,
+    };
     let number = |digits: &str, most: usize| {
         let plain = (1..=most).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
         plain.then(|| digits.parse::<u32>().ok()).flatten()

@@ -1,130 +1,8 @@
-//! Single-pass scanners over a model's text: boxes, formulas, numbers, sentences. All are linear in the text.
+//! Single-pass scanners over a model's text: formulas, numbers, sentences. All are linear in the text.
 
 use regex::Regex;
 use std::ops::Range;
 use std::sync::LazyLock;
-
-/// One closed box: the whole of `\boxed{...}` and what stands between its braces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct BoxSpan {
-    pub(super) whole: Range<usize>,
-    pub(super) inner: Range<usize>,
-}
-
-/// The outermost closed boxes in order of their ends; boxes that are empty or only mentioned are left out.
-///
-/// One pass with a stack of open braces, so a text of nothing but `\boxed{` costs no more than any other.
-pub(super) fn closed_boxes(text: &str) -> Vec<BoxSpan> {
-    static OPENING: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"\\(?:boxed|fbox)\s*\{").expect("a constant pattern"));
-    let bytes = text.as_bytes();
-    let mut openings = OPENING.find_iter(text).peekable();
-    let mut stack: Vec<Option<usize>> = Vec::new();
-    let mut found: Vec<BoxSpan> = Vec::new();
-    // The byte after each open brace on the stack, kept beside the box's own start.
-    let mut inner_starts: Vec<usize> = Vec::new();
-    let mut i = 0;
-    while i < bytes.len() {
-        if let Some(opening) = openings.next_if(|m| m.start() == i) {
-            stack.push(Some(opening.start()));
-            inner_starts.push(opening.end());
-            i = opening.end();
-            continue;
-        }
-        match bytes[i] {
-            // An escaped brace is not a brace. `\\boxed`, a backslash doubled by some other tool, is still a
-            // box.
-            b'\\' => {
-                i += match bytes.get(i + 1) {
-                    Some(b'{' | b'}') => 2,
-                    Some(b'\\') if openings.peek().is_none_or(|m| m.start() != i + 1) => 2,
-                    _ => 1,
-                };
-                continue;
-            }
-            b'{' => {
-                stack.push(None);
-                inner_starts.push(i + 1);
-            }
-            b'}' => {
-                let inner_start = inner_starts.pop();
-                if let (Some(Some(start)), Some(inner_start)) = (stack.pop(), inner_start) {
-                    found.push(BoxSpan {
-                        whole: start..i + 1,
-                        inner: inner_start..i,
-                    });
-                }
-            }
-            _ => {}
-        }
-        i += 1;
-    }
-    // A closing brace ends an inner box before an outer one: keep the outer.
-    let mut outermost: Vec<BoxSpan> = Vec::new();
-    for span in found {
-        while outermost
-            .last()
-            .is_some_and(|last| last.whole.start > span.whole.start)
-        {
-            outermost.pop();
-        }
-        outermost.push(span);
-    }
-    outermost.retain(|span| !is_placeholder(unbox(&text[span.inner.clone()])));
-    outermost
-}
-
-/// The content of `text` when the whole of it is a box, as often as boxes are nested.
-pub(super) fn unbox(text: &str) -> &str {
-    let mut text = text.trim();
-    for _ in 0..8 {
-        let Some(rest) = text
-            .strip_prefix("\\boxed")
-            .or_else(|| text.strip_prefix("\\fbox"))
-        else {
-            break;
-        };
-        let Some(inner) = rest
-            .trim_start()
-            .strip_prefix('{')
-            .and_then(|r| r.strip_suffix('}'))
-        else {
-            break;
-        };
-        if !is_balanced(inner) {
-            break;
-        }
-        text = inner.trim();
-    }
-    text
-}
-
-/// Whether every brace of `text` has its partner inside it (escaped braces do not count).
-pub(super) fn is_balanced(text: &str) -> bool {
-    let mut depth = 0usize;
-    let mut bytes = text.bytes();
-    while let Some(b) = bytes.next() {
-        match b {
-            b'\\' => {
-                bytes.next();
-            }
-            b'{' => depth += 1,
-            b'}' if depth == 0 => return false,
-            b'}' => depth -= 1,
-            _ => {}
-        }
-    }
-    depth == 0
-}
-
-/// A box that is talked about rather than filled in: `\boxed{}`, `\boxed{...}`, `\boxed{\text{answer}}`.
-fn is_placeholder(inner: &str) -> bool {
-    static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"(?i)^(?:\\[a-z]+\{)?[\s.…_?]*(?:\\[lc]?dots|\\square|\\ )?(?:(?:your|the|final|numeric(?:al)?)\s+)*(?:answer|result|solution)?[\s.…_?]*\}?$")
-            .expect("a constant pattern")
-    });
-    inner.len() < 60 && PLACEHOLDER.is_match(inner)
-}
 
 /// The formulas of a text, in order: `$$..$$`, `\[..\]` (these may span lines), `$..$`, `\(..\)` (one line).
 ///
@@ -277,8 +155,14 @@ fn sentence(text: &str, dollars_delimit: bool) -> Option<&str> {
             }
             '。' => return Some(&text[..i]),
             '\n' if depth == 0 && !in_dollars => return Some(&text[..i]),
-            '.' | '!' if depth == 0 && !in_dollars && chars.peek().is_none_or(|(_, n)| n.is_whitespace()) => {
+            '.' if depth == 0 && !in_dollars && chars.peek().is_none_or(|(_, n)| n.is_whitespace()) => {
                 return Some(&text[..i]);
+            }
+            '!' if depth == 0 && !in_dollars => {
+                let after = text[i..].trim_start_matches('!');
+                if after.is_empty() || after.starts_with(char::is_whitespace) {
+                    return Some(&text[..i]);
+                }
             }
             _ => {}
         }

@@ -1,13 +1,11 @@
-//! The parser's atoms: numbers, names, functions, groups, matrices.
+//! The parser's atoms: numbers, names, functions, groups.
 
 use super::lex::Token;
-use super::parse::{Node, Parser};
+use super::parse::{Node, Parser, Surroundings};
 use super::sum::{Result, TooMuch, int};
+use super::words;
 use num_rational::BigRational;
 use num_traits::{One, Signed};
-
-/// Letters that name a function when a parenthesis follows.
-const FUNCTION_NAMES: [&str; 6] = ["f", "g", "F", "G", "P", "Q"];
 
 impl Parser {
     pub(super) fn atom(&mut self) -> Result<Node> {
@@ -15,29 +13,23 @@ impl Parser {
         self.at += 1;
         match token {
             Token::Num { value, digits } => self.mixed(value, digits.is_some()),
-            Token::Sym(name) => {
-                if FUNCTION_NAMES.contains(&name.as_str()) && self.eat('(') {
-                    let args = self.deeper(Self::items)?;
-                    return if self.eat(')') {
-                        Ok(Node::Apply(name, args))
-                    } else {
-                        Err(TooMuch)
-                    };
-                }
-                Ok(Node::Sym(name))
+            Token::Based(digits, base) => Ok(Node::Based(digits, base)),
+            Token::Sym(name) => Ok(Node::Sym(name)),
+            Token::Letter(_) | Token::Word(_) => {
+                self.at -= 1;
+                self.words()
             }
+            Token::Unknown(_) => Ok(Node::Opaque),
             Token::Func(name) => self.function(name),
             Token::Macro("sqrt") => {
                 let degree = if self.eat('[') {
-                    let degree = self.deeper(Self::sum)?;
-                    if !self.eat(']') {
-                        return Err(TooMuch);
-                    }
+                    let degree = self.inside(Surroundings::default(), Self::sum)?;
+                    self.expect(']')?;
                     degree
                 } else {
                     Node::Num(int(2))
                 };
-                let radicand = self.deeper(Self::atom)?;
+                let radicand = self.deeper(Self::argument)?;
                 let power = Node::Mul(vec![(false, Node::Num(int(1))), (true, degree)]);
                 Ok(Node::Pow(Box::new(radicand), Box::new(power)))
             }
@@ -46,75 +38,135 @@ impl Parser {
                 Ok(Node::Mul(vec![(false, above), (true, below)]))
             }
             Token::Macro("binom") => Ok(Node::Call("binom", vec![self.argument()?, self.argument()?])),
-            Token::Macro("box") => self.argument(),
-            Token::Op(open @ ('(' | '[')) => {
-                let bars = std::mem::take(&mut self.bars);
-                let items = self.deeper(Self::items);
-                self.bars = bars;
-                let items = items?;
-                match self.peek() {
-                    Some(&Token::Op(close @ (')' | ']'))) => {
-                        self.at += 1;
-                        Ok(Node::Group(open, items, close))
-                    }
-                    _ => Err(TooMuch),
-                }
-            }
-            Token::Op('{') => self.braced('}'),
-            Token::Op('S') => {
-                if self.eat('s') {
-                    return Ok(Node::Sym("\\emptyset".to_owned()));
-                }
-                let items = self.deeper(Self::items)?;
-                if self.eat('s') {
-                    Ok(Node::Set(items))
-                } else {
-                    Err(TooMuch)
-                }
-            }
+            Token::Macro("conj") => Ok(Node::Call("conj", vec![self.argument()?])),
+            Token::Op('(') => self.bracketed('(', false),
+            Token::Op(open @ ('[' | ']')) => self.bracketed(open, true),
+            Token::Op('{') => self.braced(),
+            Token::Op('S') => self.set(),
             Token::Op('|') => {
-                self.bars += 1;
-                let inner = self.deeper(Self::sum);
-                self.bars -= 1;
-                if self.eat('|') {
-                    Ok(Node::Call("abs", vec![inner?]))
-                } else {
-                    Err(TooMuch)
-                }
+                let bars = self.inside.bars + 1;
+                let inner = self.inside(
+                    Surroundings {
+                        bars,
+                        ..Surroundings::default()
+                    },
+                    Self::sum,
+                )?;
+                self.expect('|')?;
+                Ok(Node::Call("abs", vec![inner]))
             }
             Token::Op(open @ ('⌊' | '⌈')) => {
-                let inner = self.deeper(Self::sum)?;
+                let inner = self.inside(Surroundings::default(), Self::sum)?;
                 let (close, name) = if open == '⌊' {
                     ('⌋', "floor")
                 } else {
                     ('⌉', "ceil")
                 };
-                if self.eat(close) {
-                    Ok(Node::Call(name, vec![inner]))
-                } else {
-                    Err(TooMuch)
-                }
+                self.expect(close)?;
+                Ok(Node::Call(name, vec![inner]))
             }
-            Token::Text(words) | Token::Word(words) => {
-                let mut all = words;
-                while let Some(Token::Text(words) | Token::Word(words)) = self.peek() {
-                    all = all + " " + words;
-                    self.at += 1;
-                }
-                Ok(Node::Text(all))
-            }
-            Token::Matrix(true) => self.matrix(),
+            Token::Begin(environment) => self.environment(environment),
             _ => Err(TooMuch),
         }
     }
 
-    /// A group that may hold a list.
-    pub(super) fn braced(&mut self, close: char) -> Result<Node> {
-        let bars = std::mem::take(&mut self.bars);
-        let node = self.deeper(Self::list);
-        self.bars = bars;
-        let node = node?;
-        if self.eat(close) { Ok(node) } else { Err(TooMuch) }
+    fn bracketed(&mut self, open: char, square: bool) -> Result<Node> {
+        let inside = Surroundings {
+            square,
+            ..Surroundings::default()
+        };
+        let (items, _) = self.inside(inside, Self::items)?;
+        // ]a, b[ is open, [a, b[ half open.
+        let close = match self.peek() {
+            Some(&Token::Op(close @ (')' | ']'))) => close,
+            Some(&Token::Op('[')) if square => ')',
+            _ => return Err(TooMuch),
+        };
+        self.at += 1;
+        let open = if open == ']' { '(' } else { open };
+        if open == '(' && square && items.len() != 2 {
+            return Err(TooMuch);
+        }
+        Ok(Node::Group(open, items, close))
+    }
+
+    /// Braces without backslashes: a group of LaTeX, or a set whose backslashes were left out.
+    fn braced(&mut self) -> Result<Node> {
+        let inside = Surroundings {
+            set: true,
+            ..Surroundings::default()
+        };
+        if self.eat('}') {
+            return Err(TooMuch);
+        }
+        let node = self.inside(inside, Self::list)?;
+        if self.eat('}') {
+            return Ok(node);
+        }
+        // 7{:}3
+        if matches!(node, Node::Num(_)) && self.eat(':') {
+            let other = self.inside(Surroundings::default(), Self::sum)?;
+            self.expect('}')?;
+            return Ok(Node::Ratio(vec![node, other]));
+        }
+        self.conditions(node, '}')
+    }
+
+    fn set(&mut self) -> Result<Node> {
+        if self.eat('s') {
+            return Ok(Node::Sym("\\emptyset".to_owned()));
+        }
+        let inside = Surroundings {
+            set: true,
+            ..Surroundings::default()
+        };
+        let (mut items, _) = self.inside(inside, Self::items)?;
+        if self.eat('s') {
+            return Ok(Node::Set(items));
+        }
+        match (items.pop(), items.is_empty()) {
+            (Some(head), true) => self.conditions(head, 's'),
+            _ => Err(TooMuch),
+        }
+    }
+
+    /// The conditions of a set: behind a bar or a colon.
+    fn conditions(&mut self, head: Node, close: char) -> Result<Node> {
+        match self.peek() {
+            Some(Token::Op('|' | ':' | '∣')) => self.at += 1,
+            _ => return Err(TooMuch),
+        }
+        let (items, joins) = self.inside(Surroundings::default(), Self::items)?;
+        self.expect(close)?;
+        Ok(Node::Builder(Box::new(head), items, joins))
+    }
+
+    /// Words in a row. Where a value follows that they only introduce, they say nothing.
+    fn words(&mut self) -> Result<Node> {
+        let first = self.at;
+        let mut all: Vec<String> = Vec::new();
+        loop {
+            match self.peek() {
+                Some(Token::Word(word)) => all.push(word.clone()),
+                Some(Token::Letter(c)) => all.push(c.to_string()),
+                _ => break,
+            }
+            self.at += 1;
+        }
+        if let [one] = all.as_slice()
+            && one.len() == 1
+            && matches!(self.tokens[first], Token::Letter(_))
+        {
+            return Ok(Node::Sym(one.clone()));
+        }
+        let value_follows =
+            self.starts_factor() || matches!(self.peek(), Some(Token::Op('-' | '±') | Token::Currency(_)));
+        if value_follows && all.iter().all(|word| words::introduces(word)) && self.depth <= 1 {
+            let node = self.deeper(Self::sum)?;
+            // The value may be followed by a relation or a separator, but not by more of a sentence.
+            return Ok(Node::Group('(', vec![node], ')'));
+        }
+        Ok(Node::Text(all.join(" ")))
     }
 
     /// An argument of `\frac`: a group, or one symbol, which of a number is its first digit.
@@ -135,7 +187,7 @@ impl Parser {
     }
 
     /// A whole number before a proper fraction: 12\frac{3}{5}, 1 1/2.
-    pub(super) fn mixed(&mut self, whole: BigRational, plain_digits: bool) -> Result<Node> {
+    fn mixed(&mut self, whole: BigRational, plain_digits: bool) -> Result<Node> {
         let start = self.at;
         if plain_digits && self.peek() == Some(&Token::Macro("frac")) {
             self.at += 1;
@@ -171,7 +223,7 @@ impl Parser {
     }
 
     /// The arguments of a named function: in parentheses, or the factors that follow.
-    pub(super) fn function(&mut self, name: &'static str) -> Result<Node> {
+    fn function(&mut self, name: &'static str) -> Result<Node> {
         let mut base = None;
         let mut power = None;
         for _ in 0..2 {
@@ -184,10 +236,8 @@ impl Parser {
         }
         let mut args = if self.peek() == Some(&Token::Op('(')) {
             self.at += 1;
-            let items = self.deeper(Self::items)?;
-            if !self.eat(')') {
-                return Err(TooMuch);
-            }
+            let (items, _) = self.inside(Surroundings::default(), Self::items)?;
+            self.expect(')')?;
             items
         } else {
             let negative = self.sign().is_some_and(|s| s == '-');
@@ -207,7 +257,7 @@ impl Parser {
                 args.insert(0, base);
                 "log"
             }
-            ("max" | "min", Some(_)) => return Err(TooMuch),
+            (_, Some(_)) => return Err(TooMuch),
             _ => name,
         };
         let minus_one = Node::Add(vec![('-', Node::Num(BigRational::one()))]);
@@ -223,35 +273,6 @@ impl Parser {
             Some(power) => Node::Pow(Box::new(call), Box::new(power)),
             None => call,
         })
-    }
-
-    pub(super) fn matrix(&mut self) -> Result<Node> {
-        let mut rows = vec![Vec::new()];
-        loop {
-            match self.peek() {
-                Some(Token::Row) => {
-                    self.at += 1;
-                    rows.push(Vec::new());
-                }
-                Some(Token::Cell) => self.at += 1,
-                Some(Token::Matrix(false)) => {
-                    self.at += 1;
-                    break;
-                }
-                Some(_) => {
-                    let cell = self.deeper(Self::relation)?;
-                    rows.last_mut().ok_or(TooMuch)?.push(cell);
-                }
-                None => return Err(TooMuch),
-            }
-        }
-        rows.retain(|row| !row.is_empty());
-        let width = rows.first().map_or(0, Vec::len);
-        if width == 0 || rows.iter().any(|row| row.len() != width) {
-            Err(TooMuch)
-        } else {
-            Ok(Node::Matrix(rows))
-        }
     }
 }
 

@@ -1,9 +1,10 @@
-//! Expression trees to canonical sums, and what can be told from a tree before that.
+//! Expression trees to canonical sums.
 
-use super::form::{Builder, Left};
+use super::build::Builder;
 use super::func;
 use super::parse::Node;
 use super::sum::{Atom, Result, Sum, TooMuch, int};
+use super::vector::is_vector;
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::Num;
@@ -38,6 +39,7 @@ impl Builder {
             }
             // Words beside a value are a sentence.
             Node::Mul(factors) if factors.iter().any(|(_, n)| matches!(n, Node::Text(_))) => Err(TooMuch),
+            Node::Opaque => Err(TooMuch),
             Node::Mul(factors) => {
                 let mut product = Sum::rational(int(1));
                 for (divided, factor) in factors {
@@ -53,14 +55,7 @@ impl Builder {
                 let (base, exponent) = (self.sum(base)?, self.sum(exponent)?);
                 func::power(&base, &exponent, &mut self.budget)
             }
-            Node::Call(name, args) => {
-                let trig = matches!(*name, "sin" | "cos" | "tan" | "cot" | "sec" | "csc");
-                let args = args
-                    .iter()
-                    .map(|arg| if trig { self.angle(arg) } else { self.sum(arg) });
-                let args = args.collect::<Result<Vec<_>>>()?;
-                func::apply(name, args, &mut self.budget)
-            }
+            Node::Call(name, args) => self.call(name, args),
             Node::Apply(name, args) => {
                 let args = args.iter().map(|arg| self.sum(arg)).collect::<Result<_>>()?;
                 Ok(Sum::atom(Atom::Func(name.clone(), args)))
@@ -69,15 +64,36 @@ impl Builder {
             Node::Based(digits, base) => {
                 let valid = (2..=36).contains(base) && BigInt::from_str_radix(digits, *base).is_ok();
                 let name = format!("base{base}");
-                let digits = Sum::symbol(digits);
+                let digits = match digits.trim_start_matches('0') {
+                    "" => "0",
+                    digits => digits,
+                };
                 if valid {
-                    Ok(Sum::atom(Atom::Func(name, vec![digits])))
+                    Ok(Sum::atom(Atom::Func(name, vec![Sum::symbol(digits)])))
                 } else {
                     Err(TooMuch)
                 }
             }
-            // An angle in degrees is given by its number.
-            Node::Degree(inner) => self.sum(inner),
+            // An angle in degrees is given by its number, but not to a function.
+            Node::Degree(inner) => {
+                let value = self.sum(inner)?;
+                if !self.turning {
+                    return Ok(value);
+                }
+                let turn = BigRational::new(BigInt::from(1), BigInt::from(180));
+                value.mul(
+                    &Sum::symbol("\\pi").scale(&turn, &mut self.budget)?,
+                    &mut self.budget,
+                )
+            }
+            Node::Unit(inner, unit) => {
+                if self.unit.as_ref().is_some_and(|other| other != unit) {
+                    return Err(TooMuch);
+                }
+                let value = self.sum(inner)?;
+                self.unit = Some(unit.clone());
+                Ok(value)
+            }
             Node::Group(_, items, _) if items.len() == 1 => self.sum(&items[0]),
             Node::Text(word) if word.len() <= 20 && word.chars().all(char::is_alphanumeric) => {
                 Ok(Sum::symbol(word))
@@ -88,18 +104,62 @@ impl Builder {
 
     /// The argument of a trigonometric function: degrees become radians.
     fn angle(&mut self, node: &Node) -> Result<Sum> {
-        match node {
-            Node::Degree(inner) => {
-                let turn = Sum::symbol("\\pi").scale(
-                    &BigRational::new(BigInt::from(1), BigInt::from(180)),
-                    &mut self.budget,
-                )?;
-                self.sum(inner)?.mul(&turn, &mut self.budget)
+        let before = std::mem::replace(&mut self.turning, true);
+        let sum = self.sum(node);
+        self.turning = before;
+        sum
+    }
+
+    fn call(&mut self, name: &'static str, args: &[Node]) -> Result<Sum> {
+        let trig = matches!(name, "sin" | "cos" | "tan" | "cot" | "sec" | "csc" | "cis");
+        match (name, args) {
+            ("det" | "abs", [arg]) if is_vector(arg) => self.determinant(arg),
+            // The determinant of a matrix that has only a name.
+            ("det", [arg]) => Ok(Sum::atom(Atom::Func("det".to_owned(), vec![self.sum(arg)?]))),
+            ("conj", [arg]) => {
+                let sum = self.sum(arg)?;
+                if is_constant(&sum) {
+                    self.conjugate(&sum)
+                } else {
+                    Ok(Sum::atom(Atom::Func("conj".to_owned(), vec![sum])))
+                }
             }
-            Node::Group(_, items, _) if items.len() == 1 => self.angle(&items[0]),
-            Node::Mul(factors) if matches!(factors.as_slice(), [(false, _)]) => self.angle(&factors[0].1),
-            node => self.sum(node),
+            _ => {
+                let args = args
+                    .iter()
+                    .map(|arg| if trig { self.angle(arg) } else { self.sum(arg) })
+                    .collect::<Result<Vec<_>>>()?;
+                func::apply(name, args, &mut self.budget)
+            }
         }
+    }
+
+    /// A number with -i for i. Only what is a sum of products with i in it is followed.
+    fn conjugate(&mut self, sum: &Sum) -> Result<Sum> {
+        let i = Atom::Sym("i".to_owned());
+        let mut turned = Sum::default();
+        for (monomial, q) in &sum.0 {
+            let hidden = monomial.0.keys().any(|atom| *atom != i && !is_real(atom));
+            let odd = monomial.0.get(&i).is_some_and(|p| *p == int(1));
+            if hidden || (monomial.0.contains_key(&i) && !odd) {
+                return Err(TooMuch);
+            }
+            let term = Sum::term(monomial.clone(), if odd { -q } else { q.clone() });
+            turned = turned.add(&term, &mut self.budget)?;
+        }
+        Ok(turned)
+    }
+}
+
+/// Whether an atom is a real number for certain.
+fn is_real(atom: &Atom) -> bool {
+    match atom {
+        Atom::Int(_) => true,
+        Atom::Sym(name) => matches!(name.as_str(), "\\pi" | "e"),
+        Atom::Func(_, args) => args
+            .iter()
+            .all(|arg| arg.as_rational().is_some_and(|q| q > int(0))),
+        _ => false,
     }
 }
 
@@ -110,32 +170,10 @@ pub(crate) fn is_constant(sum: &Sum) -> bool {
         Atom::Sym(name) => {
             matches!(name.as_str(), "\\pi" | "e" | "i" | "\\infty" | "\\emptyset")
         }
-        Atom::Func(name, args) => name.starts_with("base") || args.iter().all(is_constant),
+        Atom::Func(name, args) => {
+            name.starts_with("base") || (name != "conj" && args.iter().all(is_constant))
+        }
         Atom::Base(sum) => is_constant(sum),
         Atom::Exp(a, b) => is_constant(a) && is_constant(b),
     })
-}
-
-pub(super) fn left_side(node: &Node) -> Left {
-    let is_variable = |n: &Node| matches!(n, Node::Sym(name) if !matches!(name.as_str(), "\\pi" | "\\infty"));
-    let is_point =
-        |n: &Node| matches!(n, Node::Sym(name) if name.starts_with(|c: char| c.is_ascii_uppercase()));
-    match node {
-        node if is_variable(node) => Left::Name,
-        Node::Text(_) | Node::Apply(..) => Left::Name,
-        Node::Call("abs", inner) => inner.first().map_or(Left::Other, left_side),
-        Node::Group('(', items, ')') if items.iter().all(is_variable) => Left::Name,
-        // The length AB, and a function by another letter: h(x).
-        Node::Mul(factors) if factors.iter().all(|(_, n)| is_point(n)) => Left::Name,
-        Node::Mul(factors) => match factors.as_slice() {
-            [(false, name), (false, Node::Group('(', args, ')'))] if is_variable(name) && args.len() == 1 => {
-                Left::Name
-            }
-            [(false, Node::Text(_)), ..] | [.., (false, Node::Text(_))] => Left::Name,
-            _ => Left::Other,
-        },
-        Node::Ratio(parts) if parts.iter().all(|p| left_side(p) == Left::Name) => Left::Name,
-        Node::Add(terms) if terms.iter().all(|(sign, n)| *sign == '+' && is_variable(n)) => Left::Names,
-        _ => Left::Other,
-    }
 }

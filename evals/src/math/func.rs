@@ -24,6 +24,7 @@ pub(crate) fn apply(name: &str, mut args: Vec<Sum>, budget: &mut Budget) -> Resu
             ("floor", [q]) => Some(Sum::rational(q.floor())),
             ("ceil", [q]) => Some(Sum::rational(q.ceil())),
             ("factorial", [n]) => number::factorial(n).and_then(whole),
+            ("double factorial", [n]) => number::double_factorial(n).and_then(whole),
             ("binom", [n, k]) => number::binomial(n, k).and_then(whole),
             ("max" | "min" | "gcd" | "lcm", q) => number::fold_whole(name, q).map(Sum::rational),
             _ => None,
@@ -42,6 +43,12 @@ pub(crate) fn apply(name: &str, mut args: Vec<Sum>, budget: &mut Budget) -> Resu
             ln(x, budget)?.mul(&ten.pow(&int(-1), budget)?, budget)
         }
         ("ln", [x]) => ln(x, budget),
+        ("factorial", [x]) => factorial(x, budget),
+        ("binom", [n, k]) => binomial(n, k, budget),
+        ("cis", [x]) => {
+            let i = Sum::symbol("i").mul(&trig("sin", x.clone(), budget)?, budget)?;
+            trig("cos", x.clone(), budget)?.add(&i, budget)
+        }
         ("sin" | "cos", [x]) => trig(name, x.clone(), budget),
         ("tan", [x]) => {
             trig("sin", x.clone(), budget)?.mul(&reciprocal(trig("cos", x.clone(), budget)?, budget)?, budget)
@@ -78,6 +85,51 @@ pub(crate) fn apply(name: &str, mut args: Vec<Sum>, budget: &mut Budget) -> Resu
         }
         _ => Ok(func(name, args)),
     }
+}
+
+/// (n + c)! as a multiple of n!, so that quotients of factorials are found.
+fn factorial(x: &Sum, budget: &mut Budget) -> Result<Sum> {
+    const FURTHEST: i64 = 12;
+    let one = Monomial::default();
+    let shift =
+        x.0.get(&one)
+            .filter(|q| q.is_integer())
+            .and_then(|q| q.to_integer().to_i64());
+    let Some(shift) = shift.filter(|c| x.0.len() > 1 && c.abs() <= FURTHEST) else {
+        return Ok(func("factorial", vec![x.clone()]));
+    };
+    let mut base = x.clone();
+    base.0.remove(&one);
+    let step = |k: i64, budget: &mut Budget| base.clone().add(&Sum::rational(int(k)), budget);
+    let mut product = func("factorial", vec![base.clone()]);
+    for k in 1..=shift {
+        product = product.mul(&step(k, budget)?, budget)?;
+    }
+    for k in 0..-shift {
+        product = product.mul(&step(-k, budget)?.pow(&int(-1), budget)?, budget)?;
+    }
+    Ok(product)
+}
+
+/// n(n-1).../k! for a small whole k, or n - k.
+fn binomial(n: &Sum, k: &Sum, budget: &mut Budget) -> Result<Sum> {
+    const LARGEST: u32 = 8;
+    let minus = k.clone().scale(&int(-1), budget)?;
+    let other = n.clone().add(&minus, budget)?;
+    let small = |sum: &Sum| {
+        let q = sum.as_rational().filter(|q| q.is_integer() && !q.is_negative())?;
+        q.to_integer().to_u32().filter(|k| *k <= LARGEST)
+    };
+    let Some(count) = small(k).or_else(|| small(&other)) else {
+        return Ok(func("binom", vec![n.clone(), k.clone()]));
+    };
+    let mut product = Sum::rational(int(1));
+    for i in 0..i64::from(count) {
+        let factor = n.clone().add(&Sum::rational(int(-i)), budget)?;
+        let share = BigRational::new(BigInt::one(), BigInt::from(i + 1));
+        product = product.mul(&factor.scale(&share, budget)?, budget)?;
+    }
+    Ok(product)
 }
 
 /// `base` to the power `exponent`, whatever that is.

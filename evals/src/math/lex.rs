@@ -1,10 +1,26 @@
-//! Cleaned LaTeX (or plain text) to tokens.
+//! LaTeX or plain text to tokens, in one pass.
 
-use super::number;
+use super::command::{self, Command, command};
 use super::sum::{Result, TooMuch};
-use num_bigint::BigInt;
+use super::words;
 use num_rational::BigRational;
-use num_traits::{One, Pow};
+
+/// How two items of a list are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Join {
+    Comma,
+    Semicolon,
+    And,
+    Or,
+}
+
+/// What an environment holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Environment {
+    Matrix,
+    Determinant,
+    Cases,
+}
 
 /// A symbol of the answer language.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,24 +30,31 @@ pub(crate) enum Token {
         value: BigRational,
         digits: Option<String>,
     },
-    /// A variable or constant: one letter, or a command such as `\pi`.
+    /// Digits and letters in a base above ten.
+    Based(String, u32),
+    /// A variable or constant: one letter, a command such as `\pi`, or a name that is not taken apart.
     Sym(String),
+    /// A letter that stands alone among words: a name, or a unit.
+    Letter(char),
     /// A function by its canonical name.
     Func(&'static str),
-    /// `\frac`, `\sqrt`, `\binom`.
+    /// `\frac`, `\sqrt`, `\binom`, `\over`, `\choose`, `\pmod`, `\bmod`, `conj`.
     Macro(&'static str),
-    /// The words in a `\text{}`.
-    Text(String),
-    /// A word of a plain text.
+    /// A word of language.
     Word(String),
+    /// A command that is not known.
+    Unknown(String),
+    /// A sign of money before a number.
+    Currency(&'static str),
     /// A single operator or delimiter. `S`/`s` are the braces of a set, `{`/`}` group.
     Op(char),
-    /// `=`, `<`, `>`, `le`, `ge`, `ne`, `approx`, `in`, `cong`.
+    /// `=`, `<`, `>`, `le`, `ge`, `ne`, `approx`, `in`, `equiv`.
     Rel(&'static str),
-    /// A comma, a semicolon, "and", "or".
-    Separator(char),
-    /// A matrix opens or closes.
-    Matrix(bool),
+    /// Between the items of a list.
+    Separator(Join),
+    /// An environment opens or closes.
+    Begin(Environment),
+    End,
     /// `&`
     Cell,
     /// `\\`
@@ -41,219 +64,185 @@ pub(crate) enum Token {
 }
 
 const MAX_TOKENS: usize = 4_000;
+/// Words inside words, such as a formula in a `\text{}`, are followed this deep.
+const MAX_NESTED: usize = 8;
 
-/// Unit words that may follow a number without being variables.
-const UNITS: [&str; 48] = [
-    "cm", "mm", "km", "kg", "mg", "ml", "ft", "inch", "inches", "feet", "foot", "yards", "miles", "mph",
-    "meters", "meter", "metres", "unit", "units", "square", "cubic", "sq", "degrees", "degree", "dollars",
-    "dollar", "cents", "cent", "hours", "hour", "minutes", "minute", "seconds", "second", "sec", "hrs",
-    "mins", "days", "day", "weeks", "week", "months", "years", "points", "people", "grams", "liters", "ways",
-];
-
-pub(crate) fn is_unit(word: &str) -> bool {
-    UNITS.contains(&word.to_ascii_lowercase().as_str())
-}
-
-fn function(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "sin" => "sin",
-        "cos" => "cos",
-        "tan" | "tg" => "tan",
-        "cot" => "cot",
-        "sec" => "sec",
-        "csc" => "csc",
-        "arcsin" | "asin" => "arcsin",
-        "arccos" | "acos" => "arccos",
-        "arctan" | "atan" => "arctan",
-        "sinh" => "sinh",
-        "cosh" => "cosh",
-        "tanh" => "tanh",
-        "ln" => "ln",
-        "log" | "lg" => "lg",
-        "exp" => "exp",
-        "max" => "max",
-        "min" => "min",
-        "gcd" => "gcd",
-        "lcm" => "lcm",
-        _ => return None,
-    })
-}
-
-/// Whether letters without spaces are variables side by side: `xy`, `ab`, `xyz`, but not "no" or "odd".
-fn is_product(lower: &str) -> bool {
-    match lower.as_bytes() {
-        [_, _] => !matches!(
-            lower,
-            "no" | "is" | "if" | "am" | "pm" | "of" | "to" | "in" | "at" | "by" | "it" | "we"
-        ),
-        [a, b, c] => a + 1 == *b && b + 1 == *c,
-        _ => false,
-    }
-}
-
-/// The relation that a command name of one letter too many begins with, and its length.
-fn relation_before_letter(name: &str) -> Option<(&'static str, usize)> {
-    let known = [("leq", "le"), ("geq", "ge"), ("le", "le"), ("ge", "ge")];
-    let (spelled, relation) = known
-        .into_iter()
-        .find(|(spelled, _)| name.starts_with(spelled) && name.len() == spelled.len() + 1)?;
-    Some((relation, spelled.len()))
-}
-
-struct Lexer<'a> {
-    rest: &'a str,
-    tokens: Vec<Token>,
+pub(super) struct Lexer<'a> {
+    pub(super) rest: &'a str,
+    pub(super) tokens: Vec<Token>,
     /// Depth of parentheses, brackets and set braces: inside them a comma always separates.
-    depth: usize,
+    pub(super) depth: usize,
+    /// Open environments; `false` for those whose rows are the lines of one text.
+    environments: Vec<bool>,
+    /// Whether a double backslash can end a row.
+    rows: bool,
+    /// How deep in `\text{}`.
+    words: usize,
 }
 
-/// Cuts a cleaned text into tokens.
+/// Cuts a text into tokens.
 pub(crate) fn lex(text: &str) -> Result<Vec<Token>> {
-    let mut lexer = Lexer {
-        rest: text,
-        tokens: Vec::new(),
-        depth: 0,
-    };
-    while let Some(c) = lexer.rest.chars().next() {
-        if lexer.tokens.len() >= MAX_TOKENS {
-            return Err(TooMuch);
-        }
-        lexer.next(c)?;
+    let mut lexer = Lexer::new(text, 0);
+    lexer.currency_first();
+    lexer.run()?;
+    // The end of a line ends no row where there is none.
+    while lexer.tokens.last() == Some(&Token::Row) {
+        lexer.tokens.pop();
     }
     Ok(lexer.tokens)
 }
 
-impl Lexer<'_> {
-    fn skip(&mut self, bytes: usize) {
+/// Where the partner of the brace is that stands before this text; no longer than an answer.
+pub(super) fn closing_brace(text: &str) -> Option<usize> {
+    let mut depth = 0usize;
+    let mut bytes = text.bytes().enumerate();
+    while let Some((i, b)) = bytes.next() {
+        match b {
+            b'\\' => {
+                bytes.next();
+            }
+            b'{' => depth += 1,
+            b'}' if depth == 0 => return Some(i),
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+impl<'a> Lexer<'a> {
+    fn new(text: &'a str, words: usize) -> Self {
+        Self {
+            rest: text,
+            tokens: Vec::new(),
+            depth: 0,
+            environments: Vec::new(),
+            rows: text.contains("\\begin"),
+            words,
+        }
+    }
+
+    fn run(&mut self) -> Result<()> {
+        while let Some(c) = self.rest.chars().next() {
+            if self.tokens.len() >= MAX_TOKENS {
+                return Err(TooMuch);
+            }
+            self.next(c)?;
+        }
+        Ok(())
+    }
+
+    /// A dollar sign before a number, and no other: money.
+    fn currency_first(&mut self) {
+        let unsigned = self.rest.trim_start_matches(['-', ' ']);
+        let number = |s: &str| s.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+        if let Some(money) = unsigned.strip_prefix('$')
+            && number(money)
+            && !money.replace("\\$", "").contains('$')
+        {
+            if unsigned.len() < self.rest.trim_start().len() {
+                self.tokens.push(Token::Op('-'));
+            }
+            self.tokens.push(Token::Currency("dollar"));
+            self.rest = money;
+        }
+    }
+
+    pub(super) fn skip(&mut self, bytes: usize) {
         self.rest = &self.rest[bytes..];
     }
 
     fn push(&mut self, token: Token, bytes: usize) {
+        match token {
+            Token::Op('(' | '[' | 'S') => self.depth += 1,
+            Token::Op(')' | ']' | 's') => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
         self.tokens.push(token);
         self.skip(bytes);
     }
 
     fn next(&mut self, c: char) -> Result<()> {
+        let follows = |wanted: char| self.rest[c.len_utf8()..].starts_with(wanted);
         match c {
-            ' ' => self.skip(1),
+            ' ' | '\n' | '\r' | '\t' | '~' | '$' | '`' => self.skip(1),
+            '0'..='9' | 'A'..='F' if self.based() => {}
             '0'..='9' => self.number()?,
             '.' if self.rest[1..].starts_with(|d: char| d.is_ascii_digit()) => self.number()?,
+            // the full stop of a sentence, or of an abbreviation
+            '.' if self.words > 0 || self.rest[1..].starts_with(' ') => self.skip(1),
             '\\' => self.command()?,
-            'A'..='Z' | 'a'..='z' => self.word(),
-            '(' | '[' => {
-                self.depth += 1;
+            c if c.is_alphabetic() => self.word(),
+            '^' => match degree(&self.rest[1..]) {
+                Some(length) => self.push(Token::Degree, 1 + length),
+                None => self.push(Token::Op('^'), 1),
+            },
+            // 5!=120 is a factorial
+            '!' if follows('=') && !matches!(self.tokens.last(), Some(Token::Num { .. })) => {
+                self.push(Token::Rel("ne"), 2);
+            }
+            ':' if follows('=') => self.push(Token::Rel("="), 2),
+            '(' | '[' | ')' | ']' | '{' | '}' | '+' | '-' | '/' | '_' | '!' | '%' | '\'' | '|' | ':' => {
                 self.push(Token::Op(c), 1);
             }
-            ')' | ']' => {
-                self.depth = self.depth.saturating_sub(1);
-                self.push(Token::Op(c), 1);
-            }
-            '{' | '}' | '+' | '-' | '/' | '^' | '_' | '!' | '%' | '\'' | '|' | ':' => {
-                let token = if c == '!' && self.rest.starts_with("!=") {
-                    Token::Rel("ne")
-                } else {
-                    Token::Op(c)
-                };
-                let bytes = if token == Token::Rel("ne") { 2 } else { 1 };
-                self.push(token, bytes);
-            }
-            '*' if self.rest.starts_with("**") => self.push(Token::Op('^'), 2),
+            '*' if follows('*') => self.push(Token::Op('^'), 2),
             '*' => self.push(Token::Op('*'), 1),
-            ',' | ';' => self.push(Token::Separator(c), 1),
-            '=' => self.push(Token::Rel("="), if self.rest.starts_with("==") { 2 } else { 1 }),
-            '<' | '>' => {
-                let or_equal = self.rest[1..].starts_with('=');
-                let name = match (c, or_equal) {
-                    ('<', true) => "le",
-                    ('<', false) => "<",
-                    (_, true) => "ge",
-                    _ => ">",
-                };
-                self.push(Token::Rel(name), 1 + usize::from(or_equal));
-            }
+            ',' => self.push(Token::Separator(Join::Comma), 1),
+            ';' => self.push(Token::Separator(Join::Semicolon), 1),
+            '=' if self.rest.starts_with("=>") => return Err(TooMuch),
+            '=' => self.push(Token::Rel("="), 1 + usize::from(follows('='))),
+            '<' => self.push(
+                Token::Rel(if follows('=') { "le" } else { "<" }),
+                1 + usize::from(follows('=')),
+            ),
+            '>' => self.push(
+                Token::Rel(if follows('=') { "ge" } else { ">" }),
+                1 + usize::from(follows('=')),
+            ),
+            '&' if self.environments.last() == Some(&false) => self.skip(1),
             '&' => self.push(Token::Cell, 1),
-            '\n' | '\r' | '\t' => self.skip(1),
-            c if c.is_alphabetic() => self.push(Token::Sym(c.to_string()), c.len_utf8()),
             _ => return Err(TooMuch),
         }
         Ok(())
     }
 
-    /// Decimal digits with separators of thousands, a repeating part, or an exponent of ten.
-    fn number(&mut self) -> Result<()> {
-        let bytes = self.rest.as_bytes();
-        let run = |from: usize| {
-            bytes[from.min(bytes.len())..]
-                .iter()
-                .take_while(|b| b.is_ascii_digit())
-                .count()
-        };
-        let mut at = run(0);
-        let mut digits = self.rest[..at].to_owned();
-        let mut plain = true;
-        if (1..=3).contains(&at) && self.depth == 0 {
-            while matches!(bytes.get(at), Some(b',' | b' ')) && run(at + 1) == 3 {
-                digits.push_str(&self.rest[at + 1..at + 4]);
-                at += 4;
-                plain = false;
-            }
-        }
-        let mut point = 0;
-        let mut repeating = None;
-        if bytes.get(at) == Some(&b'.') {
-            point = run(at + 1);
-            digits.push_str(&self.rest[at + 1..at + 1 + point]);
-            at += 1 + point;
-            plain = false;
-            let tail = &self.rest[at..];
-            if let Some(inner) = ["\\overline{", "\\bar{", "\\dot{"]
-                .iter()
-                .find_map(|p| tail.strip_prefix(p))
-            {
-                let n = inner.bytes().take_while(u8::is_ascii_digit).count();
-                if n > 0 && n <= 100 && inner[n..].starts_with('}') {
-                    repeating = Some(inner[..n].to_owned());
-                    at += tail.len() - inner.len() + n + 1;
-                }
-            }
-        }
-        let mut exponent = 0;
-        if matches!(bytes.get(at), Some(b'e' | b'E')) {
-            let sign = usize::from(matches!(bytes.get(at + 1), Some(b'-' | b'+')));
-            let n = run(at + 1 + sign);
-            let end = at + 1 + sign + n;
-            if n > 0 && !bytes.get(end).is_some_and(u8::is_ascii_alphabetic) {
-                exponent = self.rest[at + 1..end].parse().map_err(|_| TooMuch)?;
-                at = end;
-                plain = false;
-            }
-        }
-        let mut value = number::decimal(&digits, point, exponent)?;
-        if let Some(repeating) = repeating {
-            let nines = Pow::pow(BigInt::from(10), repeating.len()) - BigInt::one();
-            let tail = BigInt::parse_bytes(repeating.as_bytes(), 10).ok_or(TooMuch)?;
-            value += BigRational::new(tail, nines * Pow::pow(BigInt::from(10), point));
-        }
-        let digits = plain.then_some(digits);
-        self.push(Token::Num { value, digits }, at);
-        Ok(())
-    }
-
+    /// Letters: a word, a function, a name, or variables side by side.
     fn word(&mut self) {
-        let n = self.rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let n: usize = self
+            .rest
+            .chars()
+            .take_while(|c| c.is_alphabetic())
+            .map(char::len_utf8)
+            .sum();
         let word = &self.rest[..n];
         let lower = word.to_ascii_lowercase();
+        let alone = word.len() == 1;
         let token = match lower.as_str() {
-            "and" | "or" => Token::Separator(','),
+            "and" => Token::Separator(Join::And),
+            "or" => Token::Separator(Join::Or),
             "sqrt" => Token::Macro("sqrt"),
             "pi" => Token::Sym("\\pi".to_owned()),
             "inf" | "infty" | "infinity" | "oo" => Token::Sym("\\infty".to_owned()),
-            _ if n == 1 => Token::Sym(word.to_owned()),
-            "u" if self.rest.starts_with("U") => Token::Op('U'),
-            name => match function(name) {
+            "pct" | "percent" | "percents" => Token::Op('%'),
+            "per"
+                if self.rest[n..].trim_start().starts_with("cent")
+                    && !self.rest[n..].trim_start().starts_with("cents") =>
+            {
+                let after = self.rest[n..].trim_start();
+                let bytes = self.rest.len() - after.len() + "cent".len();
+                return self.push(Token::Op('%'), bytes);
+            }
+            "degree" | "degrees" | "deg" => Token::Degree,
+            "mod" | "modulo" => Token::Macro("bmod"),
+            // a union between brackets
+            "u" if word == "U" && matches!(self.tokens.last(), Some(Token::Op(')' | ']' | 's' | '}'))) => {
+                Token::Op('U')
+            }
+            _ if alone && self.words > 0 => Token::Letter(word.as_bytes()[0] as char),
+            _ if alone => Token::Sym(word.to_owned()),
+            name => match command::function(name) {
                 Some(name) => Token::Func(name),
-                None if is_product(&lower) && !is_unit(&lower) => {
-                    // A product of variables: xy, ab.
+                None if self.words == 0 && words::is_product(word) => {
                     for letter in word.chars() {
                         self.tokens.push(Token::Sym(letter.to_string()));
                     }
@@ -271,121 +260,179 @@ impl Lexer<'_> {
             return self.escaped();
         }
         let (name, bytes) = (&self.rest[1..=name_len], name_len + 1);
-        let token = match name {
-            "frac" | "dfrac" | "tfrac" | "cfrac" => Token::Macro("frac"),
-            "sqrt" => Token::Macro("sqrt"),
-            "binom" | "dbinom" | "tbinom" => Token::Macro("binom"),
-            "pmod" | "bmod" | "mod" => Token::Macro("mod"),
-            "boxed" | "fbox" => Token::Macro("box"),
-            "text" => return self.text(bytes),
-            "begin" | "end" => return self.environment(name == "begin", bytes),
-            "hline" => {
-                return {
-                    self.skip(bytes);
-                    Ok(())
+        match command(name) {
+            Command::Is(token) => self.push(token, bytes),
+            Command::Look => {
+                self.skip(bytes);
+                // `\left.` is a delimiter that is not there
+                if matches!(name, "left" | "right") && self.rest.trim_start().starts_with('.') {
+                    self.rest = &self.rest.trim_start()[1..];
+                }
+            }
+            Command::Skip(arguments) => {
+                self.skip(bytes);
+                for _ in 0..arguments {
+                    self.rest = self.rest.trim_start_matches('*');
+                    self.argument();
+                }
+            }
+            Command::Words => self.text(bytes)?,
+            Command::Name => {
+                self.skip(bytes);
+                let name = match name {
+                    "vec" => "overrightarrow",
+                    "measuredangle" => "angle",
+                    name => name,
                 };
+                let long = matches!(name, "angle" | "triangle");
+                let shown = if long { self.letters() } else { self.argument() };
+                let shown: String = shown.chars().filter(|c| !c.is_whitespace()).collect();
+                self.tokens.push(Token::Sym(format!("\\{name}{{{shown}}}")));
             }
-            "cdot" | "times" | "ast" => Token::Op('*'),
-            "div" => Token::Op('/'),
-            "pm" => Token::Op('±'),
-            "mp" => Token::Op('∓'),
-            "cup" => Token::Op('U'),
-            "cap" => Token::Op('∩'),
-            "setminus" | "backslash" => Token::Op('\\'),
-            "degree" => Token::Degree,
-            "lvert" | "rvert" | "vert" => Token::Op('|'),
-            "lfloor" => Token::Op('⌊'),
-            "rfloor" => Token::Op('⌋'),
-            "lceil" => Token::Op('⌈'),
-            "rceil" => Token::Op('⌉'),
-            "lbrace" => Token::Op('S'),
-            "rbrace" => Token::Op('s'),
-            "langle" => Token::Op('('),
-            "rangle" => Token::Op(')'),
-            "prime" => Token::Op('\''),
-            "le" | "leq" | "leqslant" => Token::Rel("le"),
-            "lt" => Token::Rel("<"),
-            "gt" => Token::Rel(">"),
-            "ge" | "geq" | "geqslant" => Token::Rel("ge"),
-            "ne" | "neq" => Token::Rel("ne"),
-            "approx" | "simeq" | "sim" => Token::Rel("approx"),
-            "in" => Token::Rel("in"),
-            "equiv" | "cong" => Token::Rel("cong"),
-            "colon" => Token::Op(':'),
-            // Written out, these mean something that is not followed here.
-            "sum" | "prod" | "int" | "lim" | "ldots" | "dots" | "cdots" | "overline" | "bar" => {
-                return Err(TooMuch);
-            }
-            "varnothing" | "emptyset" => Token::Sym("\\emptyset".to_owned()),
-            // `\lex`: no command, but `\le x` with the space lost.
-            _ if name.len() > 2 && relation_before_letter(name).is_some() => {
-                let (relation, length) = relation_before_letter(name).ok_or(TooMuch)?;
-                self.push(Token::Rel(relation), length + 1);
-                return Ok(());
-            }
-            _ => match function(name) {
-                Some(name) => Token::Func(name),
-                None => Token::Sym(self.rest[..bytes].to_owned()),
+            Command::Bar => self.bar(bytes),
+            Command::Environment(begins) => self.environment(begins, bytes)?,
+            Command::Unknown => match command::relation_before_letter(name) {
+                // `\lex`: no command, but `\le x` with the space lost
+                Some((relation, length)) => self.push(Token::Rel(relation), length + 1),
+                None if name == "not" => {
+                    let after = self.rest[bytes..].trim_start();
+                    let Some(after) = after.strip_prefix('=') else {
+                        return Err(TooMuch);
+                    };
+                    self.tokens.push(Token::Rel("ne"));
+                    self.rest = after;
+                }
+                None => self.push(Token::Unknown(name.to_owned()), bytes),
             },
-        };
-        match token {
-            Token::Op('S') => self.depth += 1,
-            Token::Op('s') => self.depth = self.depth.saturating_sub(1),
-            _ => {}
         }
-        self.push(token, bytes);
         Ok(())
+    }
+
+    /// The argument of a command as it stands: what is in the braces, or one character or command.
+    fn argument(&mut self) -> &'a str {
+        let text = self.rest.trim_start();
+        if let Some(inner) = text.strip_prefix('{')
+            && let Some(end) = closing_brace(inner)
+        {
+            self.rest = &inner[end + 1..];
+            return &inner[..end];
+        }
+        let letters = |s: &str| s.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let length = match text.strip_prefix('\\') {
+            Some(name) => 1 + letters(name).max(name.chars().next().map_or(0, char::len_utf8)),
+            None => text.chars().next().map_or(0, char::len_utf8),
+        };
+        self.rest = &text[length..];
+        &text[..length]
+    }
+
+    /// The points behind `\angle`.
+    fn letters(&mut self) -> &'a str {
+        let text = self.rest.trim_start();
+        if text.starts_with('{') {
+            return self.argument();
+        }
+        let length = text.bytes().take_while(u8::is_ascii_alphabetic).count();
+        self.rest = &text[length..];
+        &text[..length]
+    }
+
+    /// A line over an expression is its conjugate, over letters or digits a name.
+    fn bar(&mut self, bytes: usize) {
+        self.skip(bytes);
+        let before = self.rest;
+        let shown = self.argument();
+        if shown
+            .chars()
+            .all(|c| c.is_alphanumeric() || c.is_whitespace() || c == '\\' || c == '\'')
+        {
+            let shown: String = shown.chars().filter(|c| !c.is_whitespace()).collect();
+            self.tokens.push(Token::Sym(format!("\\overline{{{shown}}}")));
+        } else {
+            self.rest = before;
+            self.tokens.push(Token::Macro("conj"));
+        }
     }
 
     fn escaped(&mut self) -> Result<()> {
         let token = match self.rest[1..].chars().next() {
-            Some('{') => {
-                self.depth += 1;
-                Token::Op('S')
-            }
-            Some('}') => {
-                self.depth = self.depth.saturating_sub(1);
-                Token::Op('s')
-            }
+            Some('{') => Token::Op('S'),
+            Some('}') => Token::Op('s'),
             Some('%') => Token::Op('%'),
-            Some('|') => Token::Op('|'),
-            Some('\\') => Token::Row,
-            Some(' ') => {
-                return {
-                    self.skip(2);
-                    Ok(())
-                };
+            Some('|') => Token::Op('‖'),
+            Some('$') => Token::Currency("dollar"),
+            Some('\\') => return self.double(),
+            Some(' ' | ',' | ';' | ':' | '>' | '!' | '(' | ')' | '[' | ']' | '/' | '\n') => {
+                self.skip(2);
+                return Ok(());
             }
-            _ => return Err(TooMuch),
+            None => {
+                self.skip(1);
+                return Ok(());
+            }
+            Some('&' | '#' | '_') => return Err(TooMuch),
+            Some(_) => return Err(TooMuch),
         };
         self.push(token, 2);
         Ok(())
     }
 
-    /// `\text{...}`: a number or a letter counts as itself, "and" and "or" separate, the rest is words.
-    fn text(&mut self, bytes: usize) -> Result<()> {
-        let Some(inner) = self.rest[bytes..].trim_start().strip_prefix('{') else {
-            return Err(TooMuch);
-        };
-        let end = inner.find('}').ok_or(TooMuch)?;
-        let words = inner[..end].trim();
-        let is_name = |s: &str| s.len() == 1 && s.starts_with(|c: char| c.is_ascii_alphabetic());
-        let letter = words.trim_matches(['(', ')']);
-        let token = match words.to_ascii_lowercase().as_str() {
-            "" => None,
-            "and" | "or" | ", and" | "," | "and " | ", or" => Some(Token::Separator(',')),
-            _ if is_name(letter) => Some(Token::Sym(letter.to_owned())),
-            lower => match function(lower) {
-                Some(name) => Some(Token::Func(name)),
-                None if words.starts_with(|c: char| c.is_ascii_digit()) => {
-                    let tokens = lex(words)?;
-                    self.tokens.extend(tokens);
-                    None
+    /// Two backslashes: the end of a row, or one backslash that some other tool doubled.
+    fn double(&mut self) -> Result<()> {
+        let after = &self.rest[2..];
+        let name_len = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let known = name_len > 0
+            && (!matches!(command(&after[..name_len]), Command::Unknown)
+                || command::relation_before_letter(&after[..name_len]).is_some());
+        let doubled =
+            known || after.starts_with(['$', '%', '{', '}', '(', '[', ',', ';', '!', ' ', ')', ']']);
+        if !self.rows && doubled && !(after.starts_with(' ') && !after.trim().is_empty() && self.words == 0) {
+            self.skip(1);
+            return Ok(());
+        }
+        self.skip(2);
+        // `\\[4pt]`
+        let space = self.rest.trim_start();
+        if let Some(inner) = space.strip_prefix('[')
+            && let Some(end) = inner.find(']')
+            && inner[..end]
+                .trim_end()
+                .ends_with(|c: char| c.is_ascii_alphabetic())
+            && inner.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '.'))
+        {
+            self.rest = &inner[end + 1..];
+        }
+        match self.environments.last() {
+            Some(true) => self.tokens.push(Token::Row),
+            // a line of a text: a new item, or the relation goes on
+            _ => {
+                let next = self.rest.trim_start_matches(['&', ' ', '\n']);
+                let goes_on = next.starts_with(['=', '<', '>', '+', '-']) || next.starts_with("\\end");
+                if !goes_on && !next.is_empty() && !self.tokens.is_empty() {
+                    self.tokens.push(Token::Separator(Join::Comma));
                 }
-                None => Some(Token::Text(words.to_owned())),
-            },
+            }
+        }
+        Ok(())
+    }
+
+    /// `\text{...}`: its words, numbers and formulas.
+    fn text(&mut self, bytes: usize) -> Result<()> {
+        let after = self.rest[bytes..].trim_start_matches(['*', ' ']);
+        let Some(inner) = after.strip_prefix('{') else {
+            // `\mathrm e`: the font of what follows
+            self.skip(bytes);
+            return Ok(());
         };
-        self.tokens.extend(token);
+        let end = closing_brace(inner).ok_or(TooMuch)?;
+        if self.words >= MAX_NESTED {
+            return Err(TooMuch);
+        }
+        let mut lexer = Lexer::new(&inner[..end], self.words + 1);
+        lexer.depth = self.depth;
+        lexer.run()?;
+        self.depth = lexer.depth;
+        self.tokens.append(&mut lexer.tokens);
         self.rest = &inner[end + 1..];
         Ok(())
     }
@@ -393,20 +440,49 @@ impl Lexer<'_> {
     fn environment(&mut self, begins: bool, bytes: usize) -> Result<()> {
         let inner = self.rest[bytes..].trim_start().strip_prefix('{').ok_or(TooMuch)?;
         let end = inner.find('}').ok_or(TooMuch)?;
-        let name = inner[..end].trim_end_matches('*');
+        let name = inner[..end].trim().trim_end_matches('*');
         let mut rest = &inner[end + 1..];
-        if !matches!(
-            name,
-            "matrix" | "pmatrix" | "bmatrix" | "Bmatrix" | "vmatrix" | "array" | "smallmatrix"
-        ) {
-            return Err(TooMuch);
-        }
+        let kind = match name {
+            "matrix" | "pmatrix" | "bmatrix" | "Bmatrix" | "array" | "smallmatrix" | "psmallmatrix"
+            | "bsmallmatrix" => Some(Environment::Matrix),
+            "vmatrix" => Some(Environment::Determinant),
+            "cases" | "dcases" | "rcases" => Some(Environment::Cases),
+            "aligned" | "align" | "gathered" | "gather" | "split" | "equation" | "displaymath" | "math"
+            | "alignat" | "alignedat" | "center" => None,
+            _ => return Err(TooMuch),
+        };
         // The column layout of an array.
-        if begins && name == "array" && rest.starts_with('{') {
+        if begins && matches!(name, "array" | "alignat" | "alignedat") && rest.trim_start().starts_with('{') {
             rest = &rest[rest.find('}').ok_or(TooMuch)? + 1..];
         }
-        self.tokens.push(Token::Matrix(begins));
         self.rest = rest;
+        if begins {
+            self.environments.push(kind.is_some());
+            self.tokens.extend(kind.map(Token::Begin));
+        } else if self.environments.pop().ok_or(TooMuch)? {
+            self.tokens.push(Token::End);
+        }
         Ok(())
     }
+}
+
+/// The length of a raised ring that follows a `^`.
+fn degree(after: &str) -> Option<usize> {
+    let text = after.trim_start();
+    let skipped = after.len() - text.len();
+    let ring = |s: &str| {
+        let length = ["\\circ", "\\degree"]
+            .iter()
+            .find(|ring| s.starts_with(**ring))?
+            .len();
+        (!s[length..].starts_with(|c: char| c.is_ascii_alphabetic())).then_some(length)
+    };
+    if let Some(length) = ring(text) {
+        return Some(skipped + length);
+    }
+    let inner = text.strip_prefix('{')?;
+    let ringed = inner.trim_start();
+    let length = ring(ringed)?;
+    let end = ringed[length..].trim_start().strip_prefix('}')?;
+    Some(after.len() - end.len())
 }

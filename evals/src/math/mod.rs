@@ -1,23 +1,37 @@
 //! A small LaTeX engine: text to tokens to a tree to a canonical form.
 //!
-//! `clean` takes out typography, `lex` and `parse` build a tree of bounded depth, `sum` and `func` reduce
-//! expressions to a canonical sum of rational multiples of atoms, `form` covers what is not one expression
-//! (tuples, sets, intervals, matrices, equations, texts), and `numeric` evaluates to 30 digits. No step
-//! backtracks, every number and sum has a size limit, and what passes a limit is treated as plain text.
+//! `unicode` spells characters in LaTeX; `lex` cuts a text into tokens (`command` knows the commands,
+//! `numeral` the numbers, `words` the words); `parse` with `atom`, `environment` and `quantity` builds a tree
+//! of bounded depth; `eval`, `sum`, `power` and `func` reduce expressions to a canonical sum of rational
+//! multiples of atoms; `build`, `relation`, `region` and `vector` make `form`s of what is not one expression
+//! (tuples, lists, sets, intervals, matrices, relations, texts); `numeric` compares values with the numbers of
+//! `real`. No step backtracks, every number and sum has a size limit, and what passes a limit is treated as
+//! plain text.
 
 mod atom;
-pub(crate) mod clean;
+mod build;
+mod command;
+mod environment;
 mod eval;
 pub(crate) mod form;
 mod func;
 mod lex;
+mod names;
 mod number;
+mod numeral;
 pub(crate) mod numeric;
 mod parse;
 mod power;
 mod print;
+mod quantity;
 mod real;
+pub(crate) mod region;
+mod relation;
 pub(crate) mod sum;
+pub(crate) mod text;
+mod unicode;
+mod vector;
+mod words;
 
 pub(crate) use eval::is_constant;
 pub(crate) use form::Form;
@@ -30,8 +44,27 @@ pub(crate) fn read(text: &str) -> Option<Form> {
     if text.len() > MAX_ANSWER_BYTES {
         return None;
     }
-    let cleaned = clean::clean(text);
-    let form = |text: &str| form::build(&parse::parse(lex::lex(text).ok()?).ok()?).ok();
-    // An expression broken over the rows of a matrix, a habit of some models, is not a matrix.
-    form(&cleaned).or_else(|| form(&clean::without_rows(&cleaned)?))
+    let folded = unicode::fold(text);
+    let form = |text: &str| build::build(&parse::parse(lex::lex(trimmed(text)).ok()?).ok()?).ok();
+    form(&folded).or_else(|| form(&text::without_rows(&folded)?))
+}
+
+/// A text without the punctuation around it.
+fn trimmed(text: &str) -> &str {
+    let mut s = text;
+    loop {
+        let before = s;
+        s = s
+            .trim()
+            .trim_end_matches(['.', ',', ';', ':'])
+            .trim_start_matches([',', ';']);
+        // A factorial is not punctuation.
+        let bare = s.trim_end_matches('!');
+        if !bare.ends_with(|c: char| c.is_alphanumeric() || matches!(c, ')' | '}')) {
+            s = bare;
+        }
+        if s == before {
+            return s;
+        }
+    }
 }

@@ -49,6 +49,17 @@ pub(crate) fn factorial(q: &BigRational) -> Option<BigInt> {
     Some((1..=n).fold(BigInt::one(), |product, k| product * k))
 }
 
+/// n!! for whole n up to 600.
+pub(crate) fn double_factorial(q: &BigRational) -> Option<BigInt> {
+    let n = whole(q).filter(|&n| n <= 600)?;
+    Some(
+        (1..=n)
+            .rev()
+            .step_by(2)
+            .fold(BigInt::one(), |product, k| product * k),
+    )
+}
+
 /// The binomial coefficient of whole numbers, n up to 2,000.
 pub(crate) fn binomial(n: &BigRational, k: &BigRational) -> Option<BigInt> {
     let (n, k) = (whole(n).filter(|&n| n <= 2_000)?, whole(k)?);

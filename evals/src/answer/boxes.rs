@@ -1,0 +1,313 @@
+//! Boxes in a text, and what belongs to one from beside it: a sign, a unit, a factor.
+
+use crate::math::form::Form;
+use crate::math::read;
+use regex::Regex;
+use std::ops::Range;
+use std::sync::LazyLock;
+
+/// One closed box: the whole of `\boxed{...}` and what stands between its braces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct BoxSpan {
+    whole: Range<usize>,
+    inner: Range<usize>,
+}
+
+/// The outermost closed boxes in order of their ends; boxes that are empty or only mentioned are left out.
+///
+/// One pass with a stack of open braces, so a text of nothing but `\boxed{` costs no more than any other.
+fn closed_boxes(text: &str) -> Vec<BoxSpan> {
+    static OPENING: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\\(?:boxed|fbox)\s*\{").expect("a constant pattern"));
+    let bytes = text.as_bytes();
+    let mut openings = OPENING.find_iter(text).peekable();
+    let mut stack: Vec<Option<usize>> = Vec::new();
+    let mut found: Vec<BoxSpan> = Vec::new();
+    // The byte after each open brace on the stack, kept beside the box's own start.
+    let mut inner_starts: Vec<usize> = Vec::new();
+    let mut i = 0;
+    while i < bytes.len() {
+        if let Some(opening) = openings.next_if(|m| m.start() == i) {
+            stack.push(Some(opening.start()));
+            inner_starts.push(opening.end());
+            i = opening.end();
+            continue;
+        }
+        match bytes[i] {
+            // An escaped brace is not a brace. `\\boxed`, a backslash doubled by some other tool, is still a
+            // box.
+            b'\\' => {
+                i += match bytes.get(i + 1) {
+                    Some(b'{' | b'}') => 2,
+                    Some(b'\\') if openings.peek().is_none_or(|m| m.start() != i + 1) => 2,
+                    _ => 1,
+                };
+                continue;
+            }
+            b'{' => {
+                stack.push(None);
+                inner_starts.push(i + 1);
+            }
+            b'}' => {
+                let inner_start = inner_starts.pop();
+                if let (Some(Some(start)), Some(inner_start)) = (stack.pop(), inner_start) {
+                    found.push(BoxSpan {
+                        whole: start..i + 1,
+                        inner: inner_start..i,
+                    });
+                }
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    // A closing brace ends an inner box before an outer one: keep the outer.
+    let mut outermost: Vec<BoxSpan> = Vec::new();
+    for span in found {
+        while outermost
+            .last()
+            .is_some_and(|last| last.whole.start > span.whole.start)
+        {
+            outermost.pop();
+        }
+        outermost.push(span);
+    }
+    outermost.retain(|span| !is_placeholder(unbox(&text[span.inner.clone()])));
+    outermost
+}
+
+/// The content of `text` when the whole of it is a box, as often as boxes are nested.
+pub(super) fn unbox(text: &str) -> &str {
+    let mut text = text.trim();
+    for _ in 0..8 {
+        let Some(rest) = text
+            .strip_prefix("\\boxed")
+            .or_else(|| text.strip_prefix("\\fbox"))
+        else {
+            break;
+        };
+        let Some(inner) = rest
+            .trim_start()
+            .strip_prefix('{')
+            .and_then(|r| r.strip_suffix('}'))
+        else {
+            break;
+        };
+        if !is_balanced(inner) {
+            break;
+        }
+        text = inner.trim();
+    }
+    text
+}
+
+/// Whether every brace of `text` has its partner inside it (escaped braces do not count).
+pub(super) fn is_balanced(text: &str) -> bool {
+    let mut depth = 0usize;
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        match b {
+            b'\\' => {
+                bytes.next();
+            }
+            b'{' => depth += 1,
+            b'}' if depth == 0 => return false,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    depth == 0
+}
+
+/// A box that is talked about rather than filled in: `\boxed{}`, `\boxed{...}`, `\boxed{\text{answer}}`.
+fn is_placeholder(inner: &str) -> bool {
+    static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?i)^(?:\\[a-z]+\{)?[\s.…_?]*(?:\\[lc]?dots|\\square|\\ )?(?:(?:your|the|final|numeric(?:al)?)\s+)*(?:answer|result|solution)?[\s.…_?]*\}?$")
+            .expect("a constant pattern")
+    });
+    inner.len() < 60 && PLACEHOLDER.is_match(inner)
+}
+
+/// The answer in the last closed box; neighbours in one list (`\boxed{1}, \boxed{2}`) are joined.
+pub(super) fn last(text: &str) -> Option<String> {
+    let spans: Vec<BoxSpan> = closed_boxes(text);
+    let kept: Vec<&BoxSpan> = spans
+        .iter()
+        .filter(|span| !is_denied(&text[..span.whole.start]))
+        .collect();
+    let Some(last) = kept.last() else {
+        return spans
+            .last()
+            .map(|span| content(text, span))
+            .or_else(|| tagged(text))
+            .or_else(|| unbraced(text));
+    };
+    let mut list = vec![content(text, last)];
+    for pair in kept.windows(2).rev() {
+        if !is_separator(&text[pair[0].whole.end..pair[1].whole.start]) {
+            break;
+        }
+        list.push(content(text, pair[0]));
+    }
+    list.reverse();
+    list.dedup();
+    Some(list.join(", "))
+}
+
+/// What all the boxes of an answer hold; none where there is no box in it.
+pub(super) fn all(answer: &str) -> Option<String> {
+    if !answer.contains("box") {
+        return None;
+    }
+    let mut contents: Vec<String> = closed_boxes(answer)
+        .iter()
+        .map(|span| content(answer, span))
+        .collect();
+    contents.dedup();
+    (!contents.is_empty()).then(|| contents.join(", "))
+}
+
+/// Some models write their box as a pair of special tokens.
+fn tagged(text: &str) -> Option<String> {
+    const OPEN: &str = "<|begin_of_box|>";
+    let end = text.rfind("<|end_of_box|>")?;
+    let start = text[..end].rfind(OPEN)? + OPEN.len();
+    Some(text[start..end].to_owned())
+}
+
+/// `\boxed 7`: a box without braces around one value.
+fn unbraced(text: &str) -> Option<String> {
+    static VALUE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"\\(?:boxed|fbox)(?:\s+([-−]?\d[\d.,]*|[A-Za-z]\b)|([-−]?\d[\d.,]*))")
+            .expect("a constant pattern")
+    });
+    let found = VALUE.captures_iter(text).last()?;
+    let value = found.get(1).or_else(|| found.get(2))?.as_str();
+    Some(value.trim_end_matches(['.', ',']).to_owned())
+}
+
+/// Whether two boxes with this between them are items of one list: commas, "and", `\quad`, a `\text{}` with
+/// "and".
+fn is_separator(gap: &str) -> bool {
+    static SEPARATOR: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?i)^(?:\s|,|;|\\,|\\;|\\:|\\!|\\ |\\q?quad|\b(?:and|or)\b|\\(?:text|mbox|textrm|mathrm)\{(?:[^{}]*\b(?:and|or)\s*|\s*)\})*$",
+        )
+        .expect("a constant pattern")
+    });
+    gap.len() < 200 && (!gap.trim().is_empty() || !gap.contains('\n')) && SEPARATOR.is_match(gap)
+}
+
+/// Whether what stands before a box says that it is not the answer.
+fn is_denied(before: &str) -> bool {
+    let before = before.trim_end_matches(['$', ' ', '*', '(', '\\']);
+    [
+        "not",
+        "instead of",
+        "rather than",
+        "isn't",
+        "isn’t",
+        "\\ne",
+        "\\neq",
+        "≠",
+    ]
+    .iter()
+    .any(|no| {
+        before
+            .strip_suffix(no)
+            .is_some_and(|rest| !rest.ends_with(char::is_alphanumeric))
+    })
+}
+
+/// What a box holds, with the sign before it and the unit or factor behind it.
+fn content(text: &str, span: &BoxSpan) -> String {
+    let inside = unbox(&text[span.inner.clone()]);
+    let sign = sign_before(&text[..span.whole.start]);
+    let suffix = suffix(&text[span.whole.end..]);
+    if sign.is_empty() && suffix.is_empty() {
+        return inside.to_owned();
+    }
+    let inside = if needs_brackets(inside, &sign, suffix) {
+        format!("({inside})")
+    } else {
+        inside.to_owned()
+    };
+    format!("{sign}{inside}{suffix}")
+}
+
+/// Whether a sign or a factor would bind only a part of what is inside.
+fn needs_brackets(inside: &str, sign: &str, suffix: &str) -> bool {
+    let factor = suffix.starts_with("\\pi") || suffix.starts_with("\\sqrt") || suffix.starts_with('π');
+    (!sign.is_empty() || factor) && inside.get(1..).is_some_and(|rest| rest.contains(['+', '-']))
+}
+
+/// A minus or plus-minus sign directly before a box, which is no subtraction and no mark of a list.
+fn sign_before(before: &str) -> String {
+    let outer = before.trim_end_matches([' ', '{']);
+    let (sign, rest) = if let Some(rest) = outer.strip_suffix("\\pm").or_else(|| outer.strip_suffix('±')) {
+        ("\\pm ", rest)
+    } else if let Some(rest) = outer.strip_suffix(['-', '−']) {
+        ("-", rest)
+    } else {
+        return String::new();
+    };
+    let apart = outer.len() < before.len();
+    let line = rest.rsplit('\n').next().unwrap_or(rest);
+    // "- \boxed{5}" at the beginning of a line is an item of a list.
+    if apart && sign == "-" && line.trim().is_empty() {
+        return String::new();
+    }
+    let operand = rest.trim_end();
+    let opens = operand
+        .strip_suffix('$')
+        .is_some_and(|r| r.is_empty() || r.ends_with(char::is_whitespace));
+    let ends_value =
+        operand.ends_with(|c: char| c.is_alphanumeric() || matches!(c, ')' | '}' | ']' | '$' | '|' | '!'));
+    // `\Rightarrow -\boxed{30}`: a command is no operand, but `\pi -` is
+    let command = operand.rsplit_once('\\').is_some_and(|(_, name)| {
+        let letters = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic());
+        letters
+            && (name.ends_with("arrow")
+                || matches!(
+                    name,
+                    "to" | "implies" | "iff" | "therefore" | "quad" | "qquad" | "left"
+                ))
+    });
+    if ends_value && !opens && !command {
+        return String::new();
+    }
+    sign.to_owned()
+}
+
+/// A percent sign, a degree sign, a unit or a factor directly behind a box.
+fn suffix(after: &str) -> &str {
+    static NEAR: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"^(?:\\[,!])*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°|\\pi\b|π|\\sqrt\s*(?:\{[^{}]*\}|\d)|\\(?:cdot|times)\s*10\s*\^\s*(?:\{[-+]?\d+\}|\d)|\^\{?\d+\}?|![^!]?)",
+        )
+        .expect("a constant pattern")
+    });
+    static PERCENT: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^(?:\s|\$|\\[,;: ]|\\\)|\*)*(\\?%|pct\b|percent\b|per cent\b|\\(?:text|mathrm|textrm|mbox)\s*\{\s*(?:\\?%|percent)\s*\})")
+            .expect("a constant pattern")
+    });
+    static WORDS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^(?:\s|\\[,;: ]|~)*(\\(?:text|mathrm|textrm|mbox)\s*\{[^{}]{1,40}\}(?:\^\{?\d\}?)?)")
+            .expect("a constant pattern")
+    });
+    if let Some(found) = PERCENT.captures(after) {
+        return found.get(1).map_or("", |m| m.as_str());
+    }
+    if let Some(found) = NEAR.find(after) {
+        let found = found.as_str();
+        // an exclamation mark that ends a sentence is no factorial
+        return if found.starts_with('!') { "" } else { found };
+    }
+    if let Some(words) = WORDS.captures(after).and_then(|c| c.get(1)) {
+        let read = read(&format!("1{}", words.as_str()));
+        if matches!(read, Some(Form::Quantity(..))) {
+            return words.as_str();
+        }
+    }
+    ""
+}

@@ -1,0 +1,188 @@
+//! Words of the language around a value: units, number words, and words that change what is said.
+
+/// Units: a name for each, and its other spellings. A spelling of one letter counts only where the text says
+/// that it is a word (`\text{m}`).
+const UNITS: &[(&str, &str)] = &[
+    ("mm", "millimeter millimeters millimetre millimetres"),
+    ("cm", "centimeter centimeters centimetre centimetres"),
+    ("dm", "decimeter decimeters"),
+    ("m", "meter meters metre metres"),
+    ("km", "kilometer kilometers kilometre kilometres"),
+    ("in", "inch inches"),
+    ("ft", "foot feet"),
+    ("yd", "yard yards yds"),
+    ("mi", "mile miles"),
+    ("mg", "milligram milligrams"),
+    ("g", "gram grams gm"),
+    ("kg", "kilogram kilograms kgs"),
+    ("oz", "ounce ounces"),
+    ("lb", "pound pounds lbs"),
+    ("ton", "tons tonne tonnes"),
+    ("ml", "mL milliliter milliliters millilitre millilitres"),
+    ("l", "L liter liters litre litres"),
+    ("gal", "gallon gallons"),
+    ("pt", "pint pints"),
+    ("qt", "quart quarts"),
+    ("cup", "cups"),
+    ("ms", "millisecond milliseconds"),
+    ("s", "sec secs second seconds"),
+    ("min", "mins minute minutes"),
+    ("h", "hr hrs hour hours"),
+    ("day", "days"),
+    ("week", "weeks wk wks"),
+    ("month", "months"),
+    ("year", "years yr yrs"),
+    ("cent", "cents"),
+    ("dollar", "dollars usd USD bucks"),
+    ("euro", "euros eur EUR"),
+    ("yen", ""),
+    ("mph", ""),
+    ("kmh", "kph"),
+    ("N", "newton newtons"),
+    ("J", "joule joules"),
+    ("kJ", "kilojoule kilojoules"),
+    ("W", "watt watts"),
+    ("kW", "kilowatt kilowatts"),
+    ("V", "volt volts"),
+    ("A", "amp amps ampere amperes"),
+    ("K", "kelvin kelvins"),
+    ("C", "celsius Celsius"),
+    ("F", "fahrenheit Fahrenheit"),
+    ("Pa", "pascal pascals"),
+    ("Hz", "hertz"),
+    ("mol", "mole moles"),
+    ("radian", "radians rad"),
+    ("unit", "units"),
+    ("point", "points pts"),
+];
+
+/// The name of a unit that is known.
+pub(crate) fn unit(word: &str) -> Option<&'static str> {
+    let lower = word.to_ascii_lowercase();
+    let spelled = |spelling: &str| spelling == word || (word.len() > 1 && spelling == lower);
+    UNITS
+        .iter()
+        .find(|(name, others)| {
+            spelled(name) || others.split(' ').any(|other| !other.is_empty() && spelled(other))
+        })
+        .map(|(name, _)| *name)
+}
+
+/// The factor that a number word stands for.
+pub(crate) fn factor(word: &str) -> Option<i64> {
+    let lower = word.to_ascii_lowercase();
+    Some(match lower.strip_suffix('s').unwrap_or(&lower) {
+        "dozen" => 12,
+        "hundred" => 100,
+        "thousand" => 1_000,
+        "lakh" => 100_000,
+        "million" => 1_000_000,
+        "crore" => 10_000_000,
+        "billion" | "bn" => 1_000_000_000,
+        "trillion" => 1_000_000_000_000,
+        "quadrillion" => 1_000_000_000_000_000,
+        _ => return None,
+    })
+}
+
+/// Words that change a value before them: what they stand in is not that value.
+pub(crate) fn changes(word: &str) -> bool {
+    const WORDS: [&str; 47] = [
+        "or",
+        "and",
+        "less",
+        "more",
+        "fewer",
+        "greater",
+        "than",
+        "minus",
+        "plus",
+        "times",
+        "divided",
+        "not",
+        "no",
+        "over",
+        "under",
+        "above",
+        "below",
+        "between",
+        "even",
+        "odd",
+        "am",
+        "pm",
+        "remainder",
+        "mod",
+        "modulo",
+        "choose",
+        "higher",
+        "lower",
+        "larger",
+        "smaller",
+        "most",
+        "least",
+        "squared",
+        "cubed",
+        "factorial",
+        "half",
+        "third",
+        "thirds",
+        "quarter",
+        "quarters",
+        "halves",
+        "up",
+        "versus",
+        "vs",
+        "each",
+        "is",
+        "are",
+    ];
+    WORDS.contains(&word.to_ascii_lowercase().as_str())
+}
+
+/// Words that tie a value to what follows: at once behind a value they make it a part of something else.
+pub(crate) fn ties(word: &str) -> bool {
+    const WORDS: [&str; 20] = [
+        "of", "out", "to", "in", "for", "when", "if", "where", "with", "from", "by", "at", "on", "as", "per",
+        "unless", "while", "such", "that", "since",
+    ];
+    WORDS.contains(&word.to_ascii_lowercase().as_str())
+}
+
+/// Words before a value that say no more than that it comes.
+pub(crate) fn introduces(word: &str) -> bool {
+    const WORDS: [&str; 17] = [
+        "about",
+        "approximately",
+        "approx",
+        "roughly",
+        "exactly",
+        "therefore",
+        "thus",
+        "so",
+        "hence",
+        "the",
+        "answer",
+        "is",
+        "final",
+        "answers",
+        "are",
+        "total",
+        "result",
+    ];
+    WORDS.contains(&word.to_ascii_lowercase().as_str())
+}
+
+/// Whether letters without spaces are variables side by side: `xy`, `ab`, `xyz`, but not "no" or "odd".
+pub(crate) fn is_product(word: &str) -> bool {
+    const WORDS: [&str; 28] = [
+        "no", "is", "if", "am", "pm", "of", "to", "in", "at", "by", "it", "we", "an", "as", "be", "do", "on",
+        "or", "so", "he", "up", "us", "my", "me", "go", "vs", "st", "th",
+    ];
+    let lower = word.to_ascii_lowercase();
+    let roman = word.bytes().all(|b| matches!(b, b'I' | b'V' | b'X'));
+    match lower.as_bytes() {
+        [_, _] => !roman && !WORDS.contains(&lower.as_str()) && unit(word).is_none(),
+        [a, b, c] => a + 1 == *b && b + 1 == *c,
+        _ => false,
+    }
+}
