@@ -5,18 +5,22 @@
 //! line on its standard output, in UTF-8, flushed, within 30 seconds. What it writes to standard error is
 //! quoted if it fails. A policy must be deterministic: then live and replayed runs decide alike.
 //!
-//! | it reads | it answers |
-//! |---|---|
-//! | `{"event": "hello", "protocol": 1}` | `{"protocol": 1, "needs": ["confidence"], "window": 16}`; `needs` lists those of `confidence`, `logprob` and `self_certainty` that it cannot do without, `window` is the group size of the scores; both may be left out |
-//! | `{"event": "begin", "traces": 64, "slots": 16, "max_tokens": 4096}`: a new problem, forget the last | `{"launch": 16}`: how many traces to launch, at least 1 |
-//! | `{"event": "finished", "trace": 0, "finish": "stop", "tokens": 512, "class": 3, "scores": {"mean": 11.2, ...}}` | `{}` to wait, `{"launch": 4}` for more traces, `{"done": true}` to cancel the rest |
-//! | `{"event": "decide"}` | `{"ballots": [{"trace": 0, "weight": 1.0}, ...]}`: the traces that vote, by index; the heaviest class wins |
+//! - It reads `{"event": "hello", "protocol": 1}` and answers
+//!   `{"protocol": 1, "needs": ["confidence"], "window": 16}`. `needs` lists those of `confidence`, `logprob`
+//!   and `self_certainty` that it cannot do without, `window` is the group size of the scores; both may be
+//!   left out.
+//! - It reads `{"event": "begin", "traces": 64, "slots": 16, "max_tokens": 4096}`, a new problem, and forgets
+//!   the last. It answers `{"launch": 16}`: how many traces to launch, at least 1.
+//! - It reads `{"event": "finished", "trace": 0, "finish": "stop", "tokens": 512, "class": 3, "scores":
+//!   {"mean": 11.2, ...}}` and answers `{}` to wait, `{"launch": 4}` for more traces, `{"done": true}` to
+//!   cancel the rest.
+//! - It reads `{"event": "decide"}` and answers `{"ballots": [{"trace": 0, "weight": 1.0}, ...]}`: the traces
+//!   that vote, by index; the heaviest class wins.
 //!
 //! `class` is a number that equal answers share, null without an answer; `finish` is `stop`, `length`, `loop`
-//! or `failed`; `scores` holds `mean`, `tail`, `bottom`,
-//! `lowest_group`, `sequence_logprob`, `mean_logprob` and `self_certainty`, each null where it is not known
-//! (`tail`, `bottom` and `lowest_group` without a `window`).
-//! `examples/policy.py` is one.
+//! or `failed`; `scores` holds `mean`, `tail`, `bottom`, `lowest_group`, `sequence_logprob`, `mean_logprob`
+//! and `self_certainty`, each null where it is not known (`tail`, `bottom` and `lowest_group` without a
+//! `window`). `examples/policy.py` is one.
 
 mod process;
 mod protocol;

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! sweep.json    what was asked: one object, a [`SweepHeader`]
-//! sweep.jsonl   what came of it: one line a problem's pool, and one a problem, strategy, budget and number of slots; appended as they are decided
+//! sweep.jsonl   what came of it: one line a problem's pool, and one a problem, strategy, budget and number
+//!               of slots; appended as they are decided
 //! ```
 //!
 //! `sweep.json`: `schema`, `tool_version`, `recording` (`path` and `digest` of what was decided over; `path`

@@ -199,7 +199,10 @@ mod products {
         /// `ROUNDS` of `CHAINS` independent accumulations with one instruction, on values the compiler cannot
         /// know.
         macro_rules! accumulate {
-            ($feature:literal, $name:ident, $zero:expr, $a:expr, $b:expr, $lanes:expr, |$sum:ident, $x:ident, $y:ident| $step:expr) => {
+            (
+                $feature:literal, $name:ident, $zero:expr, $a:expr, $b:expr, $lanes:expr,
+                |$sum:ident, $x:ident, $y:ident| $step:expr
+            ) => {
                 #[target_feature(enable = $feature)]
                 fn $name() -> usize {
                     let ($x, $y) = (black_box($a), black_box($b));

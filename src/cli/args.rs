@@ -40,13 +40,25 @@ pub(crate) struct ModelArgs {
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// How weights are held: as in the file, or as f32, bf16, q8_0 or q4_0
-    #[arg(long, value_name = "FORMAT", default_value = "auto", hide_default_value = true, value_parser = dtype)]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "auto",
+        hide_default_value = true,
+        value_parser = dtype
+    )]
     pub(crate) dtype: WeightFormat,
     /// How keys and values are held: f32 or bf16 [default: bf16, and f32 where all weights are]
     #[arg(long, value_name = "FORMAT", value_parser = cache_dtype)]
     pub(crate) kv_dtype: Option<CacheFormat>,
     /// How Mamba states are held: f32, or bf16 for half the memory traffic and a less exact result
-    #[arg(long, value_name = "FORMAT", default_value = "f32", hide_default_value = true, value_parser = cache_dtype)]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "f32",
+        hide_default_value = true,
+        value_parser = cache_dtype
+    )]
     pub(crate) state_dtype: CacheFormat,
     /// Threads [default: one for each core]
     #[arg(long, value_name = "N")]
@@ -140,7 +152,9 @@ pub(crate) struct BackendArgs {
         long,
         value_name = "URL",
         value_delimiter = ',',
-        conflicts_with_all = ["dtype", "kv_dtype", "state_dtype", "tier", "tied_logit_scale", "max_batch", "memory"]
+        conflicts_with_all = [
+            "dtype", "kv_dtype", "state_dtype", "tier", "tied_logit_scale", "max_batch", "memory"
+        ]
     )]
     backend: Vec<String>,
     /// The model's name at the engine [default: the only one that it lists]
@@ -299,7 +313,13 @@ pub(crate) struct BatchArgs {
     #[arg(long, value_name = "N")]
     pub(crate) slots: Option<usize>,
     /// Rows of the batch; auto takes what fits into memory
-    #[arg(long, value_name = "N|auto", default_value = "auto", hide_default_value = true, value_parser = MaxBatch::parse)]
+    #[arg(
+        long,
+        value_name = "N|auto",
+        default_value = "auto",
+        hide_default_value = true,
+        value_parser = MaxBatch::parse
+    )]
     pub(crate) max_batch: MaxBatch,
     /// Memory that traces may take, as 512MiB or 4GiB [default: four fifths of what is free]
     #[arg(long, value_name = "BYTES", value_parser = number::parse_bytes)]

@@ -68,15 +68,20 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let kv = limits.block_bytes / limits.block_tokens as u64;
     let tiers: Vec<_> = Tier::available().iter().map(|t| t.name()).collect();
     let formats = model.formats();
+    let format_bytes = || formats.iter().map(|(f, n)| json!({"format": f, "bytes": n}));
     if printer.json() {
         printer.object(&json!({
-            "version": env!("CARGO_PKG_VERSION"), "tier": tier.name(), "tiers": tiers, "threads": threads, "cores": default_threads(),
-            "memory_available_bytes": available, "model": loaded.name, "digest": loaded.digest(), "parameters": spec.parameters(),
+            "version": env!("CARGO_PKG_VERSION"), "tier": tier.name(), "tiers": tiers, "threads": threads,
+            "cores": default_threads(), "memory_available_bytes": available, "model": loaded.name,
+            "digest": loaded.digest(), "parameters": spec.parameters(),
             "layers": spec.layers.len(), "hidden": spec.hidden, "vocab": spec.vocab, "context": spec.context,
-            "weight_bytes": weights, "weight_formats": formats.iter().map(|(f, n)| json!({"format": f, "bytes": n})).collect::<Vec<_>>(),
-            "tokenizer": loaded.prompter.is_some(), "chat_template": loaded.prompter.as_ref().is_some_and(|p| p.has_chat_template()),
-            "state_bytes": shape.state_bytes(), "kv_bytes_per_token": kv, "expected_tokens": plan.expected_tokens,
-            "bytes_per_trace": plan.bytes_per_trace, "max_batch": plan.max_batch, "traces": rows, "predicted_resident_bytes": resident,
+            "weight_bytes": weights, "weight_formats": format_bytes().collect::<Vec<_>>(),
+            "tokenizer": loaded.prompter.is_some(),
+            "chat_template": loaded.prompter.as_ref().is_some_and(|p| p.has_chat_template()),
+            "state_bytes": shape.state_bytes(), "kv_bytes_per_token": kv,
+            "expected_tokens": plan.expected_tokens, "bytes_per_trace": plan.bytes_per_trace,
+            "max_batch": plan.max_batch, "traces": rows,
+            "predicted_resident_bytes": resident,
         }))?;
         return Ok(ExitStatus::Done);
     }

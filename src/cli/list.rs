@@ -139,7 +139,11 @@ fn tasks() -> anyhow::Result<Vec<Value>> {
     Task::names()
         .map(|name| {
             let task = Task::named(name)?;
-            let data = task.data.hub.or(task.data.file).unwrap_or_else(|| "in the program".to_owned());
+            let data = task
+                .data
+                .hub
+                .or(task.data.file)
+                .unwrap_or_else(|| "in the program".to_owned());
             // a copy is noticed that is not what it was; where no task says what that is, the hub's own sums
             // must do
             let checked = match (&task.data.bundled, &task.data.sha256, &task.data.answers) {
@@ -148,7 +152,10 @@ fn tasks() -> anyhow::Result<Vec<Value>> {
                 (_, _, Some(_)) => "answers",
                 _ => "download",
             };
-            Ok(json!({"name": task.name, "problems": task.count, "data": data, "checked": checked, "description": task.description}))
+            Ok(json!({
+                "name": task.name, "problems": task.count, "data": data, "checked": checked,
+                "description": task.description
+            }))
         })
         .collect()
 }

@@ -26,7 +26,13 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
     /// Whether PNG files are light or dark (SVG files are both)
-    #[arg(long, value_name = "light|dark", default_value = "light", hide_default_value = true, value_parser = theme)]
+    #[arg(
+        long,
+        value_name = "light|dark",
+        default_value = "light",
+        hide_default_value = true,
+        value_parser = theme
+    )]
     theme: Theme,
     /// The problem whose traces are shown over time [default: the one that shows most]
     #[arg(long, value_name = "ID")]
@@ -41,7 +47,14 @@ pub(crate) struct ReportArgs {
     #[arg(long, conflicts_with_all = ["csv", "json"])]
     markdown: bool,
     /// Prints a table as CSV: strategies, comparisons, scores, pass-at-k, problems or traces
-    #[arg(long, value_name = "TABLE", num_args = 0..=1, default_missing_value = "strategies", conflicts_with = "json", value_parser = table)]
+    #[arg(
+        long,
+        value_name = "TABLE",
+        num_args = 0..=1,
+        default_missing_value = "strategies",
+        conflicts_with = "json",
+        value_parser = table
+    )]
     csv: Option<TableKind>,
 }
 

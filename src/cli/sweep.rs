@@ -94,7 +94,14 @@ pub(crate) struct SweepArgs {
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Rows of the batch; auto takes what fits into memory
-    #[arg(long, value_name = "N|auto", default_value = "auto", hide_default_value = true, value_parser = MaxBatch::parse, help_heading = "Batch")]
+    #[arg(
+        long,
+        value_name = "N|auto",
+        default_value = "auto",
+        hide_default_value = true,
+        value_parser = MaxBatch::parse,
+        help_heading = "Batch"
+    )]
     max_batch: MaxBatch,
     /// Memory that traces may take, as 512MiB or 4GiB [default: four fifths of what is free]
     #[arg(long, value_name = "BYTES", value_parser = number::parse_bytes, help_heading = "Batch")]

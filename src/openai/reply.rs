@@ -192,7 +192,9 @@ mod tests {
     #[test]
     fn fields_that_nobody_reads_may_be_anything() {
         let odd = json!({"id": 7, "object": [], "created": "now", "model": null, "tts": 1, "usage": null,
-            "choices": [{"index": "x", "delta": {"role": 3, "content": null}, "message": 4, "logprobs": null}]});
+        "choices": [
+            {"index": "x", "delta": {"role": 3, "content": null}, "message": 4, "logprobs": null}
+        ]});
         let read: Completion = serde_json::from_value(odd).unwrap();
         assert!(
             read.choices[0]

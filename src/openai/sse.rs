@@ -129,8 +129,8 @@ mod tests {
         #[test]
         fn any_cut_of_the_bytes_gives_the_same_events(
             lines in prop::collection::vec((prop::sample::select(vec![
-                "data: {\"a\":1}", "data:é€", "data", "", "", ": keep-alive", "event: y", "data: a: b", "x", "data:  \
-                    two spaces",
+                "data: {\"a\":1}", "data:é€", "data", "", "", ": keep-alive", "event: y", "data: a: b", "x",
+                "data:  two spaces",
             ]), prop::sample::select(vec!["\n", "\r\n", "\r"])), 0..24),
             cuts in prop::collection::vec(0usize..400, 0..12),
         ) {

@@ -284,17 +284,19 @@ impl Page {
     fn finish(self, report: &Report) -> String {
         let data = in_script(&serde_json::to_string(report).unwrap_or_default());
         format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-             content=\"width=device-width,initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light \
-             dark\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
-             'unsafe-inline'; script-src 'unsafe-inline'; img-src \
-             data:\">\n<title>{title}</title>\n<style>\n:root{{{light}}}\n@media (prefers-color-scheme: \
-             dark){{:root{{{dark}}}}}\n:root[data-theme=light]{{{light}}}\n:root[data-theme=dark]{{{dark}}}\n{classes}\n{STYLE}</style>\n</head>\n<body>\n<a \
-             class=\"skip\" href=\"#main\">Skip to the report</a>\n<nav aria-label=\"Parts of the \
-             report\">{nav}<button type=\"button\" id=\"theme\" aria-label=\"Light or \
-             dark\">\u{25d0}</button></nav>\n<main id=\"main\">\n{body}</main>\n<div id=\"tip\" \
-             role=\"status\" aria-live=\"polite\" hidden></div>\n<script type=\"application/json\" \
-             id=\"data\">{data}</script>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
+             <meta name=\"color-scheme\" content=\"light dark\">\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
+             'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n<title>{title}</title>\n<style>\n\
+             :root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n\
+             :root[data-theme=light]{{{light}}}\n:root[data-theme=dark]{{{dark}}}\n{classes}\n\
+             {STYLE}</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#main\">Skip to the report</a>\n\
+             <nav aria-label=\"Parts of the report\">{nav}<button type=\"button\" id=\"theme\" \
+             aria-label=\"Light or dark\">\u{25d0}</button></nav>\n<main id=\"main\">\n{body}</main>\n\
+             <div id=\"tip\" role=\"status\" aria-live=\"polite\" hidden></div>\n\
+             <script type=\"application/json\" id=\"data\">{data}</script>\n<script>\n{SCRIPT}</script>\n\
+             </body>\n</html>\n",
             title = markup(&format!("tts {} {}", report.kind, report.path)),
             light = colours(Theme::Light),
             dark = colours(Theme::Dark),

@@ -1,14 +1,14 @@
 //! One problem's run and what is kept of it.
 //!
 //! The first file to read is `problem.rs`: a problem's clock, its traces and its books. Beside it stand
-//! `trace.rs` (a trace in flight), `problem/receive.rs` (traces that come in
-//! their own order), `observer.rs` (who
-//! watches a run, and where its records go), `events.rs`, `outcome.rs` and `replay.rs` (decisions over a
+//! `trace.rs` (a trace in flight), `problem/receive.rs` (traces that come in their own order), `observer.rs`
+//! (who watches a run, and where its records go), `events.rs`, `outcome.rs` and `replay.rs` (decisions over a
 //! recording). The rest is the run folder: what was generated and decided, appended as it ends, so that
 //! nothing finished is lost and the same command goes on after a kill.
 //!
 //! ```text
-//! manifest.json    layout number, version, settings (those that change traces, those that change decisions), data digest, machine, status
+//! manifest.json    layout number, version, settings (those that change traces, those that change
+//!                  decisions), data digest, machine, status
 //! traces.jsonl     one line a trace, appended as it ends
 //! tokens.bin       the traces' arrays
 //! problems.jsonl   one line a decided problem
@@ -40,7 +40,8 @@
 //!         ids = np.fromfile("run/tokens.bin", "<u4", n, offset=at)
 //!         logprobs = np.fromfile("run/tokens.bin", "<f4", n, offset=at + 4 * n)
 //!         confidence = np.fromfile("run/tokens.bin", "<f4", n, offset=at + 8 * n)
-//!         top = np.fromfile("run/tokens.bin", "<f4", n * a.get("top_k", 0), offset=at + 12 * n).reshape(n, -1)
+//!         k = a.get("top_k", 0)
+//!         top = np.fromfile("run/tokens.bin", "<f4", n * k, offset=at + 12 * n).reshape(n, -1)
 //! ```
 //!
 //! Recordings made elsewhere may hold the arrays in the line (`token_ids`, `logprobs`, `confidence`);

@@ -184,7 +184,12 @@ proptest! {
     }
 
     #[test]
-    fn a_request_that_is_damaged_is_answered(request in request(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
+    fn a_request_that_is_damaged_is_answered(
+        request in request(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
         let mut body = request.to_string().into_bytes();
         let at = at.index(body.len());
         body[at] = byte;
@@ -196,8 +201,13 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_a_prompt_or_refused(text in any::<String>(), role in prop::sample::select(&["system", "user", "assistant", "tool"][..])) {
-        let request = json!({ "messages": [{ "role": "user", "content": "1" }, { "role": role, "content": text }] });
+    fn any_text_is_a_prompt_or_refused(
+        text in any::<String>(),
+        role in prop::sample::select(&["system", "user", "assistant", "tool"][..]),
+    ) {
+        let request = json!({
+            "messages": [{ "role": "user", "content": "1" }, { "role": role, "content": text }]
+        });
         sound(read(request.to_string().as_bytes(), Endpoint::Chat))?;
         sound(read(json!({ "prompt": text }).to_string().as_bytes(), Endpoint::Completion))?;
     }
@@ -212,7 +222,11 @@ proptest! {
     }
 
     #[test]
-    fn any_headers_pass_the_gate_or_do_not(values in vec(vec(any::<u8>(), 0..40), 3), keyed in any::<bool>(), get in any::<bool>()) {
+    fn any_headers_pass_the_gate_or_do_not(
+        values in vec(vec(any::<u8>(), 0..40), 3),
+        keyed in any::<bool>(),
+        get in any::<bool>(),
+    ) {
         let mut headers = HeaderMap::new();
         for (name, bytes) in ["host", "origin", "authorization"].into_iter().zip(&values) {
             if let Ok(value) = HeaderValue::from_bytes(bytes) {

@@ -297,7 +297,9 @@ impl Remote {
     }
     /// The engines, and what the questions to them cost.
     pub fn about(&self) -> Value {
-        json!({"backends": self.engines, "in_flight": self.fleet.in_flight, "probe_tokens": self.probe_tokens})
+        json!({
+            "backends": self.engines, "in_flight": self.fleet.in_flight, "probe_tokens": self.probe_tokens
+        })
     }
     /// What came of each address so far, by its name.
     pub fn tallies(&self) -> Vec<(String, Tally)> {

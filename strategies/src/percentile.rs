@@ -38,7 +38,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bounded_monotonic_and_order_free(mut v in prop::collection::vec(-1e6f64..1e6, 1..50), q in 0.0f64..100.0, p in 0.0f64..100.0) {
+        fn bounded_monotonic_and_order_free(
+            mut v in prop::collection::vec(-1e6f64..1e6, 1..50),
+            q in 0.0f64..100.0,
+            p in 0.0f64..100.0,
+        ) {
             let at = |v: &[f64], q| percentile(v, q).unwrap();
             let a = at(&v, q);
             let (lo, hi) = v.iter().fold((f64::MAX, f64::MIN), |(l, h), &x| (l.min(x), h.max(x)));
@@ -49,7 +53,10 @@ mod tests {
         }
 
         #[test]
-        fn equals_the_plain_formula(mut v in prop::collection::vec(0.0f64..100.0, 1..50), q in 0.0f64..100.0) {
+        fn equals_the_plain_formula(
+            mut v in prop::collection::vec(0.0f64..100.0, 1..50),
+            q in 0.0f64..100.0,
+        ) {
             let got = percentile(&v, q).unwrap();
             v.sort_by(f64::total_cmp);
             let i = (v.len() - 1) as f64 * q / 100.0;

@@ -231,10 +231,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn statistics_equal_the_slow_way(values in prop::collection::vec(0.0f32..40.0, 0..300), w in 1usize..64) {
+        fn statistics_equal_the_slow_way(
+            values in prop::collection::vec(0.0f32..40.0, 0..300),
+            w in 1usize..64,
+        ) {
             let mut g = if w <= values.len() { direct(&values, w) } else { vec![] };
             g.sort_by(f64::total_cmp);
-            let all = if values.is_empty() { 0.0 } else { values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64 };
+            let sum: f64 = values.iter().map(|&v| f64::from(v)).sum();
+            let all = if values.is_empty() { 0.0 } else { sum / values.len() as f64 };
             let k = (g.len() / 10).max(1);
             let low = g.first().copied().unwrap_or(all);
             let bot = if g.is_empty() { all } else { g[..k].iter().sum::<f64>() / k as f64 };

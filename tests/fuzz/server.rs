@@ -30,27 +30,37 @@ fn seeds() -> [(&'static str, Value); 4] {
         (
             "/v1/chat/completions",
             json!({
-                "model": "bundled@majority-2", "messages": question, "n": 2, "stop": ["\n\n", "="], "seed": 7, "temperature": 0.8, "top_p": 0.9,
-                "top_k": 40, "min_p": 0.01, "presence_penalty": 0.1, "frequency_penalty": 0.1, "repetition_penalty": 1.1, "logprobs": true,
-                "top_logprobs": 3, "logit_bias": { "5": -100 }, "max_tokens": 8, "max_total_tokens": 40, "time_limit": 20, "slots": 2,
+                "model": "bundled@majority-2", "messages": question, "n": 2, "stop": ["\n\n", "="], "seed": 7,
+                "temperature": 0.8, "top_p": 0.9,
+                "top_k": 40, "min_p": 0.01, "presence_penalty": 0.1, "frequency_penalty": 0.1,
+                "repetition_penalty": 1.1, "logprobs": true,
+                "top_logprobs": 3, "logit_bias": { "5": -100 }, "max_tokens": 8, "max_total_tokens": 40,
+                "time_limit": 20, "slots": 2,
             }),
         ),
         (
             "/v1/chat/completions",
             json!({
-                "messages": question, "strategy": "deepconf-low", "traces": 4, "warmup": 2, "window": "auto", "keep_top": 0.5, "consensus": "off",
-                "min_votes": 2, "vote": "min-weighted", "stream": true, "stream_options": { "include_usage": true }, "progress": "traces",
-                "instruction": "Say why.", "chat_template_kwargs": { "a": 1 }, "reasoning_effort": "low", "thinking_budget": 4, "user": "x",
+                "messages": question, "strategy": "deepconf-low", "traces": 4, "warmup": 2, "window": "auto",
+                "keep_top": 0.5, "consensus": "off",
+                "min_votes": 2, "vote": "min-weighted", "stream": true,
+                "stream_options": { "include_usage": true }, "progress": "traces",
+                "instruction": "Say why.", "chat_template_kwargs": { "a": 1 }, "reasoning_effort": "low",
+                "thinking_budget": 4, "user": "x",
             }),
         ),
         (
             "/v1/chat/completions",
-            json!({ "messages": question, "traces": 1, "stream": true, "stop": "2", "logprobs": true, "top_logprobs": 2 }),
+            json!({
+                "messages": question, "traces": 1, "stream": true, "stop": "2", "logprobs": true,
+                "top_logprobs": 2
+            }),
         ),
         (
             "/v1/completions",
             json!({
-                "prompt": ["1 + 1 = ", "2 + 2 = "], "max_tokens": 6, "n": 2, "logprobs": 2, "echo": false, "best_of": 2, "suffix": "", "stream": false,
+                "prompt": ["1 + 1 = ", "2 + 2 = "], "max_tokens": 6, "n": 2, "logprobs": 2, "echo": false,
+                "best_of": 2, "suffix": "", "stream": false,
                 "ignore_eos": true, "loop_stop": false, "traces": 1,
             }),
         ),

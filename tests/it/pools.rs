@@ -22,7 +22,8 @@ fn recording(folder: &Path, traces: usize) -> std::path::PathBuf {
         let n = 20 + i % 50;
         let confidence: Vec<f64> = (0..n).map(|t| 9.0 + ((t * (i + 2)) % 13) as f64 / 3.0).collect();
         serde_json::json!({
-            "problem_id": if i.is_multiple_of(2) { "a" } else { "b" }, "trace": i / 2, "tokens": n, "answer": (i % 3).to_string(),
+            "problem_id": if i.is_multiple_of(2) { "a" } else { "b" }, "trace": i / 2, "tokens": n,
+            "answer": (i % 3).to_string(),
             "confidence": confidence, "gold": "1",
         })
         .to_string()

@@ -483,8 +483,10 @@ proptest! {
         let mut task = Task::new("p", names[c.strategy % names.len()]);
         task.strategy = preset(names[c.strategy % names.len()], c.consensus);
         task.prompt = prompt(c.prompt, 1);
-        (task.bounds.traces, task.bounds.slots, task.bounds.max_total_tokens) = (c.traces, c.slots, c.max_total_tokens);
-        (task.rules.max_tokens, task.rules.ignore_eos, task.rules.stop_ids) = (c.max_tokens, c.ignore_eos, stops(c.stop_step));
+        (task.bounds.traces, task.bounds.slots) = (c.traces, c.slots);
+        task.bounds.max_total_tokens = c.max_total_tokens;
+        (task.rules.max_tokens, task.rules.ignore_eos) = (c.max_tokens, c.ignore_eos);
+        task.rules.stop_ids = stops(c.stop_step);
         (task.rules.thinking_budget, task.rules.think_end) = (c.thinking_budget, vec![6, 4]);
         task.sampling.temperature = c.temperature;
         let mut engine = Engine::roomy(&gqa());
@@ -504,7 +506,9 @@ proptest! {
                 prop_assert!(outcome.peak_rows <= c.slots && d.tokens.total() <= d.ticks * c.slots as u64);
                 prop_assert!(outcome.records.iter().all(|r| r.tokens <= c.max_tokens));
                 match c.max_total_tokens {
-                    Some(max) if d.early_end() == Some(EarlyEnd::MaxTotalTokens) => prop_assert!(d.tokens.total() >= max && d.tokens.total() < max + c.slots as u64),
+                    Some(max) if d.early_end() == Some(EarlyEnd::MaxTotalTokens) => {
+                        prop_assert!((max..max + c.slots as u64).contains(&d.tokens.total()))
+                    }
                     Some(max) => prop_assert!(d.tokens.total() < max + c.slots as u64),
                     None => prop_assert!(d.early_end() != Some(EarlyEnd::MaxTotalTokens)),
                 }

@@ -326,13 +326,19 @@ mod tests {
     proptest! {
         #[test]
         fn axes_cover_their_values_and_ticks_are_apart(
-            values in prop::collection::vec(prop_oneof![prop::num::f64::ANY, -1e6..1e6f64, 0.0..1.0f64], 0..12),
+            values in prop::collection::vec(
+                prop_oneof![prop::num::f64::ANY, -1e6..1e6f64, 0.0..1.0f64],
+                0..12,
+            ),
             wanted in 1usize..12,
         ) {
             for scale in [Scale::linear(values.iter().copied(), wanted), Scale::log(values.iter().copied())] {
                 let log = scale.kind == ScaleKind::Log;
                 let scale = scale.over(40.0, 700.0);
-                prop_assert!(scale.low < scale.high && scale.low.is_finite() && scale.high.is_finite(), "{scale:?}");
+                prop_assert!(
+                scale.low < scale.high && scale.low.is_finite() && scale.high.is_finite(),
+                "{scale:?}"
+            );
                 prop_assert!(scale.ticks.windows(2).all(|w| w[0].value < w[1].value), "{:?}", scale.ticks);
                 prop_assert!(scale.ticks.len() <= 4 * wanted + 40);
                 let named = labels(&scale);
@@ -340,7 +346,8 @@ mod tests {
                 for pair in named.windows(2) {
                     prop_assert_ne!(pair[0], pair[1]);
                 }
-                let mut usable: Vec<f64> = values.iter().copied().filter(|v| v.is_finite() && v.abs() < BOUND && (!log || *v > 1.0 / BOUND)).collect();
+                let fits = |v: &f64| v.is_finite() && v.abs() < BOUND && (!log || *v > 1.0 / BOUND);
+            let mut usable: Vec<f64> = values.iter().copied().filter(fits).collect();
                 usable.sort_by(f64::total_cmp);
                 let slack = 1e-6 * (scale.high - scale.low);
                 for v in &usable {

@@ -224,7 +224,8 @@ mod tests {
     fn confidence_is_the_mean_of_the_largest_whatever_order_they_come_in() {
         // the sampled token comes first though it is not among the most likely
         let entry = json!({"token": "x", "logprob": -7.0, "top_logprobs": [
-            {"token": "x", "logprob": -7.0}, {"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}, {"token": "c", "logprob": -2.5}]});
+            {"token": "x", "logprob": -7.0}, {"token": "a", "logprob": -0.5},
+            {"token": "b", "logprob": -1.5}, {"token": "c", "logprob": -2.5}]});
         let chunk =
             json!({"choices": [{"index": 0, "delta": {"content": "x"}, "logprobs": {"content": [entry]}}]});
         let got = read(&chunk, Some(3));
@@ -236,14 +237,18 @@ mod tests {
             "five were not given"
         );
         // masked ones have no part
-        let entry = json!({"token": "x", "logprob": -0.1, "top_logprobs": [{"logprob": -0.1}, {"logprob": -9999.0}, {"logprob": -3.0}]});
+        let entry = json!({
+            "token": "x", "logprob": -0.1,
+            "top_logprobs": [{"logprob": -0.1}, {"logprob": -9999.0}, {"logprob": -3.0}]
+        });
         let chunk = json!({"choices": [{"delta": {"content": "x"}, "logprobs": {"content": [entry]}}]});
         assert!((read(&chunk, Some(3)).tokens[0].confidence - 1.55).abs() < 1e-6);
     }
 
     #[test]
     fn both_endpoints_and_several_tokens_in_a_chunk_are_read() {
-        let plain = json!({"choices": [{"text": "ab", "token_ids": [5, 6], "finish_reason": "stop", "logprobs": {
+        let plain = json!({"choices": [{"text": "ab", "token_ids": [5, 6],
+            "finish_reason": "stop", "logprobs": {
             "tokens": ["token_id:5", "token_id:6"], "token_logprobs": [-0.25, null],
             "top_logprobs": [{"token_id:5": -0.25, "token_id:9": -2.0}, null]}}],
             "usage": {"completion_tokens": 9, "prompt_tokens": 4}});

@@ -165,7 +165,9 @@ register! {
         description: "all traces to their end, the most confident ones vote by confidence",
         citation: "arXiv 2508.15260",
         presets: ["deepconf-offline"],
-        build: |name, s| of_whole_traces(name, deepconf_offline::DeepConfOffline(s), s.window, s.count_truncated),
+        build: |name, s| {
+            of_whole_traces(name, deepconf_offline::DeepConfOffline(s), s.window, s.count_truncated)
+        },
         window: Window = Window::Auto, WINDOW;
         keep_top: f64 = 0.10, KEEP_TOP;
         min_votes: usize = 4, MIN_VOTES;
@@ -180,7 +182,8 @@ register! {
         citation: "arXiv 2305.11860",
         presets: ["adaptive-consistency"],
         build: |name, s| {
-            of_whole_traces(name, adaptive_consistency::AdaptiveConsistency::new(s), s.window, s.count_truncated)
+            let rule = adaptive_consistency::AdaptiveConsistency::new(s);
+            of_whole_traces(name, rule, s.window, s.count_truncated)
         },
         window: Window = Window::Auto, WINDOW;
         certainty: f64 = 0.95, CERTAINTY;
@@ -199,7 +202,8 @@ register! {
         bayes_factor: f64 = 10.0,
             shared("B", "Odds of the leader against all others that end a problem (best-of-infinity)")
                 .within(Range::above(1.0, "a number above 1"));
-        unknown: f64 = 0.3, shared("X", "Weight of answers not seen yet (best-of-infinity)").within(NOT_NEGATIVE);
+        unknown: f64 = 0.3,
+            shared("X", "Weight of answers not seen yet (best-of-infinity)").within(NOT_NEGATIVE);
         count_truncated: bool = false, COUNT_TRUNCATED;
     }
 

@@ -311,7 +311,8 @@ fn any_scripts() -> impl Strategy<Value = Vec<Script>> {
 proptest! {
     #[test]
     fn one_slot_equals_the_slow_way(
-        scripts in any_scripts(), warmup in 1usize..10, log_w in 0u32..5, keep in 1u32..=10, min_votes in 1usize..6, tau in 51u32..=100,
+        scripts in any_scripts(), warmup in 1usize..10, log_w in 0u32..5, keep in 1u32..=10,
+        min_votes in 1usize..6, tau in 51u32..=100,
     ) {
         let (w, keep_top, tau) = (1usize << log_w, f64::from(keep) / 10.0, f64::from(tau) / 100.0);
         let o = small(warmup, w, keep_top).with("consensus", tau).with("min_votes", min_votes);

@@ -191,10 +191,14 @@ fn after_done_it_stays_done() {
 proptest! {
     #[test]
     fn every_strategy_ends_on_anything(
-        traces in prop::collection::vec((0usize..30, prop::option::of(0u32..3), 0u8..6, prop::option::of(any::<f32>())), 0..30),
+        traces in prop::collection::vec(
+            (0usize..30, prop::option::of(0u32..3), 0u8..6, prop::option::of(any::<f32>())),
+            0..30,
+        ),
         slots in 1usize..12, warmup in 1usize..20, window in prop::option::of(1usize..10),
     ) {
-        let finishes = [Finish::Stop, Finish::Stop, Finish::Stop, Finish::Length, Finish::Loop, Finish::Failed];
+        let stop = Finish::Stop;
+        let finishes = [stop, stop, stop, Finish::Length, Finish::Loop, Finish::Failed];
         let scripts: Vec<Script> = traces.iter().map(|&(n, class, f, c)| Script {
             confidences: (0..n).map(|i| c.unwrap_or(((i * 7 + n * 13) % 29) as f32)).collect(),
             class,
@@ -215,7 +219,8 @@ proptest! {
             let shares: f64 = r.decision.votes[0].1.map_or(0.0, |v| v.share);
             prop_assert!((0.0..=1.0).contains(&shares));
             let can_vote = scripts.iter().enumerate().any(|(i, s)| {
-                s.class.is_some() && r.traces.get(&(i as u32)).is_some_and(|t| matches!(t.0, Fate::Warmup | Fate::Finished))
+                let fate = r.traces.get(&(i as u32)).map(|t| t.0);
+                s.class.is_some() && matches!(fate, Some(Fate::Warmup | Fate::Finished))
             });
             prop_assert!(!can_vote || r.answer().is_some(), "{name}: a finished trace has an answer");
         }

@@ -223,7 +223,10 @@ fn borda_weighs_by_rank() {
 
 proptest! {
     #[test]
-    fn esc_equals_the_slow_way(classes in prop::collection::vec(prop::option::weighted(0.95, 0u32..2), 0..40), slots in 1usize..9) {
+    fn esc_equals_the_slow_way(
+        classes in prop::collection::vec(prop::option::weighted(0.95, 0u32..2), 0..40),
+        slots in 1usize..9,
+    ) {
         let scripts: Vec<Script> = classes.iter().enumerate().map(|(i, &class)| Script {
             confidences: vec![9.0; 1 + i * 7 % 5],
             class,

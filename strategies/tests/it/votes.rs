@@ -176,14 +176,16 @@ proptest! {
             }
             let winner = tally.winner();
             prop_assert!((winner.share - tally.ballots[0].weight / total).abs() < 1e-12);
-            let heaviest = kept.iter().filter(|v| v.class == winner.class).map(|v| weigh(v)).fold(0.0, f64::max);
+            let of_winner = kept.iter().filter(|v| v.class == winner.class);
+            let heaviest = of_winner.map(|v| weigh(v)).fold(0.0, f64::max);
             prop_assert_eq!(weigh(&voters[tally.winner_trace as usize]), heaviest);
         }
     }
 
     #[test]
     fn decisions_do_not_depend_on_the_order_of_arrival(
-        answers in prop::collection::vec((0u32..4, 3u32..30), 1..40), seed in any::<u64>(), name in prop::sample::select(vec!["majority", "deepconf-offline"]),
+        answers in prop::collection::vec((0u32..4, 3u32..30), 1..40), seed in any::<u64>(),
+        name in prop::sample::select(vec!["majority", "deepconf-offline"]),
     ) {
         let mut order: Vec<usize> = (0..answers.len()).collect();
         let mut x = seed;

@@ -218,8 +218,11 @@ fn answers_and_lengths_are_enough_for_strategies_that_read_no_confidence() {
     let lines: String = (0..9)
         .map(|i| {
             let answer = if i % 3 == 0 { "7" } else { "1/2" };
-            json!({"problem_id": "p", "trace": i, "answer": if i == 8 { "0.5" } else { answer }, "tokens": 10 + i, "gold": "\\frac12"})
-                .to_string()
+            json!({
+                "problem_id": "p", "trace": i, "answer": if i == 8 { "0.5" } else { answer },
+                "tokens": 10 + i, "gold": "\\frac12"
+            })
+            .to_string()
                 + "\n"
         })
         .collect();

@@ -208,7 +208,10 @@ fn a_full_disk_ends_a_sweep_and_the_same_command_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let pool = |i: usize| {
         let answers: Vec<_> = (0..12).map(|t| ((t * (i + 2)) % 3).to_string()).collect();
-        json!({"problem_id": format!("p{i}"), "gold": "1", "answers": answers, "lengths": (10..22).collect::<Vec<_>>()}).to_string() + "\n"
+        let lengths: Vec<_> = (10..22).collect();
+        json!({"problem_id": format!("p{i}"), "gold": "1", "answers": answers, "lengths": lengths})
+            .to_string()
+            + "\n"
     };
     let file = write(&folder, "pool.jsonl", &(0..40).map(pool).collect::<String>());
     let dir = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -351,7 +354,10 @@ fn dump(traces: usize, window: Option<usize>) -> Value {
                     - if i.is_multiple_of(3) && t > 20 { 3.0 } else { 0.0 }
             })
             .collect();
-        let mut trace = json!({"stop_reason": "stop", "num_tokens": n, "extracted_answer": if i.is_multiple_of(3) { "12" } else { "\\frac{1}{2}" }});
+        let mut trace = json!({
+            "stop_reason": "stop", "num_tokens": n,
+            "extracted_answer": if i.is_multiple_of(3) { "12" } else { "\\frac{1}{2}" }
+        });
         match window {
             None => trace["confs"] = json!(confs),
             Some(w) => {

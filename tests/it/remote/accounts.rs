@@ -262,16 +262,20 @@ async fn the_plain_endpoint_is_asked_for_ids_so_that_no_two_tokens_fall_together
         assert!(r.path.ends_with("/v1/completions") && r.body["return_tokens_as_token_ids"] == true);
         assert!(r.body["prompt"].as_str().unwrap().contains("3 + 4"));
         let n = r.body["logprobs"].as_u64().unwrap();
-        let top: serde_json::Map<_, _> = (0..n).map(|i| (format!("token_id:{i}"), json!(-0.5 - i as f64))).collect();
+        let logprob = |i| (format!("token_id:{i}"), json!(-0.5 - i as f64));
+        let top: serde_json::Map<_, _> = (0..n).map(logprob).collect();
         let word = |text: &str, id: u32, end: Option<&str>| {
-            event(
-                &json!({"choices": [{"index": 0, "text": text, "token_ids": [id], "finish_reason": end, "logprobs": {
-                "tokens": [format!("token_id:{id}")], "token_logprobs": [-0.5], "top_logprobs": [top]}}]}),
-            )
+            event(&json!({"choices": [{"index": 0, "text": text, "token_ids": [id],
+                "finish_reason": end, "logprobs": {
+                "tokens": [format!("token_id:{id}")], "token_logprobs": [-0.5], "top_logprobs": [top]}}]}))
         };
         let mut steps = vec![
             head(),
-            Step::Send(word("\\boxed{7}", 0, (r.body["max_tokens"] == 1).then_some("length"))),
+            Step::Send(word(
+                "\\boxed{7}",
+                0,
+                (r.body["max_tokens"] == 1).then_some("length"),
+            )),
         ];
         if r.body["max_tokens"] != 1 {
             steps.push(Step::Send(word("", 3, Some("stop"))));
@@ -308,7 +312,8 @@ async fn reasoning_in_a_field_of_its_own_is_thinking() {
         question(r, 1.0).unwrap_or_else(|| {
             let delta = |d: serde_json::Value, end: Option<&str>| {
                 let list = json!([{"token": "x", "logprob": -0.1, "top_logprobs": [{"logprob": -0.1}]}]);
-                event(&json!({"choices": [{"index": 0, "delta": d, "logprobs": {"content": list}, "finish_reason": end}]}))
+                let logprobs = json!({"content": list});
+                event(&json!({"choices": [{"index": 0, "delta": d, "logprobs": logprobs, "finish_reason": end}]}))
             };
             vec![
                 head(),
@@ -337,12 +342,19 @@ proptest! {
             let whole = Server::new(move |r| well(r, per)).await;
             let cut = Server::new(move |r| {
                 let steps = well(r, per).into_iter();
-                let bytes: Vec<u8> = steps.flat_map(|s| match s { Step::Send(b) => b, _ => Vec::new() }).collect();
+                let sent = |step| match step {
+                    Step::Send(bytes) => bytes,
+                    _ => Vec::new(),
+                };
+                let bytes: Vec<u8> = steps.flat_map(sent).collect();
                 bytes.chunks(size).map(|part| Step::Send(part.to_vec())).collect()
             }).await;
             let one = Settings { slots: Some(1), ..settings("deepconf-low", 10) };
             let (a, b) = (solve(&whole, one.clone()).await, solve(&cut, one).await);
-            let seen = |s: &tts::Solved| s.records.iter().map(|r| (r.trace, r.finish, r.tokens, r.arrays.clone())).collect::<Vec<_>>();
+            let seen = |s: &tts::Solved| {
+                let of = |r: &tts::run::TraceRecord| (r.trace, r.finish, r.tokens, r.arrays.clone());
+                s.records.iter().map(of).collect::<Vec<_>>()
+            };
             assert_eq!(seen(&a), seen(&b));
             assert_eq!(a.answer, b.answer);
         });

@@ -249,7 +249,9 @@ pub(super) fn done() -> Vec<u8> {
 
 /// The list of models of an engine with one.
 pub(super) fn models(name: &str) -> Vec<Step> {
-    let body = json!({"object": "list", "data": [{"id": name, "object": "model", "owned_by": "vllm", "max_model_len": 4096}]});
+    let body = json!({
+        "object": "list", "data": [{"id": name, "object": "model", "owned_by": "vllm", "max_model_len": 4096}]
+    });
     plain("200 OK", "", &body.to_string())
 }
 
@@ -290,9 +292,9 @@ impl Trace {
     pub(super) fn chunks(&self, body: &Value, per: usize) -> Vec<Value> {
         let asked = body["top_logprobs"].as_u64().map(|n| n as usize);
         let all: Vec<usize> = (0..self.words.len()).collect();
-        let mut chunks = vec![
-            json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]}),
-        ];
+        let mut chunks = vec![json!({"choices": [
+            {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}
+        ]})];
         for part in all.chunks(per) {
             let text: String = part.iter().map(|i| self.words[*i].as_str()).collect();
             let last = part.last() == all.last();

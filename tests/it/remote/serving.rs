@@ -144,7 +144,10 @@ async fn a_reply_is_the_vote_of_the_engines_traces() {
         { "role": "user", "content": "What is 3 + 4?" },
     ]);
     let (status, reply) = front
-        .chat(json!({ "messages": messages, "model": "big@majority", "temperature": 0.5, "max_tokens": 90, "instruction": "Think." }))
+        .chat(json!({
+            "messages": messages, "model": "big@majority", "temperature": 0.5, "max_tokens": 90,
+            "instruction": "Think."
+        }))
         .await;
     assert_eq!(status, 200, "{reply}");
     let (answer, tokens) = expected(&engine);

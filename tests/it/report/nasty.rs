@@ -50,7 +50,12 @@ fn everything(report: &Report) -> String {
 fn markup_and_control_characters_are_shown_and_do_nothing() {
     let id = "</script><script>alert(1)</script>\u{1b}[31m\"'&\u{202e}|`";
     let lines: Vec<_> = (0..4)
-        .map(|i| json!({"problem_id": id, "trace": i, "answer": "<b>\u{7}</b>", "tokens": 5 + i, "gold": if i == 0 { Value::from("<i>") } else { Value::Null }}))
+        .map(|i| {
+            json!({
+                "problem_id": id, "trace": i, "answer": "<b>\u{7}</b>", "tokens": 5 + i,
+                "gold": if i == 0 { Value::from("<i>") } else { Value::Null }
+            })
+        })
         .collect();
     let report = of(&lines);
     let html = everything(&report);
@@ -148,17 +153,36 @@ fn line() -> impl Strategy<Value = Value> {
         "\\PC{0,6}",
         any::<String>()
     ];
-    let finish = prop_oneof![4 => Just("stop"), 1 => Just("length"), 1 => Just("loop"), 1 => Just("low_confidence"), 1 => Just("failed")];
+    let finish = prop_oneof![
+        4 => Just("stop"), 1 => Just("length"), 1 => Just("loop"), 1 => Just("low_confidence"),
+        1 => Just("failed")
+    ];
     let confidence = prop::collection::vec(
-        prop_oneof![8 => (0.0f64..30.0).prop_map(Value::from), 1 => Just(Value::Null), 1 => Just(Value::from(1e300))],
+        prop_oneof![
+            8 => (0.0f64..30.0).prop_map(Value::from), 1 => Just(Value::Null), 1 => Just(Value::from(1e300))
+        ],
         0..40,
     );
-    (id, 0u32..6, finish, prop::option::of("[0-9]{1,2}|\\\\frac\\{1\\}\\{2\\}|<b>"), confidence, 1u64..50, prop::option::of("[0-9]")).prop_map(
-        |(id, trace, finish, answer, confidence, tokens, gold)| {
-            let n = if confidence.is_empty() { tokens } else { confidence.len() as u64 };
-            json!({"problem_id": id, "trace": trace, "finish": finish, "answer": answer, "confidence": confidence, "tokens": n, "gold": gold})
-        },
+    (
+        id,
+        0u32..6,
+        finish,
+        prop::option::of("[0-9]{1,2}|\\\\frac\\{1\\}\\{2\\}|<b>"),
+        confidence,
+        1u64..50,
+        prop::option::of("[0-9]"),
     )
+        .prop_map(|(id, trace, finish, answer, confidence, tokens, gold)| {
+            let n = if confidence.is_empty() {
+                tokens
+            } else {
+                confidence.len() as u64
+            };
+            json!({
+                "problem_id": id, "trace": trace, "finish": finish, "answer": answer,
+                "confidence": confidence, "tokens": n, "gold": gold
+            })
+        })
 }
 
 /// Fewer cases than elsewhere, unless a number was asked for.

@@ -36,7 +36,10 @@ fn recording(problems: usize, traces: usize, right: f64, told: f64) -> Vec<Value
             } else {
                 2 + (random.next() * 3.0) as usize
             };
-            lines.push(json!({"problem_id": format!("p{p}"), "trace": t, "answer": answer.to_string(), "gold": "1", "tokens": n, "confidence": confidence}));
+            lines.push(json!({
+                "problem_id": format!("p{p}"), "trace": t, "answer": answer.to_string(), "gold": "1",
+                "tokens": n, "confidence": confidence
+            }));
         }
     }
     lines

@@ -223,7 +223,8 @@ fn a_recording_made_elsewhere_is_read_as_far_as_it_goes() {
         );
     }
     lines.extend(b"{\"problem_id\": \"q\", \"gold\": 0, \"whatever\": {\"a\": [1]}}\n\n");
-    lines.extend(b"{\"problem_id\": \"q\", \"trace\": 3, \"answer\": \"9\", \"tokens\": 4}\n"); // fewer tokens: loses
+    // fewer tokens: loses
+    lines.extend(b"{\"problem_id\": \"q\", \"trace\": 3, \"answer\": \"9\", \"tokens\": 4}\n");
     lines.extend(
         b"{\"problem_id\": \"c\", \"trace\": 0, \"answer\": \"x\xff\", \"confidence\": [1.5, 2.5], \
           \"token_ids\": [1, 2, 3]}\n",

@@ -53,7 +53,8 @@ fn the_page_knows_what_the_stream_says() {
     let page = server.get("/").text();
     let known: BTreeSet<&str> = between(&page, "case \"", "\"").into_iter().collect();
     let fields = json!({
-        "strategy": "deepconf-low", "traces": 512, "slots": 8, "warmup": 8, "window": 16, "consensus": "off", "max_total_tokens": 12_000,
+        "strategy": "deepconf-low", "traces": 512, "slots": 8, "warmup": 8, "window": 16, "consensus": "off",
+        "max_total_tokens": 12_000,
         "ignore_eos": false, "stream": true, "progress": "traces",
     });
     let events = server.chat(fields).events();

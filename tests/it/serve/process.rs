@@ -97,8 +97,10 @@ fn a_server_that_is_stopped_finishes_what_it_began() {
             "--drain",
             "10m",
         ]));
-        let mut running =
-            program.begin(json!({ "traces": 16, "slots": 8, "ignore_eos": true, "loop_stop": false, "max_tokens": 300, "stream": true }));
+        let mut running = program.begin(json!({
+            "traces": 16, "slots": 8, "ignore_eos": true, "loop_stop": false, "max_tokens": 300,
+            "stream": true
+        }));
         let mut seen = read_until(&mut running, "traces at most");
         let mut kept = connect(program.address);
         program.signal(signal);

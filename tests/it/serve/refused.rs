@@ -29,7 +29,9 @@ fn a_wrong_field_is_named() {
             "messages",
         ),
         (
-            json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }] }),
+            json!({ "messages": [
+                { "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }
+            ] }),
             "messages",
         ),
         (json!({ "temperature": "hot" }), "temperature"),

@@ -327,7 +327,9 @@ fn stop_texts_and_limits_end_a_trace() {
     assert_eq!(late["tts"]["cut"], "time_limit");
 
     let held = server
-        .chat(json!({ "traces": 1, "logit_bias": { "1": -100, "3": -100 }, "max_tokens": 300, "loop_stop": false }))
+        .chat(json!({
+            "traces": 1, "logit_bias": { "1": -100, "3": -100 }, "max_tokens": 300, "loop_stop": false
+        }))
         .ok();
     assert_eq!(
         held["tts"]["tokens"]["generated"], 300,
@@ -338,7 +340,10 @@ fn stop_texts_and_limits_end_a_trace() {
 #[test]
 fn settings_come_by_field_or_by_the_name_of_the_model() {
     let server = Running::start();
-    let by_field = server.chat(json!({ "strategy": "deepconf-high", "traces": 20, "warmup": 6, "window": 16, "slots": 5, "consensus": "off", "keep_top": 0.5 })).ok();
+    let by_field = server.chat(json!({
+        "strategy": "deepconf-high", "traces": 20, "warmup": 6, "window": 16, "slots": 5, "consensus": "off",
+        "keep_top": 0.5
+    })).ok();
     let tts = &by_field["tts"];
     assert_eq!(
         (&tts["strategy"], &tts["slots"], &tts["window"], &tts["consensus"]),
@@ -346,12 +351,17 @@ fn settings_come_by_field_or_by_the_name_of_the_model() {
     );
     assert_eq!(tts["traces"]["launched"], 20);
     let by_name = server
-        .chat(json!({ "model": "bundled@deepconf-high-20", "warmup": 6, "window": 16, "slots": 5, "consensus": "off", "keep_top": 0.5 }))
+        .chat(json!({
+            "model": "bundled@deepconf-high-20", "warmup": 6, "window": 16, "slots": 5, "consensus": "off",
+            "keep_top": 0.5
+        }))
         .ok();
     assert_eq!(by_name["tts"]["digest"], tts["digest"]);
     assert_eq!(by_name["model"], "bundled@deepconf-high-20");
     let sampled = server
-        .chat(json!({ "temperature": 0.5, "top_p": 0.9, "top_k": -1, "min_p": 0.01, "presence_penalty": 0.1, "seed": -1 }))
+        .chat(json!({
+            "temperature": 0.5, "top_p": 0.9, "top_k": -1, "min_p": 0.01, "presence_penalty": 0.1, "seed": -1
+        }))
         .ok();
     let s = &sampled["tts"]["sampling"];
     assert_eq!(
@@ -367,13 +377,17 @@ fn settings_come_by_field_or_by_the_name_of_the_model() {
     assert_eq!(sampled["tts"]["seed"], u64::MAX);
     every_sampling_setting_is_a_field(&server);
     let null = server
-        .chat(json!({ "temperature": null, "stop": null, "tools": null, "user": "somebody", "metadata": { "a": "b" } }))
+        .chat(json!({
+            "temperature": null, "stop": null, "tools": null, "user": "somebody", "metadata": { "a": "b" }
+        }))
         .ok();
     assert_eq!(
         null["tts"]["digest"],
         server.chat(json!({})).ok()["tts"]["digest"]
     );
-    let parts = json!([{ "role": "user", "content": [{ "type": "text", "text": &PROBLEM[..10] }, { "type": "text", "text": &PROBLEM[10..] }] }]);
+    let parts = json!([{ "role": "user", "content": [
+        { "type": "text", "text": &PROBLEM[..10] }, { "type": "text", "text": &PROBLEM[10..] }
+    ] }]);
     assert_eq!(
         server.chat(json!({ "messages": parts })).ok()["tts"]["digest"],
         null["tts"]["digest"]

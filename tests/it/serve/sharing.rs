@@ -80,7 +80,9 @@ fn one_name_is_one_request() {
     let server = Running::start();
     let named = [("idempotency-key", "order-66")];
     // long enough for the others to come while it runs
-    let fields = json!({ "traces": 512, "slots": 8, "ignore_eos": true, "loop_stop": false, "max_total_tokens": 30_000 });
+    let fields = json!({
+        "traces": 512, "slots": 8, "ignore_eos": true, "loop_stop": false, "max_total_tokens": 30_000
+    });
     let mut streamed = fields.clone();
     streamed["stream"] = json!(true);
     let mut first = server.begin(streamed.clone(), &named);
@@ -154,7 +156,8 @@ fn a_reply_that_failed_or_was_given_up_is_not_kept() {
 fn a_reader_that_is_late_loses_progress_and_not_the_answer() {
     let server = Running::start();
     let fields = json!({
-        "traces": 512, "slots": 64, "ignore_eos": true, "loop_stop": false, "max_total_tokens": 20_000, "stream": true, "progress": "traces",
+        "traces": 512, "slots": 64, "ignore_eos": true, "loop_stop": false, "max_total_tokens": 20_000,
+        "stream": true, "progress": "traces",
     });
     let late = server.begin(fields, &[]);
     server.until("tts_problems_total", 1.0);

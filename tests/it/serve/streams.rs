@@ -21,7 +21,10 @@ fn a_stream_ends_with_what_the_whole_reply_is() {
     let (message, tts) = (&whole["choices"][0]["message"], &whole["tts"]);
     for progress in ["off", "text", "traces"] {
         let events = server
-            .chat(json!({ "traces": 20, "stream": true, "progress": progress, "stream_options": { "include_usage": true } }))
+            .chat(json!({
+                "traces": 20, "stream": true, "progress": progress,
+                "stream_options": { "include_usage": true }
+            }))
             .events();
         for event in &events {
             assert_eq!(event["object"], "chat.completion.chunk");
@@ -221,8 +224,10 @@ fn a_lone_trace_streams_what_it_will_have_written() {
             chat["top_logprobs"] = json!(seed % 3);
             parts.extend(streams_as_it_is(&server, "/v1/chat/completions", &chat));
             let text = json!({
-                "prompt": ["2 + 2 = ", "<|im_start|>user\n7 * 8<|im_end|>\n<|im_start|>assistant\n"], "seed": seed, "temperature": temperature,
-                "n": 2, "stop": stop, "max_tokens": 60, "echo": seed % 2 == 0, "logprobs": if seed % 2 == 0 { json!(null) } else { json!(2) },
+                "prompt": ["2 + 2 = ", "<|im_start|>user\n7 * 8<|im_end|>\n<|im_start|>assistant\n"],
+                "seed": seed, "temperature": temperature,
+                "n": 2, "stop": stop, "max_tokens": 60, "echo": seed % 2 == 0,
+                "logprobs": if seed % 2 == 0 { json!(null) } else { json!(2) },
             });
             parts.extend(streams_as_it_is(&server, "/v1/completions", &text));
         }
