@@ -82,6 +82,10 @@ impl InProcess {
         check_needs(request.setup.strategy.as_ref(), Needs::ALL)?;
         let (reply, outcome) = oneshot::channel();
         let (control, interrupt) = (observer.control.clone(), observer.interrupt.clone());
+        if interrupt.is_cancelled() {
+            // the engine must not begin what nobody wants any more
+            control.interrupted.cancel();
+        }
         let guard = Guard(control.clone());
         let reply = Box::new(move |result| {
             let _ = reply.send(result);
