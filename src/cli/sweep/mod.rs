@@ -1,9 +1,11 @@
 //! `tts sweep`.
 
+mod args;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::evaluation::{Evaluation, RecordOptions};
 use crate::run::{PoolProblem, Replayer, Status};
@@ -12,127 +14,20 @@ use crate::strategies::Preset;
 use crate::sweep::{self, SweepFolder, SweepPlan, SweepResults, SweepRow};
 use crate::{ProblemSet, Settings};
 use anyhow::{anyhow, bail};
-use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tabled::builder::Builder;
-use tts_model::overrides::SAMPLING_SETTINGS;
 
-use super::args::{BackendArgs, MaxBatch, ModelArgs, SamplingArgs};
-use super::number::{self, count, percent, plural, seconds};
+use super::number::{count, percent, plural, seconds};
 use super::printer::Printer;
-use super::recordings::{SetArgs, open, reader};
+use super::recordings::{open, reader};
 use super::solver::OpenedSolver;
 use super::table::drawn;
-use super::task::{self, AnswerArgs};
-use super::trace_args::{LimitArgs, PromptArgs, of_traces};
+use super::task;
+use super::trace_args::of_traces;
 use super::{ExitStatus, evaluate, interrupt};
 
-/// Flags that a recording has decided already.
-fn of_generation() -> impl Iterator<Item = &'static str> {
-    let sampling = SAMPLING_SETTINGS.iter().map(|s| s.name);
-    ["model", "backend", "seed", "max_tokens", "max_batch"]
-        .into_iter()
-        .chain(sampling)
-}
-
-#[derive(Args)]
-pub(crate) struct SweepArgs {
-    /// Decides over this recording: a run folder, or a .jsonl file of traces. Without it the traces are
-    /// generated and recorded first
-    #[arg(long, value_name = "RUN", conflicts_with_all = of_generation())]
-    replay: Option<PathBuf>,
-    /// Strategies of `tts list strategies`, or preset files
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "A,B",
-        default_value = "majority,deepconf-low,deepconf-high,adaptive-consistency"
-    )]
-    strategies: Vec<String>,
-    /// Budgets: traces that may be launched for a problem
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "N,N",
-        default_value = "1,2,4,8,16,32,64"
-    )]
-    traces: Vec<usize>,
-    /// Traces of a problem in flight at once; auto is as many as there are traces, at most 64
-    #[arg(long, value_delimiter = ',', value_name = "N,N|auto", default_value = "auto", value_parser = slots)]
-    slots: Vec<Slots>,
-    /// Random orders in which each problem's traces are taken, or `recorded` for the recorded order once
-    #[arg(long, value_name = "N|recorded", default_value = "64", value_parser = resamples)]
-    resamples: Resamples,
-    /// Seed of the random orders
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    resample_seed: u64,
-    /// Where results (and the recording, where one is made) go [default: the folder of --replay, else
-    /// sweep-NAME]
-    #[arg(long, value_name = "DIR")]
-    run: Option<PathBuf>,
-    /// Also records the log-probabilities of the K most likely ids of every token, so that confidence over
-    /// fewer than 20 can be replayed
-    #[arg(long, value_name = "K", conflicts_with = "replay")]
-    record_top_k: Option<usize>,
-    /// Takes confidence over the K most likely ids instead of 20; the recording must hold them
-    /// (--record-top-k)
-    #[arg(long, value_name = "K")]
-    confidence_k: Option<usize>,
-    /// While traces are generated, also records those in flight, every so many minutes, tokens and states; a
-    /// killed run goes on in the middle of them
-    #[arg(long, value_name = "MINUTES", conflicts_with = "replay", value_parser = number::parse_minutes)]
-    checkpoint: Option<Duration>,
-    #[command(flatten)]
-    set: SetArgs,
-    #[command(flatten)]
-    answers: AnswerArgs,
-    #[command(flatten)]
-    limits: LimitArgs,
-    #[command(flatten)]
-    prompt: PromptArgs,
-    #[command(flatten)]
-    sampling: SamplingArgs,
-    /// Rows of the batch; auto takes what fits into memory
-    #[arg(
-        long,
-        value_name = "N|auto",
-        default_value = "auto",
-        hide_default_value = true,
-        value_parser = MaxBatch::parse,
-        help_heading = "Batch"
-    )]
-    max_batch: MaxBatch,
-    /// Memory that traces may take, as 512MiB or 4GiB [default: four fifths of what is free]
-    #[arg(long, value_name = "BYTES", value_parser = number::parse_bytes, help_heading = "Batch")]
-    memory: Option<u64>,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    backend: BackendArgs,
-}
-
-#[derive(Clone, Copy)]
-struct Slots(Option<usize>);
-
-fn slots(text: &str) -> Result<Slots, String> {
-    match (text, text.parse()) {
-        ("auto", _) => Ok(Slots(None)),
-        (_, Ok(n)) if n > 0 => Ok(Slots(Some(n))),
-        _ => Err("it is a number of traces, at least 1, or auto".to_owned()),
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Resamples(Option<usize>);
-
-fn resamples(text: &str) -> Result<Resamples, String> {
-    match (text, text.parse()) {
-        ("recorded", _) => Ok(Resamples(None)),
-        (_, Ok(n)) if n > 0 => Ok(Resamples(Some(n))),
-        _ => Err("it is a number, at least 1, or `recorded` for the recorded order once".to_owned()),
-    }
-}
+pub(crate) use args::SweepArgs;
 
 pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let mut budgets = args.traces.clone();
