@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::loaded::{LoadOptions, Loaded, prompter_of};
 use crate::prompt::Prompter;
 use crate::solver::RemoteApi;
-use crate::source::{RemoteOptions, remote::ApiKey, remote::Patience};
+use crate::source::{RemoteOptions, remote::ApiKey, remote::Timeouts};
 use anyhow::anyhow;
 use clap::Args;
 use tts_model::cpu::kernels::Tier;
@@ -193,18 +193,18 @@ impl BackendArgs {
 
     /// The engines, with confidence over `k` tokens.
     pub(crate) fn options(&self, k: Option<usize>) -> RemoteOptions {
-        let (default, patience) = (RemoteOptions::default(), Patience::default());
+        let (default, timeouts) = (RemoteOptions::default(), Timeouts::default());
         RemoteOptions {
             backends: self.backend.clone(),
             model: self.backend_model.clone(),
             key: ApiKey::from_env(),
             in_flight: self.backend_in_flight.unwrap_or(default.in_flight),
             confidence_k: k.unwrap_or(default.confidence_k),
-            patience: Patience {
-                connect: self.backend_connect_timeout.unwrap_or(patience.connect),
-                first_token: self.backend_first_token_timeout.unwrap_or(patience.first_token),
-                idle: self.backend_idle_timeout.unwrap_or(patience.idle),
-                retries: self.backend_retries.unwrap_or(patience.retries),
+            timeouts: Timeouts {
+                connect: self.backend_connect_timeout.unwrap_or(timeouts.connect),
+                first_token: self.backend_first_token_timeout.unwrap_or(timeouts.first_token),
+                idle: self.backend_idle_timeout.unwrap_or(timeouts.idle),
+                retries: self.backend_retries.unwrap_or(timeouts.retries),
             },
         }
     }

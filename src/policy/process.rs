@@ -19,12 +19,12 @@ pub(super) struct Process {
     requests: Sender<String>,
     answers: Receiver<Result<String, String>>,
     complaints: Arc<Mutex<Vec<u8>>>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Process {
     /// Starts a command, the first word being the program.
-    pub(super) fn start(words: &[String], patience: Duration) -> Result<Self, String> {
+    pub(super) fn start(words: &[String], timeout: Duration) -> Result<Self, String> {
         let mut child = Command::new(&words[0])
             .args(&words[1..])
             .stdin(Stdio::piped())
@@ -77,7 +77,7 @@ impl Process {
             requests,
             answers,
             complaints,
-            patience,
+            timeout,
         })
     }
 
@@ -98,11 +98,11 @@ impl Process {
         if self.requests.send(line).is_err() {
             return Err(self.obituary());
         }
-        match self.answers.recv_timeout(self.patience) {
+        match self.answers.recv_timeout(self.timeout) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => Err(format!(
                 "did not answer within {} seconds{}",
-                self.patience.as_secs_f64(),
+                self.timeout.as_secs_f64(),
                 self.last_words()
             )),
             Err(RecvTimeoutError::Disconnected) => Err(self.obituary()),

@@ -102,7 +102,7 @@ impl ChatTemplate {
         bounds::begin(bytes, variables.date);
         let fuel = bounds::fuel(messages.len());
         let turn = |message: &Message| {
-            Value::from_object(Fields(vec![
+            Value::from_object(OrderedDict(vec![
                 ("role".to_owned(), Value::from(message.role.as_str())),
                 ("content".to_owned(), Value::from(message.content.as_str())),
             ]))
@@ -235,9 +235,9 @@ fn describe(error: &Error) -> String {
 
 /// A dictionary that keeps its order, as Python's do: `tojson` shows it.
 #[derive(Debug)]
-struct Fields(Vec<(String, Value)>);
+struct OrderedDict(Vec<(String, Value)>);
 
-impl Object for Fields {
+impl Object for OrderedDict {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let key = key.as_str()?;
         self.0

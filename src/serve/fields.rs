@@ -11,14 +11,14 @@ use super::error::ApiError;
 use crate::fmt::meant;
 use tts_model::overrides::SamplingSetting;
 
-/// The fields that were not taken yet. A field that is null is one that was not given.
-pub(super) struct Fields {
+/// The fields of a request's body that were not read yet. A field that is null is one that was not given.
+pub(super) struct UnreadFields {
     left: Map<String, Value>,
     /// names that were asked for, to find the one that was meant
     known: Vec<&'static str>,
 }
 
-impl Fields {
+impl UnreadFields {
     /// Reads a request's body as a JSON object.
     pub(super) fn read(body: &[u8]) -> Result<Self, ApiError> {
         let text = std::str::from_utf8(body).map_err(|_| ApiError::invalid(None, "the body is not UTF-8"))?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::fields::{Fields, kind};
+use super::fields::{UnreadFields, kind};
 use super::source::render;
 use crate::error::Error;
 use crate::openai::{Content, Prompt};
@@ -27,7 +27,7 @@ const ROLES: [(&str, &str); 6] = [
 /// The prompt of `messages`. The instruction that the model is asked with goes behind the last turn of the
 /// user.
 pub(super) fn chat(
-    f: &mut Fields,
+    f: &mut UnreadFields,
     solver: &Solver,
     wanted: Option<usize>,
     instruction: Option<&str>,
@@ -112,7 +112,7 @@ fn read(message: Value) -> Result<Message, String> {
 
 /// The prompts of `prompt`: a text, token ids, or an array of either.
 pub(super) fn raw(
-    f: &mut Fields,
+    f: &mut UnreadFields,
     solver: &Solver,
     wanted: Option<usize>,
     most: usize,

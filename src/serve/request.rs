@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::fields::{Fields, kind};
+use super::fields::{UnreadFields, kind};
 use super::prompts;
 use super::settings::{max_tokens, settings};
 use super::source::only_here;
@@ -21,7 +21,7 @@ const TOP_LOGPROBS: usize = 20;
 /// The logit bias that holds a token back.
 const NEVER: f64 = -100.0;
 
-/// Fields of OpenAI's interface that change nothing about an answer. All others that are not known are
+/// UnreadFields of OpenAI's interface that change nothing about an answer. All others that are not known are
 /// refused.
 const BOOKKEEPING: [&str; 7] = [
     "user",
@@ -104,11 +104,14 @@ impl ChatRequest {
     }
 }
 
-/// Fields that say how the reply is given and not what it is.
+/// UnreadFields that say how the reply is given and not what it is.
 pub(super) const RESPONSE_FIELDS: [&str; 3] = ["stream", "stream_options", "progress"];
 
 /// How the reply to a request is to be given.
-pub(super) fn response_options(fields: &mut Fields, endpoint: Endpoint) -> Result<ResponseOptions, ApiError> {
+pub(super) fn response_options(
+    fields: &mut UnreadFields,
+    endpoint: Endpoint,
+) -> Result<ResponseOptions, ApiError> {
     let stream = fields.flag("stream")?.unwrap_or(false);
     let stream_options = match fields.take("stream_options") {
         None => StreamOptions::default(),
@@ -145,7 +148,7 @@ pub(super) fn response_options(fields: &mut Fields, endpoint: Endpoint) -> Resul
 
 /// Reads the rest of a request.
 pub(super) fn read_request(
-    mut fields: Fields,
+    mut fields: UnreadFields,
     endpoint: Endpoint,
     app: &AppState,
 ) -> Result<ChatRequest, ApiError> {
@@ -261,7 +264,7 @@ pub(super) fn read_request(
     Ok(request)
 }
 
-fn stops(f: &mut Fields) -> Result<Vec<String>, ApiError> {
+fn stops(f: &mut UnreadFields) -> Result<Vec<String>, ApiError> {
     let Some(stop) = f.take("stop") else {
         return Ok(Vec::new());
     };
@@ -314,7 +317,7 @@ fn banned_ids(biases: BTreeMap<String, f64>, solver: &Solver) -> Result<Vec<u32>
 }
 
 /// Further variables of the chat template.
-fn variables(f: &mut Fields) -> Result<BTreeMap<String, Value>, ApiError> {
+fn variables(f: &mut UnreadFields) -> Result<BTreeMap<String, Value>, ApiError> {
     let right = "an object of strings, numbers and booleans";
     let mut variables = f
         .of::<BTreeMap<String, Value>>("chat_template_kwargs", right)?
@@ -332,7 +335,7 @@ fn variables(f: &mut Fields) -> Result<BTreeMap<String, Value>, ApiError> {
 }
 
 /// Refuses a field of OpenAI's interface that is not done here, unless it asks for what is done anyway.
-fn one_of(f: &mut Fields, name: &'static str, harmless: &[Value], why: &str) -> Result<(), ApiError> {
+fn one_of(f: &mut UnreadFields, name: &'static str, harmless: &[Value], why: &str) -> Result<(), ApiError> {
     match f.take(name) {
         Some(value) if !harmless.contains(&value) => Err(ApiError::invalid(
             Some(name),

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::auth::Auth;
 use super::error::ApiError;
-use super::fields::Fields;
+use super::fields::UnreadFields;
 use super::jobs::{Jobs, Key, Live};
 use super::metrics::Metrics;
 use super::model_name::by_name;
@@ -216,7 +216,7 @@ async fn answer(
         state.jobs.check_room()?;
     }
     let (body, _large) = read(state, &parts.headers, body).await?;
-    let mut fields = Fields::read(&body)?;
+    let mut fields = UnreadFields::read(&body)?;
     drop(body);
     let key = key.map(|name| Key {
         name,

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use tts_strategies::{Overrides, Preset, Register};
 
 use super::error::ApiError;
-use super::fields::{Fields, kind};
+use super::fields::{UnreadFields, kind};
 use super::model_name::by_name;
 use super::request::Endpoint;
 use super::state::AppState;
@@ -15,7 +15,7 @@ use tts_model::overrides::SamplingOverrides;
 
 /// The token limit of a trace that the request names.
 pub(super) fn max_tokens(
-    f: &mut Fields,
+    f: &mut UnreadFields,
     endpoint: Endpoint,
     app: &AppState,
 ) -> Result<Option<usize>, ApiError> {
@@ -41,7 +41,7 @@ pub(super) fn max_tokens(
 
 /// The server's settings with the request's over them.
 pub(super) fn settings(
-    f: &mut Fields,
+    f: &mut UnreadFields,
     max_tokens: Option<usize>,
     model: &str,
     app: &AppState,
@@ -112,7 +112,7 @@ fn least<T: Ord>(wanted: Option<T>, most: Option<T>) -> Option<T> {
 }
 
 /// A field for each setting that a strategy of the register has.
-pub(super) fn overrides(f: &mut Fields, register: &Register) -> Result<Overrides, ApiError> {
+pub(super) fn overrides(f: &mut UnreadFields, register: &Register) -> Result<Overrides, ApiError> {
     let mut given = Overrides::default();
     for setting in register.settings() {
         if let Some(value) = f.setting(setting)? {
@@ -122,7 +122,7 @@ pub(super) fn overrides(f: &mut Fields, register: &Register) -> Result<Overrides
     Ok(given)
 }
 
-fn seed(f: &mut Fields) -> Result<Option<u64>, ApiError> {
+fn seed(f: &mut UnreadFields) -> Result<Option<u64>, ApiError> {
     let Some(value) = f.take("seed") else {
         return Ok(None);
     };

@@ -13,7 +13,7 @@ use tts_strategies::{
 
 use super::auth::{Auth, Keys};
 use super::error::ApiError;
-use super::fields::Fields;
+use super::fields::UnreadFields;
 use super::model_name::by_name;
 use super::request::{ChatRequest, Endpoint, read_request, response_options};
 use super::settings::overrides;
@@ -79,7 +79,7 @@ static STATE: LazyLock<AppState> = LazyLock::new(|| {
 
 /// As a route reads a body.
 fn read(body: &[u8], endpoint: Endpoint) -> Result<ChatRequest, ApiError> {
-    let mut fields = Fields::read(body)?;
+    let mut fields = UnreadFields::read(body)?;
     fields.digest(&["stream"]);
     response_options(&mut fields, endpoint)?;
     read_request(fields, endpoint, &STATE)
@@ -243,7 +243,7 @@ proptest! {
 
 #[test]
 fn a_digest_is_of_what_is_asked() {
-    let digest = |text: &str| Fields::read(text.as_bytes()).unwrap().digest(&["stream"]);
+    let digest = |text: &str| UnreadFields::read(text.as_bytes()).unwrap().digest(&["stream"]);
     let one = digest("{\"a\": 1, \"b\": [2, 3.0]}");
     assert_eq!(
         one,
@@ -258,12 +258,12 @@ fn every_setting_of_every_strategy_has_a_field() {
     for row in Register::shipped().rows() {
         for setting in row.settings {
             let body = json!({ setting.field(): setting.default });
-            let mut fields = Fields::read(body.to_string().as_bytes()).unwrap();
+            let mut fields = UnreadFields::read(body.to_string().as_bytes()).unwrap();
             let given = overrides(&mut fields, Register::shipped()).unwrap();
             assert_eq!(given, Overrides::default().with(setting.name, setting.default));
             fields.finish().unwrap();
             let wrong = json!({ setting.field(): [] });
-            let mut fields = Fields::read(wrong.to_string().as_bytes()).unwrap();
+            let mut fields = UnreadFields::read(wrong.to_string().as_bytes()).unwrap();
             let refused = overrides(&mut fields, Register::shipped()).unwrap_err();
             let expected = match setting.value_type() {
                 ValueType::Count => "a whole number of at least 1",
@@ -290,7 +290,7 @@ fn a_row_brings_its_fields() {
         build: |_, _| Preset::named("majority").unwrap().build(),
     };
     let register = Register::shipped().with(&PATIENT).unwrap();
-    let read = || Fields::read(b"{\"wait\": 0, \"consensus\": \"off\"}").unwrap();
+    let read = || UnreadFields::read(b"{\"wait\": 0, \"consensus\": \"off\"}").unwrap();
     let mut fields = read();
     let given = overrides(&mut fields, &register).unwrap();
     fields.finish().unwrap();

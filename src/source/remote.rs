@@ -46,9 +46,9 @@ use fleet::{Fleet, below};
 use probe::{ProbedEngine, Scalars};
 use tts_model::sampling::TOP;
 
-/// How long an engine is waited for.
+/// Timeouts of a request to an engine, and how often it is sent again.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Patience {
+pub struct Timeouts {
     /// How long a connection may take to be made.
     pub connect: Duration,
     /// From the request to the first token, time in the engine's queue included.
@@ -59,7 +59,7 @@ pub struct Patience {
     pub retries: u32,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
@@ -112,7 +112,7 @@ pub struct RemoteOptions {
     /// Most likely tokens that confidence is taken over.
     pub confidence_k: usize,
     /// How long they are waited for.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
 }
 
 impl Default for RemoteOptions {
@@ -123,7 +123,7 @@ impl Default for RemoteOptions {
             key: None,
             in_flight: 64,
             confidence_k: TOP,
-            patience: Patience::default(),
+            timeouts: Timeouts::default(),
         }
     }
 }
@@ -171,7 +171,7 @@ impl Remote {
         }
         let direct = addresses.iter().all(|(_, base)| is_loopback(base));
         let plain = addresses.iter().all(|(_, base)| base.scheme() == "http");
-        let caller = Caller::new(options.key.clone(), options.patience, direct, plain).map_err(setting)?;
+        let caller = Caller::new(options.key.clone(), options.timeouts, direct, plain).map_err(setting)?;
         let ask = |(name, base): &(String, Url)| {
             let (caller, name, base) = (&caller, name.clone(), base.clone());
             async move {

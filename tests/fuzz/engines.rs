@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use tts::Solver;
 use tts::evals::data::Problem;
 use tts::solver::RemoteApi;
-use tts::source::{RemoteOptions, remote::Patience};
+use tts::source::{RemoteOptions, remote::Timeouts};
 use tts::strategies::Preset;
 use tts::{Settings, Watch};
 
@@ -116,7 +116,7 @@ impl Target for Engines {
             };
             let options = RemoteOptions {
                 backends: vec![server.url()],
-                patience: Patience {
+                timeouts: Timeouts {
                     connect: Duration::from_secs(5),
                     first_token: Duration::from_millis(400),
                     idle: Duration::from_millis(400),

@@ -6,7 +6,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY
 use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 
-use super::{ApiKey, Patience};
+use super::{ApiKey, Timeouts};
 use crate::openai::{RequestBody, error_message, shortened};
 
 /// An engine that asks for more is not waited for.
@@ -28,7 +28,7 @@ pub(super) enum RequestError {
 pub(super) struct Caller {
     client: Client,
     key: Option<ApiKey>,
-    pub(super) patience: Patience,
+    pub(super) timeouts: Timeouts,
 }
 
 impl Caller {
@@ -37,7 +37,7 @@ impl Caller {
     /// to `direct`ly, and ones without TLS are `plain`.
     pub(super) fn new(
         key: Option<ApiKey>,
-        patience: Patience,
+        timeouts: Timeouts,
         direct: bool,
         plain: bool,
     ) -> Result<Self, String> {
@@ -53,7 +53,7 @@ impl Caller {
         }
         let mut builder = Client::builder()
             .default_headers(headers)
-            .connect_timeout(patience.connect)
+            .connect_timeout(timeouts.connect)
             // a key goes to the address that was named and nowhere else
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("tts/", env!("CARGO_PKG_VERSION")));
@@ -70,7 +70,7 @@ impl Caller {
         Ok(Self {
             client,
             key,
-            patience,
+            timeouts,
         })
     }
 
@@ -83,11 +83,11 @@ impl Caller {
     }
 
     pub(super) async fn get(&self, url: &Url) -> Result<Value, RequestError> {
-        let patience = self.patience.connect * 3;
+        let timeout = self.timeouts.connect * 3;
         let response = self
-            .answered(self.client.get(url.clone()).send(), patience)
+            .answered(self.client.get(url.clone()).send(), timeout)
             .await?;
-        let bytes = beginning(response, ANSWER, patience).await;
+        let bytes = beginning(response, ANSWER, timeout).await;
         serde_json::from_slice(&bytes).map_err(|_| RequestError::Again {
             why: "it answered with no JSON".to_owned(),
             after: None,
@@ -101,20 +101,20 @@ impl Caller {
             .post(url.clone())
             .header(CONTENT_TYPE, "application/json")
             .body(serde_json::to_vec(body).expect("strings and numbers alone"));
-        self.answered(request.send(), self.patience.first_token).await
+        self.answered(request.send(), self.timeouts.first_token).await
     }
 
     async fn answered(
         &self,
         send: impl Future<Output = reqwest::Result<Response>>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Response, RequestError> {
-        let response = match tokio::time::timeout(patience, send).await {
+        let response = match tokio::time::timeout(timeout, send).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.again(&error)),
             Err(_) => {
                 return Err(RequestError::Again {
-                    why: format!("it did not answer within {} s", patience.as_secs_f64()),
+                    why: format!("it did not answer within {} s", timeout.as_secs_f64()),
                     after: None,
                 });
             }
@@ -166,8 +166,8 @@ impl Caller {
 }
 
 /// The beginning of a body, as far as it comes in time.
-async fn beginning(mut response: Response, most: usize, patience: Duration) -> Vec<u8> {
-    let due = Instant::now() + patience;
+async fn beginning(mut response: Response, most: usize, timeout: Duration) -> Vec<u8> {
+    let due = Instant::now() + timeout;
     let mut bytes = Vec::new();
     while let Ok(Ok(Some(part))) = tokio::time::timeout_at(due.into(), response.chunk()).await {
         bytes.extend_from_slice(&part);

@@ -294,7 +294,7 @@ async fn one_token(caller: &Caller, url: &Url, body: &RequestBody<'_>) -> Result
         why: caller.redacted(why),
         after: None,
     };
-    let due = Instant::now() + caller.patience.first_token;
+    let due = Instant::now() + caller.timeouts.first_token;
     let mut response = caller.post(url, body).await?;
     let (mut events, mut all, mut done, mut wrong) = (Events::default(), Delta::default(), false, None);
     let mut answer = Answer::new(Some(1));

@@ -133,7 +133,7 @@ impl Stream {
                 &endpoint.fields,
                 endpoint.engine,
             );
-            let due = Instant::now() + self.fleet.caller.patience.first_token;
+            let due = Instant::now() + self.fleet.caller.timeouts.first_token;
             match self.fleet.caller.post(url, &body).await {
                 Ok(response) => {
                     return Ok(Open {
@@ -166,7 +166,7 @@ impl Stream {
     /// free.
     async fn wait(&mut self, at: String, why: String) -> Result<(), TraceFailure> {
         self.attempts += 1;
-        if self.attempts > self.fleet.caller.patience.retries {
+        if self.attempts > self.fleet.caller.timeouts.retries {
             return Err(TraceFailure {
                 at,
                 why: format!("{why}; it was tried {} times", self.attempts),
@@ -189,11 +189,11 @@ impl Open {
                         Ok(Ok(_)) => "it ended a stream without a word".to_owned(),
                         Ok(Err(error)) => fleet.caller.broken(&error),
                         Err(_) if self.any => {
-                            format!("no token for {} s", fleet.caller.patience.idle.as_secs_f64())
+                            format!("no token for {} s", fleet.caller.timeouts.idle.as_secs_f64())
                         }
                         Err(_) => format!(
                             "no first token within {} s",
-                            fleet.caller.patience.first_token.as_secs_f64()
+                            fleet.caller.timeouts.first_token.as_secs_f64()
                         ),
                     };
                     return self.over(why);
@@ -226,7 +226,7 @@ impl Open {
                 continue;
             }
             if !delta.tokens.is_empty() {
-                self.due = Instant::now() + fleet.caller.patience.idle;
+                self.due = Instant::now() + fleet.caller.timeouts.idle;
             }
             if !delta.is_empty() {
                 return (delta, None);

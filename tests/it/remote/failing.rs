@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tts::Solver;
 use tts::solver::RemoteApi;
-use tts::source::{RemoteOptions, remote::Patience};
+use tts::source::{RemoteOptions, remote::Timeouts};
 use tts_strategies::Finish;
 
 use super::server::{Request, Server, Step, Trace, done, event, head, plain, question, well};
@@ -173,10 +173,10 @@ async fn an_engine_that_falls_silent_is_given_up() {
     })
     .await;
     let options = RemoteOptions {
-        patience: Patience {
+        timeouts: Timeouts {
             first_token: Duration::from_secs(8),
             idle: Duration::from_secs(4),
-            ..options(&[]).patience
+            ..options(&[]).timeouts
         },
         ..options(&[server.url()])
     };

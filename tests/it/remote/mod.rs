@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tts::evals::data::Problem;
 use tts::solver::RemoteApi;
-use tts::source::{RemoteOptions, remote::Patience};
+use tts::source::{RemoteOptions, remote::Timeouts};
 use tts::strategies::{Consensus, Overrides, Preset, Window};
 use tts::{Error, Settings, Solved, Solver, Watch};
 use tts_strategies::{Fate, Finish};
@@ -56,7 +56,7 @@ fn settings(strategy: &str, traces: usize) -> Settings {
 fn options(urls: &[String]) -> RemoteOptions {
     RemoteOptions {
         backends: urls.to_vec(),
-        patience: Patience {
+        timeouts: Timeouts {
             connect: Duration::from_secs(20),
             first_token: Duration::from_secs(20),
             idle: Duration::from_secs(20),

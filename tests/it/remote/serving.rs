@@ -412,9 +412,9 @@ async fn an_engine_that_is_gone_is_said_and_may_come_back() {
     })
     .await;
     let engines = RemoteOptions {
-        patience: tts::source::remote::Patience {
+        timeouts: tts::source::remote::Timeouts {
             retries: 1,
-            ..options(&[]).patience
+            ..options(&[]).timeouts
         },
         ..options(&[engine.url()])
     };
