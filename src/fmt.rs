@@ -17,6 +17,30 @@ pub(crate) fn grouped(digits: &str) -> String {
     out
 }
 
+/// Most characters of a text from elsewhere that stand in a message.
+const SHOWN: usize = 300;
+
+/// A text from an engine, a template or a file as it may stand in a message: what could command a terminal is
+/// escaped, and what is too long is cut.
+pub(crate) fn shown(text: &str) -> String {
+    let cut = text.char_indices().nth(SHOWN).map_or(text.len(), |(at, _)| at);
+    let more = if cut < text.len() { "..." } else { "" };
+    format!("{}{more}", escaped(&text[..cut]))
+}
+
+/// The text with its control characters as escapes, and those that turn the direction of writing.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        match c {
+            c if c.is_control() || turns => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// `1 problem`, `2 problems`.
 pub(crate) fn plural(n: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
@@ -75,6 +99,19 @@ pub(crate) fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn text_from_elsewhere_cannot_command_a_terminal() {
+        use super::shown;
+        assert_eq!(shown("plain \u{e9} \u{1f600}"), "plain \u{e9} \u{1f600}");
+        assert_eq!(
+            shown("\u{1b}]0;x\u{7}\u{1b}[2J\n\0\u{9b}"),
+            "\\u{1b}]0;x\\u{7}\\u{1b}[2J\\n\\u{0}\\u{9b}"
+        );
+        assert_eq!(shown("a\u{202e}b"), "a\\u{202e}b");
+        let long = shown(&"\u{1b}[31m".repeat(100_000));
+        assert!(long.len() < 1000 && long.ends_with("...") && !long.contains('\u{1b}'));
+    }
+
     use super::*;
 
     #[test]

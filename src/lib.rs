@@ -89,6 +89,7 @@ mod fmt;
 mod hub;
 mod loaded;
 mod openai;
+mod own_files;
 mod problem_set;
 pub mod replay;
 

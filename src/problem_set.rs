@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tts_evals::answer::RuleReader;
 use tts_evals::data::{self, DataError, Dataset, Fields};
 use tts_evals::task::{Task, TaskError};
+use tts_model::files;
 
 use crate::fmt::nearest;
 use crate::hub::{self, DEFAULT_REVISION, HubError, HubOptions, Progress, Repo, RepoKind};
@@ -118,11 +119,8 @@ pub(crate) fn open_task(name: &str) -> Result<Task, SetError> {
     if !looks_like_path(name) {
         return Ok(Task::named(name)?);
     }
-    let text = std::fs::read_to_string(name).map_err(|source| SetError::Read {
-        what: format!("the task file {name}"),
-        source,
-    })?;
-    Ok(Task::parse(&text, name)?)
+    let bytes = read(Path::new(name), || format!("the task file {name}"))?;
+    Ok(Task::parse(&String::from_utf8_lossy(&bytes), name)?)
 }
 
 fn looks_like_path(name: &str) -> bool {
@@ -135,9 +133,15 @@ fn over(mut fields: Fields, given: &[String]) -> Result<Fields, DataError> {
     Ok(fields)
 }
 
+/// The bytes of a file, or of a pipe such as `<(command)`, whose end is not known beforehand.
 fn read(path: &Path, what: impl FnOnce() -> String) -> Result<Vec<u8>, SetError> {
-    std::fs::read(path).map_err(|source| SetError::Read { what: what(), source })
+    let most = if path.is_file() { MOST_FILE } else { MOST_PIPED };
+    files::read_bounded(path, most).map_err(|source| SetError::Read { what: what(), source })
 }
+
+/// Bytes of a set in a file, and of one that is piped.
+const MOST_FILE: u64 = 4 << 30;
+pub(crate) const MOST_PIPED: u64 = 256 << 20;
 
 impl ProblemSet {
     /// Opens a JSONL, JSON, CSV or parquet file, or a task by its name; a task's problems are fetched from
@@ -151,9 +155,25 @@ impl ProblemSet {
         fields: &[String],
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Self, SetError> {
-        if Path::new(name).is_file() {
-            let bytes = read(Path::new(name), || format!("--data {name}"))?;
-            return Self::parse(&bytes, name, fields);
+        Self::open_first(name, fields, usize::MAX, progress)
+    }
+
+    /// The same, reading no more than the first `most` problems of a file. A task is read to its end, which is
+    /// checked against what is known of it.
+    ///
+    /// # Errors
+    /// As [`ProblemSet::open`].
+    pub fn open_first(
+        name: &str,
+        fields: &[String],
+        most: usize,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Self, SetError> {
+        // a folder may be called as a task is
+        let path = Path::new(name);
+        if path.exists() && (!path.is_dir() || looks_like_path(name)) {
+            let bytes = read(path, || format!("--data {name}"))?;
+            return Self::parse_first(&bytes, name, fields, most);
         }
         // the set for tuning is read and graded like the one for measuring
         let of = if bundled(name).is_some() { "heldout" } else { name };
@@ -179,8 +199,16 @@ impl ProblemSet {
     /// # Errors
     /// A sentence that names the line or the field.
     pub fn parse(bytes: &[u8], name: &str, fields: &[String]) -> Result<Self, SetError> {
+        Self::parse_first(bytes, name, fields, usize::MAX)
+    }
+
+    /// The first `most` problems of the bytes of a file.
+    ///
+    /// # Errors
+    /// As [`ProblemSet::parse`].
+    pub fn parse_first(bytes: &[u8], name: &str, fields: &[String], most: usize) -> Result<Self, SetError> {
         Ok(Self {
-            data: data::load(bytes, name, &over(Fields::default(), fields)?)?,
+            data: data::load_first(bytes, name, &over(Fields::default(), fields)?, most)?,
             task: None,
             warnings: Vec::new(),
         })

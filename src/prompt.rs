@@ -268,11 +268,16 @@ impl Prompter {
     }
 }
 
+/// Whether a text ends within the thinking that it opened.
+pub fn opens_thinking(text: &str) -> bool {
+    text.rfind(THINK_START) > text.rfind(THINK_END)
+}
+
 /// Whether the part of a prompt that opens the model's turn opens its reasoning too. `without` is the prompt
 /// without that part; what users wrote is not looked at as long as it is a beginning of `text`.
 fn opens_thought(text: &str, without: &str) -> bool {
     match text.strip_prefix(without).filter(|_| !without.is_empty()) {
-        Some(opening) => opening.rfind(THINK_START) > opening.rfind(THINK_END),
+        Some(opening) => opens_thinking(opening),
         None => text.trim_end().ends_with(THINK_START),
     }
 }

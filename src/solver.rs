@@ -16,7 +16,8 @@ use tts_strategies::Preset;
 use crate::error::Error;
 use crate::loaded::Loaded;
 use crate::prompt::{
-    DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
+    DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, opens_thinking,
+    user_turn,
 };
 use crate::run::{
     Bounds, Decode, ExternalEvent, MachineInfo, NoDecoder, Observer, Request, Setup, StoppingRules,
@@ -309,10 +310,16 @@ impl Solver {
 
     /// The rules that end a prepared problem's traces.
     pub fn rules(&self, problem: &Prepared) -> StoppingRules {
-        StoppingRules {
+        let mut rules = StoppingRules {
             max_tokens: problem.max_tokens,
             ..self.resolved.rules.clone()
+        };
+        // a raw prompt may open it without a template
+        let raw = problem.messages.is_empty() && opens_thinking(&problem.prompt.text);
+        if problem.prompt.ends_in_think || raw {
+            rules.think_start.clear();
         }
+        rules
     }
 
     /// Strategy, rules, bounds and reader of a prepared problem.

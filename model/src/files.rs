@@ -33,6 +33,15 @@ pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_to(File::open(path)?, most)
 }
 
+/// The text of a file, a pipe or a device, as [`read_bounded`] reads it.
+///
+/// # Errors
+/// As [`read_bounded`]; also bytes that are not UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    String::from_utf8(read_bounded(path, most)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+}
+
 /// What the system knows of a regular file.
 pub(crate) fn regular(path: &Path) -> io::Result<Metadata> {
     let metadata = std::fs::metadata(path)?;

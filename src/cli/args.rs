@@ -121,7 +121,7 @@ impl ModelArgs {
     /// The text of `--chat-template`, and where it came from.
     fn template(&self) -> anyhow::Result<Option<(String, String)>> {
         let read = |file: &PathBuf| {
-            let text = std::fs::read_to_string(file)
+            let text = tts_model::files::read_text(file, 1 << 20)
                 .map_err(|e| anyhow!("--chat-template {} cannot be read: {e}", file.display()))?;
             Ok((text, file.display().to_string()))
         };

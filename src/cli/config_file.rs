@@ -13,7 +13,8 @@ use super::nearest;
 /// The flags of `file` that nobody set otherwise, as words for the command line.
 pub(crate) fn words(file: &Path, command: &Command, matches: &ArgMatches) -> anyhow::Result<Vec<OsString>> {
     let name = file.display();
-    let text = std::fs::read_to_string(file).map_err(|e| anyhow!("--config {name} cannot be read: {e}"))?;
+    let text = tts_model::files::read_text(file, 16 << 20)
+        .map_err(|e| anyhow!("--config {name} cannot be read: {e}"))?;
     let table: Table = toml::from_str(&text).map_err(|e| {
         let line = e
             .span()

@@ -70,7 +70,7 @@ impl Printer {
     /// Something that is probably not as it should be.
     pub(crate) fn warn(&self, text: &str) {
         if !self.quiet {
-            self.to_stderr(&format!("warning: {text}"));
+            self.to_stderr(&format!("warning: {}", bounded(text)));
         }
     }
 
@@ -82,7 +82,7 @@ impl Printer {
             .filter(|l| !l.is_empty())
             .collect::<Vec<_>>()
             .join(" ");
-        self.to_stderr(&format!("error: {line}"));
+        self.to_stderr(&format!("error: {}", bounded(&line)));
     }
 
     /// Makes sure that everything arrived.
@@ -126,6 +126,15 @@ impl Printer {
             None => write(),
         }
     }
+}
+
+/// A sentence with nothing in it that could command a terminal, and not longer than anybody reads.
+fn bounded(text: &str) -> String {
+    const LONGEST: usize = 4000;
+    let cut = text.char_indices().nth(LONGEST).map_or(text.len(), |(at, _)| at);
+    let more = if cut < text.len() { "..." } else { "" };
+    let lines: Vec<String> = text[..cut].lines().map(crate::fmt::escaped).collect();
+    format!("{}{more}", lines.join("\n"))
 }
 
 /// Text of a model without what could command a terminal.

@@ -7,7 +7,7 @@ use crate::evals::answer::{
     UnitRule, compile_pattern,
 };
 use crate::evals::task::Task;
-use crate::problem_set::{ProblemSet, open_task};
+use crate::problem_set::{MOST_PIPED, ProblemSet, open_task};
 use crate::run::AnswerSettings;
 use anyhow::bail;
 use clap::Args;
@@ -139,12 +139,31 @@ fn kind(name: &str) -> Result<AnswerKind, String> {
 
 /// The set that `--data` names; `-` reads it from stdin.
 pub(crate) fn dataset(name: &str, fields: &[String], printer: &Printer) -> anyhow::Result<ProblemSet> {
+    first_of_dataset(name, fields, usize::MAX, printer)
+}
+
+/// The same, reading no more than the first `most` problems of a file.
+pub(crate) fn first_of_dataset(
+    name: &str,
+    fields: &[String],
+    most: usize,
+    printer: &Printer,
+) -> anyhow::Result<ProblemSet> {
     let set = if name == "-" {
         let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes)?;
-        ProblemSet::parse(&bytes, "stdin", fields)?
+        std::io::stdin()
+            .lock()
+            .take(MOST_PIPED + 1)
+            .read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MOST_PIPED {
+            bail!(
+                "stdin holds more than {} MiB; give --data a file",
+                MOST_PIPED >> 20
+            );
+        }
+        ProblemSet::parse_first(&bytes, "stdin", fields, most)?
     } else {
-        ProblemSet::open(name, fields, &mut downloads::watcher(printer))?
+        ProblemSet::open_first(name, fields, most, &mut downloads::watcher(printer))?
     };
     set.warnings.iter().for_each(|w| printer.warn(w));
     Ok(set)

@@ -79,8 +79,8 @@ fn text_or_file(flag: &str, value: Option<&str>) -> anyhow::Result<Option<String
         None => Ok(None),
         Some((text, None)) => Ok(Some(text.to_owned())),
         Some((_, Some(file))) => {
-            let text =
-                std::fs::read_to_string(file).map_err(|e| anyhow!("--{flag} @{file} cannot be read: {e}"))?;
+            let text = tts_model::files::read_text(file.as_ref(), 16 << 20)
+                .map_err(|e| anyhow!("--{flag} @{file} cannot be read: {e}"))?;
             Ok(Some(text.trim_end_matches('\n').to_owned()))
         }
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use tts_strategies::TraceId;
 
+use crate::own_files;
 use crate::run::Checkpoint;
 
 /// What is in a file is the executor's business.
@@ -26,7 +27,7 @@ impl Checkpoint {
         std::fs::create_dir_all(&self.dir)?;
         let path = self.path(problem, trace);
         let fresh = path.with_extension("tmp");
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(&fresh)?);
+        let mut file = BufWriter::with_capacity(1 << 20, own_files::create_new(&fresh)?);
         write(&mut file)?;
         file.into_inner().map_err(io::IntoInnerError::into_error)?;
         std::fs::rename(fresh, path)

@@ -1,5 +1,6 @@
 //! Error objects.
 
+use crate::fmt::escaped;
 use std::borrow::Cow;
 
 use serde::Serialize;
@@ -43,7 +44,8 @@ pub(crate) fn error_message(error: &Value) -> String {
 
 /// The beginning of a text, on one line.
 pub(crate) fn shortened(text: &str) -> String {
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = escaped(&line);
     match line.char_indices().nth(LONGEST) {
         Some((at, _)) => format!("{}...", &line[..at]),
         None => line,
@@ -55,6 +57,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_an_engine_says_cannot_command_a_terminal() {
+        let error = json!({"error": {"message": "\u{1b}]0;pwned\u{7}\u{1b}[2J no"}});
+        assert_eq!(error_message(&error), "\\u{1b}]0;pwned\\u{7}\\u{1b}[2J no");
+        assert!(shortened(&"\0".repeat(100_000)).len() < 400);
+    }
 
     #[test]
     fn the_sentence_is_found_in_every_shape() {

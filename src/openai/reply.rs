@@ -24,7 +24,7 @@ pub(crate) struct Completion {
     pub(crate) system_fingerprint: String,
     pub(crate) choices: Vec<Choice>,
     /// In a stream that was asked for it, `Some(None)` in every chunk but the last: null on the wire.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "usage_or_none", skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<Option<Usage>>,
     /// How a vote made the reply, or how things stand: an extension of this server.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,9 @@ pub(crate) struct Delta {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Usage {
+    #[serde(deserialize_with = "count_or_none")]
     pub(crate) prompt_tokens: Option<u64>,
+    #[serde(deserialize_with = "count_or_none")]
     pub(crate) completion_tokens: Option<u64>,
     #[serde(skip_deserializing)]
     pub(crate) total_tokens: u64,
@@ -97,6 +99,20 @@ pub(crate) struct Usage {
     pub(crate) prompt_tokens_details: PromptTokensDetails,
     #[serde(skip_deserializing)]
     pub(crate) completion_tokens_details: CompletionTokensDetails,
+}
+
+/// A count, or nothing where an engine wrote something else: its answer is none the worse for it.
+fn count_or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(Value::deserialize(deserializer)?.as_u64())
+}
+
+/// What an engine says of its tokens, or nothing where that cannot be read.
+fn usage_or_none<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<Usage>>, D::Error> {
+    Ok(Some(
+        serde_json::from_value(Value::deserialize(deserializer)?).ok(),
+    ))
 }
 
 /// Kinds of prompt tokens.

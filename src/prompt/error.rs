@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::fmt::{escaped, shown};
+
 /// Why a prompt could not be made. Every message names the file or setting and what would be right.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -77,8 +79,9 @@ pub enum PromptError {
     },
     /// A chat template that is not valid Jinja.
     #[error(
-        "the chat template of {origin} does not compile: {reason}; correct it or pass another with \
-         --chat-template"
+        "the chat template of {origin} does not compile: {}; correct it or pass another with \
+         --chat-template",
+        shown(reason)
     )]
     TemplateSyntax {
         /// Where it came from.
@@ -88,8 +91,9 @@ pub enum PromptError {
     },
     /// A chat template that failed on these messages.
     #[error(
-        "the chat template of {origin} failed on these messages: {reason}; correct it or pass another with \
-         --chat-template"
+        "the chat template of {origin} failed on these messages: {}; correct it or pass another with \
+         --chat-template",
+        shown(reason)
     )]
     TemplateFailed {
         /// Where it came from.
@@ -98,7 +102,7 @@ pub enum PromptError {
         reason: String,
     },
     /// The template itself refused the messages, with `raise_exception`.
-    #[error("the chat template of {origin} refuses these messages: {message}")]
+    #[error("the chat template of {origin} refuses these messages: {}", shown(message))]
     TemplateRefused {
         /// Where it came from.
         origin: String,
@@ -122,7 +126,7 @@ pub enum PromptError {
         most: usize,
     },
     /// The tokenizer could not encode a text.
-    #[error("the tokenizer of {origin} cannot encode the prompt: {reason}")]
+    #[error("the tokenizer of {origin} cannot encode the prompt: {}", shown(reason))]
     Encode {
         /// Where the tokenizer came from.
         origin: String,
@@ -160,7 +164,8 @@ pub enum PromptError {
 
 /// A reason that may quote what a file holds, however long that is: its beginning and its end.
 fn short(reason: &str) -> String {
-    const KEPT: usize = 200;
+    const KEPT: usize = 140;
+    let reason = &escaped(reason);
     let ends = |n: usize| reason.char_indices().nth(n).map(|(at, _)| at);
     match (ends(KEPT), reason.char_indices().rev().nth(KEPT)) {
         (Some(first), Some((last, _))) if first < last => {

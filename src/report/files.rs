@@ -42,7 +42,7 @@ impl Report {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
-    std::fs::write(path, bytes).map_err(refused(path))
+    crate::own_files::replace(path, bytes).map_err(refused(path))
 }
 
 fn refused(path: &Path) -> impl FnOnce(std::io::Error) -> ReportError + use<> {

@@ -62,7 +62,10 @@ pub(super) fn is_one(path: &Path) -> Result<bool, RunFolderError> {
             break;
         }
     }
-    let start = first.trim_ascii_start();
+    let start = first
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(&first)
+        .trim_ascii_start();
     // a whole file of JSON may be written over many lines
     Ok(match parse::<Value>(&text(start).0) {
         Some(value) => is_foreign(&value),
@@ -73,7 +76,7 @@ pub(super) fn is_one(path: &Path) -> Result<bool, RunFolderError> {
 /// Reads such a file.
 pub(super) fn read(path: &Path, warnings: &mut Warnings) -> Result<Vec<ForeignProblem>, RunFolderError> {
     let bytes = std::fs::read(path).map_err(RunFolderError::io("read", path))?;
-    let (all, not_utf8) = text(&bytes);
+    let (all, not_utf8) = text(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
     if not_utf8 {
         warnings.add(LineIssue::NotUtf8, || path.display().to_string());
     }

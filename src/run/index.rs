@@ -172,10 +172,16 @@ fn lines(path: &Path, mut each: impl FnMut(&[u8], FileSpan, bool)) -> Result<(),
         }
         let whole = line.last() == Some(&b'\n');
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        // a byte-order mark at the beginning of the file is no part of its first line
+        let mark = text
+            .strip_prefix(b"\xef\xbb\xbf")
+            .filter(|_| at == 0)
+            .map_or(0, |_| 3);
+        let text = &text[mark..];
         each(
             text,
             FileSpan {
-                at,
+                at: at + mark as u64,
                 len: text.len() as u64,
             },
             whole,

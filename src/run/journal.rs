@@ -11,6 +11,7 @@ use super::error::RunFolderError;
 use super::index::{FileSpan, Files, Index};
 use super::line::{self, LineHead};
 use super::{RecordSink, TraceRecord};
+use crate::own_files;
 
 /// Traces that may wait to be written before the engine waits for the disk.
 const WAITING: usize = 64;
@@ -45,11 +46,8 @@ impl Journal {
     ) -> Result<Self, RunFolderError> {
         let open = |path: &std::path::PathBuf| {
             let io = || RunFolderError::io("write", path);
-            let file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path)
-                .map_err(io())?;
+            let mut options = OpenOptions::new();
+            let file = own_files::open(options.append(true).create(true), path).map_err(io())?;
             let at = file.metadata().map_err(io())?.len();
             Ok(AppendedFile {
                 file,

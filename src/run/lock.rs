@@ -5,6 +5,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use super::error::RunFolderError;
+use crate::own_files;
 
 /// The file's name in the folder; it holds the writer's process id, for people.
 pub(super) const LOCK: &str = "run.lock";
@@ -18,13 +19,9 @@ impl Lock {
     pub(crate) fn take(dir: &Path) -> Result<Self, RunFolderError> {
         let path = dir.join(LOCK);
         let io = || RunFolderError::io("lock", &path);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io())?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = own_files::open(&mut options, &path).map_err(io())?;
         match file.try_lock() {
             Ok(()) => {}
             // a file system without locks: one writer is then the user's care

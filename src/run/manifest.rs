@@ -137,7 +137,7 @@ pub(crate) fn replace(
 ) -> Result<(), RunFolderError> {
     let io = RunFolderError::io("write", path);
     let attempt = || {
-        let mut file = File::create(tmp)?;
+        let mut file = crate::own_files::create_new(tmp)?;
         write(&mut file)?;
         file.sync_all()?;
         std::fs::rename(tmp, path)?;

@@ -117,6 +117,7 @@ pub use solved::{BallotResult, SolvedRecord, TokenCounts, TraceCounts, VoteResul
 pub use token_stream::{StreamedToken, TokenStream};
 pub use trace::Trace;
 
+use crate::own_files;
 use FolderLock as Lock;
 use index::{FileSpan, Files, FolderScan, scan};
 use lock::LOCK;
@@ -350,7 +351,7 @@ fn repair(files: &Files) -> Result<FolderScan, RunFolderError> {
 
 fn cut(path: &Path, end: u64) -> Result<(), RunFolderError> {
     let io = || RunFolderError::io("write", path);
-    match OpenOptions::new().write(true).open(path) {
+    match own_files::open(OpenOptions::new().write(true), path) {
         Ok(file) if file.metadata().map_err(io())?.len() > end => {
             file.set_len(end).and_then(|()| file.sync_all()).map_err(io())
         }

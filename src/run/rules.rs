@@ -14,12 +14,16 @@ pub struct StoppingRules {
     pub max_tokens: usize,
     /// Whether verbatim loops end a trace.
     pub loop_stop: bool,
-    /// Generated tokens at which the end of thinking is forced.
+    /// Tokens of thinking at which its end is forced.
     #[serde(default)]
     pub thinking_budget: Option<usize>,
     /// Ids that end thinking, forced at the budget.
     #[serde(default)]
     pub think_end: Vec<u32>,
+    /// Ids that open thinking; without them a trace is taken to think from its beginning. The budget counts
+    /// from here on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub think_start: Vec<u32>,
     /// Log-probabilities of the most likely ids that are kept of each token.
     #[serde(default)]
     pub record_top_k: usize,

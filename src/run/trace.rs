@@ -26,6 +26,8 @@ pub struct Trace {
     broken: bool,
     forced: VecDeque<u32>,
     thinking_over: bool,
+    /// tokens before those that opened its thinking
+    thinking_from: Option<usize>,
     /// whether the newest token belongs to the thinking, where stop texts are looked for
     in_thinking: Option<bool>,
     /// whether a stop text ended it
@@ -53,6 +55,7 @@ impl Trace {
             broken: false,
             forced: VecDeque::new(),
             thinking_over: false,
+            thinking_from: rules.think_start.is_empty().then_some(0),
             in_thinking: None,
             wrote_stop: false,
             shown: 0,
@@ -90,7 +93,11 @@ impl Trace {
     /// How many tokens after the next one will be drawn freely, unless the trace ends before.
     pub fn free(&self, rules: &StoppingRules) -> usize {
         let end = match rules.thinking_budget {
-            Some(budget) if !self.thinking_over => budget.min(rules.max_tokens),
+            // thinking that has not begun may begin with the next token
+            Some(budget) if !self.thinking_over => {
+                let from = self.thinking_from.unwrap_or(self.tokens());
+                from.saturating_add(budget).min(rules.max_tokens)
+            }
             _ => rules.max_tokens,
         };
         if self.forced.is_empty() {
@@ -186,7 +193,7 @@ impl Trace {
     /// Counts tokens that a remote engine generated and no decision saw.
     pub(super) fn pass_unseen(&mut self, tokens: u64) {
         if let Tokens::Received(received) = &mut self.tokens {
-            received.unseen += tokens;
+            received.unseen = received.unseen.saturating_add(tokens);
         }
     }
 
@@ -256,13 +263,18 @@ impl Trace {
         if !rules.think_end.is_empty() && self.ids().ends_with(&rules.think_end) {
             self.thinking_over = true;
         }
+        if self.thinking_from.is_none() && self.ids().ends_with(&rules.think_start) {
+            self.thinking_from = Some(self.tokens().saturating_sub(rules.think_start.len()));
+        }
         self.budget(rules);
     }
 
     fn budget(&mut self, rules: &StoppingRules) {
         if let Some(budget) = rules.thinking_budget
             && !self.thinking_over
-            && self.tokens() >= budget
+            && self
+                .thinking_from
+                .is_some_and(|from| self.tokens() - from >= budget)
             && self.forced.is_empty()
         {
             self.forced.extend(&rules.think_end);

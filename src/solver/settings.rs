@@ -6,7 +6,7 @@ use tts_strategies::Preset;
 
 use super::default_strategy;
 use crate::error::Error;
-use crate::prompt::{GenerationConfig, Prompter};
+use crate::prompt::{GenerationConfig, Prompter, THINK_START};
 use crate::run::StoppingRules;
 use crate::source::Capabilities;
 use tts_model::cpu::kernels::Tier;
@@ -203,6 +203,11 @@ pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, E
             max_tokens: 0,
             loop_stop: s.loop_stop,
             thinking_budget: s.thinking_budget,
+            think_start: source
+                .prompter
+                .as_ref()
+                .filter(|_| s.thinking_budget.is_some())
+                .map_or_else(Vec::new, |prompter| think_start(prompter)),
             think_end,
             record_top_k: s.record_top_k,
             ..StoppingRules::default()
@@ -215,6 +220,14 @@ pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, E
         taken,
         unhonoured: generation.unhonoured.clone(),
     })
+}
+
+/// The ids of `<think>`, be they one or several.
+fn think_start(prompter: &Prompter) -> Vec<u32> {
+    match prompter.think_ids().0 {
+        Some(id) => vec![id],
+        None => prompter.encode_raw(THINK_START).unwrap_or_default(),
+    }
 }
 
 fn think_end(prompter: &Prompter, s: &Settings) -> Result<Vec<u32>, Error> {

@@ -195,11 +195,9 @@ impl SweepFolder {
             }
         }
         header.status = Status::Started;
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(io("write", &path))?;
+        let mut options = OpenOptions::new();
+        let file =
+            crate::own_files::open(options.append(true).create(true), &path).map_err(io("write", &path))?;
         file.set_len(keep).map_err(io("write", &path))?;
         let folder = Self {
             dir: dir.to_owned(),

@@ -3,6 +3,7 @@
 use super::fields::{self, ANSWER, Fields, ID, QUESTION, SOLUTION};
 use super::{DataError, Dataset, Problem};
 use crate::answer::{ExtractRules, ExtractionPath, extract};
+use serde::de::{DeserializeSeed, IgnoredAny, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -17,8 +18,16 @@ use std::collections::BTreeMap;
 /// # Errors
 /// One sentence with the file, the line and the field.
 pub fn load(bytes: &[u8], name: &str, fields: &Fields) -> Result<Dataset, DataError> {
+    load_first(bytes, name, fields, usize::MAX)
+}
+
+/// The first `most` problems of a set, as [`load`] reads them; what comes behind is not looked at.
+///
+/// # Errors
+/// As [`load`], of what is read.
+pub fn load_first(bytes: &[u8], name: &str, fields: &Fields, most: usize) -> Result<Dataset, DataError> {
     let records = if bytes.starts_with(b"PAR1") {
-        parquet(bytes, name)?
+        parquet(bytes, name, most)?
     } else {
         let text = decode(bytes, name)?;
         match text.trim_start().chars().next() {
@@ -27,9 +36,9 @@ pub fn load(bytes: &[u8], name: &str, fields: &Fields) -> Result<Dataset, DataEr
                     file: name.to_owned(),
                 });
             }
-            Some('[') => array(text, name)?,
-            Some('{') => lines(text, name)?,
-            Some(_) => csv(text, name)?,
+            Some('[') => array(text, name, most)?,
+            Some('{') => lines(text, name, most)?,
+            Some(_) => csv(text, name, most)?,
         }
     };
     if records.is_empty() {
@@ -125,8 +134,13 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn array(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
-    let items: Vec<Value> = serde_json::from_str(text).map_err(|e| {
+fn array(text: &str, name: &str, most: usize) -> Result<Vec<Record>, DataError> {
+    let read = |text: &str| {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let items = FirstItems(most).deserialize(&mut json)?;
+        json.end().map(|()| items)
+    };
+    let items: Vec<Value> = read(text).map_err(|e| {
         record_error(
             name,
             &format!("line {}", e.line()),
@@ -150,13 +164,19 @@ fn array(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
         .collect()
 }
 
-fn lines(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
+fn lines(text: &str, name: &str, most: usize) -> Result<Vec<Record>, DataError> {
     let mut records = Vec::new();
     for (i, line) in text.lines().enumerate() {
+        if records.len() == most {
+            break;
+        }
         if line.trim().is_empty() {
             continue;
         }
         let place = format!("line {}", i + 1);
+        if line.len() > MOST_RECORD {
+            return Err(too_long(name, &place, "it", line.len()));
+        }
         match serde_json::from_str(line) {
             Ok(Value::Object(record)) => records.push((place, record)),
             Ok(other) => {
@@ -180,18 +200,64 @@ fn lines(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
     Ok(records)
 }
 
+/// Bytes of a record; the contexts of the largest models hold less text.
+const MOST_RECORD: usize = 16 << 20;
+
+fn too_long(file: &str, place: &str, what: &str, bytes: usize) -> DataError {
+    record_error(
+        file,
+        place,
+        format!(
+            "{what} has {} MiB, and no problem has more than {}",
+            bytes >> 20,
+            MOST_RECORD >> 20
+        ),
+    )
+}
+
+/// The first so many items of an array; the rest is passed over without being kept.
+struct FirstItems(usize);
+
+impl<'de> DeserializeSeed<'de> for FirstItems {
+    type Value = Vec<Value>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Value>, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FirstItems {
+    type Value = Vec<Value>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Value>, A::Error> {
+        let mut first = Vec::new();
+        while first.len() < self.0 {
+            match items.next_element()? {
+                Some(item) => first.push(item),
+                None => return Ok(first),
+            }
+        }
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(first)
+    }
+}
+
 #[cfg(feature = "parquet")]
 use super::parquet::rows as parquet;
 
 #[cfg(not(feature = "parquet"))]
-fn parquet(_: &[u8], name: &str) -> Result<Vec<Record>, DataError> {
+fn parquet(_: &[u8], name: &str, _: usize) -> Result<Vec<Record>, DataError> {
     Err(DataError::Format {
         file: name.to_owned(),
         format: "a parquet file, and this program was built without the feature \"parquet\"",
     })
 }
 
-fn csv(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
+fn csv(text: &str, name: &str, most: usize) -> Result<Vec<Record>, DataError> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let fail = |e: csv::Error| {
         let place = e
@@ -201,9 +267,12 @@ fn csv(text: &str, name: &str) -> Result<Vec<Record>, DataError> {
     };
     let header = reader.headers().map_err(fail)?.clone();
     let mut records = Vec::new();
-    for row in reader.records() {
+    for row in reader.records().take(most) {
         let row = row.map_err(fail)?;
         let place = format!("line {}", row.position().map_or(0, csv::Position::line));
+        if row.as_slice().len() > MOST_RECORD {
+            return Err(too_long(name, &place, "it", row.as_slice().len()));
+        }
         let cell = |(key, value): (&str, &str)| {
             let value = if value.is_empty() {
                 Value::Null
@@ -244,6 +313,10 @@ fn problem(
     let (question_field, question) = fields::pick(&record, fields.question.as_deref(), QUESTION)
         .ok_or_else(|| missing("question", fields.question.as_deref(), QUESTION))?;
     let problem = fields::text(question).ok_or_else(|| not_text(&question_field, question))?;
+    if problem.len() > MOST_RECORD {
+        let what = format!("the field \"{question_field}\"");
+        return Err(too_long(file, place, &what, problem.len()));
+    }
     if problem.is_empty() {
         return Err(record_error(
             file,

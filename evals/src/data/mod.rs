@@ -8,7 +8,7 @@ mod parquet;
 
 pub use choices::Choices;
 pub use fields::Fields;
-pub use load::load;
+pub use load::{load, load_first};
 
 use crate::answer::{AnswerKind, canonical};
 use serde::Serialize;

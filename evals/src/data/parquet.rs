@@ -9,16 +9,19 @@ use parquet::record::Field;
 use serde_json::{Map, Number, Value};
 use std::panic::catch_unwind;
 
-/// The rows of a parquet file, each as a JSON object.
-pub(super) fn rows(bytes: &[u8], name: &str) -> Result<Vec<Record>, DataError> {
+/// Bytes that a part of a file may have when it is decompressed.
+const MOST_BYTES: i64 = 512 << 20;
+
+/// The first `most` rows of a parquet file, each as a JSON object.
+pub(super) fn rows(bytes: &[u8], name: &str, most: usize) -> Result<Vec<Record>, DataError> {
     // The reader takes some damage for an error of its own and panics.
-    catch_unwind(|| read(bytes, name))
+    catch_unwind(|| read(bytes, name, most))
         .unwrap_or_else(|_| Err(record_error(name, WHOLE, "not readable: it is damaged")))
 }
 
 const WHOLE: &str = "the parquet file";
 
-fn read(bytes: &[u8], name: &str) -> Result<Vec<Record>, DataError> {
+fn read(bytes: &[u8], name: &str, most: usize) -> Result<Vec<Record>, DataError> {
     let unreadable = |place: &str, e: ParquetError| {
         let reason = match e.to_string().rsplit_once("Disabled feature at compile time: ") {
             Some((_, codec)) => format!(
@@ -39,10 +42,35 @@ fn read(bytes: &[u8], name: &str) -> Result<Vec<Record>, DataError> {
             format!("not readable: it claims to hold {said} rows"),
         ));
     }
+    // a page is decompressed whole: a few bytes of the file may be gigabytes
+    let mut before = 0;
+    for (i, group) in reader.metadata().row_groups().iter().enumerate() {
+        if before >= most {
+            break;
+        }
+        before = before.saturating_add(usize::try_from(group.num_rows()).unwrap_or(0));
+        let columns = group.columns().iter().map(|column| column.uncompressed_size());
+        let bytes = columns
+            .fold(0_i64, i64::saturating_add)
+            .max(group.total_byte_size());
+        if bytes > MOST_BYTES {
+            return Err(record_error(
+                name,
+                WHOLE,
+                format!(
+                    "not readable here: its row group {} has {} MiB decompressed, and at most {} are read",
+                    i + 1,
+                    bytes >> 20,
+                    MOST_BYTES >> 20
+                ),
+            ));
+        }
+    }
     let mut records = Vec::new();
     for (i, row) in reader
         .get_row_iter(None)
         .map_err(|e| unreadable(WHOLE, e))?
+        .take(most)
         .enumerate()
     {
         let place = format!("row {}", i + 1);

@@ -111,7 +111,10 @@ fn problems(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ProblemsToSol
             })
         }
         (None, Some(name)) => {
-            let mut set = task::dataset(name, &args.field, printer)?;
+            // which problems `--ids` means is known when all were read
+            let most = args.limit.filter(|limit| args.ids.is_none() && *limit > 0);
+            let most = most.unwrap_or(usize::MAX);
+            let mut set = task::first_of_dataset(name, &args.field, most, printer)?;
             for warning in &set.data.warnings {
                 printer.warn(warning);
             }

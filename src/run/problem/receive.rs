@@ -25,6 +25,9 @@ pub struct TraceChunk<'a> {
     pub end: Option<Finish>,
 }
 
+/// Tokens that an engine may count beyond the most that were asked for.
+const ENDING: u64 = 16;
+
 impl ProblemRun {
     /// FateCounts what came of a live trace and shows it to the strategy token by token; what comes of any
     /// other trace is passed over.
@@ -53,7 +56,9 @@ impl ProblemRun {
                 break;
             }
         }
-        if let Some(total) = piece.reported {
+        // no trace has more tokens than were asked for, but for those that end it
+        let most = (self.rules.max_tokens as u64).saturating_add(ENDING);
+        if let Some(total) = piece.reported.filter(|total| *total <= most) {
             trace.pass_unseen(total.saturating_sub(trace.tokens() as u64 + trace.unseen()));
         }
         self.settle(

@@ -2,6 +2,7 @@
 
 use tts_strategies::{Finish, confidence_of_logprobs};
 
+use crate::fmt::shown;
 use crate::openai::{self, Completion, Logprobs, TopLogprob, error_message};
 use crate::prompt::{THINK_END, THINK_START};
 use tts_model::sampling::{Drawn, TOP};
@@ -98,7 +99,12 @@ impl Answer {
             None => None,
             Some("length") => Some(Finish::Length),
             Some("stop" | "eos" | "tool_calls" | "function_call") => Some(Finish::Stop),
-            Some(other) => return Err(StreamError::new(format!("it ended a trace with `{other}`"))),
+            Some(other) => {
+                return Err(StreamError::new(format!(
+                    "it ended a trace with `{}`",
+                    shown(other)
+                )));
+            }
         };
         Ok(delta)
     }
@@ -151,6 +157,9 @@ fn bare(id: u32) -> Drawn {
     }
 }
 
+/// How far above 0 a log-probability may be by rounding.
+const ROUNDING: f64 = 1e-3;
+
 /// A token with log-probabilities.
 struct Scored {
     id: Option<u32>,
@@ -163,6 +172,11 @@ impl Scored {
     fn new(id: Option<u32>, logprob: Option<f64>, top: impl IntoIterator<Item = Option<f64>>) -> Self {
         let mut top: Vec<f64> = top.into_iter().flatten().collect();
         top.sort_unstable_by(|a, b| b.total_cmp(a));
+        // no probability is above 1, rounding aside: such numbers are of another kind
+        if top.first().is_some_and(|p| *p > ROUNDING) {
+            top.clear();
+        }
+        let logprob = logprob.filter(|p| *p <= ROUNDING);
         Self { id, logprob, top }
     }
 
@@ -243,6 +257,43 @@ mod tests {
         });
         let chunk = json!({"choices": [{"delta": {"content": "x"}, "logprobs": {"content": [entry]}}]});
         assert!((read(&chunk, Some(3)).tokens[0].confidence - 1.55).abs() < 1e-6);
+    }
+
+    #[test]
+    fn log_probabilities_above_zero_are_none() {
+        let entry =
+            |p: f64| json!({"token": "x", "logprob": p, "top_logprobs": [{"logprob": p}, {"logprob": -3.0}]});
+        let token = |p: f64| {
+            let chunk =
+                json!({"choices": [{"delta": {"content": "x"}, "logprobs": {"content": [entry(p)]}}]});
+            read(&chunk, Some(2)).tokens[0]
+        };
+        assert!(token(2.0).confidence.is_nan() && token(2.0).logprob.is_nan());
+        assert!(token(1e300).confidence.is_nan());
+        assert!((token(1e-6).confidence - 1.5).abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_usage_that_cannot_be_read_is_none() {
+        for odd in [
+            json!(-1),
+            json!(1.5),
+            json!("12"),
+            json!([]),
+            json!({}),
+            json!(null),
+            json!(true),
+        ] {
+            let usage = json!({"completion_tokens": odd, "prompt_tokens": 4});
+            let chunk = json!({"choices": [{"text": "a", "finish_reason": "stop"}], "usage": usage});
+            let got = read(&chunk, None);
+            assert_eq!(
+                (got.end, got.reported, got.prompt_tokens),
+                (Some(Finish::Stop), None, Some(4))
+            );
+        }
+        let chunk = json!({"choices": [], "usage": "none"});
+        assert_eq!(read(&chunk, None).reported, None);
     }
 
     #[test]

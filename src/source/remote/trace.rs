@@ -261,6 +261,8 @@ impl Open {
             }
             match answer.event(data) {
                 Ok(next) => all.join(next),
+                // behind an end come last words, in the same piece or in one of its own
+                Err(_) if all.end.is_some() => done = true,
                 Err(wrong) => trouble = Some(wrong),
             }
         });
