@@ -3,8 +3,8 @@
 use std::io::Read;
 
 use crate::evals::answer::{
-    AnswerKind, BracketRule, DecimalRule, EqualOptions, ExtractRules, ListOrder, PercentRule, RuleReader,
-    UnitRule, compile_pattern,
+    AnswerKind, BracketRule, DecimalRule, EqualOptions, ExtractRules, ListOrder, PercentRule, RelationRule,
+    RuleReader, UnitRule, compile_pattern,
 };
 use crate::evals::task::Task;
 use crate::problem_set::{MOST_PIPED, ProblemSet, open_task};
@@ -52,6 +52,10 @@ struct EqualityArgs {
     /// Whether it matters which ends belong to an interval [default: strict]
     #[arg(long, value_name = "strict|lenient", value_parser = word::<BracketRule>)]
     brackets: Option<BracketRule>,
+    /// Whether x >= 2 is also accepted for [2, infinity) (lenient), as the interval is for the relation
+    /// [default: strict]
+    #[arg(long, value_name = "strict|lenient", value_parser = word::<RelationRule>)]
+    relations: Option<RelationRule>,
     /// Accepts a number that differs from the gold number by at most this share of it
     #[arg(long, value_name = "SHARE")]
     tolerance: Option<f64>,
@@ -64,6 +68,7 @@ impl EqualityArgs {
         decimals: None,
         units: None,
         brackets: None,
+        relations: None,
         tolerance: None,
     };
 
@@ -76,6 +81,7 @@ impl EqualityArgs {
         options.decimals = self.decimals.unwrap_or(options.decimals);
         options.units = self.units.unwrap_or(options.units);
         options.brackets = self.brackets.unwrap_or(options.brackets);
+        options.relations = self.relations.unwrap_or(options.relations);
         options.tolerance = self.tolerance.or(options.tolerance);
         Ok(())
     }

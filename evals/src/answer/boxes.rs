@@ -252,9 +252,9 @@ fn sign_before(before: &str) -> String {
         return String::new();
     };
     let apart = outer.len() < before.len();
-    let line = rest.rsplit('\n').next().unwrap_or(rest);
+    let line = rest.trim_end_matches([' ', '\t']);
     // "- \boxed{5}" at the beginning of a line is an item of a list.
-    if apart && sign == "-" && line.trim().is_empty() {
+    if apart && sign == "-" && (line.is_empty() || line.ends_with('\n')) {
         return String::new();
     }
     let operand = rest.trim_end();

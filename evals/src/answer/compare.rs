@@ -5,19 +5,27 @@ use crate::math::form::{Form, Left};
 use crate::math::region::{End, Region};
 use crate::math::sum::Sum;
 use crate::math::{is_constant, numeric};
+use std::cell::Cell;
 
+/// Pairs of parts that are compared in two answers.
+const MAX_PARTS: u32 = 20_000;
 /// Members that are not written alike are paired by value up to this many.
 const MAX_PAIRED: usize = 12;
 
 /// Compares forms under the options that concern their structure.
 pub(super) struct Comparison {
-    pub(super) list_order: ListOrder,
+    list_order: ListOrder,
+    /// What the values of two answers may still cost, and how many parts may still be compared.
+    fuel: Cell<u64>,
+    parts: Cell<u32>,
 }
 
 impl Comparison {
     pub(super) fn new(options: &EqualOptions) -> Self {
         Self {
             list_order: options.list_order,
+            fuel: Cell::new(numeric::FUEL_OF_ANSWERS),
+            parts: Cell::new(MAX_PARTS),
         }
     }
 
@@ -26,22 +34,26 @@ impl Comparison {
         if p == g {
             return Some("same form");
         }
+        self.parts.set(self.parts.get().checked_sub(1)?);
         match (p, g) {
-            (Form::Expr(a), Form::Expr(b)) => close(a, b).then_some("same value"),
+            (Form::Expr(a), Form::Expr(b)) => self.close(a, b).then_some("same value"),
             (Form::Expr(_) | Form::Quantity(..), Form::Expr(_) | Form::Quantity(..)) => {
                 let ((a, unit), (b, other)) = (p.quantity()?, g.quantity()?);
                 let rule = if a == b { "same form" } else { "same value" };
-                (one_unit(unit, other) && close(a, b)).then_some(rule)
+                (one_unit(unit, other) && self.close(a, b)).then_some(rule)
             }
             (Form::Compound(a), Form::Compound(b)) => {
                 let parts = a.iter().zip(b);
-                (a.len() == b.len() && parts.into_iter().all(|((a, u), (b, v))| u == v && close(a, b)))
-                    .then_some("same parts")
+                (a.len() == b.len()
+                    && parts
+                        .into_iter()
+                        .all(|((a, u), (b, v))| u == v && self.close(a, b)))
+                .then_some("same parts")
             }
             (Form::Tuple(a), Form::Tuple(b)) => self.all(a, b).then_some("same parts"),
             (Form::Region(a), Form::Region(b)) => {
                 let ends = |a: &End, b: &End| match (a, b) {
-                    (Some((a, x)), Some((b, y))) => x == y && close(a, b),
+                    (Some((a, x)), Some((b, y))) => x == y && self.close(a, b),
                     (a, b) => a == b,
                 };
                 let spans = a.0.iter().zip(&b.0);
@@ -87,7 +99,7 @@ impl Comparison {
                 .then_some("same parts")
             }
             (Form::Ratio(a), Form::Ratio(b)) => {
-                (a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b))).then_some("same parts")
+                (a.len() == b.len() && a.iter().zip(b).all(|(a, b)| self.close(a, b))).then_some("same parts")
             }
             (Form::Relation { region: Some(a), .. }, Form::Relation { region: Some(b), .. }) => {
                 self.same(a, b).map(|_| "same range")
@@ -96,7 +108,9 @@ impl Comparison {
                 let parts = a.iter().zip(b);
                 (!a.is_empty()
                     && a.len() == b.len()
-                    && parts.into_iter().all(|((a, o), (b, q))| o == q && close(a, b)))
+                    && parts
+                        .into_iter()
+                        .all(|((a, o), (b, q))| o == q && self.close(a, b)))
                 .then_some("same parts")
             }
             (
@@ -106,7 +120,7 @@ impl Comparison {
                 Form::Congruence {
                     zero: b, modulus: n, ..
                 },
-            ) => (close(a, b) && close(m, n)).then_some("same congruence"),
+            ) => (self.close(a, b) && self.close(m, n)).then_some("same congruence"),
             // The modulus said or not said, as a unit is.
             (
                 Form::Congruence {
@@ -142,6 +156,12 @@ impl Comparison {
             (Form::Text(_), Form::Text(_)) => (p.key() == g.key()).then_some("same form"),
             _ => None,
         }
+    }
+
+    /// Whether two sums have one value. Rational numbers do only where they are the same.
+    fn close(&self, a: &Sum, b: &Sum) -> bool {
+        let both_rational = a.as_rational().is_some() && b.as_rational().is_some();
+        a == b || (!both_rational && numeric::same_value(a, b, &self.fuel) == Some(true))
     }
 
     fn all(&self, a: &[Form], b: &[Form]) -> bool {
@@ -247,7 +267,7 @@ impl Comparison {
     /// An equation against another, or against the value that it gives its left side.
     fn equation(&self, p: &Form, g: &Form) -> Option<&'static str> {
         if let (Form::Equation { zero: a, .. }, Form::Equation { zero: b, .. }) = (p, g)
-            && close(a, b)
+            && self.close(a, b)
         {
             return Some("same equation");
         }
@@ -297,10 +317,4 @@ fn one_unit(a: Option<&str>, b: Option<&str>) -> bool {
     let within = |a: &[String], b: &[String]| a.iter().all(|word| b.contains(word));
     let open = |words: &[String]| !words.iter().any(|w| w == "per");
     a == b || (open(&a) && open(&b) && (within(&a, &b) || within(&b, &a)))
-}
-
-/// Whether two sums have one value. Rational numbers do only where they are the same.
-fn close(a: &Sum, b: &Sum) -> bool {
-    let both_rational = a.as_rational().is_some() && b.as_rational().is_some();
-    a == b || (!both_rational && numeric::same_value(a, b) == Some(true))
 }

@@ -1,5 +1,8 @@
 //! What stands around an answer and says nothing: emphasis, quotation marks, tags, end tokens, pictures.
 
+/// Layers of emphasis that are taken off.
+const MAX_LAYERS: usize = 16;
+
 /// Names of tags that may stand around an answer.
 const TAGS: [&str; 20] = [
     "b",
@@ -74,12 +77,16 @@ pub(super) fn undress(text: &str) -> &str {
         ("'", "'"),
     ];
     let mut s = text;
-    loop {
+    for _ in 0..MAX_LAYERS {
         let before = s.len();
         s = s.trim_matches(|c: char| c.is_whitespace() || is_picture(c));
         s = s.trim_start_matches(['•', '◦', '▪', '‣', '●']);
-        s = after_tag(s).unwrap_or(s);
-        s = before_tag(s).unwrap_or(s);
+        while let Some(rest) = after_tag(s) {
+            s = rest.trim_start();
+        }
+        while let Some(rest) = before_tag(s) {
+            s = rest.trim_end();
+        }
         for (open, close) in PAIRS {
             if let Some(inner) = s.strip_prefix(open).and_then(|inner| inner.strip_suffix(close))
                 && !inner.contains(open)
@@ -97,10 +104,12 @@ pub(super) fn undress(text: &str) -> &str {
                 s = inner;
             }
         }
+        s = s.strip_suffix('_').unwrap_or(s);
         if s.len() == before {
-            return s;
+            break;
         }
     }
+    s
 }
 
 #[cfg(test)]

@@ -32,15 +32,16 @@ impl Reading {
 /// Takes formula delimiters off the ends, so that a boxed answer inside them is seen as one.
 pub(super) fn strip_math(answer: &str) -> &str {
     let mut s = answer.trim();
-    loop {
+    for _ in 0..16 {
         let inner = [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")]
             .iter()
             .find_map(|(open, close)| s.trim_end_matches('.').strip_prefix(open)?.strip_suffix(close));
         match inner {
             Some(inner) if !inner.contains('$') => s = inner.trim(),
-            _ => return s,
+            _ => break,
         }
     }
+    s
 }
 
 /// Reads an answer: the boxes in it, or itself, or the value that its words lead up to.
@@ -135,16 +136,18 @@ fn states(said: &str) -> bool {
         Regex::new(r"(?i)\b(?:is|are|was|were|be|it's|equals|gives|gets?|has|have|there)\b")
             .expect("a constant pattern")
     });
+    said.split_whitespace().nth(2).is_some() && !said.contains('\\') && VERB.is_match(said) && !turns(said)
+}
+
+/// Whether words beside a number make it another: "5 out of 8", "greater than 5", "2 million".
+pub(super) fn turns(said: &str) -> bool {
     static TURNS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
             r"(?i)\b(?:than|least|most|over|under|above|below|between|of|out|to|minus|plus|times|or|and|even|odd|half)\s+\S*\d|\d\S*\s+(?:or|out|of|to|in|million|billion|thousand|hundred|times|am|pm|minus|plus)\b",
         )
         .expect("a constant pattern")
     });
-    said.split_whitespace().nth(2).is_some()
-        && !said.contains('\\')
-        && VERB.is_match(said)
-        && !TURNS.is_match(said)
+    TURNS.is_match(said)
 }
 
 /// The rational value of an AIME-style answer: of the whole, or of what follows the last equals sign.

@@ -2,7 +2,7 @@
 
 use super::dress::undress;
 use super::extract::{last_formula, last_number};
-use super::reading::strip_math;
+use super::reading::{strip_math, turns};
 use super::scan;
 use crate::math::form::Form;
 use crate::math::read;
@@ -107,7 +107,7 @@ fn stated(sentence: &str) -> Option<String> {
     if let Some(value) = first(answer) {
         return Some(value);
     }
-    for link in LINK.find_iter(answer).take(4) {
+    for link in LINK.find_iter(answer).take(3) {
         if let Some(value) = first(answer[link.end()..].trim()) {
             return Some(value);
         }
@@ -120,8 +120,9 @@ fn stated(sentence: &str) -> Option<String> {
         Regex::new(r"(?:^|[^\\A-Za-z{])[A-Za-z]{2,},?\s+[A-Za-z]{2,}").expect("a constant pattern")
     });
     if WORDS.is_match(rest) {
+        let number = || if turns(rest) { None } else { last_number(rest) };
         return last_formula(rest)
-            .or_else(|| last_number(rest))
+            .or_else(number)
             .or_else(|| Some(rest.to_owned()));
     }
     Some(rest.to_owned())
@@ -138,7 +139,7 @@ fn first(text: &str) -> Option<String> {
     if let Some(whole) = value(text) {
         return Some(whole);
     }
-    let cuts: Vec<usize> = REMARK.find_iter(text).take(8).map(|m| m.start()).collect();
+    let cuts: Vec<usize> = REMARK.find_iter(text).take(4).map(|m| m.start()).collect();
     if let Some(found) = cuts.into_iter().rev().find_map(|cut| value(&text[..cut])) {
         return Some(found);
     }

@@ -79,6 +79,7 @@ impl Builder {
     }
 
     pub(super) fn form(&mut self, node: &Node) -> Result<Form> {
+        self.budget.spend(1)?;
         match node {
             Node::Group(_, items, _) if items.len() == 1 => self.form(&items[0]),
             Node::Group('[', items, ']') if is_table(items) => {

@@ -12,6 +12,7 @@ use num_traits::Num;
 impl Builder {
     /// The canonical sum of an expression.
     pub(super) fn sum(&mut self, node: &Node) -> Result<Sum> {
+        self.budget.spend(1)?;
         match node {
             Node::Num(q) => {
                 if q.numer().bits().max(q.denom().bits()) > 4096 {

@@ -9,6 +9,9 @@ use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 use std::collections::BTreeMap;
 
+/// What it costs to look at the value of a constant.
+const LOOK: u64 = 400;
+
 fn func(name: &str, args: Vec<Sum>) -> Sum {
     Sum::atom(Atom::Func(name.to_owned(), args))
 }
@@ -59,6 +62,7 @@ pub(crate) fn apply(name: &str, mut args: Vec<Sum>, budget: &mut Budget) -> Resu
         ("sec", [x]) => reciprocal(trig("cos", x.clone(), budget)?, budget),
         ("csc", [x]) => reciprocal(trig("sin", x.clone(), budget)?, budget),
         ("abs", [x]) => {
+            budget.spend(LOOK)?;
             if let Some(sign) = numeric::sign_of_constant(x) {
                 return x.clone().scale(&int(sign), budget);
             }
@@ -66,11 +70,14 @@ pub(crate) fn apply(name: &str, mut args: Vec<Sum>, budget: &mut Budget) -> Resu
             let x = x.clone().scale(&int(if negative { -1 } else { 1 }), budget)?;
             Ok(func("abs", vec![x]))
         }
-        ("floor" | "ceil", [x]) => Ok(match numeric::floor_of_constant(x) {
-            Some(n) if name == "floor" => Sum::rational(BigRational::from_integer(n)),
-            Some(n) => Sum::rational(BigRational::from_integer(n + 1)),
-            None => func(name, args),
-        }),
+        ("floor" | "ceil", [x]) => {
+            budget.spend(LOOK)?;
+            Ok(match numeric::floor_of_constant(x) {
+                Some(n) if name == "floor" => Sum::rational(BigRational::from_integer(n)),
+                Some(n) => Sum::rational(BigRational::from_integer(n + 1)),
+                None => func(name, args),
+            })
+        }
         ("arcsin" | "arccos" | "arctan", [x]) if x.0.is_empty() || *x == one() => {
             let quarter_turns = match (name, x.0.is_empty()) {
                 ("arcsin" | "arctan", true) | ("arccos", false) => int(0),

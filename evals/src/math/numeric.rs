@@ -8,6 +8,7 @@ use super::sum::{Atom, Budget, Sum, int};
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
+use std::cell::Cell;
 
 /// A complex number.
 #[derive(Clone, Debug)]
@@ -22,8 +23,9 @@ const LOOK: i64 = 256;
 const CLOSEST: i64 = 16_384;
 /// How many more bits than the numbers span a difference is looked at.
 const BEYOND: i64 = 160;
-/// Multiplications of short numbers that one value may cost.
+/// Multiplications of short numbers that one value may cost, and all the values of two answers.
 const FUEL: u64 = 3_000_000;
+pub(crate) const FUEL_OF_ANSWERS: u64 = 12_000_000;
 /// A root of a higher order than 2^this is taken for 1: no answer turns on it.
 const HIGHEST_ROOT: u64 = 512;
 
@@ -295,16 +297,15 @@ impl Evaluator {
 
 /// Whether a sum is 0 at a point, or altogether where it has no variables. `None`: it has no value there, or
 /// it cannot be told.
-fn vanishes(sum: &Sum, point: Option<u64>) -> Option<bool> {
+fn vanishes(sum: &Sum, point: Option<u64>, fuel: &Cell<u64>) -> Option<bool> {
     let mut bits = GLANCE;
-    let mut fuel = FUEL;
     loop {
         let evaluator = Evaluator {
-            precision: Precision::new(bits, fuel),
+            precision: Precision::new(bits, fuel.get().min(FUEL)),
             point,
         };
         let value = evaluator.sum(sum);
-        fuel = evaluator.precision.left();
+        fuel.set(fuel.get() - (fuel.get().min(FUEL) - evaluator.precision.left()));
         let widest = evaluator.precision.widest() as i64;
         let enough = BEYOND + 4 * widest;
         match value {
@@ -314,7 +315,7 @@ fn vanishes(sum: &Sum, point: Option<u64>) -> Option<bool> {
             None if bits >= enough => return None,
             _ => {}
         }
-        if enough > CLOSEST || fuel == 0 {
+        if enough > CLOSEST || evaluator.precision.left() == 0 {
             return None;
         }
         bits = enough;
@@ -322,8 +323,9 @@ fn vanishes(sum: &Sum, point: Option<u64>) -> Option<bool> {
 }
 
 /// Whether two sums have the same value: as constants, otherwise at four points or more where their
-/// difference is defined. `None`: it cannot be told.
-pub(crate) fn same_value(a: &Sum, b: &Sum) -> Option<bool> {
+/// difference is defined. `fuel` is what that may cost, and may be shared by several comparisons. `None`: it
+/// cannot be told.
+pub(crate) fn same_value(a: &Sum, b: &Sum, fuel: &Cell<u64>) -> Option<bool> {
     let mut budget = Budget::default();
     let minus = b.clone().scale(&int(-1), &mut budget).ok()?;
     let difference = a.clone().add(&minus, &mut budget).ok()?;
@@ -331,11 +333,11 @@ pub(crate) fn same_value(a: &Sum, b: &Sum) -> Option<bool> {
         return Some(q.is_zero());
     }
     if super::is_constant(&difference) {
-        return vanishes(&difference, None);
+        return vanishes(&difference, None, fuel);
     }
     let mut agreed = 0;
     for seed in 1..=12 {
-        match vanishes(&difference, Some(seed)) {
+        match vanishes(&difference, Some(seed), fuel) {
             Some(false) => return Some(false),
             Some(true) => agreed += 1,
             None => {}

@@ -510,6 +510,13 @@ pub(super) fn based(digits: String, base: &Node) -> Result<Node> {
         base => base,
     };
     let base = match base {
+        Node::Mul(factors) => match factors.as_slice() {
+            [(false, Node::Text(word)), (false, number)] if word == "base" => number,
+            _ => return Err(TooMuch),
+        },
+        base => base,
+    };
+    let base = match base {
         Node::Num(q) if q.is_integer() => q.to_u32(),
         Node::Text(name) => {
             let name = name.trim_start_matches("base").trim().to_lowercase();

@@ -5,6 +5,9 @@ use super::numeric::sign_of_constant;
 use super::sum::{Atom, Budget, Result, Sum, TooMuch, int};
 use std::cmp::Ordering;
 
+/// Unions of more intervals are not followed.
+const MAX_SPANS: usize = 32;
+
 /// One end of an interval and whether it belongs to it; none at infinity.
 pub(crate) type End = Option<(Sum, bool)>;
 
@@ -143,7 +146,7 @@ impl Region {
 
     pub(crate) fn union(parts: impl IntoIterator<Item = Self>) -> Result<Self> {
         let spans: Vec<Span> = parts.into_iter().flat_map(|r| r.0).collect();
-        if spans.len() > 64 {
+        if spans.len() > MAX_SPANS {
             return Err(TooMuch);
         }
         if spans.len() == 1 {

@@ -112,7 +112,17 @@ impl Builder {
         let mut variable: Option<String> = None;
         let mut regions = Vec::new();
         let mut inequality = false;
-        for item in items {
+        for (n, item) in items.iter().enumerate() {
+            // x ≠ 2, 3
+            let repeated = match (n, &items[0], item) {
+                (1.., Node::Rel(parts, relations), node)
+                    if relations.as_slice() == ["ne"] && !matches!(node, Node::Rel(..)) =>
+                {
+                    Some(Node::Rel(vec![parts[0].clone(), node.clone()], relations.clone()))
+                }
+                _ => None,
+            };
+            let item = repeated.as_ref().unwrap_or(item);
             let Node::Rel(parts, relations) = item else {
                 return Err(TooMuch);
             };

@@ -104,28 +104,32 @@ fn what_graders_disagree_about_is_an_option() {
         "{\"prediction\": \"10\\\\%\", \"gold\": \"10\"}\n{\"prediction\": \"2, 1\", \"gold\": \"1, \
          2\"}\n{\"prediction\": \"10m\", \"gold\": \"10\"}\n{\"prediction\": \"[0,1)\", \"gold\": \
          \"(0,1)\"}\n{\"prediction\": \"3.141592653589793\", \"gold\": \"\\\\pi\"}\n{\"prediction\": \
-         \"3.14\", \"gold\": \"\\\\pi\"}\n",
+         \"3.14\", \"gold\": \"\\\\pi\"}\n{\"prediction\": \"x >= 2\", \"gold\": \"[2, \\\\infty)\"}\n",
     );
     let verdicts = |flags: &[&str]| -> Vec<bool> {
         let out = ran(&[&["grade", &file][..], flags].concat()).objects();
         out.iter().map(|line| line["equal"] == true).collect()
     };
-    assert_eq!(verdicts(&[]), [false, true, false, false, true, false]);
+    assert_eq!(verdicts(&[]), [false, true, false, false, true, false, false]);
     assert_eq!(
         verdicts(&["--percent", "lenient", "--list-order", "strict"]),
-        [true, false, false, false, true, false]
+        [true, false, false, false, true, false, false]
     );
     assert_eq!(
         verdicts(&["--units", "lenient", "--brackets", "lenient"]),
-        [false, true, true, true, true, false]
+        [false, true, true, true, true, false, false]
     );
     assert_eq!(
         verdicts(&["--decimals", "exact"]),
-        [false, true, false, false, false, false]
+        [false, true, false, false, false, false, false]
     );
     assert_eq!(
         verdicts(&["--tolerance", "0.01"]),
-        [false, true, false, false, true, true]
+        [false, true, false, false, true, true, false]
+    );
+    assert_eq!(
+        verdicts(&["--relations", "lenient"]),
+        [false, true, false, false, true, false, true]
     );
     refused(
         &["grade", &file, "--tolerance", "5"],
