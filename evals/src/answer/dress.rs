@@ -104,7 +104,13 @@ pub(super) fn undress(text: &str) -> &str {
                 s = inner;
             }
         }
-        s = s.strip_suffix('_').unwrap_or(s);
+        for mark in ['_', '*'] {
+            s = s
+                .strip_suffix(mark)
+                .filter(|inner| !inner.contains(mark))
+                .unwrap_or(s);
+        }
+        s = s.strip_suffix("[/INST]").unwrap_or(s);
         if s.len() == before {
             break;
         }

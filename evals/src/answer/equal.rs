@@ -120,7 +120,7 @@ fn compare(prediction: &Reading, gold: &Reading, options: &EqualOptions) -> Opti
 
 /// Whether a relation was made of several, and describes more than one interval.
 fn is_union(form: &Form, region: &Form) -> bool {
-    matches!((form, region), (Form::Relation { parts, .. }, Form::Region(spans)) if parts.is_empty() && spans.0.len() > 1)
+    matches!((form, region), (Form::Relation { either: true, .. }, Form::Region(spans)) if spans.0.len() > 1)
 }
 
 /// The digits of a number that is written in a base.

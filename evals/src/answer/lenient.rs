@@ -133,6 +133,10 @@ fn is_decimal(q: &BigRational) -> bool {
 
 /// Intervals without the ends that belong to them; a pair is an open interval.
 fn without_ends(form: &Form) -> Option<Form> {
+    // A relation for an interval is another option.
+    if matches!(form, Form::Relation { .. }) {
+        return None;
+    }
     let mut region = Region::of(form)?;
     for span in &mut region.0 {
         for end in [&mut span.low, &mut span.high] {

@@ -136,6 +136,14 @@ fn first(text: &str) -> Option<String> {
         )
         .expect("a constant pattern")
     });
+    // 64 (2^6): a number and a remark, and no product
+    static ASIDE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^([^()]*[\d%$*}])\s+\((?:[^a-zA-Z()\\]*|[^()]*[a-z]{2,}[^()]*)\)")
+            .expect("a constant pattern")
+    });
+    if let Some(number) = ASIDE.captures(text).and_then(|c| value(&c[1])) {
+        return Some(number);
+    }
     if let Some(whole) = value(text) {
         return Some(whole);
     }

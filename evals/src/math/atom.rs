@@ -1,6 +1,6 @@
 //! The parser's atoms: numbers, names, functions, groups.
 
-use super::lex::Token;
+use super::lex::{Join, Token};
 use super::parse::{Node, Parser, Surroundings};
 use super::sum::{Result, TooMuch, int};
 use super::words;
@@ -158,6 +158,13 @@ impl Parser {
             && matches!(self.tokens[first], Token::Letter(_))
         {
             return Ok(Node::Sym(one.clone()));
+        }
+        // "Therefore, 5"
+        if self.peek() == Some(&Token::Separator(Join::Comma))
+            && first == 0
+            && all.iter().all(|word| words::introduces(word))
+        {
+            self.at += 1;
         }
         let value_follows =
             self.starts_factor() || matches!(self.peek(), Some(Token::Op('-' | '±') | Token::Currency(_)));

@@ -249,6 +249,7 @@ impl Builder {
         {
             return Ok(Form::Relation {
                 parts: Vec::new(),
+                either: joins.contains(&Join::Or),
                 region: Some(Box::new(region.into_form())),
             });
         }
@@ -335,6 +336,15 @@ impl Builder {
         let Node::Rel(parts, relations) = item else {
             return None;
         };
+        if relations
+            .iter()
+            .all(|r| matches!(*r, "<" | ">" | "le" | "ge" | "ne"))
+        {
+            return match self.form(item) {
+                Ok(Form::Relation { parts, .. }) => self.place(&parts).ok().map(|(name, _)| name),
+                _ => None,
+            };
+        }
         if !relations.iter().all(|r| matches!(*r, "=" | "approx" | "in")) {
             return None;
         }

@@ -36,6 +36,8 @@ pub(crate) enum Form {
     /// known.
     Relation {
         parts: Vec<(Sum, Order)>,
+        /// Whether it is several, of which one holds.
+        either: bool,
         region: Option<Box<Form>>,
     },
     /// `zero` is 0 modulo `modulus`; `value` is what a name is congruent to.

@@ -71,13 +71,17 @@ pub(super) fn left_side(node: &Node) -> Left {
         Node::Mul(factors) => match factors.as_slice() {
             [(false, one)] => left_side(one),
             [(false, name), (false, Node::Group('(', _, ')'))] if is_variable(name) => Left::Name,
+            // E[X]
+            [(false, name), (false, Node::Group('[', args, ']'))] if is_variable(name) && args.len() == 1 => {
+                Left::Name
+            }
             [(false, Node::Text(_)), ..] | [.., (false, Node::Text(_))] => Left::Name,
             factors
                 if factors.iter().all(|(_, n)| is_variable(n)) && factors.iter().any(|(_, n)| is_mark(n)) =>
             {
                 Left::Name
             }
-            factors if factors.iter().all(|(_, n)| is_unknown(n)) => Left::Asked,
+            factors if factors.iter().all(|(_, n)| is_unknown(n) || is_figure(n)) => Left::Asked,
             _ => Left::Other,
         },
         Node::Ratio(parts) if parts.iter().all(|p| left_side(p) == Left::Name) => Left::Name,

@@ -76,9 +76,11 @@ pub(crate) fn parse(tokens: Vec<Token>) -> Result<Node> {
         let rest = parse(tokens[3..].to_vec()).ok();
         return Ok(Node::Choice(letter, rest.map(Box::new)));
     }
+    // "= 5", "≈ 5": what was there before is left out
+    let begins = matches!(tokens.first(), Some(Token::Rel("=" | "approx" | "equiv")));
     let mut parser = Parser {
         tokens,
-        at: 0,
+        at: usize::from(begins),
         depth: 0,
         inside: Surroundings::default(),
     };
@@ -231,6 +233,7 @@ impl Parser {
     }
 
     fn ratio(&mut self) -> Result<Node> {
+        let first = self.at;
         let mut parts = vec![self.set_operation()?];
         while !self.inside.set && self.eat(':') {
             parts.push(self.set_operation()?);
@@ -240,7 +243,11 @@ impl Parser {
         }
         // words and a colon before a value: its name
         if let [Node::Text(_), value] = parts.as_slice() {
-            return Ok(value.clone());
+            return if first == 0 {
+                Ok(value.clone())
+            } else {
+                Err(TooMuch)
+            };
         }
         Ok(Node::Ratio(parts))
     }
@@ -347,6 +354,9 @@ impl Parser {
         };
         Ok(match (currency, node) {
             (Some(unit), Node::Unit(node, other)) if other == unit => Node::Unit(node, other),
+            (Some(unit), Node::Unit(node, other)) if other.starts_with("per ") => {
+                Node::Unit(node, format!("{unit} {other}"))
+            }
             (Some(_), Node::Unit(..)) => return Err(TooMuch),
             (Some(unit), node) => Node::Unit(Box::new(node), unit.to_owned()),
             (None, node) => node,

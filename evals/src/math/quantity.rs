@@ -172,10 +172,7 @@ impl Parser {
             }
             let last =
                 !self.is_word(1) && !matches!(self.peek_at(1), Some(Token::Num { .. } | Token::Sym(_)));
-            if words::ties(&word)
-                && !(word == "per" && !parts.is_empty())
-                && !(word == "in" && last && parts.is_empty())
-            {
+            if words::ties(&word) && word != "per" && !(word == "in" && last && parts.is_empty()) {
                 // Behind a unit the words go on about it.
                 if parts.is_empty() || word == "in" && !known {
                     return Err(TooMuch);
@@ -203,7 +200,7 @@ impl Parser {
         }
         Ok(Run {
             name: parts.join(" "),
-            known,
+            known: known && parts.last().is_some_and(|last| last != "per"),
         })
     }
 

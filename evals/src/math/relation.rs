@@ -59,6 +59,7 @@ impl Builder {
         };
         Ok(Form::Relation {
             parts: below,
+            either: false,
             region: region.map(|region| Box::new(region.into_form())),
         })
     }
@@ -94,7 +95,7 @@ impl Builder {
     }
 
     /// Where one variable meets all of these, and its name.
-    fn place(&mut self, parts: &[(Sum, Order)]) -> Result<(String, Region)> {
+    pub(super) fn place(&mut self, parts: &[(Sum, Order)]) -> Result<(String, Region)> {
         let mut all: Option<(String, Region)> = None;
         for (sum, order) in parts {
             let (name, region) = solve(sum, *order, &mut self.budget)?;
@@ -127,7 +128,9 @@ impl Builder {
                 return Err(TooMuch);
             };
             let (name, region) = match self.form(item)? {
-                Form::Relation { parts: below, region } => {
+                Form::Relation {
+                    parts: below, region, ..
+                } => {
                     inequality = true;
                     match (self.place(&below), region) {
                         (Ok((name, region)), _) => (name, region),

@@ -87,7 +87,7 @@ pub(crate) fn factor(word: &str) -> Option<i64> {
 
 /// Words that change a value before them: what they stand in is not that value.
 pub(crate) fn changes(word: &str) -> bool {
-    const WORDS: [&str; 47] = [
+    const WORDS: [&str; 48] = [
         "or",
         "and",
         "less",
@@ -123,6 +123,7 @@ pub(crate) fn changes(word: &str) -> bool {
         "squared",
         "cubed",
         "factorial",
+        "off",
         "half",
         "third",
         "thirds",
@@ -174,9 +175,9 @@ pub(crate) fn introduces(word: &str) -> bool {
 
 /// Whether letters without spaces are variables side by side: `xy`, `ab`, `xyz`, but not "no" or "odd".
 pub(crate) fn is_product(word: &str) -> bool {
-    const WORDS: [&str; 28] = [
+    const WORDS: [&str; 30] = [
         "no", "is", "if", "am", "pm", "of", "to", "in", "at", "by", "it", "we", "an", "as", "be", "do", "on",
-        "or", "so", "he", "up", "us", "my", "me", "go", "vs", "st", "th",
+        "or", "so", "he", "up", "us", "my", "me", "go", "vs", "st", "th", "rd", "nd",
     ];
     let lower = word.to_ascii_lowercase();
     let roman = word.bytes().all(|b| matches!(b, b'I' | b'V' | b'X'));
