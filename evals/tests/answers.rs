@@ -263,6 +263,7 @@ fn equal_only_in_grading() {
     for (prediction, gold, rule) in [
         ("\\sec^2 y", "\\tan^2 y + 1", "same value"),
         ("2x + 3", "f(x) = 2x + 3", "value of an equation"),
+        ("2t + 3", "f(t) = 2t + 3", "value of an equation"),
         ("m + n = 7", "7", "value of an equation"),
         ("(0, 1)", "0 < x < 1", "interval for an inequality"),
         ("\\frac{x^2-1}{x-1}", "x+1", "same value"),

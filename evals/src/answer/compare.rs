@@ -287,7 +287,12 @@ impl Comparison {
                     .flatten()
                     .map(|_| "value of an equation")
             }
-            (Form::Equation { value, left, .. }, other) => {
+            (
+                Form::Equation {
+                    value, written, left, ..
+                },
+                other,
+            ) => {
                 let constant = matches!(other, Form::Expr(sum) | Form::Quantity(sum, _) if is_constant(sum));
                 let accepted = match left {
                     Left::Name | Left::Function => true,
@@ -295,7 +300,10 @@ impl Comparison {
                     Left::Other => false,
                 };
                 if accepted {
-                    self.same(value, other).map(|_| "value of an equation")
+                    let written = || self.same(written.as_deref()?, other);
+                    self.same(value, other)
+                        .or_else(written)
+                        .map(|_| "value of an equation")
                 } else {
                     None
                 }

@@ -30,6 +30,8 @@ pub(crate) enum Form {
     Equation {
         zero: Sum,
         value: Box<Form>,
+        /// The right-hand side with the variable of the function as it was written, where that was renamed.
+        written: Option<Box<Form>>,
         left: Left,
     },
     /// Every part is below 0 (or 0 itself, if `true`), or not 0; `region` is where that holds, where it is

@@ -240,6 +240,10 @@ impl<'a> Lexer<'a> {
             }
             _ if alone && self.words > 0 => Token::Letter(word.as_bytes()[0] as char),
             _ if alone => Token::Sym(word.to_owned()),
+            // 15 min, 30 sec
+            "min" | "sec" if matches!(self.tokens.last(), Some(Token::Num { .. })) => {
+                Token::Word(word.to_owned())
+            }
             name => match command::function(name) {
                 Some(name) => Token::Func(name),
                 None if self.words == 0 && words::is_product(word) => {

@@ -430,6 +430,13 @@ impl Parser {
                 }
                 Some(Token::Op('%')) => {
                     self.at += 1;
+                    // a % b is no percentage
+                    if matches!(
+                        self.peek(),
+                        Some(Token::Sym(_) | Token::Num { .. } | Token::Op('('))
+                    ) {
+                        return Err(TooMuch);
+                    }
                     node = Node::Mul(vec![(false, node), (true, Node::Num(int(100)))]);
                 }
                 Some(Token::Op('\'')) => {

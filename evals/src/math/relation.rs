@@ -187,7 +187,11 @@ impl Builder {
             && variable != "x"
             && let (Some(left), Some(right)) = (renamed(first, variable, "x"), renamed(last, variable, "x"))
         {
-            return self.equation(&[left, right]);
+            let mut form = self.equation(&[left, right])?;
+            if let Form::Equation { written, .. } = &mut form {
+                *written = self.form(last).ok().map(Box::new);
+            }
+            return Ok(form);
         }
         let left = left_side(first);
         let named = matches!(left, Left::Name | Left::Function);
@@ -232,6 +236,7 @@ impl Builder {
         Ok(Form::Equation {
             zero,
             value: Box::new(value),
+            written: None,
             left,
         })
     }
