@@ -139,10 +139,8 @@ fn without_ends(form: &Form) -> Option<Form> {
     }
     let mut region = Region::of(form)?;
     for span in &mut region.0 {
-        for end in [&mut span.low, &mut span.high] {
-            if let Some((_, closed)) = end {
-                *closed = false;
-            }
+        for (_, closed) in [&mut span.low, &mut span.high].into_iter().flatten() {
+            *closed = false;
         }
     }
     Some(Form::Region(region))

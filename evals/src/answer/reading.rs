@@ -113,7 +113,7 @@ fn inner_readings(said: &str, answer: &str) -> Vec<String> {
     }
     // One item on each line is a list.
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-    let whole = |line: &&str| line.len() < 200 && line.matches('$').count() % 2 == 0;
+    let whole = |line: &&str| line.len() < 200 && line.matches('$').count().is_multiple_of(2);
     if lines.len() > 1 && lines.iter().all(whole) {
         readings.push(lines.join(", "));
     }

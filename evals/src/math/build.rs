@@ -139,6 +139,10 @@ impl Builder {
                 Ok(Form::Compound(values))
             }
             Node::Unit(inner, unit) if matches!(**inner, Node::Ratio(_)) && is_bare(unit) => self.form(inner),
+            Node::Add(terms) if matches!(terms.as_slice(), [('+', _), ('-', Node::Set(_))]) => {
+                let sets: Vec<Node> = terms.iter().map(|(_, set)| set.clone()).collect();
+                self.set_operation('\\', &sets)
+            }
             node if is_vector(node) => self.vectors(node),
             node => {
                 let sum = self.sum(node)?;

@@ -78,6 +78,10 @@ pub(super) struct Lexer<'a> {
     rows: bool,
     /// How deep in `\text{}`.
     words: usize,
+    /// Whether these words stand behind a number.
+    after_number: bool,
+    /// Whether the next array is a case distinction: `\left\{\begin{array}`.
+    braced_array: bool,
 }
 
 /// Cuts a text into tokens.
@@ -119,6 +123,8 @@ impl<'a> Lexer<'a> {
             environments: Vec::new(),
             rows: text.contains("\\begin"),
             words,
+            after_number: false,
+            braced_array: false,
         }
     }
 
@@ -241,7 +247,7 @@ impl<'a> Lexer<'a> {
             _ if alone && self.words > 0 => Token::Letter(word.as_bytes()[0] as char),
             _ if alone => Token::Sym(word.to_owned()),
             // 15 min, 30 sec
-            "min" | "sec" if matches!(self.tokens.last(), Some(Token::Num { .. })) => {
+            "min" | "sec" if self.after_number || matches!(self.tokens.last(), Some(Token::Num { .. })) => {
                 Token::Word(word.to_owned())
             }
             name => match command::function(name) {
@@ -268,6 +274,14 @@ impl<'a> Lexer<'a> {
             Command::Is(token) => self.push(token, bytes),
             Command::Look => {
                 self.skip(bytes);
+                let braced = self.rest.trim_start().strip_prefix("\\{");
+                if let Some(inside) = braced.filter(|_| name == "left")
+                    && inside.trim_start().starts_with("\\begin{array}")
+                    && inside.contains("\\right")
+                {
+                    self.rest = inside;
+                    self.braced_array = true;
+                }
                 // `\left.` is a delimiter that is not there
                 if matches!(name, "left" | "right") && self.rest.trim_start().starts_with('.') {
                     self.rest = &self.rest.trim_start()[1..];
@@ -434,6 +448,7 @@ impl<'a> Lexer<'a> {
         }
         let mut lexer = Lexer::new(&inner[..end], self.words + 1);
         lexer.depth = self.depth;
+        lexer.after_number = matches!(self.tokens.last(), Some(Token::Num { .. }));
         lexer.run()?;
         self.depth = lexer.depth;
         self.tokens.append(&mut lexer.tokens);
@@ -447,6 +462,7 @@ impl<'a> Lexer<'a> {
         let name = inner[..end].trim().trim_end_matches('*');
         let mut rest = &inner[end + 1..];
         let kind = match name {
+            "array" if begins && std::mem::take(&mut self.braced_array) => Some(Environment::Cases),
             "matrix" | "pmatrix" | "bmatrix" | "Bmatrix" | "array" | "smallmatrix" | "psmallmatrix"
             | "bsmallmatrix" => Some(Environment::Matrix),
             "vmatrix" => Some(Environment::Determinant),

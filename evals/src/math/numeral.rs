@@ -142,7 +142,7 @@ impl Lexer<'_> {
         let is_digit = |b: &u8| b.is_ascii_digit() || (b'A'..=b'F').contains(b);
         let n = self.rest.bytes().take_while(|b| is_digit(b)).count();
         let digits = &self.rest[..n];
-        if n < 2 || n > 200 || digits.bytes().all(|b| b.is_ascii_digit()) {
+        if !(2..=200).contains(&n) || digits.bytes().all(|b| b.is_ascii_digit()) {
             return false;
         }
         let Some(index) = self.rest[n..].strip_prefix('_') else {
@@ -178,7 +178,7 @@ impl Lexer<'_> {
         if n == 0 || n > 1_000 || !ends {
             return None;
         }
-        let value = BigInt::parse_bytes(self.rest[2..2 + n].as_bytes(), radix)?;
+        let value = BigInt::parse_bytes(&self.rest.as_bytes()[2..2 + n], radix)?;
         Some((BigRational::from_integer(value), 2 + n))
     }
 }

@@ -76,9 +76,7 @@ impl Parser {
         let value = take(factors);
         let node = if run.known && matches!(self.peek(), Some(Token::Num { .. })) {
             self.compound(value, run.name)?
-        } else if self.starts_factor() && !self.starts_aside() {
-            return Err(TooMuch);
-        } else if matches!(value, Node::Unit(..)) {
+        } else if matches!(value, Node::Unit(..)) || (self.starts_factor() && !self.starts_aside()) {
             return Err(TooMuch);
         } else {
             Node::Unit(Box::new(value), run.name)
