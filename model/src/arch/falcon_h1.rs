@@ -29,7 +29,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
     paper: "arXiv 2507.22448",
     aliases: &[],
     classes: &["FalconH1ForCausalLM"],
-    gguf: "falcon-h1",
+    gguf: &["falcon-h1"],
     from_config,
     from_gguf: gguf::spec,
     gguf_names: GgufNames {

@@ -1,13 +1,14 @@
-//! Granite 4.0-H without experts: each layer is Mamba-2 or attention, then gated feed-forward; the embedding,
-//! every branch, the scores and the logits are scaled.
+//! Granite 4.0-H: each layer is Mamba-2 or attention, then gated feed-forward, or a mixture of experts beside such a
+//! part; the embedding, every branch, the scores and the logits are scaled.
 
 use super::common::{
-    ENDS, Mamba, MambaKeys, Rope, Sizes, attention_names, check_activation, check_bounds, mamba_names,
+    ENDS, ExpertKeys, Experts, Mamba, MambaKeys, Part, Rope, Sizes, Stored, attention_names,
+    check_activation, check_bounds, expert_names, mamba_names,
 };
 use super::{Architecture, GgufNames, GgufSource, Tensors};
 use crate::error::ModelError;
 use crate::json::Fields;
-use crate::spec::{LinearSpec, Mixer, MlpInput, MlpSpec, ModelSpec, Residual};
+use crate::spec::{LinearSpec, Mixer, MlpInput, MlpSpec, ModelSpec, Residual, Routing, SharedExpert};
 
 const NAME: &str = "granitemoehybrid";
 
@@ -17,7 +18,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
     paper: "the model cards of Granite 4.0-H (IBM, October 2025)",
     aliases: &["granitehybrid"],
     classes: &["GraniteMoeHybridForCausalLM"],
-    gguf: "granitehybrid",
+    gguf: &["granitehybrid"],
     from_config,
     from_gguf,
     gguf_names: GgufNames {
@@ -35,6 +36,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
                 ("ffn_up_shexp.weight", "shared_mlp.up_proj.weight"),
                 ("ffn_down_shexp.weight", "shared_mlp.output_linear.weight"),
             ],
+            expert_names!("block_sparse_moe.experts", "block_sparse_moe.router.layer.weight"),
         ],
     },
     bias_flag,
@@ -50,6 +52,12 @@ fn bias_flag(name: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+const EXPERTS: ExpertKeys = ExpertKeys {
+    count: &["num_local_experts"],
+    active: "num_experts_per_tok",
+    width: "intermediate_size",
+};
 
 const KEYS: MambaKeys = MambaKeys {
     heads: ("mamba_n_heads", 128),
@@ -69,6 +77,7 @@ struct Model {
     attention: Vec<bool>,
     attention_bias: bool,
     rope: Option<Rope>,
+    experts: Option<Experts>,
     /// gate and up are rows of one matrix, as in Hugging Face folders
     fused: bool,
     scales: Scales,
@@ -98,12 +107,6 @@ impl Scales {
 fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, ModelError> {
     check_activation(json, "hidden_act", &["silu", "swish"])?;
     check_activation(json, "normalization_function", &["rmsnorm"])?;
-    if json.size("num_local_experts")?.is_some_and(|n| n > 0) {
-        return Err(json.error(
-            "num_local_experts",
-            "is set: layers of experts are not supported (0 is)",
-        ));
-    }
     let sizes = Sizes::of_config(json, tensors, None, "rms_norm_eps")?;
     let key = if json.get("layer_types").is_some() {
         "layer_types"
@@ -169,6 +172,7 @@ fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, Mo
         width,
         attention,
         rope,
+        experts: Experts::of_config(json, &EXPERTS, Routing::SoftmaxOfChosen, Stored::Fused)?,
         fused: true,
     }
     .spec())
@@ -178,19 +182,14 @@ fn from_gguf(source: &GgufSource<'_>) -> Result<ModelSpec, ModelError> {
     let key = |name: &str| source.key(name);
     let layers = source.size(&key("block_count"))?;
     check_bounds(source.path, &[(layers, &key("block_count"), 1 << 12)])?;
-    if source.optional(&key("expert_count"))?.is_some_and(|n| n > 0) {
-        return Err(source.error(
-            &key("expert_count"),
-            "is set: layers of experts are not supported",
-        ));
-    }
-    if source.metadata.bool(&key("rope.scaling.finetuned")) != Some(false) {
-        let problem = "is not false: rotated layers, whose rows these files interleave, are not supported";
-        return Err(source.error(&key("rope.scaling.finetuned"), problem));
-    }
     let kv = source.each_layer(&key("attention.head_count_kv"), layers)?;
     let kv_heads = kv.iter().copied().max().unwrap_or(0).max(1);
     let sizes = Sizes::of_gguf(source, Some(kv_heads), "model.embed_tokens.weight")?;
+    // the key is a switch here, and on where it is absent
+    let rope = match source.metadata.bool(&key("rope.scaling.finetuned")) {
+        Some(false) => None,
+        _ => Some(Rope::of_gguf(source, sizes.head_dim)?),
+    };
     let shared = key("expert_shared_feed_forward_length");
     let width = match source.optional(&shared)?.filter(|width| *width > 0) {
         Some(width) => width,
@@ -218,7 +217,8 @@ fn from_gguf(source: &GgufSource<'_>) -> Result<ModelSpec, ModelError> {
         sizes,
         width,
         attention: kv.iter().map(|heads| *heads > 0).collect(),
-        rope: None,
+        rope,
+        experts: Experts::of_gguf(source, Routing::SoftmaxOfChosen)?,
         fused: false,
     }
     .spec())
@@ -233,6 +233,11 @@ impl Model {
                 let mut attention = sizes.attention(&name("self_attn"), [self.attention_bias; 2]);
                 attention.rope = self.rope.as_ref().map(|_| 0);
                 attention.scale = self.scales.attention;
+                // and GGUF files, where nothing is fused, interleave queries and keys
+                if !self.fused {
+                    attention.q = attention.q.interleaved(sizes.heads);
+                    attention.k = attention.k.interleaved(sizes.kv_heads);
+                }
                 Mixer::Attention(attention)
             } else {
                 Mixer::Mamba2(self.mamba.spec(&name("mamba")))
@@ -245,7 +250,7 @@ impl Model {
                 branch("input_layernorm.weight", mixer),
                 branch(
                     "post_attention_layernorm.weight",
-                    Mixer::Mlp(self.mlp(&name("shared_mlp"))),
+                    self.feed_forward(&name("shared_mlp"), &name("block_sparse_moe")),
                 ),
             ]
         };
@@ -254,6 +259,9 @@ impl Model {
         lines
             .put("intermediate", &self.width)
             .put("attention_layers", &self.attention);
+        if let Some(experts) = &self.experts {
+            lines.put("experts", &(experts.count, experts.active, experts.width));
+        }
         lines.put("rope", &self.rope).put("scales", &self.scales);
         let mut spec = sizes.model(NAME);
         spec.embed.scale = self.scales.embedding;
@@ -262,6 +270,24 @@ impl Model {
         spec.layers = (0..sizes.layers).map(layer).collect();
         spec.arithmetic = format!("family={NAME}\n{}", lines.0);
         spec
+    }
+
+    /// The part beside the experts alone, where there are none.
+    fn feed_forward(&self, shared: &str, mixture: &str) -> Mixer {
+        let mlp = self.mlp(shared);
+        let Some(experts) = &self.experts else {
+            return Mixer::Mlp(mlp);
+        };
+        let tensor = |_: usize, part: Part| match (experts.stored, part) {
+            (Stored::Fused, Part::Down) => format!("{mixture}.output_linear.weight"),
+            (Stored::Fused, _) => format!("{mixture}.input_linear.weight"),
+            (_, Part::Gate) => format!("{mixture}.experts.gate_proj.weight"),
+            (_, Part::Up) => format!("{mixture}.experts.up_proj.weight"),
+            (_, Part::Down) => format!("{mixture}.experts.down_proj.weight"),
+        };
+        let router = format!("{mixture}.router.layer.weight");
+        let shared = Some(SharedExpert { mlp, gate: None });
+        Mixer::Moe(experts.spec(self.sizes.hidden, router, true, tensor, shared))
     }
 
     fn mlp(&self, prefix: &str) -> MlpSpec {

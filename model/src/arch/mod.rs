@@ -38,8 +38,8 @@ pub struct Architecture {
     pub(crate) aliases: &'static [&'static str],
     /// Entries of config.json's `architectures` that it covers.
     pub(crate) classes: &'static [&'static str],
-    /// Its name in GGUF files: `general.architecture`.
-    pub gguf: &'static str,
+    /// Its names in GGUF files, the usual one first: `general.architecture`.
+    pub gguf: &'static [&'static str],
     /// Reads a config.json; what it leaves open is settled by the tensors that are there.
     pub(crate) from_config: fn(&Fields<'_>, &Tensors<'_>) -> Result<ModelSpec, ModelError>,
     /// Reads the metadata of a GGUF file.
@@ -93,8 +93,8 @@ pub fn shape_names() -> Vec<&'static str> {
 /// The names of all families, for a sentence.
 pub(crate) fn known() -> String {
     let name = |a: &Architecture| match a.gguf {
-        gguf if gguf == a.name => a.name.to_owned(),
-        gguf => format!("{} (GGUF: {gguf})", a.name),
+        [gguf] if *gguf == a.name => a.name.to_owned(),
+        names => format!("{} (GGUF: {})", a.name, names.join(", ")),
     };
     REGISTER.iter().map(name).collect::<Vec<_>>().join(", ")
 }
@@ -146,7 +146,7 @@ pub(crate) fn of_config(json: &Fields<'_>, file: &Path) -> Result<&'static Archi
 /// The family that a GGUF file names.
 pub(crate) fn of_gguf(name: Option<&str>, file: &Path) -> Result<&'static Architecture, ModelError> {
     let Some(name) = name else {
-        let all: Vec<&str> = REGISTER.iter().map(|a| a.gguf).collect();
+        let all: Vec<&str> = REGISTER.iter().flat_map(|a| a.gguf).copied().collect();
         let problem = format!(
             "is missing: it names the family of a model, one of {}",
             all.join(", ")
@@ -155,7 +155,7 @@ pub(crate) fn of_gguf(name: Option<&str>, file: &Path) -> Result<&'static Archit
     };
     REGISTER
         .iter()
-        .find(|a| a.gguf == name)
+        .find(|a| a.gguf.contains(&name))
         .ok_or_else(|| ModelError::Architecture {
             file: file.to_path_buf(),
             found: shown(name),
@@ -179,9 +179,14 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
-        let mut files: Vec<&str> = register().iter().map(|family| family.gguf).collect();
+        let mut files: Vec<&str> = register()
+            .iter()
+            .flat_map(|family| family.gguf)
+            .copied()
+            .collect();
+        let count = files.len();
         files.sort_unstable();
         files.dedup();
-        assert_eq!(files.len(), register().len());
+        assert_eq!(files.len(), count);
     }
 }

@@ -2,7 +2,7 @@
 //! Attention with biases on queries, keys and values, and gated feed-forward.
 
 use super::common::{ENDS, attention_names, feed_forward_names};
-use super::dense::Dense;
+use super::dense::{Dense, Variant};
 use super::{Architecture, GgufNames};
 
 const FAMILY: Dense = Dense {
@@ -10,6 +10,8 @@ const FAMILY: Dense = Dense {
     head_dim: None,
     theta: 10_000.0,
     head_norms: false,
+    fused: false,
+    interleaved: false,
 };
 
 pub(super) const ARCHITECTURE: Architecture = Architecture {
@@ -18,9 +20,9 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
     paper: "arXiv 2412.15115",
     aliases: &[],
     classes: &["Qwen2ForCausalLM"],
-    gguf: "qwen2",
-    from_config: |json, tensors| FAMILY.of_config(json, tensors, [true, false]),
-    from_gguf: |source| FAMILY.of_gguf(source),
+    gguf: &["qwen2"],
+    from_config: |json, tensors| FAMILY.of_config(json, tensors, &Variant::biased([true, false])),
+    from_gguf: |source| FAMILY.of_gguf(source, |_| true, None),
     gguf_names: GgufNames {
         top: ENDS,
         layers: "model.layers",

@@ -2,7 +2,7 @@
 //! queries and keys are normed a head before rotation, and gated feed-forward.
 
 use super::common::{ENDS, attention_names, feed_forward_names};
-use super::dense::Dense;
+use super::dense::{Dense, Variant};
 use super::{Architecture, GgufNames};
 
 const FAMILY: Dense = Dense {
@@ -10,6 +10,8 @@ const FAMILY: Dense = Dense {
     head_dim: Some(128),
     theta: 10_000.0,
     head_norms: true,
+    fused: false,
+    interleaved: false,
 };
 
 pub(super) const ARCHITECTURE: Architecture = Architecture {
@@ -18,12 +20,12 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
     paper: "arXiv 2505.09388",
     aliases: &[],
     classes: &["Qwen3ForCausalLM"],
-    gguf: "qwen3",
+    gguf: &["qwen3"],
     from_config: |json, tensors| {
         let biased = json.flag("attention_bias")?.unwrap_or(false);
-        FAMILY.of_config(json, tensors, [biased; 2])
+        FAMILY.of_config(json, tensors, &Variant::biased([biased; 2]))
     },
-    from_gguf: |source| FAMILY.of_gguf(source),
+    from_gguf: |source| FAMILY.of_gguf(source, |_| true, None),
     gguf_names: GgufNames {
         top: ENDS,
         layers: "model.layers",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::ModelError;
-use crate::weights::{Entry, GgufMetadata, OpenOptions};
+use crate::weights::{Entry, GgufMetadata, OpenOptions, dequantize_row};
 
 /// The tensors of a checkpoint that is being opened, by canonical name.
 pub(crate) struct Tensors<'a>(pub(crate) &'a BTreeMap<String, Entry>);
@@ -82,7 +82,9 @@ pub(crate) struct GgufSource<'a> {
     pub(crate) tensors: Tensors<'a>,
     pub(crate) options: OpenOptions,
     /// what the family's keys begin with
-    pub(crate) prefix: &'static str,
+    pub(crate) prefix: &'a str,
+    /// the whole file
+    pub(crate) bytes: &'a [u8],
 }
 
 impl GgufSource<'_> {
@@ -150,6 +152,24 @@ impl GgufSource<'_> {
                 .rows(embedding)
                 .ok_or_else(|| self.error(key, "is missing")),
         }
+    }
+
+    /// The `len` elements of a small tensor that says what keys could, by its canonical name.
+    pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, ModelError> {
+        let Some(entry) = self.tensors.0.get(name) else {
+            return Ok(None);
+        };
+        if entry.shape.iter().product::<usize>() != len {
+            return Err(ModelError::Shape {
+                file: self.path.to_path_buf(),
+                tensor: entry.stored_name.clone(),
+                found: entry.shape.clone(),
+                expected: vec![len],
+            });
+        }
+        let mut values = vec![0.0; len];
+        dequantize_row(entry.dtype, &self.bytes[entry.range.clone()], &mut values);
+        Ok(Some(values))
     }
 
     /// End-of-text ids of its tokenizer.

@@ -99,12 +99,25 @@ impl Linear {
         format: WeightFormat,
     ) -> Result<Self, ModelError> {
         let total = spec.within.map_or(spec.rows, |(_, total)| total);
-        let mut raw = weights.tensor(&spec.weight, &[total, spec.columns])?;
+        let mut raw = weights.tensor(&spec.weight, &spec.tensor_shape())?;
         let row = raw.dtype.row_bytes(spec.columns);
         let rows = spec.tensor_rows();
         raw.bytes = &raw.bytes[rows.start * row..rows.end * row];
-        raw.shape[0] = spec.rows;
-        let matrix = match weights.mapped(&spec.weight) {
+        raw.shape = vec![spec.rows, spec.columns];
+        let order = spec.row_order();
+        let reordered: Vec<u8> = match &order {
+            Some(order) => order
+                .iter()
+                .flat_map(|r| &raw.bytes[r * row..][..row])
+                .copied()
+                .collect(),
+            None => Vec::new(),
+        };
+        if order.is_some() {
+            raw.bytes = &reordered;
+        }
+        let mapped = weights.mapped(&spec.weight).filter(|_| order.is_none());
+        let matrix = match mapped {
             Some((bytes, range)) if stored_as(&raw, format) == raw.dtype => {
                 let range = range.start + rows.start * row..range.start + rows.end * row;
                 Self::new(Storage::in_file(&raw, bytes, range))
@@ -114,8 +127,12 @@ impl Linear {
         let factors: Vec<f32> = spec.factors().into_iter().map(|f| f * scale).collect();
         let bias = match &spec.bias {
             Some(bias) => {
-                let values = weights.vector(&bias.tensor, total)?;
-                let scaled = values[rows].iter().zip(&factors).map(|(b, f)| b * f);
+                let values = &weights.vector(&bias.tensor, total)?[rows];
+                let values: Vec<f32> = match &order {
+                    Some(order) => order.iter().map(|row| values[*row]).collect(),
+                    None => values.to_vec(),
+                };
+                let scaled = values.iter().zip(&factors).map(|(b, f)| b * f);
                 Some(scaled.collect())
             }
             None => None,

@@ -3,7 +3,7 @@
 mod draw;
 mod executor;
 pub mod kernels;
-mod layer;
+mod layers;
 mod linear;
 pub mod memory;
 mod model;
@@ -21,4 +21,4 @@ pub use draw::{Draw, Scratch, Seen, draw};
 pub use executor::CpuExecutor;
 pub use linear::{Formats, Linear, WeightFormat};
 pub use model::{Feed, Model, Want, Workspace};
-pub use state::{BLOCK, CacheFormat, KvLayout, Sequence, SsmLayout, StateLayout, StateMemory};
+pub use state::{BLOCK, CacheFormat, ConvLayout, KvLayout, Sequence, SsmLayout, StateLayout, StateMemory};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::cpu::kernels::ThreadPool;
 use crate::cpu::kernels::ssm::MAX_SSM_HEAD_DIM;
-use crate::cpu::layer::{Branch, Norm, StateIndex};
+use crate::cpu::layers::{Branch, Norm, StateIndex};
 use crate::cpu::shards::Shard;
 use crate::cpu::work::{Widths, Work};
 use crate::spec::{self, Mixer, ModelSpec, RopeSpec};
@@ -352,7 +352,7 @@ fn turn(table: &RopeSpec, position: usize, out: &mut [f32]) {
 
 /// Refuses what these kernels do not carry out.
 fn check(spec: &ModelSpec) -> Result<(), String> {
-    let (mut attention, mut ssm) = (None, None);
+    let (mut attention, mut ssm, mut moe) = (None, None, None);
     for mixer in spec.mixers() {
         match mixer {
             Mixer::Attention(a) => {
@@ -382,12 +382,25 @@ fn check(spec: &ModelSpec) -> Result<(), String> {
                     ));
                 }
             }
-            Mixer::Mlp(_) => {}
+            Mixer::Moe(m) => {
+                let width = m.experts.first().map_or(0, |expert| expert.width);
+                let shape = (m.experts.len(), m.active, width);
+                if *moe.get_or_insert(shape) != shape || m.experts.iter().any(|e| e.width != width) {
+                    return Err("its experts have different shapes".to_owned());
+                }
+                if m.active == 0 || m.active > m.experts.len() {
+                    let experts = m.experts.len();
+                    return Err(format!("{} of its {experts} experts are active", m.active));
+                }
+            }
+            Mixer::ShortConv(c) if c.taps == 0 => return Err("its convolutions have no taps".to_owned()),
+            Mixer::ShortConv(_) | Mixer::Mlp(_) => {}
         }
     }
     let one_of_each = |branch: &spec::Residual| {
         let kinds: Vec<_> = branch.mixers.iter().map(std::mem::discriminant).collect();
-        let alone = |mixer| !matches!(mixer, &Mixer::Mlp(_)) || kinds.len() == 1;
+        let summed = |mixer: &Mixer| matches!(mixer, Mixer::Attention(_) | Mixer::Mamba2(_));
+        let alone = |mixer| summed(mixer) || kinds.len() == 1;
         kinds
             .iter()
             .enumerate()
@@ -417,6 +430,7 @@ fn load_layers(
         let mut places = StateIndex {
             attention: parts(&spec.layers[..first], |m| matches!(m, Mixer::Attention(_))),
             ssm: parts(&spec.layers[..first], |m| matches!(m, Mixer::Mamba2(_))),
+            conv: parts(&spec.layers[..first], |m| matches!(m, Mixer::ShortConv(_))),
             widths: &widths.acts,
         };
         let mut branch = |spec| Branch::load(weights, spec, &mut places, format);

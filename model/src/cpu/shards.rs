@@ -28,6 +28,9 @@ pub(super) struct Shard {
 impl Model {
     /// Into how many shards a step of `rows` rows goes; 1 where all threads share every product.
     fn shard_count(&self, rows: usize, threads: usize) -> usize {
+        if self.widths.has_experts() {
+            return 1;
+        }
         let threads = threads.max(1);
         let count = threads * rows.div_ceil(threads * MOST);
         if rows >= count * FEWEST { count } else { 1 }

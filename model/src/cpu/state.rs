@@ -108,6 +108,17 @@ impl SsmLayout {
     }
 }
 
+/// Where the window of one short convolution lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConvLayout {
+    /// Channels that pass the convolution.
+    pub channels: usize,
+    /// Taps of the convolution.
+    pub taps: usize,
+    /// the part's first word among a sequence's windows
+    pub(crate) window_offset: usize,
+}
+
 /// What a sequence keeps, part by part: an attention part keeps keys and values of every position, a Mamba-2
 /// part a state of fixed size, a feed-forward part nothing.
 #[derive(Clone, Debug)]
@@ -116,6 +127,8 @@ pub struct StateLayout {
     pub attention: Vec<KvLayout>,
     /// Mamba-2 parts, in the order of the layers.
     pub ssm: Vec<SsmLayout>,
+    /// Short convolutions, in the order of the layers.
+    pub conv: Vec<ConvLayout>,
     /// How keys and values are held.
     pub kv: CacheFormat,
     /// How states are held.
@@ -131,6 +144,7 @@ impl StateLayout {
         let mut layout = Self {
             attention: Vec::new(),
             ssm: Vec::new(),
+            conv: Vec::new(),
             kv,
             state,
             block_words: 0,
@@ -164,7 +178,16 @@ impl StateLayout {
                     layout.window_words += part.window_len();
                     layout.ssm.push(part);
                 }
-                Mixer::Mlp(_) => {}
+                Mixer::ShortConv(c) => {
+                    let part = ConvLayout {
+                        channels: c.channels,
+                        taps: c.taps,
+                        window_offset: layout.window_words,
+                    };
+                    layout.window_words += (c.taps - 1) * padded(c.channels);
+                    layout.conv.push(part);
+                }
+                Mixer::Mlp(_) | Mixer::Moe(_) => {}
             }
         }
         layout

@@ -3,7 +3,7 @@
 use super::kernels::ThreadPool;
 use super::kernels::buf::{Rows, padded};
 use super::kernels::{gemm, mixer, norm};
-use super::layer::Norm;
+use super::layers::{Norm, Pick};
 use super::linear::Linear;
 use crate::spec::{Mixer, ModelSpec};
 
@@ -21,6 +21,15 @@ pub(crate) struct Widths {
     ropes: Vec<usize>,
     /// feed-forward widths, each once
     pub(crate) acts: Vec<usize>,
+    moe: Option<MoeWidths>,
+}
+
+/// Widths of a mixture of experts.
+#[derive(Clone, Copy, Debug)]
+struct MoeWidths {
+    experts: usize,
+    active: usize,
+    width: usize,
 }
 
 impl Widths {
@@ -37,11 +46,34 @@ impl Widths {
                     (widths.u, widths.channels) = (m.in_proj.rows, m.channels());
                     (widths.d_ssm, widths.ssm_heads) = (m.width(), m.heads);
                 }
-                Mixer::Mlp(m) if widths.acts.contains(&m.width) => {}
-                Mixer::Mlp(m) => widths.acts.push(m.width),
+                Mixer::Mlp(m) => widths.act(m.width),
+                Mixer::Moe(m) => {
+                    if let Some(shared) = &m.shared {
+                        widths.act(shared.mlp.width);
+                    }
+                    widths.moe = Some(MoeWidths {
+                        experts: m.experts.len(),
+                        active: m.active,
+                        width: m.experts.first().map_or(0, |expert| expert.width),
+                    });
+                }
+                Mixer::ShortConv(c) => {
+                    (widths.u, widths.d_ssm) = (widths.u.max(c.in_proj.rows), widths.d_ssm.max(c.channels));
+                }
             }
         }
         widths
+    }
+
+    fn act(&mut self, width: usize) {
+        if !self.acts.contains(&width) {
+            self.acts.push(width);
+        }
+    }
+
+    /// Whether rows are grouped by expert, so that more of them at once are cheaper.
+    pub(crate) fn has_experts(&self) -> bool {
+        self.moe.is_some()
     }
 
     /// Floats of a row.
@@ -56,7 +88,10 @@ impl Widths {
             mixer::Scratch::width(self.ssm_heads),
         ];
         let all = fixed.iter().chain(&self.ropes).chain(&self.acts);
-        all.map(|width| padded(*width)).sum()
+        let moe = self.moe.map_or(0, |moe| {
+            padded(moe.experts) + padded(1) + moe.active * (2 * padded(self.hidden) + padded(moe.width))
+        });
+        all.map(|width| padded(*width)).sum::<usize>() + moe
     }
 }
 
@@ -78,6 +113,50 @@ pub(crate) struct Work {
     pub(crate) acts: Vec<Rows>,
     pub(crate) products: gemm::Scratch,
     pub(crate) mixers: mixer::Scratch,
+    pub(crate) moe: Option<MoeWork>,
+}
+
+/// What rows on their way through experts take.
+pub(crate) struct MoeWork {
+    /// the router's outputs `[rows, experts]`
+    pub(crate) scores: Rows,
+    /// inputs and outputs of experts `[rows * active, hidden]`, grouped by expert, and what is between them
+    pub(crate) x: Rows,
+    pub(crate) act: Rows,
+    pub(crate) y: Rows,
+    /// weight of the shared part `[rows, 1]`
+    pub(crate) factors: Rows,
+    /// `[rows][active]`
+    pub(crate) picks: Vec<Pick>,
+    pub(crate) groups: Vec<gemm::Group>,
+    /// for each expert the next row of its group
+    pub(crate) starts: Vec<usize>,
+}
+
+impl MoeWork {
+    fn new(hidden: usize, widths: MoeWidths) -> Self {
+        Self {
+            scores: Rows::zeroed(1, widths.experts),
+            x: Rows::zeroed(1, hidden),
+            act: Rows::zeroed(1, widths.width),
+            y: Rows::zeroed(1, hidden),
+            factors: Rows::zeroed(1, 1),
+            picks: Vec::new(),
+            groups: Vec::new(),
+            starts: Vec::new(),
+        }
+    }
+
+    /// Makes room for `rows` rows with `active` experts each.
+    pub(crate) fn resize(&mut self, rows: usize, active: usize) {
+        self.scores.resize(rows);
+        for rows_of_experts in [&mut self.x, &mut self.act, &mut self.y] {
+            rows_of_experts.resize(rows * active);
+        }
+        if self.picks.len() < rows * active {
+            self.picks.resize(rows * active, Pick::default());
+        }
+    }
 }
 
 impl Work {
@@ -97,6 +176,7 @@ impl Work {
             acts: widths.acts.iter().map(|w| rows(*w)).collect(),
             products: gemm::Scratch::new(threads),
             mixers: mixer::Scratch::new(widths.ssm_heads),
+            moe: widths.moe.map(|moe| MoeWork::new(widths.hidden, moe)),
         }
     }
 

@@ -5,9 +5,9 @@ use crate::arch::Architecture;
 use crate::error::ModelError;
 use crate::spec::Role;
 
-/// Buffers that some exporters write and that follow from the configuration.
+/// Buffers that some exporters write and that follow from the configuration, or are a part of it.
 fn is_derived(name: &str) -> bool {
-    name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".mup_vector")
+    name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".mup_vector") || name == "rope_freqs.weight"
 }
 
 /// Whether a name belongs to a model of this family, so that its type and shape matter.

@@ -112,9 +112,9 @@ pub(crate) struct Entry {
     file: usize,
     /// What the file calls it.
     pub(crate) stored_name: String,
-    dtype: Dtype,
+    pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
-    range: Range<usize>,
+    pub(crate) range: Range<usize>,
 }
 
 /// An opened model: its configuration and its tensors. Nothing is read before it is asked for.

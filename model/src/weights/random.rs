@@ -82,7 +82,8 @@ impl Checkpoint {
 }
 
 fn bytes_of(dtype: Dtype, shape: &[usize]) -> usize {
-    shape[0] * dtype.row_bytes(shape[1])
+    let [rows @ .., columns] = shape else { return 0 };
+    rows.iter().product::<usize>() * dtype.row_bytes(*columns)
 }
 
 /// A value of a small tensor, where a trained model has it; `u` is in [-1, 1).

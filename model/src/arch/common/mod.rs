@@ -1,14 +1,16 @@
 //! What several families share: sizes that most configurations spell alike, GGUF's names, and the parts made
 //! of them.
 
+mod experts;
 mod mamba;
 mod rope;
 
 use std::fmt::Write as _;
 use std::path::Path;
 
+pub(in crate::arch) use experts::{ExpertKeys, Experts, Part, Stored, expert_names};
 pub(in crate::arch) use mamba::{Mamba, MambaKeys, mamba_names};
-pub(in crate::arch) use rope::Rope;
+pub(in crate::arch) use rope::{DIVISORS, Rope};
 
 use super::{GgufSource, Tensors};
 use crate::error::ModelError;

@@ -5,11 +5,26 @@ use crate::error::ModelError;
 use crate::json::Fields;
 use crate::spec::RopeSpec;
 
-/// How positions turn heads: a base and how it is stretched beyond the context of training.
-#[derive(Clone, Debug, PartialEq)]
+/// How positions turn heads: a base, how it is stretched beyond the context of training, and how much of a head
+/// turns.
+#[derive(Clone, PartialEq)]
 pub(in crate::arch) struct Rope {
     theta: f64,
+    /// share of a head that is rotated; the dimensions behind it stay
+    partial: f64,
     scaling: Scaling,
+}
+
+/// Digests are of this text, so what is usual is left out of it.
+impl std::fmt::Debug for Rope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut text = f.debug_struct("Rope");
+        text.field("theta", &self.theta);
+        if self.partial != 1.0 {
+            text.field("partial", &self.partial);
+        }
+        text.field("scaling", &self.scaling).finish()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +32,16 @@ enum Scaling {
     None,
     /// All positions divided by a factor.
     Linear(f64),
+    /// Llama 3.1's: slow dimensions divided by a factor, fast ones left, between them a ramp over how often they
+    /// turn within the original context.
+    Llama3 {
+        factor: f64,
+        low: f64,
+        high: f64,
+        original: f64,
+    },
+    /// A divisor for each frequency.
+    Divisors(Vec<f32>),
     /// YaRN (arXiv 2309.00071).
     Yarn {
         factor: f64,
@@ -46,9 +71,24 @@ impl Scaling {
             }
             value => Ok(value),
         };
-        let factor = || positive("factor")?.ok_or_else(|| json.error(key, "has no factor"));
+        let needed = |name: &str| positive(name)?.ok_or_else(|| json.error(key, format!("has no {name}")));
+        let factor = || needed("factor");
         match kind {
             "linear" => Ok(Self::Linear(factor()?)),
+            "llama3" => {
+                let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
+                if high <= low {
+                    let problem =
+                        format!("has high_freq_factor {high}: it must be above low_freq_factor {low}");
+                    return Err(json.error(key, problem));
+                }
+                Ok(Self::Llama3 {
+                    factor: factor()?,
+                    low,
+                    high,
+                    original: needed("original_max_position_embeddings")?,
+                })
+            }
             "yarn" => {
                 for name in ["mscale", "mscale_all_dim"] {
                     if object.get(name).is_some() {
@@ -72,12 +112,16 @@ impl Scaling {
                 })
             }
             other => {
-                let problem = format!("has rope_type {other:?}: default, linear and yarn are supported");
+                let problem =
+                    format!("has rope_type {other:?}: default, linear, llama3 and yarn are supported");
                 Err(json.error(key, problem))
             }
         }
     }
 }
+
+/// GGUF's tensor of divisors of the frequencies, which Llama 3.1's files have instead of keys.
+pub(in crate::arch) const DIVISORS: &str = "rope_freqs.weight";
 
 /// YaRN's scale of cosines and sines: 1 + 0.1 ln(factor).
 fn mscale(factor: f64) -> f64 {
@@ -97,6 +141,7 @@ impl Rope {
     ) -> Result<Self, ModelError> {
         let mut rope = Self {
             theta: json.number("rope_theta")?.unwrap_or(theta),
+            partial: json.number("partial_rotary_factor")?.unwrap_or(1.0),
             scaling: Scaling::None,
         };
         let mut scaled_by = None;
@@ -105,9 +150,8 @@ impl Rope {
             if let Some(theta) = object.number("rope_theta")? {
                 rope.theta = theta;
             }
-            if let Some(part) = object.number("partial_rotary_factor")?.filter(|f| *f != 1.0) {
-                let problem = format!("has partial_rotary_factor {part}: only 1 is supported");
-                return Err(json.error(key, problem));
+            if let Some(partial) = object.number("partial_rotary_factor")? {
+                rope.partial = partial;
             }
             let kind = object
                 .text("rope_type")?
@@ -124,6 +168,10 @@ impl Rope {
             }
             rope.scaling = Scaling::of_config(json, key, &object, kind, context)?;
         }
+        if !(rope.partial > 0.0 && rope.partial <= 1.0) {
+            let problem = format!("is {}: it must be above 0 and at most 1", rope.partial);
+            return Err(json.error("partial_rotary_factor", problem));
+        }
         rope.check()
             .map_err(|problem| json.error("rope_theta", problem))?;
         Ok(rope)
@@ -133,8 +181,10 @@ impl Rope {
     pub(in crate::arch) fn of_gguf(source: &GgufSource<'_>, head_dim: usize) -> Result<Self, ModelError> {
         let key = |name: &str| source.key(name);
         let dims = key("rope.dimension_count");
-        if let Some(other) = source.optional(&dims)?.filter(|other| *other != head_dim) {
-            let problem = format!("is {other}: only whole heads ({head_dim}) are rotated");
+        let rotated = source.optional(&dims)?.unwrap_or(head_dim);
+        if rotated == 0 || rotated > head_dim || !rotated.is_multiple_of(2) {
+            let problem =
+                format!("is {rotated}: it must be an even number up to the width of a head ({head_dim})");
             return Err(source.error(&dims, problem));
         }
         let number = |name: &str, default: f64| {
@@ -177,10 +227,22 @@ impl Rope {
             }
         };
         let theta = key("rope.freq_base");
-        let rope = Self {
+        let mut rope = Self {
             theta: source.decimal(&theta)?,
+            partial: rotated as f64 / head_dim as f64,
             scaling,
         };
+        if let Some(divisors) = source.vector(DIVISORS, rotated / 2)? {
+            if rope.scaling != Scaling::None {
+                let problem = "is set, and so is the tensor rope_freqs.weight: which counts is not said";
+                return Err(source.error(&kind, problem));
+            }
+            if let Some(bad) = divisors.iter().find(|d| !(d.is_finite() && **d > 0.0)) {
+                let problem = format!("has a divisor of {bad}: they must be positive");
+                return Err(ModelError::tensor(source.path, DIVISORS, problem));
+            }
+            rope.scaling = Scaling::Divisors(divisors);
+        }
         rope.check().map_err(|problem| source.error(&theta, problem))?;
         Ok(rope)
     }
@@ -190,6 +252,7 @@ impl Rope {
         let sound = match self.scaling {
             Scaling::None => true,
             Scaling::Linear(factor) => positive(factor),
+            Scaling::Llama3 { .. } | Scaling::Divisors(_) => true,
             Scaling::Yarn {
                 factor,
                 original,
@@ -210,12 +273,33 @@ impl Rope {
         ))
     }
 
-    /// The table for the first `dims` dimensions of a head, in f32 as references compute it.
-    pub(in crate::arch) fn table(&self, dims: usize) -> RopeSpec {
+    /// The table for heads of this width, in f32 as references compute it.
+    pub(in crate::arch) fn table(&self, head_dim: usize) -> RopeSpec {
+        // references cut off what is no whole dimension; a product of f64 may fall just short of one
+        let dims = (head_dim as f64 * self.partial + 1e-9) as usize;
         let mut table = RopeSpec::plain(self.theta, dims);
         match self.scaling {
             Scaling::None => {}
             Scaling::Linear(factor) => table.frequencies.iter_mut().for_each(|f| *f /= factor as f32),
+            Scaling::Divisors(ref divisors) => {
+                table
+                    .frequencies
+                    .iter_mut()
+                    .zip(divisors)
+                    .for_each(|(f, d)| *f /= d);
+            }
+            Scaling::Llama3 {
+                factor,
+                low,
+                high,
+                original,
+            } => {
+                for f in &mut table.frequencies {
+                    let turns = original * f64::from(*f) / (2.0 * std::f64::consts::PI);
+                    let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0) as f32;
+                    *f = *f / factor as f32 * (1.0 - kept) + *f * kept;
+                }
+            }
             Scaling::Yarn {
                 factor,
                 original,
@@ -308,7 +392,8 @@ mod tests {
             json!({"rope_type": "dynamic", "factor": 2.0}),
             json!({"rope_type": "yarn", "factor": 0.0}),
             json!({"rope_type": "linear", "factor": "Infinity"}),
-            json!({"rope_type": "default", "partial_rotary_factor": 0.5}),
+            json!({"rope_type": "default", "partial_rotary_factor": 1.5}),
+            json!({"rope_type": "llama3", "factor": 8.0}),
             json!("yarn"),
             json!({"rope_type": "yarn"}),
             json!({"rope_type": "linear", "factor": null}),

@@ -13,6 +13,7 @@
 mod bf16;
 mod codes;
 mod float;
+mod grouped;
 mod rounded;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use super::pool::ThreadPool;
 use super::simd::{Simd, Tier, prefetch, prefetch_far, tiers};
 use crate::cpu::linear::Linear;
 use crate::cpu::packing::{Layout, WIDTH};
+pub(crate) use grouped::{Group, grouped};
 pub(crate) use rounded::to_bf16;
 use rounded::{Kind, Rounded};
 
@@ -50,7 +52,7 @@ fn prefetch_weights<const M: usize>(from: *const u8, next: usize, bytes: usize) 
 
 /// What a task does with its tile.
 #[derive(Clone, Copy)]
-enum Sink<'a> {
+pub(crate) enum Sink<'a> {
     /// `out = scale * acc (+ bias)`
     Store,
     /// `out += scale * acc (+ bias)`
@@ -61,9 +63,9 @@ enum Sink<'a> {
     Gate(&'a Linear),
 }
 
-/// One output matrix and the matmul that make it.
+/// One output matrix and the products that make it.
 pub(crate) struct Job<'a> {
-    matmul: [Option<(&'a Rows, &'a Linear)>; 2],
+    products: [Option<(&'a Rows, &'a Linear)>; 2],
     sink: Sink<'a>,
     out: &'a mut Rows,
 }
@@ -72,7 +74,7 @@ impl<'a> Job<'a> {
     /// `out[r] = x[r] W^T * scale + bias`: x `[rows, k]`, W `[n, k]`, out `[rows, n]`.
     pub(crate) fn store(x: &'a Rows, w: &'a Linear, out: &'a mut Rows) -> Self {
         Self {
-            matmul: [Some((x, w)), None],
+            products: [Some((x, w)), None],
             sink: Sink::Store,
             out,
         }
@@ -84,7 +86,7 @@ impl<'a> Job<'a> {
         out: &'a mut Rows,
     ) -> Self {
         Self {
-            matmul: [Some(first), second],
+            products: [Some(first), second],
             sink: Sink::Add,
             out,
         }
@@ -92,7 +94,7 @@ impl<'a> Job<'a> {
     /// `out[r] = silu(x[r] gate^T) * (x[r] up^T)`, scales and biases included.
     pub(crate) fn gated(x: &'a Rows, gate: &'a Linear, up: &'a Linear, out: &'a mut Rows) -> Self {
         Self {
-            matmul: [Some((x, gate)), None],
+            products: [Some((x, gate)), None],
             sink: Sink::Gate(up),
             out,
         }
@@ -100,7 +102,7 @@ impl<'a> Job<'a> {
     /// `out[r] = relu(x[r] up^T)^2`, scales and biases included.
     pub(crate) fn squared_relu(x: &'a Rows, up: &'a Linear, out: &'a mut Rows) -> Self {
         Self {
-            matmul: [Some((x, up)), None],
+            products: [Some((x, up)), None],
             sink: Sink::SquaredRelu,
             out,
         }
@@ -110,7 +112,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Scratch of the matmul that lives from step to step.
+/// Scratch of the products that lives from step to step.
 pub(crate) struct Scratch {
     threads: Vec<Tiles>,
     rounded: Vec<Rounded>,
@@ -159,13 +161,13 @@ pub(crate) fn matmul<const N: usize>(pool: &mut ThreadPool, scratch: &mut Scratc
         return;
     }
     for job in &jobs {
-        for (x, w) in job.matmul.iter().flatten() {
+        for (x, w) in job.products.iter().flatten() {
             assert!(
                 x.rows() == rows && job.out.rows() == rows && x.width() == w.k() && w.n() == job.out.width(),
                 "shapes of a product"
             );
         }
-        if let (Sink::Gate(up), Some((_, gate))) = (job.sink, job.matmul[0]) {
+        if let (Sink::Gate(up), Some((_, gate))) = (job.sink, job.products[0]) {
             assert!(up.n() == gate.n() && up.k() == gate.k(), "shapes of a gate");
         }
     }
@@ -173,7 +175,7 @@ pub(crate) fn matmul<const N: usize>(pool: &mut ThreadPool, scratch: &mut Scratc
     let tier = pool.tier();
     let mut used = 0;
     for job in &jobs {
-        for (x, w) in job.matmul.iter().flatten() {
+        for (x, w) in job.products.iter().flatten() {
             let up = if let Sink::Gate(up) = job.sink {
                 Some(up)
             } else {
@@ -226,7 +228,7 @@ pub(crate) fn matmul<const N: usize>(pool: &mut ThreadPool, scratch: &mut Scratc
             multiply(tier, x, rounded, first, count, w, weights, widened, tile);
         };
         let stride = job.out.stride();
-        for (x, w) in job.matmul.iter().flatten() {
+        for (x, w) in job.products.iter().flatten() {
             multiply(x, w, tile);
             let region = Region {
                 panel,
@@ -298,7 +300,7 @@ fn multiply(
     let x = rounded
         .iter()
         .find(|r| r.is(x, kind))
-        .expect("rounded before the matmul");
+        .expect("rounded before the products");
     match layout {
         Layout::Codes(book) => codes::multiply(tier, x.rows(first, count), k, &book.format, panel, tile),
         Layout::Bf16 => bf16::multiply(x.rows(first, count), k, panel, tile),

@@ -11,6 +11,7 @@ pub(crate) mod mixer;
 pub(crate) mod norm;
 pub(crate) mod pool;
 pub mod sample;
+pub(crate) mod short_conv;
 pub(crate) mod simd;
 pub(crate) mod ssm;
 

@@ -29,7 +29,8 @@ impl GgufMetadata {
 
 pub(super) fn open(path: &Path, bytes: Bytes, options: OpenOptions) -> Result<Checkpoint, ModelError> {
     let (metadata, infos) = reader::read(path, &bytes)?;
-    let family = arch::of_gguf(metadata.str("general.architecture"), path)?;
+    let architecture = metadata.str("general.architecture");
+    let family = arch::of_gguf(architecture, path)?;
     check_kind(path, &metadata)?;
     let mut entries = BTreeMap::new();
     for info in infos {
@@ -57,7 +58,8 @@ pub(super) fn open(path: &Path, bytes: Bytes, options: OpenOptions) -> Result<Ch
         metadata: &metadata,
         tensors: Tensors(&entries),
         options,
-        prefix: family.gguf,
+        prefix: architecture.unwrap_or_default(),
+        bytes: &bytes,
     })?;
     let mut checkpoint = Checkpoint {
         spec,

@@ -1,4 +1,4 @@
-//! Products of 8-bit inputs with quantised weights: integer dot matmul inside a group, scaled and summed in
+//! Products of 8-bit inputs with quantised weights: integer dot products inside a group, scaled and summed in
 //! f32.
 //!
 //! The integers are exact, so they are the same with every set of instructions.
@@ -48,7 +48,7 @@ trait Dots: Copy {
     unsafe fn float(x: Self::I) -> <Self::S as Simd>::V;
 }
 
-/// Additions of codes of so many bits whose sums fit 16 bits: two matmul each, of at most 127 and the code.
+/// Additions of codes of so many bits whose sums fit 16 bits: two products each, of at most 127 and the code.
 const fn additions(bits: usize) -> usize {
     32767 / (2 * 127 * ((1 << bits) - 1))
 }
@@ -405,13 +405,13 @@ mod x86 {
     use super::{Dots, Format, Input, rows};
     use crate::cpu::kernels::simd::{Avx2, Avx512};
 
-    /// 512-bit integer dot matmul.
+    /// 512-bit integer dot products.
     #[derive(Clone, Copy)]
     struct Vnni;
-    /// 512-bit vectors, matmul of 16-bit numbers.
+    /// 512-bit vectors, products of 16-bit numbers.
     #[derive(Clone, Copy)]
     struct Wide;
-    /// 256-bit vectors, matmul of 16-bit numbers.
+    /// 256-bit vectors, products of 16-bit numbers.
     #[derive(Clone, Copy)]
     struct Narrow;
 
@@ -556,7 +556,7 @@ mod x86 {
         #[inline(always)]
         unsafe fn add_wide(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32) {
             unsafe {
-                // the sum of two matmul does not fit 16 bits: even and odd bytes apart
+                // the sum of two products does not fit 16 bits: even and odd bytes apart
                 let x = _mm512_set1_epi32(*x as i32);
                 let x_even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(x));
                 let x_odd = _mm512_srai_epi16::<8>(x);
@@ -637,7 +637,7 @@ mod x86 {
         #[inline(always)]
         unsafe fn add_wide(acc: &mut Self::Acc, codes: [Self::I; 2], x: *const u32) {
             unsafe {
-                // the sum of two matmul does not fit 16 bits: even and odd bytes apart
+                // the sum of two products does not fit 16 bits: even and odd bytes apart
                 let x = _mm256_set1_epi32(*x as i32);
                 let x_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
                 let x_odd = _mm256_srai_epi16::<8>(x);

@@ -1,4 +1,4 @@
-//! Inputs of matmul, rounded for kernels that multiply in less than f32.
+//! Inputs of products, rounded for kernels that multiply in less than f32.
 
 #![allow(
     unsafe_code,

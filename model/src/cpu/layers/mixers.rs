@@ -1,0 +1,182 @@
+//! Attention and Mamba-2, either alone or both on the same input.
+
+use super::padded_copy;
+use crate::cpu::Feed;
+use crate::cpu::kernels::ThreadPool;
+use crate::cpu::kernels::buf::{Buf, padded};
+use crate::cpu::kernels::gemm::{self, Job};
+use crate::cpu::kernels::mixer::{self, AttentionPart, HeadNorm, HeadParams, MambaPart};
+use crate::cpu::kernels::norm::GateNorm;
+use crate::cpu::kernels::ssm::Params;
+use crate::cpu::linear::{Linear, WeightFormat};
+use crate::cpu::state::StateLayout;
+use crate::cpu::work::Work;
+use crate::error::ModelError;
+use crate::spec::{AttentionSpec, Mamba2Spec, NormSpec};
+use crate::weights::Checkpoint;
+
+pub(super) struct Attention {
+    /// its place among the attention parts of the model
+    index: usize,
+    pub(super) q: Linear,
+    pub(super) k: Linear,
+    pub(super) v: Linear,
+    pub(super) o: Linear,
+    params: HeadParams,
+    rope: Option<usize>,
+}
+
+pub(super) struct Mamba {
+    /// its place among the Mamba-2 parts of the model
+    index: usize,
+    pub(super) in_proj: Linear,
+    pub(super) out_proj: Linear,
+    pub(super) params: Params,
+}
+
+/// Input products of both mixers as one phase, the mixers as another, output products as a third.
+pub(super) fn mix(
+    pool: &mut ThreadPool,
+    layout: &StateLayout,
+    (attention, mamba): (Option<&Attention>, Option<&Mamba>),
+    w: &mut Work,
+    feeds: &mut [Feed<'_>],
+) {
+    let (x, scratch) = (&w.normed, &mut w.products);
+    match (attention, mamba) {
+        (Some(a), Some(m)) => gemm::matmul(
+            pool,
+            scratch,
+            [
+                Job::store(x, &m.in_proj, &mut w.u),
+                Job::store(x, &a.q, &mut w.q),
+                Job::store(x, &a.k, &mut w.k),
+                Job::store(x, &a.v, &mut w.v),
+            ],
+        ),
+        (Some(a), None) => gemm::matmul(
+            pool,
+            scratch,
+            [
+                Job::store(x, &a.q, &mut w.q),
+                Job::store(x, &a.k, &mut w.k),
+                Job::store(x, &a.v, &mut w.v),
+            ],
+        ),
+        (None, Some(m)) => gemm::matmul(pool, scratch, [Job::store(x, &m.in_proj, &mut w.u)]),
+        (None, None) => return,
+    }
+    let attention_part = attention.map(|a| AttentionPart {
+        layout: &layout.attention[a.index],
+        params: &a.params,
+        q: &mut w.q,
+        k: &mut w.k,
+        v: &w.v,
+        rope: a.rope.map(|rope| &w.ropes[rope]),
+        attended: &mut w.attended,
+    });
+    let mamba_part = mamba.map(|m| MambaPart {
+        layout: &layout.ssm[m.index],
+        params: &m.params,
+        u: &w.u,
+        xbc: &mut w.xbc,
+        y: &mut w.y,
+    });
+    mixer::mix(pool, &mut w.mixers, attention_part, mamba_part, feeds);
+    let attended = attention.map(|a| (&w.attended, &a.o));
+    let out = match mamba {
+        Some(m) => Job::add((&w.y, &m.out_proj), attended, &mut w.h),
+        None => match attended {
+            Some(attended) => Job::add(attended, None, &mut w.h),
+            None => return,
+        },
+    };
+    gemm::matmul(pool, &mut w.products, [out]);
+}
+
+impl Attention {
+    pub(super) fn load(
+        weights: &Checkpoint,
+        spec: &AttentionSpec,
+        scale: f32,
+        index: usize,
+        format: WeightFormat,
+    ) -> Result<Self, ModelError> {
+        let head_norm = |norm: &NormSpec, heads: usize, scale: f32| {
+            let weight = weights.vector(&norm.tensor, spec.head_dim)?;
+            Ok::<_, ModelError>(HeadNorm {
+                weight: weight.iter().map(|w| w * scale).collect::<Vec<_>>().repeat(heads),
+                heads,
+                eps: norm.eps,
+            })
+        };
+        // the scale of the scores rides on q, whose rotation is linear: on its norm where there is one
+        let (of_q, of_norm) = if spec.q_norm.is_some() {
+            (1.0, spec.scale)
+        } else {
+            (spec.scale, 1.0)
+        };
+        let q_norm = spec.q_norm.as_ref().map(|n| head_norm(n, spec.heads, of_norm));
+        let k_norm = spec.k_norm.as_ref().map(|n| head_norm(n, spec.kv_heads, 1.0));
+        Ok(Self {
+            index,
+            q: Linear::open(weights, &spec.q, of_q, format)?,
+            k: Linear::open(weights, &spec.k, 1.0, format)?,
+            v: Linear::open(weights, &spec.v, 1.0, format)?,
+            o: Linear::open(weights, &spec.o, scale, format)?,
+            params: HeadParams {
+                q_norm: q_norm.transpose()?,
+                k_norm: k_norm.transpose()?,
+            },
+            rope: spec.rope,
+        })
+    }
+}
+
+impl Mamba {
+    pub(super) fn load(
+        weights: &Checkpoint,
+        spec: &Mamba2Spec,
+        scale: f32,
+        index: usize,
+        format: WeightFormat,
+    ) -> Result<Self, ModelError> {
+        let (channels, taps) = (spec.channels(), spec.taps);
+        let raw = weights.vector(&spec.conv, channels * taps)?;
+        let mut conv_weight = Buf::zeroed(taps * padded(channels));
+        for (i, w) in raw.iter().enumerate() {
+            conv_weight[i % taps * padded(channels) + i / taps] = *w;
+        }
+        let conv_bias = match &spec.conv_bias {
+            Some(bias) => padded_copy(&weights.vector(&bias.tensor, channels)?),
+            None => Buf::zeroed(padded(channels)),
+        };
+        let gate = match &spec.norm {
+            Some(gated) => {
+                let weight = weights.vector(&gated.norm.tensor, spec.width())?;
+                let (groups, eps) = (spec.groups, gated.norm.eps);
+                if gated.before_gate {
+                    GateNorm::BeforeGate { weight, groups, eps }
+                } else {
+                    GateNorm::AfterGate { weight, groups, eps }
+                }
+            }
+            None => GateNorm::None,
+        };
+        Ok(Self {
+            index,
+            in_proj: Linear::open(weights, &spec.in_proj, 1.0, format)?,
+            out_proj: Linear::open(weights, &spec.out_proj, scale, format)?,
+            params: Params {
+                conv_weight,
+                conv_bias,
+                a: padded_copy(&weights.decay(&spec.decay, spec.heads)?),
+                d: weights.vector(&spec.skip, spec.heads)?,
+                dt_bias: padded_copy(&weights.vector(&spec.dt_bias, spec.heads)?),
+                dt_limit: spec.time_step_limit,
+                groups: spec.groups,
+                gate,
+            },
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! Feed-forward parts.
+
+use crate::cpu::kernels::ThreadPool;
+use crate::cpu::kernels::buf::Rows;
+use crate::cpu::kernels::gemm::{self, Job};
+use crate::cpu::linear::{Linear, WeightFormat};
+use crate::cpu::work::Work;
+use crate::error::ModelError;
+use crate::spec::{MlpInput, MlpSpec};
+use crate::weights::Checkpoint;
+
+pub(super) struct Mlp {
+    /// `None` where the activation is the squared relu of `up`
+    pub(super) gate: Option<Linear>,
+    pub(super) up: Linear,
+    pub(super) down: Linear,
+    /// which of the activations' buffers is as wide
+    buffer: usize,
+}
+
+impl Mlp {
+    /// Opens its matrices; the outputs of the last are scaled. `widths` are those of the activations' buffers.
+    pub(super) fn load(
+        weights: &Checkpoint,
+        spec: &MlpSpec,
+        scale: f32,
+        widths: &[usize],
+        format: WeightFormat,
+    ) -> Result<Self, ModelError> {
+        let (gate, up) = match &spec.input {
+            MlpInput::SwiGlu { gate, up } => (Some(Linear::open(weights, gate, 1.0, format)?), up),
+            MlpInput::SquaredRelu { up } => (None, up),
+        };
+        Ok(Self {
+            gate,
+            up: Linear::open(weights, up, 1.0, format)?,
+            down: Linear::open(weights, &spec.down, scale, format)?,
+            buffer: widths.iter().position(|w| *w == spec.width).unwrap_or(0),
+        })
+    }
+
+    pub(super) fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.gate.iter().chain([&self.up, &self.down])
+    }
+
+    /// Adds the part to the residual stream; each row by the factor in `factors` `[rows, 1]`.
+    pub(super) fn forward(&self, pool: &mut ThreadPool, w: &mut Work, factors: Option<&Rows>) {
+        let act = &mut w.acts[self.buffer];
+        let input = match &self.gate {
+            Some(gate) => Job::gated(&w.normed, gate, &self.up, act),
+            None => Job::squared_relu(&w.normed, &self.up, act),
+        };
+        gemm::matmul(pool, &mut w.products, [input]);
+        if let Some(factors) = factors {
+            for i in 0..act.rows() {
+                let factor = factors.row(i)[0];
+                act.row_mut(i).iter_mut().for_each(|a| *a *= factor);
+            }
+        }
+        let act = &w.acts[self.buffer];
+        gemm::matmul(
+            pool,
+            &mut w.products,
+            [Job::add((act, &self.down), None, &mut w.h)],
+        );
+    }
+}

@@ -1,0 +1,347 @@
+//! The parts of a layer.
+
+use std::ops::Range;
+
+use super::NormSpec;
+
+/// A matrix product `y = (input_scale * x) W^T`, its outputs scaled, a bias added.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearSpec {
+    /// The weight's tensor, `[rows, columns]` or more rows of which these are a part.
+    pub weight: String,
+    /// Rows of the matrix: how many numbers come out.
+    pub rows: usize,
+    /// Columns of the matrix: how many numbers go in.
+    pub columns: usize,
+    /// Which rows of a tensor that several matrices share: where they begin, and how many the tensor has.
+    pub within: Option<(usize, usize)>,
+    /// How many matrices, one under the other, make the tensor: the experts of one with three dimensions. The rows
+    /// count through all of them.
+    pub stacked: Option<usize>,
+    /// Of how many heads the rows are that stand interleaved in the tensor: in a head of `d` rows, row `2j + half`
+    /// there is row `half * d/2 + j` here. So GGUF files of families whose reference rotates neighbours.
+    pub interleaved_heads: Option<usize>,
+    /// The bias, if there is one.
+    pub bias: Option<BiasSpec>,
+    /// Scales the input, and so touches no bias.
+    pub input_scale: f32,
+    /// Factors of slices of the outputs, biases included: (rows, factor) in order; none means 1 for all.
+    pub output_scales: Vec<(usize, f32)>,
+}
+
+impl LinearSpec {
+    /// `[rows, columns]` weights under this name, without bias or factor.
+    pub fn new(weight: impl Into<String>, rows: usize, columns: usize) -> Self {
+        Self {
+            weight: weight.into(),
+            rows,
+            columns,
+            within: None,
+            stacked: None,
+            interleaved_heads: None,
+            bias: None,
+            input_scale: 1.0,
+            output_scales: Vec::new(),
+        }
+    }
+
+    /// The same as rows `start..start + rows` of a tensor of `total` rows.
+    #[must_use]
+    pub fn within(mut self, start: usize, total: usize) -> Self {
+        self.within = Some((start, total));
+        self
+    }
+
+    /// The same as matrix `index` of a tensor `[count, rows, columns]`.
+    #[must_use]
+    pub fn of_stack(mut self, index: usize, count: usize) -> Self {
+        let (start, total) = self.within.unwrap_or((0, self.rows));
+        self.within = Some((index * total + start, count * total));
+        self.stacked = Some(count);
+        self
+    }
+
+    /// The same with its rows interleaved in the tensor, head by head.
+    #[must_use]
+    pub fn interleaved(mut self, heads: usize) -> Self {
+        self.interleaved_heads = Some(heads);
+        self
+    }
+
+    /// With the bias of this name where `present`; `why` ends the sentence that misses it.
+    #[must_use]
+    pub fn biased(mut self, present: bool, why: &'static str) -> Self {
+        if present {
+            let tensor = self.weight.strip_suffix("weight").unwrap_or(&self.weight);
+            self.bias = Some(BiasSpec {
+                tensor: format!("{tensor}bias"),
+                why,
+            });
+        }
+        self
+    }
+
+    /// With its input scaled.
+    #[must_use]
+    pub fn input(mut self, scale: f32) -> Self {
+        self.input_scale = scale;
+        self
+    }
+
+    /// With all outputs scaled.
+    #[must_use]
+    pub fn output(mut self, scale: f32) -> Self {
+        self.output_scales = vec![(self.rows, scale)];
+        self
+    }
+
+    /// The shape that its tensor has: `[rows, columns]`, or with the number of matrices before them.
+    pub fn tensor_shape(&self) -> Vec<usize> {
+        let rows = self.within.map_or(self.rows, |(_, total)| total);
+        match self.stacked {
+            Some(count) => vec![count, rows / count, self.columns],
+            None => vec![rows, self.columns],
+        }
+    }
+
+    /// The rows of its tensor that it takes.
+    pub fn tensor_rows(&self) -> Range<usize> {
+        let start = self.within.map_or(0, |(start, _)| start);
+        start..start + self.rows
+    }
+
+    /// For each row here, which of [`Self::tensor_rows`] it is, counted from the first; `None` where they stand in
+    /// this order.
+    pub fn row_order(&self) -> Option<Vec<usize>> {
+        let width = self.rows / self.interleaved_heads?.max(1);
+        let of = |row: usize| {
+            let (head, at) = (row / width, row % width);
+            head * width + 2 * (at % (width / 2)) + at / (width / 2)
+        };
+        Some((0..self.rows).map(of).collect())
+    }
+
+    /// The factor of every output `[rows]`.
+    pub fn factors(&self) -> Vec<f32> {
+        let mut factors: Vec<f32> = self
+            .output_scales
+            .iter()
+            .flat_map(|(rows, scale)| std::iter::repeat_n(*scale, *rows))
+            .collect();
+        factors.resize(self.rows, 1.0);
+        factors
+    }
+}
+
+/// A bias `[rows]`, which is added to the outputs of a product or a convolution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BiasSpec {
+    /// Canonical name of the tensor that holds it.
+    pub tensor: String,
+    /// Ends the sentence that says that it is missing: why it should be there.
+    pub why: &'static str,
+}
+
+/// Causal grouped-query attention: key/value head `j` serves query heads `j * r .. (j + 1) * r` with
+/// `r = heads / kv_heads`; softmax in f32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionSpec {
+    /// Query heads; each group of `heads / kv_heads` shares a head of keys and values.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// `[heads * head_dim, hidden]`
+    pub q: LinearSpec,
+    /// `[kv_heads * head_dim, hidden]`
+    pub k: LinearSpec,
+    /// `[kv_heads * head_dim, hidden]`
+    pub v: LinearSpec,
+    /// `[hidden, heads * head_dim]`
+    pub o: LinearSpec,
+    /// Norm over each query head before rotation.
+    pub q_norm: Option<NormSpec>,
+    /// Norm over each key head before rotation.
+    pub k_norm: Option<NormSpec>,
+    /// Index of the rotary table; `None` where positions are not marked.
+    pub rope: Option<usize>,
+    /// Factor of the scores before the softmax; usually 1 / sqrt(head_dim).
+    pub scale: f32,
+}
+
+/// Mamba-2 (arXiv 2405.21060): input projection to z, x, B, C and dt, causal convolution and silu over x, B
+/// and C, selective state update, gate, output projection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mamba2Spec {
+    /// Heads, each with a decay and a step size of its own.
+    pub heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// States of each channel.
+    pub d_state: usize,
+    /// Groups that share B and C; divides `heads`.
+    pub groups: usize,
+    /// Taps of the convolution.
+    pub taps: usize,
+    /// `[z, x, B, C, dt; hidden]`
+    pub in_proj: LinearSpec,
+    /// `[hidden, heads * head_dim]`
+    pub out_proj: LinearSpec,
+    /// The convolution's weight `[channels, 1, taps]`.
+    pub conv: String,
+    /// The convolution's bias `[channels]`.
+    pub conv_bias: Option<BiasSpec>,
+    /// The decay rates `[heads]`.
+    pub decay: DecaySpec,
+    /// D `[heads]`, the weight of the input itself.
+    pub skip: String,
+    /// Added to dt before softplus `[heads]`.
+    pub dt_bias: String,
+    /// Bounds of the step after softplus; `(0, inf)` clamps nothing.
+    pub time_step_limit: (f32, f32),
+    /// The norm at the gate.
+    pub norm: Option<GatedNormSpec>,
+}
+
+impl Mamba2Spec {
+    /// Width of the branch: `heads * head_dim`.
+    pub fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+    /// Channels that pass the convolution: x, B and C.
+    pub fn channels(&self) -> usize {
+        self.width() + 2 * self.groups * self.d_state
+    }
+}
+
+/// Where the decay rates come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DecaySpec {
+    /// This tensor holds the logarithm of -A.
+    Log(String),
+    /// This tensor holds A, which is negative.
+    Rate(String),
+}
+
+impl DecaySpec {
+    /// Canonical name of the tensor, whichever of the two it is.
+    pub fn tensor(&self) -> &str {
+        match self {
+            Self::Log(name) | Self::Rate(name) => name,
+        }
+    }
+}
+
+/// A norm over each group of a Mamba branch, at its gate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatedNormSpec {
+    /// The norm; its weight is `[width]` or `[groups, width / groups]`.
+    pub norm: NormSpec,
+    /// `norm(y) * silu(z)` instead of `norm(y * silu(z))`.
+    pub before_gate: bool,
+    /// Ends the sentence that says that its weight is missing.
+    pub why: &'static str,
+}
+
+/// A feed-forward part (MLP): what comes from `input` goes through `down` back to the residual stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MlpSpec {
+    /// Width between its matrices.
+    pub width: usize,
+    /// What is multiplied by `down`.
+    pub input: MlpInput,
+    /// Output projection `[hidden, width]`.
+    pub down: LinearSpec,
+}
+
+impl MlpSpec {
+    /// Its matrices, the last one back to the residual stream.
+    pub fn linears(&self) -> Vec<&LinearSpec> {
+        match &self.input {
+            MlpInput::SwiGlu { gate, up } => vec![gate, up, &self.down],
+            MlpInput::SquaredRelu { up } => vec![up, &self.down],
+        }
+    }
+}
+
+/// The activations of a feed-forward part.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MlpInput {
+    /// `silu(gate(x)) * up(x)` (arXiv 2002.05202).
+    SwiGlu {
+        /// Projection `[width, hidden]` that passes the activation.
+        gate: LinearSpec,
+        /// Projection `[width, hidden]` of the input.
+        up: LinearSpec,
+    },
+    /// `relu(up(x))^2` (arXiv 2109.08668).
+    SquaredRelu {
+        /// Projection `[width, hidden]` of the input.
+        up: LinearSpec,
+    },
+}
+
+/// A mixture of experts: a router picks `active` of them for each position, and what they give is summed with the
+/// router's weights. The router works in f32; of equal experts the one of lower index is taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MoeSpec {
+    /// `[experts, hidden]`, whose outputs the routing reads.
+    pub router: LinearSpec,
+    /// How the router's outputs become weights.
+    pub routing: Routing,
+    /// How many experts a position passes.
+    pub active: usize,
+    /// The experts, all of one width.
+    pub experts: Vec<MlpSpec>,
+    /// A part that every position passes beside its experts.
+    pub shared: Option<SharedExpert>,
+}
+
+/// How a router's outputs become weights of experts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Routing {
+    /// The softmax over all experts; with `renormalise` divided by the sum of those chosen.
+    Softmax {
+        /// Whether the weights of a position sum to 1.
+        renormalise: bool,
+    },
+    /// The softmax over the chosen ones alone.
+    SoftmaxOfChosen,
+    /// The sigmoid of each, chosen by its sum with a correction that is no part of the weight (arXiv 2408.15664).
+    Sigmoid {
+        /// Canonical name of the correction `[experts]`.
+        correction: Option<String>,
+        /// Divides by the sum of those chosen and this number, where there is one.
+        renormalise: Option<f32>,
+        /// Factor of the weights.
+        scale: f32,
+    },
+}
+
+/// A feed-forward part beside the experts of a mixture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SharedExpert {
+    /// The part.
+    pub mlp: MlpSpec,
+    /// `[1, hidden]`: the part is weighted by the sigmoid of its output.
+    pub gate: Option<LinearSpec>,
+}
+
+/// A gated short convolution (LFM2): `out_proj(C * conv(B * x))`, where `in_proj` gives B, C and x, causal and without
+/// an activation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShortConvSpec {
+    /// Width of B, C and x.
+    pub channels: usize,
+    /// Taps of the convolution.
+    pub taps: usize,
+    /// `[B, C, x; hidden]`
+    pub in_proj: LinearSpec,
+    /// `[hidden, channels]`
+    pub out_proj: LinearSpec,
+    /// Weights `[channels, 1, taps]`.
+    pub conv: String,
+    /// Bias `[channels]`.
+    pub conv_bias: Option<BiasSpec>,
+}
