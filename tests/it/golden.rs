@@ -15,7 +15,7 @@ const LOGITS: f32 = 1e-4;
 const HIDDEN: f32 = 1e-4;
 const STATE: f32 = 5e-5;
 
-const FOLDERS: [&str; 18] = [
+const FOLDERS: [&str; 19] = [
     "golden/case-gqa",
     "golden/case-mha-groups-sharded",
     "golden/case-tiny-like-bf16",
@@ -34,10 +34,11 @@ const FOLDERS: [&str; 18] = [
     "golden/family-qwen3",
     "golden/family-nemotron_h",
     "golden/family-granitemoehybrid",
+    "golden/family-llama",
 ];
 
 /// Each with the goldens that hold for it.
-const GGUF: [(&str, &str); 12] = [
+const GGUF: [(&str, &str); 17] = [
     (
         "golden/gguf-gqa/gqa-f32.gguf",
         "golden/case-gqa/golden.safetensors",
@@ -71,6 +72,10 @@ const GGUF: [(&str, &str); 12] = [
     (
         "golden/family-granitemoehybrid.gguf",
         "golden/family-granitemoehybrid/golden.safetensors",
+    ),
+    (
+        "golden/family-llama.gguf",
+        "golden/family-llama/golden.safetensors",
     ),
 ];
 

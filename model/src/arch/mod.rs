@@ -5,6 +5,7 @@ mod common;
 mod dense;
 mod falcon_h1;
 mod granitehybrid;
+mod llama;
 mod nemotron_h;
 mod qwen2;
 mod qwen3;
@@ -24,6 +25,7 @@ static REGISTER: &[Architecture] = &[
     qwen3::ARCHITECTURE,
     nemotron_h::ARCHITECTURE,
     granitehybrid::ARCHITECTURE,
+    llama::ARCHITECTURE,
 ];
 
 /// A family of models: what its files call it, and how they become a [`ModelSpec`].

@@ -7,7 +7,13 @@ use super::{path, ran};
 
 #[test]
 fn a_folder_and_its_gguf_file_continue_alike() {
-    for family in ["qwen2", "qwen3", "nemotron_h", "granitemoehybrid"] {
+    for family in [
+        "qwen2",
+        "qwen3",
+        "nemotron_h",
+        "granitemoehybrid",
+        "llama",
+    ] {
         let continued = |model: &str| -> Value {
             let model = path(model);
             let mut args = vec![
