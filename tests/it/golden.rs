@@ -15,7 +15,7 @@ const LOGITS: f32 = 1e-4;
 const HIDDEN: f32 = 1e-4;
 const STATE: f32 = 5e-5;
 
-const FOLDERS: [&str; 19] = [
+const FOLDERS: [&str; 20] = [
     "golden/case-gqa",
     "golden/case-mha-groups-sharded",
     "golden/case-tiny-like-bf16",
@@ -35,10 +35,11 @@ const FOLDERS: [&str; 19] = [
     "golden/family-nemotron_h",
     "golden/family-granitemoehybrid",
     "golden/family-llama",
+    "golden/family-smollm3",
 ];
 
 /// Each with the goldens that hold for it.
-const GGUF: [(&str, &str); 17] = [
+const GGUF: [(&str, &str); 18] = [
     (
         "golden/gguf-gqa/gqa-f32.gguf",
         "golden/case-gqa/golden.safetensors",
@@ -76,6 +77,10 @@ const GGUF: [(&str, &str); 17] = [
     (
         "golden/family-llama.gguf",
         "golden/family-llama/golden.safetensors",
+    ),
+    (
+        "golden/family-smollm3.gguf",
+        "golden/family-smollm3/golden.safetensors",
     ),
 ];
 

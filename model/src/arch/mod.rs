@@ -9,6 +9,7 @@ mod llama;
 mod nemotron_h;
 mod qwen2;
 mod qwen3;
+mod smollm3;
 mod source;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ static REGISTER: &[Architecture] = &[
     nemotron_h::ARCHITECTURE,
     granitehybrid::ARCHITECTURE,
     llama::ARCHITECTURE,
+    smollm3::ARCHITECTURE,
 ];
 
 /// A family of models: what its files call it, and how they become a [`ModelSpec`].

@@ -13,6 +13,7 @@ fn a_folder_and_its_gguf_file_continue_alike() {
         "nemotron_h",
         "granitemoehybrid",
         "llama",
+        "smollm3",
     ] {
         let continued = |model: &str| -> Value {
             let model = path(model);
