@@ -15,7 +15,7 @@ const LOGITS: f32 = 1e-4;
 const HIDDEN: f32 = 1e-4;
 const STATE: f32 = 5e-5;
 
-const FOLDERS: [&str; 20] = [
+const FOLDERS: [&str; 21] = [
     "golden/case-gqa",
     "golden/case-mha-groups-sharded",
     "golden/case-tiny-like-bf16",
@@ -36,10 +36,11 @@ const FOLDERS: [&str; 20] = [
     "golden/family-granitemoehybrid",
     "golden/family-llama",
     "golden/family-smollm3",
+    "golden/family-phi3",
 ];
 
 /// Each with the goldens that hold for it.
-const GGUF: [(&str, &str); 18] = [
+const GGUF: [(&str, &str); 19] = [
     (
         "golden/gguf-gqa/gqa-f32.gguf",
         "golden/case-gqa/golden.safetensors",
@@ -82,6 +83,7 @@ const GGUF: [(&str, &str); 18] = [
         "golden/family-smollm3.gguf",
         "golden/family-smollm3/golden.safetensors",
     ),
+    ("golden/family-phi3.gguf", "golden/family-phi3/golden.safetensors"),
 ];
 
 /// A file of golden arrays.

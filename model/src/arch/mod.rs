@@ -7,6 +7,7 @@ mod falcon_h1;
 mod granitehybrid;
 mod llama;
 mod nemotron_h;
+mod phi3;
 mod qwen2;
 mod qwen3;
 mod smollm3;
@@ -28,6 +29,7 @@ static REGISTER: &[Architecture] = &[
     granitehybrid::ARCHITECTURE,
     llama::ARCHITECTURE,
     smollm3::ARCHITECTURE,
+    phi3::ARCHITECTURE,
 ];
 
 /// A family of models: what its files call it, and how they become a [`ModelSpec`].

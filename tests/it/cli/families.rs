@@ -14,6 +14,7 @@ fn a_folder_and_its_gguf_file_continue_alike() {
         "granitemoehybrid",
         "llama",
         "smollm3",
+        "phi3",
     ] {
         let continued = |model: &str| -> Value {
             let model = path(model);
