@@ -15,7 +15,7 @@ const LOGITS: f32 = 1e-4;
 const HIDDEN: f32 = 1e-4;
 const STATE: f32 = 5e-5;
 
-const FOLDERS: [&str; 21] = [
+const FOLDERS: [&str; 22] = [
     "golden/case-gqa",
     "golden/case-mha-groups-sharded",
     "golden/case-tiny-like-bf16",
@@ -37,10 +37,11 @@ const FOLDERS: [&str; 21] = [
     "golden/family-llama",
     "golden/family-smollm3",
     "golden/family-phi3",
+    "golden/family-qwen3_moe",
 ];
 
 /// Each with the goldens that hold for it.
-const GGUF: [(&str, &str); 19] = [
+const GGUF: [(&str, &str); 20] = [
     (
         "golden/gguf-gqa/gqa-f32.gguf",
         "golden/case-gqa/golden.safetensors",
@@ -84,6 +85,10 @@ const GGUF: [(&str, &str); 19] = [
         "golden/family-smollm3/golden.safetensors",
     ),
     ("golden/family-phi3.gguf", "golden/family-phi3/golden.safetensors"),
+    (
+        "golden/family-qwen3_moe.gguf",
+        "golden/family-qwen3_moe/golden.safetensors",
+    ),
 ];
 
 /// A file of golden arrays.

@@ -10,6 +10,7 @@ mod nemotron_h;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 mod smollm3;
 mod source;
 
@@ -30,6 +31,7 @@ static REGISTER: &[Architecture] = &[
     llama::ARCHITECTURE,
     smollm3::ARCHITECTURE,
     phi3::ARCHITECTURE,
+    qwen3_moe::ARCHITECTURE,
 ];
 
 /// A family of models: what its files call it, and how they become a [`ModelSpec`].

@@ -15,6 +15,7 @@ fn a_folder_and_its_gguf_file_continue_alike() {
         "llama",
         "smollm3",
         "phi3",
+        "qwen3_moe",
     ] {
         let continued = |model: &str| -> Value {
             let model = path(model);
