@@ -15,7 +15,7 @@ const LOGITS: f32 = 1e-4;
 const HIDDEN: f32 = 1e-4;
 const STATE: f32 = 5e-5;
 
-const FOLDERS: [&str; 22] = [
+const FOLDERS: [&str; 24] = [
     "golden/case-gqa",
     "golden/case-mha-groups-sharded",
     "golden/case-tiny-like-bf16",
@@ -38,10 +38,12 @@ const FOLDERS: [&str; 22] = [
     "golden/family-smollm3",
     "golden/family-phi3",
     "golden/family-qwen3_moe",
+    "golden/family-lfm2",
+    "golden/family-lfm2_moe",
 ];
 
 /// Each with the goldens that hold for it.
-const GGUF: [(&str, &str); 20] = [
+const GGUF: [(&str, &str); 22] = [
     (
         "golden/gguf-gqa/gqa-f32.gguf",
         "golden/case-gqa/golden.safetensors",
@@ -88,6 +90,11 @@ const GGUF: [(&str, &str); 20] = [
     (
         "golden/family-qwen3_moe.gguf",
         "golden/family-qwen3_moe/golden.safetensors",
+    ),
+    ("golden/family-lfm2.gguf", "golden/family-lfm2/golden.safetensors"),
+    (
+        "golden/family-lfm2_moe.gguf",
+        "golden/family-lfm2_moe/golden.safetensors",
     ),
 ];
 

@@ -5,6 +5,7 @@ mod common;
 mod dense;
 mod falcon_h1;
 mod granitehybrid;
+mod lfm2;
 mod llama;
 mod nemotron_h;
 mod phi3;
@@ -32,6 +33,8 @@ static REGISTER: &[Architecture] = &[
     smollm3::ARCHITECTURE,
     phi3::ARCHITECTURE,
     qwen3_moe::ARCHITECTURE,
+    lfm2::ARCHITECTURE,
+    lfm2::MOE,
 ];
 
 /// A family of models: what its files call it, and how they become a [`ModelSpec`].

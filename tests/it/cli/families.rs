@@ -16,6 +16,8 @@ fn a_folder_and_its_gguf_file_continue_alike() {
         "smollm3",
         "phi3",
         "qwen3_moe",
+        "lfm2",
+        "lfm2_moe",
     ] {
         let continued = |model: &str| -> Value {
             let model = path(model);
