@@ -15,7 +15,7 @@ const LOGITS: f32 = 1e-4;
 const HIDDEN: f32 = 1e-4;
 const STATE: f32 = 5e-5;
 
-const FOLDERS: [&str; 24] = [
+const FOLDERS: [&str; 26] = [
     "golden/case-gqa",
     "golden/case-mha-groups-sharded",
     "golden/case-tiny-like-bf16",
@@ -40,10 +40,12 @@ const FOLDERS: [&str; 24] = [
     "golden/family-qwen3_moe",
     "golden/family-lfm2",
     "golden/family-lfm2_moe",
+    "golden/family-granitemoehybrid-experts",
+    "golden/family-nemotron_h-experts",
 ];
 
 /// Each with the goldens that hold for it.
-const GGUF: [(&str, &str); 22] = [
+const GGUF: [(&str, &str); 18] = [
     (
         "golden/gguf-gqa/gqa-f32.gguf",
         "golden/case-gqa/golden.safetensors",
