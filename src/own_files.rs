@@ -12,16 +12,34 @@ pub(crate) fn no_link(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// Opens a file so, and says of a link that it is one.
+/// Opens a file so, and says of a link that it is one. A link to a device, `/dev/null` say, is followed: nothing
+/// of anybody's can be overwritten there.
 pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let is_link = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink());
-    no_link(options).open(path).map_err(|error| match is_link(path) {
-        true => io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is a symbolic link, which is not followed",
-        ),
-        false => error,
-    })
+    match no_link(options).open(path) {
+        Err(_) if is_link(path) => device(path)?.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is a symbolic link, which is not followed",
+            )
+        }),
+        other => other,
+    }
+}
+
+/// The device that a link leads to, if it does; what was opened is looked at, not what stood there before.
+fn device(path: &Path) -> io::Result<Option<File>> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let is_device = |metadata: &std::fs::Metadata| metadata.file_type().is_char_device();
+        if std::fs::metadata(path).is_ok_and(|metadata| is_device(&metadata)) {
+            let file = OpenOptions::new().append(true).open(path)?;
+            return Ok(is_device(&file.metadata()?).then_some(file));
+        }
+    }
+    let _ = path;
+    Ok(None)
 }
 
 /// A new file: what stood in its place, or the link that did, is removed and not written through.
@@ -62,6 +80,8 @@ mod tests {
             refused.to_string(),
             "it is a symbolic link, which is not followed"
         );
+        std::os::unix::fs::symlink("/dev/null", at("null")).unwrap();
+        open(OpenOptions::new().append(true), &at("null")).unwrap();
         create_new(&at("b")).unwrap().write_all(b"new").unwrap();
         replace(&at("c"), b"new").unwrap();
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "mine");

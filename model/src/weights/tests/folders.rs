@@ -26,7 +26,7 @@ impl Model {
             .collect();
         let config = fs::read_to_string(golden(case).join("config.json")).unwrap();
         Self {
-            config: serde_json::from_str(&config).unwrap(),
+            config: serde_json::from_str(&crate::without_python_literals(&config)).unwrap(),
             tensors,
         }
     }
