@@ -1,6 +1,6 @@
 //! Records complete traces of a problem set once, then decides them with several strategies and says how
-//! accurate and how expensive each is: `cargo run --release --example evaluate -- heldout 30 64`. The set is a
-//! file or a task; the traces are kept in `evaluate-SET`, and the same command goes on with them. TTS_MODEL
+//! accurate and how expensive each is: `cargo run --release --example evaluate -- heldout 30 64`. The set is
+//! a file or a task; the traces are kept in `evaluate-SET`, and the same command goes on with them. TTS_MODEL
 //! names a model.
 
 #![allow(clippy::print_stdout)]

@@ -130,7 +130,8 @@ impl Builder {
         self
     }
 
-    /// Asks, reads and compares as a set's task says: its instruction after each problem, and its kind of answers.
+    /// Asks, reads and compares as a set's task says: its instruction after each problem, and its kind of
+    /// answers.
     ///
     /// # Errors
     /// When a pattern of the task is none.

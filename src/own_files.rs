@@ -12,8 +12,8 @@ pub(crate) fn no_link(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// Opens a file so, and says of a link that it is one. A link to a device, `/dev/null` say, is followed: nothing
-/// of anybody's can be overwritten there.
+/// Opens a file so, and says of a link that it is one. A link to a device, `/dev/null` say, is followed:
+/// nothing of anybody's can be overwritten there.
 pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let is_link = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink());
     match no_link(options).open(path) {

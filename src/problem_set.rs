@@ -158,8 +158,8 @@ impl ProblemSet {
         Self::open_first(name, fields, usize::MAX, progress)
     }
 
-    /// The same, reading no more than the first `most` problems of a file. A task is read to its end, which is
-    /// checked against what is known of it.
+    /// The same, reading no more than the first `most` problems of a file. A task is read to its end, which
+    /// is checked against what is known of it.
     ///
     /// # Errors
     /// As [`ProblemSet::open`].

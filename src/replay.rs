@@ -58,8 +58,8 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Opens a run folder, or a file of recorded traces. Answers are those that were recorded, and compared as
-    /// they were compared then.
+    /// Opens a run folder, or a file of recorded traces. Answers are those that were recorded, and compared
+    /// as they were compared then.
     ///
     /// # Errors
     /// A path that is no recording, and as [`Self::new`].

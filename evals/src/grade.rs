@@ -17,7 +17,8 @@ pub enum GradeError {
     },
     /// A field is missing.
     #[error(
-        "line {line} has no field {wanted}: give {{\"prediction\": ..., \"gold\": ...}} or {{\"text\": ..., \"gold\": ...}}"
+        "line {line} has no field {wanted}: give {{\"prediction\": ..., \"gold\": ...}} or {{\"text\": \
+         ..., \"gold\": ...}}"
     )]
     MissingField {
         /// Number of the line, from 1.

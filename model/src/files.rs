@@ -17,8 +17,8 @@ pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_to(File::open(path)?, most)
 }
 
-/// The bytes of a file, a pipe or a device that gives at most `most`: for what a user names on purpose, such as
-/// `<(command)`.
+/// The bytes of a file, a pipe or a device that gives at most `most`: for what a user names on purpose, such
+/// as `<(command)`.
 ///
 /// # Errors
 /// What the system says, a folder, or more bytes.

@@ -1,8 +1,8 @@
 //! Every sampling setting in one table, and settings that a caller puts over those that a model recommends.
 //!
-//! A row of the table is a setting's name in JSON, its flag, how it is called in a sentence, its range, what a
-//! generation_config.json and a request may say of it, and its help. Flags, request fields, configuration files
-//! and the requests to engines elsewhere follow the table, so a setting is added by its row; one that
+//! A row of the table is a setting's name in JSON, its flag, how it is called in a sentence, its range, what
+//! a generation_config.json and a request may say of it, and its help. Flags, request fields, configuration
+//! files and the requests to engines elsewhere follow the table, so a setting is added by its row; one that
 //! [`Sampling`] has and the table has not does not compile.
 
 use serde::{Deserialize, Serialize};

@@ -277,8 +277,8 @@ fn byte_letters() -> [Option<u8>; 256 + 68] {
     letters
 }
 
-/// Parts of a `tokenizer.json` that are looked at first: the library panics on a merge longer than the longest
-/// token, and follows a normalizer or decoder that makes gigabytes of a word.
+/// Parts of a `tokenizer.json` that are looked at first: the library panics on a merge longer than the
+/// longest token, and follows a normalizer or decoder that makes gigabytes of a word.
 #[derive(Deserialize)]
 struct PartsOfJson {
     #[serde(default)]
@@ -338,7 +338,8 @@ impl PartsOfJson {
             let growth = growth(step);
             if growth > MOST_GROWTH {
                 return Err(format!(
-                    "its {name} can make a text {growth} times longer, and no model's does so more than {MOST_GROWTH} times"
+                    "its {name} can make a text {growth} times longer, and no model's does so more than \
+                     {MOST_GROWTH} times"
                 ));
             }
         }

@@ -52,9 +52,9 @@ pub fn canonical(answer: &str, kind: AnswerKind) -> String {
 /// Whether `prediction` is right, given `gold`. Bounded in time and memory for every input.
 ///
 /// In order: the same text; the same canonical form; the same parts, each compared by value; the value of an
-/// equation for its name; an interval for a gold inequality; what the options allow. A decimal equals an exact
-/// value only when it is exactly that value. Two quantities in different units differ; one without a unit may
-/// equal one that has one.
+/// equation for its name; an interval for a gold inequality; what the options allow. A decimal equals an
+/// exact value only when it is exactly that value. Two quantities in different units differ; one without a
+/// unit may equal one that has one.
 pub fn equal(prediction: &str, gold: &str, kind: AnswerKind, options: &EqualOptions) -> Verdict {
     if kind != AnswerKind::Math {
         let same = canonical(prediction, kind) == canonical(gold, kind);

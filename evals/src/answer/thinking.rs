@@ -61,7 +61,8 @@ impl ThinkingSplitter {
         }
     }
 
-    /// A splitter that takes everything as said, marks and white space included: the text of a raw completion.
+    /// A splitter that takes everything as said, marks and white space included: the text of a raw
+    /// completion.
     pub fn verbatim() -> Self {
         Self {
             verbatim: true,

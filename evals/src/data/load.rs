@@ -57,7 +57,8 @@ pub fn load_first(bytes: &[u8], name: &str, fields: &Fields, most: usize) -> Res
         ] {
             if let Some(c) = value.and_then(|text| suspicious(text)) {
                 warnings.push(format!(
-                    "{name}, {place}: the {field} holds the control character U+{:04X}, probably a lost backslash (\\frac read as a form feed); compare with the original",
+                    "{name}, {place}: the {field} holds the control character U+{:04X}, probably a lost \
+                     backslash (\\frac read as a form feed); compare with the original",
                     u32::from(c)
                 ));
             }

@@ -81,7 +81,8 @@ pub enum DataError {
     },
     /// A record without a field that is needed.
     #[error(
-        "{file}, {place}: no field for the {what} (looked for {wanted}; the record has {present}); name it with --field {what}=NAME"
+        "{file}, {place}: no field for the {what} (looked for {wanted}; the record has {present}); name it \
+         with --field {what}=NAME"
     )]
     MissingField {
         /// The file.

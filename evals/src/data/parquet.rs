@@ -25,7 +25,8 @@ fn read(bytes: &[u8], name: &str, most: usize) -> Result<Vec<Record>, DataError>
     let unreadable = |place: &str, e: ParquetError| {
         let reason = match e.to_string().rsplit_once("Disabled feature at compile time: ") {
             Some((_, codec)) => format!(
-                "compressed by {codec}, which cannot be read here: save it with snappy, gzip or no compression"
+                "compressed by {codec}, which cannot be read here: save it with snappy, gzip or no \
+                 compression"
             ),
             None => format!("not readable: {e}"),
         };

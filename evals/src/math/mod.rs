@@ -4,9 +4,9 @@
 //! `numeral` the numbers, `words` the words); `parse` with `atom`, `environment` and `quantity` builds a tree
 //! of bounded depth; `eval`, `sum`, `power` and `func` reduce expressions to a canonical sum of rational
 //! multiples of atoms; `build`, `relation`, `region` and `vector` make `form`s of what is not one expression
-//! (tuples, lists, sets, intervals, matrices, relations, texts); `numeric` compares values with the numbers of
-//! `real`. No step backtracks, every number and sum has a size limit, and what passes a limit is treated as
-//! plain text.
+//! (tuples, lists, sets, intervals, matrices, relations, texts); `numeric` compares values with the numbers
+//! of `real`. No step backtracks, every number and sum has a size limit, and what passes a limit is treated
+//! as plain text.
 
 mod atom;
 mod build;

@@ -23,8 +23,8 @@ pub(super) fn without_rows(folded: &str) -> Option<String> {
     Some(pattern!(r"\\log\s+_").replace_all(&flat, "\\log_").into_owned())
 }
 
-/// The key of an answer that is not mathematics: letters and digits, case and spacing ignored. Of formulas the
-/// case counts.
+/// The key of an answer that is not mathematics: letters and digits, case and spacing ignored. Of formulas
+/// the case counts.
 pub(crate) fn key(text: &str) -> String {
     let folded = super::unicode::fold(text);
     let unwrapped = pattern!(r"\\(?:text|mathrm|textbf|textit|mbox|mathbf|operatorname)\*?\s*\{([^{}]*)\}")

@@ -1,5 +1,5 @@
-//! Granite 4.0-H: each layer is Mamba-2 or attention, then gated feed-forward, or a mixture of experts beside such a
-//! part; the embedding, every branch, the scores and the logits are scaled.
+//! Granite 4.0-H: each layer is Mamba-2 or attention, then gated feed-forward, or a mixture of experts beside
+//! such a part; the embedding, every branch, the scores and the logits are scaled.
 
 use super::common::{
     ENDS, ExpertKeys, Experts, Mamba, MambaKeys, Part, Rope, Sizes, Stored, attention_names,

@@ -1,5 +1,5 @@
-//! LFM2 and LFM2.5 (arXiv 2511.23404): each layer is a gated short convolution or attention with normed queries and
-//! keys, then gated feed-forward; with experts in place of the latter in LFM2-MoE.
+//! LFM2 and LFM2.5 (arXiv 2511.23404): each layer is a gated short convolution or attention with normed
+//! queries and keys, then gated feed-forward; with experts in place of the latter in LFM2-MoE.
 
 use super::common::{ExpertKeys, Experts, Part, Rope, Sizes, Stored, attention_names, check_bounds, refuse};
 use super::{Architecture, GgufNames, GgufSource, Tensors};

@@ -1,6 +1,6 @@
-//! Nemotron-H (arXiv 2504.03624), Nemotron-Nano-2 (arXiv 2508.14444) and Nemotron-3-Nano: each layer is one part,
-//! Mamba-2, attention without positions, a feed-forward part whose activation is the squared relu, or a mixture of
-//! such parts beside one that all positions pass.
+//! Nemotron-H (arXiv 2504.03624), Nemotron-Nano-2 (arXiv 2508.14444) and Nemotron-3-Nano: each layer is one
+//! part, Mamba-2, attention without positions, a feed-forward part whose activation is the squared relu, or a
+//! mixture of such parts beside one that all positions pass.
 
 use super::common::{
     ExpertKeys, Experts, Mamba, MambaKeys, Part, Sizes, Stored, attention_names, check_activation,

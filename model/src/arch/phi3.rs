@@ -1,5 +1,5 @@
-//! Phi-3 (arXiv 2404.14219) and Phi-4 (arXiv 2412.08905) with their reasoning models: attention whose queries, keys
-//! and values are rows of one matrix, and gated feed-forward whose gate and up are.
+//! Phi-3 (arXiv 2404.14219) and Phi-4 (arXiv 2412.08905) with their reasoning models: attention whose
+//! queries, keys and values are rows of one matrix, and gated feed-forward whose gate and up are.
 
 use super::common::{ENDS, attention_names};
 use super::dense::{Dense, Variant};

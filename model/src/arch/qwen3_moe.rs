@@ -1,5 +1,5 @@
-//! Qwen3 (arXiv 2505.09388) with experts: Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder. Qwen3's attention, and a
-//! mixture of experts instead of one feed-forward part.
+//! Qwen3 (arXiv 2505.09388) with experts: Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder. Qwen3's attention, and
+//! a mixture of experts instead of one feed-forward part.
 
 use super::common::{ENDS, ExpertKeys, Experts, Stored, attention_names, expert_names, feed_forward_names};
 use super::dense::{Dense, Variant};
@@ -76,7 +76,8 @@ fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, Mo
     FAMILY.of_config(json, tensors, &variant)
 }
 
-/// Which layers have experts: all but those of `mlp_only_layers`, and of every `decoder_sparse_step` the last alone.
+/// Which layers have experts: all but those of `mlp_only_layers`, and of every `decoder_sparse_step` the last
+/// alone.
 fn sparse(json: &Fields<'_>) -> Result<Vec<bool>, ModelError> {
     let layers = json.required_size("num_hidden_layers")?;
     let step = json.size("decoder_sparse_step")?.unwrap_or(1);

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Bytes of memory that this process may still take: the least of what the system has available, of what its
-/// control group and every group above it leave (cgroup v1 and v2), and of the limits of its address space and
-/// its data segment (`ulimit -v`, `ulimit -d`).
+/// control group and every group above it leave (cgroup v1 and v2), and of the limits of its address space
+/// and its data segment (`ulimit -v`, `ulimit -d`).
 pub fn available() -> u64 {
     available_at(Path::new("/"))
 }

@@ -15,11 +15,12 @@ pub struct LinearSpec {
     pub columns: usize,
     /// Which rows of a tensor that several matrices share: where they begin, and how many the tensor has.
     pub within: Option<(usize, usize)>,
-    /// How many matrices, one under the other, make the tensor: the experts of one with three dimensions. The rows
-    /// count through all of them.
+    /// How many matrices, one under the other, make the tensor: the experts of one with three dimensions. The
+    /// rows count through all of them.
     pub stacked: Option<usize>,
-    /// Of how many heads the rows are that stand interleaved in the tensor: in a head of `d` rows, row `2j + half`
-    /// there is row `half * d/2 + j` here. So GGUF files of families whose reference rotates neighbours.
+    /// Of how many heads the rows are that stand interleaved in the tensor: in a head of `d` rows, row `2j +
+    /// half` there is row `half * d/2 + j` here. So GGUF files of families whose reference rotates
+    /// neighbours.
     pub interleaved_heads: Option<usize>,
     /// The bias, if there is one.
     pub bias: Option<BiasSpec>,
@@ -110,8 +111,8 @@ impl LinearSpec {
         start..start + self.rows
     }
 
-    /// For each row here, which of [`Self::tensor_rows`] it is, counted from the first; `None` where they stand in
-    /// this order.
+    /// For each row here, which of [`Self::tensor_rows`] it is, counted from the first; `None` where they
+    /// stand in this order.
     pub fn row_order(&self) -> Option<Vec<usize>> {
         let width = self.rows / self.interleaved_heads?.max(1);
         let of = |row: usize| {
@@ -282,8 +283,8 @@ pub enum MlpInput {
     },
 }
 
-/// A mixture of experts: a router picks `active` of them for each position, and what they give is summed with the
-/// router's weights. The router works in f32; of equal experts the one of lower index is taken.
+/// A mixture of experts: a router picks `active` of them for each position, and what they give is summed with
+/// the router's weights. The router works in f32; of equal experts the one of lower index is taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MoeSpec {
     /// `[experts, hidden]`, whose outputs the routing reads.
@@ -308,7 +309,8 @@ pub enum Routing {
     },
     /// The softmax over the chosen ones alone.
     SoftmaxOfChosen,
-    /// The sigmoid of each, chosen by its sum with a correction that is no part of the weight (arXiv 2408.15664).
+    /// The sigmoid of each, chosen by its sum with a correction that is no part of the weight (arXiv
+    /// 2408.15664).
     Sigmoid {
         /// Canonical name of the correction `[experts]`.
         correction: Option<String>,
@@ -328,8 +330,8 @@ pub struct SharedExpert {
     pub gate: Option<LinearSpec>,
 }
 
-/// A gated short convolution (LFM2): `out_proj(C * conv(B * x))`, where `in_proj` gives B, C and x, causal and without
-/// an activation.
+/// A gated short convolution (LFM2): `out_proj(C * conv(B * x))`, where `in_proj` gives B, C and x, causal
+/// and without an activation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShortConvSpec {
     /// Width of B, C and x.

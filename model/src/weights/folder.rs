@@ -178,7 +178,8 @@ fn notes(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<Vec<String>, ModelE
     let file = json.file().display();
     if json.flag("tie_word_embeddings")?.is_none() && !tensors.has("lm_head.weight") {
         notes.push(format!(
-            "{file} does not say tie_word_embeddings and there is no lm_head.weight: the embedding serves as output matrix"
+            "{file} does not say tie_word_embeddings and there is no lm_head.weight: the embedding serves as \
+             output matrix"
         ));
     }
     let plain = json.number("rope_theta")?;
@@ -190,7 +191,8 @@ fn notes(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<Vec<String>, ModelE
             && inner != plain
         {
             notes.push(format!(
-                "{file} says rope_theta {plain} and {key}.rope_theta {inner}: the latter counts, as in transformers"
+                "{file} says rope_theta {plain} and {key}.rope_theta {inner}: the latter counts, as in \
+                 transformers"
             ));
         }
     }

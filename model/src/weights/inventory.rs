@@ -21,7 +21,8 @@ pub(super) fn is_known(family: &Architecture, name: &str) -> bool {
 }
 
 /// Why a folder converted for MLX cannot be used: besides the order of the taps, its numbers may be scaled.
-pub(super) const MLX: &str = "it was converted for MLX, which stores the weights of this architecture in another way: give the original \
+pub(super) const MLX: &str = "it was converted for MLX, which stores the weights of this architecture in \
+                              another way: give the original \
      folder that it was made from, or a GGUF file";
 
 /// Whether the taps of a convolution, which should be `[channels, 1, taps]`, are stored in that order.
@@ -114,7 +115,8 @@ impl Checkpoint {
         let same = head.dtype == embedding.dtype && bytes(head) == bytes(embedding);
         (!same).then(|| {
             format!(
-                "{} holds an lm_head.weight that differs from the embedding and is left out, because tie_word_embeddings is true",
+                "{} holds an lm_head.weight that differs from the embedding and is left out, because \
+                 tie_word_embeddings is true",
                 self.file_of(head).display()
             )
         })

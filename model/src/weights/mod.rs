@@ -301,8 +301,8 @@ impl Checkpoint {
         self.gguf = None;
     }
 
-    /// What a user should know of how the files were read: tensors that were left out, settings that contradict
-    /// each other. Each is a sentence.
+    /// What a user should know of how the files were read: tensors that were left out, settings that
+    /// contradict each other. Each is a sentence.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }

@@ -387,15 +387,18 @@ mod tests {
             ("{% set a %}x{% endset %}", "{% set a |__kept__ %}x{% endset %}"),
             (
                 "{% macro f(a, b=(1, 2)) -%}\nx{% endmacro %}",
-                "{% macro f(a, b=(1, 2)) -%}{% set a = __seen__(a) -%}{% set b = __seen__(b) -%}\nx{% endmacro %}",
+                "{% macro f(a, b=(1, 2)) -%}{% set a = __seen__(a) -%}{% set b = __seen__(b) -%}\nx{% \
+                 endmacro %}",
             ),
             (
                 "{% for (k, v) in d.items() if k in v %}x{% endfor %}",
-                "{% for (k, v) in d.items() if k in v %}{% set k = __seen__(k) %}{% set v = __seen__(v) %}x{% endfor %}",
+                "{% for (k, v) in d.items() if k in v %}{% set k = __seen__(k) %}{% set v = __seen__(v) \
+                 %}x{% endfor %}",
             ),
             (
                 "{% with a = [1, 2], b = 3 %}x{% endwith %}",
-                "{% with a = [1, 2], b = 3 %}{% set a = __seen__(a) %}{% set b = __seen__(b) %}x{% endwith %}",
+                "{% with a = [1, 2], b = 3 %}{% set a = __seen__(a) %}{% set b = __seen__(b) %}x{% endwith \
+                 %}",
             ),
             (
                 "{% call(u) f(1, 2) %}x{% endcall %}{% call f(1, 2) %}{% endcall %}",

@@ -91,7 +91,8 @@ fn values_that_hold_themselves_or_nest_too_deep_are_refused() {
             "nested more than 100 deep",
         ),
         (
-            "{% macro f(x, n) %}{% if n %}{{ f([x], n - 1) }}{% else %}{{ x }}{% endif %}{% endmacro %}{{ f(1, 5000) }}",
+            "{% macro f(x, n) %}{% if n %}{{ f([x], n - 1) }}{% else %}{{ x }}{% endif %}{% endmacro %}{{ \
+             f(1, 5000) }}",
             "recursion limit exceeded",
         ),
     ] {
@@ -114,7 +115,10 @@ fn templates_that_run_or_write_without_end_are_stopped() {
         loops("some text that is written again and again"),
         loops(&"long ".repeat(2000)),
         format!("{{% set x %}}{}{{% endset %}}", loops(&"long ".repeat(2000))),
-        format!("{{% macro f() %}}{}{{% endmacro %}}{{{{ f() }}}}", loops("{{ messages }}")),
+        format!(
+            "{{% macro f() %}}{}{{% endmacro %}}{{{{ f() }}}}",
+            loops("{{ messages }}")
+        ),
         "{{ 'a\nb'|indent(2000000000) }}".to_owned(),
         "{{ 'a\nb'|indent(width=2000000000) }}".to_owned(),
         "{{ 'a'|center(2000000000) }}{{ 'x' }}".to_owned(),
@@ -139,10 +143,19 @@ fn templates_that_run_or_write_without_end_are_stopped() {
         twice("{% set ns.l = [ns.l, ns.l] %}"),
         twice("{% set ns.l = {'a': ns.l, 'b': ns.l} %}"),
         twice("{% set x %}{{ x }}{{ x }}{{ messages }}{% endset %}"),
-        "{% macro f(x, n) %}{% if n %}{{ f(x ~ x, n - 1) }}{% else %}{{ x }}{% endif %}{% endmacro %}{{ f('ab', 60) }}"
+        "{% macro f(x, n) %}{% if n %}{{ f(x ~ x, n - 1) }}{% else %}{{ x }}{% endif %}{% endmacro %}{{ \
+         f('ab', 60) }}"
             .to_owned(),
-        format!("{{% set x = 'ab' %}}{}{}", "{% for x in [x ~ x] %}".repeat(60), "{% endfor %}".repeat(60)),
-        format!("{{% set x = 'ab' %}}{}{}", "{% with x = x ~ x %}".repeat(60), "{% endwith %}".repeat(60)),
+        format!(
+            "{{% set x = 'ab' %}}{}{}",
+            "{% for x in [x ~ x] %}".repeat(60),
+            "{% endfor %}".repeat(60)
+        ),
+        format!(
+            "{{% set x = 'ab' %}}{}{}",
+            "{% with x = x ~ x %}".repeat(60),
+            "{% endwith %}".repeat(60)
+        ),
     ] {
         let said = refused(&source);
         assert!(said.len() < 500, "{source}: {said}");

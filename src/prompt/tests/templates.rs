@@ -353,11 +353,13 @@ fn methods_and_filters_of_python_and_jinja_are_there() {
         ),
         ("{% set x = '%s' % 1 %}{{ x ~ '%' }}{{ 7 % 4 }}", "1%3"),
         (
-            "{{ 'a-a-a'|replace('-', '+', 1) }}{{ 'a-a-a'|replace('-', '+') }}{{ 'aaa'.replace('a', 'b', 2) }}",
+            "{{ 'a-a-a'|replace('-', '+', 1) }}{{ 'a-a-a'|replace('-', '+') }}{{ 'aaa'.replace('a', 'b', 2) \
+             }}",
             "a+a-aa+a+abba",
         ),
         (
-            "{{ 'one two three four'|truncate(12) }}|{{ 'one two three four'|truncate(12, true) }}|{{ 'abc'|truncate(2) }}",
+            "{{ 'one two three four'|truncate(12) }}|{{ 'one two three four'|truncate(12, true) }}|{{ \
+             'abc'|truncate(2) }}",
             "one two...|one two t...|abc",
         ),
         (
@@ -373,7 +375,8 @@ fn methods_and_filters_of_python_and_jinja_are_there() {
             "system; user; assistant",
         ),
         (
-            "{% set c = cycler('odd', 'even') %}{% for m in messages %}{{ c.next() }} {% endfor %}{{ c.current }}{{ c.reset() }}{{ c.current }}",
+            "{% set c = cycler('odd', 'even') %}{% for m in messages %}{{ c.next() }} {% endfor %}{{ \
+             c.current }}{{ c.reset() }}{{ c.current }}",
             "odd even odd evenNoneodd",
         ),
     ] {

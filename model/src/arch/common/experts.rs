@@ -25,8 +25,8 @@ pub(in crate::arch) enum Part {
     Down,
 }
 
-/// GGUF's names of experts, whose matrices are stacked; `$part` is what their canonical names begin with, `$router`
-/// the router's.
+/// GGUF's names of experts, whose matrices are stacked; `$part` is what their canonical names begin with,
+/// `$router` the router's.
 macro_rules! expert_names {
     ($part:literal, $router:literal) => {
         &[
@@ -119,8 +119,8 @@ impl Experts {
         Ok(Some(experts))
     }
 
-    /// The part. `name` is that of a matrix of an expert, without the expert where matrices are stacked; where there
-    /// is no gate the activation is the squared relu.
+    /// The part. `name` is that of a matrix of an expert, without the expert where matrices are stacked;
+    /// where there is no gate the activation is the squared relu.
     pub(in crate::arch) fn spec(
         &self,
         hidden: usize,

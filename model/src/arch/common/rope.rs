@@ -5,8 +5,8 @@ use crate::error::ModelError;
 use crate::json::Fields;
 use crate::spec::RopeSpec;
 
-/// How positions turn heads: a base, how it is stretched beyond the context of training, and how much of a head
-/// turns.
+/// How positions turn heads: a base, how it is stretched beyond the context of training, and how much of a
+/// head turns.
 #[derive(Clone, PartialEq)]
 pub(in crate::arch) struct Rope {
     theta: f64,
@@ -32,8 +32,8 @@ enum Scaling {
     None,
     /// All positions divided by a factor.
     Linear(f64),
-    /// Llama 3.1's: slow dimensions divided by a factor, fast ones left, between them a ramp over how often they
-    /// turn within the original context.
+    /// Llama 3.1's: slow dimensions divided by a factor, fast ones left, between them a ramp over how often
+    /// they turn within the original context.
     Llama3 {
         factor: f64,
         low: f64,

@@ -28,8 +28,8 @@ pub(crate) fn run(
         let first = task % parts * CHANNELS;
         let range = first..channels.min(first + CHANNELS);
         let width = range.len();
-        // SAFETY: only shared parts of a feed are read; its channels in this range belong to this task, in the
-        // window as in the rows of y
+        // SAFETY: only shared parts of a feed are read; its channels in this range belong to this task, in
+        // the window as in the rows of y
         let (feed, window) = unsafe {
             let feed = &*feeds.at(task / parts).cast_const();
             let window = feed.sequence.window.raw().add(layout.window_offset + first);

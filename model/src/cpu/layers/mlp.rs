@@ -19,7 +19,8 @@ pub(super) struct Mlp {
 }
 
 impl Mlp {
-    /// Opens its matrices; the outputs of the last are scaled. `widths` are those of the activations' buffers.
+    /// Opens its matrices; the outputs of the last are scaled. `widths` are those of the activations'
+    /// buffers.
     pub(super) fn load(
         weights: &Checkpoint,
         spec: &MlpSpec,

@@ -1,7 +1,8 @@
 //! Mixtures of experts: a router in f32, rows grouped by expert, one product for all of an expert's rows.
 //!
-//! A row's result does not depend on the rows beside it: its experts follow from its own scores, a row of a product
-//! is the same alone and in a group, and what its experts give is summed in the order of their indices.
+//! A row's result does not depend on the rows beside it: its experts follow from its own scores, a row of a
+//! product is the same alone and in a group, and what its experts give is summed in the order of their
+//! indices.
 
 #![allow(unsafe_code, reason = "tasks write different rows of the same memory")]
 
@@ -154,8 +155,8 @@ fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// The experts of a row by its scores, which are used up, in the order of their indices. What is not a number is never
-/// better than a number, and makes weights that are none.
+/// The experts of a row by its scores, which are used up, in the order of their indices. What is not a number
+/// is never better than a number, and makes weights that are none.
 fn route(routing: &Routing, correction: &[f32], scores: &mut [f32], picks: &mut [Pick]) {
     let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     match routing {

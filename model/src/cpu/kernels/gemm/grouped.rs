@@ -29,8 +29,9 @@ impl Group {
     }
 }
 
-/// The products of all groups as one parallel phase: `of` names a group's matrix and what is done with its product.
-/// Every row of `x` and of `out` belongs to one group at most, and a row's result is that of [`super::matmul`].
+/// The products of all groups as one parallel phase: `of` names a group's matrix and what is done with its
+/// product. Every row of `x` and of `out` belongs to one group at most, and a row's result is that of
+/// [`super::matmul`].
 pub(crate) fn grouped<'a>(
     pool: &mut ThreadPool,
     scratch: &mut Scratch,
@@ -95,7 +96,8 @@ pub(crate) fn grouped<'a>(
             stride,
             add: matches!(sink, Sink::Add),
         };
-        // SAFETY: these rows and this panel's columns belong to this task alone; the stride covers whole panels
+        // SAFETY: these rows and this panel's columns belong to this task alone; the stride covers whole
+        // panels
         unsafe {
             let out = to.at(first * stride + panel * WIDTH);
             match sink {
