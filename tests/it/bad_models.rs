@@ -89,19 +89,19 @@ fn what_is_not_a_model_is_said_to_be_something_else() {
         &refusal(adapter.path()),
         &["adapter", "tiiuae/Falcon-H1-0.5B-Base", "merge"],
     );
-    let llama = |folder: &Path| {
+    let gemma = |folder: &Path| {
         edit_json(&folder.join("config.json"), |c| {
-            c["model_type"] = json!("llama");
-            c["architectures"] = json!(["LlamaForCausalLM"]);
+            c["model_type"] = json!("gemma");
+            c["architectures"] = json!(["GemmaForCausalLM"]);
         });
     };
     says(
-        &spoiled("golden/case-gqa", llama),
-        &["config.json", "llama", "falcon_h1"],
+        &spoiled("golden/case-gqa", gemma),
+        &["config.json", "gemma", "falcon_h1"],
     );
     says(
-        &refusal(&fixture("gguf/llama.gguf")),
-        &["llama.gguf", "llama", "falcon_h1"],
+        &refusal(&fixture("gguf/gemma.gguf")),
+        &["gemma.gguf", "gemma", "falcon_h1"],
     );
     says(
         &refusal(&fixture("gguf/unfolded.gguf")),

@@ -189,8 +189,8 @@ fn models_that_cannot_be_used() {
     );
 
     refused(
-        &["solve", GCD, "--model", &path("gguf/llama.gguf")],
-        &["llama.gguf", "falcon_h1"],
+        &["solve", GCD, "--model", &path("gguf/gemma.gguf")],
+        &["gemma.gguf", "falcon_h1"],
     );
     refused(&["solve", GCD, "--model", &path("gguf/tied.gguf")], &["tied"]);
     refused(
@@ -223,12 +223,12 @@ fn models_that_cannot_be_used() {
 
     let stranger = copy_of(&fixture("golden/case-gqa"));
     edit(&stranger.path().join("config.json"), |c| {
-        c["model_type"] = json!("llama");
-        c["architectures"] = json!(["LlamaForCausalLM"]);
+        c["model_type"] = json!("gemma");
+        c["architectures"] = json!(["GemmaForCausalLM"]);
     });
     refused(
         &["score", "--model", &text(stranger.path()), "--token-ids", "1"],
-        &["config.json", "llama"],
+        &["config.json", "gemma"],
     );
 }
 

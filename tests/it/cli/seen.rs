@@ -298,7 +298,7 @@ const REFUSED: &[&str] = &[
     "solve P --model ./no-model",
     "solve P --model nobody/nothing",
     "solve P --model FIXTURES/README.md",
-    "solve P --model FIXTURES/gguf/llama.gguf",
+    "solve P --model FIXTURES/gguf/gemma.gguf",
     "solve P --model FIXTURES/gguf/tied.gguf",
     "solve P --model FIXTURES/gguf/unknown-type.gguf",
     "solve P --model FIXTURES/variants/biases",

@@ -171,8 +171,8 @@ fn nulls_and_auto_are_worked_out() {
 fn what_cannot_be_run_is_refused_by_name() {
     for (changes, names) in [
         (
-            json!({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}),
-            "\"llama\" (\"LlamaForCausalLM\")",
+            json!({"model_type": "gemma", "architectures": ["GemmaForCausalLM"]}),
+            "\"gemma\" (\"GemmaForCausalLM\")",
         ),
         (json!({"model_type": "bamba"}), "\"bamba\""),
         (

@@ -213,8 +213,8 @@ fn what_cannot_be_run_is_refused_by_name() {
     for (key, value, parts) in [
         (
             "general.architecture",
-            text("llama"),
-            &["\"llama\"", "falcon-h1"][..],
+            text("gemma"),
+            &["\"gemma\"", "falcon-h1"][..],
         ),
         ("general.type", text("adapter"), &["general.type is \"adapter\""]),
         ("split.count", U32(3), &["split.count is 3", "--merge"]),
