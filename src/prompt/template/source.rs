@@ -72,7 +72,9 @@ pub(super) fn guarded(source: &str) -> Result<String, String> {
 fn without_generation_marks(source: &str) -> String {
     static MARK: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").ok());
-    let Some(mark) = MARK.as_ref() else {
+    // most templates have none, and a first token need not wait for the expression
+    let has_any = source.contains("generation");
+    let Some(mark) = has_any.then(|| MARK.as_ref()).flatten() else {
         return source.to_owned();
     };
     mark.replace_all(source, |found: &regex::Captures<'_>| {
@@ -94,7 +96,9 @@ fn next_tag(text: &str) -> Option<usize> {
 fn raw_block(text: &str) -> Option<usize> {
     static RAW: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"(?s)^\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}").ok());
-    Some(RAW.as_ref()?.find(text)?.end())
+    let inside = text.strip_prefix("{%")?.trim_start_matches(['-', '+']);
+    let raw = inside.trim_start().starts_with("raw");
+    Some(raw.then(|| RAW.as_ref()).flatten()?.find(text)?.end())
 }
 
 /// Text between tags; a long one says so where it is written, between two characters that no tag trims.
