@@ -74,6 +74,8 @@ pub struct RenderOptions {
     pub add_generation_prompt: bool,
     /// Further variables for the template, such as `enable_thinking`.
     pub variables: BTreeMap<String, serde_json::Value>,
+    /// The day that a template writes as today's, midnight; where `None` the machine's clock counts.
+    pub date: Option<jiff::civil::Date>,
 }
 
 impl Default for RenderOptions {
@@ -81,6 +83,7 @@ impl Default for RenderOptions {
         Self {
             add_generation_prompt: true,
             variables: BTreeMap::new(),
+            date: None,
         }
     }
 }
@@ -112,7 +115,6 @@ pub struct Prompter {
     instruction: Option<String>,
     note: Option<String>,
     most_tokens: Option<usize>,
-    date: Option<jiff::civil::Date>,
 }
 
 impl Prompter {
@@ -144,7 +146,7 @@ impl Prompter {
         let variables = TemplateVariables {
             special_tokens: &self.special_tokens,
             extra: &options.variables,
-            date: self.date,
+            date: options.date,
         };
         let turns = [options.add_generation_prompt, false];
         let [text, without] = template.render(messages, &variables, turns)?;
@@ -177,16 +179,6 @@ impl Prompter {
     /// may pass, and is for the caller to count.
     pub fn limit_tokens(&mut self, most: usize) {
         self.most_tokens = Some(self.most_tokens.map_or(most, |before| before.min(most)));
-    }
-
-    /// The day that templates write as today's, midnight; without it the machine's clock counts.
-    pub fn set_date(&mut self, date: jiff::civil::Date) {
-        self.date = Some(date);
-    }
-
-    /// The day that was set.
-    pub fn date(&self) -> Option<jiff::civil::Date> {
-        self.date
     }
 
     /// Whether the chat template may write the date, which makes a prompt another one tomorrow.

@@ -202,6 +202,7 @@ impl Replay {
             gold: self.gold(problem),
             model: model_of(self.recorded.pool()),
             seed: traces.and_then(|t| t.seed),
+            date: traces.and_then(|t| t.date.clone()),
             sampling: traces.and_then(|t| t.drawn_with()),
             machine: None,
         };

@@ -251,7 +251,11 @@ impl Solver {
     /// An empty problem, a prompt longer than the context, a template that fails.
     pub fn prepare(&self, problem: &Problem) -> Result<Prepared, Error> {
         let messages = messages(self.prompter().map(Arc::as_ref), problem, &self.settings)?;
-        let prompt = self.source.render(&messages, &RenderOptions::default())?;
+        let options = RenderOptions {
+            date: self.settings.date,
+            ..RenderOptions::default()
+        };
+        let prompt = self.source.render(&messages, &options)?;
         let max_tokens = self.room(&problem.id, prompt.ids.len())?;
         let id = if problem.id.is_empty() {
             problem_id(&problem.problem)
@@ -375,6 +379,7 @@ impl Solver {
             gold: problem.gold.clone(),
             model: Some(self.source.model().to_owned()),
             seed: Some(self.settings.seed),
+            date: self.date().map(|date| date.to_string()),
             sampling: self.resolved.settled().cloned(),
             machine: Some(MachineInfo {
                 peak_rows: Some(outcome.peak_rows),
@@ -402,6 +407,12 @@ impl Solver {
         self.reader.grade(answer, gold)
     }
 
+    /// The day that the chat template writes as today's; `None` where it writes none, or the clock counts.
+    pub fn date(&self) -> Option<jiff::civil::Date> {
+        let writes = self.prompter().is_some_and(|prompter| prompter.writes_date());
+        self.settings.date.filter(|_| writes)
+    }
+
     /// What traces are a function of: two runs mix only if it is the same.
     pub fn trace_settings(&self) -> TraceSettings {
         let (s, r) = (&self.settings, &self.resolved);
@@ -417,6 +428,7 @@ impl Solver {
             ignore_eos: Some(s.ignore_eos),
             loop_stop: Some(s.loop_stop),
             thinking_budget: s.thinking_budget,
+            date: self.date().map(|date| date.to_string()),
             ..TraceSettings::default()
         })
     }

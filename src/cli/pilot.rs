@@ -220,6 +220,7 @@ fn record(
         ..Settings::default()
     };
     let mut settings = of_traces(settings, &args.limits, &args.prompt, &args.sampling, &args.model)?;
+    settings.date = Some(args.prompt.day(Some(dir))?);
     settings.instruction = settings
         .instruction
         .or_else(|| task.as_ref()?.asked_after().map(str::to_owned));

@@ -1,10 +1,14 @@
 //! Flags of commands that generate traces: when these end, and what the model is asked.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::Settings;
+use crate::run::Manifest;
 use anyhow::anyhow;
 use clap::Args;
+use jiff::Zoned;
+use jiff::civil::Date;
 
 use super::args::{ModelArgs, SamplingArgs, Switch};
 use super::number;
@@ -47,6 +51,27 @@ pub(crate) struct PromptArgs {
     /// \boxed{}]
     #[arg(long, value_name = "TEXT|@FILE")]
     pub(crate) instruction: Option<String>,
+    /// The day that a chat template writes as today's [default: today; that of the folder for a run that is
+    /// gone on with]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
+    pub(crate) date: Option<Date>,
+}
+
+fn day(text: &str) -> Result<Date, String> {
+    let wrong = |_| "it must be a day as 2026-11-30".to_owned();
+    text.parse().map_err(wrong)
+}
+
+impl PromptArgs {
+    /// The day for all prompts of a run: the one that was given, the one that its folder began with, or today.
+    pub(crate) fn day(&self, run: Option<&Path>) -> anyhow::Result<Date> {
+        if let Some(date) = self.date {
+            return Ok(date);
+        }
+        let manifest = run.map_or(Ok(None), Manifest::read)?;
+        let began = manifest.and_then(|manifest| manifest.traces.date?.parse().ok());
+        Ok(began.unwrap_or_else(|| Zoned::now().date()))
+    }
 }
 
 /// Settings with everything that a trace is a function of.
@@ -69,6 +94,7 @@ pub(crate) fn of_traces(
         system: text_or_file("system", prompt.system.as_deref())?,
         prompt_template: text_or_file("prompt-template", prompt.prompt_template.as_deref())?,
         instruction: text_or_file("instruction", prompt.instruction.as_deref())?,
+        date: prompt.date,
         ..settings
     })
 }

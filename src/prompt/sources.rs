@@ -199,7 +199,6 @@ impl Prompter {
             stop_ids,
             generation,
             most_tokens: None,
-            date: None,
         })
     }
 }

@@ -76,8 +76,8 @@ pub enum RunFolderError {
     },
     /// The same problem id with another prompt.
     #[error(
-        "{}: problem `{problem}` was recorded with another prompt (its text or the instruction changed); \
-         name another folder, or give the problem another id",
+        "{}: problem `{problem}` was recorded with another prompt (its text, the instruction, or the \
+         day that its chat template writes, which --date sets, changed); name another folder, or give the problem another id",
         dir.display()
     )]
     Prompt {

@@ -62,6 +62,9 @@ pub struct TraceSettings {
     pub system: Option<String>,
     /// Text that makes the user's message.
     pub prompt_template: Option<String>,
+    /// The day that the chat template wrote as today's, as YYYY-MM-DD; absent where it writes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
     /// How tokens were drawn. Of remote engines: what was asked for, the rest being theirs.
     pub sampling: Option<SamplingOverrides>,
     /// Part of every trace's random stream.

@@ -88,6 +88,9 @@ pub struct SolvedRecord {
     pub model: Option<String>,
     /// Seed of the traces.
     pub seed: Option<u64>,
+    /// The day that the chat template wrote as today's, as YYYY-MM-DD; absent where it writes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
     /// Every vote side by side, over the pool that decided.
     #[serde(default)]
     pub votes: BTreeMap<String, Option<VoteResult>>,

@@ -65,6 +65,7 @@ pub(super) async fn choice(
         gold: None,
         model: Some(app.name.clone()),
         seed: Some(request.solver.settings().seed),
+        date: None,
         sampling: request.solver.resolved().settled().cloned(),
         machine: None,
     };

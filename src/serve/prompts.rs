@@ -78,6 +78,7 @@ pub(super) fn chat(
     }
     let options = RenderOptions {
         variables: variables.clone(),
+        date: settings.date,
         ..RenderOptions::default()
     };
     let prompt = render(solver, &messages, &options)?;

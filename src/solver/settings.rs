@@ -60,6 +60,8 @@ pub struct Settings {
     pub prompt_template: Option<String>,
     /// What is asked after the problem; the model's or the stated default where `None`.
     pub instruction: Option<String>,
+    /// The day that a chat template writes as today's; where `None` the machine's clock counts for each prompt.
+    pub date: Option<jiff::civil::Date>,
 }
 
 impl Default for Settings {
@@ -84,6 +86,7 @@ impl Default for Settings {
             system: None,
             prompt_template: None,
             instruction: None,
+            date: None,
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct Solved {
     pub model: Option<String>,
     /// Seed; nothing where a recording does not name it.
     pub seed: Option<u64>,
+    /// The day that the chat template wrote as today's, as YYYY-MM-DD.
+    pub date: Option<String>,
     /// Every vote side by side, over the pool that decided.
     pub votes: BTreeMap<&'static str, Option<VoteResult>>,
     /// The deciding vote, heaviest answer first.
@@ -82,6 +84,7 @@ pub(crate) struct About {
     pub(crate) gold: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) seed: Option<u64>,
+    pub(crate) date: Option<String>,
     pub(crate) sampling: Option<Sampling>,
     pub(crate) machine: Option<MachineInfo>,
 }
@@ -112,6 +115,7 @@ impl Solved {
             strategy: decided.strategy.clone(),
             model: about.model,
             seed: about.seed,
+            date: about.date,
             votes: d
                 .votes
                 .iter()
@@ -177,6 +181,7 @@ impl Solved {
             strategy: Some(self.strategy.clone()),
             model: self.model.clone(),
             seed: self.seed,
+            date: self.date.clone(),
             votes: self
                 .votes
                 .iter()

@@ -105,6 +105,8 @@ pub(crate) struct TracePool {
     waiting: BTreeMap<TraceId, PendingScores>,
     /// Of the traces that settled the window: how many there were, and how many filled it.
     filled: Option<(usize, usize)>,
+    /// how many traces have a length
+    with_length: usize,
 }
 
 impl TracePool {
@@ -121,6 +123,7 @@ impl TracePool {
             entries: BTreeMap::new(),
             waiting: BTreeMap::new(),
             filled: None,
+            with_length: 0,
         }
     }
 
@@ -153,9 +156,8 @@ impl TracePool {
                 scores,
             },
         );
-        if self.filled.is_none()
-            && self.entries.values().filter(|e| e.has_length()).count() >= self.settle_after
-        {
+        self.with_length += usize::from(o.finish.is_complete());
+        if self.filled.is_none() && self.with_length >= self.settle_after {
             self.settle();
         }
         true
@@ -227,7 +229,26 @@ impl TracePool {
                 scores: e.scores,
             })
         };
-        self.entries.iter().filter_map(votes).collect()
+        match filter {
+            Some(Filter::Range(from, below)) => self
+                .entries
+                .range(from..below.max(from))
+                .filter_map(votes)
+                .collect(),
+            _ => self.entries.iter().filter_map(votes).collect(),
+        }
+    }
+
+    /// The trace as a voter of the filtered pool, if it is one.
+    pub(crate) fn voter(&self, trace: TraceId, filter: Option<Filter>) -> Option<Voter> {
+        let ended = self.entries.get(&trace)?;
+        let passes = self.may_vote(ended.finish, PoolKind::Filtered)
+            && filter.is_none_or(|f| f.passes(trace, &ended.scores));
+        ended.class.filter(|_| passes).map(|class| Voter {
+            trace,
+            class,
+            scores: ended.scores,
+        })
     }
 
     /// The class ahead among the traces that pass the filter, else among all finished ones, and its share.

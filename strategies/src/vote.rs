@@ -91,6 +91,16 @@ impl VoteKind {
         }
     }
 
+    /// What a voter's ballot weighs; nothing where it lacks the statistic.
+    fn weight(self, statistic: Statistic, voter: &Voter) -> Option<f64> {
+        let value = voter.scores.get(statistic)?;
+        Some(if self == VoteKind::LogprobWeighted {
+            value.exp()
+        } else {
+            value.max(0.0)
+        })
+    }
+
     /// Whether only the traces at or above the 90th percentile of the statistic vote.
     pub fn top_tenth(self) -> bool {
         matches!(self, VoteKind::Top10Tail | VoteKind::Top10Bottom)
@@ -170,14 +180,7 @@ impl Tally {
         let Some(statistic) = kind.statistic() else {
             return Self::count(voters.iter().map(|v| (v.trace, v.class, 1.0)));
         };
-        let weigh = |v: &Voter| {
-            let value = v.scores.get(statistic)?;
-            Some(if kind == VoteKind::LogprobWeighted {
-                value.exp()
-            } else {
-                value.max(0.0)
-            })
-        };
+        let weigh = |v: &Voter| kind.weight(statistic, v);
         let bar = if kind.top_tenth() {
             percentile(&voters.iter().filter_map(weigh).collect::<Vec<_>>(), 90.0)?
         } else {
@@ -222,6 +225,59 @@ impl Tally {
         } else {
             b.traces as f64 / self.voters as f64
         }
+    }
+}
+
+/// A vote that is added to, for the question whether a share can have been reached: weights are summed as they come,
+/// so its shares are those of [`Tally`] up to rounding.
+#[derive(Clone, Debug)]
+pub(crate) struct RunningVote {
+    kind: VoteKind,
+    weights: BTreeMap<ClassId, f64>,
+    heaviest: f64,
+    total: f64,
+    voters: usize,
+}
+
+/// How far a share may be off by the order in which weights were summed.
+const ROUNDING: f64 = 1e-6;
+
+impl RunningVote {
+    pub(crate) fn new(kind: VoteKind) -> Self {
+        Self {
+            kind,
+            weights: BTreeMap::new(),
+            heaviest: 0.0,
+            total: 0.0,
+            voters: 0,
+        }
+    }
+
+    pub(crate) fn add(&mut self, voter: &Voter) {
+        self.voters += 1;
+        let weight = match self.kind.statistic() {
+            None => Some(1.0),
+            Some(statistic) => self.kind.weight(statistic, voter),
+        };
+        if let Some(weight) = weight {
+            let of_class = self.weights.entry(voter.class).or_insert(0.0);
+            *of_class += weight;
+            self.heaviest = self.heaviest.max(*of_class);
+            self.total += weight;
+        }
+    }
+
+    /// Voters so far, those that abstain included.
+    pub(crate) fn voters(&self) -> usize {
+        self.voters
+    }
+
+    /// Whether the winner's share may be at least `share`; a count says whether it is. False is certain.
+    pub(crate) fn may_reach(&self, share: f64) -> bool {
+        // who votes in the top tenth changes with every trace, and without weights numbers of traces count
+        let unknown =
+            self.kind.top_tenth() || self.weights.len() <= 1 || self.total.is_nan() || self.total <= 0.0;
+        unknown || self.heaviest >= (share - ROUNDING) * self.total
     }
 }
 

@@ -75,7 +75,11 @@ impl SolveArgs {
             record_top_k: self.record_top_k.unwrap_or(0),
             ..of_problems(&self.strategy, self.traces, &self.batch, &self.limits)?
         };
-        of_traces(settings, &self.limits, &self.prompt, &self.sampling, &self.model)
+        let settings = Settings {
+            date: Some(self.prompt.day(self.run.as_deref())?),
+            ..of_traces(settings, &self.limits, &self.prompt, &self.sampling, &self.model)?
+        };
+        Ok(settings)
     }
 }
 

@@ -229,6 +229,7 @@ fn record(
         ..Settings::default()
     };
     let mut settings = of_traces(settings, &args.limits, &args.prompt, &args.sampling, &args.model)?;
+    settings.date = Some(args.prompt.day(Some(dir))?);
     settings.instruction = settings.instruction.or_else(|| set.instruction());
     let runtime = interrupt::runtime()?;
     let opened = OpenedSolver::named(

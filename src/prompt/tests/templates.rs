@@ -389,10 +389,13 @@ fn methods_and_filters_of_python_and_jinja_are_there() {
 
 #[test]
 fn a_template_shows_the_day_that_was_set() {
-    let mut prompter = with_template("{{ strftime_now('%d %b %Y %H:%M') }}{{ messages[0].role }}").unwrap();
-    assert!(prompter.writes_date() && prompter.date().is_none());
-    prompter.set_date(jiff::civil::date(2024, 2, 29));
-    let text = prompter.render(&talk(), &RenderOptions::default()).unwrap().text;
+    let prompter = with_template("{{ strftime_now('%d %b %Y %H:%M') }}{{ messages[0].role }}").unwrap();
+    let options = RenderOptions {
+        date: Some(jiff::civil::date(2024, 2, 29)),
+        ..RenderOptions::default()
+    };
+    let text = prompter.render(&talk(), &options).unwrap().text;
+    assert!(prompter.writes_date());
     assert_eq!(text, "29 Feb 2024 00:00system");
     assert!(!with_template("{{ messages }}").unwrap().writes_date());
 }

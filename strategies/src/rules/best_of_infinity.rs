@@ -1,26 +1,13 @@
 //! Best-of-infinity: "Best-of-∞: Asymptotic Performance of Test-Time Compute" (arXiv 2509.21091), algorithm
 //! 1.
 
+use super::adaptive_consistency::ln_gamma;
 use super::{BestOfInfinitySettings, stays_ahead};
 use crate::counts::ClassCounts;
 use crate::interface::{Decision, Next, TraceOutcome};
 use crate::trace_pool::TracePool;
 use crate::vote::VoteKind;
 use crate::whole_traces::WholeTraces;
-
-/// The logarithm of the gamma function for `x > 0`: Stirling's series, after a shift to where it is exact to
-/// the last digits.
-fn ln_gamma(x: f64) -> f64 {
-    let (mut x, mut shift) = (x, 0.0);
-    while x < 12.0 {
-        shift += x.ln();
-        x += 1.0;
-    }
-    let inverse = 1.0 / x;
-    let square = inverse * inverse;
-    let series = inverse * (1.0 / 12.0 - square * (1.0 / 360.0 - square * (1.0 / 1260.0 - square / 1680.0)));
-    (x - 0.5) * x.ln() - x + 0.5 * (2.0 * std::f64::consts::PI).ln() + series - shift
-}
 
 /// `P(Gamma(shape) <= x)`: the series below the mean, the continued fraction above it (Abramowitz and Stegun,
 /// 6.5.29 and 6.5.31).
@@ -58,12 +45,9 @@ fn gamma_cdf(shape: f64, x: f64) -> f64 {
 
 /// The probability that the first of several parts of a Dirichlet distribution is the largest. The parts are
 /// gamma variables of these shapes, scaled to sum to 1, so it is the integral of the first one's density
-/// times the others' distributions.
-fn first_is_largest(shapes: &[f64]) -> f64 {
+/// times the others' distributions. Of the others each shape comes with how many parts have it.
+fn first_is_largest(first: f64, others: &[(f64, usize)]) -> f64 {
     const STEPS: usize = 1024;
-    let Some((&first, others)) = shapes.split_first() else {
-        return 0.0;
-    };
     let width = 12.0 * first.sqrt();
     // Over the square root of x, in which the integrand is smooth at 0.
     let (low, high) = ((first - width).max(0.0).sqrt(), (first + width + 30.0).sqrt());
@@ -82,8 +66,8 @@ fn first_is_largest(shapes: &[f64]) -> f64 {
         }
         // Answers that were given equally often share one value.
         let below: f64 = others
-            .chunk_by(|a, b| a == b)
-            .map(|same| gamma_cdf(same[0], x).powi(same.len() as i32))
+            .iter()
+            .map(|(shape, parts)| gamma_cdf(*shape, x).powi(*parts as i32))
             .product();
         2.0 * root * density * below
     };
@@ -121,8 +105,7 @@ impl BestOfInfinity {
     }
 
     fn is_certain(&self) -> bool {
-        let ranked = self.counts.ranked();
-        let parts = (ranked.len() + 1) as f64;
+        let parts = (self.counts.classes() + 1) as f64;
         let factor = |p: f64| parts * p / (1.0 - p).max(f64::MIN_POSITIVE);
         let (first, second) = self.counts.top_two();
         // Being ahead of everybody is no likelier than being ahead of the runner-up, which costs less to
@@ -130,9 +113,23 @@ impl BestOfInfinity {
         if factor(stays_ahead(first, second)) < self.settings.bayes_factor {
             return false;
         }
-        let mut shapes: Vec<f64> = ranked.iter().map(|&n| n as f64 + 1.0).collect();
-        shapes.push(self.settings.unknown + 1.0);
-        factor(first_is_largest(&shapes)) >= self.settings.bayes_factor
+        let mut others: Vec<(f64, usize)> = self
+            .counts
+            .ranked()
+            .map(|(count, classes)| (count as f64 + 1.0, classes))
+            .collect();
+        let Some((leader, classes)) = others.first_mut() else {
+            return false;
+        };
+        let leader = *leader;
+        *classes -= 1;
+        others.retain(|(_, classes)| *classes > 0);
+        let unseen = self.settings.unknown + 1.0;
+        match others.last_mut() {
+            Some((shape, classes)) if *shape == unseen => *classes += 1,
+            _ => others.push((unseen, 1)),
+        }
+        factor(first_is_largest(leader, &others)) >= self.settings.bayes_factor
     }
 }
 
@@ -178,7 +175,7 @@ mod tests {
     #[test]
     fn two_parts_are_the_beta_distribution() {
         for (first, second) in [(4, 0), (5, 1), (8, 2), (20, 11), (300, 270)] {
-            let p = first_is_largest(&[first as f64 + 1.0, second as f64 + 1.0]);
+            let p = first_is_largest(first as f64 + 1.0, &[(second as f64 + 1.0, 1)]);
             assert!(
                 (p - stays_ahead(first, second)).abs() < 1e-8,
                 "{first} {second} {p}"
@@ -189,7 +186,7 @@ mod tests {
     #[test]
     fn equal_parts_share_alike() {
         for k in 2..7 {
-            let p = first_is_largest(&vec![3.0; k]);
+            let p = first_is_largest(3.0, &[(3.0, k - 1)]);
             assert!((p - 1.0 / k as f64).abs() < 1e-8, "{k} {p}");
         }
     }

@@ -8,7 +8,7 @@ use crate::interface::{
 use crate::percentile::percentile;
 use crate::scores::Statistic;
 use crate::trace_pool::{Filter, TracePool};
-use crate::vote::Tally;
+use crate::vote::{RunningVote, Tally};
 use crate::windows::GroupWindow;
 
 /// The bar that keeps the top share `keep_top` of the values: their percentile `100 (1 - keep_top)`.
@@ -33,6 +33,8 @@ pub(super) struct DeepConfOnline {
     warmup: usize,
     warmups_ended: usize,
     bar: Option<f64>,
+    /// the traces at or above the bar, once there is one
+    vote: Option<RunningVote>,
     done: bool,
     /// By trace; `None` before the first token and after the last.
     live: Vec<Option<GroupWindow>>,
@@ -51,6 +53,7 @@ impl DeepConfOnline {
             warmup: 0,
             warmups_ended: 0,
             bar: None,
+            vote: None,
             done: false,
             live: Vec::new(),
             spare: Vec::new(),
@@ -68,6 +71,12 @@ impl DeepConfOnline {
         let Some(tau) = self.settings.consensus.share() else {
             return false;
         };
+        // a count costs as much as there are traces: it is taken where it can succeed
+        if let Some(vote) = &self.vote
+            && (vote.voters() < self.settings.min_votes || !vote.may_reach(tau))
+        {
+            return false;
+        }
         let voters = self.pool.voters(PoolKind::Filtered, self.filter());
         voters.len() >= self.settings.min_votes
             && Tally::hold(self.settings.vote, &voters).is_some_and(|t| t.winner().share >= tau)
@@ -148,6 +157,10 @@ impl Strategy for DeepConfOnline {
         }
         self.retire(outcome.trace);
         if !self.is_warmup(outcome.trace) {
+            let voter = self.pool.voter(outcome.trace, self.filter());
+            if let (Some(vote), Some(voter)) = (&mut self.vote, voter) {
+                vote.add(&voter);
+            }
             return if self.consensus_reached() {
                 self.conclude()
             } else {
@@ -160,6 +173,11 @@ impl Strategy for DeepConfOnline {
         }
         self.pool.settle();
         self.bar = keep_top_bar(&self.pool.values(Statistic::LowestGroup), self.settings.keep_top);
+        let mut vote = RunningVote::new(self.settings.vote);
+        for voter in self.pool.voters(PoolKind::Filtered, self.filter()) {
+            vote.add(&voter);
+        }
+        self.vote = Some(vote);
         if self.consensus_reached() {
             return self.conclude();
         }

@@ -284,3 +284,50 @@ fn traces_in_flight_are_kept_where_that_is_asked_for() {
         .count();
     assert!(in_flight > 3, "{text}");
 }
+
+#[test]
+fn a_run_keeps_the_day_that_its_template_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (template, dir) = (at("t.jinja"), at("run"));
+    fs::write(
+        &template,
+        "{{ strftime_now('%d %b %Y') }} {{ messages[0].content }}",
+    )
+    .unwrap();
+    let begin = [
+        "solve",
+        GCD,
+        "--max-tokens",
+        "4",
+        "--json",
+        "--chat-template",
+        &template,
+        "--run",
+        &dir,
+    ];
+    let with = |more: &[&str]| [&begin[..], more].concat();
+    let day = |more: &[&str]| ran(&with(more)).objects()[0]["date"].clone();
+    // a day that no clock shows now
+    assert_eq!(day(&["--traces", "2", "--date", "2024-02-29"]), "2024-02-29");
+    assert_eq!(day(&["--traces", "4"]), "2024-02-29", "gone on with another day");
+    let manifest = fs::read_to_string(folder.path().join("run/manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["traces"]["date"], "2024-02-29");
+    refused(
+        &with(&["--traces", "4", "--date", "2024-03-01"]),
+        &["date", "2024-02-29", "2024-03-01"],
+    );
+    refused(
+        &with(&["--traces", "4", "--date", "29.2.2024"]),
+        &["--date", "2026-11-30"],
+    );
+    let prompt = |more: &[&str]| {
+        let args = ["solve", GCD, "--dry-run", "--chat-template", &template];
+        ran(&[&args[..], more].concat()).out
+    };
+    assert!(prompt(&["--date", "2024-02-29"]).contains("29 Feb 2024"));
+    // a template without a clock says nothing of a day
+    let plain = ran(&["solve", GCD, "--traces", "1", "--max-tokens", "4", "--json"]);
+    assert!(plain.objects()[0].get("date").is_none());
+}
