@@ -9,7 +9,7 @@ use serde_json::Value;
 use tts_strategies::TraceId;
 
 use super::error::RunFolderError;
-use super::line::LineHead;
+use super::line::{LineHead, unsealed};
 use super::solved::SolvedRecord;
 use super::warnings::{LineIssue, Warnings};
 
@@ -67,10 +67,18 @@ pub(super) struct TraceEntry {
     pub(super) ended: bool,
 }
 
+/// A line of problems.jsonl.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DecidedLine {
+    pub(super) span: FileSpan,
+    /// traces that ended by themselves before it was decided
+    pub(super) ended: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct IndexedProblem {
     pub(super) traces: BTreeMap<TraceId, Vec<TraceEntry>>,
-    pub(super) decided: Vec<FileSpan>,
+    pub(super) decided: Vec<DecidedLine>,
     pub(super) gold: Option<String>,
     pub(super) prompt: Option<String>,
 }
@@ -124,8 +132,35 @@ impl Index {
         }
     }
 
-    pub(super) fn add_decided(&mut self, id: &str, span: FileSpan) {
-        self.problem(id).decided.push(span);
+    pub(super) fn add_decided(&mut self, record: &SolvedRecord, span: FileSpan) {
+        let fates = record.traces.map(|traces| traces.fates).unwrap_or_default();
+        let ended = fates.warmup.saturating_add(fates.finished);
+        self.problem(&record.problem_id)
+            .decided
+            .push(DecidedLine { span, ended });
+    }
+
+    /// Forgets decisions over traces that are no longer there, so that they are made again: how many problems
+    /// are concerned, and which is the first.
+    pub(super) fn forget_hollow(&mut self) -> (usize, Option<String>) {
+        let (mut hollow, mut first) = (0, None);
+        for id in &self.order {
+            let Some(problem) = self.problems.get_mut(id) else {
+                continue;
+            };
+            let there = problem
+                .traces
+                .values()
+                .filter(|entries| entries.iter().any(|e| e.ended));
+            let there = there.count() as u64;
+            let before = problem.decided.len();
+            problem.decided.retain(|line| line.ended <= there);
+            if problem.decided.len() < before {
+                hollow += 1;
+                first.get_or_insert_with(|| id.clone());
+            }
+        }
+        (hollow, first)
     }
 
     /// The digest of the prompt that a problem was recorded with.
@@ -147,7 +182,7 @@ pub(super) struct FolderScan {
     pub(super) tokens_end: u64,
     /// where the last whole line of problems.jsonl ends
     pub(super) problems_end: u64,
-    /// lines of traces.jsonl whose arrays are not there
+    /// lines of traces.jsonl whose arrays are not there, or that are not what was written
     pub(super) dangling: Vec<FileSpan>,
 }
 
@@ -213,7 +248,14 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<FolderScan, RunFolder
         }
         let head = match LineHead::read(text) {
             Ok(head) => head,
-            Err(issue) => return warnings.add(if whole { issue } else { LineIssue::Torn }, here),
+            Err(issue) => {
+                warnings.add(if whole { issue } else { LineIssue::Torn }, here);
+                // its trace is made again, and the line with it
+                if whole && issue == LineIssue::LineAltered {
+                    scan.dangling.push(line);
+                }
+                return;
+            }
         };
         if head.not_utf8 {
             warnings.add(LineIssue::NotUtf8, here);
@@ -258,8 +300,12 @@ pub(super) fn scan_problems(
         if !whole && written {
             return warnings.add(LineIssue::Torn, here);
         }
-        match serde_json::from_slice::<SolvedRecord>(text) {
-            Ok(record) => scan.index.add_decided(&record.problem_id, span),
+        let line = match unsealed(text) {
+            Ok(line) => line,
+            Err(issue) => return warnings.add(if whole { issue } else { LineIssue::Torn }, here),
+        };
+        match serde_json::from_slice::<SolvedRecord>(&line) {
+            Ok(record) => scan.index.add_decided(&record, span),
             Err(_) => warnings.add(issue(text, whole), here),
         }
     })

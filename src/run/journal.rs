@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use super::error::RunFolderError;
 use super::index::{FileSpan, Files, Index};
 use super::line::{self, LineHead};
-use super::{RecordSink, TraceRecord};
+use super::solved::SolvedRecord;
+use super::{RecordSink, TraceRecord, value_of};
 use crate::own_files;
 
 /// Traces that may wait to be written before the engine waits for the disk.
@@ -21,7 +22,7 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 enum JournalMessage {
     Trace(Box<TraceRecord>),
-    Problem(String, Vec<u8>),
+    Problem(Box<SolvedRecord>),
     /// everything before it is written and durable when it is answered
     Flush(SyncSender<()>),
     Close,
@@ -93,10 +94,9 @@ impl Journal {
     }
 
     /// Appends a decided problem, after everything that its sink was given, and waits until both are durable.
-    pub(super) fn problem(&self, id: &str, mut line: Vec<u8>) -> Result<(), RunFolderError> {
-        line.push(b'\n');
+    pub(super) fn problem(&self, record: SolvedRecord) -> Result<(), RunFolderError> {
         self.sender
-            .send(JournalMessage::Problem(id.to_owned(), line))
+            .send(JournalMessage::Problem(Box::new(record)))
             .map_err(|_| RunFolderError::Journal(closed()))?;
         self.flush()
     }
@@ -200,7 +200,7 @@ impl JournalWriter {
             let mut answer = None;
             let mut result = match message {
                 Ok(JournalMessage::Trace(record)) if well => self.trace(&record),
-                Ok(JournalMessage::Problem(id, line)) if well => self.problem(&id, &line),
+                Ok(JournalMessage::Problem(record)) if well => self.problem(&record),
                 Ok(JournalMessage::Flush(done)) => {
                     answer = Some(done);
                     Ok(())
@@ -256,12 +256,14 @@ impl JournalWriter {
         Ok(())
     }
 
-    fn problem(&mut self, id: &str, line: &[u8]) -> Result<(), String> {
+    fn problem(&mut self, record: &SolvedRecord) -> Result<(), String> {
+        let mut line = line::sealed(value_of(record).to_string().into_bytes());
+        line.push(b'\n');
         // what a decision stands on is durable before it
         self.sync()?;
-        let at = self.problems.append(line)?;
+        let at = self.problems.append(&line)?;
         self.index().add_decided(
-            id,
+            record,
             FileSpan {
                 at,
                 len: line.len() as u64 - 1,

@@ -1,5 +1,7 @@
 //! One line of traces.jsonl: how a trace is written, and how lines of our own and of strangers are read.
 
+use std::borrow::Cow;
+
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -53,6 +55,45 @@ fn is_zero(n: &u64) -> bool {
 
 pub(super) fn checksum(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..16].to_owned()
+}
+
+/// What a line of the journal ends with, before the check of the rest and `"}`.
+const SEAL: &[u8] = b",\"line_check\":\"";
+const CHECK: usize = 16;
+
+/// A line with a check over all of it as its last field, so that damage to it is noticed.
+pub(super) fn sealed(mut line: Vec<u8>) -> Vec<u8> {
+    let check = checksum(&line);
+    line.pop();
+    line.extend(SEAL);
+    line.extend(check.bytes());
+    line.extend(b"\"}");
+    line
+}
+
+/// The line as it was before it was sealed. Lines without a check are taken as they are: older versions and other
+/// programs write them.
+pub(super) fn unsealed(line: &[u8]) -> Result<Cow<'_, [u8]>, LineIssue> {
+    let line = line.trim_ascii_end();
+    let end = line.len().checked_sub(SEAL.len() + CHECK + 2);
+    let sealed = end.filter(|at| line[*at..].starts_with(SEAL) && line.ends_with(b"\"}"));
+    let Some(at) = sealed else {
+        // one that stands elsewhere or is written otherwise is of another line
+        let name = &SEAL[1..SEAL.len() - 2];
+        let named = line.windows(name.len()).any(|part| part == name);
+        return if named {
+            Err(LineIssue::LineAltered)
+        } else {
+            Ok(Cow::Borrowed(line))
+        };
+    };
+    let own = [&line[..at], b"}"].concat();
+    let check = &line[at + SEAL.len()..line.len() - 2];
+    if checksum(&own).as_bytes() == check {
+        Ok(Cow::Owned(own))
+    } else {
+        Err(LineIssue::LineAltered)
+    }
 }
 
 #[derive(Serialize)]
@@ -127,7 +168,7 @@ pub(super) fn encode(
         self_certainty_sum: record.self_certainty_sum,
         seconds: record.seconds,
     };
-    let mut line = serde_json::to_vec(&line).expect("a trace line is plain data");
+    let mut line = sealed(serde_json::to_vec(&line).expect("a trace line is plain data"));
     line.push(b'\n');
     (bytes, line)
 }
@@ -161,11 +202,15 @@ pub(super) struct LineHead {
 
 impl LineHead {
     pub(super) fn read(line: &[u8]) -> Result<Self, LineIssue> {
-        let (text, not_utf8) = text(line);
+        let line = unsealed(line)?;
+        let (text, not_utf8) = text(&line);
         let raw: RawLineHead = parse(&text).ok_or(LineIssue::NotJson)?;
         let problem_id = raw.problem_id.as_ref().and_then(word).ok_or(LineIssue::NoName)?;
         let gold = raw.gold.as_ref().and_then(word);
-        let span = raw.arrays.as_ref().and_then(ArraysSpan::of);
+        let span = match raw.arrays.as_ref().filter(|arrays| !arrays.is_null()) {
+            Some(arrays) => Some(ArraysSpan::of(arrays).ok_or(LineIssue::NoSpan)?),
+            None => None,
+        };
         let trace = match raw.trace {
             None | Some(Value::Null) if gold.is_some() => None,
             None => return Err(LineIssue::NoName),
@@ -227,7 +272,8 @@ pub(super) fn decode(
 ) -> Result<TraceRecord, LineIssue> {
     let head = LineHead::read(line)?;
     let (trace, tokens, finish) = head.trace.ok_or(LineIssue::NoName)?;
-    let (text, _) = text(line);
+    let line = unsealed(line)?;
+    let (text, _) = text(&line);
     // inline arrays of strings and the like: the line is no trace of ours to guess about
     let raw: RawTrace = parse(&text).ok_or(LineIssue::NotJson)?;
     let n = tokens as usize;
@@ -238,6 +284,10 @@ pub(super) fn decode(
     if let (Some(span), Some(bytes)) = (&head.span, arrays) {
         if span.check.as_ref().is_some_and(|check| *check != checksum(bytes)) {
             return Err(LineIssue::Altered);
+        }
+        if span.n != tokens && span.check.is_some() {
+            // a line of ours that contradicts itself: without its arrays the trace would be another one
+            return Err(LineIssue::Lengths);
         }
         if span.n != tokens {
             warn(LineIssue::Lengths);
@@ -301,7 +351,13 @@ pub(super) fn decode(
             .unwrap_or_default(),
         finish,
         tokens: n,
-        unseen: raw.unseen.as_ref().and_then(Value::as_u64).unwrap_or(0),
+        // no trace has more
+        unseen: raw
+            .unseen
+            .as_ref()
+            .and_then(Value::as_u64)
+            .filter(|n| *n <= u64::from(u32::MAX))
+            .unwrap_or(0),
         text: string(raw.text),
         answer: raw.answer.as_ref().and_then(word),
         answer_key: string(raw.answer_key),

@@ -23,7 +23,8 @@
 //! `extraction`, `arrays`, `scores` (of the run's window), `self_certainty_sum`, `seconds`, and `unseen`
 //! (tokens that a remote engine generated beyond `tokens` and that no decision saw). Of several lines for one
 //! trace the one that ended by itself counts, else the one with the most tokens: a trace that was cut short
-//! and went on later has two. Lines stand in the order in which traces ended.
+//! and went on later has two. Lines stand in the order in which traces ended. The last field of a line of ours is
+//! `line_check`: the beginning of the blake3 of the line without it.
 //!
 //! `arrays` is `{"offset", "n", "check"}`: at byte `offset` of tokens.bin stand n token ids (u32), then n
 //! log-probabilities (f32), then n confidences (f32), all little-endian; an array that was not measured is
@@ -266,14 +267,12 @@ impl RunFolder {
     /// # Errors
     /// When the journal has failed.
     pub fn write_decided(&self, problem: SolvedRecord, decided: &Decided) -> Result<(), RunFolderError> {
-        let id = problem.problem_id.clone();
-        let line = value_of(&SolvedRecord {
+        self.journal.problem(SolvedRecord {
             decisions: Some(self.manifest.decisions.clone()),
             slots: Some(decided.slots),
             outside: decided.external_events.clone(),
             ..problem
-        });
-        self.journal.problem(&id, line.to_string().into_bytes())
+        })
     }
 
     /// Waits until everything that was handed over is durable.
@@ -333,20 +332,77 @@ fn is_empty(dir: &Path) -> Result<bool, RunFolderError> {
     Ok(true)
 }
 
-/// Makes the files end where their last whole line ends, so that they can be appended to.
+/// Bytes of tokens.bin that no line names, of a trace that was being written when its process was killed.
+const IN_FLIGHT: u64 = 8 << 20;
+
+/// Makes the files end where their last whole line ends, so that they can be appended to. What is damaged is put
+/// aside before.
 fn repair(files: &Files) -> Result<FolderScan, RunFolderError> {
     let mut found = scan(files, true)?;
     if !found.dangling.is_empty() {
         // such a line would name the bytes of another trace as soon as the file has grown
-        let warnings = std::mem::take(&mut found.index.warnings);
+        let mut warnings = std::mem::take(&mut found.index.warnings);
+        let (lines, kept) = (found.dangling.len(), put_aside(&files.traces)?);
+        warnings.say(format!(
+            "{lines} damaged lines were taken out of {}; as it was it is kept in {}, and their traces are made again",
+            files.traces.display(),
+            kept.display()
+        ));
         remove(&files.traces, found.traces_end, &found.dangling)?;
         found = scan(files, true)?;
         found.index.warnings = warnings;
+    }
+    let (hollow, first) = found.index.forget_hollow();
+    if let Some(first) = first {
+        found.index.warnings.say(format!(
+            "{hollow} decided problems are solved again, because traces that they were decided over are gone (the \
+             first: `{first}`)"
+        ));
+    }
+    let length = std::fs::metadata(&files.tokens).map_or(0, |meta| meta.len());
+    let unnamed = length.saturating_sub(found.tokens_end);
+    if unnamed > IN_FLIGHT || unnamed > 0 && hollow > 0 {
+        let kept = put_aside(&files.tokens)?;
+        found.index.warnings.say(format!(
+            "the last {unnamed} bytes of {} belong to no line of traces.jsonl; as it was it is kept in {}",
+            files.tokens.display(),
+            kept.display()
+        ));
     }
     cut(&files.traces, found.traces_end)?;
     cut(&files.tokens, found.tokens_end)?;
     cut(&files.problems, found.problems_end)?;
     Ok(found)
+}
+
+/// Copies a file to one beside it that is called `.damaged`, with a number where there is one.
+fn put_aside(path: &Path) -> Result<PathBuf, RunFolderError> {
+    let io = || RunFolderError::io("copy", path);
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    for number in 1.. {
+        let end = if number == 1 {
+            String::new()
+        } else {
+            format!("-{number}")
+        };
+        let aside = path.with_file_name(format!("{name}.damaged{end}"));
+        match OpenOptions::new().write(true).create_new(true).open(&aside) {
+            Ok(mut to) => {
+                let mut from = File::open(path).map_err(io())?;
+                std::io::copy(&mut from, &mut to)
+                    .and_then(|_| to.sync_all())
+                    .map_err(io())?;
+                return Ok(aside);
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(io()(e)),
+        }
+    }
+    Ok(path.to_owned())
 }
 
 fn cut(path: &Path, end: u64) -> Result<(), RunFolderError> {

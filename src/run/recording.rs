@@ -282,9 +282,10 @@ impl Recording {
         }
         let path = &self.files.problems;
         let mut file = File::open(path).map_err(RunFolderError::io("open", path))?;
-        for span in spans.into_iter().rev() {
-            let text = at(&mut file, span).map_err(RunFolderError::io("read", path))?;
-            if let Some(record) = serde_json::from_slice(&text).ok().filter(|record| fits(record)) {
+        for line in spans.into_iter().rev() {
+            let text = at(&mut file, line.span).map_err(RunFolderError::io("read", path))?;
+            let read = |text: &[u8]| serde_json::from_slice(&line::unsealed(text).ok()?).ok();
+            if let Some(record) = read(&text).filter(|record| fits(record)) {
                 return Ok(Some(record));
             }
         }

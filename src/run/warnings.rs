@@ -13,6 +13,8 @@ pub(super) enum LineIssue {
     NotUtf8,
     NoBytes,
     Altered,
+    LineAltered,
+    NoSpan,
     Lengths,
     NotNumbers,
     BadIds,
@@ -38,6 +40,10 @@ impl LineIssue {
             Self::NotUtf8 => "lines hold bytes that are not UTF-8; those were replaced",
             Self::NoBytes => "traces whose arrays are not in tokens.bin were passed over",
             Self::Altered => "traces whose arrays in tokens.bin are not what was written were passed over",
+            Self::LineAltered => {
+                "lines that are not what was written (their `line_check` says so) were passed over"
+            }
+            Self::NoSpan => "lines whose `arrays` name no bytes were passed over",
             Self::Lengths => "arrays whose length is not the trace's number of tokens were passed over",
             Self::NotNumbers => "arrays that hold something else than numbers (NaN, null) were passed over",
             Self::BadIds => "arrays of token ids that hold something else than ids were passed over",
@@ -53,21 +59,30 @@ impl LineIssue {
 
 /// How often each thing happened, and where first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Warnings(BTreeMap<LineIssue, (u64, String)>);
+pub(super) struct Warnings {
+    issues: BTreeMap<LineIssue, (u64, String)>,
+    /// What was done about them, each a sentence.
+    said: Vec<String>,
+}
 
 impl Warnings {
     pub(super) fn add(&mut self, issue: LineIssue, place: impl FnOnce() -> String) {
-        self.0.entry(issue).or_insert_with(|| (0, place())).0 += 1;
+        self.issues.entry(issue).or_insert_with(|| (0, place())).0 += 1;
+    }
+    pub(super) fn say(&mut self, sentence: String) {
+        self.said.push(sentence);
     }
     pub(super) fn merge(&mut self, other: &Self) {
-        for (issue, (n, place)) in &other.0 {
-            self.0.entry(*issue).or_insert_with(|| (0, place.clone())).0 += n;
+        self.said.extend(other.said.iter().cloned());
+        for (issue, (n, place)) in &other.issues {
+            self.issues.entry(*issue).or_insert_with(|| (0, place.clone())).0 += n;
         }
     }
     pub(super) fn sentences(&self) -> Vec<String> {
-        self.0
-            .iter()
-            .map(|(issue, (n, place))| format!("{n}: {} (the first: {place})", issue.sentence()))
-            .collect()
+        let counted = |(issue, (n, place)): (&LineIssue, &(u64, String))| {
+            format!("{n}: {} (the first: {place})", issue.sentence())
+        };
+        let counted = self.issues.iter().map(counted);
+        counted.chain(self.said.iter().cloned()).collect()
     }
 }

@@ -1,20 +1,24 @@
 //! The memory of this machine that this process may take.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Bytes of memory that this process may still take: the least of what the system has available, of what its
 /// control group and every group above it leave (cgroup v1 and v2), and of the limits of its address space
 /// and its data segment (`ulimit -v`, `ulimit -d`).
 pub fn available() -> u64 {
-    available_at(Path::new("/"))
+    // a process stays in its group, and the list of mounts is long
+    static GROUPS: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    let root = Path::new("/");
+    available_in(root, GROUPS.get_or_init(|| groups(root)))
 }
 
-/// The same for a file system that begins at `root`.
-fn available_at(root: &Path) -> u64 {
+/// The same for a file system that begins at `root`, in these control groups.
+fn available_in(root: &Path, groups: &[PathBuf]) -> u64 {
     let system = field(&read(root, "proc/meminfo"), "MemAvailable:").map(|kib| kib * 1024);
     // where nothing can be read (other systems), a size that every machine of the last decade has
     let system = system.unwrap_or(4 << 30);
-    let groups = groups(root).into_iter().filter_map(|folder| left_in(&folder));
+    let groups = groups.iter().filter_map(|folder| left_in(folder));
     groups.chain(left_of_limits(root)).fold(system, u64::min)
 }
 
@@ -90,6 +94,10 @@ fn left_in(folder: &Path) -> Option<u64> {
     let number = |file: &str| -> Option<u64> { read(folder, file).trim().parse().ok() };
     let limits = ["memory.max", "memory.high", "memory.limit_in_bytes"];
     let limit = limits.into_iter().filter_map(number).min()?;
+    // version 1 writes that there is none as a number that no machine has
+    if limit >> 50 > 0 {
+        return None;
+    }
     let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"));
     let stat = read(folder, "memory.stat");
     let idle = field(&stat, "total_inactive_file ").or_else(|| field(&stat, "inactive_file "));
@@ -115,6 +123,10 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
+    fn available_below(root: &Path) -> u64 {
+        available_in(root, &groups(root))
+    }
+
     /// A file system with these files and 16 GiB available.
     fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
@@ -131,7 +143,7 @@ mod tests {
     }
 
     fn left(files: &[(&str, &str)]) -> u64 {
-        available_at(machine(files).path())
+        available_below(machine(files).path())
     }
 
     const V1: &str = "30 25 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
@@ -150,7 +162,7 @@ mod tests {
             ("sys/fs/cgroup/user.slice/memory.max", "max\n"),
         ];
         assert_eq!(left(&unlimited), 16 * GIB);
-        assert_eq!(available_at(Path::new("/nowhere")), 4 * GIB);
+        assert_eq!(available_below(Path::new("/nowhere")), 4 * GIB);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! `tts solve --run`: nothing finished is lost, and nothing is done twice.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{GCD, ran, refused};
+use super::{GCD, Ran, ran, refused, tts};
 
 fn settled(mut object: Value) -> Value {
     for field in ["seconds", "machine", "outside"] {
@@ -306,8 +307,15 @@ fn a_run_keeps_the_day_that_its_template_wrote() {
         "--run",
         &dir,
     ];
-    let with = |more: &[&str]| [&begin[..], more].concat();
-    let day = |more: &[&str]| ran(&with(more)).objects()[0]["date"].clone();
+    fn with<'a>(begin: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+        [begin, more].concat()
+    }
+    // four tokens are hardly an answer, which is no fault
+    let day = |more: &[&str]| {
+        let ran = Ran::of(&mut tts(&with(&begin, more)));
+        assert!(ran.code < 2, "{}", ran.err);
+        ran.objects()[0]["date"].clone()
+    };
     // a day that no clock shows now
     assert_eq!(day(&["--traces", "2", "--date", "2024-02-29"]), "2024-02-29");
     assert_eq!(day(&["--traces", "4"]), "2024-02-29", "gone on with another day");
@@ -315,11 +323,11 @@ fn a_run_keeps_the_day_that_its_template_wrote() {
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
     assert_eq!(manifest["traces"]["date"], "2024-02-29");
     refused(
-        &with(&["--traces", "4", "--date", "2024-03-01"]),
+        &with(&begin, &["--traces", "4", "--date", "2024-03-01"]),
         &["date", "2024-02-29", "2024-03-01"],
     );
     refused(
-        &with(&["--traces", "4", "--date", "29.2.2024"]),
+        &with(&begin, &["--traces", "4", "--date", "29.2.2024"]),
         &["--date", "2026-11-30"],
     );
     let prompt = |more: &[&str]| {
@@ -328,6 +336,85 @@ fn a_run_keeps_the_day_that_its_template_wrote() {
     };
     assert!(prompt(&["--date", "2024-02-29"]).contains("29 Feb 2024"));
     // a template without a clock says nothing of a day
-    let plain = ran(&["solve", GCD, "--traces", "1", "--max-tokens", "4", "--json"]);
+    let plain = Ran::of(&mut tts(&[
+        "solve",
+        GCD,
+        "--traces",
+        "1",
+        "--max-tokens",
+        "4",
+        "--json",
+    ]));
     assert!(plain.objects()[0].get("date").is_none());
+}
+
+/// A finished run that was damaged, gone on with by the same command: its result is the one before, what was damaged
+/// is kept, and a sentence says so.
+fn mended(damage: impl Fn(&Path), says: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("run");
+    let args = [
+        "solve",
+        GCD,
+        "--traces",
+        "6",
+        "--strategy",
+        "majority",
+        "--json",
+        "--run",
+        dir.to_str().unwrap(),
+    ];
+    let first = ran(&args);
+    let lines = || {
+        fs::read_to_string(dir.join("traces.jsonl"))
+            .unwrap()
+            .lines()
+            .count()
+    };
+    let before = lines();
+    damage(&dir);
+    let damaged = fs::read(dir.join("traces.jsonl")).unwrap();
+    let again = ran(&args);
+    assert_eq!(
+        settled(first.objects().remove(0)),
+        settled(again.objects().remove(0))
+    );
+    assert_eq!(lines(), before);
+    assert!(says.iter().all(|part| again.err.contains(part)), "{}", again.err);
+    assert_eq!(fs::read(dir.join("traces.jsonl.damaged")).unwrap(), damaged);
+    assert!(!ran(&args).err.contains("damaged"), "said once");
+}
+
+#[test]
+fn a_line_that_is_not_what_was_written_is_put_aside_and_made_again() {
+    for (from, to) in [
+        // the answer of a text, the count of its tokens, how it ended, and which trace it is
+        ("\\\\boxed{", "\\\\boxed{9"),
+        ("\"tokens\":", "\"tokens\":1"),
+        ("\"finish\":\"stop\"", "\"finish\":\"length\""),
+        ("\"trace\":0", "\"trace\":7"),
+        ("\"arrays\":", "\"array\":"),
+        ("\"line_check\":\"", "\"line_check\":\"0"),
+    ] {
+        let damage = |dir: &Path| {
+            let file = dir.join("traces.jsonl");
+            let text = fs::read_to_string(&file).unwrap();
+            assert!(text.contains(from), "{from}: {text}");
+            fs::write(&file, text.replacen(from, to, 1)).unwrap();
+            fs::write(dir.join("problems.jsonl"), "").unwrap();
+        };
+        mended(damage, &["line_check", "traces.jsonl.damaged"]);
+    }
+}
+
+#[test]
+fn arrays_that_are_gone_are_made_again_and_what_there_was_is_kept() {
+    let damage = |dir: &Path| {
+        let file = fs::File::options()
+            .write(true)
+            .open(dir.join("tokens.bin"))
+            .unwrap();
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    };
+    mended(damage, &["solved again", "traces.jsonl.damaged"]);
 }
