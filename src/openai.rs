@@ -21,7 +21,5 @@ pub(crate) use error::{ErrorBody, ErrorReply, error_message, shortened};
 pub(crate) use logprobs::{ChatLogprobs, Logprobs, TextLogprobs, TokenLogprob, TopLogprob};
 pub(crate) use models::{Model, ModelList};
 pub(crate) use reply::{Choice, Completion, CompletionTokensDetails, Delta, Message, Usage};
-pub(crate) use request::{
-    Content, LogprobsWanted, OWN_SAMPLING, Prompt, RequestBody, Stop, StreamOptions, Turn,
-};
+pub(crate) use request::{LogprobsWanted, OWN_SAMPLING, Prompt, RequestBody, Stop, StreamOptions, Turn};
 pub(crate) use sse::Events;

@@ -33,6 +33,9 @@ use vocabulary::Vocabulary;
 /// end.
 const ENDS: [&str; 2] = ["<|im_end|>", "<|end_of_text|>"];
 
+/// Marks the end of a message that is gone on with; no message holds it by accident.
+const END_OF_LAST: &str = "\u{1}end of the last message\u{1}";
+
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -40,6 +43,8 @@ pub struct Message {
     pub role: String,
     /// The text of the message.
     pub content: String,
+    /// What the model thought before it, for templates that show it.
+    pub reasoning_content: Option<String>,
 }
 
 impl Message {
@@ -48,6 +53,7 @@ impl Message {
         Self {
             role: role.into(),
             content: content.into(),
+            reasoning_content: None,
         }
     }
 
@@ -72,6 +78,8 @@ impl Message {
 pub struct RenderOptions {
     /// Whether the prompt ends where the model's turn begins. Default true.
     pub add_generation_prompt: bool,
+    /// Whether the prompt ends where the last message does, which the model goes on with. Default false.
+    pub continue_last: bool,
     /// Further variables for the template, such as `enable_thinking`.
     pub variables: BTreeMap<String, serde_json::Value>,
     /// The day that a template writes as today's, midnight; where `None` the machine's clock counts.
@@ -82,6 +90,7 @@ impl Default for RenderOptions {
     fn default() -> Self {
         Self {
             add_generation_prompt: true,
+            continue_last: false,
             variables: BTreeMap::new(),
             date: None,
         }
@@ -138,7 +147,7 @@ impl Prompter {
     ///
     /// # Errors
     /// [`PromptError::NoTemplate`], [`PromptError::TemplateFailed`], [`PromptError::TemplateRefused`],
-    /// [`PromptError::EmptyPrompt`], [`PromptError::TooLong`] and [`PromptError::Encode`].
+    /// [`PromptError::CannotContinue`], [`PromptError::EmptyPrompt`], [`PromptError::TooLong`] and [`PromptError::Encode`].
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Rendered, PromptError> {
         let template = self.template.as_ref().ok_or_else(|| PromptError::NoTemplate {
             origin: self.origin.clone(),
@@ -148,17 +157,39 @@ impl Prompter {
             extra: &options.variables,
             date: options.date,
         };
-        let turns = [options.add_generation_prompt, false];
-        let [text, without] = template.render(messages, &variables, turns)?;
-        let text = text?;
+        let (text, ends_in_think) = match messages.split_last() {
+            Some((last, before)) if options.continue_last => {
+                let mut marked = messages.to_vec();
+                marked[before.len()].content.push_str(END_OF_LAST);
+                let [text] = template.render(&marked, &variables, [false])?;
+                let mut text = text?;
+                let end = text
+                    .rfind(END_OF_LAST)
+                    .ok_or_else(|| PromptError::CannotContinue {
+                        origin: template.origin().to_owned(),
+                    })?;
+                text.truncate(end);
+                // the last message alone tells whether it ends within its thinking
+                let [without] = template.render(before, &variables, [false])?;
+                let turn = without.ok().and_then(|without| text.strip_prefix(&*without));
+                let opens = opens_thinking(turn.unwrap_or(&last.content));
+                (text, opens)
+            }
+            _ => {
+                let turns = [options.add_generation_prompt, false];
+                let [text, without] = template.render(messages, &variables, turns)?;
+                let text = text?;
+                let opens =
+                    options.add_generation_prompt && opens_thought(&text, &without.unwrap_or_default());
+                (text, opens)
+            }
+        };
         let ids = self.vocabulary.encode(&text, self.most_tokens)?;
         if ids.is_empty() {
             return Err(PromptError::EmptyPrompt {
                 origin: template.origin().to_owned(),
             });
         }
-        let ends_in_think =
-            options.add_generation_prompt && opens_thought(&text, &without.unwrap_or_default());
         Ok(Rendered {
             text,
             ids,
@@ -193,6 +224,12 @@ impl Prompter {
     /// `</think>` are ordinary added tokens in this family and stay.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         self.vocabulary.decode(ids, skip_special)
+    }
+
+    /// The bytes that a token adds to a text, which need not be whole characters; none for ids without text
+    /// and, with `skip_special`, special tokens. Nothing where they depend on the tokens before it.
+    pub fn token_bytes(&self, id: u32, skip_special: bool) -> Option<Vec<u8>> {
+        self.vocabulary.bytes_of(id, skip_special)
     }
 
     /// A decoder for one stream of tokens.

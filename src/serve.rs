@@ -18,10 +18,13 @@
 mod auth;
 mod choice;
 mod connections;
+mod cors;
 mod error;
 mod fields;
 mod jobs;
+mod json;
 mod logprobs;
+mod messages;
 mod metrics;
 mod model_name;
 mod page;
@@ -30,7 +33,9 @@ mod prompts;
 mod reply;
 mod reply_cache;
 mod request;
+mod request_log;
 mod routes;
+mod seeds;
 mod settings;
 mod source;
 mod state;
@@ -48,6 +53,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use auth::Keys;
+pub use cors::Origins;
+pub use request_log::RequestLog;
 use state::AppState;
 
 use crate::error::Error;
@@ -67,6 +74,40 @@ pub struct Options {
     pub keys: Keys,
     /// How much it takes on.
     pub limits: Limits,
+    /// The seed of requests that name none; a fresh one for each where `None`.
+    pub seed: Option<u64>,
+    /// What is done with fields that are not known.
+    pub unknown_fields: UnknownFields,
+    /// Pages of other sites that may ask.
+    pub origins: Origins,
+    /// Where a line for each request is written; nowhere where `None`.
+    pub request_log: Option<RequestLog>,
+}
+
+/// What is done with a field of a request that this server does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownFields {
+    /// The request is refused: a misspelt field would otherwise change nothing without a word.
+    #[default]
+    Refuse,
+    /// It is passed over. What is known and would change the answer (tools, formats, parts that are no text)
+    /// is refused all the same.
+    Ignore,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            name: "model".to_owned(),
+            keys: Keys::default(),
+            limits: Limits::default(),
+            seed: None,
+            unknown_fields: UnknownFields::default(),
+            origins: Origins::default(),
+            request_log: None,
+        }
+    }
 }
 
 /// How much a server takes on. What its settings name besides (`max_tokens`, `max_total_tokens`,
@@ -176,6 +217,13 @@ fn check(settings: &Settings, options: &Options) -> Result<(), Error> {
              --api-key-file, or listen on 127.0.0.1",
             options.address
         )));
+    }
+    if options.origins.is_any() && options.keys.is_empty() {
+        return Err(Error::Setting(
+            "--cors * lets every page of the internet ask, and there is no API key: name the origins, or set \
+             TTS_API_KEY or --api-key-file"
+                .to_owned(),
+        ));
     }
     if settings.traces > options.limits.traces {
         return Err(Error::Setting(format!(

@@ -20,7 +20,7 @@ use crate::prompt::{
     user_turn,
 };
 use crate::run::{
-    Bounds, Decode, ExternalEvent, MachineInfo, NoDecoder, Observer, Request, Setup, StoppingRules,
+    Bounds, Decode, ExternalEvent, MachineInfo, NoDecoder, Observer, Request, Setup, StoppingRules, ToText,
     TraceRecord, TraceSettings, check_needs,
 };
 use crate::source::remote::{Dialect, Sample};
@@ -115,6 +115,11 @@ struct Detokenize(Arc<Prompter>);
 impl Decode for Detokenize {
     fn decode(&self, ids: &[u32]) -> String {
         self.0.decode(ids, true)
+    }
+
+    fn to_text(&self) -> ToText {
+        let mut detokenizer = self.0.detokenizer(true);
+        Box::new(move |id| detokenizer.push(id).to_owned())
     }
 }
 

@@ -56,7 +56,7 @@ fn what_is_an_answer_and_what_is_not() {
             "\\boxed{2} <think>or is it \\boxed{3}?",
             Some(("2", Boxed, false)),
         ),
-        ("\\boxed{1}</think><think>\\boxed{3}", Some(("3", Boxed, true))),
+        ("\\boxed{1}</think><think>\\boxed{3}", Some(("3", Boxed, false))),
         (
             "**Final Answer:** The volume is 120. I hope so.",
             Some(("120", FinalAnswer, false)),

@@ -184,7 +184,7 @@ table! {
     repetition_penalty: f64 {
         flag: "repetition-penalty",
         label: "repetition penalty",
-        must: "above 0 and at most 100", |x| x > 0.0 && x <= 100.0,
+        must: "between 0.01 and 100", |x| (0.01..=100.0).contains(&x),
         in_file: "a number above 0", |x| x > 0.0,
         in_request: "a number",
         help: "X", "Makes tokens that came before less likely; 1 is off",

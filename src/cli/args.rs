@@ -248,6 +248,8 @@ fn device(name: &str) -> Result<Device, String> {
 pub(crate) struct SamplingArgs {
     choice: SamplingOverrides,
     pub(crate) seed: u64,
+    /// the seed, where one is given or has a default
+    pub(crate) named_seed: Option<u64>,
 }
 
 impl SamplingArgs {
@@ -264,8 +266,12 @@ impl clap::FromArgMatches for SamplingArgs {
                 false => matches.get_one::<f64>(s.name).copied(),
             })
         })?;
-        let seed = matches.get_one::<u64>("seed").copied().unwrap_or_default();
-        Ok(Self { choice, seed })
+        let named_seed = matches.get_one::<u64>("seed").copied();
+        Ok(Self {
+            choice,
+            seed: named_seed.unwrap_or_default(),
+            named_seed,
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::evals::answer::FnReader;
 use crate::prompt::{Prompter, Rendered};
-use crate::run::{Bounds, Decode, Observer, Setup, TraceRecord};
+use crate::run::{Bounds, Decode, Observer, Setup, ToText, TraceRecord};
 use crate::solver::{Prepared, problem_id};
 use crate::strategies::{Finish, Preset};
 use crate::{Settings, Solver};
@@ -59,6 +59,15 @@ struct OptionalText(Option<Arc<Prompter>>);
 impl Decode for OptionalText {
     fn decode(&self, ids: &[u32]) -> String {
         self.0.as_ref().map_or_else(String::new, |p| p.decode(ids, true))
+    }
+
+    fn to_text(&self) -> ToText {
+        let mut detokenizer = self.0.as_ref().map(|p| p.detokenizer(true));
+        Box::new(move |id| {
+            detokenizer
+                .as_mut()
+                .map_or_else(String::new, |d| d.push(id).to_owned())
+        })
     }
 }
 

@@ -1,16 +1,19 @@
 //! `tts serve`.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::evals::data::Problem;
-use crate::serve::{Keys, Limits, Options, Server};
+use crate::serve::{Keys, Limits, Options, Origins, RequestLog, Server, UnknownFields};
 use crate::solver::Reader;
 use crate::{Settings, Solver};
 use anyhow::{anyhow, bail};
 use clap::Args;
+use clap::builder::Resettable;
 use serde_json::json;
 
 use super::args::{BackendArgs, BatchArgs, ModelArgs, SamplingArgs};
@@ -31,7 +34,11 @@ const KEY: &str = "TTS_API_KEY";
 #[command(
     after_help = "API keys come from the variable TTS_API_KEY, or from the file of --api-key-file, one a \
                   line. --max-tokens, --max-total-tokens and --time-limit are for each request, and none \
-                  exceeds them."
+                  exceeds them.",
+    mut_arg("seed", |seed| {
+        seed.default_value(Resettable::Reset)
+            .help("Seed of requests that name none [default: a fresh one for each]")
+    })
 )]
 pub(crate) struct ServeArgs {
     /// Address to listen on; one that other machines can reach needs an API key
@@ -55,6 +62,17 @@ pub(crate) struct ServeArgs {
     /// Choices that a request may ask for
     #[arg(long, value_name = "N", default_value_t = 16)]
     max_choices: usize,
+    /// What is done with fields of a request that are not known: refuse, because a misspelt one would change
+    /// nothing without a word, or ignore
+    #[arg(long, value_name = "refuse|ignore", default_value = "refuse", value_parser = unknown_fields)]
+    unknown_fields: UnknownFields,
+    /// Lets pages of this origin ask, as http://localhost:3000; may be given several times. * is every page,
+    /// and needs an API key
+    #[arg(long, value_name = "ORIGIN")]
+    cors: Vec<String>,
+    /// Writes a line for each request to stderr: time, method, path, status, milliseconds, tokens
+    #[arg(long, value_name = "text|json", num_args = 0..=1, default_missing_value = "text", require_equals = true)]
+    request_log: Option<LogFormat>,
     /// Tokens of a prompt [default: the model's context]
     #[arg(long, value_name = "N")]
     max_prompt: Option<usize>,
@@ -94,6 +112,21 @@ pub(crate) struct ServeArgs {
     confidence_k: Option<usize>,
 }
 
+/// How the lines of `--request-log` look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn unknown_fields(text: &str) -> Result<UnknownFields, String> {
+    match text {
+        "refuse" => Ok(UnknownFields::Refuse),
+        "ignore" => Ok(UnknownFields::Ignore),
+        _ => Err("it is refuse or ignore".to_owned()),
+    }
+}
+
 fn host(text: &str) -> Result<IpAddr, String> {
     if text == "localhost" {
         return Ok(Ipv4Addr::LOCALHOST.into());
@@ -105,7 +138,8 @@ fn host(text: &str) -> Result<IpAddr, String> {
 pub(crate) fn run(args: &ServeArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let settings = args.settings()?;
     let limits = args.limits()?;
-    let keys = args.keys()?;
+    let keys = args.keys(printer)?;
+    let origins = Origins::parse(&args.cors).map_err(|what| anyhow!("--cors {what}"))?;
     let task = args.answers.task()?;
     let reader = if args.answers.any() {
         Some(Reader::Rules(args.answers.reader(task.as_ref())?))
@@ -119,6 +153,16 @@ pub(crate) fn run(args: &ServeArgs, printer: &Printer) -> anyhow::Result<ExitSta
         name,
         keys,
         limits,
+        seed: args.sampling.named_seed,
+        unknown_fields: args.unknown_fields,
+        origins,
+        request_log: args.request_log.map(|format| RequestLog {
+            json: format == LogFormat::Json,
+            write: Arc::new(|line| {
+                // a log that cannot be written is no reason to answer nobody
+                let _ = writeln!(std::io::stderr().lock(), "{line}");
+            }),
+        }),
     };
     let here = if args.backend.is_remote() {
         None
@@ -224,11 +268,17 @@ impl ServeArgs {
         })
     }
 
-    fn keys(&self) -> anyhow::Result<Keys> {
+    fn keys(&self, printer: &Printer) -> anyhow::Result<Keys> {
         let (text, from) = match (&self.api_key_file, std::env::var(KEY)) {
             (Some(file), _) => {
                 let read = std::fs::read_to_string(file)
                     .map_err(|e| anyhow!("--api-key-file {} cannot be read: {e}", file.display()))?;
+                if is_open_to_others(file) {
+                    printer.warn(&format!(
+                        "--api-key-file {}: other users of this machine can read it; chmod 600 keeps its keys",
+                        file.display()
+                    ));
+                }
                 (read, format!("--api-key-file {}", file.display()))
             }
             (None, Ok(key)) => (key, KEY.to_owned()),
@@ -281,6 +331,18 @@ impl ServeArgs {
         }
         Ok(name)
     }
+}
+
+/// Whether users other than its owner may read a file.
+#[cfg(unix)]
+fn is_open_to_others(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o044 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_open_to_others(_: &Path) -> bool {
+    false
 }
 
 /// The last part of `--model`, without the ending of a file.

@@ -6,6 +6,7 @@
 
 mod checkpoints;
 pub mod memory;
+mod pace;
 mod running;
 pub mod scheduler;
 pub mod scoring;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::memory::MemoryPlan;
+use super::pace::Pace;
 use super::running::{self, RunningProblem};
 use super::scoring::{Scoring, ScoringRequest};
 use crate::run::{Observer, Outcome, Request, RunError};
@@ -49,6 +50,7 @@ pub struct Scheduler {
     /// memory of a step's rows, and of what came of them
     rows: Vec<StepRow<'static>>,
     drawn: Vec<Result<Drawn, BrokenLogits>>,
+    pace: Pace,
 }
 
 impl Scheduler {
@@ -64,6 +66,7 @@ impl Scheduler {
             scoring: None,
             rows: Vec::new(),
             drawn: Vec::new(),
+            pace: Pace::default(),
         }
     }
     /// Queues a problem; it begins in a later step, once there is room for it.
@@ -99,9 +102,14 @@ impl Scheduler {
         self.apply_early_ends();
         self.admit();
         self.make_room();
+        let began = Instant::now();
         self.begin_traces();
         self.draw();
+        self.pace.drew(began.elapsed());
         self.close();
+        if self.running.is_empty() {
+            self.pace.forgive();
+        }
         self.go_on_scoring();
         if self.running.is_empty() {
             self.executor.trim(0);
@@ -136,56 +144,98 @@ impl Scheduler {
         }
     }
 
-    /// Reads the prompts of those that fit, a part at a time, and lets them begin.
+    /// Reads the prompts of those that fit, a part at a time, and lets them begin. Short ones go between the
+    /// parts of a long one, which has half of each part.
     fn admit(&mut self) {
-        let mut left = PREFILL_TOKENS.max(2 * self.rows());
-        while left > 0
-            && let Some(slots) = self.next_fits()
-        {
-            let Some(mut next) = self.waiting.pop_front() else {
-                return;
-            };
-            let prompt = *next.prompt.get_or_insert_with(|| self.executor.begin());
-            let ids = &next.request.run.prompt.ids;
-            let before = self.executor.length(prompt);
-            let read = self.executor.read(prompt, ids, left);
-            left = left.saturating_sub(ids.len() - before);
+        let fitting = self.fitting();
+        if fitting.is_empty() || self.pace.rests() {
+            return;
+        }
+        let alone = !self.running.iter().any(RunningProblem::is_active);
+        let tokens = self.pace.part(PREFILL_TOKENS.max(2 * self.rows()), alone);
+        let began = Instant::now();
+        let mut ended = Vec::new();
+        for (at, part) in self.parts(fitting.len(), tokens) {
+            let WaitingProblem { request, prompt } = &mut self.waiting[at];
+            let prompt = *prompt.get_or_insert_with(|| self.executor.begin());
+            let ids = &request.run.prompt.ids;
+            match self.executor.read(prompt, ids, part) {
+                Ok(read) if read < ids.len() => {}
+                Ok(_) => ended.push((at, Ok(prompt))),
+                Err(BrokenLogits) => ended.push((at, Err(prompt))),
+            }
+        }
+        if !alone {
+            self.pace.read(tokens, began.elapsed());
+        }
+        // the places of those behind change with each that leaves
+        ended.sort_unstable_by_key(|(at, _)| *at);
+        for (gone, (at, read)) in ended.into_iter().enumerate() {
+            let WaitingProblem { request, .. } = self.waiting.remove(at - gone).expect("it waits");
             match read {
-                Ok(read) if read < ids.len() => {
-                    self.waiting.push_front(next);
-                    return;
-                }
-                Ok(_) => self.start(next.request, prompt, slots),
-                Err(BrokenLogits) => {
+                Ok(prompt) => self.start(request, prompt, fitting[at]),
+                Err(prompt) => {
                     self.executor.free(prompt);
-                    let EngineRequest { run, reply, .. } = next.request;
+                    let EngineRequest { run, reply, .. } = request;
                     reply(Err(RunError::BrokenPrompt(run.setup.id)));
                 }
             }
         }
     }
 
-    /// How many slots the problem that waits longest would have if it began now; `None` where it waits on, or
-    /// there is none.
-    fn next_fits(&self) -> Option<usize> {
-        let next = &self.waiting.front()?.request.run;
-        // what was preempted goes on first, or it might wait for ever
-        if self.running.iter().any(|r| r.preempted) {
-            return None;
+    /// How `tokens` are shared among the first `n` that wait: the first has at least half of them, and the
+    /// others what is left, the shortest first.
+    fn parts(&self, n: usize, tokens: usize) -> Vec<(usize, usize)> {
+        let unread = |at: usize| {
+            let WaitingProblem { request, prompt } = &self.waiting[at];
+            let read = prompt.map_or(0, |prompt| self.executor.length(prompt));
+            request.run.prompt.ids.len() - read
+        };
+        let first = unread(0).min(tokens.div_ceil(2));
+        let mut left = tokens - first;
+        let mut others: Vec<(usize, usize)> = (1..n).map(|at| (unread(at), at)).collect();
+        others.sort_unstable();
+        let mut parts = Vec::new();
+        for (unread, at) in others {
+            let part = unread.min(left);
+            if part == 0 && unread > 0 {
+                break;
+            }
+            left -= part;
+            parts.push((at, part));
         }
-        let reserved: usize = self.running.iter().map(|r| r.slots).sum();
-        let slots = next.setup.bounds.slots.max(1).min(self.plan.max_batch);
-        let (prompt, each) = self.expected_bytes(next.prompt.ids.len(), next.setup.rules.max_tokens);
-        let free = self
-            .plan
-            .budget
-            .saturating_sub(self.reserved_bytes())
-            .saturating_sub(prompt);
-        let fits = (free / each.max(1)).min(slots as u64) as usize;
-        let busy = self.rows() > self.plan.most_before(slots);
-        let waits = busy || reserved + slots > self.plan.max_batch || fits < slots;
-        // alone it runs with what there is
-        (self.running.is_empty() || !waits).then_some(slots.min(fits.max(1)))
+        parts.push((0, first + left));
+        parts
+    }
+
+    /// The slots that those would have which begin together now: the ones that wait longest, up to the first
+    /// that has to wait on.
+    fn fitting(&self) -> Vec<usize> {
+        let mut all = Vec::new();
+        // what was preempted goes on first, or it might wait for ever
+        if self.waiting.is_empty() || self.running.iter().any(|r| r.preempted) {
+            return all;
+        }
+        let mut reserved: usize = self.running.iter().map(|r| r.slots).sum();
+        let (mut rows, mut bytes) = (self.rows(), self.reserved_bytes());
+        for next in self.waiting.iter().map(|w| &w.request.run) {
+            let slots = next.setup.bounds.slots.max(1).min(self.plan.max_batch);
+            let (prompt, each) = self.expected_bytes(next.prompt.ids.len(), next.setup.rules.max_tokens);
+            let free = self.plan.budget.saturating_sub(bytes).saturating_sub(prompt);
+            let fits = (free / each.max(1)).min(slots as u64) as usize;
+            let busy = rows > self.plan.most_before(slots);
+            let waits = busy || reserved + slots > self.plan.max_batch || fits < slots;
+            // alone it runs with what there is
+            let alone = self.running.is_empty() && all.is_empty();
+            if waits && !alone {
+                break;
+            }
+            let slots = slots.min(fits.max(1));
+            all.push(slots);
+            (reserved, rows) = (reserved + slots, rows + slots);
+            bytes = bytes.saturating_add(prompt + slots as u64 * each);
+        }
+        all
     }
 
     fn start(&mut self, request: EngineRequest, prompt: SeqId, slots: usize) {
@@ -335,10 +385,17 @@ impl Scheduler {
 
     /// One more chunk of the text that is being scored.
     fn go_on_scoring(&mut self) {
+        if self.pace.rests() {
+            return;
+        }
+        let began = Instant::now();
         let executor = self.executor.as_mut();
         self.scoring = match self.scoring.take() {
             Some(scoring) => scoring.go_on(executor),
             None => self.texts.pop_front().map(|text| Scoring::new(text, executor)),
         };
+        if !self.running.is_empty() {
+            self.pace.waited(began.elapsed());
+        }
     }
 }

@@ -4,11 +4,16 @@ use tokio::sync::oneshot;
 
 use tts_model::executor::{Executor, ScoreRequest, Scored, SeqId};
 
-/// For each token that was asked about, the likeliest ids at its place with their log-probabilities in nats,
-/// likeliest first.
-pub type TopLogprobs = Vec<Vec<(u32, f32)>>;
+/// What the model says of a token of a text, under the raw distribution at its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoredToken {
+    /// The token's own log-probability in nats; nothing where it has no probability.
+    pub logprob: Option<f32>,
+    /// The likeliest ids with their log-probabilities in nats, likeliest first.
+    pub top: Vec<(u32, f32)>,
+}
 
-/// A text to score: the likeliest tokens at each of its places are asked for.
+/// A text to score: its tokens' log-probabilities and the likeliest at their places are asked for.
 pub struct ScoringRequest {
     /// Token ids of the text, the first one included.
     pub ids: Vec<u32>,
@@ -17,14 +22,14 @@ pub struct ScoringRequest {
     /// How many ids for each.
     pub k: usize,
     /// Takes what was found; nothing where the logits are not numbers.
-    pub reply: oneshot::Sender<Option<TopLogprobs>>,
+    pub reply: oneshot::Sender<Option<Vec<ScoredToken>>>,
 }
 
 /// A text in the middle of being scored.
 pub(super) struct Scoring {
     text: ScoringRequest,
     seq: SeqId,
-    found: TopLogprobs,
+    found: Vec<ScoredToken>,
 }
 
 impl Scoring {
@@ -56,7 +61,12 @@ impl Scoring {
             top_logprobs: *k,
         };
         let found = &mut self.found;
-        let mut each = |scored: Scored<'_>| found.push(with_a_probability(scored.top).to_vec());
+        let mut each = |scored: Scored<'_>| {
+            found.push(ScoredToken {
+                logprob: scored.logprob.filter(|logprob| logprob.is_finite()),
+                top: with_a_probability(scored.top).to_vec(),
+            });
+        };
         let read = executor.score(self.seq, &request, 1, &mut each);
         if read.is_ok_and(|read| read < end) {
             return Some(self);

@@ -57,7 +57,7 @@ pub(crate) struct TextLogprobs {
     pub(crate) token_logprobs: Vec<Option<f64>>,
     /// The likeliest tokens by their text; null where none are wanted.
     pub(crate) top_logprobs: Option<Vec<Option<TopOfToken>>>,
-    /// Bytes of the text before each token.
+    /// Characters of the text before each token.
     pub(crate) text_offset: Vec<usize>,
 }
 

@@ -69,36 +69,10 @@ pub(crate) struct StreamOptions {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Turn<'a> {
     pub(crate) role: &'a str,
-    pub(crate) content: Content<'a>,
-}
-
-/// What a turn says: a text, or parts of one.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Content<'a> {
-    Text(Cow<'a, str>),
-    Parts(Vec<ContentPart>),
-}
-
-/// A part of what a turn says.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ContentPart {
-    #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
-}
-
-impl Content<'_> {
-    /// Its text; nothing where a part of it is no text.
-    pub(crate) fn text(self) -> Option<String> {
-        match self {
-            Self::Text(text) => Some(text.into_owned()),
-            Self::Parts(parts) => parts
-                .into_iter()
-                .map(|part| part.text.filter(|_| part.kind == "text"))
-                .collect(),
-        }
-    }
+    pub(crate) content: &'a str,
+    /// What the model thought before it; engines show it as their template does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reasoning_content: Option<&'a str>,
 }
 
 /// What a plain completion goes on from: one text or one list of token ids, or several of either.
@@ -152,7 +126,8 @@ mod tests {
         let body = RequestBody {
             messages: Some(vec![Turn {
                 role: "user",
-                content: Content::Text("1".into()),
+                content: "1",
+                reasoning_content: None,
             }]),
             logprobs: Some(LogprobsWanted::Chat(true)),
             ..RequestBody::default()
@@ -163,16 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn prompts_and_contents_are_read_in_every_shape() {
+    fn prompts_are_read_in_every_shape() {
         let prompt = |value| serde_json::from_value::<Prompt<'static>>(value).unwrap();
         assert!(matches!(prompt(json!("a")), Prompt::Text(text) if text == "a"));
         assert!(matches!(prompt(json!([1, 2])), Prompt::Ids(ids) if *ids == [1, 2]));
         assert!(matches!(prompt(json!(["a"])), Prompt::Texts(texts) if texts == ["a"]));
         assert!(matches!(prompt(json!([[1], [2]])), Prompt::ManyIds(many) if many.len() == 2));
-        let content = |value| serde_json::from_value::<Content<'static>>(value).unwrap().text();
-        let part = |kind: &str| json!([{"type": "text", "text": "a"}, {"type": kind, "text": "b"}]);
-        assert_eq!(content(json!("a")).as_deref(), Some("a"));
-        assert_eq!(content(part("text")).as_deref(), Some("ab"));
-        assert_eq!(content(part("image_url")), None);
     }
 }

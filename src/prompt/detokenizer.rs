@@ -73,6 +73,11 @@ impl Detokenizer {
         &self.out
     }
 
+    /// Bytes of a character that is not yet whole, where the bytes of tokens are known.
+    pub fn held(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Ends the stream: what was held back comes out, an unfinished character as U+FFFD. The next token
     /// starts a new text.
     pub fn finish(&mut self) -> &str {

@@ -117,6 +117,15 @@ pub enum PromptError {
         /// Where it came from.
         origin: String,
     },
+    /// A template that does not write the last message as it stands, so that nothing can go on from it.
+    #[error(
+        "the chat template of {origin} does not write the last message as it stands, so the model cannot go \
+         on with it; end with a message of the user"
+    )]
+    CannotContinue {
+        /// Where it came from.
+        origin: String,
+    },
     /// A prompt that was refused before it was encoded to its end.
     #[error(
         "the prompt has more than {most} tokens, which is the most that is read here; give a shorter one"

@@ -96,16 +96,20 @@ impl ChatTemplate {
     ) -> Result<String, Error> {
         let bytes = messages
             .iter()
-            .map(|m| m.content.len() + m.role.len())
+            .map(|m| m.content.len() + m.role.len() + m.reasoning_content.as_ref().map_or(0, String::len))
             .sum::<usize>()
             + variables.extra.values().map(json_bytes).sum::<usize>();
         bounds::begin(bytes, variables.date);
         let fuel = bounds::fuel(messages.len());
         let turn = |message: &Message| {
-            Value::from_object(OrderedDict(vec![
+            let mut turn = vec![
                 ("role".to_owned(), Value::from(message.role.as_str())),
                 ("content".to_owned(), Value::from(message.content.as_str())),
-            ]))
+            ];
+            if let Some(reasoning) = &message.reasoning_content {
+                turn.push(("reasoning_content".to_owned(), Value::from(reasoning.as_str())));
+            }
+            Value::from_object(OrderedDict(turn))
         };
         let messages: Value = messages.iter().map(turn).collect();
         let extra = variables

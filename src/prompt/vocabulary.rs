@@ -197,6 +197,20 @@ impl Vocabulary {
         }
     }
 
+    /// The bytes that a token adds to a text: none for ids without text, nothing where they depend on the
+    /// tokens before it.
+    pub(super) fn bytes_of(&self, id: u32, skip_special: bool) -> Option<Vec<u8>> {
+        match &self.pieces {
+            Pieces::Bytes(table) => Some(table.get(id, skip_special).unwrap_or_default().to_vec()),
+            Pieces::Library(tokenizer) => {
+                let token = tokenizer.id_to_token(id)?;
+                // the form of a byte in vocabularies that fall back on bytes
+                let byte = token.strip_prefix("<0x")?.strip_suffix('>')?;
+                u8::from_str_radix(byte, 16).ok().map(|byte| vec![byte])
+            }
+        }
+    }
+
     pub(super) fn detokenizer(&self, skip_special: bool) -> Detokenizer {
         Detokenizer::new(self.pieces.clone(), skip_special)
     }

@@ -105,7 +105,7 @@ pub(crate) use outcome::check_needs;
 pub use outcome::{Outcome, RunError};
 pub use pool::{PoolOptions, PoolProblem, RecordedPool};
 pub use problem::{
-    Bounds, Decided, Decode, EarlyEnd, ExternalEvent, NoDecoder, ProblemRun, Setup, Token, TraceChunk,
+    Bounds, Decided, Decode, EarlyEnd, ExternalEvent, NoDecoder, ProblemRun, Setup, ToText, Token, TraceChunk,
 };
 pub use record::{Arrays, Phase, TraceRecord};
 pub use recording::{Recording, without_answers};

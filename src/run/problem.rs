@@ -31,7 +31,7 @@ use answers::Classes;
 pub use decided::Decided;
 pub use external::{EarlyEnd, ExternalEvent};
 pub use receive::TraceChunk;
-pub use setup::{Bounds, Decode, NoDecoder, Setup};
+pub use setup::{Bounds, Decode, NoDecoder, Setup, ToText};
 
 use super::{FateCounts, StoppingRules, Trace, TraceRecord};
 
@@ -280,7 +280,7 @@ impl ProblemRun {
         if trace.stops_by_text(&self.rules, self.decode.as_ref()) {
             return Some(Finish::Stop);
         }
-        if let Some(finish) = trace.ends(&self.rules) {
+        if let Some(finish) = trace.ends(&self.rules, self.decode.as_ref()) {
             return Some(finish);
         }
         match step {
@@ -353,7 +353,6 @@ impl ProblemRun {
             &self.id,
             finish,
             warmup,
-            &self.rules,
             self.decode.as_ref(),
             self.reader.as_ref(),
         );

@@ -33,6 +33,10 @@ pub struct StoppingRules {
     /// Whether a trace begins inside its thinking: needed for `stop_texts` alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub starts_in_thinking: bool,
+    /// Whether the text is shown as it stands, white space at its ends included: needed for `stop_texts`
+    /// alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
 }
 
 impl StoppingRules {

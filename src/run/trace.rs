@@ -1,17 +1,18 @@
 //! One trace in flight.
 
 mod loops;
+mod stop_texts;
 mod tokens;
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tts_evals::answer::{ReadAnswer, THINK_END, last_said};
+use tts_evals::answer::ReadAnswer;
 use tts_strategies::{Finish, Step, TokenScalars, TraceId, TraceScores, Watching};
 
 use loops::{LOOP_EVERY, is_loop};
+use stop_texts::StopSearch;
 use tokens::{DrawnTokens, Tokens};
 
 use super::problem::{Decode, Token};
@@ -28,10 +29,10 @@ pub struct Trace {
     thinking_over: bool,
     /// tokens before those that opened its thinking
     thinking_from: Option<usize>,
-    /// whether the newest token belongs to the thinking, where stop texts are looked for
-    in_thinking: Option<bool>,
-    /// whether a stop text ended it
-    wrote_stop: bool,
+    /// looks for stop texts, where there are any
+    stop_search: Option<StopSearch>,
+    /// where in its text the stop text begins that ended it
+    stop_at: Option<usize>,
     /// tokens that the strategy was shown
     shown: usize,
     /// the problem's ticks when it was launched
@@ -56,8 +57,8 @@ impl Trace {
             forced: VecDeque::new(),
             thinking_over: false,
             thinking_from: rules.think_start.is_empty().then_some(0),
-            in_thinking: None,
-            wrote_stop: false,
+            stop_search: None,
+            stop_at: None,
             shown: 0,
             born,
             started: Instant::now(),
@@ -198,7 +199,7 @@ impl Trace {
     }
 
     /// Passes over recorded tokens after which nothing ends, as if they had been pushed one by one.
-    pub(super) fn skip_recorded(&mut self, tokens: usize, rules: &StoppingRules) {
+    pub(super) fn skip_recorded(&mut self, tokens: usize, rules: &StoppingRules, decode: &dyn Decode) {
         let Tokens::Recorded(reader) = &mut self.tokens else {
             return;
         };
@@ -209,36 +210,30 @@ impl Trace {
         for _ in 0..tokens {
             self.recorded().expect("a skip stays within the record").skip(1);
             self.forced.pop_front();
-            self.watch_thinking(rules);
+            self.watch_thinking(rules, decode);
         }
     }
 
     /// Whether the newest token completes a stop text, or the newest piece of text where it comes by pieces.
     pub(super) fn stops_by_text(&mut self, rules: &StoppingRules, decode: &dyn Decode) -> bool {
-        let Some(longest) = rules.stop_texts.iter().map(String::len).max() else {
+        if rules.stop_texts.is_empty() {
             return false;
-        };
-        let reach = longest.max(THINK_END.len());
-        let tail = if let Tokens::Received(received) = &self.tokens {
-            let text = &received.text;
-            let from = text.len().saturating_sub(reach + received.newest);
-            Cow::Borrowed(&text[text.floor_char_boundary(from)..])
-        } else {
-            // a token is a byte at least, special ones aside
-            let ids = self.ids();
-            Cow::Owned(decode.decode(&ids[ids.len().saturating_sub(reach + 4)..]))
-        };
-        let said = last_said(&tail, self.in_thinking.unwrap_or(rules.starts_in_thinking));
-        self.in_thinking = Some(said.is_none());
-        // the mark itself may be a stop text
-        let said = said.map(|at| &tail[at.saturating_sub(THINK_END.len())..]);
-        self.wrote_stop =
-            said.is_some_and(|said| rules.stop_texts.iter().any(|stop| said.contains(stop.as_str())));
-        self.wrote_stop
+        }
+        let mut search = self
+            .stop_search
+            .take()
+            .unwrap_or_else(|| StopSearch::new(rules, decode.to_text()));
+        match self.tokens.text() {
+            Some(text) => search.read_text(text),
+            None => search.read_tokens(self.ids()),
+        }
+        self.stop_at = search.find(rules);
+        self.stop_search = Some(search);
+        self.stop_at.is_some()
     }
 
     /// Whether the trace ends with its newest token.
-    pub(super) fn ends(&mut self, rules: &StoppingRules) -> Option<Finish> {
+    pub(super) fn ends(&mut self, rules: &StoppingRules, decode: &dyn Decode) -> Option<Finish> {
         if let Tokens::Recorded(reader) = &self.tokens
             && let Some(finish) = reader.end()
         {
@@ -255,16 +250,19 @@ impl Trace {
         if rules.loop_stop && self.tokens().is_multiple_of(LOOP_EVERY) && is_loop(self.ids()) {
             return Some(Finish::Loop);
         }
-        self.watch_thinking(rules);
+        self.watch_thinking(rules, decode);
         None
     }
 
-    fn watch_thinking(&mut self, rules: &StoppingRules) {
+    fn watch_thinking(&mut self, rules: &StoppingRules, decode: &dyn Decode) {
         if !rules.think_end.is_empty() && self.ids().ends_with(&rules.think_end) {
             self.thinking_over = true;
         }
         if self.thinking_from.is_none() && self.ids().ends_with(&rules.think_start) {
-            self.thinking_from = Some(self.tokens().saturating_sub(rules.think_start.len()));
+            let from = self.tokens().saturating_sub(rules.think_start.len());
+            // an answer that speaks of the mark does not think
+            let opens = decode.decode(&self.ids()[..from]).trim().is_empty();
+            self.thinking_from = opens.then_some(from);
         }
         self.budget(rules);
     }
@@ -307,7 +305,6 @@ impl Trace {
         problem: &str,
         finish: Finish,
         warmup: bool,
-        rules: &StoppingRules,
         decode: &dyn Decode,
         reader: &dyn ReadAnswer,
     ) -> TraceRecord {
@@ -346,7 +343,7 @@ impl Trace {
         };
         let text = text.or_else(|| {
             let ids = Some(&arrays.token_ids).filter(|ids| ids.len() == tokens)?;
-            let stop_id = usize::from(finish == Finish::Stop && !self.wrote_stop);
+            let stop_id = usize::from(finish == Finish::Stop && self.stop_at.is_none());
             Some(decode.decode(&ids[..tokens - stop_id]))
         });
         let mut record = TraceRecord {
@@ -367,8 +364,8 @@ impl Trace {
             ..TraceRecord::default()
         };
         if let Some(mut text) = text {
-            if self.wrote_stop {
-                text.truncate(before_stop(&text, &rules.stop_texts));
+            if let Some(at) = self.stop_at {
+                text.truncate(text.floor_char_boundary(at));
             }
             record.read(text, reader);
         }
@@ -379,14 +376,4 @@ impl Trace {
 /// The first `n` of an array that may be shorter, which is then one that is not known.
 fn so_far<T>(array: &[T], n: usize) -> &[T] {
     array.get(..n).unwrap_or_default()
-}
-
-/// The length of a text before the first stop text after its thinking.
-fn before_stop(text: &str, stops: &[String]) -> usize {
-    let from = last_said(text, false).unwrap_or(0);
-    let first = stops
-        .iter()
-        .filter_map(|stop| text[from..].find(stop.as_str()))
-        .min();
-    first.map_or(text.len(), |at| from + at)
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use subtle::{Choice, ConstantTimeEq};
 
+use super::cors::Origins;
 use super::error::ApiError;
 use crate::hub::is_loopback_host;
 
@@ -66,6 +67,8 @@ fn digest(key: &[u8]) -> [u8; 32] {
 pub(super) struct Auth {
     pub(super) keys: Keys,
     pub(super) address: SocketAddr,
+    /// Pages of other sites that may ask.
+    pub(super) origins: Origins,
 }
 
 impl Auth {
@@ -77,6 +80,12 @@ impl Auth {
         headers: &HeaderMap,
         open: bool,
     ) -> Result<(), ApiError> {
+        if headers.get_all(header::HOST).iter().count() > 1 {
+            return Err(ApiError::invalid(
+                None,
+                "the request has more than one Host header",
+            ));
+        }
         let host = headers.get(header::HOST).map(|h| h.to_str().unwrap_or_default());
         let host = uri.authority().map(|a| a.as_str()).or(host);
         // a page on another site may point a name of its own at this machine: its name gives it away
@@ -88,20 +97,21 @@ impl Auth {
             ));
         }
         // pages of other sites may not ask, whatever their browser sends along
-        if *method != Method::GET
-            && let Some(origin) = headers.get(header::ORIGIN)
-        {
-            let own = origin
-                .to_str()
-                .ok()
-                .and_then(|o| o.split_once("://"))
-                .map(|(_, site)| site);
-            if own.is_none() || own != host {
-                return Err(ApiError::refused(
-                    StatusCode::FORBIDDEN,
-                    "pages of other sites may not ask this server",
-                ));
+        let is_foreign = match headers.get(header::ORIGIN) {
+            Some(origin) => {
+                let own = origin.to_str().ok().and_then(|o| o.split_once("://"));
+                let is_own = own.is_some_and(|(_, site)| Some(site) == host);
+                !is_own && !self.origins.allow(origin)
             }
+            None => headers
+                .get("sec-fetch-site")
+                .is_some_and(|site| site.as_bytes().eq_ignore_ascii_case(b"cross-site")),
+        };
+        if *method != Method::GET && is_foreign {
+            return Err(ApiError::refused(
+                StatusCode::FORBIDDEN,
+                "pages of other sites may not ask this server; --cors ORIGIN lets one",
+            ));
         }
         if open || self.keys.is_empty() {
             return Ok(());
@@ -148,6 +158,7 @@ mod tests {
         let auth = Auth {
             keys: Keys::default(),
             address: "127.0.0.1:8080".parse().unwrap(),
+            origins: Origins::default(),
         };
         for host in [
             "localhost",
@@ -185,6 +196,7 @@ mod tests {
         let auth = Auth {
             keys: Keys::default(),
             address: "127.0.0.1:8080".parse().unwrap(),
+            origins: Origins::default(),
         };
         let from = |origin| {
             ask(
@@ -195,6 +207,14 @@ mod tests {
             )
         };
         assert_eq!(from("http://localhost:8080"), 200);
+        let fetched = |site| {
+            let headers = [("host", "localhost:8080"), ("sec-fetch-site", site)];
+            ask(&auth, Method::POST, &headers, false)
+        };
+        assert_eq!(
+            (fetched("cross-site"), fetched("same-origin"), fetched("none")),
+            (403, 200, 200)
+        );
         for origin in [
             "null",
             "",
@@ -214,6 +234,7 @@ mod tests {
         let auth = Auth {
             keys,
             address: "0.0.0.0:80".parse().unwrap(),
+            origins: Origins::default(),
         };
         let with = |value| {
             ask(

@@ -1,7 +1,7 @@
 //! What a run of the engine came to, as one choice of a reply.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tts_strategies::{Finish, TraceId, TraceScores};
 
 use super::error::ApiError;
@@ -53,18 +53,19 @@ struct Winner<'a> {
     confidence: &'a TraceScores,
 }
 
-/// Makes a choice of an outcome.
+/// Makes the choice `index` of an outcome.
 pub(super) async fn choice(
     app: &AppState,
     request: &ChatRequest,
     endpoint: Endpoint,
-    prompt: &Prepared,
+    index: usize,
     outcome: Outcome,
 ) -> Result<Choice, ApiError> {
+    let prompt = &request.prompts[index / request.n];
     let about = About {
         gold: None,
         model: Some(app.name.clone()),
-        seed: Some(request.solver.settings().seed),
+        seed: Some(request.seed(index)),
         date: None,
         sampling: request.solver.resolved().settled().cloned(),
         machine: None,
@@ -72,19 +73,40 @@ pub(super) async fn choice(
     let solved = Solved::of(outcome, about, |_, _| false);
     let best = best(&solved);
     let text = best.and_then(|b| b.text.clone()).unwrap_or_default();
-    let mut shown = ChoiceText::new(request, endpoint, prompt, Some(&text));
+    let mut shown = ChoiceText::new(app, request, endpoint, prompt, Some(&text));
     shown.finish(&text);
-    let mut tokens = best.map(|b| logprobs::tokens(app, b)).unwrap_or_default();
+    let rules = request.solver.rules(prompt);
+    let mut tokens = best
+        .map(|b| logprobs::tokens(app, b, rules.stops()))
+        .unwrap_or_default();
     tokens.retain(|token| shown.shows(token));
     if let (Some(best), Some(k)) = (best, request.logprobs.filter(|k| *k > 0)) {
         add_top_logprobs(request, prompt, best, &mut tokens, k).await?;
     }
     shown.set_tokens(&tokens);
     let mut whole = shown.take(app);
+    if request.echo && request.logprobs.is_some() {
+        let mut all = score_prompt(app, request, prompt).await?;
+        let mut said = tokens.clone();
+        logprobs::put_behind(&mut said, &prompt.prompt.text);
+        all.extend(said);
+        whole.logprobs = Some(logprobs::object(app, endpoint, &all, request.logprobs > Some(0)));
+    }
     if let Some(k) = request.logprobs.filter(|_| best.is_some())
         && whole.logprobs.is_none()
     {
         whole.logprobs = Some(logprobs::object(app, endpoint, &[], k > 0));
+    }
+    let mut tts = extras(&solved, best, request, prompt);
+    let is_strange = || tts_evals::generate::recognise(&prompt.problem).is_none();
+    if let Some(learnt) = app
+        .learnt
+        .as_ref()
+        .filter(|_| endpoint == Endpoint::Chat && is_strange())
+        && let Some(warnings) = tts["warnings"].as_array_mut()
+    {
+        let warning = format!("this is outside what the bundled model has learnt: it {learnt}");
+        warnings.push(warning.into());
     }
     Ok(Choice {
         whole,
@@ -93,7 +115,7 @@ pub(super) async fn choice(
         } else {
             "length"
         },
-        tts: extras(&solved, best, request.solver.settings().traces),
+        tts,
         traces: traces(&solved),
         prompt_tokens: solved.tokens.prompt,
         generated: solved.tokens.generated,
@@ -116,12 +138,63 @@ async fn add_top_logprobs(
     };
     let ids = [&prompt.prompt.ids[..], &trace.arrays.token_ids].concat();
     let from = prompt.prompt.ids.len() + first;
-    let top_logprobs = source::top_logprobs(&request.solver, ids, from, k).await?;
-    let mut top_logprobs: Vec<_> = top_logprobs.into_iter().map(Some).collect();
+    let scored = source::score(&request.solver, ids, from, k).await?;
+    let mut scored: Vec<_> = scored.into_iter().map(|token| Some(token.top)).collect();
     for token in tokens {
-        token.top_logprobs = top_logprobs[token.index - first].take().unwrap_or_default();
+        token.top_logprobs = scored[token.index - first].take();
     }
     Ok(())
+}
+
+/// The tokens of a prompt with what the model says of them.
+async fn score_prompt(
+    app: &AppState,
+    request: &ChatRequest,
+    prompt: &Prepared,
+) -> Result<Vec<TextToken>, ApiError> {
+    let ids = &prompt.prompt.ids;
+    let scored = match (request.logprobs, ids.len()) {
+        (Some(k), 2..) => source::score(&request.solver, ids.clone(), 1, k).await?,
+        // the first token has no distribution before it
+        _ => Vec::new(),
+    };
+    Ok(logprobs::of_prompt(app, ids, scored))
+}
+
+/// The choice of a request that asks for no tokens: its prompt, and what the model says of it.
+pub(super) async fn only_prompt(
+    app: &AppState,
+    request: &ChatRequest,
+    endpoint: Endpoint,
+    index: usize,
+) -> Result<Choice, ApiError> {
+    let prompt = &request.prompts[index / request.n];
+    let logprobs = match request.logprobs {
+        Some(k) => {
+            let tokens = score_prompt(app, request, prompt).await?;
+            Some(logprobs::object(app, endpoint, &tokens, k > 0))
+        }
+        None => None,
+    };
+    let tokens = prompt.prompt.ids.len() as u64;
+    Ok(Choice {
+        text: String::new(),
+        tokens: Vec::new(),
+        whole: TextDelta {
+            content: prompt.prompt.text.clone(),
+            logprobs,
+            ..TextDelta::default()
+        },
+        finish_reason: "length",
+        tts: json!({
+            "problem_id": prompt.id, "traces": { "launched": 0 },
+            "tokens": { "prompt": tokens, "generated": 0 },
+        }),
+        traces: Vec::new(),
+        prompt_tokens: tokens,
+        generated: 0,
+        shown_tokens: Some(0),
+    })
 }
 
 /// The winning trace; where there was no vote, the most confident of those that got furthest.
@@ -145,8 +218,9 @@ fn best(solved: &Solved) -> Option<&TraceRecord> {
 }
 
 /// How the choice was made.
-fn extras(solved: &Solved, best: Option<&TraceRecord>, budget: usize) -> Value {
+fn extras(solved: &Solved, best: Option<&TraceRecord>, request: &ChatRequest, prompt: &Prepared) -> Value {
     let mut tts = solved.to_json();
+    let budget = request.solver.settings().traces;
     if let Some(fields) = tts.as_object_mut() {
         // these stand elsewhere in the reply, or are not the client's
         for name in ["solution", "correct", "machine", "model"] {
@@ -163,6 +237,15 @@ fn extras(solved: &Solved, best: Option<&TraceRecord>, budget: usize) -> Value {
         let full = solved.estimated_full_tokens(budget);
         let saved = full.map(|full| (full - solved.tokens.generated as f64).max(0.0).round() as u64);
         fields.insert("estimated_tokens_saved".to_owned(), saved.into());
+        // a limit that was lowered is said, and what it cut
+        let granted = prompt.max_tokens;
+        if request.max_tokens.is_some_and(|wanted| wanted > granted) {
+            fields.insert("max_tokens".to_owned(), granted.into());
+            let is_cut = best.is_some_and(|b| b.finish == Finish::Length);
+            if is_cut && solved.cut.is_none() {
+                fields.insert("cut".to_owned(), "max_tokens".into());
+            }
+        }
     }
     tts
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use crate::error::Error;
 use crate::openai::{ErrorBody, ErrorReply};
 use crate::prompt::PromptError;
-use crate::run::RunError;
+use crate::run::{EarlyEnd, RunError};
 use tts_model::overrides::SAMPLING_SETTINGS;
 
 /// Why a request has no answer.
@@ -114,9 +114,10 @@ impl IntoResponse for ApiError {
 impl From<RunError> for ApiError {
     fn from(error: RunError) -> Self {
         match error {
-            RunError::NotStarted(_) => {
-                Self::unavailable("the request waited for a place in the batch until its time was over")
+            RunError::NotStarted(EarlyEnd::TimeLimit) => {
+                Self::unavailable("the time of the request was over before its first token was generated")
             }
+            RunError::NotStarted(_) => Self::unavailable("the server is shutting down"),
             RunError::Refused { reason, .. } => {
                 Self::invalid(None, format!("the engine refuses the request: {reason}"))
             }
@@ -144,6 +145,11 @@ impl From<Error> for ApiError {
                 Some("messages"),
                 format!("the model's chat template refuses these messages: {message}"),
             ),
+            Error::Prompt(PromptError::CannotContinue { .. }) => Self::invalid(
+                Some("messages"),
+                "the last message is from the assistant, and the model's chat template does not write it so \
+                 that the model could go on with it: end with a message of the user",
+            ),
             Error::Prompt(PromptError::TemplateFailed { .. } | PromptError::EmptyPrompt { .. }) => {
                 Self::invalid(
                     Some("messages"),
@@ -168,8 +174,14 @@ impl From<Error> for ApiError {
             Error::Setting(message) => {
                 // ranges are checked further in, by a sentence that begins with the setting
                 let mut settings = SAMPLING_SETTINGS.iter();
-                let about = settings.find(|s| message.starts_with(s.label));
-                Self::invalid(about.map(|s| s.name), message)
+                let about = settings.find(|s| message.starts_with(s.label)).map(|s| s.name);
+                let budget = message
+                    .starts_with("--thinking-budget")
+                    .then_some("thinking_budget");
+                Self::invalid(
+                    about.or(budget),
+                    message.replacen("--thinking-budget", "`thinking_budget`", 1),
+                )
             }
             Error::Preset(error) => Self::invalid(None, error.to_string()),
             Error::Run(error) => error.into(),

@@ -7,11 +7,14 @@ use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_json::{Map, Value};
 use tts_strategies::{Setting, Value as SettingValue, ValueType};
 
+use super::UnknownFields;
 use super::error::ApiError;
+use super::json::{Unambiguous, integer, kind};
 use crate::fmt::meant;
 use tts_model::overrides::SamplingSetting;
 
 /// The fields of a request's body that were not read yet. A field that is null is one that was not given.
+#[derive(Debug)]
 pub(super) struct UnreadFields {
     left: Map<String, Value>,
     /// names that were asked for, to find the one that was meant
@@ -23,14 +26,21 @@ impl UnreadFields {
     pub(super) fn read(body: &[u8]) -> Result<Self, ApiError> {
         let text = std::str::from_utf8(body).map_err(|_| ApiError::invalid(None, "the body is not UTF-8"))?;
         match serde_json::from_str(text) {
-            Ok(Value::Object(left)) => Ok(Self {
+            Ok(Unambiguous(Value::Object(left))) => Ok(Self {
                 left,
                 known: Vec::new(),
             }),
-            Ok(other) => Err(ApiError::invalid(
+            Ok(Unambiguous(other)) => Err(ApiError::invalid(
                 None,
                 format!("the body must be a JSON object, not {}", kind(&other)),
             )),
+            Err(error) if error.is_data() => {
+                let why = error.to_string();
+                let twice = why
+                    .strip_prefix("the key `")
+                    .and_then(|rest| rest.split_once('`'));
+                Err(ApiError::invalid(twice.map(|(key, _)| key), why.as_str()))
+            }
             Err(error) => Err(ApiError::invalid(
                 None,
                 format!("the body is not valid JSON: {error}"),
@@ -53,6 +63,11 @@ impl UnreadFields {
     pub(super) fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         self.left.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Puts a field back that is to be read once more.
+    pub(super) fn put(&mut self, name: &'static str, value: Value) {
+        self.left.insert(name.to_owned(), value);
     }
 
     /// A field of any type that can be read from JSON; `right` says what it must be.
@@ -94,16 +109,17 @@ impl UnreadFields {
             (start, u64::MAX) => format!("a whole number of at least {start}"),
             (start, end) => format!("a whole number from {start} to {end}"),
         };
-        let Some(value) = self.of::<u64>(name, &right)? else {
+        let Some(value) = self.take(name) else {
             return Ok(None);
         };
-        if range.contains(&value) {
-            Ok(Some(value))
-        } else {
-            Err(ApiError::invalid(
-                Some(name),
-                format!("`{name}` must be {right}, not {value}"),
-            ))
+        let wrong = |what: String| ApiError::invalid(Some(name), format!("`{name}` must be {right}{what}"));
+        let Some(whole) = integer(&value) else {
+            return Err(wrong(format!("; {} was given", kind(&value))));
+        };
+        match u64::try_from(whole) {
+            Ok(whole) if range.contains(&whole) => Ok(Some(whole)),
+            Ok(whole) => Err(wrong(format!(", not {whole}"))),
+            Err(_) => Err(wrong(format!("; {} was given", kind(&value)))),
         }
     }
 
@@ -122,9 +138,22 @@ impl UnreadFields {
     /// A sampling setting.
     pub(super) fn sampling(&mut self, setting: &SamplingSetting) -> Result<Option<f64>, ApiError> {
         if setting.whole {
+            let Some(value) = self.take(setting.name) else {
+                return Ok(None);
+            };
             // vLLM's word for all of them is -1
-            let given = self.of::<i64>(setting.name, setting.in_request)?;
-            return Ok(given.map(|n| n.max(0) as f64));
+            return match integer(&value) {
+                Some(whole) => Ok(Some(whole.max(0) as f64)),
+                None => Err(ApiError::invalid(
+                    Some(setting.name),
+                    format!(
+                        "`{}` must be {}; {} was given",
+                        setting.name,
+                        setting.in_request,
+                        kind(&value)
+                    ),
+                )),
+            };
         }
         self.of(setting.name, setting.in_request)
     }
@@ -146,9 +175,10 @@ impl UnreadFields {
         })
     }
 
-    /// Refuses what is left.
-    pub(super) fn finish(mut self) -> Result<(), ApiError> {
-        let Some(name) = self.left.keys().next() else {
+    /// Refuses what is left, unless it says nothing.
+    pub(super) fn finish(mut self, unknown: UnknownFields) -> Result<(), ApiError> {
+        let given = self.left.iter().find(|(_, value)| !value.is_null());
+        let Some((name, _)) = given.filter(|_| unknown == UnknownFields::Refuse) else {
             return Ok(());
         };
         // a name may be as long as a body
@@ -161,19 +191,5 @@ impl UnreadFields {
             Some(&shown),
             format!("there is no field `{shown}` in this request{tip}"),
         ))
-    }
-}
-
-/// What a JSON value is, in words.
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(n) if n.is_f64() => "a number with a fraction",
-        Value::Number(n) if n.is_i64() && !n.is_u64() => "a negative number",
-        Value::Number(_) => "a whole number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
     }
 }

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::choice::{Choice, choice};
+use super::choice::{Choice, choice, only_prompt};
 use super::error::ApiError;
 use super::metrics::Metrics;
 use super::reply::ReplyIds;
@@ -281,15 +281,18 @@ impl Jobs {
             let Run { events, control } = runs[i].clone();
             let hurry = self.hurry.clone();
             async move {
-                let seed = request
-                    .solver
-                    .settings()
-                    .seed
-                    .wrapping_add((i % request.n) as u64);
+                let gone = || ApiError::internal("the request was given up");
+                if request.max_tokens == Some(0) {
+                    return tokio::select! {
+                        choice = only_prompt(&self.app, request, endpoint, i) => choice,
+                        () = control.interrupted.cancelled() => Err(gone()),
+                    };
+                }
                 let run = Request {
-                    seed,
+                    seed: request.seed(i),
+                    max_tokens: request.limit_of(prompt),
                     banned_ids: request.banned_ids.clone(),
-                    ..request.solver.request(prompt, setup(request, prompt))
+                    ..request.solver.request(prompt, setup(request, endpoint, prompt))
                 };
                 let observer = Observer {
                     deadline: until,
@@ -302,9 +305,12 @@ impl Jobs {
                 self.metrics.ran(&outcome);
                 // nobody waits for it
                 if control.interrupted.is_cancelled() && !self.hurry.is_cancelled() {
-                    return Err(ApiError::internal("the request was given up"));
+                    return Err(gone());
                 }
-                choice(&self.app, request, endpoint, prompt, outcome).await
+                tokio::select! {
+                    choice = choice(&self.app, request, endpoint, i, outcome) => choice,
+                    () = control.interrupted.cancelled(), if !self.hurry.is_cancelled() => Err(gone()),
+                }
             }
         };
         let choices: Vec<Result<Choice, ApiError>> = join_all((0..runs.len()).map(one)).await;
@@ -328,10 +334,11 @@ impl Run {
     }
 }
 
-fn setup(request: &ChatRequest, prompt: &Prepared) -> crate::run::Setup {
+fn setup(request: &ChatRequest, endpoint: Endpoint, prompt: &Prepared) -> crate::run::Setup {
     let mut setup = request.solver.setup(prompt, Vec::new(), Vec::new());
     let rules = Arc::make_mut(&mut setup.rules);
     rules.stop_texts.clone_from(&request.stops);
     rules.starts_in_thinking = prompt.prompt.ends_in_think;
+    rules.raw = endpoint == Endpoint::Completion;
     setup
 }

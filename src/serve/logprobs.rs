@@ -1,90 +1,173 @@
 //! Log-probabilities of the text that a reply shows, in the two shapes that OpenAI's interface has for them.
+//!
+//! There is one entry for each token, with the bytes of its own: a character of several tokens is in all of
+//! them, and a token without text (a special one) has no bytes and goes by its name. Bytes that are no
+//! character are written as `bytes:\xe2\x96`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::request::Endpoint;
 use super::state::AppState;
+use crate::engine::scoring::ScoredToken;
 use crate::openai::{ChatLogprobs, Logprobs, TextLogprobs, TokenLogprob, TopLogprob};
-use crate::prompt::Detokenizer;
+use crate::prompt::{Detokenizer, Prompter};
 use crate::run::TraceRecord;
 
-/// A token of a trace and its place in the trace's text.
+/// A token of a trace, or of a prompt, and its place in the text.
 #[derive(Clone, Debug)]
 pub(super) struct TextToken {
     /// Index of the token in the trace.
     pub(super) index: usize,
-    /// What it adds to the text: a character of several tokens comes with the last of them.
-    text: String,
+    id: u32,
+    /// What it adds to the text.
+    bytes: Vec<u8>,
+    /// Bytes, and characters, of the text before it.
     pub(super) from: usize,
+    chars: usize,
     logprob: Option<f32>,
     /// The likeliest ids at its place with their log-probabilities.
-    pub(super) top_logprobs: Vec<(u32, f32)>,
+    pub(super) top_logprobs: Option<Vec<(u32, f32)>>,
 }
 
 impl TextToken {
-    /// What it adds to the text.
-    pub(super) fn text(&self) -> &str {
-        &self.text
-    }
-
     /// Bytes that it takes in memory.
-    pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.text.len() + size_of_val(&self.top_logprobs[..])
+    pub(super) fn size(&self) -> usize {
+        let alternatives = self.top_logprobs.as_ref().map_or(0, |top| size_of_val(&top[..]));
+        size_of::<Self>() + self.bytes.len() + alternatives
     }
 
-    /// Whether it adds to the text in one of these places.
-    pub(super) fn overlaps(&self, mut places: impl Iterator<Item = Range<usize>>) -> bool {
-        !self.text.is_empty()
-            && places.any(|place| self.from < place.end && self.from + self.text.len() > place.start)
+    /// Whether it adds to the text in this place, or stands in it or at its end without adding anything.
+    pub(super) fn is_in(&self, place: &Range<usize>) -> bool {
+        match self.bytes.len() {
+            0 => self.from >= place.start && self.from <= place.end,
+            len => self.from < place.end && self.from + len > place.start,
+        }
     }
 }
 
-/// The tokens of a trace with their texts, one after the other.
+/// The tokens of a text with their places in it, one after the other.
 pub(super) struct Tokens {
+    prompter: Arc<Prompter>,
     decoder: Detokenizer,
+    skip_special: bool,
     index: usize,
+    /// bytes and characters of the text that is certain
     at: usize,
+    chars: usize,
 }
 
 impl Tokens {
-    /// Of a trace that has no tokens yet; nothing where the model has no tokenizer.
-    pub(super) fn new(app: &AppState) -> Option<Self> {
-        let prompter = app.solver.decoder()?;
+    /// Of a text that has no tokens yet; nothing where the model has no tokenizer.
+    pub(super) fn new(app: &AppState, skip_special: bool) -> Option<Self> {
+        let prompter = app.solver.decoder()?.clone();
         Some(Self {
-            decoder: prompter.detokenizer(true),
+            decoder: prompter.detokenizer(skip_special),
+            prompter,
+            skip_special,
             index: 0,
             at: 0,
+            chars: 0,
         })
     }
 
-    /// The next token, and the text that it adds.
-    pub(super) fn next(&mut self, id: u32, logprob: Option<f32>, top_logprobs: Vec<(u32, f32)>) -> TextToken {
+    /// The next token, and the text that becomes certain with it.
+    pub(super) fn next(
+        &mut self,
+        id: u32,
+        logprob: Option<f32>,
+        top_logprobs: Option<Vec<(u32, f32)>>,
+    ) -> (TextToken, String) {
+        let (from, chars) = (self.at + self.decoder.held(), self.chars);
+        let text = self.decoder.push(id).to_owned();
+        let bytes = self.prompter.token_bytes(id, self.skip_special);
         let token = TextToken {
             index: self.index,
-            text: self.decoder.push(id).to_owned(),
-            from: self.at,
+            id,
+            bytes: bytes.unwrap_or_else(|| text.clone().into_bytes()),
+            from,
+            chars,
             logprob,
             top_logprobs,
         };
         self.index += 1;
-        self.at += token.text.len();
-        token
+        self.at += text.len();
+        self.chars += text.chars().count();
+        (token, text)
     }
 }
 
-/// The tokens of a trace with their texts.
-pub(super) fn tokens(app: &AppState, record: &TraceRecord) -> Vec<TextToken> {
-    let Some(mut all) = Tokens::new(app) else {
+/// The tokens that the text of a trace is made of.
+pub(super) fn tokens(app: &AppState, record: &TraceRecord, stop_ids: &[u32]) -> Vec<TextToken> {
+    let Some(mut all) = Tokens::new(app, true) else {
         return Vec::new();
     };
     let arrays = &record.arrays;
-    let one = |(i, id): (usize, &u32)| all.next(*id, arrays.logprobs.get(i).copied(), Vec::new());
+    let one = |(i, id): (usize, &u32)| all.next(*id, arrays.logprobs.get(i).copied(), None).0;
     let mut tokens: Vec<TextToken> = arrays.token_ids.iter().enumerate().map(one).collect();
-    if let Some(last) = tokens.last_mut() {
-        last.text.push_str(all.decoder.finish());
+    // what says that the text is over is no part of it
+    if tokens.last().is_some_and(|last| stop_ids.contains(&last.id)) {
+        tokens.pop();
     }
     tokens
+}
+
+/// The tokens of a prompt; what was `scored` begins with the second of them.
+pub(super) fn of_prompt(app: &AppState, ids: &[u32], scored: Vec<ScoredToken>) -> Vec<TextToken> {
+    let Some(mut all) = Tokens::new(app, false) else {
+        return Vec::new();
+    };
+    let mut scored = std::iter::once(None).chain(scored.into_iter().map(Some));
+    let one = |id: &u32| {
+        let found = scored.next().flatten();
+        let logprob = found.as_ref().and_then(|found| found.logprob);
+        all.next(*id, logprob, found.map(|found| found.top)).0
+    };
+    ids.iter().map(one).collect()
+}
+
+/// Moves tokens behind a text of so many characters.
+pub(super) fn put_behind(tokens: &mut [TextToken], text: &str) {
+    let chars = text.chars().count();
+    for token in tokens {
+        token.chars += chars;
+    }
+}
+
+/// How tokens are called.
+struct Names<'a>(Option<&'a Prompter>);
+
+impl Names<'_> {
+    /// The name of a token with these bytes of text.
+    fn of(&self, id: u32, bytes: &[u8]) -> String {
+        match std::str::from_utf8(bytes) {
+            Ok("") => {
+                let name = self.0.map(|p| p.decode(&[id], false)).unwrap_or_default();
+                if name.is_empty() { by_id(id) } else { name }
+            }
+            Ok(text) => text.to_owned(),
+            Err(_) => by_bytes(bytes),
+        }
+    }
+
+    /// The bytes of text of a token that was not drawn.
+    fn bytes(&self, id: u32) -> Vec<u8> {
+        let Some(prompter) = self.0 else {
+            return Vec::new();
+        };
+        let bytes = prompter.token_bytes(id, true);
+        bytes.unwrap_or_else(|| prompter.decode(&[id], true).into_bytes())
+    }
+}
+
+fn by_id(id: u32) -> String {
+    format!("token_id:{id}")
+}
+
+fn by_bytes(bytes: &[u8]) -> String {
+    let codes = bytes.iter().map(|byte| format!("\\x{byte:02x}"));
+    std::iter::once("bytes:".to_owned()).chain(codes).collect()
 }
 
 /// The `logprobs` of a choice or of a part of one: of these tokens; with the likeliest ids at their places if
@@ -95,28 +178,26 @@ pub(super) fn object(
     tokens: &[TextToken],
     alternatives: bool,
 ) -> Logprobs {
-    let text_of = |id: u32| {
-        let prompter = app.solver.decoder();
-        prompter.map_or_else(String::new, |p| p.decode(&[id], true))
-    };
+    let names = Names(app.solver.decoder().map(AsRef::as_ref));
     // JSON has no numbers but finite ones
     let number = |p: f32| Some(f64::from(p)).filter(|p| p.is_finite());
+    let name = |token: &TextToken| names.of(token.id, &token.bytes);
     match endpoint {
         Endpoint::Chat => {
             let top = |(id, p): &(u32, f32)| {
-                let token = text_of(*id);
+                let bytes = names.bytes(*id);
                 TopLogprob {
-                    bytes: token.clone().into_bytes(),
-                    token,
+                    token: names.of(*id, &bytes),
+                    bytes,
                     logprob: number(*p),
                 }
             };
             let one = |token: &TextToken| TokenLogprob {
                 id: None,
-                token: token.text.clone(),
+                token: name(token),
                 logprob: token.logprob.and_then(number),
-                bytes: token.text.clone().into_bytes(),
-                top_logprobs: Some(token.top_logprobs.iter().map(top).collect()),
+                bytes: token.bytes.clone(),
+                top_logprobs: Some(token.top_logprobs.iter().flatten().map(top).collect()),
             };
             Logprobs::Chat(ChatLogprobs {
                 content: tokens.iter().map(one).collect(),
@@ -125,18 +206,22 @@ pub(super) fn object(
         }
         Endpoint::Completion => {
             let top = |token: &TextToken| {
-                // of tokens with one text the likeliest counts
-                let mut by_text = BTreeMap::new();
-                for (id, p) in &token.top_logprobs {
-                    by_text.entry(text_of(*id)).or_insert_with(|| number(*p));
+                let mut by_name = BTreeMap::new();
+                for (id, p) in token.top_logprobs.as_ref()? {
+                    let bytes = names.bytes(*id);
+                    // of tokens with one text the likeliest goes by it
+                    let unused = [names.of(*id, &bytes), by_bytes(&bytes), by_id(*id)]
+                        .into_iter()
+                        .find(|name| !by_name.contains_key(name));
+                    by_name.insert(unused.unwrap_or_else(|| by_id(*id)), number(*p));
                 }
-                Some(by_text)
+                Some(by_name)
             };
             Logprobs::Text(TextLogprobs {
-                tokens: tokens.iter().map(|t| t.text.clone()).collect(),
+                tokens: tokens.iter().map(name).collect(),
                 token_logprobs: tokens.iter().map(|t| t.logprob.and_then(number)).collect(),
                 top_logprobs: alternatives.then(|| tokens.iter().map(top).collect()),
-                text_offset: tokens.iter().map(|t| t.from).collect(),
+                text_offset: tokens.iter().map(|t| t.chars).collect(),
             })
         }
     }

@@ -4,53 +4,36 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::UnknownFields;
 use super::error::ApiError;
-use super::fields::{UnreadFields, kind};
+use super::fields::UnreadFields;
+use super::messages;
 use super::source::render;
 use crate::error::Error;
-use crate::openai::{Content, Prompt};
+use crate::openai::Prompt;
 use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, RenderOptions, Rendered, user_turn,
 };
 use crate::solver::{Prepared, Solver, problem_id};
 
-/// Roles, and the names that templates have for them.
-const ROLES: [(&str, &str); 6] = [
-    ("system", "system"),
-    ("developer", "system"),
-    ("user", "user"),
-    ("assistant", "assistant"),
-    ("tool", "tool"),
-    ("function", "tool"),
-];
-
 /// The prompt of `messages`. The instruction that the model is asked with goes behind the last turn of the
-/// user.
+/// user; a last turn of the assistant is gone on with.
 pub(super) fn chat(
     f: &mut UnreadFields,
     solver: &Solver,
-    wanted: Option<usize>,
+    unknown: UnknownFields,
     instruction: Option<&str>,
     variables: &BTreeMap<String, Value>,
 ) -> Result<Prepared, ApiError> {
-    let wrong = |what: String| ApiError::invalid(Some("messages"), what);
-    let given = match f.take("messages") {
-        Some(Value::Array(given)) if !given.is_empty() => given,
-        Some(Value::Array(_)) | None => {
-            return Err(wrong("`messages` must hold at least one message".to_owned()));
-        }
-        Some(other) => {
-            return Err(wrong(format!(
-                "`messages` must be an array; {} was given",
-                kind(&other)
-            )));
-        }
-    };
-    let mut messages = given
-        .into_iter()
-        .enumerate()
-        .map(|(i, message)| read(message).map_err(|what| wrong(format!("messages[{i}] {what}"))))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut messages = messages::read(f.take("messages"), unknown)?;
+    // an assistant that has said nothing yet is one whose turn begins
+    if messages.len() > 1
+        && messages.last().is_some_and(|last| {
+            last.role == "assistant" && last.content.trim().is_empty() && last.reasoning_content.is_none()
+        })
+    {
+        messages.pop();
+    }
     let settings = solver.settings();
     // as `tts solve` names a problem: the same question is the same problem, and draws the same numbers
     let id = match &messages[..] {
@@ -79,44 +62,19 @@ pub(super) fn chat(
     let options = RenderOptions {
         variables: variables.clone(),
         date: settings.date,
+        continue_last: messages.last().is_some_and(|last| last.role == "assistant"),
         ..RenderOptions::default()
     };
     let prompt = render(solver, &messages, &options)?;
-    prepared(solver, wanted, id, problem, messages, prompt)
+    prepared(solver, 1, "messages", id, problem, messages, prompt)
 }
 
-fn read(message: Value) -> Result<Message, String> {
-    let Value::Object(mut message) = message else {
-        return Err(format!("must be an object; {} was given", kind(&message)));
-    };
-    let role = match message.remove("role") {
-        Some(Value::String(role)) => role,
-        _ => return Err("must have a `role`".to_owned()),
-    };
-    let Some((_, role)) = ROLES.iter().find(|r| r.0 == role) else {
-        return Err(format!(
-            "has a `role` that is none of {}",
-            ROLES.map(|r| r.0).join(", ")
-        ));
-    };
-    let content = match message.remove("content") {
-        // an assistant that called a tool said nothing
-        None | Some(Value::Null) if *role == "assistant" => String::new(),
-        None | Some(Value::Null) => return Err("must have a `content`".to_owned()),
-        Some(content) => serde_json::from_value::<Content<'_>>(content)
-            .map_err(|_| "has a `content` that is neither a string nor an array of parts")?
-            .text()
-            .ok_or("has a part that is not text, and the model reads text alone")?,
-    };
-    Ok(Message::new(*role, content))
-}
-
-/// The prompts of `prompt`: a text, token ids, or an array of either.
+/// The prompts of `prompt`: a text, token ids, or an array of either; at least `least` tokens are to follow.
 pub(super) fn raw(
     f: &mut UnreadFields,
     solver: &Solver,
-    wanted: Option<usize>,
     most: usize,
+    least: usize,
 ) -> Result<Vec<Prepared>, ApiError> {
     let wrong = |what: &str| ApiError::invalid(Some("prompt"), what);
     let shapes = "a string, an array of token ids, or an array of either";
@@ -175,7 +133,8 @@ pub(super) fn raw(
                         .join(","),
                 ),
             };
-            prepared(solver, wanted, id, prompt.text.clone(), Vec::new(), prompt)
+            let text = prompt.text.clone();
+            prepared(solver, least, "prompt", id, text, Vec::new(), prompt)
         })
         .collect()
 }
@@ -188,30 +147,27 @@ fn raw_prompt(text: String, ids: Vec<u32>) -> Rendered {
     }
 }
 
-/// `wanted` is the token limit that the request names: unlike the server's own it is not quietly lowered.
+/// A prompt with the token limit that the context leaves it, at least `least`; `field` holds it.
 fn prepared(
     solver: &Solver,
-    wanted: Option<usize>,
+    least: usize,
+    field: &'static str,
     id: String,
     problem: String,
     messages: Vec<Message>,
     prompt: Rendered,
 ) -> Result<Prepared, ApiError> {
     let taken = prompt.ids.len();
-    let mut left = usize::MAX;
-    if let Some(context) = solver.source().capabilities().context {
-        left = context.saturating_sub(taken);
-        if left == 0 || wanted.is_some_and(|wanted| wanted > left) {
-            let wanted = wanted.map_or_else(String::new, |w| format!(" and {w} more are to be generated"));
-            return Err(ApiError::invalid(
-                Some("max_tokens"),
-                format!(
-                    "the model's context is {context} tokens, the prompt has {taken}{wanted}: that does not \
-                     fit"
-                ),
-            )
-            .with_code("context_length_exceeded"));
-        }
+    let context = solver.source().capabilities().context.unwrap_or(usize::MAX);
+    if context.saturating_sub(taken) < least {
+        return Err(ApiError::invalid(
+            Some(field),
+            format!(
+                "the model's context is {context} tokens, and the prompt has {taken}, which leaves no room for \
+                 an answer"
+            ),
+        )
+        .with_code("context_length_exceeded"));
     }
     Ok(Prepared {
         id,
@@ -219,6 +175,6 @@ fn prepared(
         gold: None,
         messages,
         prompt,
-        max_tokens: solver.resolved().max_tokens.min(left),
+        max_tokens: solver.resolved().max_tokens.min(context - taken),
     })
 }

@@ -76,7 +76,7 @@ pub(super) fn bytes(choices: &[Choice]) -> usize {
         let texts = c.text.len() + c.whole.content.len() + c.whole.reasoning.len();
         size_of::<Choice>()
             + texts
-            + c.tokens.iter().map(TextToken::bytes).sum::<usize>()
+            + c.tokens.iter().map(TextToken::size).sum::<usize>()
             + json(serde_json::to_value(&c.whole.logprobs))
             + weight(&c.tts)
             + json(serde_json::to_value(&c.traces))

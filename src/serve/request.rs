@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::UnknownFields;
 use super::error::ApiError;
-use super::fields::{UnreadFields, kind};
+use super::fields::UnreadFields;
+use super::json::kind;
 use super::prompts;
+use super::seeds;
 use super::settings::{max_tokens, settings};
 use super::source::only_here;
 use super::state::AppState;
@@ -21,9 +24,30 @@ const TOP_LOGPROBS: usize = 20;
 /// The logit bias that holds a token back.
 const NEVER: f64 = -100.0;
 
-/// UnreadFields of OpenAI's interface that change nothing about an answer. All others that are not known are
+/// Fields of OpenAI's interface that this server does not serve, each with the value that asks for nothing.
+const UNSERVED: [(&str, &str); 16] = [
+    ("audio", ""),
+    ("background", "false"),
+    ("conversation", ""),
+    ("include", "[]"),
+    ("input", ""),
+    ("instructions", ""),
+    ("max_output_tokens", ""),
+    ("max_tool_calls", ""),
+    ("moderation", ""),
+    ("prediction", ""),
+    ("previous_response_id", ""),
+    ("reasoning", "{}"),
+    ("text", ""),
+    ("truncation", "\"disabled\""),
+    ("verbosity", "\"medium\""),
+    ("web_search_options", ""),
+];
+
+/// Fields of OpenAI's interface that change nothing about an answer. All others that are not known are
 /// refused.
-const BOOKKEEPING: [&str; 7] = [
+const BOOKKEEPING: [&str; 8] = [
+    "prompt_cache_options",
     "user",
     "metadata",
     "store",
@@ -79,6 +103,8 @@ pub(super) struct ChatRequest {
     pub(super) logprobs: Option<usize>,
     /// Whether a completion repeats its prompt.
     pub(super) echo: bool,
+    /// The token limit of a trace that the request names, which may be more than it gets.
+    pub(super) max_tokens: Option<usize>,
 }
 
 impl ChatRequest {
@@ -87,14 +113,27 @@ impl ChatRequest {
         self.prompts.len() * self.n
     }
 
-    /// True if every choice has exactly one trace, so its text can be streamed, and the prompt's end is
-    /// known, so its thinking can be told from what it says.
+    /// The seed of the choice `i` of all: choices of one prompt have different ones, also where it stands in
+    /// the request several times.
+    pub(super) fn seed(&self, i: usize) -> u64 {
+        let prompt = i / self.n;
+        let before = self.prompts[..prompt].iter();
+        let same = before.filter(|p| p.id == self.prompts[prompt].id).count();
+        seeds::of_choice(self.solver.settings().seed, same * self.n + i % self.n)
+    }
+
+    /// The token limit that an engine elsewhere is given; none where it must find out itself what its context
+    /// leaves.
+    pub(super) fn limit_of(&self, prompt: &Prepared) -> Option<usize> {
+        let limit = self.solver.settings().max_tokens?;
+        let unknown = prompt.prompt.ids.is_empty() && limit > prompt.max_tokens;
+        (!unknown).then_some(limit.min(prompt.max_tokens))
+    }
+
+    /// True if every choice has exactly one trace, so its text can be streamed, unless it begins with what
+    /// the model says of its prompt.
     pub(super) fn is_lone(&self) -> bool {
-        self.solver.settings().traces == 1
-            && self
-                .prompts
-                .iter()
-                .all(|p| self.solver.source().capabilities().knows_template(&p.messages))
+        self.solver.settings().traces == 1 && !(self.echo && self.logprobs.is_some())
     }
 
     /// Bytes that it takes in memory, closely enough.
@@ -115,6 +154,9 @@ pub(super) fn response_options(
     let stream = fields.flag("stream")?.unwrap_or(false);
     let stream_options = match fields.take("stream_options") {
         None => StreamOptions::default(),
+        Some(Value::Object(options)) if !stream && options.values().all(asks_for_nothing) => {
+            StreamOptions::default()
+        }
         Some(_) if !stream => {
             return Err(ApiError::invalid(
                 Some("stream_options"),
@@ -154,7 +196,7 @@ pub(super) fn read_request(
 ) -> Result<ChatRequest, ApiError> {
     let f = &mut fields;
     let model = f.text("model")?.unwrap_or_else(|| app.name.clone());
-    let max_tokens = max_tokens(f, endpoint, app)?;
+    let max_tokens = max_tokens(f, endpoint)?;
     let settings = settings(f, max_tokens, &model, app)?;
     let n = f.count("n", 1..=app.limits.choices)?.unwrap_or(1);
     let stops = stops(f)?;
@@ -163,7 +205,7 @@ pub(super) fn read_request(
         Endpoint::Chat => {
             let wanted = f.flag("logprobs")?.unwrap_or(false);
             let top = f.count("top_logprobs", 0..=TOP_LOGPROBS)?;
-            if top.is_some() && !wanted {
+            if top.is_some_and(|top| top > 0) && !wanted {
                 return Err(ApiError::invalid(
                     Some("top_logprobs"),
                     "`top_logprobs` needs `logprobs` to be true",
@@ -171,22 +213,27 @@ pub(super) fn read_request(
             }
             wanted.then(|| top.unwrap_or(0))
         }
-        Endpoint::Completion => f.count("logprobs", 0..=TOP_LOGPROBS)?,
+        Endpoint::Completion => match f.take("logprobs") {
+            None | Some(Value::Bool(false)) => None,
+            Some(value) => {
+                f.put("logprobs", value);
+                f.count("logprobs", 0..=TOP_LOGPROBS)?
+            }
+        },
     };
-    let echo = endpoint == Endpoint::Completion && f.flag("echo")?.unwrap_or(false);
-    if echo && logprobs.is_some() {
-        return Err(ApiError::invalid(
-            Some("logprobs"),
-            "`logprobs` of an `echo` are not given: `tts score` reads a text",
-        ));
-    }
+    let echo = match endpoint {
+        Endpoint::Completion => f.flag("echo")?.unwrap_or(false),
+        Endpoint::Chat => {
+            one_of(f, "echo", &[false.into()], "a message is not repeated")?;
+            false
+        }
+    };
     if endpoint == Endpoint::Completion {
-        one_of(
-            f,
-            "best_of",
-            &[Value::from(n)],
-            "there is a vote over the traces already",
-        )?;
+        if let Some(best_of) = f.count("best_of", 0..=usize::MAX)?
+            && best_of != n
+        {
+            return Err(not_done("best_of", "there is a vote over the traces already"));
+        }
         one_of(
             f,
             "suffix",
@@ -197,17 +244,40 @@ pub(super) fn read_request(
         let text = Value::from_iter([("type", "text")]);
         one_of(f, "response_format", &[text], "the answer is text")?;
         let none = Value::Array(Vec::new());
-        one_of(f, "tools", std::slice::from_ref(&none), "tools are not called")?;
-        one_of(f, "functions", &[none], "functions are not called")?;
         let words = [Value::from("none"), Value::from("auto")];
-        one_of(f, "tool_choice", &words, "tools are not called")?;
-        one_of(f, "function_call", &words, "functions are not called")?;
+        for (tools, choice, why) in [
+            ("tools", "tool_choice", "tools are not called"),
+            ("functions", "function_call", "functions are not called"),
+        ] {
+            // what may not be called changes no answer
+            let chosen = f.take(choice);
+            if chosen.as_ref().is_some_and(|chosen| *chosen == words[0]) {
+                f.take(tools);
+            } else if let Some(chosen) = chosen {
+                f.put(choice, chosen);
+            }
+            one_of(f, tools, std::slice::from_ref(&none), why)?;
+            one_of(f, choice, &words, why)?;
+        }
         let text = Value::from_iter(["text"]);
         one_of(f, "modalities", &[text], "the answer is text")?;
         f.flag("parallel_tool_calls")?;
     }
     for name in BOOKKEEPING {
         f.take(name);
+    }
+    for (name, nothing) in UNSERVED {
+        let given = f.take(name).is_some_and(|value| value.to_string() != nothing);
+        if given && app.unknown_fields == UnknownFields::Refuse {
+            return Err(ApiError::invalid(
+                Some(name),
+                format!("`{name}` is a field of OpenAI's that this server does not serve"),
+            ));
+        }
+    }
+    if max_tokens == Some(0) && !echo {
+        let why = "`max_tokens` 0 leaves nothing to say, unless `echo` repeats the prompt";
+        return Err(ApiError::invalid(Some("max_tokens"), why));
     }
     let variables = if endpoint == Endpoint::Chat {
         variables(f)?
@@ -231,13 +301,16 @@ pub(super) fn read_request(
         Endpoint::Chat => vec![prompts::chat(
             f,
             &solver,
-            max_tokens,
+            app.unknown_fields,
             instruction.as_deref(),
             &variables,
         )?],
-        Endpoint::Completion => prompts::raw(f, &solver, max_tokens, app.limits.choices)?,
+        Endpoint::Completion => {
+            let least = usize::from(max_tokens != Some(0));
+            prompts::raw(f, &solver, app.limits.choices, least)?
+        }
     };
-    fields.finish()?;
+    fields.finish(app.unknown_fields)?;
     for prompt in &prompts {
         app.check_prompt(prompt.prompt.ids.len())?;
     }
@@ -250,6 +323,7 @@ pub(super) fn read_request(
         banned_ids,
         logprobs,
         echo,
+        max_tokens,
     };
     if request.runs() > app.limits.choices {
         return Err(ApiError::invalid(
@@ -337,10 +411,16 @@ fn variables(f: &mut UnreadFields) -> Result<BTreeMap<String, Value>, ApiError> 
 /// Refuses a field of OpenAI's interface that is not done here, unless it asks for what is done anyway.
 fn one_of(f: &mut UnreadFields, name: &'static str, harmless: &[Value], why: &str) -> Result<(), ApiError> {
     match f.take(name) {
-        Some(value) if !harmless.contains(&value) => Err(ApiError::invalid(
-            Some(name),
-            format!("`{name}` is not done: {why}"),
-        )),
+        Some(value) if !harmless.contains(&value) => Err(not_done(name, why)),
         _ => Ok(()),
     }
+}
+
+fn not_done(name: &'static str, why: &str) -> ApiError {
+    ApiError::invalid(Some(name), format!("`{name}` is not done: {why}"))
+}
+
+/// Whether an option is left as it is.
+fn asks_for_nothing(value: &Value) -> bool {
+    value.is_null() || *value == Value::Bool(false)
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -22,8 +23,10 @@ use super::jobs::{Jobs, Key, Live};
 use super::metrics::Metrics;
 use super::model_name::by_name;
 use super::request::{self, Endpoint, Progress, RESPONSE_FIELDS};
+use super::request_log::{Entry, RequestLog, Spent};
 use super::state::AppState;
 use super::{Options, page, reply, stream};
+use crate::fmt::shown;
 use crate::openai::{Model, ModelList};
 
 /// Bytes of a body that every connection may hold; only so many requests at a time may hold more.
@@ -38,6 +41,7 @@ pub(super) struct ServerState {
     pub(super) jobs: Arc<Jobs>,
     pub(super) metrics: Arc<Metrics>,
     auth: Auth,
+    log: Option<RequestLog>,
     large: Arc<Semaphore>,
     fingerprint: Arc<str>,
     started: u64,
@@ -55,7 +59,9 @@ impl ServerState {
             auth: Auth {
                 keys: options.keys.clone(),
                 address,
+                origins: options.origins.clone(),
             },
+            log: options.request_log.clone(),
             large: Arc::new(Semaphore::new(LARGE)),
             fingerprint: fingerprint.into(),
             started: std::time::SystemTime::now()
@@ -97,15 +103,24 @@ fn label(path: &str) -> &'static str {
 }
 
 async fn auth(State(state): Shared, request: Request, next: Next) -> Response {
-    let route = label(request.uri().path());
+    let (method, uri) = (request.method(), request.uri());
+    let route = label(uri.path());
     let open = matches!(route, "/" | "/health");
-    let checked = state
-        .auth
-        .check(request.method(), request.uri(), request.headers(), open);
-    let mut response = match checked {
-        Ok(()) => next.run(request).await,
-        Err(refused) => refused.into_response(),
+    let entry = state
+        .log
+        .clone()
+        .map(|log| Entry::new(log, method.clone(), uri.path()));
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let auth = &state.auth;
+    let preflight = auth.origins.preflight(method, request.headers());
+    // a browser asks this without a key
+    let checked = auth.check(method, uri, request.headers(), open || preflight.is_some());
+    let mut response = match (checked, preflight) {
+        (Ok(()), None) => next.run(request).await,
+        (Ok(()), Some(told)) => told,
+        (Err(refused), _) => refused.into_response(),
     };
+    auth.origins.tell(origin.as_ref(), response.headers_mut());
     let headers = response.headers_mut();
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -115,7 +130,10 @@ async fn auth(State(state): Shared, request: Request, next: Next) -> Response {
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     state.metrics.answered(route, response.status().as_u16());
-    response
+    match entry {
+        Some(entry) => entry.watch(response),
+        None => response,
+    }
 }
 
 async fn nowhere() -> ApiError {
@@ -189,7 +207,10 @@ async fn models(State(state): Shared) -> Response {
     Json(list).into_response()
 }
 
-async fn model(State(state): Shared, Path(name): Path<String>) -> Response {
+async fn model(State(state): Shared, path: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(name)) = path else {
+        return ApiError::invalid(None, "the path is not UTF-8").into_response();
+    };
     match by_name(&name, &state.app.name) {
         Ok(_) => Json(entry(&state, &name)).into_response(),
         Err(unknown) => unknown.into_response(),
@@ -210,6 +231,7 @@ async fn answer(
     endpoint: Endpoint,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
+    check_encoding(&parts.headers)?;
     let key = key(&parts.headers)?;
     // what runs already has its place
     if key.is_none() {
@@ -249,17 +271,42 @@ async fn answer(
             state.jobs.start(request, endpoint, key, watch)?
         }
     };
-    if options.stream {
-        return Ok(stream::stream(
+    let spent = Arc::new(Spent::default());
+    let mut response = if options.stream {
+        stream::stream(
             state.app.clone(),
             live,
             watched,
             options,
             &state.fingerprint,
-        ));
+            spent.clone(),
+        )
+    } else {
+        let choices = live.finished().await?;
+        spent.set(&reply::usage(&live, &choices));
+        Json(reply::whole(&live, &state.fingerprint, &choices)).into_response()
+    };
+    response.extensions_mut().insert(spent);
+    Ok(response)
+}
+
+/// Refuses a body that is packed.
+fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let packed = headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .find(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity") && !encoding.is_empty());
+    match packed {
+        None => Ok(()),
+        Some(encoding) => Err(ApiError::refused(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!(
+                "the body has the Content-Encoding `{}`; this server reads bodies as they are",
+                shown(&String::from_utf8_lossy(encoding.as_bytes()))
+            ),
+        )
+        .with_code("unsupported_content_encoding")),
     }
-    let choices = live.finished().await?;
-    Ok(Json(reply::whole(&live, &state.fingerprint, &choices)).into_response())
 }
 
 /// The name of a request, of the client that has this key.

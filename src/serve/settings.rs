@@ -6,37 +6,50 @@ use axum::http::StatusCode;
 use tts_strategies::{Overrides, Preset, Register};
 
 use super::error::ApiError;
-use super::fields::{UnreadFields, kind};
+use super::fields::UnreadFields;
+use super::json::{integer, kind};
 use super::model_name::by_name;
 use super::request::Endpoint;
+use super::seeds;
 use super::state::AppState;
 use crate::solver::Settings;
 use tts_model::overrides::SamplingOverrides;
 
-/// The token limit of a trace that the request names.
-pub(super) fn max_tokens(
-    f: &mut UnreadFields,
-    endpoint: Endpoint,
-    app: &AppState,
-) -> Result<Option<usize>, ApiError> {
-    let wanted = match endpoint {
-        Endpoint::Chat => {
-            let newer = f.count("max_completion_tokens", 1..=usize::MAX)?;
-            f.count("max_tokens", 1..=usize::MAX)?
-                .filter(|_| newer.is_none())
-                .or(newer)
-        }
-        Endpoint::Completion => f.count("max_tokens", 1..=usize::MAX)?,
+/// The token limit of a trace that the request names. What exceeds the server's own is lowered to it, and the
+/// reply says so.
+pub(super) fn max_tokens(f: &mut UnreadFields, endpoint: Endpoint) -> Result<Option<usize>, ApiError> {
+    let newer = match endpoint {
+        Endpoint::Chat => token_limit(f, "max_completion_tokens", 1)?,
+        Endpoint::Completion => None,
     };
-    if let (Some(wanted), Some(most)) = (wanted, app.settings.max_tokens)
-        && wanted > most
-    {
-        return Err(ApiError::invalid(
-            Some("max_tokens"),
-            format!("a trace may generate at most {most} tokens here, not {wanted}"),
-        ));
+    // a completion of no tokens is its prompt
+    let least = usize::from(endpoint == Endpoint::Chat);
+    let older = token_limit(f, "max_tokens", least)?;
+    Ok(newer.or(older))
+}
+
+/// A token limit; -1 is llama.cpp's and vLLM's word for none, and a number of any size is one.
+fn token_limit(f: &mut UnreadFields, name: &'static str, least: usize) -> Result<Option<usize>, ApiError> {
+    let Some(value) = f.take(name) else {
+        return Ok(None);
+    };
+    let huge = value
+        .as_f64()
+        .is_some_and(|x| x >= 2f64.powi(63) && x.fract() == 0.0);
+    match integer(&value) {
+        Some(-1) => Ok(None),
+        _ if huge => Ok(Some(usize::MAX)),
+        Some(whole) if whole >= least as i128 => Ok(Some(usize::try_from(whole).unwrap_or(usize::MAX))),
+        found => {
+            let given = found.map_or_else(|| kind(&value).to_owned(), |whole| whole.to_string());
+            Err(ApiError::invalid(
+                Some(name),
+                format!(
+                    "`{name}` must be a whole number of at least {least}, or -1 for no limit, not {given}"
+                ),
+            ))
+        }
     }
-    Ok(wanted)
 }
 
 /// The server's settings with the request's over them.
@@ -73,15 +86,15 @@ pub(super) fn settings(
         (None, named) => named.unwrap_or(base.traces),
     };
     let time_limit = f.number("time_limit")?.map(|seconds| {
-        Duration::try_from_secs_f64(seconds)
-            .ok()
-            .filter(|limit| !limit.is_zero())
-            .ok_or_else(|| {
-                ApiError::invalid(
-                    Some("time_limit"),
-                    "`time_limit` must be a number of seconds above 0",
-                )
-            })
+        let fits = seconds > 0.0 && seconds <= LONGEST;
+        let limit = Duration::try_from_secs_f64(seconds).ok().filter(|_| fits);
+        limit.ok_or_else(|| {
+            let right = format!("a number of seconds above 0 and at most {LONGEST}");
+            ApiError::invalid(
+                Some("time_limit"),
+                format!("`time_limit` must be {right}, not {seconds:?}"),
+            )
+        })
     });
     let max_total_tokens = f.whole("max_total_tokens", 1..=u64::MAX)?;
     let sampling = SamplingOverrides::read(|setting| f.sampling(setting))?;
@@ -89,9 +102,9 @@ pub(super) fn settings(
         strategy,
         traces,
         slots: f.count("slots", 1..=most)?.or(base.slots),
-        max_tokens: max_tokens.or(base.max_tokens),
+        max_tokens: least(max_tokens.map(|wanted| wanted.max(1)), base.max_tokens),
         sampling: sampling.or(base.sampling),
-        seed: seed(f)?.unwrap_or(base.seed),
+        seed: seed(f)?.or(app.seed).unwrap_or_else(seeds::fresh),
         ignore_eos: f.flag("ignore_eos")?.unwrap_or(base.ignore_eos),
         loop_stop: f.flag("loop_stop")?.unwrap_or(base.loop_stop),
         thinking_budget: f
@@ -102,6 +115,9 @@ pub(super) fn settings(
         ..base.clone()
     })
 }
+
+/// Most seconds that a request may be given: some thirty years.
+const LONGEST: f64 = 1e9;
 
 /// A request may ask for less than the server allows, never for more.
 fn least<T: Ord>(wanted: Option<T>, most: Option<T>) -> Option<T> {
@@ -126,14 +142,21 @@ fn seed(f: &mut UnreadFields) -> Result<Option<u64>, ApiError> {
     let Some(value) = f.take("seed") else {
         return Ok(None);
     };
+    let whole = integer(&value);
     // a negative seed is one more number
-    let seed = value.as_u64().or_else(|| value.as_i64().map(i64::cast_unsigned));
+    let negative = |whole| i64::try_from(whole).map(i64::cast_unsigned);
+    let seed = whole.and_then(|whole| u64::try_from(whole).or_else(|_| negative(whole)).ok());
     seed.map(Some).ok_or_else(|| {
+        let given = match whole {
+            Some(_) => "a number of more than 64 bits",
+            None => kind(&value),
+        };
         ApiError::invalid(
             Some("seed"),
             format!(
-                "`seed` must be a whole number of 64 bits; {} was given",
-                kind(&value)
+                "`seed` must be a whole number of 64 bits, from {} to {}; {given} was given",
+                i64::MIN,
+                u64::MAX
             ),
         )
     })

@@ -1,7 +1,7 @@
 //! What of a request only the model in this process can do.
 
 use super::error::ApiError;
-use crate::engine::scoring::TopLogprobs;
+use crate::engine::scoring::ScoredToken;
 use crate::prompt::{Message, RenderOptions, Rendered};
 use crate::solver::Solver;
 
@@ -20,13 +20,13 @@ pub(super) fn render(
     Ok(solver.source().render(messages, options)?)
 }
 
-/// The `k` likeliest ids before each token of a text from index `from` on.
-pub(super) async fn top_logprobs(
+/// The log-probability of each token of a text from index `from` on, and the `k` likeliest ids at its place.
+pub(super) async fn score(
     solver: &Solver,
     ids: Vec<u32>,
     from: usize,
     k: usize,
-) -> Result<TopLogprobs, ApiError> {
+) -> Result<Vec<ScoredToken>, ApiError> {
     let found = solver.source().score(ids, from, k).await?;
     found.ok_or_else(|| not_here("logprobs"))
 }

@@ -1,8 +1,10 @@
 //! What all requests share: the source of traces, the settings and the limits that the server was started
 //! with.
 
+use std::sync::atomic::AtomicBool;
+
 use super::error::ApiError;
-use super::{Limits, Options};
+use super::{Limits, Options, UnknownFields};
 use crate::error::Error;
 use crate::solver::{Settings, Solver};
 use crate::source::Capacity;
@@ -18,6 +20,14 @@ pub(super) struct AppState {
     /// The model's name to the outside.
     pub(super) name: String,
     pub(super) limits: Limits,
+    /// What is done with fields that are not known.
+    pub(super) unknown_fields: UnknownFields,
+    /// The seed of requests that name none, where it is always the same.
+    pub(super) seed: Option<u64>,
+    /// What the bundled model has learnt, where it is the one that answers.
+    pub(super) learnt: Option<String>,
+    /// Whether a text of an engine elsewhere closed thinking that it had not opened: its template does.
+    pub(super) opens_thinking: AtomicBool,
 }
 
 impl AppState {
@@ -45,11 +55,17 @@ impl AppState {
         if let Capacity::Batch { plan, .. } = source.capacity(prompt, most) {
             source.start(plan)?;
         }
+        let is_bundled = source.model() == crate::loaded::BUNDLED;
+        let prompter = c.prompter.as_ref().filter(|_| is_bundled && c.settles_sampling);
         Ok(Self {
+            learnt: prompter.and_then(|p| p.note()).map(str::to_owned),
             settings: solver.settings().clone(),
             solver,
             name: options.name.clone(),
             limits: options.limits.clone(),
+            unknown_fields: options.unknown_fields,
+            seed: options.seed,
+            opens_thinking: AtomicBool::new(false),
         })
     }
 

@@ -23,6 +23,7 @@ use super::jobs::{Live, Watch};
 use super::progress::{self, ProgressLines};
 use super::reply;
 use super::request::{Endpoint, Progress, ResponseOptions};
+use super::request_log::Spent;
 use super::state::AppState;
 use super::text::{StreamedText, TextDelta};
 use crate::openai::{self, Completion, Delta};
@@ -40,6 +41,7 @@ pub(super) fn stream(
     watched: Vec<Watch>,
     options: ResponseOptions,
     fingerprint: &str,
+    spent: Arc<Spent>,
 ) -> Response {
     let (send, mut events) = mpsc::channel::<sse::Event>(WAITING);
     let writer = SseWriter {
@@ -47,6 +49,7 @@ pub(super) fn stream(
         app,
         live,
         options,
+        spent,
         send,
     };
     tokio::spawn(writer.write(watched));
@@ -71,6 +74,7 @@ struct SseWriter {
     app: Arc<AppState>,
     live: Arc<Live>,
     options: ResponseOptions,
+    spent: Arc<Spent>,
     head: Completion,
     send: mpsc::Sender<sse::Event>,
 }
@@ -220,6 +224,7 @@ impl SseWriter {
 
     /// Sends what is left of the choices, how they were made, and what they cost.
     async fn finish(&self, finished: &[Choice], choices: &mut [ChoiceState]) -> Result<(), Gone> {
+        self.spent.set(&reply::usage(&self.live, finished));
         for (index, (choice, state)) in finished.iter().zip(choices).enumerate() {
             let rest = match &mut state.text {
                 Some(text) => text.finish(&self.app, choice),

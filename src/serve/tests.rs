@@ -18,7 +18,7 @@ use super::model_name::by_name;
 use super::request::{ChatRequest, Endpoint, read_request, response_options};
 use super::settings::overrides;
 use super::state::AppState;
-use super::{Limits, Options};
+use super::{Options, Origins, UnknownFields};
 use crate::loaded::{LoadOptions, Loaded};
 use crate::solver::{Settings, Solver};
 
@@ -66,8 +66,7 @@ static STATE: LazyLock<AppState> = LazyLock::new(|| {
     let options = Options {
         address: "127.0.0.1:0".parse().unwrap(),
         name: "bundled".to_owned(),
-        keys: Keys::default(),
-        limits: Limits::default(),
+        ..Options::default()
     };
     let settings = Settings {
         threads: Some(1),
@@ -234,7 +233,7 @@ proptest! {
             }
         }
         let keys = if keyed { Keys::parse("a-key-of-some-length").unwrap() } else { Keys::default() };
-        let auth = Auth { keys, address: "127.0.0.1:1".parse().unwrap() };
+        let auth = Auth { keys, address: "127.0.0.1:1".parse().unwrap(), origins: Origins::default() };
         let method = if get { Method::GET } else { Method::POST };
         // no name of this machine and no key is made of such bytes
         prop_assert!(auth.check(&method, &Uri::from_static("/"), &headers, false).is_err());
@@ -261,7 +260,7 @@ fn every_setting_of_every_strategy_has_a_field() {
             let mut fields = UnreadFields::read(body.to_string().as_bytes()).unwrap();
             let given = overrides(&mut fields, Register::shipped()).unwrap();
             assert_eq!(given, Overrides::default().with(setting.name, setting.default));
-            fields.finish().unwrap();
+            fields.finish(UnknownFields::Refuse).unwrap();
             let wrong = json!({ setting.field(): [] });
             let mut fields = UnreadFields::read(wrong.to_string().as_bytes()).unwrap();
             let refused = overrides(&mut fields, Register::shipped()).unwrap_err();
@@ -293,7 +292,7 @@ fn a_row_brings_its_fields() {
     let read = || UnreadFields::read(b"{\"wait\": 0, \"consensus\": \"off\"}").unwrap();
     let mut fields = read();
     let given = overrides(&mut fields, &register).unwrap();
-    fields.finish().unwrap();
+    fields.finish(UnknownFields::Refuse).unwrap();
     let names: Vec<_> = given.iter().map(|g| g.0).collect();
     assert_eq!(names, ["consensus", "patience"]);
     let mut preset = Preset::new(&PATIENT);
@@ -301,6 +300,12 @@ fn a_row_brings_its_fields() {
     assert_eq!(preset.value("patience"), Some(SettingValue::Count(0)));
     let mut fields = read();
     overrides(&mut fields, Register::shipped()).unwrap();
-    let refused = fields.finish().unwrap_err().body().error.message.to_string();
+    let refused = fields
+        .finish(UnknownFields::Refuse)
+        .unwrap_err()
+        .body()
+        .error
+        .message
+        .to_string();
     assert!(refused.contains("there is no field `wait`"), "{refused}");
 }

@@ -4,6 +4,7 @@
 //! the rest of the trace's text at the end; a whole reply pushes the trace's text alone.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 use tts_evals::answer::{ThinkingSplitter, closes_unopened};
@@ -37,6 +38,8 @@ pub(super) struct ChoiceText {
     waiting: VecDeque<TextToken>,
     /// index of the first token that never waited or still does
     undecided: usize,
+    /// whether this is all of the text
+    over: bool,
     /// bytes of the thinking and of the content that were taken
     thought: usize,
     content: usize,
@@ -44,8 +47,10 @@ pub(super) struct ChoiceText {
 
 impl ChoiceText {
     /// The text that will follow a prompt. A raw completion is shown as it stands. Where an engine elsewhere
-    /// fills the template, a `whole` text tells whether it begins inside the thinking.
+    /// fills the template, a `whole` text tells whether it begins inside the thinking; those that come later
+    /// are then taken to begin there too.
     pub(super) fn new(
+        app: &AppState,
         request: &ChatRequest,
         endpoint: Endpoint,
         prompt: &Prepared,
@@ -62,7 +67,12 @@ impl ChoiceText {
             {
                 ThinkingSplitter::new(prompt.prompt.ends_in_think)
             }
-            Endpoint::Chat => ThinkingSplitter::new(whole.is_some_and(closes_unopened)),
+            Endpoint::Chat => {
+                if whole.is_some_and(closes_unopened) {
+                    app.opens_thinking.store(true, Ordering::Relaxed);
+                }
+                ThinkingSplitter::new(app.opens_thinking.load(Ordering::Relaxed))
+            }
         };
         Self {
             endpoint,
@@ -75,6 +85,7 @@ impl ChoiceText {
             },
             waiting: VecDeque::new(),
             undecided: 0,
+            over: false,
             thought: 0,
             content: 0,
         }
@@ -87,11 +98,15 @@ impl ChoiceText {
         let rest = text.get(self.split.len()..).unwrap_or_default();
         self.split.push(rest);
         self.split.finish();
+        self.over = true;
     }
 
-    /// Whether a token adds to what is said.
+    /// Whether a token belongs to what is said: all of a raw completion does.
     pub(super) fn shows(&self, token: &TextToken) -> bool {
-        token.overlaps(self.split.places())
+        match self.endpoint {
+            Endpoint::Completion => token.is_in(&(0..self.split.said().len())),
+            Endpoint::Chat => self.split.places().any(|place| token.is_in(&place)),
+        }
     }
 
     /// Gives the tokens that the text is made of, once it is whole, for their log-probabilities.
@@ -120,8 +135,13 @@ impl ChoiceText {
     /// Log-probabilities of the tokens that the content has got to.
     fn take_logprobs(&mut self, app: &AppState) -> Option<Logprobs> {
         let k = self.logprobs?;
-        let to = self.split.places().last()?.end;
-        let reached = self.waiting.iter().take_while(|token| token.from < to).count();
+        let to = match self.split.places().last() {
+            Some(place) => place.end,
+            None if self.over => 0,
+            None => return None,
+        };
+        let is_reached = |token: &&TextToken| self.over || token.from < to;
+        let reached = self.waiting.iter().take_while(is_reached).count();
         let mut tokens: Vec<TextToken> = self.waiting.drain(..reached).collect();
         if let Some(last) = tokens.last() {
             self.undecided = last.index + 1;
@@ -153,8 +173,8 @@ impl StreamedText {
         Self {
             tokens_so_far,
             read: 0,
-            tokens: Tokens::new(app),
-            text: ChoiceText::new(request, endpoint, prompt, None),
+            tokens: Tokens::new(app, true),
+            text: ChoiceText::new(app, request, endpoint, prompt, None),
         }
     }
 
@@ -176,8 +196,8 @@ impl StreamedText {
             if let Some(text) = &token.text {
                 self.text.split.push(text);
             } else if let Some(tokens) = &mut self.tokens {
-                let token = tokens.next(token.id, Some(token.logprob), token.top_logprobs);
-                self.text.split.push(token.text());
+                let (token, text) = tokens.next(token.id, Some(token.logprob), Some(token.top_logprobs));
+                self.text.split.push(&text);
                 if self.text.logprobs.is_some() {
                     self.text.waiting.push_back(token);
                 }

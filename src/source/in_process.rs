@@ -10,7 +10,7 @@ use tts_strategies::Needs;
 
 use crate::engine::memory::MemoryPlan;
 use crate::engine::scheduler::{EngineRequest, Scheduler};
-use crate::engine::scoring::{ScoringRequest, TopLogprobs};
+use crate::engine::scoring::{ScoredToken, ScoringRequest};
 use crate::run::{Control, Observer, Outcome, Request, RunError, check_needs};
 use tts_model::executor::Executor;
 
@@ -60,13 +60,13 @@ impl InProcess {
             .map_err(|_| gone())
     }
 
-    /// The `k` likeliest ids before each token of `ids` from index `from` (at least 1) on, with their
-    /// log-probabilities under the raw distribution. The text is read a chunk a step beside what else is
+    /// The log-probability of each token of `ids` from index `from` (at least 1) on, and the `k` likeliest ids
+    /// at its place, under the raw distribution. The text is read a chunk a step beside what else is
     /// running; dropping the future ends that.
     ///
     /// # Errors
     /// When the engine is gone, or the logits are not numbers.
-    pub async fn top_logprobs(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<TopLogprobs, RunError> {
+    pub async fn score(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Vec<ScoredToken>, RunError> {
         let (reply, found) = oneshot::channel();
         self.send(Command::Score(ScoringRequest { ids, from, k, reply }))?;
         found.await.map_err(|_| gone())?.ok_or_else(|| {

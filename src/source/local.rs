@@ -7,7 +7,7 @@ use tts_strategies::Needs;
 
 use super::{Capabilities, Capacity, InProcess, TraceSource};
 use crate::engine::memory::MemoryPlan;
-use crate::engine::scoring::TopLogprobs;
+use crate::engine::scoring::ScoredToken;
 use crate::error::Error;
 use crate::loaded::Loaded;
 use crate::prompt::{Message, RenderOptions, Rendered};
@@ -138,9 +138,14 @@ impl TraceSource for Local {
             .await
     }
 
-    async fn score(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Option<TopLogprobs>, RunError> {
+    async fn score(
+        &self,
+        ids: Vec<u32>,
+        from: usize,
+        k: usize,
+    ) -> Result<Option<Vec<ScoredToken>>, RunError> {
         let engine = self.engine(|| self.plan(ids.len(), 1))?;
-        engine.top_logprobs(ids, from, k).await.map(Some)
+        engine.score(ids, from, k).await.map(Some)
     }
 
     fn describe(&self, settings: TraceSettings) -> TraceSettings {

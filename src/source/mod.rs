@@ -15,7 +15,7 @@ pub use local::{Local, LocalOptions, default_threads, default_tier};
 pub use remote::{Remote, RemoteOptions};
 
 use crate::engine::memory::MemoryPlan;
-use crate::engine::scoring::TopLogprobs;
+use crate::engine::scoring::ScoredToken;
 use crate::error::Error;
 use crate::prompt::{Message, Prompter, RenderOptions, Rendered};
 use crate::run::{MachineInfo, Observer, Outcome, Request, RunError, TraceSettings};
@@ -106,12 +106,13 @@ pub trait TraceSource: Send + Sync {
     /// When the run cannot go on; what was recorded is kept.
     async fn run(&self, request: Request, observer: Observer) -> Result<Outcome, RunError>;
 
-    /// The `k` likeliest ids before each token of `ids` from index `from` (at least 1) on, with their
-    /// log-probabilities in nats under the raw distribution; nothing where the source cannot score a text.
+    /// The log-probability of each token of `ids` from index `from` (at least 1) on, in nats, and the `k`
+    /// likeliest ids at its place, under the raw distribution; nothing where the source cannot score a text.
     ///
     /// # Errors
     /// When the engine is gone, or the logits are not numbers.
-    async fn score(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Option<TopLogprobs>, RunError>;
+    async fn score(&self, ids: Vec<u32>, from: usize, k: usize)
+    -> Result<Option<Vec<ScoredToken>>, RunError>;
 
     /// Adds to the record of what traces are a function of what this source knows of it.
     fn describe(&self, settings: TraceSettings) -> TraceSettings;

@@ -33,7 +33,7 @@ use tts_strategies::{Needs, Strategy};
 
 use super::{Capabilities, Capacity, TraceSource};
 use crate::engine::memory::MemoryPlan;
-use crate::engine::scoring::TopLogprobs;
+use crate::engine::scoring::ScoredToken;
 use crate::error::Error;
 use crate::fmt;
 use crate::hub::is_loopback_host;
@@ -366,7 +366,12 @@ impl TraceSource for Remote {
         drive::run(self.fleet.clone(), request, observer, asked, k).await
     }
 
-    async fn score(&self, _ids: Vec<u32>, _from: usize, _k: usize) -> Result<Option<TopLogprobs>, RunError> {
+    async fn score(
+        &self,
+        _ids: Vec<u32>,
+        _from: usize,
+        _k: usize,
+    ) -> Result<Option<Vec<ScoredToken>>, RunError> {
         Ok(None)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tts::serve::{Keys, Limits, Options};
+use tts::serve::{Limits, Options};
 use tts::strategies::Preset;
 use tts::{LoadOptions, Loaded, Settings, Solver};
 
@@ -80,13 +80,14 @@ impl Server {
         let options = Options {
             address: "127.0.0.1:0".parse().expect("an address"),
             name: "bundled".to_owned(),
-            keys: Keys::default(),
             limits: Limits {
                 traces: 8,
                 choices: 4,
                 patience: Duration::from_millis(100),
                 ..Limits::default()
             },
+            seed: Some(0),
+            ..Options::default()
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -408,6 +408,61 @@ fn rows_say_how_their_token_is_drawn() {
 }
 
 #[test]
+fn short_prompts_go_between_the_parts_of_long_ones() {
+    let sized = |id: &str, tokens: usize| Task {
+        prompt: prompt(tokens, 5),
+        ..long(id, "majority", 20)
+    };
+    let [first, second] = ["long", "longer"].map(|id| sized(id, 20_000));
+    let (mut engine, log) = engine(roomy(256));
+    engine.submit(&first);
+    engine.submit(&second);
+    (0..4).for_each(|_| engine.scheduler.step());
+    let shorts = [9, 200, 700].map(|tokens| sized(&format!("short {tokens}"), tokens));
+    shorts.iter().for_each(|task| {
+        engine.submit(task);
+    });
+    finish(&mut engine, &log, u64::MAX);
+    let order = engine.order.lock().unwrap().clone();
+    assert_eq!(order[..3], ["short 9", "short 200", "short 700"]);
+    assert_eq!(order[3..], ["long", "longer"], "who waits longest begins first");
+    // in company or alone, each is what it is
+    for task in shorts.iter().chain([&first, &second]) {
+        let (got, want) = (engine.reply(&task.id).unwrap().unwrap(), alone(task));
+        assert!(traces(&got.records) == traces(&want.records), "{}", task.id);
+    }
+    // a long prompt has half of every part, however many short ones come
+    let (mut engine, _) = crate::bookkeeping::engine(roomy(256));
+    engine.submit(&first);
+    let mut steps = 0;
+    while engine.reply("long").is_none() {
+        let mut more = sized(&format!("{steps}"), 256);
+        more.bounds.slots = 1;
+        more.bounds.traces = 1;
+        engine.submit(&more);
+        engine.scheduler.step();
+        steps += 1;
+        assert!(steps < 400, "it starves");
+    }
+}
+
+#[test]
+fn who_waits_for_room_is_not_overtaken() {
+    // 8 rows: the second needs all of them, and the third would fit beside the first
+    let (mut engine, log) = engine(roomy(8));
+    let wide = |id: &str, slots: usize| {
+        let mut task = long(id, "majority", 40);
+        (task.bounds.traces, task.bounds.slots) = (slots, slots);
+        task
+    };
+    for task in [wide("first", 4), wide("second", 8), wide("third", 2)] {
+        engine.submit(&task);
+    }
+    finish(&mut engine, &log, u64::MAX);
+    assert_eq!(*engine.order.lock().unwrap(), ["first", "second", "third"]);
+}
+
+#[test]
 fn a_text_is_scored_a_chunk_a_step_beside_what_runs() {
     let (mut engine, log) = engine(roomy(64));
     engine.submit(&long("p", "majority", 30));
@@ -426,7 +481,7 @@ fn a_text_is_scored_a_chunk_a_step_beside_what_runs() {
     engine.finish(|_| ());
     assert_eq!(log.lock().held, 0);
     let whole = whole.blocking_recv().unwrap().unwrap();
-    assert_eq!((whole.len(), whole[0].len()), (39, 2));
+    assert_eq!((whole.len(), whole[0].top.len()), (39, 2));
     assert_eq!(end.blocking_recv().unwrap().unwrap(), whole[29..]);
     assert_eq!(one.blocking_recv().unwrap(), Some(Vec::new()));
     assert_eq!(broken.blocking_recv().unwrap(), None);

@@ -9,7 +9,7 @@ use tts::engine::scheduler::{EngineRequest, Scheduler};
 use tts::prompt::Rendered;
 use tts::run::{
     self, Bounds, Control, Decided, Decode, Observer, Outcome, Phase, Request, RunError, Setup,
-    StoppingRules, TraceRecord,
+    StoppingRules, ToText, TraceRecord,
 };
 use tts_evals::answer::{FnReader, ReadAnswer};
 use tts_model::cpu::CpuExecutor;
@@ -40,6 +40,11 @@ pub(crate) struct Words;
 impl Decode for Words {
     fn decode(&self, ids: &[u32]) -> String {
         ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    fn to_text(&self) -> ToText {
+        let mut before = "";
+        Box::new(move |id| format!("{}{id}", std::mem::replace(&mut before, " ")))
     }
 }
 

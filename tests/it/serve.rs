@@ -3,6 +3,7 @@
 
 mod clients;
 mod guarded;
+mod lenient;
 mod load;
 mod page;
 mod process;
@@ -11,6 +12,7 @@ mod seen;
 mod shapes;
 mod sharing;
 mod streams;
+mod tokens;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -19,7 +21,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tts::serve::{Keys, Limits, Options, Server};
+use tts::serve::{Limits, Options, Server};
 use tts::strategies::Preset;
 use tts::{LoadOptions, Loaded, Settings, Solver};
 
@@ -52,14 +54,21 @@ impl Running {
     }
 
     fn with(settings: Settings, change: impl FnOnce(&mut Options)) -> Self {
+        let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap();
+        Self::of(loaded, settings, change)
+    }
+
+    fn of(loaded: Loaded, settings: Settings, change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options {
             address: "127.0.0.1:0".parse().unwrap(),
             name: "bundled".to_owned(),
-            keys: Keys::default(),
             limits: Limits {
                 drain: Duration::from_secs(1),
                 ..Limits::default()
             },
+            // so that what is asked twice is answered alike
+            seed: Some(0),
+            ..Options::default()
         };
         change(&mut options);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -67,7 +76,6 @@ impl Running {
             .enable_all()
             .build()
             .unwrap();
-        let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap();
         let server = runtime
             .block_on(Server::bind(Solver::local(loaded, settings).unwrap(), options))
             .unwrap();

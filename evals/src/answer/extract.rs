@@ -2,7 +2,7 @@
 
 use super::dress::undress;
 use super::scan;
-use super::thinking::ThinkingSplitter;
+use super::thinking::{THINK_END, THINK_START, ThinkingSplitter};
 use super::{boxes, statement};
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
@@ -158,13 +158,30 @@ pub fn extract(text: &str, rules: &ExtractRules) -> Option<Extraction> {
             inside_thinking,
         })
     };
-    found(&joined(text, split.places()), false).or_else(|| {
+    found(&without_asides(split.said()), false).or_else(|| {
         if rules.inside_thinking {
             found(&joined(text, split.thought_places()), true)
         } else {
             None
         }
     })
+}
+
+/// What is said, without thinking that was opened and closed once more behind the first.
+fn without_asides(said: &str) -> Cow<'_, str> {
+    let (mut kept, mut rest) = (Cow::Borrowed(""), said);
+    while let Some((before, aside)) = rest.split_once(THINK_START)
+        && let Some((_, after)) = aside.split_once(THINK_END)
+    {
+        kept.to_mut().push_str(before);
+        kept.to_mut().push_str("\n\n");
+        rest = after;
+    }
+    if kept.is_empty() {
+        return Cow::Borrowed(rest);
+    }
+    kept.to_mut().push_str(rest);
+    kept
 }
 
 /// These places of a text, as paragraphs of their own: a number or a list of boxes ends where its place does.

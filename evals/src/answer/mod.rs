@@ -20,7 +20,7 @@ mod thinking;
 pub use equal::{Verdict, canonical, equal};
 pub use extract::{ExtractRules, Extraction, ExtractionPath, PatternError, compile_pattern, extract};
 pub use options::{BracketRule, DecimalRule, EqualOptions, ListOrder, PercentRule, RelationRule, UnitRule};
-pub use thinking::{THINK_END, THINK_START, ThinkingSplitter, closes_unopened, last_said, solution};
+pub use thinking::{THINK_END, THINK_START, ThinkingSplitter, closes_unopened, solution};
 
 use serde::{Deserialize, Serialize};
 

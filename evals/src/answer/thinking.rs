@@ -1,9 +1,9 @@
 //! Splits a reasoning model's text into what it thought and what it said.
 //!
-//! There is one definition, for streams, for whole replies and for the extraction of answers: everything
-//! between `<think>` and the next `</think>` is thinking, all else is said, and the marks belong to neither.
+//! There is one definition, for streams, for whole replies and for the extraction of answers: thinking begins
+//! where the prompt opened it or where `<think>` is the first thing that the text says, and ends with the
+//! first `</think>`. These marks belong to neither part. All else is said: an answer may speak of the marks.
 //! Marks do not nest: models that find `<think>` in their prompt often write it once more, and close it once.
-//! They count wherever they stand, in code too, because a model writes them as tokens of their own.
 
 use std::ops::Range;
 
@@ -31,17 +31,29 @@ pub const THINK_END: &str = "</think>";
 #[derive(Clone, Debug)]
 pub struct ThinkingSplitter {
     verbatim: bool,
-    thinking: bool,
+    part: Part,
     stop_texts: Vec<String>,
     /// the end of the text, which may be the beginning of a mark or of a stop text
     pending: String,
     /// bytes of the text before it
     at: usize,
+    /// bytes of the text up to the end of its thinking, mark included
+    thinking_end: Option<usize>,
     thought: String,
     said: String,
     /// where in the text that was thought, and that said
     thought_places: Vec<Range<usize>>,
     said_places: Vec<Range<usize>>,
+}
+
+/// What a text has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Its beginning: white space, or less than a mark.
+    Beginning,
+    Thinking,
+    /// What is said, to the end of the text.
+    Said,
 }
 
 impl ThinkingSplitter {
@@ -50,10 +62,15 @@ impl ThinkingSplitter {
     pub fn new(starts_in_thinking: bool) -> Self {
         Self {
             verbatim: false,
-            thinking: starts_in_thinking,
+            part: if starts_in_thinking {
+                Part::Thinking
+            } else {
+                Part::Beginning
+            },
             stop_texts: Vec::new(),
             pending: String::new(),
             at: 0,
+            thinking_end: None,
             thought: String::new(),
             said: String::new(),
             thought_places: Vec::new(),
@@ -66,6 +83,7 @@ impl ThinkingSplitter {
     pub fn verbatim() -> Self {
         Self {
             verbatim: true,
+            part: Part::Said,
             ..Self::new(false)
         }
     }
@@ -120,38 +138,66 @@ impl ThinkingSplitter {
     fn advance(&mut self, over: bool) {
         let pending = std::mem::take(&mut self.pending);
         let mut rest = pending.as_str();
-        loop {
-            let mark = if self.verbatim { None } else { first_mark(rest) };
+        if self.part == Part::Beginning {
+            // white space at the beginning belongs to neither part
+            let text = rest.trim_start();
+            self.at += rest.len() - text.len();
+            rest = text;
+            if let Some(thinking) = rest.strip_prefix(THINK_START) {
+                self.at += THINK_START.len();
+                rest = thinking;
+                self.part = Part::Thinking;
+            } else if over || !THINK_START.starts_with(rest) {
+                self.part = Part::Said;
+            }
+        }
+        while self.part == Part::Thinking {
+            let mark = first_mark(rest);
             let certain = match mark {
                 Some((at, _)) => at,
                 None if over => rest.len(),
-                None => rest.len() - self.undecided(rest),
+                None => rest.len() - begun(rest, THINK_START).max(begun(rest, THINK_END)),
             };
             self.add(&rest[..certain]);
             rest = &rest[certain..];
             let Some((_, mark)) = mark else { break };
             self.at += mark.len();
             rest = &rest[mark.len()..];
-            self.thinking = mark == THINK_START;
+            if mark == THINK_END {
+                self.part = Part::Said;
+                self.thinking_end = Some(self.at);
+            }
+        }
+        if self.part == Part::Said {
+            let undecided = if over { 0 } else { self.undecided(rest) };
+            let certain = rest.len() - undecided;
+            self.add(&rest[..certain]);
+            rest = &rest[certain..];
         }
         self.pending.push_str(rest);
     }
 
-    /// Bytes at the end that may be the beginning of a mark or of a stop text.
+    /// Bytes at the end of what is said that may be the beginning of a stop text.
     fn undecided(&self, rest: &str) -> usize {
-        let marks: &[&str] = match self.verbatim {
-            true => &[],
-            false => &[THINK_START, THINK_END],
+        let of = |stop: &String| {
+            // one that begins with the mark ends a text that goes on behind it so
+            let after_mark = stop
+                .strip_prefix(THINK_END)
+                .filter(|_| self.thinking_end.is_some());
+            match after_mark {
+                Some(after) if self.said.is_empty() && after.trim_start().starts_with(rest.trim_start()) => {
+                    rest.len()
+                }
+                _ => begun(rest, stop),
+            }
         };
-        let stop_texts = self.stop_texts.iter().map(String::as_str);
-        let all = marks.iter().copied().chain(stop_texts);
-        all.map(|whole| begun(rest, whole)).max().unwrap_or(0)
+        self.stop_texts.iter().map(of).max().unwrap_or(0)
     }
 
     /// Adds text that is certain to what is thought or said.
     fn add(&mut self, text: &str) {
         self.at += text.len();
-        let (part, places) = if self.thinking {
+        let (part, places) = if self.part == Part::Thinking {
             (&mut self.thought, &mut self.thought_places)
         } else {
             (&mut self.said, &mut self.said_places)
@@ -188,7 +234,13 @@ impl ThinkingSplitter {
 
     /// Whether the text so far ends inside the thinking.
     pub fn is_thinking(&self) -> bool {
-        self.thinking
+        self.part == Part::Thinking
+    }
+
+    /// Bytes of the text before the first that is said, white space included, once anything may be: those of
+    /// the thinking with its marks.
+    pub fn said_from(&self) -> Option<usize> {
+        (self.part == Part::Said).then(|| self.thinking_end.unwrap_or(0))
     }
 
     /// Where in the text [`said`](Self::said) stands: ranges of bytes, in order, none next to another.
@@ -224,17 +276,6 @@ pub fn solution(text: &str) -> String {
 /// Whether a text closes thinking that it did not open: then it seems to begin inside of it.
 pub fn closes_unopened(text: &str) -> bool {
     first_mark(text).is_some_and(|(_, mark)| mark == THINK_END)
-}
-
-/// Where the stretch of said text at the end of a text begins; `None` where the text ends in thinking.
-/// `thinking` says whether the text before it did.
-pub fn last_said(text: &str, thinking: bool) -> Option<usize> {
-    let (opened, closed) = (text.rfind(THINK_START), text.rfind(THINK_END));
-    match (opened, closed) {
-        (None, None) => (!thinking).then_some(0),
-        _ if opened > closed => None,
-        _ => closed.map(|at| at + THINK_END.len()),
-    }
 }
 
 /// The first mark of a text and where it stands.
@@ -283,33 +324,45 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_not_between_marks_is_said() {
+    fn thinking_ends_with_the_first_mark_and_all_else_is_said() {
         for (text, inside, thought, said) in [
             ("<think>a\nb</think>\n\n42 ", false, "a\nb", "42"),
+            (" \n<think>a</think>42", false, "a", "42"),
             // a prompt that opens the thinking, and a model that opens it once more
             ("a</think>42", true, "a", "42"),
             ("<think>a</think>42", true, "a", "42"),
-            // several thoughts
-            ("a</think>b<think>c</think>d", true, "ac", "bd"),
-            ("a</think> b <think>c</think> d", true, "ac", "b  d"),
-            ("a<think>b</think>c<think>d</think>e", false, "bd", "ace"),
-            // marks do not nest; one that closes nothing is dropped
-            ("<think>a<think>b</think>c</think>d", false, "ab", "cd"),
-            ("a</think>b", false, "", "ab"),
-            // thinking that does not end
-            ("half a thought", true, "half a thought", ""),
-            ("so <think>half</thi", false, "half</thi", "so"),
-            ("a</think>b<think>c", true, "ac", "b"),
-            // marks in code are marks
-            ("`<think>` opens", false, "` opens", "`"),
+            // marks do not nest
+            ("<think>a<think>b</think>c</think>d", false, "ab", "c</think>d"),
+            // an answer may speak of them
+            (
+                "<think>ab</think>\n\nThe tag <think> starts it, \\boxed{4}.",
+                false,
+                "ab",
+                "The tag <think> starts it, \\boxed{4}.",
+            ),
+            ("a</think>b<think>c</think>d", true, "a", "b<think>c</think>d"),
+            ("a</think> b <think>c", true, "a", "b <think>c"),
+            ("a</think>b</thi", true, "a", "b</thi"),
+            (
+                "The tag <think> starts it",
+                false,
+                "",
+                "The tag <think> starts it",
+            ),
+            ("a</think>b", false, "", "a</think>b"),
+            ("`<think>` opens", false, "", "`<think>` opens"),
+            ("so <think>half</thi", false, "", "so <think>half</thi"),
+            // thinking that does not end, and what is none yet
+            ("half a thought</thi", true, "half a thought</thi", ""),
+            ("<thin", false, "", "<thin"),
             (
                 "<think>the mark `</think>` ends</think>it",
                 false,
                 "the mark `",
-                "` endsit",
+                "` ends</think>it",
             ),
             (" plain <3 ", false, "", "plain <3"),
-            ("<<think>a<</think>", false, "a<", "<"),
+            ("<<think>a<</think>", false, "", "<<think>a<</think>"),
             ("<think></think>", false, "", ""),
             ("", true, "", ""),
         ] {
@@ -328,9 +381,12 @@ mod tests {
             (splitter.thought().to_owned(), splitter.said().to_owned())
         };
         let of = |thought: &str, said: &str| (thought.to_owned(), said.to_owned());
-        assert_eq!(whole("a</think>b<think>c</think>d"), of("ac", "bd"));
-        assert_eq!(whole("a<think>b</think>c"), of("b", "ac"));
-        assert_eq!(solution("a</think>b<think>c</think>d"), "bd");
+        assert_eq!(
+            whole("a</think>b<think>c</think>d"),
+            of("a", "b<think>c</think>d")
+        );
+        assert_eq!(whole("a<think>b</think>c"), of("", "a<think>b</think>c"));
+        assert_eq!(solution("a</think>b<think>c</think>d"), "b<think>c</think>d");
         assert_eq!(solution("a</think>\n42\n"), "42");
         assert_eq!(solution("<think>half "), "<think>half");
         assert_eq!(solution("<think>a</think>"), "");
@@ -338,15 +394,33 @@ mod tests {
     }
 
     #[test]
-    fn the_last_stretch_that_is_said_is_found() {
+    fn what_is_said_begins_behind_the_thinking() {
         for (text, thinking, from) in [
             ("a", false, Some(0)),
+            (" <th", false, None),
             ("a", true, None),
             ("a</think>b", true, Some(9)),
-            ("a</think>b<think>c", false, None),
-            ("<think>a</think>b</think>", false, Some(25)),
+            ("a</think>b<think>c", true, Some(9)),
+            (" <think>a</think>b</think>", false, Some(17)),
         ] {
-            assert_eq!(last_said(text, thinking), from, "{text}");
+            let mut splitter = ThinkingSplitter::new(thinking);
+            splitter.push(text);
+            assert_eq!(splitter.said_from(), from, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_stop_text_that_begins_with_the_mark_waits_behind_it() {
+        let mut splitter = ThinkingSplitter::new(true).holding_back(vec!["</think>\nThe".to_owned()]);
+        for (more, said) in [
+            ("a</think>", ""),
+            ("\n", ""),
+            ("\nTh", ""),
+            ("is", "This"),
+            ("The", "ThisThe"),
+        ] {
+            splitter.push(more);
+            assert_eq!(splitter.said(), said, "{more}");
         }
     }
 
@@ -420,7 +494,10 @@ mod tests {
             let found: String = split.places().map(|place| &text[place]).collect();
             prop_assert_eq!(found, split.said());
             if !verbatim {
-                prop_assert_eq!(last_said(&text, inside).is_none(), whole.is_thinking());
+                let from = whole.said_from();
+                prop_assert_eq!(from.is_none(), whole.is_thinking());
+                let said = from.map_or("", |from| text[from..].trim());
+                prop_assert_eq!(said, whole.said());
             }
         }
     }

@@ -48,7 +48,7 @@ impl ProblemRun {
             let step = self.observe(&mut trace);
             finish = (last && wrote_stop)
                 .then_some(Finish::Stop)
-                .or(trace.ends(&self.rules))
+                .or(trace.ends(&self.rules, self.decode.as_ref()))
                 .or(piece.end.filter(|end| last && *end != Finish::Failed))
                 .or((step != Step::Continue).then_some(Finish::LowConfidence));
             if finish.is_some() {

@@ -30,7 +30,7 @@ impl ProblemRun {
             ticks = ticks.min((left / live as u64).saturating_sub(1));
         }
         for trace in &mut self.in_flight[..live] {
-            trace.skip_recorded(ticks as usize, &self.rules);
+            trace.skip_recorded(ticks as usize, &self.rules, self.decode.as_ref());
         }
         self.ticks += ticks;
         self.live_tokens += ticks * live as u64;

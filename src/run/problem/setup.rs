@@ -33,7 +33,13 @@ pub struct Setup {
 pub trait Decode: Send + Sync {
     /// The text of these ids. Ids without text (padding of the vocabulary) give nothing.
     fn decode(&self, ids: &[u32]) -> String;
+
+    /// Gives the text that each further id of a trace makes certain; together it is the text of all of them.
+    fn to_text(&self) -> ToText;
 }
+
+/// What a token adds to the text of those before it.
+pub type ToText = Box<dyn FnMut(u32) -> String + Send>;
 
 /// Gives no texts: where there are no ids to decode, what has a text has it already.
 pub struct NoDecoder;
@@ -41,6 +47,10 @@ pub struct NoDecoder;
 impl Decode for NoDecoder {
     fn decode(&self, _: &[u32]) -> String {
         String::new()
+    }
+
+    fn to_text(&self) -> ToText {
+        Box::new(|_| String::new())
     }
 }
 

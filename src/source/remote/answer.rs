@@ -119,7 +119,8 @@ impl Answer {
             if !std::mem::replace(&mut self.in_reasoning, true) {
                 out.push_str(THINK_START);
             }
-            out.push_str(&reasoning);
+            // it says itself where reasoning ends
+            out.push_str(&reasoning.replace(THINK_END, ""));
         }
         if let Some(content) = added.content.filter(|c| !c.is_empty()) {
             if std::mem::take(&mut self.in_reasoning) {

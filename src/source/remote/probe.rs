@@ -167,9 +167,13 @@ async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Lis
             .collect::<Vec<_>>()
             .join(", ")
     };
+    let unlisted = match wanted.filter(|wanted| !models.iter().any(|m| m.id.as_deref() == Some(wanted))) {
+        Some(wanted) => by_name(caller, base, wanted).await,
+        None => None,
+    };
+    let listed = || models.iter().chain(&unlisted);
     let found = match (wanted, &models[..]) {
-        (Some(wanted), _) => models
-            .iter()
+        (Some(wanted), _) => listed()
             .find(|m| m.id.as_deref() == Some(wanted))
             .ok_or_else(|| format!("it has no model `{wanted}`; it has {}", names()))?,
         (None, [only]) => only,
@@ -190,6 +194,12 @@ async fn listed(caller: &Caller, base: &Url, wanted: Option<&str>) -> Result<Lis
         engine: Engine::of_owner(found.owned_by.as_deref().unwrap_or_default()),
         context: context(found).map(|n| n as usize),
     })
+}
+
+/// A model that an engine takes without listing it: the names of some say how they answer.
+async fn by_name(caller: &Caller, base: &Url, name: &str) -> Option<Model> {
+    let found = caller.get(&below(base, &format!("models/{name}"))).await.ok()?;
+    serde_json::from_value(found).ok()
 }
 
 fn forbidden(why: &str) -> String {

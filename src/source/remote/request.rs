@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Number;
 
-use crate::openai::{self, Content, LogprobsWanted, OWN_SAMPLING, RequestBody, StreamOptions, Turn};
+use crate::openai::{self, LogprobsWanted, OWN_SAMPLING, RequestBody, StreamOptions, Turn};
 use crate::prompt::Message;
 use tts_model::overrides::{SAMPLING_SETTINGS, SamplingOverrides, SamplingSetting};
 use tts_model::sampling::Sampling;
@@ -109,7 +109,8 @@ pub(super) fn body<'a>(
         Prompt::Messages(messages) => {
             let turn = |m: &'a Message| Turn {
                 role: &m.role,
-                content: Content::Text(m.content.as_str().into()),
+                content: &m.content,
+                reasoning_content: m.reasoning_content.as_deref(),
             };
             (Some(messages.iter().map(turn).collect()), None)
         }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tts::Settings;
 use tts::Solver;
-use tts::serve::{Keys, Limits, Options};
+use tts::serve::{Limits, Options};
 use tts::solver::RemoteApi;
 use tts::source::RemoteOptions;
 
@@ -32,11 +32,12 @@ impl Front {
         let options = Options {
             address: "127.0.0.1:0".parse().unwrap(),
             name: "big".to_owned(),
-            keys: Keys::default(),
             limits: Limits {
                 drain: Duration::from_secs(1),
                 ..Limits::default()
             },
+            seed: Some(0),
+            ..Options::default()
         };
         let server = tts::serve::Server::bind(runner, options).await.unwrap();
         let (url, stop) = (
@@ -260,28 +261,24 @@ async fn thinking_that_an_engines_template_opens_is_told_from_the_answer() {
 #[tokio::test]
 async fn solving_and_serving_show_the_same_of_a_text() {
     for (text, thought, said) in [
-        ("1</think>2 <think>3</think>4", "13", "2 4"),
-        ("<think>1</think>2 <think>3</think>4", "13", "2 4"),
+        ("1</think>2 <think>3</think>4", "1", "2 <think>3</think>4"),
+        ("<think>1</think>2 <think>3</think>4", "1", "2 <think>3</think>4"),
         ("<think>1<think>2</think>3", "12", "3"),
-        ("1</think>2 <think>3", "13", "2"),
+        ("1</think>2 <think>3", "1", "2 <think>3"),
+        (
+            "<think>ab</think>\n\nThe tag <think> starts it, \\boxed{4}.",
+            "ab",
+            "The tag <think> starts it, \\boxed{4}.",
+        ),
+        (
+            "The tags <think> and </think> make it \\boxed{4}",
+            "",
+            "The tags <think> and </think> make it \\boxed{4}",
+        ),
     ] {
-        let engine = Server::new(move |r| {
-            question(r, 1.0).unwrap_or_else(|| {
-                let chunk = |content: &str, end: Option<&str>| {
-                    let list = json!([{"token": "x", "logprob": -0.1, "top_logprobs": [{"logprob": -0.1}]}]);
-                    Step::Send(event(&json!({"choices": [{
-                        "index": 0, "delta": {"content": content}, "logprobs": {"content": list},
-                        "finish_reason": end,
-                    }]})))
-                };
-                let mut steps = vec![head()];
-                // marks come in pieces
-                steps.extend(text.chars().map(|c| chunk(&c.to_string(), None)));
-                steps.extend([chunk("", Some("stop")), Step::Send(done())]);
-                steps
-            })
-        })
-        .await;
+        // marks come in pieces
+        let letters = text.chars().map(|c| ("content", c.to_string())).collect();
+        let engine = says(letters).await;
         let solved = solve(&engine, settings("majority", 1)).await;
         assert_eq!(solved.solution.as_deref(), Some(said), "{text}");
         let front = Front::before(&options(&[engine.url()]), settings("majority", 1)).await;
@@ -289,8 +286,107 @@ async fn solving_and_serving_show_the_same_of_a_text() {
         assert_eq!(status, 200, "{reply}");
         let message = &reply["choices"][0]["message"];
         assert_eq!(message["content"], said, "{text}");
-        assert_eq!(message["reasoning_content"], thought, "{text}");
+        assert_eq!(
+            message["reasoning_content"].as_str().unwrap_or_default(),
+            thought,
+            "{text}"
+        );
+        assert_eq!(
+            streamed(&front).await,
+            (thought.to_owned(), said.to_owned()),
+            "{text}"
+        );
     }
+}
+
+/// An engine that says these texts in these fields, a piece each.
+async fn says(pieces: Vec<(&'static str, String)>) -> Server {
+    Server::new(move |r| {
+        question(r, 1.0).unwrap_or_else(|| {
+            let chunk = |field: &str, content: &str, end: Option<&str>| {
+                let list = json!([{"token": "x", "logprob": -0.1, "top_logprobs": [{"logprob": -0.1}]}]);
+                Step::Send(event(&json!({"choices": [{
+                    "index": 0, "delta": {field: content}, "logprobs": {"content": list},
+                    "finish_reason": end,
+                }]})))
+            };
+            let mut steps = vec![head()];
+            steps.extend(pieces.iter().map(|(field, text)| chunk(field, text, None)));
+            steps.extend([chunk("content", "", Some("stop")), Step::Send(done())]);
+            steps
+        })
+    })
+    .await
+}
+
+/// Thinking and content of a stream of one trace.
+async fn streamed(front: &Front) -> (String, String) {
+    let body = chat(json!({ "stream": true, "traces": 1 }));
+    let text = front.post("chat/completions", &body).await.text().await.unwrap();
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+    let events: Vec<Value> = text
+        .split("\n\n")
+        .filter_map(|p| serde_json::from_str(p.strip_prefix("data: ")?).ok())
+        .collect();
+    let of = |field: &str| {
+        let deltas = events
+            .iter()
+            .filter_map(|e| e["choices"][0]["delta"][field].as_str());
+        deltas.collect::<String>()
+    };
+    (of("reasoning_content"), of("content"))
+}
+
+#[tokio::test]
+async fn what_an_engine_calls_reasoning_is_thinking_and_its_content_may_speak_of_marks() {
+    let piece = |field: &'static str, text: &str| (field, text.to_owned());
+    let engine = says(vec![
+        piece("reasoning_content", "a "),
+        piece("reasoning_content", "</think>"),
+        piece("reasoning_content", "b"),
+        piece("content", "\n\nThe tag "),
+        piece("content", "<think>"),
+        piece("content", " and </think>: \\boxed{4}."),
+    ])
+    .await;
+    let front = Front::before(&options(&[engine.url()]), settings("majority", 1)).await;
+    let (_, reply) = front.chat(json!({})).await;
+    let said = "The tag <think> and </think>: \\boxed{4}.";
+    let message = &reply["choices"][0]["message"];
+    assert_eq!(
+        (&message["reasoning_content"], &message["content"]),
+        (&json!("a b"), &json!(said))
+    );
+    assert_eq!(reply["tts"]["answer"], "4");
+    assert_eq!(streamed(&front).await, ("a b".to_owned(), said.to_owned()));
+}
+
+#[tokio::test]
+async fn a_lone_chat_is_shown_as_it_is_written() {
+    // two pieces, and nothing until the stream is closed
+    let engine = Server::new(|r| {
+        question(r, 1.0).unwrap_or_else(|| {
+            let mut steps = well(r, 3);
+            steps.truncate(4);
+            steps.push(Step::Wait(Duration::from_secs(600)));
+            steps
+        })
+    })
+    .await;
+    let front = Front::before(&options(&[engine.url()]), settings("majority", 1)).await;
+    let mut reply = front
+        .post("chat/completions", &chat(json!({ "stream": true })))
+        .await;
+    let mut text = String::new();
+    while !text.contains("w5") {
+        text.push_str(&String::from_utf8_lossy(&reply.chunk().await.unwrap().unwrap()));
+    }
+    assert!(
+        !text.contains("at most") && !text.contains("reasoning_content"),
+        "{text}"
+    );
+    drop(reply);
+    until(|| engine.traces().iter().all(|t| t.left), "the stream is closed").await;
 }
 
 #[tokio::test]
@@ -495,11 +591,10 @@ async fn what_an_engine_cannot_do_is_refused_by_name() {
             json!("strategy"),
             "needs token confidences",
         ),
-        (json!({ "thinking_budget": 5 }), Value::Null, "forces tokens"),
         (
-            json!({ "max_tokens": 5000 }),
-            json!("max_tokens"),
-            "a trace may generate at most 100 tokens",
+            json!({ "thinking_budget": 5 }),
+            json!("thinking_budget"),
+            "forces tokens",
         ),
     ] {
         let (message, param) = front.refused(400, fields.clone()).await;
@@ -558,6 +653,8 @@ async fn the_command_serves_what_engines_elsewhere_say() {
             "3",
             "--max-tokens",
             "100",
+            "--seed",
+            "0",
             "--backend-retries",
             "2",
         ])

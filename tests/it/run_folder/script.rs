@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tts::run::{
     Bounds, Decided, DecisionSettings, Decode, MachineInfo, Manifest, ProblemRun, RecordSink, Setup,
-    SolvedRecord, StoppingRules, StrategyRecord, Token, TraceRecord, TraceSettings,
+    SolvedRecord, StoppingRules, StrategyRecord, ToText, Token, TraceRecord, TraceSettings,
 };
 use tts_evals::answer::FnReader;
 use tts_model::sampling::Drawn;
@@ -113,6 +113,10 @@ impl Decode for Words {
             id => format!("w{id} "),
         };
         ids.iter().map(word).collect()
+    }
+
+    fn to_text(&self) -> ToText {
+        Box::new(|id| Self.decode(&[id]))
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use tts::serve::{Keys, Limits, Options, Server};
+use tts::serve::{Keys, Options, Origins, RequestLog, Server};
 use tts::{LoadOptions, Loaded, Solver};
 
 use super::{Reply, Running, chat, connect, endless, few, hang_up, read_until};
@@ -67,9 +68,7 @@ fn other_machines_need_a_key() {
         .unwrap();
     let options = Options {
         address: "0.0.0.0:0".parse().unwrap(),
-        name: "bundled".to_owned(),
-        keys: Keys::default(),
-        limits: Limits::default(),
+        ..Options::default()
     };
     let loaded = Loaded::open(&LoadOptions::default(), &mut |_| ()).unwrap();
     let refused = runtime
@@ -117,6 +116,149 @@ fn pages_of_other_sites_are_not_answered() {
         reply.headers
     );
     assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+}
+
+/// The reply to a head, and a body where there is one.
+fn raw(server: &Running, head: &str, body: &str) -> Reply {
+    let mut stream = server.connect();
+    write!(
+        stream,
+        "{head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    Reply::read(stream)
+}
+
+#[test]
+fn a_head_that_is_ambiguous_or_foreign_is_refused() {
+    let server = Running::start();
+    let body = chat(json!({ "traces": 1, "max_tokens": 4 })).to_string();
+    let post = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost";
+    assert_eq!(raw(&server, post, &body).status, 200);
+    let two = raw(&server, &format!("{post}\r\nhost: evil.example"), &body);
+    assert_eq!(two.refusal(400).0, "the request has more than one Host header");
+    let (message, _) = raw(&server, &format!("{post}\r\nSec-Fetch-Site: cross-site"), &body).refusal(403);
+    assert!(message.contains("pages of other sites"), "{message}");
+    assert_eq!(
+        raw(&server, &format!("{post}\r\nSec-Fetch-Site: same-origin"), &body).status,
+        200
+    );
+    let path = "GET /v1/models/%ff%fe HTTP/1.1\r\nhost: localhost";
+    assert_eq!(raw(&server, path, "").refusal(400).0, "the path is not UTF-8");
+    for encoding in ["gzip", "br", "deflate, gzip"] {
+        let packed = raw(&server, &format!("{post}\r\ncontent-encoding: {encoding}"), &body);
+        let (message, _) = packed.refusal(415);
+        assert!(
+            message.contains(&format!("Content-Encoding `{encoding}`")),
+            "{message}"
+        );
+    }
+    assert_eq!(
+        raw(&server, &format!("{post}\r\ncontent-encoding: identity"), &body).status,
+        200
+    );
+}
+
+#[test]
+fn pages_of_an_origin_that_is_named_may_ask() {
+    let server = Running::with(few(), |o| {
+        o.origins = Origins::parse(&["http://localhost:3000".to_owned()]).unwrap();
+        o.keys = Keys::parse("correct-horse-battery").unwrap();
+    });
+    let preflight = |origin: &str| {
+        let head = format!(
+            "OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\norigin: {origin}\r\n\
+             access-control-request-method: POST\r\naccess-control-request-headers: authorization,x-a"
+        );
+        raw(&server, &head, "")
+    };
+    let told = preflight("http://localhost:3000");
+    assert_eq!(told.status, 204);
+    for (name, value) in [
+        ("access-control-allow-origin", "http://localhost:3000"),
+        ("access-control-allow-methods", "GET, POST, OPTIONS"),
+        ("access-control-allow-headers", "authorization,x-a"),
+        ("vary", "origin"),
+    ] {
+        assert_eq!(told.header(name), Some(value));
+    }
+    let other = preflight("http://localhost:3001");
+    other.refusal(403);
+    assert_eq!(other.header("access-control-allow-origin"), None);
+    let body = chat(json!({ "traces": 1, "max_tokens": 4 })).to_string();
+    let ask = |origin: &str, key: &str| {
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\norigin: {origin}\r\nauthorization: Bearer {key}"
+        );
+        raw(&server, &head, &body)
+    };
+    let answered = ask("http://localhost:3000", "correct-horse-battery");
+    assert_eq!(answered.status, 200);
+    assert_eq!(
+        answered.header("access-control-allow-origin"),
+        Some("http://localhost:3000")
+    );
+    let refused = ask("http://localhost:3000", "wrong-horse-battery-x");
+    refused.refusal(401);
+    assert_eq!(
+        refused.header("access-control-allow-origin"),
+        Some("http://localhost:3000")
+    );
+    ask("https://evil.example", "correct-horse-battery").refusal(403);
+}
+
+#[test]
+fn every_request_has_a_line_in_the_log() {
+    let lines = Arc::new(Mutex::new(Vec::<String>::new()));
+    let kept = lines.clone();
+    let server = Running::with(few(), |o| {
+        o.request_log = Some(RequestLog {
+            json: true,
+            write: Arc::new(move |line| kept.lock().unwrap().push(line.to_owned())),
+        });
+    });
+    let whole = server.chat(json!({ "traces": 2 })).ok();
+    let events = server.chat(json!({ "traces": 2, "stream": true })).events();
+    assert!(!events.is_empty());
+    server.get("/v1/nothing?key=secret").refusal(404);
+    let left = server.begin(endless(), &[]);
+    server.until("tts_requests_running", 1.0);
+    hang_up(&left);
+    server.until("tts_requests_running", 0.0);
+    let log = || -> Vec<serde_json::Value> {
+        let lines = lines.lock().unwrap();
+        let lines = lines.iter().map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .filter(|line: &serde_json::Value| line["path"] != "/metrics")
+            .collect()
+    };
+    let began = std::time::Instant::now();
+    while log().len() < 4 {
+        assert!(began.elapsed() < super::PATIENCE, "{:?}", log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let log = log();
+    for line in &log[..2] {
+        assert_eq!(
+            (&line["method"], &line["path"], &line["status"]),
+            (&json!("POST"), &json!("/v1/chat/completions"), &json!(200))
+        );
+        assert_eq!(line["prompt_tokens"], whole["usage"]["prompt_tokens"]);
+        assert_eq!(line["completion_tokens"], whole["usage"]["completion_tokens"]);
+        assert!(
+            line["milliseconds"].is_u64() && line["time"].as_str().unwrap().ends_with('Z'),
+            "{line}"
+        );
+    }
+    assert_eq!(
+        (&log[2]["path"], &log[2]["status"]),
+        (&json!("/v1/nothing"), &json!(404))
+    );
+    assert_eq!(
+        (&log[3]["status"], &log[3]["completion_tokens"]),
+        (&json!(200), &json!(0))
+    );
 }
 
 #[test]

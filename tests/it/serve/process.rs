@@ -172,6 +172,111 @@ fn keys_stay_out_of_what_it_prints() {
 }
 
 #[test]
+fn requests_are_logged_in_plain_text_where_nobody_looks_on() {
+    let mut started = command(&[
+        "--request-log",
+        "--threads",
+        "1",
+        "--traces",
+        "1",
+        "--max-tokens",
+        "8",
+    ]);
+    let mut program = Program::start(started.env("TTS_LOG", "trace"));
+    let mut stream = connect(program.address);
+    let body = chat(json!({})).to_string();
+    send(&mut stream, "/v1/chat/completions", &[], body.as_bytes());
+    let reply = Reply::read(stream).ok();
+    program.child.kill().unwrap();
+    let (_, err) = program.ended();
+    let line = err.lines().find(|line| line.contains("POST")).unwrap();
+    let usage = &reply["usage"];
+    let tokens = format!(
+        " ms, {} + {} tokens",
+        usage["prompt_tokens"], usage["completion_tokens"]
+    );
+    assert!(
+        line.contains("Z POST /v1/chat/completions 200 ") && line.ends_with(&tokens),
+        "{line}"
+    );
+    assert!(!err.contains('\u{1b}'), "no colours in a file: {err}");
+}
+
+#[test]
+fn a_server_stands_behind_another_tts() {
+    let server = super::Running::start();
+    let url = format!("http://{}/v1", server.address);
+    let solve = |strategy: &str, more: &[&str]| {
+        let mut solve = Command::new(env!("CARGO_BIN_EXE_tts"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TTS_")) {
+            solve.env_remove(name);
+        }
+        // a name that the server takes and does not list
+        solve.args([
+            "solve",
+            "--backend",
+            &url,
+            "--backend-model",
+            "bundled@majority-1",
+        ]);
+        solve.args([
+            "--traces",
+            "8",
+            "--strategy",
+            strategy,
+            "--json",
+            "--max-tokens",
+            "400",
+        ]);
+        let ran = solve.args(more).arg(super::PROBLEM).output().unwrap();
+        let err = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(ran.status.success(), "{err}");
+        let out = String::from_utf8(ran.stdout).unwrap();
+        serde_json::from_str::<serde_json::Value>(out.lines().last().unwrap()).unwrap()
+    };
+    // its chats carry no log-probabilities of the thinking, which majority does not need; plain completions
+    // carry those of every token
+    let voted = solve("majority", &[]);
+    assert_eq!(
+        (&voted["answer"], &voted["traces"]["launched"]),
+        (&json!("20"), &json!(8))
+    );
+    let raw = [
+        "--backend-api",
+        "completions",
+        "--model",
+        "bundled",
+        "--warmup",
+        "4",
+        "--window",
+        "16",
+    ];
+    let stopped = solve("deepconf-low", &raw);
+    assert_eq!(stopped["answer"], "20");
+    assert!(stopped["threshold"].is_number(), "confidences came: {stopped}");
+}
+
+#[cfg(unix)]
+#[test]
+fn keys_that_others_can_read_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys");
+    std::fs::write(&file, "correct-horse-battery\n").unwrap();
+    for (mode, warned) in [(0o644, true), (0o640, true), (0o600, false)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut program = Program::start(&mut command(&["--api-key-file", file.to_str().unwrap()]));
+        program.child.kill().unwrap();
+        let (_, err) = program.ended();
+        assert_eq!(
+            err.contains("other users of this machine can read it"),
+            warned,
+            "{mode:o}: {err}"
+        );
+    }
+}
+
+#[test]
 fn a_server_that_cannot_be_is_refused() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -179,7 +284,7 @@ fn a_server_that_cannot_be_is_refused() {
     let empty = folder.path().join("keys");
     std::fs::write(&empty, "# none yet\n").unwrap();
     let empty = empty.to_str().unwrap();
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["--host", "0.0.0.0", "--port", "0"], "there is no API key"),
         (&["--port", &port], "cannot be listened on"),
         (&["--host", "example.org"], "it is an IP address"),
@@ -198,6 +303,12 @@ fn a_server_that_cannot_be_is_refused() {
             "--max-choices 9 could never run",
         ),
         (&["--served-name", "a@b"], "--served-name"),
+        (
+            &["--cors", "localhost:3000"],
+            "--cors `localhost:3000` is no origin",
+        ),
+        (&["--cors", "*"], "--cors * lets every page"),
+        (&["--unknown-fields", "maybe"], "it is refuse or ignore"),
         (&["--model", "/no/such/model"], "/no/such/model"),
     ];
     for (args, why) in cases {

@@ -51,7 +51,6 @@ fn a_wrong_field_is_named() {
         (json!({ "consensus": [] }), "consensus"),
         (json!({ "vote": "mine" }), "vote"),
         (json!({ "max_tokens": 0 }), "max_tokens"),
-        (json!({ "max_tokens": 100_000 }), "max_tokens"),
         (json!({ "max_completion_tokens": -5 }), "max_completion_tokens"),
         (json!({ "max_total_tokens": 0 }), "max_total_tokens"),
         (json!({ "time_limit": 0 }), "time_limit"),
@@ -158,11 +157,12 @@ fn completions_have_their_own_mistakes() {
         (json!({ "prompt": "a", "best_of": 5 }), json!("best_of")),
         (json!({ "prompt": "a", "suffix": "b" }), json!("suffix")),
         (json!({ "prompt": "a", "logprobs": 21 }), json!("logprobs")),
+        (json!({ "prompt": "a", "max_tokens": 0 }), json!("max_tokens")),
         (
-            json!({ "prompt": "a", "logprobs": 1, "echo": true }),
-            json!("logprobs"),
+            json!({ "prompt": "a", "max_tokens": 0, "logprobs": 1 }),
+            json!("max_tokens"),
         ),
-        (json!({ "prompt": "a ".repeat(5000) }), json!("max_tokens")),
+        (json!({ "prompt": "a ".repeat(5000) }), json!("prompt")),
     ] {
         let (message, named) = server.post("/v1/completions", &body).refusal(400);
         assert_eq!(named, param, "{message}");

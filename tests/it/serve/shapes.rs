@@ -131,7 +131,7 @@ fn a_chat_is_what_solve_would_have_answered() {
 #[test]
 fn several_choices_are_runs_of_their_own() {
     let server = Running::start();
-    let reply = server.chat(json!({ "n": 3, "seed": 5 })).ok();
+    let reply = server.chat(json!({ "n": 3, "seed": 5, "temperature": 1.5 })).ok();
     let choices = reply["choices"].as_array().unwrap();
     assert_eq!(
         choices
@@ -143,10 +143,20 @@ fn several_choices_are_runs_of_their_own() {
     let each = reply["tts"]["choices"].as_array().unwrap();
     let digests: std::collections::BTreeSet<_> = each.iter().map(|t| t["digest"].as_str().unwrap()).collect();
     assert_eq!(digests.len(), 3);
-    let alone = server.chat(json!({ "seed": 6 })).ok();
+    assert_eq!(each[0]["seed"], 5, "the first has the seed of the request");
+    let next = server.chat(json!({ "n": 3, "seed": 6, "temperature": 1.5 })).ok();
+    let theirs = next["tts"]["choices"].as_array().unwrap();
+    assert!(
+        theirs
+            .iter()
+            .all(|t| !digests.contains(t["digest"].as_str().unwrap()))
+    );
+    let alone = server
+        .chat(json!({ "seed": each[1]["seed"], "temperature": 1.5 }))
+        .ok();
     assert_eq!(
         each[1]["digest"], alone["tts"]["digest"],
-        "choice i has the seed after that of choice i - 1"
+        "a choice is what its seed gives alone"
     );
     assert_eq!(choices[1]["message"], alone["choices"][0]["message"]);
     let sum: u64 = each
@@ -157,6 +167,22 @@ fn several_choices_are_runs_of_their_own() {
     assert_eq!(
         reply["usage"]["prompt_tokens"], alone["usage"]["prompt_tokens"],
         "the prompt is one"
+    );
+}
+
+#[test]
+fn what_the_bundled_model_has_not_learnt_is_said() {
+    let server = Running::start();
+    let warnings = |fields: Value| server.chat(fields).ok()["tts"]["warnings"].clone();
+    assert_eq!(warnings(json!({})), json!([]));
+    let strange = json!([{ "role": "user", "content": "Who wrote Faust?" }]);
+    let said = warnings(json!({ "messages": strange, "max_tokens": 20 }));
+    assert!(
+        said[0]
+            .as_str()
+            .unwrap()
+            .starts_with("this is outside what the bundled model has learnt"),
+        "{said}"
     );
 }
 
@@ -207,7 +233,9 @@ fn a_completion_goes_on_from_a_raw_prompt() {
         .ok();
     let choices = of_ids["choices"].as_array().unwrap();
     assert_eq!(choices.len(), 4, "two for each prompt");
-    assert_eq!(choices[0]["text"], choices[2]["text"]);
+    let each = of_ids["tts"]["choices"].as_array().unwrap().iter();
+    let seeds: std::collections::BTreeSet<_> = each.map(|t| t["seed"].as_u64().unwrap()).collect();
+    assert_eq!(seeds.len(), 4, "one prompt twice is more choices of it");
     assert_eq!(
         choices[0]["text"],
         format!("{prompt}{}", text["choices"][0]["text"].as_str().unwrap())
@@ -282,6 +310,7 @@ fn log_probabilities_are_those_of_the_text_that_is_shown() {
             .all(|t| t.as_object().unwrap().len() <= 2)
     );
     assert_eq!(l["text_offset"][1], pieces[0].len());
+    assert_eq!(pieces.len(), 12, "an entry for each token");
 }
 
 #[test]

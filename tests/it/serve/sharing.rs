@@ -29,6 +29,45 @@ fn an_answer_does_not_depend_on_who_else_asks() {
 }
 
 #[test]
+fn what_has_no_seed_gets_a_fresh_one_and_says_which() {
+    let server = Running::with(few(), |o| o.seed = None);
+    let mut seeds = std::collections::BTreeSet::new();
+    let mut texts = std::collections::BTreeSet::new();
+    for fields in [
+        json!({ "temperature": 3 }),
+        json!({ "temperature": 3 }),
+        json!({ "temperature": 3, "seed": null }),
+        json!({ "temperature": 3, "stream": true }),
+    ] {
+        let reply = server.chat(fields.clone());
+        let reply = match fields["stream"] == true {
+            true => reply.events().pop().unwrap(),
+            false => reply.ok(),
+        };
+        let seed = reply["tts"]["seed"].as_u64().unwrap();
+        let again = server.chat(json!({ "seed": seed, "temperature": 3 })).ok();
+        assert_eq!(
+            again["tts"]["digest"], reply["tts"]["digest"],
+            "the seed is what it was drawn with: {fields}"
+        );
+        seeds.insert(seed);
+        texts.insert(again["choices"][0]["message"].to_string());
+    }
+    assert!(seeds.len() == 4 && texts.len() > 1, "{seeds:?} {texts:?}");
+    let prompt = json!({ "prompt": "2 + 2 = ", "max_tokens": 4, "traces": 1 });
+    let raw = || server.post("/v1/completions", &prompt).ok()["tts"]["seed"].clone();
+    assert_ne!(raw(), raw());
+    // but what is asked again under one name is answered once
+    let named = [("idempotency-key", "order-68")];
+    let ask = || {
+        server
+            .post_with("/v1/chat/completions", &named, &super::chat(json!({})))
+            .ok()
+    };
+    assert_eq!(ask(), ask());
+}
+
+#[test]
 fn a_client_that_hangs_up_frees_its_traces() {
     let server = Running::with(few(), |o| o.limits.requests = 1);
     let mut streaming = server.begin(endless(), &[]);

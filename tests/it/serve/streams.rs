@@ -239,6 +239,23 @@ fn a_lone_trace_streams_what_it_will_have_written() {
 }
 
 #[test]
+fn parts_of_characters_stream_as_they_are() {
+    let server = Running::of(super::tokens::wild(), super::tokens::settings(), |_| ());
+    for seed in 0..4 {
+        let chat = json!({
+            "messages": [{ "role": "user", "content": "hello" }], "seed": seed, "top_p": 1, "max_tokens": 120,
+            "ignore_eos": true, "loop_stop": false, "logprobs": true, "top_logprobs": 3,
+        });
+        streams_as_it_is(&server, "/v1/chat/completions", &chat);
+        let text = json!({
+            "prompt": "hello", "seed": seed, "top_p": 1, "max_tokens": 120, "ignore_eos": true,
+            "loop_stop": false, "logprobs": 3, "stop": if seed % 2 == 0 { json!("e") } else { json!(null) },
+        });
+        streams_as_it_is(&server, "/v1/completions", &text);
+    }
+}
+
+#[test]
 fn a_lone_trace_is_read_while_it_runs() {
     let settings = tts::Settings {
         max_tokens: Some(3900),
