@@ -252,6 +252,19 @@ impl ProblemSet {
         })
     }
 
+    /// What a task says of its problems and these, read to the end of their file, do not hold.
+    pub(crate) fn unlike(&self, task: &Task) -> Option<String> {
+        let other = self.task.as_ref().is_none_or(|own| own.name != task.name);
+        let wanted = task.data.answers.as_ref().filter(|_| other)?;
+        (*wanted != self.data.answers_digest(task.grade.kind)).then(|| {
+            format!(
+                "--task {}: the answers in {} are not those that the task knows; it is a damaged copy or \
+                 another set",
+                task.name, self.data.name
+            )
+        })
+    }
+
     /// Leaves these problems alone, in the set's order.
     ///
     /// # Errors

@@ -35,7 +35,50 @@ fn json_lines_with_every_kind_of_answer() {
     assert_eq!(ids, ["line-1", "7", "line-4", "line-5", "line-6", "line-7"]);
     assert_eq!(data.problems[0].extra["level"], 3);
     assert_eq!(data.digest.len(), 64);
-    assert!(data.warnings.is_empty());
+    assert_eq!(
+        data.warnings,
+        ["1 of 6 problems of set.jsonl have no answer to grade by (the first: line-7)"]
+    );
+}
+
+#[test]
+fn answers_under_other_names_are_found_or_missed_in_a_sentence() {
+    for name in [
+        "gold",
+        "target",
+        "ground_truth",
+        "correct_answer",
+        "final_answer",
+        "reference_answer",
+    ] {
+        for value in ["5", "\"5\"", "[5]", "\"so 5\\n#### 5\""] {
+            let data = set(&format!(
+                "{{\"question\": \"a\", \"qid\": 7, \"{name}\": {value}}}"
+            ));
+            assert_eq!(data.problems[0].answer.as_deref(), Some("5"), "{name}: {value}");
+            assert_eq!(data.problems[0].id, "7");
+            assert!(data.warnings.is_empty() && data.problems[0].extra.is_empty());
+        }
+        // what is no answer is left where it stands
+        let data = set(&format!("{{\"question\": \"a\", \"{name}\": {{\"b\": [1]}}}}"));
+        assert!(data.problems[0].answer.is_none() && data.problems[0].extra.contains_key(name));
+        assert!(
+            data.warnings[0].contains(&format!("fields are {name}, question")),
+            "{:?}",
+            data.warnings
+        );
+    }
+    // the usual names come first
+    let data = set("{\"question\": \"a\", \"gold\": \"6\", \"answer\": \"5\"}");
+    assert_eq!(data.problems[0].answer.as_deref(), Some("5"));
+    let mut fields = Fields::default();
+    fields.set("answer=solution").expect("a field");
+    let worked = load(
+        br#"{"question": "a", "solution": "so \\boxed{9}", "answer": 8}"#,
+        "s",
+        &fields,
+    );
+    assert_eq!(worked.expect("a set").problems[0].answer.as_deref(), Some("9"));
 }
 
 #[test]

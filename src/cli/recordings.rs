@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::ProblemSet;
 use crate::evals::answer::RuleReader;
 use crate::evals::task::Task;
-use crate::run::{AnswerSettings, PoolOptions, PoolProblem, RecordedPool};
+use crate::run::{AnswerSettings, PoolOptions, PoolProblem, RecordedPool, RecordingFields};
 use crate::strategies::Preset;
 use anyhow::bail;
 use clap::Args;
@@ -28,16 +28,50 @@ pub(crate) struct SetArgs {
     /// Only the first N problems
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
-    /// Which field of the set is what: question=NAME, answer=NAME or id=NAME
+    /// Which field is what: of the set question=NAME, answer=NAME or id=NAME; of a recording made elsewhere
+    /// answers=NAME, gold=NAME, tokens=NAME, confidence=NAME, text=NAME, and without --data also answer=NAME
+    /// or id=NAME
     #[arg(long, value_name = "ROLE=NAME")]
     pub(super) field: Vec<String>,
+}
+
+/// What `--field` says of the set and of the recording.
+#[derive(Default)]
+pub(super) struct NamedFields {
+    pub(super) set: Vec<String>,
+    pub(super) recording: RecordingFields,
+}
+
+impl NamedFields {
+    /// Whose each field is: a set's, where one is named and it has such a role, else the recording's.
+    pub(super) fn of(given: &[String], has_set: bool) -> anyhow::Result<Self> {
+        let mut fields = Self::default();
+        for argument in given {
+            let role = argument.split('=').next().unwrap_or_default().trim();
+            if has_set && ["question", "problem", "answer", "id"].contains(&role) {
+                fields.set.push(argument.clone());
+            } else if !fields.recording.set(argument) {
+                bail!(
+                    "--field {argument}: of a recording write ROLE=NAME with one of {}; question=NAME is of \
+                     the set, which --data names",
+                    RecordingFields::ROLES
+                );
+            }
+        }
+        Ok(fields)
+    }
 }
 
 impl SetArgs {
     /// The set, where one was named.
     pub(super) fn set(&self, printer: &Printer) -> anyhow::Result<Option<ProblemSet>> {
-        let open = |name: &String| dataset(name, &self.field, printer);
+        let fields = self.fields()?.set;
+        let open = |name: &String| dataset(name, &fields, printer);
         self.data.as_ref().map(open).transpose()
+    }
+
+    pub(super) fn fields(&self) -> anyhow::Result<NamedFields> {
+        NamedFields::of(&self.field, self.data.is_some())
     }
 
     /// The problems that are meant, in the recording's order.
@@ -55,42 +89,60 @@ pub(super) fn fixed_windows(presets: &[Preset]) -> Vec<usize> {
     fixed.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Opens a recording and says what is wrong with it.
-pub(super) fn open(
-    path: &Path,
-    presets: &[Preset],
-    confidence_k: Option<usize>,
-    printer: &Printer,
-) -> anyhow::Result<Arc<RecordedPool>> {
-    if !path.exists() {
-        bail!(
-            "{} does not exist; give a run folder or a .jsonl file of traces",
-            path.display()
-        );
+/// How a recording is opened.
+pub(super) struct OpenRecording<'a> {
+    /// strategies that will decide over it
+    pub(super) presets: &'a [Preset],
+    pub(super) confidence_k: Option<usize>,
+    pub(super) fields: &'a RecordingFields,
+}
+
+impl OpenRecording<'_> {
+    /// Opens a recording and says what is wrong with it.
+    pub(super) fn open(&self, path: &Path, printer: &Printer) -> anyhow::Result<Arc<RecordedPool>> {
+        let pool = self.pool(path)?;
+        for warning in pool.warnings() {
+            printer.warn(&format!("{}: {warning}", path.display()));
+        }
+        Ok(pool)
     }
-    let options = PoolOptions {
-        windows: fixed_windows(presets),
-        confidence_k,
-        ..PoolOptions::default()
-    };
-    let pool = RecordedPool::open(path, &options)?;
-    for warning in pool.warnings() {
-        printer.warn(&format!("{}: {warning}", path.display()));
-    }
-    if let Some(k) = confidence_k {
-        let without: usize = pool.problems().iter().map(|p| p.traces - p.confident).sum();
-        if without > 0 {
+
+    fn pool(&self, path: &Path) -> anyhow::Result<Arc<RecordedPool>> {
+        let confidence_k = self.confidence_k;
+        if !path.exists() {
             bail!(
-                "--confidence-k {k}: {without} traces of {} were recorded without the log-probabilities of \
-                 {k} ids for each token (--record-top-k)",
+                "{} does not exist; give a run folder or a .jsonl file of traces",
                 path.display()
             );
         }
+        let options = PoolOptions {
+            windows: fixed_windows(self.presets),
+            confidence_k,
+            fields: self.fields.clone(),
+            ..PoolOptions::default()
+        };
+        if path.is_dir() && !self.fields.is_empty() {
+            bail!(
+                "--field names fields of recordings made elsewhere; {} is a run folder",
+                path.display()
+            );
+        }
+        let pool = RecordedPool::open(path, &options)?;
+        if let Some(k) = confidence_k {
+            let without: usize = pool.problems().iter().map(|p| p.traces - p.confident).sum();
+            if without > 0 {
+                bail!(
+                    "--confidence-k {k}: {without} traces of {} were recorded without the log-probabilities \
+                     of {k} ids for each token (--record-top-k)",
+                    path.display()
+                );
+            }
+        }
+        if pool.problems().iter().all(|p| p.traces == 0) {
+            bail!("{} holds no traces", path.display());
+        }
+        Ok(Arc::new(pool))
     }
-    if pool.problems().iter().all(|p| p.traces == 0) {
-        bail!("{} holds no traces", path.display());
-    }
-    Ok(Arc::new(pool))
 }
 
 /// The reader of the answers, whether it reads them anew, and what it is for the record.

@@ -13,13 +13,25 @@ use clap::Args;
 
 use super::ExitStatus;
 use super::printer::Printer;
-use super::recordings::{SetArgs, open, reader};
+use super::recordings::{OpenRecording, SetArgs, reader};
 use super::result::{ProblemReport, SetSummary};
 use super::samples::Samples;
 use super::strategy::StrategyArgs;
 use super::task::AnswerArgs;
 
+/// What a recording made elsewhere looks like.
+pub(super) const SHAPES: &str = "\
+Recordings made elsewhere are files of JSON lines, or one JSON list:
+  a trace    {\"problem_id\": \"p\", \"trace\": 0, \"answer\": \"42\", \"tokens\": 812,
+              \"gold\": \"42\", \"confidence\": [11.2, ...]}
+  a problem  {\"problem_id\": \"p\", \"gold\": \"42\", \"answers\": [\"42\", null, ...],
+              \"lengths\": [812, 990, ...], \"confidences\": [[11.2, ...], ...]}
+  a dump of DeepConf's reference code, as JSON
+Without gold nothing is graded; without confidences, one a token, only those
+strategies decide that read none. Fields of other names: --field answer=NAME.";
+
 #[derive(Args)]
+#[command(after_long_help = SHAPES)]
 pub(crate) struct ReplayArgs {
     /// A run folder, a .jsonl file of recorded traces, or a JSON dump of DeepConf's reference code
     #[arg(value_name = "RUN")]
@@ -52,15 +64,18 @@ pub(crate) struct ReplayArgs {
 
 pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let set = args.set.set(printer)?;
+    if let Some(set) = &set {
+        args.answers.compare(set, printer)?;
+    }
     // the strategy's windows are wanted before the recording is opened, and the recording's strategy only
     // after that
     let named = args.strategy.named()?;
-    let pool = open(
-        &args.run,
-        &named.iter().cloned().collect::<Vec<_>>(),
-        args.confidence_k,
-        printer,
-    )?;
+    let opened = OpenRecording {
+        presets: named.as_slice(),
+        confidence_k: args.confidence_k,
+        fields: &args.set.fields()?.recording,
+    };
+    let pool = opened.open(&args.run, printer)?;
     let (reader, reread, _) = reader(&args.answers, set.as_ref().and_then(|s| s.task.as_ref()), &pool)?;
     let strategy = match named {
         Some(preset) => Some(preset),
@@ -116,9 +131,32 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
     if of_set {
         summary.print(0, printer);
     }
-    Ok(if of_set || summary.answered > 0 {
+    if let Some(sentence) = nothing_graded(&replay, &summary) {
+        printer.warn(&sentence);
+    }
+    Ok(if summary.answered > 0 {
         ExitStatus::Done
     } else {
         ExitStatus::NoAnswer
     })
+}
+
+/// Why no answer was compared with a right one, where a recording made elsewhere was to be graded.
+fn nothing_graded(replay: &Replay, summary: &SetSummary) -> Option<String> {
+    let pool = replay.recorded().pool();
+    if summary.graded > 0 {
+        return None;
+    }
+    if let Some(known) = replay.known_gold() {
+        return Some(format!(
+            "nothing is graded: no problem of the recording is called as one of the set (`{}` there, \
+             `{known}` here)",
+            pool.problems().first().map_or("", |p| p.id.as_str())
+        ));
+    }
+    let fields = pool.fields()?;
+    Some(format!(
+        "nothing is graded: no right answer was found ({fields}); name it with --field gold=NAME, or the \
+         set of problems with --data"
+    ))
 }

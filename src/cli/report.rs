@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::report::{PLOTS, RESULTS, Report, ReportOptions, Table, TableKind, Theme};
+use crate::report::{PLOTS, RESULTS, Report, ReportOptions, TableKind, Theme};
 use anyhow::anyhow;
 use clap::Args;
-use tabled::builder::Builder;
 
 use super::ExitStatus;
 use super::printer::Printer;
-use super::table::drawn;
+use super::recordings::NamedFields;
+use super::table::{drawn_within, wrapped};
 use super::task::dataset;
 
 #[derive(Args)]
@@ -40,8 +40,10 @@ pub(crate) struct ReportArgs {
     /// The set of problems that was recorded, for its right answers: a file, or a task of `tts list tasks`
     #[arg(long, value_name = "FILE|TASK")]
     data: Option<String>,
-    /// Which field of the set is what: question=NAME, answer=NAME or id=NAME
-    #[arg(long, value_name = "ROLE=NAME", requires = "data")]
+    /// Which field is what: of the set question=NAME, answer=NAME or id=NAME; of a recording made elsewhere
+    /// answers=NAME, gold=NAME, tokens=NAME, confidence=NAME, text=NAME, and without --data also answer=NAME
+    /// or id=NAME
+    #[arg(long, value_name = "ROLE=NAME")]
     field: Vec<String>,
     /// Prints Markdown
     #[arg(long, conflicts_with_all = ["csv", "json"])]
@@ -76,14 +78,16 @@ fn table(name: &str) -> Result<TableKind, String> {
 }
 
 pub(crate) fn run(args: &ReportArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let fields = NamedFields::of(&args.field, args.data.is_some())?;
     let gold = match &args.data {
-        Some(name) => dataset(name, &args.field, printer)?.gold(),
+        Some(name) => dataset(name, &fields.set, printer)?.gold(),
         None => BTreeMap::new(),
     };
     let options = ReportOptions {
         problem: args.problem.clone(),
         every_problem: args.html.is_some(),
         gold,
+        fields: fields.recording,
     };
     let report = Report::open(&args.path, &options)?;
     if let Some(file) = &args.html {
@@ -129,19 +133,23 @@ pub(crate) fn run(args: &ReportArgs, printer: &Printer) -> anyhow::Result<ExitSt
 
 /// Tables for a terminal.
 fn read(report: &Report, printer: &Printer) -> anyhow::Result<()> {
+    let width = printer.width();
     report.warnings.iter().for_each(|w| printer.warn(w));
     printer.line(&printer.bold(&report.headline()))?;
     for table in report.tables() {
         printer.line("")?;
         printer.line(&printer.bold(table.title))?;
-        printer.line(table_of(&table).trim_end())?;
+        let mut rows = vec![table.columns.clone()];
+        rows.extend(table.rows.iter().cloned());
+        let keys = table.texts.clamp(1, 2);
+        printer.line(drawn_within(&rows, table.texts, keys, width).trim_end())?;
         if let Some(note) = &table.note {
-            printer.line(note)?;
+            printer.line(&wrapped(note, width, 0))?;
         }
     }
     printer.line("")?;
     for note in &report.notes {
-        printer.line(note)?;
+        printer.line(&wrapped(note, width, 0))?;
     }
     printer.line("")?;
     for group in &report.about {
@@ -150,16 +158,8 @@ fn read(report: &Report, printer: &Printer) -> anyhow::Result<()> {
             .iter()
             .map(|(name, value)| format!("{name} {value}"))
             .collect();
-        printer.line(&format!("{}: {}", printer.bold(&group.title), facts.join(" · ")))?;
+        let line = format!("{}: {}", printer.bold(&group.title), facts.join(" · "));
+        printer.line(&wrapped(&line, width, 2))?;
     }
     Ok(())
-}
-
-fn table_of(table: &Table) -> String {
-    let mut builder = Builder::default();
-    builder.push_record(&table.columns);
-    for row in &table.rows {
-        builder.push_record(row);
-    }
-    drawn(builder, table.texts)
 }

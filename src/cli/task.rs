@@ -143,6 +143,16 @@ fn kind(name: &str) -> Result<AnswerKind, String> {
     }
 }
 
+impl AnswerArgs {
+    /// Warns where the named task knows other right answers than a set that was read to its end.
+    pub(crate) fn compare(&self, set: &ProblemSet, printer: &Printer) -> anyhow::Result<()> {
+        if let Some(unlike) = self.task()?.and_then(|task| set.unlike(&task)) {
+            printer.warn(&unlike);
+        }
+        Ok(())
+    }
+}
+
 /// The set that `--data` names; `-` reads it from stdin.
 pub(crate) fn dataset(name: &str, fields: &[String], printer: &Printer) -> anyhow::Result<ProblemSet> {
     first_of_dataset(name, fields, usize::MAX, printer)
@@ -172,5 +182,6 @@ pub(crate) fn first_of_dataset(
         ProblemSet::open_first(name, fields, most, &mut downloads::watcher(printer))?
     };
     set.warnings.iter().for_each(|w| printer.warn(w));
+    set.data.warnings.iter().for_each(|w| printer.warn(w));
     Ok(set)
 }

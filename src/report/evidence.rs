@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use tts_evals::answer::{ReadAnswer, RuleReader};
 
+use super::ReportOptions;
 use super::error::ReportError;
 use super::escape::one_line;
 use super::graded::{GradedTraces, gather, recorded};
 use super::results::Basis;
 use crate::run::{
-    AnswerSettings, DecisionSettings, Manifest, Replayer, SolvedRecord, Status, StrategyRecord,
+    AnswerSettings, DecisionSettings, Manifest, RecordingFields, Replayer, SolvedRecord, Status,
+    StrategyRecord,
 };
 use crate::sweep::{PoolDecisions, PoolSummary, SweepHeader, SweepLine, SweepResults};
 
@@ -39,7 +41,8 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    pub(crate) fn open(path: &Path, gold: &BTreeMap<String, String>) -> Result<Self, ReportError> {
+    pub(crate) fn open(path: &Path, options: &ReportOptions) -> Result<Self, ReportError> {
+        let gold = &options.gold;
         let results = if path.is_dir() {
             SweepResults::read(path)?
         } else {
@@ -48,16 +51,20 @@ impl Evidence {
         match results {
             Some(results) if gold.is_empty() => Self::of_sweep(path, results),
             Some(_) => Err(ReportError::Graded(path.to_owned())),
-            None => Self::of_run(path, gold),
+            None => Self::of_run(path, gold, &options.fields),
         }
     }
 
-    fn of_run(path: &Path, golds: &BTreeMap<String, String>) -> Result<Self, ReportError> {
+    fn of_run(
+        path: &Path,
+        golds: &BTreeMap<String, String>,
+        fields: &RecordingFields,
+    ) -> Result<Self, ReportError> {
         let manifest = manifest(path);
         let decisions = manifest.as_ref().map(|m| &m.decisions);
         let answers = decisions.and_then(|d| d.answers.clone()).unwrap_or_default();
         let fixed = decisions.and_then(|d| d.strategy.as_ref()?.window());
-        let recorded = recorded(path, &answers, fixed)?;
+        let recorded = recorded(path, &answers, fixed, fields)?;
         let reader = answers.reader();
         let mut evidence = Self {
             kind: "run",
@@ -190,7 +197,7 @@ impl Evidence {
             .as_ref()
             .map_or_else(|| path.to_owned(), PathBuf::from);
         let fixed = header.strategies.iter().find_map(StrategyRecord::window);
-        let recorded = match recorded(&place, &header.answers, fixed) {
+        let recorded = match recorded(&place, &header.answers, fixed, &header.recording.fields) {
             Ok(recorded) => Some(recorded),
             Err(e) => {
                 warnings.push(format!(

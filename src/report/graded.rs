@@ -8,7 +8,9 @@ use tts_strategies::windows::auto_window;
 use tts_strategies::{Finish, TraceScores};
 
 use super::error::ReportError;
-use crate::run::{AnswerSettings, PoolOptions, PoolProblem, RecordedPool, Replayer, TraceRecord};
+use crate::run::{
+    AnswerSettings, PoolOptions, PoolProblem, RecordedPool, RecordingFields, Replayer, TraceRecord,
+};
 use crate::sweep::PoolSummary;
 
 /// A trace without its tokens.
@@ -37,9 +39,11 @@ pub(crate) fn recorded(
     path: &Path,
     answers: &AnswerSettings,
     window: Option<usize>,
+    fields: &RecordingFields,
 ) -> Result<Replayer, ReportError> {
     let options = PoolOptions {
         windows: window.into_iter().collect(),
+        fields: fields.clone(),
         ..PoolOptions::default()
     };
     let pool = RecordedPool::open(path, &options)?;

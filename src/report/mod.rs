@@ -32,6 +32,8 @@ pub use tables::Table;
 
 use evidence::Evidence;
 
+use crate::run::RecordingFields;
+
 /// What a report is to be about, beside what stands in the folder.
 #[derive(Clone, Debug, Default)]
 pub struct ReportOptions {
@@ -42,6 +44,8 @@ pub struct ReportOptions {
     pub every_problem: bool,
     /// Right answers by problem, over those of the recording.
     pub gold: BTreeMap<String, String>,
+    /// Which field is what in a recording made elsewhere.
+    pub fields: RecordingFields,
 }
 
 impl Report {
@@ -51,7 +55,7 @@ impl Report {
     /// When nothing is recorded there, a file cannot be read or is of a newer layout, or there is no such
     /// problem.
     pub fn open(path: &Path, options: &ReportOptions) -> Result<Self, ReportError> {
-        let mut evidence = Evidence::open(path, &options.gold)?;
+        let mut evidence = Evidence::open(path, options)?;
         let mut warnings = std::mem::take(&mut evidence.warnings);
         let counts = summary::counts(&evidence);
         let whole = summary::is_whole(&evidence);

@@ -110,6 +110,34 @@ pub enum RunFolderError {
         /// What was passed over, counted.
         why: Vec<String>,
     },
+    /// No line of a recording made elsewhere has a field of this role.
+    #[error(
+        "{} does not say {what}: {fields}; name the right one with --field {role}=NAME (`tts replay --help` \
+         shows what a recording looks like)",
+        path.display()
+    )]
+    NoField {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is looked for, as the end of a sentence.
+        what: &'static str,
+        /// The fields that are there, as the middle of a sentence.
+        fields: String,
+        /// What `--field` calls it.
+        role: &'static str,
+    },
+    /// A recording made elsewhere has two fields that may be a trace's answer.
+    #[error(
+        "{}: a trace has both `answer` and `{name}`; say which is its own with --field answer=NAME, and \
+         which is right with --field gold=NAME",
+        path.display()
+    )]
+    TwoAnswers {
+        /// Path of the file.
+        path: PathBuf,
+        /// The one that is not `answer`.
+        name: &'static str,
+    },
     /// The journal's thread could not write.
     #[error(
         "the run folder cannot be written: {0}; what was recorded before is kept, and the same command goes \

@@ -1,24 +1,35 @@
-//! Recordings made elsewhere whose lines are not one trace each.
+//! Recordings made elsewhere.
 //!
-//! - A line a problem with arrays: `answers`, `lengths` (or `tokens`), and perhaps `gold`; the problem's name
-//!   in `problem_id`, `problem`, `id` or
-//!   `question_id`. An answer that is null or empty is none.
+//! - A line a problem with lists: `answers`, `lengths` (or `tokens`), perhaps `confidences` (a list of numbers
+//!   a trace) and a right answer. An answer that is null or empty is none.
+//! - A line a trace whose fields are not called as in a run folder.
 //! - Dumps of DeepConf's reference code as JSON: an object a question, or a list of them, with `traces`
 //!   (`warmup_traces` and `final_traces` of its online runs), `ground_truth`, `question_id`; each trace with
 //!   `num_tokens`, `extracted_answer`, `stop_reason`, and `confs`, or `group_confs` of the window that
 //!   `config.window_size` names.
+//!
+//! Fields are looked for by their usual names, or by those that [`RecordingFields`] gives. A file in which no
+//! trace says what it answered, or how long it is, is refused with the fields that it has.
 
-use std::collections::BTreeSet;
+mod dump;
+mod fields;
+mod lists;
+mod single;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tts_strategies::{Finish, TraceScores, TraceStatistics, WindowStatistics};
+use tts_evals::data::boxed_solution;
+use tts_strategies::{Finish, TraceScores};
 
 use super::error::RunFolderError;
 use super::lenient::{parse, text, whole, word};
 use super::warnings::{LineIssue, Warnings};
 use super::{Arrays, TraceRecord};
+
+pub use fields::RecordingFields;
+use fields::{has, pick};
 
 /// A problem of such a recording.
 pub(super) struct ForeignProblem {
@@ -27,33 +38,70 @@ pub(super) struct ForeignProblem {
     pub(super) records: Vec<TraceRecord>,
 }
 
-/// Names of a problem, in the order in which they are looked for.
-const NAMES: [&str; 5] = ["problem_id", "question_id", "qid", "problem", "id"];
-const GOLDS: [&str; 3] = ["gold", "ground_truth", "answer"];
+/// Lists of traces in a dump.
 const DUMPED: [&str; 4] = ["warmup_traces", "final_traces", "traces", "all_traces"];
 
-fn is_pool(object: &Map<String, Value>) -> bool {
-    object.get("answers").is_some_and(Value::is_array)
+/// What an object of such a file is.
+enum Shape {
+    /// a problem with lists of its traces' answers and lengths
+    Lists,
+    Dump,
+    Single,
 }
 
-fn is_dump(object: &Map<String, Value>) -> bool {
-    DUMPED
-        .iter()
-        .any(|name| object.get(*name).is_some_and(Value::is_array))
+impl Shape {
+    fn of(object: &Map<String, Value>, fields: &RecordingFields) -> Self {
+        let is_list = |name: &&str| object.get(*name).is_some_and(Value::is_array);
+        if fields.answer_lists().iter().any(is_list) {
+            Self::Lists
+        } else if DUMPED.iter().any(is_list) {
+            Self::Dump
+        } else {
+            Self::Single
+        }
+    }
+}
+
+/// Whether a line is a trace as a run folder holds it, with what makes it one.
+fn is_own(object: &Map<String, Value>) -> bool {
+    let named = |name: &str| object.get(name).is_some_and(|v| !v.is_null());
+    if named("arrays") || object.contains_key("line_check") {
+        return true;
+    }
+    let lists = object.values().any(Value::is_array);
+    if named("problem_id") && named("gold") && !named("trace") && !lists {
+        return true;
+    }
+    let usual = RecordingFields::default();
+    let long = ["tokens", "token_ids", "confidence", "logprobs"]
+        .into_iter()
+        .any(named);
+    let graded = named("gold") || pick(object, &usual.golds()).is_none();
+    named("problem_id")
+        && named("trace")
+        && object.contains_key("answer")
+        && long
+        && graded
+        && usual.ambiguous(object).is_none()
 }
 
 fn is_foreign(value: &Value) -> bool {
     match value {
-        Value::Object(object) => is_pool(object) || is_dump(object),
+        Value::Object(object) => {
+            !matches!(Shape::of(object, &RecordingFields::default()), Shape::Single) || !is_own(object)
+        }
         Value::Array(items) => items.first().is_some_and(is_foreign),
         _ => false,
     }
 }
 
-/// Whether the beginning of a file says that it is one of these recordings. Lines of single traces are none,
-/// and are told from their first line.
-pub(super) fn is_one(path: &Path) -> Result<bool, RunFolderError> {
+/// Whether the beginning of a file says that it is one of these recordings. Lines of single traces as a run
+/// folder holds them are none, and are told from their first line.
+pub(super) fn is_one(path: &Path, fields: &RecordingFields) -> Result<bool, RunFolderError> {
     use std::io::{BufRead, BufReader};
+    if !fields.is_empty() {
+        return Ok(true);
+    }
     let file = std::fs::File::open(path).map_err(RunFolderError::io("open", path))?;
     let mut first = Vec::new();
     for line in BufReader::new(file).split(b'\n') {
@@ -69,25 +117,78 @@ pub(super) fn is_one(path: &Path) -> Result<bool, RunFolderError> {
     // a whole file of JSON may be written over many lines
     Ok(match parse::<Value>(&text(start).0) {
         Some(value) => is_foreign(&value),
-        None => start.starts_with(b"[") || start == b"{",
+        None => start.starts_with(b"[") || start.trim_ascii_end() == b"{",
     })
 }
 
+/// What the traces of a file have, and what its lines are made of.
+#[derive(Default)]
+pub(super) struct Found {
+    answers: bool,
+    lengths: bool,
+    texts: bool,
+    ids: bool,
+    /// fields of the first line, and of the first trace in it
+    line: Vec<String>,
+    trace: Vec<String>,
+}
+
+impl Found {
+    /// The fields, as the middle of a sentence.
+    fn fields(&self) -> String {
+        let line = self.line.join(", ");
+        if self.trace.is_empty() {
+            format!("a line has the fields {line}")
+        } else {
+            format!(
+                "a line has the fields {line}, a trace in it {}",
+                self.trace.join(", ")
+            )
+        }
+    }
+
+    fn saw_line(&mut self, object: &Map<String, Value>) {
+        if self.line.is_empty() {
+            self.line = object.keys().cloned().collect();
+        }
+    }
+
+    fn saw_trace(&mut self, object: &Map<String, Value>, fields: &RecordingFields) {
+        if self.trace.is_empty() {
+            self.trace = object.keys().cloned().collect();
+        }
+        self.answers |= has(object, &fields.trace_answers());
+        self.texts |= has(object, &fields.texts());
+    }
+}
+
+/// A recording made elsewhere.
+pub(super) struct ForeignRecording {
+    pub(super) problems: Vec<ForeignProblem>,
+    /// what its lines are made of, as the middle of a sentence
+    pub(super) fields: String,
+}
+
 /// Reads such a file.
-pub(super) fn read(path: &Path, warnings: &mut Warnings) -> Result<Vec<ForeignProblem>, RunFolderError> {
+pub(super) fn read(
+    path: &Path,
+    fields: &RecordingFields,
+    warnings: &mut Warnings,
+) -> Result<ForeignRecording, RunFolderError> {
     let bytes = std::fs::read(path).map_err(RunFolderError::io("read", path))?;
     let (all, not_utf8) = text(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
     if not_utf8 {
         warnings.add(LineIssue::NotUtf8, || path.display().to_string());
     }
-    let mut problems = Vec::new();
-    let mut seen = BTreeSet::new();
-    let mut take =
-        |value: Value, place: String, warnings: &mut Warnings| match problem(value, &place, warnings) {
-            Ok(foreign) if seen.insert(foreign.id.clone()) => problems.push(foreign),
-            Ok(_) => warnings.add(LineIssue::Twice, || place),
-            Err(issue) => warnings.add(issue, || place),
-        };
+    let mut file = Reading {
+        fields,
+        warnings,
+        found: Found::default(),
+        problems: Vec::new(),
+        seen: BTreeSet::new(),
+        singles: BTreeMap::new(),
+        ambiguous: None,
+    };
     if let Some(value) = parse::<Value>(&all) {
         let items = if let Value::Array(items) = value {
             items
@@ -95,7 +196,7 @@ pub(super) fn read(path: &Path, warnings: &mut Warnings) -> Result<Vec<ForeignPr
             vec![value]
         };
         for (i, item) in items.into_iter().enumerate() {
-            take(item, format!("item {} of {}", i + 1, path.display()), warnings);
+            file.take(item, i, &format!("item {} of {}", i + 1, path.display()));
         }
     } else {
         for (i, line) in all
@@ -105,209 +206,123 @@ pub(super) fn read(path: &Path, warnings: &mut Warnings) -> Result<Vec<ForeignPr
         {
             let place = format!("line {} of {}", i + 1, path.display());
             match parse::<Value>(line) {
-                Some(value) => take(value, place, warnings),
-                None => warnings.add(LineIssue::NotJson, || place),
+                Some(value) => file.take(value, i, &place),
+                None => file.warnings.add(LineIssue::NotJson, || place),
             }
         }
     }
-    Ok(problems)
-}
-
-fn problem(value: Value, place: &str, warnings: &mut Warnings) -> Result<ForeignProblem, LineIssue> {
-    let Value::Object(mut object) = value else {
-        return Err(LineIssue::NotJson);
+    let Reading {
+        found,
+        mut problems,
+        ambiguous,
+        ..
+    } = file;
+    let unknown = |what: &'static str, role: &'static str| RunFolderError::NoField {
+        path: path.to_owned(),
+        what,
+        fields: found.fields(),
+        role,
     };
-    let id = NAMES
-        .iter()
-        .find_map(|name| word(object.get(*name)?))
-        .ok_or(LineIssue::NoName)?;
-    let gold = GOLDS
-        .iter()
-        .find_map(|name| word(object.get(*name)?))
-        .filter(|g| !g.is_empty());
-    let mut records = if is_pool(&object) {
-        pool(&mut object)?
-    } else if is_dump(&object) {
-        dump(&mut object, place, warnings)
-    } else {
-        return Err(LineIssue::NoName);
-    };
-    for (i, record) in records.iter_mut().enumerate() {
-        record.trace = i as u32;
-        record.problem_id.clone_from(&id);
-        record.fresh = false;
+    if let Some(name) = ambiguous {
+        return Err(RunFolderError::TwoAnswers {
+            path: path.to_owned(),
+            name,
+        });
     }
-    Ok(ForeignProblem { id, gold, records })
-}
-
-fn list(object: &mut Map<String, Value>, name: &str) -> Option<Vec<Value>> {
-    match object.remove(name) {
-        Some(Value::Array(items)) => Some(items),
-        _ => None,
+    if !found.line.is_empty() && !found.ids {
+        return Err(unknown("the name of a problem", "id"));
     }
-}
-
-fn pool(object: &mut Map<String, Value>) -> Result<Vec<TraceRecord>, LineIssue> {
-    let answers = list(object, "answers").unwrap_or_default();
-    let lengths = list(object, "lengths")
-        .or_else(|| list(object, "tokens"))
-        .ok_or(LineIssue::NoTokens)?;
-    if answers.len() != lengths.len() {
-        return Err(LineIssue::Pool);
+    if !found.line.is_empty() && !found.answers && !found.texts {
+        return Err(unknown(
+            "what a trace answered",
+            "answer=NAME, or its text with --field text",
+        ));
     }
-    answers
-        .iter()
-        .zip(&lengths)
-        .map(|(answer, length)| {
-            let tokens = count(Some(length)).ok_or(LineIssue::NoTokens)?;
-            Ok(TraceRecord {
-                answer: word(answer).filter(|a| !a.trim().is_empty()),
-                ..bare(tokens, Finish::Stop)
-            })
-        })
-        .collect()
-}
-
-fn dump(object: &mut Map<String, Value>, place: &str, warnings: &mut Warnings) -> Vec<TraceRecord> {
-    let window = object
-        .get("config")
-        .and_then(|c| c.get("window_size"))
-        .and_then(whole)
-        .map(|w| w as usize);
-    // the package keeps all of them beside the two parts
-    let parts: &[&str] = if object
-        .get("all_traces")
-        .is_some_and(|all| all.as_array().is_some_and(|a| !a.is_empty()))
-    {
-        &["all_traces"]
-    } else {
-        &DUMPED[..3]
-    };
-    let mut records = Vec::new();
-    for part in parts {
-        for (i, trace) in list(object, part).unwrap_or_default().into_iter().enumerate() {
-            let here = || format!("{part}[{i}] of {place}");
-            match trace {
-                Value::Object(mut trace) => match dumped(&mut trace, window, |t| warnings.add(t, here)) {
-                    Ok(record) => records.push(record),
-                    Err(issue) => warnings.add(issue, here),
-                },
-                _ => warnings.add(LineIssue::NotJson, here),
-            }
+    if !found.line.is_empty() && !found.lengths {
+        return Err(unknown("how many tokens a trace has", "tokens"));
+    }
+    for problem in &mut problems {
+        problem.records.sort_by_key(|record| record.trace);
+        for (i, record) in problem.records.iter_mut().enumerate() {
+            record.trace = i as u32;
+            record.problem_id.clone_from(&problem.id);
+            record.fresh = false;
         }
     }
-    records
+    Ok(ForeignRecording {
+        problems,
+        fields: found.fields(),
+    })
 }
 
-fn dumped(
-    trace: &mut Map<String, Value>,
-    window: Option<usize>,
-    mut warn: impl FnMut(LineIssue),
-) -> Result<TraceRecord, LineIssue> {
-    let ids = list(trace, "token_ids").unwrap_or_default();
-    let confs = list(trace, "confs").unwrap_or_default();
-    let groups = list(trace, "group_confs").unwrap_or_default();
-    let known = [ids.len(), confs.len()].into_iter().find(|n| *n > 0);
-    let tokens = count(trace.get("num_tokens"))
-        .or(known)
-        .ok_or(LineIssue::NoTokens)?;
-    let stopped = trace
-        .get("stop_reason")
-        .or_else(|| trace.get("finish_reason"))
-        .and_then(Value::as_str);
-    let finish = match stopped {
-        None | Some("stop" | "eos" | "eos_token") => Finish::Stop,
-        Some("length" | "max_tokens") => Finish::Length,
-        Some(reason) if reason.contains("conf") => Finish::LowConfidence,
-        Some("abort" | "cancelled") => Finish::Cancelled,
-        Some(_) => return Err(LineIssue::Finish),
-    };
-    let mut record = bare(tokens, finish);
-    record.answer = trace
-        .get("extracted_answer")
-        .and_then(word)
-        .filter(|a| !a.trim().is_empty());
-    record.text = trace.get("text").and_then(Value::as_str).map(str::to_owned);
-    if !ids.is_empty() {
-        let id = |v: &Value| {
-            whole(v)
-                .and_then(|id| u32::try_from(id).ok())
-                .filter(|id| *id != u32::MAX)
+/// A file on its way into problems.
+struct Reading<'a> {
+    fields: &'a RecordingFields,
+    warnings: &'a mut Warnings,
+    found: Found,
+    problems: Vec<ForeignProblem>,
+    seen: BTreeSet<String>,
+    /// where problems of single traces stand
+    singles: BTreeMap<String, usize>,
+    ambiguous: Option<&'static str>,
+}
+
+impl Reading<'_> {
+    fn take(&mut self, value: Value, number: usize, place: &str) {
+        let Value::Object(mut object) = value else {
+            return self.warnings.add(LineIssue::NotJson, || place.to_owned());
         };
-        match ids
-            .iter()
-            .map(id)
-            .collect::<Option<Vec<_>>>()
-            .filter(|ids| ids.len() == tokens)
-        {
-            Some(ids) => record.arrays.token_ids = ids,
-            None => warn(LineIssue::BadIds),
+        self.found.saw_line(&object);
+        let named = pick(&object, &self.fields.ids()).and_then(word);
+        let shape = Shape::of(&object, self.fields);
+        if matches!(shape, Shape::Single) {
+            return self.single(object, named, place);
         }
+        // a problem that has no name has its place
+        self.found.ids |= named.is_some() || self.fields.id.is_none();
+        let id = named.unwrap_or_else(|| format!("line-{}", number + 1));
+        let gold = self.gold(&object, true, &id);
+        if !self.seen.insert(id.clone()) {
+            return self.warnings.add(LineIssue::Twice, || place.to_owned());
+        }
+        let records = match shape {
+            Shape::Lists => self.lists(&mut object, &id, place),
+            _ => self.dump(&mut object, place),
+        };
+        self.problems.push(ForeignProblem { id, gold, records });
     }
-    let numbers = |values: &[Value]| {
-        values
-            .iter()
-            .map(|v| v.as_f64().filter(|x| x.is_finite()))
-            .collect::<Option<Vec<f64>>>()
-    };
-    if !confs.is_empty() {
-        match numbers(&confs) {
-            Some(confs) if confs.len() == tokens => {
-                record.arrays.confidence = confs.iter().map(|c| *c as f32).collect()
-            }
-            Some(_) => warn(LineIssue::Lengths),
-            None => warn(LineIssue::NotNumbers),
-        }
-    } else if let Some(window) = window.filter(|w| *w > 0 && !groups.is_empty()) {
-        match numbers(&groups) {
-            Some(groups) if tokens >= window && groups.len() == tokens - window + 1 => {
-                record.measured = Some(Arc::new(of_groups(&groups, window)));
-            }
-            // a trace that never filled the window has its mean there
-            Some(groups) if tokens < window && groups.len() == 1 => {
-                record.measured = Some(Arc::new(of_mean(groups[0], window)))
-            }
-            Some(_) => warn(LineIssue::Lengths),
-            None => warn(LineIssue::NotNumbers),
-        }
-    }
-    Ok(record)
-}
 
-/// What the means of all groups of one window say.
-fn of_groups(groups: &[f64], window: usize) -> TraceStatistics {
-    let mut minima: Vec<(u32, f64)> = Vec::new();
-    for (i, group) in groups.iter().enumerate() {
-        if minima.last().is_none_or(|(_, lowest)| group < lowest) {
-            minima.push(((i + window) as u32, *group));
+    /// The right answer that a line names; `of_problem` where `answer` is none of a trace's.
+    fn gold(&mut self, object: &Map<String, Value>, of_problem: bool, id: &str) -> Option<String> {
+        let mut names = self.fields.golds();
+        if of_problem && !self.fields.is_gold_named() {
+            names.extend(["answer", "Answer", "final_answer"]);
         }
+        if let Some(value) = pick(object, &names) {
+            let gold = word(value).filter(|gold| !gold.trim().is_empty());
+            if gold.is_none() && !value.is_string() {
+                self.warnings
+                    .add(LineIssue::GoldKind, || format!("problem `{id}`"));
+            }
+            return gold;
+        }
+        boxed_solution(object).filter(|_| of_problem && !self.fields.is_gold_named())
     }
-    let mut sorted = groups.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let keep = ((tts_strategies::BOTTOM_FRACTION * sorted.len() as f64) as usize).max(1);
-    TraceStatistics {
-        windows: vec![WindowStatistics {
-            window,
-            tail: groups[groups.len() - 1],
-            bottom: sorted[..keep].iter().sum::<f64>() / keep as f64,
-            lowest_group: sorted[0],
-            minima,
-        }],
-        ..TraceStatistics::default()
-    }
-}
 
-fn of_mean(mean: f64, window: usize) -> TraceStatistics {
-    TraceStatistics {
-        mean: Some(mean),
-        windows: vec![WindowStatistics {
-            window,
-            tail: mean,
-            bottom: mean,
-            lowest_group: mean,
-            minima: Vec::new(),
-        }],
-        ..TraceStatistics::default()
+    /// What a trace answered: a text or a number that is not empty.
+    fn answer(&mut self, value: Option<&Value>, place: impl FnOnce() -> String) -> Option<String> {
+        let value = value.filter(|v| !v.is_null())?;
+        let answer = word(value);
+        if answer.is_none() {
+            self.warnings.add(LineIssue::AnswerKind, place);
+        }
+        answer.filter(|a| !a.trim().is_empty())
+    }
+
+    /// A trace of which only that it was there is known: it has no vote.
+    fn broken(&mut self, issue: LineIssue, place: impl FnOnce() -> String) -> TraceRecord {
+        self.warnings.add(issue, place);
+        bare(0, Finish::Failed)
     }
 }
 
@@ -330,4 +345,10 @@ fn count(value: Option<&Value>) -> Option<usize> {
     whole(value?)
         .filter(|n| (1..=u64::from(u32::MAX)).contains(n))
         .map(|n| n as usize)
+}
+
+/// Finite numbers, all of them or none.
+fn numbers(values: &[Value]) -> Option<Vec<f64>> {
+    let finite = |v: &Value| v.as_f64().filter(|x| x.is_finite());
+    values.iter().map(finite).collect()
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tts_strategies::TraceId;
 
 use super::error::RunFolderError;
-use super::line::{ArraysSpan, LineHead, unsealed};
+use super::line::{LineHead, unsealed};
 use super::solved::SolvedRecord;
 use super::warnings::{LineIssue, Warnings};
 
@@ -65,6 +65,8 @@ pub(super) struct TraceEntry {
     pub(super) tokens: u64,
     /// it ended by itself
     pub(super) ended: bool,
+    /// only that it was there is known
+    pub(super) broken: bool,
 }
 
 /// A line of problems.jsonl.
@@ -118,7 +120,12 @@ impl Index {
             let ended = finish.is_complete();
             let entries = known.traces.entry(trace).or_default();
             two_ends = ended && entries.iter().any(|e| e.ended);
-            entries.push(TraceEntry { span, tokens, ended });
+            entries.push(TraceEntry {
+                span,
+                tokens,
+                ended,
+                broken: head.broken,
+            });
             // the best first: an end of its own, then more tokens (a remote engine may have begun a cut trace
             // anew), then the newest
             entries.sort_by_key(|e| std::cmp::Reverse((e.ended, e.tokens, e.span.at)));
@@ -182,7 +189,7 @@ pub(super) struct FolderScan {
     pub(super) tokens_end: u64,
     /// where the last whole line of problems.jsonl ends
     pub(super) problems_end: u64,
-    /// lines of traces.jsonl that are not what was written, or whose arrays are not or are not there
+    /// lines of traces.jsonl whose arrays are not there, or that are not what was written
     pub(super) dangling: Vec<FileSpan>,
 }
 
@@ -225,26 +232,8 @@ fn lines(path: &Path, mut each: impl FnMut(&[u8], FileSpan, bool)) -> Result<(),
     }
 }
 
-/// Whether the arrays of a line are those that were written. A missing check says nothing against them.
-fn intact(tokens: &mut Option<File>, path: &Path, span: &ArraysSpan) -> Result<bool, RunFolderError> {
-    let Some(check) = &span.check else {
-        return Ok(true);
-    };
-    let io = || RunFolderError::io("read", path);
-    if tokens.is_none() {
-        *tokens = Some(File::open(path).map_err(io())?);
-    }
-    let file = tokens.as_mut().expect("just opened");
-    file.seek(SeekFrom::Start(span.offset)).map_err(io())?;
-    let mut hasher = blake3::Hasher::new();
-    hasher
-        .update_reader(file.take(span.end() - span.offset))
-        .map_err(io())?;
-    Ok(hasher.finalize().to_hex().starts_with(check.as_str()))
-}
-
 /// Reads every line of a folder's files. A last line without a newline is read too if it is whole, unless the
-/// folder is to be `written`: then the arrays are read too, because what is appended stands on them.
+/// folder is to be `written`.
 pub(super) fn scan(files: &Files, written: bool) -> Result<FolderScan, RunFolderError> {
     let mut scan = FolderScan::default();
     let tokens_len = match std::fs::metadata(&files.tokens) {
@@ -252,8 +241,7 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<FolderScan, RunFolder
         Err(e) if e.kind() == ErrorKind::NotFound => 0,
         Err(e) => return Err(RunFolderError::io("read", &files.tokens)(e)),
     };
-    let mut number = 0;
-    let (mut tokens, mut failed) = (None, Ok(()));
+    let mut number: u32 = 0;
     lines(&files.traces, |text, line, whole| {
         number += 1;
         let here = || format!("line {number} of {}", files.traces.display());
@@ -268,6 +256,11 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<FolderScan, RunFolder
         let head = match LineHead::read(text) {
             Ok(head) => head,
             Err(issue) => {
+                // its problem does not vanish with it
+                if let Some(head) = LineHead::broken(text, number).filter(|_| !written) {
+                    warnings.add(issue, || format!("{}, {}", head.named(), here()));
+                    return scan.index.add(head, line);
+                }
                 warnings.add(if whole { issue } else { LineIssue::Torn }, here);
                 // its trace is made again, and the line with it
                 if whole && issue == LineIssue::LineAltered {
@@ -279,20 +272,9 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<FolderScan, RunFolder
         if head.not_utf8 {
             warnings.add(LineIssue::NotUtf8, here);
         }
-        let lost = match &head.span {
-            Some(span) if span.end() > tokens_len => Some(LineIssue::NoBytes),
-            Some(span) if written && failed.is_ok() => match intact(&mut tokens, &files.tokens, span) {
-                Ok(intact) => (!intact).then_some(LineIssue::Altered),
-                Err(error) => {
-                    failed = Err(error);
-                    None
-                }
-            },
-            _ => None,
-        };
-        match (&head.span, lost) {
-            (_, Some(issue)) => {
-                warnings.add(issue, here);
+        match &head.span {
+            Some(span) if span.end() > tokens_len => {
+                warnings.add(LineIssue::NoBytes, here);
                 scan.dangling.push(line);
                 // its trace is not there; what it says of the problem is
                 return scan.index.add(
@@ -304,12 +286,11 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<FolderScan, RunFolder
                     line,
                 );
             }
-            (Some(span), None) => scan.tokens_end = scan.tokens_end.max(span.end()),
-            (None, None) => {}
+            Some(span) => scan.tokens_end = scan.tokens_end.max(span.end()),
+            None => {}
         }
         scan.index.add(head, line);
     })?;
-    failed?;
     scan_problems(files, written, &mut scan)?;
     Ok(scan)
 }

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tts_strategies::{Finish, TraceId, TraceScores};
 
 use super::lenient::{parse, text, whole, word};
@@ -198,13 +198,15 @@ pub(super) struct LineHead {
     pub(super) trace: Option<(TraceId, u64, Finish)>,
     pub(super) span: Option<ArraysSpan>,
     pub(super) not_utf8: bool,
+    /// only that the trace was there is known
+    pub(super) broken: bool,
 }
 
 impl LineHead {
     pub(super) fn read(line: &[u8]) -> Result<Self, LineIssue> {
         let line = unsealed(line)?;
         let (text, not_utf8) = text(&line);
-        let raw: RawLineHead = parse(&text).ok_or(LineIssue::NotJson)?;
+        let (raw, _) = parsed::<RawLineHead>(&text).ok_or(LineIssue::NotJson)?;
         let problem_id = raw.problem_id.as_ref().and_then(word).ok_or(LineIssue::NoName)?;
         let gold = raw.gold.as_ref().and_then(word);
         let span = match raw.arrays.as_ref().filter(|arrays| !arrays.is_null()) {
@@ -243,7 +245,66 @@ impl LineHead {
             trace,
             span,
             not_utf8,
+            broken: false,
         })
+    }
+}
+
+/// A line, without those of its arrays that hold something else than numbers; whether there were any.
+fn parsed<T: DeserializeOwned>(text: &str) -> Option<(T, bool)> {
+    if let Some(line) = parse(text) {
+        return Some((line, false));
+    }
+    let mut line: Map<String, Value> = parse(text)?;
+    let is_number = |v: &Value| v.is_number() || v.is_null();
+    line.retain(|name, value| {
+        !["token_ids", "logprobs", "confidence"].contains(&name.as_str())
+            || value.is_null()
+            || value.as_array().is_some_and(|list| list.iter().all(is_number))
+    });
+    Some((serde_json::from_value(Value::Object(line)).ok()?, true))
+}
+
+/// What can be read of a line that is no whole trace: which problem and which trace.
+#[derive(Deserialize)]
+struct RawName {
+    problem_id: Option<Value>,
+    trace: Option<Value>,
+    gold: Option<Value>,
+    answer: Option<Value>,
+    tokens: Option<Value>,
+}
+
+impl LineHead {
+    /// A line whose trace has no vote, because its length, its end or its number cannot be read: nothing more
+    /// is known than that it was there. `number` is the line's, and names a trace that has no number.
+    pub(super) fn broken(line: &[u8], number: u32) -> Option<Self> {
+        let raw: RawName = parse(&text(&unsealed(line).ok()?).0)?;
+        let of_trace = [&raw.trace, &raw.answer, &raw.tokens];
+        if !of_trace.into_iter().flatten().any(|value| !value.is_null()) {
+            return None;
+        }
+        let named = raw.trace.as_ref().and_then(whole);
+        let named = named.and_then(|t| TraceId::try_from(t).ok());
+        Some(Self {
+            problem_id: raw.problem_id.as_ref().and_then(word)?,
+            gold: raw.gold.as_ref().and_then(word),
+            prompt: None,
+            trace: Some((named.unwrap_or(TraceId::MAX - number), 0, Finish::Failed)),
+            span: None,
+            not_utf8: false,
+            broken: true,
+        })
+    }
+
+    /// The trace's name in a sentence.
+    pub(super) fn named(&self) -> String {
+        match self.trace {
+            Some((trace, ..)) if trace < TraceId::MAX / 2 => {
+                format!("trace {trace} of problem `{}`", self.problem_id)
+            }
+            _ => format!("a trace of problem `{}`", self.problem_id),
+        }
     }
 }
 
@@ -274,8 +335,17 @@ pub(super) fn decode(
     let (trace, tokens, finish) = head.trace.ok_or(LineIssue::NoName)?;
     let line = unsealed(line)?;
     let (text, _) = text(&line);
-    // inline arrays of strings and the like: the line is no trace of ours to guess about
-    let raw: RawTrace = parse(&text).ok_or(LineIssue::NotJson)?;
+    let (raw, not_numbers) = parsed::<RawTrace>(&text).ok_or(LineIssue::NotJson)?;
+    if not_numbers {
+        warn(LineIssue::NotNumbers);
+    }
+    if raw
+        .answer
+        .as_ref()
+        .is_some_and(|a| !a.is_null() && word(a).is_none())
+    {
+        warn(LineIssue::AnswerKind);
+    }
     let n = tokens as usize;
     let mut held = Arrays {
         len: n,

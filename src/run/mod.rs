@@ -48,9 +48,9 @@
 //! Recordings made elsewhere may hold the arrays in the line (`token_ids`, `logprobs`, `confidence`);
 //! `{"problem_id", "trace", "answer", "tokens"}` is enough for strategies that read no confidences; `gold`
 //! may stand in any line; fields that are not known are ignored. A line may also hold a whole problem:
-//! `{"problem_id", "gold", "answers": [...], "lengths": [...]}`; and dumps of DeepConf's reference code are
-//! read as JSON (its pickles through
-//! `tools/from_deepconf.py`).
+//! `{"problem_id", "gold", "answers": [...], "lengths": [...], "confidences": [[...], ...]}`; and dumps of
+//! DeepConf's reference code are read as JSON (its pickles through `tools/from_deepconf.py`). Fields of other
+//! names are named by [`RecordingFields`].
 //!
 //! `scalars.bin` (`NAME.scalars` beside a file NAME) is a cache of what replays need of the traces. It is
 //! written when a large recording is first replayed, used while the files are as they were then, and may be
@@ -97,6 +97,7 @@ use std::sync::Arc;
 pub use error::RunFolderError;
 pub use events::{Details, Event, ProblemProgress, TraceDetails};
 pub use fates::FateCounts;
+pub use foreign::RecordingFields;
 pub use journal::Journal;
 pub use machine::{EngineInfo, MachineInfo};
 pub use manifest::{MANIFEST, Manifest, SCHEMA, Status};
@@ -339,8 +340,7 @@ const IN_FLIGHT: u64 = 8 << 20;
 /// aside before.
 fn repair(files: &Files) -> Result<FolderScan, RunFolderError> {
     let mut found = scan(files, true)?;
-    let damaged = !found.dangling.is_empty();
-    if damaged {
+    if !found.dangling.is_empty() {
         // such a line would name the bytes of another trace as soon as the file has grown
         let mut warnings = std::mem::take(&mut found.index.warnings);
         let (lines, kept) = (found.dangling.len(), put_aside(&files.traces)?);
@@ -362,7 +362,7 @@ fn repair(files: &Files) -> Result<FolderScan, RunFolderError> {
     }
     let length = std::fs::metadata(&files.tokens).map_or(0, |meta| meta.len());
     let unnamed = length.saturating_sub(found.tokens_end);
-    if unnamed > IN_FLIGHT || unnamed > 0 && (damaged || hollow > 0) {
+    if unnamed > IN_FLIGHT || unnamed > 0 && hollow > 0 {
         let kept = put_aside(&files.tokens)?;
         found.index.warnings.say(format!(
             "the last {unnamed} bytes of {} belong to no line of traces.jsonl; as it was it is kept in {}",

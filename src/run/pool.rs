@@ -16,7 +16,7 @@ use cache::{CacheBlocks, CacheHead, cache_of, check, made_from, read_cache, writ
 
 use super::TraceRecord;
 use super::error::RunFolderError;
-use super::foreign::{self, ForeignProblem};
+use super::foreign::{self, ForeignProblem, ForeignRecording, RecordingFields};
 use super::index::Files;
 use super::manifest::Manifest;
 use super::recording::Recording;
@@ -34,6 +34,8 @@ pub struct PoolOptions {
     pub confidence_k: Option<usize>,
     /// Bytes of traces from which on a cache is written.
     pub cache_from: u64,
+    /// Which field is what in a file made elsewhere.
+    pub fields: RecordingFields,
 }
 
 impl Default for PoolOptions {
@@ -42,6 +44,7 @@ impl Default for PoolOptions {
             windows: Vec::new(),
             confidence_k: None,
             cache_from: 16 << 20,
+            fields: RecordingFields::default(),
         }
     }
 }
@@ -80,6 +83,7 @@ pub struct RecordedPool {
     whole: OnceLock<Recording>,
     /// recordings made elsewhere are held as they are
     foreign: BTreeMap<String, Vec<Arc<TraceRecord>>>,
+    fields: Option<String>,
 }
 
 impl RecordedPool {
@@ -92,7 +96,7 @@ impl RecordedPool {
         if !files.traces.is_file() {
             return Err(RunFolderError::NoRecording(path.to_owned()));
         }
-        if path.is_file() && foreign::is_one(path)? {
+        if path.is_file() && foreign::is_one(path, &options.fields)? {
             return Self::of_foreign(path, options);
         }
         let decided = Recording::of_problems(path)?;
@@ -108,6 +112,7 @@ impl RecordedPool {
                 confidence_k: None,
                 whole: OnceLock::new(),
                 foreign: BTreeMap::new(),
+                fields: None,
             });
         }
         // before the files are read: what is appended meanwhile makes the cache one of older files
@@ -145,12 +150,13 @@ impl RecordedPool {
             confidence_k: options.confidence_k,
             whole,
             foreign: BTreeMap::new(),
+            fields: None,
         })
     }
 
     fn of_foreign(path: &Path, options: &PoolOptions) -> Result<Self, RunFolderError> {
         let mut warnings = Warnings::default();
-        let problems = foreign::read(path, &mut warnings)?;
+        let ForeignRecording { problems, fields } = foreign::read(path, &options.fields, &mut warnings)?;
         let mut builder = PoolBuilder::new(&options.windows);
         let mut held = BTreeMap::new();
         for ForeignProblem { id, gold, records } in problems {
@@ -190,6 +196,7 @@ impl RecordedPool {
             confidence_k: None,
             whole: OnceLock::new(),
             foreign: held,
+            fields: Some(fields),
         })
     }
 
@@ -239,6 +246,10 @@ impl RecordedPool {
     /// Counted sentences about what was passed over.
     pub fn warnings(&self) -> &[String] {
         &self.head.warnings
+    }
+    /// The fields of a recording made elsewhere, as a part of a sentence.
+    pub fn fields(&self) -> Option<&str> {
+        self.fields.as_deref()
     }
     /// What was decided over the recording when it was made.
     pub fn decided(&self) -> Option<&Recording> {

@@ -166,6 +166,17 @@ impl TraceRecord {
 }
 
 impl TraceRecord {
+    /// A trace of which no more is known than that it was there.
+    pub(super) fn without_vote(problem_id: &str, trace: TraceId) -> Self {
+        Self {
+            problem_id: problem_id.to_owned(),
+            trace,
+            finish: Finish::Failed,
+            fresh: false,
+            ..Self::default()
+        }
+    }
+
     /// Lets go of what a journal keeps: the arrays, of which the ids' digest stays, and the text, of which
     /// the solution stays. A problem can be decided without them.
     pub(crate) fn let_go(&mut self) {

@@ -159,8 +159,8 @@ impl Recording {
     /// # Errors
     /// As [`Recording::recorded`].
     pub fn each(&self, problem_id: &str, mut take: impl FnMut(TraceRecord)) -> Result<(), RunFolderError> {
-        let wanted: Vec<Vec<TraceEntry>> = match self.lock().problems.get(problem_id) {
-            Some(known) => known.traces.values().cloned().collect(),
+        let wanted: Vec<(TraceId, Vec<TraceEntry>)> = match self.lock().problems.get(problem_id) {
+            Some(known) => known.traces.clone().into_iter().collect(),
             None => return Ok(()),
         };
         if wanted.is_empty() {
@@ -170,9 +170,14 @@ impl Recording {
             File::open(&self.files.traces).map_err(RunFolderError::io("open", &self.files.traces))?;
         let mut tokens = None;
         let mut warnings = Warnings::default();
-        for entries in wanted {
+        for (trace, entries) in wanted {
             for entry in entries {
-                match self.read(&mut traces, &mut tokens, entry.span, &mut warnings)? {
+                if entry.broken {
+                    take(TraceRecord::without_vote(problem_id, trace));
+                    break;
+                }
+                let here = || format!("trace {trace} of problem `{problem_id}`");
+                match self.read(&mut traces, &mut tokens, entry.span, &mut warnings, &here)? {
                     Ok(record) => {
                         take(record);
                         break;
@@ -191,6 +196,7 @@ impl Recording {
         tokens: &mut Option<File>,
         line: FileSpan,
         warnings: &mut Warnings,
+        here: &dyn Fn() -> String,
     ) -> Result<Result<TraceRecord, LineIssue>, RunFolderError> {
         let text = at(traces, line).map_err(RunFolderError::io("read", &self.files.traces))?;
         let span = match LineHead::read(&text) {
@@ -216,7 +222,6 @@ impl Recording {
                 Err(e) => return Err(io(e)),
             }
         }
-        let here = || format!("byte {} of {}", line.at, self.files.traces.display());
         Ok(line::decode(&text, arrays.as_deref(), |issue| {
             warnings.add(issue, here)
         }))

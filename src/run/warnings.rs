@@ -24,6 +24,9 @@ pub(super) enum LineIssue {
     Pool,
     TwoEnds,
     NotDecided,
+    Confidences,
+    AnswerKind,
+    GoldKind,
 }
 
 impl LineIssue {
@@ -31,10 +34,12 @@ impl LineIssue {
         match self {
             Self::Torn => "unfinished last lines were cut off",
             Self::NotJson => "lines that are not JSON objects were passed over",
-            Self::NoName => "lines without a `problem_id` or a whole-number `trace` were passed over",
-            Self::NoTokens => "lines without a number of `tokens` were passed over",
+            Self::NoName => "lines without a `problem_id` or a whole-number `trace` have no vote",
+            Self::NoTokens => {
+                "traces whose number of tokens is none, or not whole and at least 1, have no vote"
+            }
             Self::Finish => {
-                "lines with an unknown `finish` were passed over (known: stop, length, loop, low_confidence, \
+                "traces with an unknown `finish` have no vote (known: stop, length, loop, low_confidence, \
                  cancelled, failed)"
             }
             Self::NotUtf8 => "lines hold bytes that are not UTF-8; those were replaced",
@@ -50,7 +55,12 @@ impl LineIssue {
             Self::Gold => "problems with several different `gold` answers; the first one counts",
             Self::TwoEnds => "traces stand complete in several lines; the one with the most tokens counts",
             Self::Twice => "problems that stand in the recording before were passed over",
-            Self::Pool => "problems whose `answers` and `lengths` differ in number were passed over",
+            Self::Pool => "traces of problems whose `answers` and `lengths` differ in number have no vote",
+            Self::Confidences => {
+                "problems whose `confidences` are not one list a trace were read without them"
+            }
+            Self::AnswerKind => "answers that are neither text nor a number count as none",
+            Self::GoldKind => "right answers that are neither text nor a number were passed over",
             Self::NotDecided => "lines of problems.jsonl that are no decided problems were passed over",
             Self::Manifest => "manifest.json is not one of this tool's and was not read",
         }

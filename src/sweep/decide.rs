@@ -55,6 +55,7 @@ impl SweepPlan {
             recording: RecordingSource {
                 path: None,
                 digest: pool.digest().to_owned(),
+                fields: Default::default(),
             },
             traces: pool.manifest().map(|m| m.traces.clone()),
             data: pool.manifest().and_then(|m| m.data.clone()),
@@ -87,9 +88,17 @@ impl SweepPlan {
         let cut: usize = problems.iter().map(|p| p.traces - p.complete).sum();
         if cut > 0 {
             notes.push(format!(
-                "left out: {} that the recorded run itself had stopped or cancelled; what they would have \
-                 said is not known",
+                "left out: {} that were stopped or cancelled, or failed, when they were recorded; what they \
+                 would have said is not known",
                 plural(cut as u64, "trace")
+            ));
+        }
+        let mut empty = problems.iter().filter(|p| p.complete == 0);
+        if let Some(first) = empty.next() {
+            notes.push(format!(
+                "{} without a complete trace, counted as not answered (the first: {})",
+                plural(empty.count() as u64 + 1, "problem"),
+                first.id
             ));
         }
         let gold = |p: &&&PoolProblem| crate::replay::gold(&self.gold, pool, p).is_some();
@@ -102,6 +111,11 @@ impl SweepPlan {
             ));
         }
         notes
+    }
+
+    /// Decisions over each problem's pool.
+    pub(crate) fn decisions(&self) -> usize {
+        self.strategies.len() * self.budgets.len() * self.slots.len() * self.resamples.unwrap_or(1)
     }
 
     pub(super) fn cells(&self) -> impl Iterator<Item = (&Preset, GridCell)> {
@@ -168,6 +182,8 @@ pub(super) fn problem(
         lines.push(SweepLine::Pool(pool(of, gold.clone(), &complete, &mut right)));
     }
     if complete.is_empty() {
+        let cells = plan.cells().filter(|(_, cell)| wanted(cell));
+        lines.extend(cells.map(|(_, cell)| unanswered(&of.id, cell, plan, gold.is_some())));
         return Ok(lines);
     }
     let mut orders = ResampledPool::new(recorded, of, &complete, plan);
@@ -190,6 +206,27 @@ pub(super) fn problem(
         lines.push(SweepLine::Decided(Box::new(line)));
     }
     Ok(lines)
+}
+
+/// Of a problem without a complete trace: it is counted, and nothing was answered.
+fn unanswered(id: &str, cell: GridCell, plan: &SweepPlan, graded: bool) -> SweepLine {
+    let orders = plan.resamples.unwrap_or(1);
+    SweepLine::Decided(Box::new(PoolDecisions {
+        problem_id: id.to_owned(),
+        strategy: cell.strategy,
+        budget: cell.budget,
+        slots: cell.slots,
+        traces: 0,
+        correct: graded.then(|| vec![0; orders]),
+        tokens: vec![0; orders],
+        ticks: vec![0; orders],
+        launched: vec![0; orders],
+        answered: 0,
+        token_fates: Default::default(),
+        trace_fates: Default::default(),
+        pools: BTreeMap::new(),
+        short: 0,
+    }))
 }
 
 fn pool(

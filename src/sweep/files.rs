@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::{AnswerSettings, FateCounts, Status, StrategyRecord, TraceSettings};
+use crate::run::{AnswerSettings, FateCounts, RecordingFields, Status, StrategyRecord, TraceSettings};
 
 /// The layout that this version writes.
 pub(crate) const SCHEMA: u32 = 1;
@@ -16,6 +16,9 @@ pub struct RecordingSource {
     pub path: Option<String>,
     /// blake3 of what was read of its traces.
     pub digest: String,
+    /// Which field of it is what, where it was made elsewhere.
+    #[serde(default, skip_serializing_if = "RecordingFields::is_empty")]
+    pub fields: RecordingFields,
 }
 
 /// `sweep.json`: what was asked.

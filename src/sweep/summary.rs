@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use tts_evals::stats::{Comparison, Spread, StatsError, compare, mean_pass_at_k, spread};
+use tts_evals::stats::{Comparison, Spread, StatsError, compare, mean_pass_at_k, spread, wilson};
 
 use super::files::{PoolDecisions, SweepLine};
 
@@ -141,6 +141,27 @@ pub(crate) fn against(pairs: &[(&PoolDecisions, &PoolDecisions)]) -> Option<Resu
     (!ours.is_empty()).then(|| compare(&ours, &theirs, LEVEL, SEED))
 }
 
+/// The mean of what is right, with both sources of spread, and how the one over problems was found:
+/// `bootstrap`, or `wilson` where the problems were decided once, or are all alike and resample to themselves,
+/// which says nothing of others. Nothing where none is graded.
+pub(crate) fn accuracy(correct: &[Vec<f64>]) -> Result<Option<(Spread, &'static str)>, StatsError> {
+    let Some(first) = correct.first() else {
+        return Ok(None);
+    };
+    let mut spread = spread(correct, LEVEL, SEED)?;
+    let single = first.len() == 1;
+    if !single && spread.problems.is_some_and(|i| i.low != i.high) {
+        return Ok(Some((spread, "bootstrap")));
+    }
+    let right: f64 = correct.iter().flatten().sum();
+    let solved = (right / first.len() as f64).round() as u64;
+    let alike = single || spread.problems.is_some();
+    if alike {
+        spread.problems = wilson(solved, correct.len() as u64, LEVEL).ok();
+    }
+    Ok(Some((spread, if alike { "wilson" } else { "bootstrap" })))
+}
+
 fn row(
     strategy: &str,
     slots: Option<usize>,
@@ -149,11 +170,7 @@ fn row(
     majority: Option<&[&PoolDecisions]>,
 ) -> Result<SweepRow, StatsError> {
     let graded = rights(lines);
-    let accuracy = if graded.is_empty() {
-        None
-    } else {
-        Some(spread(&graded, LEVEL, SEED)?)
-    };
+    let accuracy = accuracy(&graded)?.map(|(accuracy, _)| accuracy);
     let pairs = paired(lines, majority.unwrap_or_default());
     Ok(SweepRow {
         strategy: strategy.to_owned(),

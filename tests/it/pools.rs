@@ -164,6 +164,7 @@ fn the_golden_values_come_out_of_a_sweep() {
                 recording: RecordingSource {
                     path: None,
                     digest: pool.digest().to_owned(),
+                    fields: Default::default(),
                 },
                 traces: None,
                 data: None,

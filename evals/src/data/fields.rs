@@ -21,7 +21,24 @@ pub struct Fields {
 pub(super) const QUESTION: &[&str] = &["question", "problem", "Problem", "prompt", "Question"];
 pub(super) const ANSWER: &[&str] = &["answer", "Answer", "expected_answer", "gold_answer"];
 pub(super) const SOLUTION: &[&str] = &["solution", "Solution"];
-pub(super) const ID: &[&str] = &["id", "ID", "problem_idx", "unique_id", "question_id"];
+/// Looked for after these: what they hold is the answer where it is a text or a number.
+pub(super) const GOLD: &[&str] = &[
+    "gold",
+    "target",
+    "ground_truth",
+    "correct_answer",
+    "final_answer",
+    "reference_answer",
+];
+pub(super) const ID: &[&str] = &[
+    "id",
+    "ID",
+    "problem_idx",
+    "unique_id",
+    "question_id",
+    "problem_id",
+    "qid",
+];
 
 impl Fields {
     /// Takes one `--field` argument: `question=NAME`, `answer=NAME` or `id=NAME`.
@@ -60,6 +77,19 @@ pub(super) fn pick<'a>(
         None => usual.iter().find_map(|name| get(name)),
     };
     found.map(|(name, value)| (name.clone(), value))
+}
+
+/// The gold answer under one of its less usual names, and which: a text or a number, or a list of one.
+pub(super) fn gold_field(record: &Map<String, Value>) -> Option<(String, String)> {
+    GOLD.iter().find_map(|name| {
+        let value = record.get(*name)?;
+        let one = match value {
+            Value::Array(items) if items.len() == 1 => &items[0],
+            value => value,
+        };
+        let answer = text(one).filter(|t| !t.is_empty())?;
+        Some(((*name).to_owned(), answer))
+    })
 }
 
 /// A string or a number as text; a whole float loses its `.0`.

@@ -12,8 +12,10 @@ use std::collections::BTreeMap;
 /// with a header line, or parquet. A byte-order mark, CRLF line ends and empty lines are taken in stride.
 ///
 /// The question stands in one of question/problem/Problem/prompt/Question, the gold answer in
-/// answer/Answer/expected_answer/gold_answer or after `####` (or in the last box) of solution, the id in
-/// id/ID/problem_idx/unique_id/question_id, unless `fields` names others. A set without answers is fine.
+/// answer/Answer/expected_answer/gold_answer, else in gold/target/ground_truth/correct_answer/final_answer/
+/// reference_answer, else after `####` (or in the last box) of solution, the id in
+/// id/ID/problem_idx/unique_id/question_id/problem_id/qid, unless `fields` names others. A set without
+/// answers is fine, and a warning names the fields that it has.
 ///
 /// # Errors
 /// One sentence with the file, the line and the field.
@@ -49,18 +51,18 @@ pub fn load_first(bytes: &[u8], name: &str, fields: &Fields, most: usize) -> Res
     let mut problems = Vec::with_capacity(records.len());
     let mut warnings = Vec::new();
     let mut places: BTreeMap<String, String> = BTreeMap::new();
+    let first: Vec<String> = records
+        .first()
+        .map(|(_, record)| record.keys().cloned().collect())
+        .unwrap_or_default();
     for (place, record) in records {
         let problem = problem(record, &place, name, fields)?;
         for (field, value) in [
             ("problem", Some(&problem.problem)),
             ("answer", problem.answer.as_ref()),
         ] {
-            if let Some(c) = value.and_then(|text| suspicious(text)) {
-                warnings.push(format!(
-                    "{name}, {place}: the {field} holds the control character U+{:04X}, probably a lost \
-                     backslash (\\frac read as a form feed); compare with the original",
-                    u32::from(c)
-                ));
+            if let Some(c) = value.and_then(|text| lost_backslash(text)) {
+                warnings.push(lost_backslash_sentence(&format!("{name}, {place}"), field, c));
             }
         }
         if let Some(first) = places.insert(problem.id.clone(), place.clone()) {
@@ -73,11 +75,29 @@ pub fn load_first(bytes: &[u8], name: &str, fields: &Fields, most: usize) -> Res
         }
         problems.push(problem);
     }
+    warnings.extend(ungraded(&problems, name, &first));
     Ok(Dataset {
         name: name.to_owned(),
         problems,
         digest: sha256(bytes),
         warnings,
+    })
+}
+
+/// What there is to say of problems without an answer to compare with.
+fn ungraded(problems: &[Problem], name: &str, first: &[String]) -> Option<String> {
+    let mut without = problems.iter().filter(|p| p.answer.is_none());
+    let example = &without.next()?.id;
+    let missing = without.count() + 1;
+    let all = problems.len();
+    let fields = first.join(", ");
+    Some(if missing == all {
+        format!(
+            "{name} has no answers to grade by, so nothing is graded (its fields are {fields}); if one of \
+             them is the answer, name it with --field answer=NAME"
+        )
+    } else {
+        format!("{missing} of {all} problems of {name} have no answer to grade by (the first: {example})")
     })
 }
 
@@ -330,15 +350,21 @@ fn problem(
     let answer = match fields::pick(&record, fields.answer.as_deref(), ANSWER) {
         Some((field, value)) => {
             let text = fields::text(value).ok_or_else(|| not_text(&field, value))?;
+            // a worked solution that was named as the answer
+            let worked = SOLUTION.contains(&field.as_str()).then(|| from_solution(&text));
             used.push(field);
-            Some(fields::gold(&text))
+            Some(worked.flatten().unwrap_or_else(|| fields::gold(&text)))
         }
         None if fields.answer.is_some() => {
             return Err(missing("answer", fields.answer.as_deref(), ANSWER));
         }
-        None => {
-            fields::pick(&record, None, SOLUTION).and_then(|(_, value)| from_solution(&fields::text(value)?))
-        }
+        None => match fields::gold_field(&record) {
+            Some((field, text)) => {
+                used.push(field);
+                Some(fields::gold(&text))
+            }
+            None => boxed_solution(&record),
+        },
     };
     let id = match fields::pick(&record, fields.id.as_deref(), ID) {
         Some((field, value)) => {
@@ -370,6 +396,12 @@ fn problem(
     })
 }
 
+/// The answer that a record's worked solution ends with: after `####`, or in its last box.
+pub fn boxed_solution(record: &Map<String, Value>) -> Option<String> {
+    let (_, value) = fields::pick(record, None, SOLUTION)?;
+    from_solution(&fields::text(value)?)
+}
+
 /// The answer that a worked solution ends with.
 fn from_solution(solution: &str) -> Option<String> {
     if solution.contains("####") {
@@ -378,8 +410,18 @@ fn from_solution(solution: &str) -> Option<String> {
     extract(solution, &ExtractRules::steps(&[ExtractionPath::Boxed])).map(|found| found.answer)
 }
 
-/// A control character, or a tab that stands where `\t` of `\text`, `\times` or `\theta` should.
-fn suspicious(text: &str) -> Option<char> {
+/// What to say of a control character that [`lost_backslash`] found in a `field` of `place`.
+pub fn lost_backslash_sentence(place: &str, field: &str, found: char) -> String {
+    format!(
+        "{place}: the {field} holds the control character U+{:04X}, probably a lost backslash (\\frac read \
+         as a form feed); compare with the original",
+        u32::from(found)
+    )
+}
+
+/// A control character, or a tab that stands where `\t` of `\text`, `\times` or `\theta` should: what is left
+/// of LaTeX that was read as if its backslashes were escapes.
+pub fn lost_backslash(text: &str) -> Option<char> {
     let lost = |rest: &str| {
         ["ext", "imes", "heta", "frac", "an", "riangle"]
             .iter()

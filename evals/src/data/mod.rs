@@ -8,7 +8,7 @@ mod parquet;
 
 pub use choices::Choices;
 pub use fields::Fields;
-pub use load::{load, load_first};
+pub use load::{boxed_solution, load, load_first, lost_backslash, lost_backslash_sentence};
 
 use crate::answer::{AnswerKind, canonical};
 use serde::Serialize;

@@ -72,7 +72,7 @@ impl Replayer {
         bounds: &Bounds,
         scripted: &[ExternalEvent],
     ) -> Result<Replayed, RunError> {
-        check_needs(strategy.as_ref(), offered(records))?;
+        self.check_needs(strategy.as_ref(), records)?;
         let run = |strategy, bounds: Bounds, capped| {
             let mut short = BTreeSet::new();
             let setup = Setup {
@@ -118,6 +118,24 @@ impl Replayer {
         ))
     }
 
+    /// Whether these traces have what the strategy cannot do without. Where those of other problems have
+    /// confidences, a problem without any is decided all the same, and its traces cast no weighted vote.
+    fn check_needs(&self, strategy: &dyn Strategy, records: &[Arc<TraceRecord>]) -> Result<(), RunError> {
+        if !records.iter().any(|r| r.finish.is_complete()) {
+            return Ok(());
+        }
+        let mut offers = offered(records);
+        offers.confidence |= self.pool.problems().iter().any(|p| p.confident > 0);
+        check_needs(strategy, offers).map_err(|error| match (error, self.pool.fields()) {
+            (RunError::Needs { strategy, what }, Some(fields)) => RunError::Recording(format!(
+                "strategy `{strategy}` needs {what}, and {} holds none ({fields}); name them with --field \
+                 confidence=NAME",
+                self.pool.path().display()
+            )),
+            (error, _) => error,
+        })
+    }
+
     /// The outcome of a replay of all of a problem's traces: with the digest and the solution, which are read
     /// from the whole recording.
     ///
@@ -150,8 +168,8 @@ impl Replayer {
         }
         if !short.is_empty() {
             notices.push(format!(
-                "traces that end in the recording before {} is through with them, and count as failed: {}; a \
-                 recording of complete traces (--strategy majority) would hold the rest",
+                "traces that end in the recording before the strategy {} is through with them, and count as \
+                 failed: {}; a recording of complete traces (--strategy majority) would hold the rest",
                 decided.strategy,
                 short.len()
             ));

@@ -78,7 +78,9 @@ impl Replayer {
     /// When the recording cannot be read.
     pub fn traces(&self, problem: &PoolProblem) -> Result<Vec<Arc<TraceRecord>>, RunError> {
         let mut records = self.pool.traces(problem).map_err(unreadable)?;
-        if self.reread && problem.texts {
+        // a recording made elsewhere may hold texts alone
+        let unread = || self.pool.manifest().is_none() && records.iter().all(|r| r.answer.is_none());
+        if problem.texts && (self.reread || unread()) {
             self.read_answers(problem, &mut records)?;
         }
         Ok(self.numbered(records))

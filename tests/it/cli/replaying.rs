@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{GCD, ran, refused, write};
+use super::{GCD, Ran, ran, refused, tts, write};
 
 /// A result without what no two runs share.
 pub(super) fn settled(mut object: Value) -> Value {
@@ -139,7 +139,7 @@ fn limits_and_other_settings_are_replayed_as_they_were_live() {
     }
     // the limit is part of what was decided: the recording's own decision has it
     let limited = dir("limited");
-    let live = ran(&[
+    let live = Ran::of(&mut tts(&[
         &base[..],
         &[
             "--traces",
@@ -152,8 +152,9 @@ fn limits_and_other_settings_are_replayed_as_they_were_live() {
             &limited,
         ],
     ]
-    .concat());
-    let again = ran(&["replay", &limited, "--json"]);
+    .concat()));
+    let again = Ran::of(&mut tts(&["replay", &limited, "--json"]));
+    assert_eq!((live.code, again.code), (1, 1), "nothing was answered by then");
     assert_eq!(
         again.objects().into_iter().map(settled).collect::<Vec<_>>(),
         live.objects().into_iter().map(settled).collect::<Vec<_>>()

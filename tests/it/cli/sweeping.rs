@@ -441,9 +441,10 @@ fn dumps_of_the_reference_code_are_replayed() {
     strange["traces"][3]["stop_reason"] = json!("asteroid");
     let file = write(&folder, "strange.json", &strange.to_string());
     let ran = ran(&["replay", &file, "--strategy", "majority", "--json"]);
-    assert_eq!(ran.objects()[0]["traces"]["launched"], 4);
+    assert_eq!(ran.objects()[0]["traces"]["launched"], 6);
+    assert_eq!(ran.objects()[0]["traces"]["failed"], 2, "they have no vote");
     for part in [
-        "without a number of `tokens`",
+        "number of tokens is none",
         "something else than numbers",
         "unknown `finish`",
     ] {

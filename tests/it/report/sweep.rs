@@ -55,6 +55,7 @@ fn folder(status: Status) -> tempfile::TempDir {
         schema: 1,
         tool_version: "0.0.0".into(),
         recording: RecordingSource {
+            fields: Default::default(),
             path: None,
             digest: "d".repeat(64),
         },

@@ -1,0 +1,402 @@
+//! Recordings and sets made elsewhere: fields of other names, lengths that are none, files without an answer.
+
+use serde_json::{Value, json};
+
+use super::{Ran, ran, refused, tts, write};
+
+fn lines(objects: &[Value]) -> String {
+    objects.iter().map(|o| o.to_string() + "\n").collect()
+}
+
+fn replayed(file: &str, more: &[&str]) -> Ran {
+    ran(&[&["replay", file, "--strategy", "majority", "--json"], more].concat())
+}
+
+/// Three traces of 40 tokens, of which the surest is right and two agree on something else.
+fn unsure() -> Value {
+    json!({
+        "problem_id": "p", "gold": "7", "answers": ["7", "8", "8"], "lengths": [40, 40, 40],
+        "confidences": [vec![20.0; 40], vec![1.0; 40], vec![1.0; 40]],
+    })
+}
+
+#[test]
+fn confidences_beside_answers_are_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(&folder, "pool.jsonl", &lines(&[unsure()]));
+    assert_eq!(replayed(&file, &[]).objects()[0]["answer"], "8");
+    let weighted = ran(&["replay", &file, "--strategy", "weighted", "--json"]);
+    assert_eq!(weighted.objects()[0]["answer"], "7", "{}", weighted.err);
+    // the lengths are those of the confidences where none are given
+    let mut without = unsure();
+    without.as_object_mut().unwrap().remove("lengths");
+    let file = write(&folder, "without.jsonl", &lines(&[without]));
+    assert_eq!(replayed(&file, &[]).objects()[0]["tokens"]["generated"], 120);
+    // one trace's are broken: it votes, without a weight
+    for broken in [json!(["x"]), json!([1.0]), json!(3), json!([null])] {
+        let mut pool = unsure();
+        pool["confidences"][1] = broken.clone();
+        let file = write(&folder, "broken.jsonl", &lines(&[pool]));
+        let ran = replayed(&file, &[]);
+        assert_eq!(ran.objects()[0]["answer"], "8", "{broken}");
+        assert!(
+            ran.err.contains("trace 1 of problem `p`, item 1"),
+            "{broken}: {}",
+            ran.err
+        );
+    }
+    let mut pool = unsure();
+    pool["confidences"] = json!([[1.0]]);
+    let ran = replayed(&write(&folder, "few.jsonl", &lines(&[pool])), &[]);
+    assert!(ran.err.contains("not one list a trace"), "{}", ran.err);
+}
+
+#[test]
+fn answers_under_another_key_are_named_or_the_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, object: Value| write(&folder, name, &lines(&[object]));
+    let dump = |key: &str| {
+        let trace = |answer: &str| {
+            let mut trace = json!({"confs": [1.0, 2.0]});
+            trace[key] = json!(answer);
+            trace
+        };
+        json!({"qid": "q", "ground_truth": "5", "traces": [trace("5"), trace("5"), trace("6")]})
+    };
+    // DeepConf's own name and the usual one
+    for key in ["extracted_answer", "answer"] {
+        let result = replayed(&file("dump.jsonl", dump(key)), &[]).objects().remove(0);
+        assert_eq!(
+            (&result["answer"], &result["correct"]),
+            (&json!("5"), &json!(true)),
+            "{key}"
+        );
+    }
+    let pool = json!({"problem_id": "q", "predictions": ["5", "5", "6"], "lengths": [1, 2, 3]});
+    let single = json!({"problem_id": "q", "trace": 0, "prediction": "5", "tokens": 3});
+    let text = json!({"problem_id": "q", "output": "so \\boxed{5}", "tokens": 3});
+    let cases = [
+        (dump("guess"), "answer=guess", "confs, guess"),
+        (pool, "answer=predictions", "lengths, predictions, problem_id"),
+        (
+            single,
+            "answer=prediction",
+            "prediction, problem_id, tokens, trace",
+        ),
+        (text, "text=output", "output, problem_id, tokens"),
+    ];
+    for (object, field, fields) in cases {
+        let file = file("other.jsonl", object);
+        let sweep = folder.path().join("sweep").to_str().unwrap().to_owned();
+        for command in [
+            &["replay", &file, "--strategy", "majority"][..],
+            &["sweep", "--replay", &file, "--run", &sweep],
+            &["pilot", "--replay", &file],
+            &["report", &file],
+        ] {
+            refused(
+                command,
+                &[
+                    "other.jsonl",
+                    "what a trace answered",
+                    "--field answer=NAME",
+                    fields,
+                ],
+            );
+        }
+        assert_eq!(
+            replayed(&file, &["--field", field]).objects()[0]["answer"],
+            "5",
+            "{field}"
+        );
+        assert!(ran(&["report", &file, "--field", field]).out.contains("Problems"));
+    }
+    // two that may be it
+    let both = file(
+        "both.jsonl",
+        json!({"qid": "q", "answer": "6", "prediction": "5", "tokens": 3}),
+    );
+    refused(
+        &["replay", &both, "--strategy", "majority"],
+        &["`answer` and `prediction`", "--field gold=NAME"],
+    );
+    let named = replayed(&both, &["--field", "answer=prediction", "--field", "gold=answer"]);
+    assert_eq!(named.objects()[0]["correct"], false);
+    // what else is called otherwise
+    let long = file(
+        "long.jsonl",
+        json!({"problem_id": "q", "answers": ["5"], "sizes": [3]}),
+    );
+    refused(
+        &["replay", &long, "--strategy", "majority"],
+        &["how many tokens", "--field tokens=NAME", "sizes"],
+    );
+    assert_eq!(
+        replayed(&long, &["--field", "tokens=sizes"]).objects()[0]["tokens"]["generated"],
+        3
+    );
+    let sure = file(
+        "sure.jsonl",
+        json!({"problem_id": "q", "answers": ["5"], "scores": [[1.0, 2.0]], "lengths": [2]}),
+    );
+    refused(
+        &["replay", &sure, "--strategy", "weighted"],
+        &["confidence", "scores", "--field confidence=NAME"],
+    );
+    ran(&[
+        "replay",
+        &sure,
+        "--strategy",
+        "weighted",
+        "--field",
+        "confidence=scores",
+    ]);
+    refused(
+        &["replay", &sure, "--strategy", "majority", "--field", "colour=red"],
+        &["--field colour=red", "gold"],
+    );
+    // a sweep remembers what is what, so that its report finds the recording
+    let guess = file("guess.jsonl", dump("guess"));
+    let dir = folder.path().join("guesses").to_str().unwrap().to_owned();
+    ran(&[
+        "sweep",
+        "--replay",
+        &guess,
+        "--strategies",
+        "majority",
+        "--traces",
+        "1,3",
+        "--run",
+        &dir,
+        "--field",
+        "answer=guess",
+    ]);
+    let report = ran(&["report", &dir]);
+    assert!(!report.err.contains("not at hand"), "{}", report.err);
+}
+
+#[test]
+fn a_trace_without_a_length_has_no_vote_and_its_problem_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = json!({"problem_id": "b", "gold": "5", "answers": ["5", "5"], "lengths": [10, 10]});
+    for bad in [
+        json!(0),
+        json!(-1),
+        json!(1.5),
+        json!(null),
+        json!("10"),
+        json!(1e300),
+        json!([]),
+    ] {
+        // the first trace would decide
+        let pool =
+            json!({"problem_id": "a", "gold": "73", "answers": ["5", "5", "73"], "lengths": [bad, bad, 10]});
+        let file = write(&folder, "pool.jsonl", &lines(&[pool, good.clone()]));
+        let run = replayed(&file, &[]);
+        let results = run.objects();
+        assert_eq!(
+            (results.len(), &results[0]["answer"], &results[0]["correct"]),
+            (2, &json!("73"), &json!(true)),
+            "{bad}"
+        );
+        assert_eq!(results[0]["traces"]["failed"], 2, "{bad}");
+        assert!(
+            run.err.contains("trace 0 of problem `a`, line 1") && run.err.contains("no vote"),
+            "{bad}: {}",
+            run.err
+        );
+        // and in lines of single traces
+        let single = |trace: i32, answer: &str, tokens: &Value| json!({"problem_id": "a", "trace": trace, "answer": answer, "tokens": tokens, "gold": "73"});
+        let all = lines(&[
+            single(1, "73", &json!(10)),
+            single(0, "5", &bad),
+            single(2, "5", &bad),
+        ]);
+        let run = replayed(&write(&folder, "traces.jsonl", &all), &[]);
+        assert_eq!(
+            (&run.objects()[0]["answer"], &run.objects()[0]["traces"]["failed"]),
+            (&json!("73"), &json!(2)),
+            "{bad}"
+        );
+        assert!(
+            run.err.contains("trace 0 of problem `a`, line 2"),
+            "{bad}: {}",
+            run.err
+        );
+    }
+    // problems of which nothing is left count as not answered, everywhere
+    let broken = [
+        json!({"problem_id": "a", "gold": "5", "answers": ["5"], "lengths": [0]}),
+        json!({"problem_id": "c", "gold": "5", "answers": ["5"]}),
+        json!({"problem_id": "d", "gold": "5", "answers": ["5", "5"], "lengths": [1]}),
+    ];
+    let file = write(
+        &folder,
+        "broken.jsonl",
+        &(lines(&[good.clone()]) + &lines(&broken)),
+    );
+    let run = ran(&["replay", &file, "--strategy", "majority"]);
+    assert!(run.err.contains("1 of 4 right"), "{}", run.err);
+    let dir = folder.path().join("sweep").to_str().unwrap().to_owned();
+    let swept = ran(&[
+        "sweep",
+        "--replay",
+        &file,
+        "--strategies",
+        "majority",
+        "--traces",
+        "1,2",
+        "--run",
+        &dir,
+        "--json",
+    ]);
+    let row = &swept.objects()[0];
+    assert_eq!(
+        (&row["graded"], &row["accuracy"]["mean"]),
+        (&json!(4), &json!(0.25)),
+        "{row}"
+    );
+    assert!(
+        swept
+            .err
+            .contains("3 problems without a complete trace, counted as not answered (the first: a)"),
+        "{}",
+        swept.err
+    );
+    let singles = [
+        json!({"problem_id": "a", "trace": 0, "answer": "5", "tokens": 3, "gold": "5"}),
+        json!({"problem_id": "b", "trace": 0, "answer": "5", "tokens": 0, "gold": "5"}),
+        json!({"problem_id": "c", "trace": "x", "answer": "5", "tokens": 3, "gold": "5"}),
+        json!({"problem_id": "d", "trace": 0, "answer": "5", "tokens": 3, "finish": "eos", "gold": "5"}),
+        json!({"problem_id": "e", "trace": 0, "answer": ["5"], "tokens": 3, "confidence": "high", "gold": "5"}),
+    ];
+    let run = ran(&[
+        "replay",
+        &write(&folder, "singles.jsonl", &lines(&singles)),
+        "--strategy",
+        "majority",
+    ]);
+    for part in [
+        "1 of 5 right",
+        "problem `b`, line 2",
+        "problem `c`, line 3",
+        "problem `d`, line 4",
+        "trace 0 of problem `e`",
+    ] {
+        assert!(run.err.contains(part), "{part}: {}", run.err);
+    }
+}
+
+#[test]
+fn right_answers_are_found_or_their_absence_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    for key in [
+        "gold",
+        "ground_truth",
+        "target",
+        "gold_answer",
+        "expected_answer",
+        "correct_answer",
+        "answer",
+        "solution",
+    ] {
+        let right = if key == "solution" { "so \\boxed{5}" } else { "5" };
+        let mut pool = json!({"problem_id": "q", "answers": ["5"], "lengths": [3]});
+        pool[key] = json!(right);
+        let result = replayed(&write(&folder, "pool.jsonl", &lines(&[pool])), &[])
+            .objects()
+            .remove(0);
+        assert_eq!(
+            (&result["gold"], &result["correct"]),
+            (&json!("5"), &json!(true)),
+            "{key}"
+        );
+        let set =
+            json!({"qid": "x", "prompt": "Find the greatest common divisor of 437 and 161.", key: right});
+        let file = write(&folder, "set.jsonl", &lines(&[set]));
+        let solved = ran(&[
+            "solve",
+            "--data",
+            &file,
+            "--traces",
+            "1",
+            "--max-tokens",
+            "4",
+            "--json",
+        ])
+        .objects()
+        .remove(0);
+        assert_eq!(
+            (&solved["gold"], &solved["problem_id"]),
+            (&json!("5"), &json!("x")),
+            "{key}"
+        );
+    }
+    let pool = json!({"problem_id": "q", "answers": ["5"], "lengths": [3], "label": "5"});
+    let file = write(&folder, "pool.jsonl", &lines(&[pool]));
+    let run = replayed(&file, &[]);
+    assert!(
+        run.err.contains("nothing is graded")
+            && run.err.contains("label")
+            && run.err.contains("--field gold=NAME"),
+        "{}",
+        run.err
+    );
+    assert_eq!(
+        replayed(&file, &["--field", "gold=label"]).objects()[0]["correct"],
+        true
+    );
+    let strangers = write(
+        &folder,
+        "set.jsonl",
+        "{\"id\": \"other\", \"question\": \"?\", \"answer\": 5}\n",
+    );
+    let run = replayed(&file, &["--data", &strangers]);
+    assert!(
+        run.err.contains("nothing is graded") && run.err.contains("`q` there, `other` here"),
+        "{}",
+        run.err
+    );
+    let set = "{\"qid\": 1, \"prompt\": \"a\", \"label\": \"5\"}\n{\"qid\": 2, \"prompt\": \"b\", \"label\": \"5\"}\n";
+    let set = write(&folder, "labels.jsonl", set);
+    let solve = ["solve", "--data", &set, "--traces", "1", "--max-tokens", "2"];
+    let run = Ran::of(&mut tts(&solve));
+    assert!(
+        run.err.contains("no answers to grade by")
+            && run.err.contains("label, prompt, qid")
+            && run.err.contains("--field answer=NAME"),
+        "{}",
+        run.err
+    );
+    let run = Ran::of(&mut tts(&[&solve[..], &["--field", "answer=label"]].concat()));
+    assert!(run.err.contains(" of 2 right"), "{}", run.err);
+}
+
+#[test]
+fn a_set_or_a_replay_without_a_single_answer_ends_with_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = |id: &str| json!({"problem_id": id, "gold": "5", "answers": [null, ""], "lengths": [3, 3]});
+    let file = write(&folder, "none.jsonl", &lines(&[none("a"), none("b")]));
+    let code = |args: &[&str]| Ran::of(&mut tts(args)).code;
+    assert_eq!(code(&["replay", &file, "--strategy", "majority"]), 1);
+    let some = json!({"problem_id": "c", "gold": "5", "answers": ["5"], "lengths": [3]});
+    let file = write(&folder, "some.jsonl", &lines(&[none("a"), some]));
+    assert_eq!(code(&["replay", &file, "--strategy", "majority"]), 0);
+    let set =
+        "{\"question\": \"Find the greatest common divisor of 437 and 161.\", \"answer\": 23}\n".repeat(2);
+    let set = write(&folder, "set.jsonl", &set);
+    assert_eq!(
+        code(&[
+            "solve",
+            "--data",
+            &set,
+            "--traces",
+            "1",
+            "--max-tokens",
+            "1",
+            "--answer-pattern",
+            "(never)"
+        ]),
+        1
+    );
+}
