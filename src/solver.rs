@@ -5,16 +5,18 @@ mod plan;
 mod settings;
 mod solved;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tts_evals::answer::{AnswerKind, ReadAnswer, RuleReader};
 use tts_evals::data::Problem;
+use tts_evals::generate::recognise;
 use tts_evals::task::Task;
 use tts_strategies::Preset;
 
 use crate::error::Error;
-use crate::loaded::Loaded;
+use crate::loaded::{BUNDLED, Loaded};
 use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, opens_thinking,
     user_turn,
@@ -393,9 +395,33 @@ impl Solver {
                 ..self.source.machine(true)
             }),
         };
-        Ok(Solved::of(outcome, about, |answer, gold| {
-            self.grade(answer, gold)
-        }))
+        let solved = Solved::of(outcome, about, |answer, gold| self.grade(answer, gold));
+        Ok(self.remarked(problem, solved))
+    }
+
+    /// The result with warnings of what its strategy does not see: a problem that the model was not made for,
+    /// and traces that are copies of each other.
+    pub(crate) fn remarked(&self, problem: &Prepared, mut solved: Solved) -> Solved {
+        let unlearnt = self.unlearnt(problem).into_iter();
+        let remarks: Vec<String> = unlearnt.chain(self.copies(&solved.records)).collect();
+        solved.warnings.splice(0..0, remarks);
+        solved
+    }
+
+    /// A warning where traces that should be independent are copies of each other. Those of a model here are
+    /// independent, unless nothing is drawn.
+    fn copies(&self, records: &[TraceRecord]) -> Option<String> {
+        let greedy = self.resolved.settled().is_some_and(|s| s.temperature == 0.0);
+        let remote = !self.source.machine(false).backends.is_empty();
+        (greedy || remote).then(|| copies(records, greedy)).flatten()
+    }
+
+    /// What to say of a problem that the bundled model was not made for.
+    fn unlearnt(&self, problem: &Prepared) -> Option<String> {
+        let asked = self.source.model() == BUNDLED && !problem.messages.is_empty();
+        let note = self.prompter().and_then(|prompter| prompter.note())?;
+        (asked && recognise(&problem.problem).is_none())
+            .then(|| format!("this problem is {UNLEARNT}: it {note}. Name another with --model"))
     }
 
     /// Solves a text: [`Self::prepare`] and [`Self::solve`] with nothing to watch.
@@ -497,4 +523,33 @@ pub fn default_strategy() -> Preset {
 /// Time to an [`Instant`].
 pub fn deadline(limit: Option<Duration>) -> Option<Instant> {
     limit.and_then(|l| Instant::now().checked_add(l))
+}
+
+/// What a problem is called that the bundled model was not made for.
+pub(crate) const UNLEARNT: &str = "outside what the bundled model has learnt";
+
+/// Tokens from which on equal traces are no chance.
+const NO_CHANCE: usize = 8;
+
+/// A warning where traces that should be independent are copies of each other.
+fn copies(records: &[TraceRecord], greedy: bool) -> Option<String> {
+    let mut texts: BTreeMap<(usize, &str), usize> = BTreeMap::new();
+    let ended = records.iter().filter(|r| r.finish.is_complete());
+    for record in ended {
+        if let Some(text) = record.text.as_deref().filter(|_| record.tokens >= NO_CHANCE) {
+            *texts.entry((record.tokens, text)).or_default() += 1;
+        }
+    }
+    let all: usize = texts.values().sum();
+    let most = texts.values().copied().max()?;
+    if most < 2 || most < all.div_ceil(2) || (most == 2 && all > 2) {
+        return None;
+    }
+    let why = match greedy {
+        true => "at temperature 0 every trace is the same",
+        false => "their seeds differ, so the engine does not heed seeds, or its temperature is 0",
+    };
+    Some(format!(
+        "{most} of {all} traces are the same text to the letter: {why}; copies are no independent votes"
+    ))
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, stdin};
 
+use crate::evals::data::{lost_backslash, lost_backslash_sentence};
 use crate::evals::grade::grade_line;
 use anyhow::anyhow;
 use clap::Args;
@@ -32,15 +33,32 @@ pub(crate) fn run(args: &GradeArgs, printer: &Printer) -> anyhow::Result<ExitSta
         (&args.file, Box::new(BufReader::new(file)))
     };
     let (mut graded, mut equal) = (0, 0);
+    let mut lost_golds: Option<(u64, String)> = None;
     for (i, line) in lines.lines().enumerate() {
         let line = line.map_err(|e| anyhow!("{name}, line {}: {e}", i + 1))?;
         if line.trim().is_empty() {
             continue;
         }
+        let gold = serde_json::from_str::<Value>(&line).ok();
+        let gold = gold.as_ref().and_then(|line| line["gold"].as_str());
+        if let Some(lost) = gold.and_then(lost_backslash) {
+            let place = format!("{name}, line {}", i + 1);
+            lost_golds
+                .get_or_insert_with(|| (0, lost_backslash_sentence(&place, "gold answer", lost)))
+                .0 += 1;
+        }
         let out = grade_line(&line, i + 1, &reader).map_err(|e| anyhow!("{name}: {e}"))?;
         graded += 1;
         equal += u64::from(serde_json::from_str::<Value>(&out).is_ok_and(|v| v["equal"] == true));
         printer.line(&out)?;
+    }
+    if let Some((times, first)) = lost_golds {
+        let more = if times > 1 {
+            format!(" (and so {} more)", plural(times - 1, "line"))
+        } else {
+            String::new()
+        };
+        printer.warn(&format!("{first}{more}"));
     }
     if graded == 0 {
         printer.warn(&format!("{name} holds no lines to grade"));

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::evals::stats::wilson;
 use crate::evaluation::Evaluated;
 use crate::run::{EarlyEnd, FateCounts, SolvedRecord};
+use crate::solver::UNLEARNT;
 use tabled::builder::Builder;
 
 use super::number::{count, percent, plural, seconds};
@@ -84,6 +85,8 @@ impl ProblemReport {
             EarlyEnd::Failed => None,
         });
         let said = self.result.warnings.iter().chain(notices).cloned();
+        // said before the problem was solved
+        let said = said.filter(|w| !w.contains(UNLEARNT));
         said.chain(cut.map(str::to_owned)).collect()
     }
 
@@ -205,7 +208,10 @@ impl ProblemReport {
     }
 
     fn saved(&self, budget: usize) -> Option<String> {
-        let full = self.full_tokens.filter(|full| *full > 0.0)?;
+        // what a limit or Ctrl-C left undone is not saved
+        let full = self
+            .full_tokens
+            .filter(|full| *full > 0.0 && self.result.cut.is_none())?;
         let saved = 1.0 - self.generated() as f64 / full;
         (saved >= 0.005).then(|| {
             format!(
@@ -245,7 +251,8 @@ impl ProblemReport {
 pub(crate) struct SetSummary {
     pub(crate) answered: u64,
     problems: u64,
-    graded: u64,
+    interrupted: u64,
+    pub(crate) graded: u64,
     right: u64,
     tokens: u64,
     traces: u64,
@@ -263,8 +270,12 @@ impl SetSummary {
             self.warnings.entry(kind).or_insert_with(first).0 += 1;
         }
         self.answered += u64::from(result.answer.is_some());
-        self.graded += u64::from(result.correct.is_some());
-        self.right += u64::from(result.correct == Some(true));
+        if result.is_interrupted() {
+            self.interrupted += 1;
+        } else {
+            self.graded += u64::from(result.correct.is_some());
+            self.right += u64::from(result.correct == Some(true));
+        }
         self.tokens += report.generated();
         self.traces += result.traces.map_or(0, |t| t.launched);
     }
@@ -302,6 +313,9 @@ impl SetSummary {
         if let Some(each) = self.tokens.checked_div(self.problems) {
             parts.push(format!("{} tokens a problem", count(each)));
         }
+        if self.interrupted > 0 {
+            parts.push(format!("{} interrupted and not graded", count(self.interrupted)));
+        }
         if not_started > 0 {
             parts.push(format!(
                 "{} not started before the run was cut",
@@ -309,5 +323,29 @@ impl SetSummary {
             ));
         }
         printer.note(&parts.join("; "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ctrl_c_left_undone_is_neither_wrong_nor_saved() {
+        let mut summary = SetSummary::default();
+        for (cut, correct) in [(None, true), (Some(EarlyEnd::Interrupted), false)] {
+            let report = ProblemReport {
+                result: SolvedRecord {
+                    cut,
+                    correct: Some(correct),
+                    gold: Some("1".to_owned()),
+                    ..SolvedRecord::default()
+                },
+                full_tokens: Some(1000.0),
+            };
+            assert_eq!(report.saved(64).is_some(), cut.is_none());
+            summary.add(&report);
+        }
+        assert_eq!((summary.right, summary.graded, summary.interrupted), (1, 1, 1));
     }
 }

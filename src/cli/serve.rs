@@ -59,9 +59,9 @@ pub(crate) struct ServeArgs {
     /// Traces that a request may ask for [default: 512, or --traces where that is more]
     #[arg(long, value_name = "N")]
     max_traces: Option<usize>,
-    /// Choices that a request may ask for
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    max_choices: usize,
+    /// Choices that a request may ask for [default: 16, or --max-requests where that is less]
+    #[arg(long, value_name = "N")]
+    max_choices: Option<usize>,
     /// What is done with fields of a request that are not known: refuse, because a misspelt one would change
     /// nothing without a word, or ignore
     #[arg(long, value_name = "refuse|ignore", default_value = "refuse", value_parser = unknown_fields)]
@@ -231,9 +231,10 @@ impl ServeArgs {
     }
 
     fn limits(&self) -> anyhow::Result<Limits> {
+        let choices = self.max_choices.unwrap_or(16.min(self.max_requests));
         let numbers = [
             ("max-traces", self.max_traces.unwrap_or(1)),
-            ("max-choices", self.max_choices),
+            ("max-choices", self.max_choices.unwrap_or(1)),
             ("max-prompt", self.max_prompt.unwrap_or(1)),
             ("max-requests", self.max_requests),
             ("max-connections", self.max_connections),
@@ -247,10 +248,10 @@ impl ServeArgs {
                 );
             }
         }
-        if self.max_choices > self.max_requests {
+        if choices > self.max_requests {
             bail!(
                 "--max-choices {} could never run with --max-requests {}: it must be at most that",
-                self.max_choices,
+                choices,
                 self.max_requests
             );
         }
@@ -260,7 +261,7 @@ impl ServeArgs {
             traces: self
                 .max_traces
                 .unwrap_or(self.traces.max(Limits::default().traces)),
-            choices: self.max_choices,
+            choices,
             requests: self.max_requests,
             connections: self.max_connections,
             patience: self.patience,

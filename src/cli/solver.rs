@@ -7,7 +7,7 @@ use crate::evals::data::Problem;
 use crate::evals::generate::recognise;
 use crate::evaluation::Evaluation;
 use crate::run::EngineInfo;
-use crate::solver::{Prepared, Reader};
+use crate::solver::{Prepared, Reader, UNLEARNT};
 use crate::source::{Remote, TraceSource};
 use crate::{Loaded, Settings, Solver};
 use tokio::runtime::Runtime;
@@ -80,7 +80,11 @@ impl OpenedSolver {
     /// What an evaluation will cost at most.
     pub(crate) fn cost(&self, evaluation: &Evaluation<'_>) -> String {
         match &self.backend {
-            TraceBackend::Local(_) => here(&self.solver.settings().strategy.name, evaluation),
+            TraceBackend::Local(loaded) => {
+                let line = here(&self.solver.settings().strategy.name, evaluation);
+                let tier = self.solver.source().machine(false).tier.unwrap_or_default();
+                format!("{line}; {} on {tier}", held(loaded))
+            }
             TraceBackend::Remote(remote) => elsewhere(&self.solver, remote, evaluation),
         }
     }
@@ -117,9 +121,16 @@ fn remark(solver: &Solver, loaded: &Loaded, problems: &[Prepared], printer: &Pri
             format!("{strange} of {} problems are", problems.len())
         };
         printer.warn(&format!(
-            "{which} outside what the bundled model has learnt: it {note}. Name another with --model"
+            "{which} {UNLEARNT}: it {note}. Name another with --model"
         ));
     }
+}
+
+/// How most of the weights are held.
+fn held(loaded: &Loaded) -> String {
+    let formats = loaded.model.formats();
+    let most = formats.iter().max_by_key(|(_, bytes)| *bytes);
+    most.map_or_else(String::new, |(format, _)| format.to_string())
 }
 
 fn here(strategy: &str, evaluation: &Evaluation<'_>) -> String {

@@ -25,7 +25,7 @@ pub(super) enum Failure {
     /// It may go better next time, after at least this long if the hub said so.
     Transient(String, Option<Duration>),
     /// Whatever is asked there, it will not: nothing was said to an address that is not trusted.
-    Untrusted(String),
+    Lasting(String),
     /// It will not work however often it is tried.
     Final(HubError),
 }
@@ -166,8 +166,8 @@ impl Client {
             .body(())
             .map_err(|_| Failure::Transient("it named an address that is none".to_owned(), None))?;
         let response = self.agent.run(request).map_err(|error| {
-            if is_tls(&error) {
-                Failure::Untrusted(describe(&error))
+            if is_tls(&error) || is_unresolved(&error) {
+                Failure::Lasting(describe(&error))
             } else {
                 Failure::Transient(describe(&error), None)
             }
@@ -331,6 +331,29 @@ pub(super) fn describe(error: &ureq::Error) -> String {
     }
 }
 
+/// Whether the name of a host has no address here: another try a second later will not find one.
+fn is_unresolved(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::HostNotFound => true,
+        ureq::Error::Io(source) => is_lookup(source),
+        _ => false,
+    }
+}
+
+/// Whether an error is of looking up a name: systems give it no kind of its own.
+fn is_lookup(error: &std::io::Error) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    [
+        "lookup address",
+        "name resolution",
+        "name or service",
+        "nodename",
+        "no such host",
+    ]
+    .iter()
+    .any(|part| text.contains(part))
+}
+
 /// Whether no connection was made because the other end could not show who it is.
 fn is_tls(error: &ureq::Error) -> bool {
     use ureq::Error;
@@ -348,9 +371,24 @@ pub(super) fn describe_io(error: &std::io::Error) -> String {
     {
         return describe(inner);
     }
+    use std::io::ErrorKind;
+    if is_lookup(error) {
+        return "its name could not be looked up: there is no such host, or no network".to_owned();
+    }
     match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => "the connection was cut".to_owned(),
-        kind => kind.to_string(),
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+            "the connection was cut".to_owned()
+        }
+        ErrorKind::ConnectionRefused => "nothing answers at that address".to_owned(),
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => "it did not answer in time".to_owned(),
+        ErrorKind::Other => "the request failed".to_owned(),
+        // a kind that the library does not name has the system's own words
+        _ => error
+            .to_string()
+            .split(" (os error")
+            .next()
+            .unwrap_or_default()
+            .to_lowercase(),
     }
 }
 

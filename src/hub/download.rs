@@ -221,7 +221,7 @@ impl Downloader<'_> {
             let (reason, wait) = match result {
                 Ok(value) => return Ok(value),
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Untrusted(reason)) => return given_up(reason),
+                Err(Failure::Lasting(reason)) => return given_up(reason),
                 Err(Failure::Transient(reason, wait)) => (reason, wait),
             };
             failures = if gained { 0 } else { failures + 1 };

@@ -56,7 +56,8 @@ impl BatchPlan {
             slots,
             side_by_side,
             rows,
-            memory: (rows as u64 * engine.bytes_per_trace).min(engine.budget),
+            // one trace runs however little was allowed, beyond the plan
+            memory: (rows as u64 * engine.bytes_per_trace).min(engine.budget.max(engine.bytes_per_trace)),
             weights,
             tokens: tokens(problems, solver.settings(), slots),
             engine: Some(engine),

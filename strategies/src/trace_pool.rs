@@ -109,6 +109,9 @@ pub(crate) struct TracePool {
     with_length: usize,
 }
 
+/// How the warning begins that too few traces passed a filter.
+pub(crate) const FILTERED: &str = "traces that passed the confidence filter:";
+
 impl TracePool {
     pub(crate) fn new(window: Window, settle_after: usize, count_truncated: bool) -> Self {
         let fixed = match window {
@@ -350,7 +353,7 @@ impl TracePool {
         };
         match passed {
             Some(passed) => warnings.push(format!(
-                "ballots that passed the filter: {passed}, fewer than min_votes = {}; {whom}",
+                "{FILTERED} {passed}, and at least {} are needed (min_votes): {whom}",
                 rule.min_votes
             )),
             None if pool == PoolKind::Any => {

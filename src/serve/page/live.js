@@ -161,6 +161,9 @@ function take(chunk) {
       break;
     default:
       run.done = tts;
+      // the server's own model says so of what it was not made for
+      run.strange = tts.warnings.find((w) => w.includes("has learnt"));
+      if (run.strange) complain(run.strange);
       run.bar = tts.threshold;
       run.window = tts.window || run.window;
       run.ballots = tts.ballots;
@@ -194,7 +197,7 @@ function cards() {
   $("answer-what").textContent = done
     ? done.answer === null ? "no trace had an answer" : "the answer" + (winner ? ", from trace " + winner.trace : "") + " (" + done.strategy + ", " + done.seconds.toFixed(1) + " s)"
     : run.leading ? "leading with " + percent(run.leading.share) + " of the vote" : "no answer yet";
-  document.querySelector(".lead").classList.toggle("done", Boolean(done && done.answer !== null));
+  document.querySelector(".lead").classList.toggle("done", Boolean(done && done.answer !== null && !run.strange));
   $("ended").textContent = count(run.ended) + " of " + count(run.budget);
   const live = [...run.traces.values()].filter((t) => t.finish === null).length;
   $("ended-what").textContent = "traces ended" + (done ? "" : ", " + count(live) + " running");
@@ -358,7 +361,8 @@ let places = [];
 
 function strips() {
   const { g, width, height } = canvas("strips");
-  const all = [...run.traces.values()].sort((a, b) => a.id - b.id);
+  // those that run stand where they began; once all ended the longest come first
+  const all = [...run.traces.values()].sort((a, b) => run.done ? b.tokens - a.tokens || a.id - b.id : a.id - b.id);
   const slots = Math.max(all.length, Math.min(run.budget, 64), 1);
   const wide = width / slots;
   const gap = wide > 4 ? 1.5 : wide > 2 ? 0.5 : 0;
@@ -369,6 +373,7 @@ function strips() {
     g.fillRect(i * wide, height - tall, Math.max(wide - gap, 0.7), tall);
     return t;
   });
+  $("longest").textContent = all.length ? "the longest has " + count(Math.max(...all.map((t) => t.tokens))) + " tokens" : "";
 }
 
 $("strips").addEventListener("mousemove", (event) => {

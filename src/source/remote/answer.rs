@@ -22,6 +22,8 @@ pub(super) struct Delta {
     pub(super) end: Option<Finish>,
     /// fewest most likely tokens that a token of it came with; nothing where none did
     pub(super) top: Option<usize>,
+    /// at its end: most log-probabilities of the trace named other tokens than its text holds
+    pub(super) misnamed: bool,
 }
 
 impl Delta {
@@ -33,6 +35,7 @@ impl Delta {
         self.prompt_tokens = next.prompt_tokens.or(self.prompt_tokens);
         self.end = next.end.or(self.end);
         self.top = [self.top, next.top].into_iter().flatten().min();
+        self.misnamed |= next.misnamed;
     }
     pub(super) fn is_empty(&self) -> bool {
         self.tokens.is_empty() && self.text.is_empty() && self.end.is_none()
@@ -45,6 +48,9 @@ pub(super) struct Answer {
     k: Option<usize>,
     /// reasoning that comes in a field of its own has begun, and not ended
     in_reasoning: bool,
+    /// tokens whose names were compared with the text that came with them, and those of another text
+    named: usize,
+    misnamed: usize,
 }
 
 impl Answer {
@@ -54,6 +60,8 @@ impl Answer {
         Self {
             k,
             in_reasoning: false,
+            named: 0,
+            misnamed: 0,
         }
     }
 
@@ -81,6 +89,19 @@ impl Answer {
             return Ok(delta);
         };
         delta.text = choice.text.unwrap_or_default();
+        let names = choice.logprobs.as_ref().and_then(names);
+        let came: String = match &choice.delta {
+            Some(added) => [&added.reasoning_content, &added.reasoning, &added.content]
+                .into_iter()
+                .flatten()
+                .map(String::as_str)
+                .collect(),
+            None => delta.text.clone(),
+        };
+        if let Some((tokens, named)) = names.filter(|_| !came.is_empty()) {
+            self.named += tokens;
+            self.misnamed += if is_text_of(&named, &came) { 0 } else { tokens };
+        }
         if let Some(added) = choice.delta {
             self.write(added, &mut delta.text);
         }
@@ -106,6 +127,8 @@ impl Answer {
                 )));
             }
         };
+        // a few may be held back, or be half of a character
+        delta.misnamed = delta.end.is_some() && self.named >= 4 && 2 * self.misnamed > self.named;
         Ok(delta)
     }
 
@@ -129,6 +152,26 @@ impl Answer {
             out.push_str(&content);
         }
     }
+}
+
+/// How many tokens are named by text, and what they come to; nothing where ids stand for them.
+fn names(logprobs: &Logprobs) -> Option<(usize, String)> {
+    let tokens: Vec<&str> = match logprobs {
+        Logprobs::Chat(logprobs) => logprobs.content.iter().map(|e| e.token.as_str()).collect(),
+        Logprobs::Text(logprobs) => logprobs.tokens.iter().map(String::as_str).collect(),
+    };
+    let by_id = tokens.iter().any(|token| id(token).is_some());
+    (!by_id && !tokens.is_empty()).then(|| (tokens.len(), tokens.concat()))
+}
+
+/// Whether tokens of these names may be this text: marks of ends and halves of characters may be missing in
+/// either.
+fn is_text_of(named: &str, came: &str) -> bool {
+    // as vocabularies write white space
+    let named = named.replace(['\u{120}', '\u{2581}', '\u{10a}'], " ");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (named, came) = (words(&named), words(came));
+    named.contains(&came) || came.contains(&named)
 }
 
 /// Why what came in a stream is no event of a completion.
@@ -272,6 +315,33 @@ mod tests {
         assert!(token(2.0).confidence.is_nan() && token(2.0).logprob.is_nan());
         assert!(token(1e300).confidence.is_nan());
         assert!((token(1e-6).confidence - 1.5).abs() < 1e-3);
+    }
+
+    #[test]
+    fn log_probabilities_of_other_tokens_than_the_text_s_are_noticed() {
+        let words = ["The", " answer", " is", " 4", "."];
+        let ended = |shift: usize, chat: bool| {
+            let mut answer = Answer::new(Some(1));
+            let mut misnamed = false;
+            for (i, text) in words.iter().enumerate() {
+                let token = words[(i + words.len() - shift) % words.len()];
+                let (top, finish) = (json!({token: -0.5}), (i == 4).then_some("stop"));
+                let choice = match chat {
+                    true => {
+                        json!({"delta": {"content": text}, "finish_reason": finish, "logprobs": {"content": [
+                        {"token": token, "logprob": -0.5, "top_logprobs": [{"token": token, "logprob": -0.5}]}]}})
+                    }
+                    false => json!({"text": text, "finish_reason": finish, "logprobs": {
+                        "tokens": [token], "token_logprobs": [-0.5], "top_logprobs": [top]}}),
+                };
+                let data = json!({"choices": [choice]}).to_string();
+                misnamed |= answer.event(data.as_bytes()).expect("a delta").misnamed;
+            }
+            misnamed
+        };
+        for chat in [true, false] {
+            assert!(!ended(0, chat) && ended(1, chat) && ended(2, chat), "{chat}");
+        }
     }
 
     #[test]

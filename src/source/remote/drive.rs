@@ -200,6 +200,11 @@ impl Drive {
                 end: delta.end,
             },
         );
+        if delta.misnamed {
+            let text = "the engine's log-probabilities name other tokens than the text holds: confidences \
+            belong to other tokens";
+            self.observer.notice(self.problem.id(), text.to_owned());
+        }
         if let Some(why) = broken {
             self.observer
                 .notice(self.problem.id(), format!("a trace failed: {why}"));

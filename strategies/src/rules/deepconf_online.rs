@@ -7,7 +7,7 @@ use crate::interface::{
 };
 use crate::percentile::percentile;
 use crate::scores::Statistic;
-use crate::trace_pool::{Filter, TracePool};
+use crate::trace_pool::{FILTERED, Filter, TracePool};
 use crate::vote::{RunningVote, Tally};
 use crate::windows::GroupWindow;
 
@@ -197,6 +197,15 @@ impl Strategy for DeepConfOnline {
                 .push("no warm-up trace has a confidence: nothing was stopped or filtered".to_owned());
         }
         decision.warnings.extend(pool.window_warning());
+        if self.budget > 0 && self.warmup == self.budget {
+            // that few of so few traces pass the bar says nothing more
+            decision.warnings.retain(|w| !w.starts_with(FILTERED));
+            decision.warnings.push(format!(
+                "all {} traces are warm-up, so none could be stopped: more than {} traces, or a smaller \
+                 warmup, make this strategy save",
+                self.budget, self.settings.warmup
+            ));
+        }
         decision
     }
 

@@ -6,7 +6,7 @@ use assert_cmd::Command;
 use serde_json::Value;
 use tts::run::Manifest;
 
-use super::server::{Server, models, plain, question, well};
+use super::server::{Request, Server, models, plain, question, well};
 
 const SECRET: &str = "sk-a-secret-that-nobody-may-see";
 
@@ -282,6 +282,34 @@ async fn a_sweep_takes_its_traces_from_an_engine() {
     assert_eq!(code, 0, "{err}");
     assert_eq!(server.traces().len(), 8);
     assert!(out.lines().count() >= 4 && out.contains("deepconf-high"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_that_are_copies_are_said() {
+    let dir = tempfile::tempdir().unwrap();
+    for heeds in [true, false] {
+        let server = Server::new(move |r| {
+            if let Some(steps) = question(r, 1.0) {
+                return steps;
+            }
+            let mut body = r.body.clone();
+            if !heeds {
+                body["seed"] = 3.into();
+            }
+            well(&Request { body: &body, ..*r }, 1)
+        })
+        .await;
+        let folder = dir.path().join(format!("run-{heeds}"));
+        let lines = solve(&server, &folder, &["--strategy", "majority", "--traces", "3"])
+            .await
+            .unwrap();
+        for line in lines {
+            let said = line["warnings"]
+                .to_string()
+                .contains("3 of 3 traces are the same text");
+            assert_eq!(said, !heeds, "{line}");
+        }
+    }
 }
 
 #[test]
