@@ -52,7 +52,9 @@ pub use decide::SweepPlan;
 pub use files::{PoolDecisions, PoolSummary, RecordingSource, SweepHeader, SweepLine};
 pub use folder::{SweepFolder, SweepFolderError, SweepResults};
 pub use run::{SweepError, run};
-pub(crate) use summary::{LEVEL, SEED, against, each, paired, rights, share_of_tokens, tokens_per_right};
+pub(crate) use summary::{
+    LEVEL, SEED, accuracy, against, each, paired, rights, share_of_tokens, tokens_per_right,
+};
 pub use summary::{SweepRow, summary};
 
 /// The layout that this version writes.

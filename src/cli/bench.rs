@@ -13,13 +13,13 @@ use tabled::builder::Builder;
 use tts_model::cpu::{CpuExecutor, memory};
 use tts_model::sampling::Sampling;
 use tts_model::weights::Checkpoint;
-use tts_model::{Formats, Model, WeightFormat, arch};
+use tts_model::{Formats, Model, WeightFormat};
 
 use super::args::ModelArgs;
 use super::number::{bytes, count, plural};
 use super::printer::Printer;
 use super::table::drawn;
-use super::{ExitStatus, nearest};
+use super::{ExitStatus, shape};
 
 #[derive(Args)]
 pub(crate) struct BenchArgs {
@@ -164,13 +164,7 @@ fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Mode
     if args.model.threads == Some(0) {
         bail!("--threads 0 leaves nothing to run on: it must be at least 1");
     }
-    let Some(mut spec) = arch::shape(shape) else {
-        let near = nearest(shape, arch::shape_names()).unwrap_or_default();
-        bail!(
-            "--shape {shape} is not known; did you mean `{near}`? The shapes are {}",
-            arch::shape_names().join(", ")
-        );
-    };
+    let mut spec = shape::named(shape)?;
     if let Some(layers) = args.layers {
         let all = spec.layers.len();
         if !(1..=all).contains(&layers) {
@@ -179,17 +173,7 @@ fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Mode
         spec.layers.truncate(layers);
     }
     let formats = args.model.formats();
-    let (dtype, bits) = match formats.weights {
-        WeightFormat::Auto | WeightFormat::Bf16 => ("bf16", 16.0),
-        WeightFormat::F32 => ("f32", 32.0),
-        // blocks of 32 with a 16-bit scale
-        WeightFormat::Q8_0 => ("q8_0", 8.5),
-        WeightFormat::Q4_0 => ("q4_0", 4.5),
-    };
-    let (weights, free) = (
-        (spec.parameters() as f64 * bits / 8.0) as u64,
-        memory::available(),
-    );
+    let ((dtype, weights), free) = (shape::weights(&spec, formats.weights), memory::available());
     if weights > free {
         bail!(
             "--shape {shape} takes {} as {dtype} and {} are free: --layers would leave some of it out",

@@ -1,18 +1,20 @@
 //! `tts doctor`.
 
 use crate::engine::memory::MemoryPlan;
-use crate::solver::{default_threads, default_tier};
+use crate::solver::{DEFAULT_SLOTS, default_threads, default_tier};
 use clap::Args;
 use serde_json::json;
 use tabled::builder::Builder;
 use tts_model::cpu::kernels::Tier;
 use tts_model::cpu::{CpuExecutor, memory};
-use tts_model::executor::Executor;
+use tts_model::executor::{Executor, Limits};
+use tts_model::{BLOCK, CacheFormat, StateLayout};
 
 use super::ExitStatus;
 use super::args::{BatchArgs, ModelArgs};
 use super::number::{bytes, count};
 use super::printer::Printer;
+use super::shape;
 use super::table::drawn;
 
 #[derive(Args)]
@@ -20,6 +22,10 @@ pub(crate) struct DoctorArgs {
     /// Traces that the prediction is for
     #[arg(long, value_name = "N", default_value_t = 64)]
     traces: usize,
+    /// A published model's shape instead of a model, as falcon-h1r-7b: what it would take, before anything is
+    /// downloaded
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    shape: Option<String>,
     /// Tokens of a prompt that the prediction is for
     #[arg(long, value_name = "N", default_value_t = 128)]
     prompt_tokens: usize,
@@ -33,6 +39,9 @@ pub(crate) struct DoctorArgs {
 }
 
 pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    if let Some(shape) = &args.shape {
+        return of_shape(args, shape, printer);
+    }
     let available = memory::available();
     let tier = args.model.tier.unwrap_or_else(default_tier);
     let threads = args.model.threads.unwrap_or_else(default_threads);
@@ -56,7 +65,7 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let rows = args
         .batch
         .slots
-        .unwrap_or(args.traces)
+        .unwrap_or(DEFAULT_SLOTS)
         .min(args.traces)
         .min(plan.max_batch)
         .max(1);
@@ -146,6 +155,79 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
             "about {} with {} traces at a time",
             bytes(resident),
             count(rows as u64)
+        ),
+    );
+    printer.line(drawn(table, 2).trim_end())?;
+    Ok(ExitStatus::Done)
+}
+
+/// What a model of a published shape would take here, reckoned from its shape alone.
+fn of_shape(args: &DoctorArgs, shape: &str, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let spec = shape::named(shape)?;
+    let (dtype, weights) = shape::weights(&spec, args.model.dtype);
+    let available = memory::available();
+    let kv = args.model.kv_dtype.unwrap_or(match dtype {
+        "f32" => CacheFormat::F32,
+        _ => CacheFormat::Bf16,
+    });
+    let layout = StateLayout::new(&spec, kv, args.model.state_dtype);
+    let limits = Limits {
+        vocab: spec.vocab,
+        context: spec.context,
+        state_bytes: layout.state_bytes() as u64,
+        block_tokens: BLOCK,
+        block_bytes: layout.block_bytes() as u64,
+        row_bytes: 0,
+        read_bytes: 0,
+        weight_bytes: weights,
+        free_bytes: available.saturating_sub(weights),
+    };
+    let most = spec.context.saturating_sub(args.prompt_tokens).max(1);
+    let max_tokens = args.max_tokens.unwrap_or(most).min(most);
+    let (memory, batch) = (args.batch.memory, args.batch.max_batch.0);
+    let plan = MemoryPlan::new(&limits, args.prompt_tokens, max_tokens, memory, batch);
+    let slots = args.batch.slots.unwrap_or(DEFAULT_SLOTS);
+    let rows = slots.min(args.traces).min(plan.max_batch).max(1);
+    let needed = weights + rows as u64 * plan.bytes_per_trace;
+    if printer.json() {
+        printer.object(&json!({
+            "shape": shape, "parameters": spec.parameters(), "context": spec.context, "dtype": dtype,
+            "weight_bytes": weights, "state_bytes": limits.state_bytes, "memory_available_bytes": available,
+            "kv_bytes_per_token": limits.block_bytes / BLOCK as u64, "bytes_per_trace": plan.bytes_per_trace,
+            "expected_tokens": plan.expected_tokens, "traces": rows, "predicted_resident_bytes": needed,
+        }))?;
+        return Ok(ExitStatus::Done);
+    }
+    let mut table = Builder::default();
+    let mut row = |what: &str, is: String| table.push_record([what.to_owned(), is]);
+    let (parameters, context) = (count(spec.parameters()), count(spec.context as u64));
+    row(
+        "shape",
+        format!("{shape}, {parameters} parameters, context {context}"),
+    );
+    row("weights", format!("about {} as {dtype}", bytes(weights)));
+    row("state of a trace", bytes(limits.state_bytes));
+    row(
+        "keys and values",
+        format!("{} a token", bytes(limits.block_bytes / BLOCK as u64)),
+    );
+    let tokens = count(plan.expected_tokens as u64);
+    row(
+        "a trace",
+        format!("{} at {tokens} tokens", bytes(plan.bytes_per_trace)),
+    );
+    row(
+        "memory",
+        format!(
+            "about {} with {} traces at a time; {} are free here{}",
+            bytes(needed),
+            count(rows as u64),
+            bytes(available),
+            if needed > available {
+                ", which is too little"
+            } else {
+                ""
+            }
         ),
     );
     printer.line(drawn(table, 2).trim_end())?;

@@ -6,13 +6,12 @@ use crate::loaded::{BUNDLED, LoadOptions, Loaded};
 use crate::strategies::{Register, Value as SettingValue};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use tabled::builder::Builder;
 use tts_model::arch;
 
 use super::ExitStatus;
 use super::printer::Printer;
 use super::strategy::long;
-use super::table::drawn;
+use super::table::{drawn_within, wrapped};
 
 #[derive(Args)]
 pub(crate) struct ListArgs {
@@ -57,12 +56,6 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
         }
         return Ok(ExitStatus::Done);
     }
-    if !printer.for_humans() {
-        for row in &rows {
-            printer.line(row["name"].as_str().unwrap_or_default())?;
-        }
-        return Ok(ExitStatus::Done);
-    }
     let cell = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -79,8 +72,8 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
             .join("\n"),
         other => other.to_string(),
     };
-    let mut table = Builder::default();
-    table.push_record(columns.iter().copied());
+    let width = printer.width().unwrap_or(IN_A_PIPE);
+    let mut table = vec![columns.iter().map(|c| (*c).to_owned()).collect()];
     for row in &rows {
         let field = |column: &'static str| {
             if column == "what it does" {
@@ -89,18 +82,51 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
                 column
             }
         };
-        table.push_record(columns.iter().map(|c| cell(&row[field(c)])));
+        table.push(columns.iter().map(|c| cell(&row[field(c)])).collect());
     }
-    printer.line(drawn(table, columns.len()).trim_end())?;
+    printer.line(laid_out(&table, width).trim_end())?;
     if matches!(args.what, ListKind::Strategies) {
         printer.line("")?;
-        printer.line(settings(Register::shipped()).trim_end())?;
+        printer.line(laid_out(&settings(Register::shipped()), width).trim_end())?;
         printer.note(
             "a file with other settings is a strategy too (--strategy my.toml), and so is a program of yours \
              in any language (--strategy exec:./policy.py)",
         );
     }
     Ok(ExitStatus::Done)
+}
+
+/// Columns where no terminal says how many there are.
+const IN_A_PIPE: usize = 100;
+
+/// A table where it fits into the width, else a paragraph a row: its name, and below it what the others say.
+fn laid_out(table: &[Vec<String>], width: usize) -> String {
+    let columns = table.first().map_or(0, Vec::len);
+    let drawn = drawn_within(table, columns, 1, None);
+    if drawn.lines().all(|line| line.chars().count() <= width) {
+        return drawn;
+    }
+    let mut text = String::new();
+    let Some((heads, rows)) = table.split_first() else {
+        return text;
+    };
+    for row in rows {
+        text += &format!("{}\n", row[0]);
+        for (head, value) in heads
+            .iter()
+            .zip(row)
+            .skip(1)
+            .filter(|(_, value)| !value.is_empty())
+        {
+            let named = match head.as_str() {
+                "what it does" | "description" => String::new(),
+                _ => format!("{head}: "),
+            };
+            let line = format!("    {named}{}", value.replace('\n', ", "));
+            text += &(wrapped(&line, Some(width), 6) + "\n");
+        }
+    }
+    text
 }
 
 fn models() -> anyhow::Result<Vec<Value>> {
@@ -193,9 +219,12 @@ fn strategies(register: &Register) -> anyhow::Result<Vec<Value>> {
 }
 
 /// A table of all settings: flag, what it does, what it may be.
-fn settings(register: &Register) -> String {
-    let mut table = Builder::default();
-    table.push_record(["setting", "flag", "what it does", "must be"]);
+fn settings(register: &Register) -> Vec<Vec<String>> {
+    let mut table = vec![
+        ["setting", "flag", "what it does", "must be"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     for setting in register.settings() {
         let flag = format!("--{} {}", long(setting), setting.placeholder);
         // on a command line a switch has words of its own
@@ -203,9 +232,14 @@ fn settings(register: &Register) -> String {
             SettingValue::Switch(_) => "on or off".to_owned(),
             _ => setting.right(),
         };
-        table.push_record([setting.name, &flag, setting.help, &right]);
+        table.push(vec![
+            setting.name.to_owned(),
+            flag,
+            setting.help.to_owned(),
+            right,
+        ]);
     }
-    drawn(table, 4)
+    table
 }
 
 #[cfg(test)]
@@ -245,11 +279,11 @@ mod tests {
             "about_settings": { "patience": about },
         });
         assert_eq!(list.last(), Some(&row));
-        let table = settings(&register);
+        let table = laid_out(&settings(&register), 80);
         assert!(
             table.contains("--patience N") && table.contains("Traces to wait for"),
             "{table}"
         );
-        assert!(!settings(Register::shipped()).contains("--patience"));
+        assert!(!laid_out(&settings(Register::shipped()), 80).contains("--patience"));
     }
 }

@@ -23,6 +23,7 @@ mod result;
 mod samples;
 mod score;
 mod serve;
+mod shape;
 mod solve;
 mod solver;
 mod strategy;
@@ -31,12 +32,15 @@ mod table;
 mod task;
 mod token_ids;
 mod trace_args;
+mod usage;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use anstream::{AutoStream, ColorChoice};
 use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::fmt::nearest;
@@ -46,10 +50,13 @@ use printer::Printer;
 /// voted by confidence.
 #[derive(Parser)]
 #[command(name = "tts", version, max_term_width = 110, args_override_self = false)]
-#[command(
-    after_help = "Every flag can also be set as TTS_<FLAG> in the environment, or by its name in the file of \
-                  --config."
-)]
+#[command(after_help = "Start with:
+  tts solve \"Find the greatest common divisor of 437 and 161.\"
+  tts solve --data heldout --limit 20 --traces 32
+  tts solve --model ./model.gguf --data problems.jsonl --run out/
+  tts serve
+
+Every flag can also be set as TTS_<FLAG> in the environment, or by its name in the file of --config.")]
 struct Cli {
     #[command(flatten)]
     global: args::GlobalArgs,
@@ -120,6 +127,10 @@ pub fn main() -> ExitCode {
     let cli = match parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(ParseError::Clap(error)) => {
+            if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                Printer::new(false, false).error(&usage::sentence(&error));
+                return ExitStatus::Refused.into();
+            }
             // help and version go to stdout and are no failure
             let _ = error.print();
             return if error.use_stderr() {
@@ -197,13 +208,7 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, ParseError> {
             let end = words.iter().position(|w| w == "--").unwrap_or(words.len());
             words.splice(end..end, added);
             matches = command.try_get_matches_from_mut(&words).map_err(|error| {
-                let text = error.to_string();
-                let first = text
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ");
-                ParseError::ConfigFile(anyhow::anyhow!("{}: {first}", file.display()))
+                ParseError::ConfigFile(anyhow::anyhow!("{}: {}", file.display(), usage::sentence(&error)))
             })?;
         }
     }
@@ -212,9 +217,40 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, ParseError> {
 
 /// The whole command line, each flag with its variable.
 fn command() -> clap::Command {
-    Cli::command()
-        .mut_args(with_variable)
-        .mut_subcommands(|c| c.mut_args(with_variable))
+    Cli::command().mut_args(with_variable).mut_subcommands(|c| {
+        let long = LONG.contains(&c.get_name());
+        let c = c.mut_args(with_variable);
+        if long { c.mut_args(briefly) } else { c }
+    })
+}
+
+/// Commands with so many flags that `-h` shows the usual ones alone.
+const LONG: [&str; 6] = ["solve", "sweep", "replay", "pilot", "serve", "complete"];
+/// Flags under a heading that `-h` shows.
+const USUAL: [&str; 16] = [
+    "strategy",
+    "model",
+    "dtype",
+    "backend",
+    "max-tokens",
+    "time-limit",
+    "system",
+    "temperature",
+    "seed",
+    "slots",
+    "data",
+    "limit",
+    "field",
+    "task",
+    "answer-kind",
+    "text",
+];
+
+/// Hides a flag from `-h` that few need.
+fn briefly(arg: Arg) -> Arg {
+    let usual = arg.get_long().is_none_or(|long| USUAL.contains(&long));
+    let hidden = arg.get_help_heading().is_some() && !usual;
+    arg.hide_short_help(hidden)
 }
 
 fn with_variable(arg: Arg) -> Arg {
@@ -229,7 +265,9 @@ fn with_variable(arg: Arg) -> Arg {
     } else {
         arg
     };
-    arg.env(name).hide_env(true)
+    let takes_value = arg.get_action().takes_values();
+    // so that what is wrong with -1 is said of the flag before it
+    arg.env(name).hide_env(true).allow_negative_numbers(takes_value)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -240,9 +278,13 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TTS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,rustls_platform_verifier=off"));
+    // what libraries have to say is for who asks for it
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TTS_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("off,tts=warn,tts_model=warn,tts_strategies=warn,tts_evals=warn")
+    });
+    let colour = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
     tracing_subscriber::fmt()
+        .with_ansi(colour && std::io::stderr().is_terminal())
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

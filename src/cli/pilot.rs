@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::evaluation::{Evaluation, RecordOptions};
 use crate::pilot::{Pilot, PilotOptions, Trial, Verdict, WINDOWS, pilot};
-use crate::run::{PoolOptions, RecordedPool, Replayer};
+use crate::run::{PoolOptions, RecordedPool, RecordingFields, Replayer};
 use crate::strategies::Preset;
 use crate::{ProblemSet, Settings};
 use anyhow::bail;
@@ -18,7 +18,7 @@ use super::printer::Printer;
 use super::recordings::{SetArgs, reader};
 use super::result::{ProblemReport, SetSummary};
 use super::solver::OpenedSolver;
-use super::table::drawn;
+use super::table::{drawn, drawn_within};
 use super::task::AnswerArgs;
 use super::trace_args::{LimitArgs, PromptArgs, of_traces};
 use super::{ExitStatus, evaluate, interrupt};
@@ -73,6 +73,9 @@ pub(crate) struct PilotArgs {
 pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let (budget, margin, draws, seed) = (args.budget, args.margin, args.draws, args.sampling.seed);
     let set = args.set.set(printer)?;
+    if let Some(set) = &set {
+        args.answers.compare(set, printer)?;
+    }
     let gold = set.as_ref().map(ProblemSet::gold).unwrap_or_default();
     let task = set.as_ref().and_then(|s| s.task.clone());
     let mut whole = set.as_ref().map_or(0, |s| s.data.problems.len());
@@ -95,8 +98,13 @@ pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitSta
             (recording, took)
         }
     };
+    let fields = match &args.replay {
+        Some(_) => args.set.fields()?.recording,
+        None => RecordingFields::default(),
+    };
     let options = PoolOptions {
         windows: WINDOWS.to_vec(),
+        fields,
         ..PoolOptions::default()
     };
     if !recording.path().exists() {
@@ -200,7 +208,6 @@ fn record(
     printer: &Printer,
 ) -> anyhow::Result<Option<Option<Duration>>> {
     let before = dir.join("traces.jsonl").exists();
-    set.data.warnings.iter().for_each(|w| printer.warn(w));
     set.retain(ids)?;
     let task = args.answers.task()?.or(set.task);
     let reader = args.answers.reader(task.as_ref())?;
@@ -266,20 +273,24 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
         printer.line("")?;
         printer.line(drawn(table, 1).trim_end())?;
     }
-    let mut table = Builder::default();
-    table.push_record([
-        "strategy",
-        "slots",
-        "window",
-        "accuracy",
-        "against majority",
-        "may lose",
-        "tokens",
-        "of majority's",
-        "steps",
-    ]);
+    let mut table = Vec::new();
+    table.push(
+        [
+            "strategy",
+            "slots",
+            "window",
+            "accuracy",
+            "against majority",
+            "may lose",
+            "tokens",
+            "of majority's",
+            "span",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    );
     for t in &pilot.trials {
-        table.push_record([
+        table.push(vec![
             t.strategy.clone(),
             count(t.slots as u64),
             t.window.map_or_else(|| "own".to_owned(), |w| w.to_string()),
@@ -294,7 +305,7 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
         ]);
     }
     printer.line("")?;
-    printer.line(drawn(table, 1).trim_end())?;
+    printer.line(drawn_within(&table, 1, 3, printer.width()).trim_end())?;
     printer.line("")?;
     let (word, rest) = match &pilot.verdict {
         Verdict::Enough => ("use", String::new()),

@@ -7,6 +7,8 @@ use anstream::{AutoStream, ColorChoice};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::table::wrapped;
+
 /// What is printed, and where to.
 pub(crate) struct Printer {
     json: bool,
@@ -35,6 +37,10 @@ impl Printer {
     /// Whether somebody reads stdout as it is written.
     pub(crate) fn for_humans(&self) -> bool {
         self.terminal && !self.json
+    }
+    /// Columns of the terminal that stdout is.
+    pub(crate) fn width(&self) -> Option<usize> {
+        columns().filter(|_| self.terminal)
     }
     /// Whether stderr shows things that move.
     pub(crate) fn shows_progress(&self) -> bool {
@@ -116,6 +122,8 @@ impl Printer {
     }
 
     fn to_stderr(&self, text: &str) {
+        let width = columns().filter(|width| *width >= NARROWEST && io::stderr().is_terminal());
+        let text = wrapped(text, width, 2);
         // there is nobody to tell that stderr is gone
         let _ = self.beside_bar(|| io::stderr().lock().write_all(format!("{text}\n").as_bytes()));
     }
@@ -126,6 +134,16 @@ impl Printer {
             None => write(),
         }
     }
+}
+
+/// Columns below which sentences are not broken into lines.
+const NARROWEST: usize = 40;
+
+/// Columns of the terminal, if there is one.
+fn columns() -> Option<usize> {
+    terminal_size::terminal_size()
+        .map(|(width, _)| usize::from(width.0))
+        .filter(|width| *width > 0)
 }
 
 /// A sentence with nothing in it that could command a terminal, and not longer than anybody reads.

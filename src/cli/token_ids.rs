@@ -9,9 +9,9 @@ use clap::Args;
 /// Where the tokens come from.
 #[derive(Args)]
 pub(crate) struct InputArgs {
-    /// `-` reads the text from stdin
-    #[arg(value_name = "-", value_parser = dash, conflicts_with_all = ["text", "token_ids"])]
-    stdin: Option<()>,
+    /// The text, as --text; `-` reads it from stdin
+    #[arg(value_name = "TEXT", conflicts_with_all = ["text", "token_ids"])]
+    given: Option<String>,
     /// The text; special tokens written in it are recognised, none is added
     #[arg(long, value_name = "TEXT", conflicts_with = "token_ids")]
     text: Option<String>,
@@ -20,22 +20,16 @@ pub(crate) struct InputArgs {
     token_ids: Option<Vec<u32>>,
 }
 
-fn dash(text: &str) -> Result<(), String> {
-    if text == "-" {
-        Ok(())
-    } else {
-        Err("only `-`, for stdin, can stand here; give a text with --text".to_owned())
-    }
-}
-
 impl InputArgs {
     /// The ids, all of which the model has.
     pub(crate) fn ids(&self, loaded: &Loaded) -> anyhow::Result<Vec<u32>> {
         let spec = loaded.model.spec();
-        let ids = match (&self.token_ids, &self.text, self.stdin) {
+        let stdin = self.given.as_deref() == Some("-");
+        let typed = self.given.as_ref().filter(|_| !stdin);
+        let ids = match (&self.token_ids, self.text.as_ref().or(typed), stdin) {
             (Some(ids), _, _) => ids.clone(),
             (None, Some(text), _) => loaded.prompter()?.encode_raw(text)?,
-            (None, None, Some(())) => {
+            (None, None, true) => {
                 let mut text = String::new();
                 std::io::stdin()
                     .lock()
@@ -43,8 +37,8 @@ impl InputArgs {
                     .map_err(|e| anyhow!("the text on stdin cannot be read: {e}"))?;
                 loaded.prompter()?.encode_raw(text.trim_end_matches('\n'))?
             }
-            (None, None, None) => {
-                bail!("there is nothing to read: give --text TEXT, --token-ids 1,2,3 or `-` for stdin")
+            (None, None, false) => {
+                bail!("there is nothing to read: give a text, --token-ids 1,2,3 or `-` for stdin")
             }
         };
         if ids.is_empty() {

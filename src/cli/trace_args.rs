@@ -58,8 +58,14 @@ pub(crate) struct PromptArgs {
 }
 
 fn day(text: &str) -> Result<Date, String> {
-    let wrong = |_| "it must be a day as 2026-11-30".to_owned();
-    text.parse().map_err(wrong)
+    let wrong = || "it must be a day as 2026-11-30".to_owned();
+    let day: Date = text.parse().map_err(|_| wrong())?;
+    // the parser takes more: a time behind the day, and years in which no clock can stand
+    if day.to_string() == text && (1..=9998).contains(&day.year()) {
+        Ok(day)
+    } else {
+        Err(wrong())
+    }
 }
 
 impl PromptArgs {

@@ -9,8 +9,9 @@ use super::{LEVEL, MIXED, ScoreTrial, Trial, Verdict};
 /// Problems beyond which counting how many more would do is of no use.
 const MOST: u64 = 100_000;
 
-/// The cheapest that loses no more than the margin on these problems, of those whose grounds hold; plain
-/// majority otherwise.
+/// The cheapest that may lose no more than the margin, on other problems too; where there is none, one that
+/// is right clearly more often than plain majority; else the cheapest that loses no more than the margin on
+/// these problems, of those whose grounds hold; plain majority otherwise.
 pub(super) fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> &Trial {
     let plain = trials
         .iter()
@@ -20,7 +21,20 @@ pub(super) fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> &
         let loses = t.difference.is_some_and(|d| -d <= margin);
         loses && (confidence_knows || !t.reads_confidence)
     };
-    trials.iter().find(holds).unwrap_or(plain)
+    let passes = |t: &&Trial| t.strategy != "majority" && t.may_lose.is_some_and(|share| share <= margin);
+    let better = |t: &&Trial| t.difference_interval.is_some_and(|i| i.low > 0.0);
+    let gain = |t: &&Trial| t.difference.unwrap_or_default();
+    let best = trials
+        .iter()
+        .filter(better)
+        .max_by(|a, b| gain(a).total_cmp(&gain(b)));
+    // what gains as much as others may lose is worth more than what is cheap
+    let sound = || trials.iter().find(|t| holds(t) && passes(t));
+    best.filter(|t| gain(t) > margin)
+        .or_else(sound)
+        .or(best)
+        .or_else(|| trials.iter().find(holds))
+        .unwrap_or(plain)
 }
 
 pub(super) fn verdict(
@@ -68,6 +82,10 @@ pub(super) fn verdict(
                 None,
             ),
         };
+    }
+    if advice.difference_interval.is_some_and(|i| i.low > 0.0) {
+        // it is right more often, whatever it loses on the way
+        return Verdict::Enough;
     }
     let (Some(lost_mean), Some(may_lose)) = (advice.lost, advice.may_lose) else {
         return not_enough("nothing is known about what it loses".to_owned(), None);

@@ -5,7 +5,7 @@ mod counted;
 
 use std::collections::BTreeMap;
 
-use tts_evals::stats::{Curve, Point, avg_at_n, mean_pass_at_k, pareto, spread, wilson};
+use tts_evals::stats::{Curve, Point, avg_at_n, mean_pass_at_k, pareto, spread};
 
 use super::evidence::Evidence;
 use super::results::{
@@ -85,6 +85,10 @@ fn groups(decided: &[(Basis, PoolDecisions)]) -> Vec<ArmDecisions<'_>> {
         }
         groups[at].decided.push(d);
     }
+    // resamples over problems must not depend on the order of these, nor differ from the sweep's own
+    groups
+        .iter_mut()
+        .for_each(|group| group.decided.sort_by(|a, b| a.problem_id.cmp(&b.problem_id)));
     groups
 }
 
@@ -157,23 +161,15 @@ fn arm(group: &ArmDecisions<'_>) -> Arm {
         .map(|d| d.tokens.iter().map(|x| *x as f64).collect())
         .collect();
     let correct = sweep::rights(decided);
-    let right: f64 = correct.iter().flatten().sum();
-    let accuracy = spread(&correct, LEVEL, SEED).ok().map(|s| {
-        let single = resamples == 1;
-        // problems that are all alike resample to themselves, which says nothing of others
-        let alike = s.problems.is_some_and(|i| i.low == i.high);
-        let solved = (right / resamples as f64).round() as u64;
-        Accuracy {
+    let accuracy = sweep::accuracy(&correct)
+        .ok()
+        .flatten()
+        .map(|(s, method)| Accuracy {
             mean: s.mean,
-            problems: if single || alike {
-                wilson(solved, correct.len() as u64, LEVEL).ok()
-            } else {
-                s.problems
-            },
-            method: if single || alike { "wilson" } else { "bootstrap" },
-            traces: (!single).then_some(s.traces),
-        }
-    });
+            problems: s.problems,
+            method,
+            traces: (resamples > 1).then_some(s.traces),
+        });
     let fates = |of: fn(&PoolDecisions) -> &FateCounts| {
         let sum = |field: fn(&FateCounts) -> u64| {
             decided.iter().map(|d| field(of(d)) as f64).sum::<f64>() / (n * draws)
@@ -273,7 +269,11 @@ pub(crate) fn comparisons(decided: &[(Basis, PoolDecisions)], arms: &[Arm]) -> V
         };
         all.push(BaselineComparison {
             a: format!("{}@{}", arm.series, arm.budget),
-            b: format!("{}@{}", other.series, other.budget),
+            b: if other.budget == arm.budget {
+                format!("{}@{}", other.series, other.budget)
+            } else {
+                format!("{}@{} (another budget)", other.series, other.budget)
+            },
             problems: pairs.len(),
             difference: c.difference.mean,
             problems_interval: c.difference.problems,

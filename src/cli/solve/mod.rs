@@ -67,7 +67,7 @@ pub(crate) fn run(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ExitSta
     } else if ended.not_started > 0 {
         printer.warn("the run was cut before the first token");
     }
-    Ok(match (ended.interrupted, of_set || summary.answered > 0) {
+    Ok(match (ended.interrupted, summary.answered > 0) {
         (true, _) => ExitStatus::Interrupted,
         (false, true) => ExitStatus::Done,
         (false, false) => ExitStatus::NoAnswer,
@@ -115,8 +115,8 @@ fn problems(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ProblemsToSol
             let most = args.limit.filter(|limit| args.ids.is_none() && *limit > 0);
             let most = most.unwrap_or(usize::MAX);
             let mut set = task::first_of_dataset(name, &args.field, most, printer)?;
-            for warning in &set.data.warnings {
-                printer.warn(warning);
+            if most == usize::MAX {
+                args.answers.compare(&set, printer)?;
             }
             if let Some(ids) = &args.ids {
                 set.retain(ids)?;

@@ -5,10 +5,10 @@ mod args;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::evaluation::{Evaluation, RecordOptions};
-use crate::run::{PoolProblem, Replayer, Status};
+use crate::run::{PoolProblem, RecordingFields, Replayer, RunFolderError, Status};
 use crate::solver::{default_threads, named_strategy};
 use crate::strategies::Preset;
 use crate::sweep::{self, SweepFolder, SweepPlan, SweepResults, SweepRow};
@@ -16,13 +16,12 @@ use crate::{ProblemSet, Settings};
 use anyhow::{anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use tabled::builder::Builder;
 
 use super::number::{count, percent, plural, seconds};
 use super::printer::Printer;
-use super::recordings::{open, reader};
+use super::recordings::{OpenRecording, reader};
 use super::solver::OpenedSolver;
-use super::table::drawn;
+use super::table::{drawn_within, wrapped};
 use super::task;
 use super::trace_args::of_traces;
 use super::{ExitStatus, evaluate, interrupt};
@@ -51,6 +50,9 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let (path, dir) = match &args.replay {
         Some(path) => {
             set = args.set.set(printer)?;
+            if let Some(set) = &set {
+                args.answers.compare(set, printer)?;
+            }
             let dir = args.run.clone().unwrap_or_else(|| {
                 if path.is_dir() {
                     path.clone()
@@ -78,7 +80,16 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
             (dir.clone(), dir)
         }
     };
-    let pool = open(&path, &strategies, args.confidence_k, printer)?;
+    let fields = match &args.replay {
+        Some(_) => args.set.fields()?.recording,
+        None => RecordingFields::default(),
+    };
+    let opened = OpenRecording {
+        presets: &strategies,
+        confidence_k: args.confidence_k,
+        fields: &fields,
+    };
+    let pool = opened.open(&path, printer)?;
     let (reader, reread, described) =
         reader(&args.answers, set.as_ref().and_then(|s| s.task.as_ref()), &pool)?;
     let plan = SweepPlan {
@@ -90,10 +101,18 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
         gold: set.as_ref().map(ProblemSet::gold).unwrap_or_default(),
     };
     let problems = args.set.select(&pool)?;
+    if problems.iter().all(|p| p.complete == 0) {
+        let mut why = pool.warnings().to_vec();
+        if why.is_empty() {
+            why.push("no trace was recorded to its end".to_owned());
+        }
+        return Err(RunFolderError::NothingUsable { path, why }.into());
+    }
     let notes = plan.notes(&pool, &problems);
     notes.iter().for_each(|note| printer.warn(note));
     let mut header = plan.header(&pool, &problems, described);
     header.recording.path = (path != dir).then(|| path.display().to_string());
+    header.recording.fields = fields;
     header.data = set.map(|s| s.data.digest).or(header.data);
     if let Some(k) = args.confidence_k {
         // another reading of the same traces
@@ -124,6 +143,9 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
         ExitStatus::Done
     })
 }
+
+/// How often a sweep says how far it is where no line can be written over.
+const SAID_EVERY: Duration = Duration::from_secs(30);
 
 /// A folder for a set or a file.
 fn named(name: &str) -> PathBuf {
@@ -158,6 +180,14 @@ fn decide(
     });
     printer.set_bar(bar.clone());
     let (started, mut at_first) = (Instant::now(), None);
+    let mut said = Instant::now();
+    if bar.is_none() {
+        printer.note(&format!(
+            "deciding {}, {} each",
+            plural(problems.len() as u64, "problem"),
+            plural(plan.decisions() as u64, "time")
+        ));
+    }
     let result = sweep::run(
         recorded,
         plan,
@@ -167,19 +197,25 @@ fn decide(
         &stop,
         |done| {
             let first = *at_first.get_or_insert(done);
-            if let Some(bar) = &bar {
-                let left = problems.len() - done;
-                let each = started.elapsed().as_secs_f64() / (done - first).max(1) as f64;
-                let time = if done > first {
-                    format!(" · {} left", seconds(each * left as f64))
-                } else {
-                    String::new()
-                };
-                bar.set_message(format!(
-                    "{}/{} problems decided{time}",
-                    count(done as u64),
-                    count(problems.len() as u64)
-                ));
+            let left = problems.len() - done;
+            let each = started.elapsed().as_secs_f64() / (done - first).max(1) as f64;
+            let time = if done > first {
+                format!(" · {} left", seconds(each * left as f64))
+            } else {
+                String::new()
+            };
+            let line = format!(
+                "{}/{} problems decided{time}",
+                count(done as u64),
+                count(problems.len() as u64)
+            );
+            match &bar {
+                Some(bar) => bar.set_message(line),
+                None if said.elapsed() > SAID_EVERY && left > 0 => {
+                    said = Instant::now();
+                    printer.note(&line);
+                }
+                None => {}
             }
         },
     );
@@ -206,7 +242,7 @@ fn record(
     }
     let name = args.set.data.as_deref().unwrap_or_default();
     let mut set = task::dataset(name, &args.set.field, printer)?;
-    set.data.warnings.iter().for_each(|w| printer.warn(w));
+    args.answers.compare(&set, printer)?;
     set.data.problems = set
         .data
         .select(args.set.ids.as_deref().unwrap_or_default(), args.set.limit)?;
@@ -261,7 +297,6 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
         return Ok(());
     }
     let slots = rows.iter().any(|r| r.slots.is_some());
-    let mut table = Builder::default();
     let mut head = vec!["strategy", "traces"];
     head.extend(slots.then_some("slots"));
     head.extend([
@@ -273,17 +308,17 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
         "against it",
         "span",
     ]);
-    table.push_record(head);
-    for row in &rows {
-        table.push_record(cells(row, slots));
-    }
-    printer.line(drawn(table, 1).trim_end())?;
+    let keys = head.iter().position(|name| *name == "right").unwrap_or(1);
+    let mut table = vec![head.into_iter().map(str::to_owned).collect()];
+    table.extend(rows.iter().map(|row| cells(row, slots)));
+    printer.line(drawn_within(&table, 1, keys, printer.width()).trim_end())?;
     if !passes.is_empty() {
         let each: Vec<_> = passes
             .iter()
             .map(|(k, p)| format!("@{k} {:.1} %", 100.0 * p))
             .collect();
-        printer.line(&format!("pass (any trace right)  {}", each.join("  ")))?;
+        let line = format!("pass (any trace right)  {}", each.join("  "));
+        printer.line(&wrapped(&line, printer.width(), 2))?;
     }
     printer.note(
         "right: mean over problems and resamples, with the 95 % intervals that other problems and other \

@@ -61,6 +61,8 @@ impl Frame {
         y: Axis<'_>,
         legend: &[(LegendMark, String)],
     ) -> Self {
+        // no name of a long legend is cut off
+        let height = height.max(70.0 + 21.0 * legend.len() as f64);
         let mut scene = Scene::new(WIDTH, height, title, description);
         scene.text((20.0, 32.0), title, TITLE, Anchor::Start, ColourRole::Text);
         let widest = y

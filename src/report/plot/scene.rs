@@ -129,7 +129,7 @@ pub(crate) enum Dash {
 impl Dash {
     /// Of the n-th series.
     pub(crate) fn of(series: usize) -> Self {
-        [Self::Solid, Self::Dashed, Self::Mixed, Self::Dotted][(series / 2) % 4]
+        [Self::Solid, Self::Dashed, Self::Mixed, Self::Dotted][(series / 2 + series / (2 * SERIES)) % 4]
     }
     /// Lengths of strokes and gaps.
     pub(crate) fn lengths(self) -> &'static [f32] {
@@ -319,12 +319,13 @@ impl Scene {
     }
 }
 
-/// The marker of the n-th series: eight series have markers of different shape.
+/// The marker of the n-th series: eight series have markers of different shape, and where colours come again,
+/// full and hollow, other markers stand beside them.
 pub(crate) fn marker(series: usize, (x, y): (f64, f64), r: f64) -> Outline {
     let corners = |points: &[(f64, f64)]| {
         Outline::Polygon(points.iter().map(|(dx, dy)| (x + dx * r, y + dy * r)).collect())
     };
-    match series % SERIES {
+    match (series + series / (2 * SERIES)) % SERIES {
         0 => Outline::Circle {
             centre: (x, y),
             radius: r,
@@ -356,5 +357,27 @@ pub(crate) fn marker(series: usize, (x, y): (f64, f64), r: f64) -> Outline {
             (-1.15, 0.0),
         ]),
         _ => corners(&[(-1.3, -0.55), (1.3, -0.55), (1.3, 0.55), (-1.3, 0.55)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_of_a_hundred_series_look_alike() {
+        let looks: Vec<_> = (0..100)
+            .map(|i| {
+                let fill = Paint::marker(i, 1.0).fill;
+                (
+                    ColourRole::Series(i).colour(Theme::Light),
+                    marker(i, (0.0, 0.0), 1.0),
+                    fill == Some(ColourRole::Surface),
+                )
+            })
+            .collect();
+        for (i, look) in looks.iter().enumerate() {
+            assert!(!looks[..i].contains(look), "series {i}");
+        }
     }
 }

@@ -153,16 +153,7 @@ fn a_set_comes_out_in_order_and_is_summed_up() {
     refused(&[&args[..], &["--ids", "yy"]].concat(), &["`yy`", "`y`"]);
     refused(&[&args[..], &["--limit", "0"]].concat(), &["--limit"]);
     let heldout = ran(&[
-        "solve",
-        "--data",
-        "heldout",
-        "--limit",
-        "2",
-        "--traces",
-        "2",
-        "--max-tokens",
-        "40",
-        "--json",
+        "solve", "--data", "heldout", "--limit", "2", "--traces", "8", "--json",
     ]);
     assert_eq!(
         heldout.objects().iter().filter(|o| o["gold"].is_string()).count(),
@@ -357,16 +348,7 @@ fn an_interrupt_prints_what_is_known_and_exits_130() {
 #[test]
 fn every_trace_of_a_set_is_its_own() {
     let out = ran(&[
-        "solve",
-        "--data",
-        "dev",
-        "--limit",
-        "3",
-        "--traces",
-        "3",
-        "--max-tokens",
-        "60",
-        "--json",
+        "solve", "--data", "dev", "--limit", "3", "--traces", "3", "--json",
     ]);
     let digests: BTreeSet<_> = out
         .objects()
