@@ -62,8 +62,8 @@ pub(crate) struct ServeArgs {
     /// Choices that a request may ask for [default: 16, or --max-requests where that is less]
     #[arg(long, value_name = "N")]
     max_choices: Option<usize>,
-    /// What is done with fields of a request that are not known: refuse, because a misspelt one would change
-    /// nothing without a word, or ignore
+    /// What is done with fields of a request that are not known: a misspelt one that is ignored changes
+    /// nothing without a word
     #[arg(long, value_name = "refuse|ignore", default_value = "refuse", value_parser = unknown_fields)]
     unknown_fields: UnknownFields,
     /// Lets pages of this origin ask, as http://localhost:3000; may be given several times. * is every page,

@@ -7,6 +7,7 @@ use tts_strategies::{Finish, TraceId, TraceScores};
 use super::error::ApiError;
 use super::logprobs::{self, TextToken};
 use super::request::{ChatRequest, Endpoint};
+use super::settings::for_clients;
 use super::source;
 use super::state::AppState;
 use super::text::{ChoiceText, TextDelta};
@@ -98,17 +99,6 @@ pub(super) async fn choice(
     {
         whole.logprobs = Some(logprobs::object(app, endpoint, &[], k > 0));
     }
-    let mut tts = extras(&solved, best, request, prompt);
-    let is_strange = || tts_evals::generate::recognise(&prompt.problem).is_none();
-    if let Some(learnt) = app
-        .learnt
-        .as_ref()
-        .filter(|_| endpoint == Endpoint::Chat && is_strange())
-        && let Some(warnings) = tts["warnings"].as_array_mut()
-    {
-        let warning = format!("this is outside what the bundled model has learnt: it {learnt}");
-        warnings.push(warning.into());
-    }
     Ok(Choice {
         whole,
         finish_reason: if best.is_some_and(|b| b.finish == Finish::Stop) {
@@ -116,7 +106,7 @@ pub(super) async fn choice(
         } else {
             "length"
         },
-        tts,
+        tts: extras(&solved, best, request, prompt),
         traces: traces(&solved),
         prompt_tokens: solved.tokens.prompt,
         generated: solved.tokens.generated,
@@ -235,6 +225,7 @@ fn extras(solved: &Solved, best: Option<&TraceRecord>, request: &ChatRequest, pr
         });
         let winner = serde_json::to_value(winner).unwrap_or_default();
         fields.insert("winner".to_owned(), winner);
+        fields.insert("strategy".to_owned(), for_clients(&solved.strategy).into());
         let full = solved.estimated_full_tokens(budget);
         let saved = full.map(|full| (full - solved.tokens.generated as f64).max(0.0).round() as u64);
         fields.insert("estimated_tokens_saved".to_owned(), saved.into());

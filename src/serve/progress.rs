@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tts_strategies::{Finish, TraceId};
 
+use super::settings::for_clients;
 use crate::run::{Event, FateCounts, ProblemProgress, TraceDetails};
 use crate::solver::Settings;
 
@@ -20,7 +21,8 @@ impl ProgressLines {
     pub(super) fn first(settings: &Settings) -> String {
         format!(
             "[{}: {} traces at most]\n",
-            settings.strategy.name, settings.traces
+            for_clients(&settings.strategy.name),
+            settings.traces
         )
     }
 
@@ -121,7 +123,7 @@ pub(super) fn object(choice: usize, event: &Event, settings: &Settings) -> Value
         Event::Started {
             slots, prompt_tokens, ..
         } => Kind::Started {
-            strategy: &settings.strategy.name,
+            strategy: for_clients(&settings.strategy.name),
             budget: settings.traces,
             slots: *slots,
             prompt_tokens: *prompt_tokens,

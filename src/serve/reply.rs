@@ -119,13 +119,17 @@ pub(super) fn usage(live: &Live, choices: &[Choice]) -> Usage {
 pub(super) fn extras(choices: &[Choice]) -> Value {
     #[derive(Serialize)]
     struct Several<'a> {
+        /// That of the request, which the first choice has.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seed: Option<&'a Value>,
         choices: Vec<&'a Value>,
     }
     match choices {
         [one] => one.tts.clone(),
         many => {
             let choices = many.iter().map(|c| &c.tts).collect();
-            serde_json::to_value(Several { choices }).unwrap_or_default()
+            let seed = many.first().and_then(|first| first.tts.get("seed"));
+            serde_json::to_value(Several { seed, choices }).unwrap_or_default()
         }
     }
 }

@@ -116,6 +116,11 @@ pub(super) fn settings(
     })
 }
 
+/// A strategy's name for clients: a command of this machine is none of their business.
+pub(super) fn for_clients(strategy: &str) -> &str {
+    strategy.split_once(':').map_or(strategy, |(kind, _)| kind)
+}
+
 /// Most seconds that a request may be given: some thirty years.
 const LONGEST: f64 = 1e9;
 

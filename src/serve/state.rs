@@ -24,8 +24,6 @@ pub(super) struct AppState {
     pub(super) unknown_fields: UnknownFields,
     /// The seed of requests that name none, where it is always the same.
     pub(super) seed: Option<u64>,
-    /// What the bundled model has learnt, where it is the one that answers.
-    pub(super) learnt: Option<String>,
     /// Whether a text of an engine elsewhere closed thinking that it had not opened: its template does.
     pub(super) opens_thinking: AtomicBool,
 }
@@ -55,10 +53,7 @@ impl AppState {
         if let Capacity::Batch { plan, .. } = source.capacity(prompt, most) {
             source.start(plan)?;
         }
-        let is_bundled = source.model() == crate::loaded::BUNDLED;
-        let prompter = c.prompter.as_ref().filter(|_| is_bundled && c.settles_sampling);
         Ok(Self {
-            learnt: prompter.and_then(|p| p.note()).map(str::to_owned),
             settings: solver.settings().clone(),
             solver,
             name: options.name.clone(),

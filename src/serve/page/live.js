@@ -168,7 +168,6 @@ function take(chunk) {
       run.window = tts.window || run.window;
       run.ballots = tts.ballots;
       run.generated = tts.tokens.generated;
-      if (tts.warnings.length) complain(tts.warnings.join("; "));
       // what was missed on the way
       for (const last of chunk.tts_traces[0]) Object.assign(trace(last.trace), { finish: last.finish, tokens: last.tokens, answer: last.answer });
       run.ended = run.traces.size;
