@@ -43,6 +43,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod text;
+mod unserved;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

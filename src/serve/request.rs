@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::UnknownFields;
 use super::error::ApiError;
 use super::fields::UnreadFields;
 use super::json::kind;
@@ -13,6 +12,7 @@ use super::seeds;
 use super::settings::{max_tokens, settings};
 use super::source::only_here;
 use super::state::AppState;
+use super::unserved;
 use crate::openai::{Stop, StreamOptions};
 use crate::solver::{Prepared, Solver};
 
@@ -23,39 +23,6 @@ const STOP_BYTES: usize = 256;
 const TOP_LOGPROBS: usize = 20;
 /// The logit bias that holds a token back.
 const NEVER: f64 = -100.0;
-
-/// Fields of OpenAI's interface that this server does not serve, each with the value that asks for nothing.
-const UNSERVED: [(&str, &str); 16] = [
-    ("audio", ""),
-    ("background", "false"),
-    ("conversation", ""),
-    ("include", "[]"),
-    ("input", ""),
-    ("instructions", ""),
-    ("max_output_tokens", ""),
-    ("max_tool_calls", ""),
-    ("moderation", ""),
-    ("prediction", ""),
-    ("previous_response_id", ""),
-    ("reasoning", "{}"),
-    ("text", ""),
-    ("truncation", "\"disabled\""),
-    ("verbosity", "\"medium\""),
-    ("web_search_options", ""),
-];
-
-/// Fields of OpenAI's interface that change nothing about an answer. All others that are not known are
-/// refused.
-const BOOKKEEPING: [&str; 8] = [
-    "prompt_cache_options",
-    "user",
-    "metadata",
-    "store",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-];
 
 /// Which of the two ways to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,58 +190,9 @@ pub(super) fn read_request(
     };
     let echo = match endpoint {
         Endpoint::Completion => f.flag("echo")?.unwrap_or(false),
-        Endpoint::Chat => {
-            one_of(f, "echo", &[false.into()], "a message is not repeated")?;
-            false
-        }
+        Endpoint::Chat => false,
     };
-    if endpoint == Endpoint::Completion {
-        if let Some(best_of) = f.count("best_of", 0..=usize::MAX)?
-            && best_of != n
-        {
-            return Err(not_done("best_of", "there is a vote over the traces already"));
-        }
-        one_of(
-            f,
-            "suffix",
-            &[Value::from("")],
-            "the model writes on from the end of a text alone",
-        )?;
-    } else {
-        let text = Value::from_iter([("type", "text")]);
-        one_of(f, "response_format", &[text], "the answer is text")?;
-        let none = Value::Array(Vec::new());
-        let words = [Value::from("none"), Value::from("auto")];
-        for (tools, choice, why) in [
-            ("tools", "tool_choice", "tools are not called"),
-            ("functions", "function_call", "functions are not called"),
-        ] {
-            // what may not be called changes no answer
-            let chosen = f.take(choice);
-            if chosen.as_ref().is_some_and(|chosen| *chosen == words[0]) {
-                f.take(tools);
-            } else if let Some(chosen) = chosen {
-                f.put(choice, chosen);
-            }
-            one_of(f, tools, std::slice::from_ref(&none), why)?;
-            one_of(f, choice, &words, why)?;
-        }
-        let text = Value::from_iter(["text"]);
-        one_of(f, "modalities", &[text], "the answer is text")?;
-        f.flag("parallel_tool_calls")?;
-    }
-    for name in BOOKKEEPING {
-        f.take(name);
-    }
-    for (name, nothing) in UNSERVED {
-        let given = f.take(name).is_some_and(|value| value.to_string() != nothing);
-        if given && app.unknown_fields == UnknownFields::Refuse {
-            return Err(ApiError::invalid(
-                Some(name),
-                format!("`{name}` is a field of OpenAI's that this server does not serve"),
-            ));
-        }
-    }
+    unserved::check(f, endpoint, n, app.unknown_fields)?;
     if max_tokens == Some(0) && !echo {
         let why = "`max_tokens` 0 leaves nothing to say, unless `echo` repeats the prompt";
         return Err(ApiError::invalid(Some("max_tokens"), why));
@@ -406,18 +324,6 @@ fn variables(f: &mut UnreadFields) -> Result<BTreeMap<String, Value>, ApiError> 
         variables.insert("reasoning_effort".to_owned(), effort.into());
     }
     Ok(variables)
-}
-
-/// Refuses a field of OpenAI's interface that is not done here, unless it asks for what is done anyway.
-fn one_of(f: &mut UnreadFields, name: &'static str, harmless: &[Value], why: &str) -> Result<(), ApiError> {
-    match f.take(name) {
-        Some(value) if !harmless.contains(&value) => Err(not_done(name, why)),
-        _ => Ok(()),
-    }
-}
-
-fn not_done(name: &'static str, why: &str) -> ApiError {
-    ApiError::invalid(Some(name), format!("`{name}` is not done: {why}"))
 }
 
 /// Whether an option is left as it is.

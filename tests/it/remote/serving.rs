@@ -141,7 +141,7 @@ async fn a_reply_is_the_vote_of_the_engines_traces() {
     let messages = json!([
         { "role": "system", "content": "Be brief." },
         { "role": "user", "content": "Hello" },
-        { "role": "assistant", "content": "Hello!" },
+        { "role": "assistant", "content": "Hello!", "reasoning_content": "A greeting." },
         { "role": "user", "content": "What is 3 + 4?" },
     ]);
     let (status, reply) = front
@@ -178,7 +178,8 @@ async fn a_reply_is_the_vote_of_the_engines_traces() {
     let sent = asked[0].body["messages"].as_array().unwrap();
     let roles: Vec<_> = sent.iter().map(|m| m["role"].as_str().unwrap()).collect();
     assert_eq!(roles, ["system", "user", "assistant", "user"]);
-    assert_eq!(sent[0]["content"], "Be brief.");
+    assert_eq!(sent[0], json!({ "role": "system", "content": "Be brief." }));
+    assert_eq!(sent[2]["reasoning_content"], "A greeting.");
     assert!(sent[3]["content"].as_str().unwrap().contains("Think."));
     assert_eq!(
         (&asked[0].body["temperature"], &asked[0].body["max_tokens"]),

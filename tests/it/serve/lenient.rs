@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tts::serve::UnknownFields;
+use tts::{LoadOptions, Loaded};
 
 use super::{PROBLEM, Reply, Running, few, send};
 
@@ -267,6 +268,67 @@ fn keys_of_messages_that_say_nothing_pass() {
     ] {
         assert_eq!(conversation(more.clone()), plain, "{more}");
     }
+}
+
+/// The bundled model behind another template.
+fn with_template(template: &str) -> Running {
+    let options = LoadOptions {
+        chat_template: Some((template.to_owned(), "the test's".to_owned())),
+        ..LoadOptions::default()
+    };
+    let loaded = Loaded::open(&options, &mut |_| ()).unwrap();
+    Running::of(loaded, few(), |_| ())
+}
+
+#[test]
+fn thinking_of_earlier_turns_is_for_the_template() {
+    let turns = |more: Value| {
+        let mut turn = json!({ "role": "assistant", "content": "2" });
+        turn.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let mut fields = after(json!([turn, { "role": "user", "content": "3" }]));
+        fields["max_tokens"] = json!(1);
+        fields
+    };
+    let each = "{% for m in messages %}{{ m.role }}:{% if m.reasoning_content %}[{{ m.reasoning_content }}]{% endif %}{{ m.content }};{% endfor %}";
+    let tokens = |server: &Running, more: Value| {
+        let usage = server.chat(turns(more)).ok()["usage"].clone();
+        usage["prompt_tokens"].as_u64().unwrap()
+    };
+    let shows = with_template(each);
+    let without = tokens(&shows, json!({}));
+    assert!(tokens(&shows, json!({ "reasoning_content": "1 + 1" })) > without);
+    assert!(tokens(&shows, json!({ "reasoning": "1 + 1" })) > without);
+    assert_eq!(tokens(&shows, json!({ "reasoning_content": null })), without);
+    let hides = with_template("{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}");
+    assert_eq!(
+        tokens(&hides, json!({ "reasoning_content": "1 + 1" })),
+        tokens(&hides, json!({}))
+    );
+}
+
+#[test]
+fn a_last_turn_that_the_template_does_not_write_is_refused() {
+    let server = with_template("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}");
+    let (message, param) = server
+        .chat(after(json!([{ "role": "assistant", "content": "2" }])))
+        .refusal(400);
+    assert!(
+        message.starts_with("the last message is from the assistant"),
+        "{message}"
+    );
+    assert_eq!(param, "messages");
+    // white space at its end and words that stand elsewhere too are no matter
+    let server = with_template("{% for m in messages %}<{{ m.content | trim }}>end{% endfor %}");
+    let ask = |content: &str| {
+        let mut fields = after(json!([{ "role": "assistant", "content": content }]));
+        (fields["max_tokens"], fields["traces"]) = (json!(1), json!(1));
+        server.chat(fields).ok()["usage"]["prompt_tokens"]
+            .as_u64()
+            .unwrap()
+    };
+    assert_eq!(ask("end "), ask("end") + 1);
 }
 
 #[test]

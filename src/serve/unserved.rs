@@ -1,0 +1,112 @@
+//! Fields of OpenAI's interface that this server does not serve, and those that change nothing.
+
+use serde_json::Value;
+
+use super::UnknownFields;
+use super::error::ApiError;
+use super::fields::UnreadFields;
+use super::request::Endpoint;
+
+/// Fields of OpenAI's interface that this server does not serve, each with the value that asks for nothing.
+const UNSERVED: [(&str, &str); 16] = [
+    ("audio", ""),
+    ("background", "false"),
+    ("conversation", ""),
+    ("include", "[]"),
+    ("input", ""),
+    ("instructions", ""),
+    ("max_output_tokens", ""),
+    ("max_tool_calls", ""),
+    ("moderation", ""),
+    ("prediction", ""),
+    ("previous_response_id", ""),
+    ("reasoning", "{}"),
+    ("text", ""),
+    ("truncation", "\"disabled\""),
+    ("verbosity", "\"medium\""),
+    ("web_search_options", ""),
+];
+
+/// Fields of OpenAI's interface that change nothing about an answer. All others that are not known are
+/// refused.
+const BOOKKEEPING: [&str; 8] = [
+    "prompt_cache_options",
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+];
+
+/// Takes the fields of OpenAI's interface that nothing is done with, and refuses those that ask for what is
+/// not done here.
+pub(super) fn check(
+    f: &mut UnreadFields,
+    endpoint: Endpoint,
+    n: usize,
+    unknown: UnknownFields,
+) -> Result<(), ApiError> {
+    if endpoint == Endpoint::Completion {
+        if let Some(best_of) = f.count("best_of", 0..=usize::MAX)?
+            && best_of != n
+        {
+            return Err(not_done("best_of", "there is a vote over the traces already"));
+        }
+        one_of(
+            f,
+            "suffix",
+            &[Value::from("")],
+            "the model writes on from the end of a text alone",
+        )?;
+    } else {
+        one_of(f, "echo", &[false.into()], "a message is not repeated")?;
+        let text = Value::from_iter([("type", "text")]);
+        one_of(f, "response_format", &[text], "the answer is text")?;
+        let none = Value::Array(Vec::new());
+        let words = [Value::from("none"), Value::from("auto")];
+        for (tools, choice, why) in [
+            ("tools", "tool_choice", "tools are not called"),
+            ("functions", "function_call", "functions are not called"),
+        ] {
+            // what may not be called changes no answer
+            let chosen = f.take(choice);
+            if chosen.as_ref().is_some_and(|chosen| *chosen == words[0]) {
+                f.take(tools);
+            } else if let Some(chosen) = chosen {
+                f.put(choice, chosen);
+            }
+            one_of(f, tools, std::slice::from_ref(&none), why)?;
+            one_of(f, choice, &words, why)?;
+        }
+        let text = Value::from_iter(["text"]);
+        one_of(f, "modalities", &[text], "the answer is text")?;
+        f.flag("parallel_tool_calls")?;
+    }
+    for name in BOOKKEEPING {
+        f.take(name);
+    }
+    for (name, nothing) in UNSERVED {
+        let given = f.take(name).is_some_and(|value| value.to_string() != nothing);
+        if given && unknown == UnknownFields::Refuse {
+            return Err(ApiError::invalid(
+                Some(name),
+                format!("`{name}` is a field of OpenAI's that this server does not serve"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a field of OpenAI's interface that is not done here, unless it asks for what is done anyway.
+fn one_of(f: &mut UnreadFields, name: &'static str, harmless: &[Value], why: &str) -> Result<(), ApiError> {
+    match f.take(name) {
+        Some(value) if !harmless.contains(&value) => Err(not_done(name, why)),
+        _ => Ok(()),
+    }
+}
+
+fn not_done(name: &'static str, why: &str) -> ApiError {
+    ApiError::invalid(Some(name), format!("`{name}` is not done: {why}"))
+}
