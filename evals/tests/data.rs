@@ -63,7 +63,7 @@ fn answers_under_other_names_are_found_or_missed_in_a_sentence() {
         let data = set(&format!("{{\"question\": \"a\", \"{name}\": {{\"b\": [1]}}}}"));
         assert!(data.problems[0].answer.is_none() && data.problems[0].extra.contains_key(name));
         assert!(
-            data.warnings[0].contains(&format!("fields are {name}, question")),
+            data.warnings[0].contains("its fields are") && data.warnings[0].contains(name),
             "{:?}",
             data.warnings
         );
@@ -186,7 +186,7 @@ fn parquet_gives_the_rows_that_were_written() {
     assert_eq!(first["tags"], serde_json::json!(["a", "b"]));
     assert_eq!(first["meta"], serde_json::json!({"year": 2024, "easy": true}));
     assert_eq!(set.problems[2].extra["score"], serde_json::Value::Null);
-    assert!(set.warnings.is_empty());
+    assert_eq!(set.warnings.len(), 1, "one has no answer: {:?}", set.warnings);
     // Uncompressed and without dictionaries; gzip, two row groups, pages of the second version.
     for other in [
         &include_bytes!("fixtures/plain.parquet")[..],

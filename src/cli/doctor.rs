@@ -22,7 +22,7 @@ pub(crate) struct DoctorArgs {
     /// Traces that the prediction is for
     #[arg(long, value_name = "N", default_value_t = 64)]
     traces: usize,
-    /// A published model's shape instead of a model, as falcon-h1r-7b: what it would take, before anything is
+    /// A published model's shape instead of a model, as falcon-h1-7b: what it would take, before anything is
     /// downloaded
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     shape: Option<String>,

@@ -93,6 +93,7 @@ impl ProblemReport {
     /// Right or wrong, where that is known.
     fn verdict(&self, printer: &Printer) -> String {
         match (self.result.correct, &self.result.gold) {
+            _ if self.result.cut == Some(EarlyEnd::Interrupted) => String::new(),
             (Some(true), _) => printer.good("right"),
             (Some(false), Some(gold)) => format!("{} ({})", printer.bad("wrong"), harmless(gold)),
             _ => String::new(),
@@ -270,7 +271,7 @@ impl SetSummary {
             self.warnings.entry(kind).or_insert_with(first).0 += 1;
         }
         self.answered += u64::from(result.answer.is_some());
-        if result.is_interrupted() {
+        if result.cut == Some(EarlyEnd::Interrupted) {
             self.interrupted += 1;
         } else {
             self.graded += u64::from(result.correct.is_some());

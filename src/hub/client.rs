@@ -405,3 +405,33 @@ pub(super) fn quote(text: &str, keep_slash: bool) -> String {
     }
     quoted
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_the_network_has_words() {
+        let lookup = std::io::Error::other("failed to lookup address information: Name or service not known");
+        let cases = [
+            (lookup, "no such host, or no network"),
+            (std::io::ErrorKind::ConnectionRefused.into(), "nothing answers"),
+            (std::io::ErrorKind::ConnectionReset.into(), "cut"),
+            (std::io::ErrorKind::UnexpectedEof.into(), "cut"),
+            (std::io::ErrorKind::TimedOut.into(), "in time"),
+            (std::io::Error::other("odd"), "the request failed"),
+        ];
+        for (error, words) in cases {
+            let said = describe_io(&error);
+            assert!(said.contains(words), "{error}: {said}");
+        }
+        #[cfg(target_os = "linux")]
+        for (code, words) in [
+            (101, "network is unreachable"),
+            (113, "no route to host"),
+            (24, "too many open files"),
+        ] {
+            assert_eq!(describe_io(&std::io::Error::from_raw_os_error(code)), words);
+        }
+    }
+}

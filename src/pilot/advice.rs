@@ -9,9 +9,10 @@ use super::{LEVEL, MIXED, ScoreTrial, Trial, Verdict};
 /// Problems beyond which counting how many more would do is of no use.
 const MOST: u64 = 100_000;
 
-/// The cheapest that may lose no more than the margin, on other problems too; where there is none, one that
-/// is right clearly more often than plain majority; else the cheapest that loses no more than the margin on
-/// these problems, of those whose grounds hold; plain majority otherwise.
+/// One that is right clearly more often than plain majority, by more than the margin; else the cheapest that
+/// may lose no more than the margin, on other problems too; else one with a smaller gain that is clear; else the
+/// cheapest that loses no more than the margin on these problems, of those whose grounds hold; plain majority
+/// otherwise.
 pub(super) fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> &Trial {
     let plain = trials
         .iter()
@@ -28,7 +29,7 @@ pub(super) fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> &
         .iter()
         .filter(better)
         .max_by(|a, b| gain(a).total_cmp(&gain(b)));
-    // what gains as much as others may lose is worth more than what is cheap
+    // what gains more than others may lose is worth more than what is cheap
     let sound = || trials.iter().find(|t| holds(t) && passes(t));
     best.filter(|t| gain(t) > margin)
         .or_else(sound)
@@ -118,4 +119,60 @@ fn needed_for_auroc(auroc: &WithinAuroc, mixed: usize, problems: usize) -> Optio
     let wanted = (1.96 * sd / above).powi(2).max(MIXED as f64) * problems as f64 / mixed as f64;
     let needed = wanted.ceil() as u64;
     (needed <= MOST).then_some(needed.max(problems as u64 + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use tts_evals::stats::Interval;
+
+    use super::*;
+
+    fn trial(strategy: &str, tokens: f64, difference: f64, may_lose: f64) -> Trial {
+        Trial {
+            strategy: strategy.to_owned(),
+            slots: 8,
+            window: None,
+            reads_confidence: false,
+            accuracy: Some(0.5 + difference),
+            difference: Some(difference),
+            difference_interval: Some(Interval {
+                low: difference - 0.1,
+                high: difference + 0.1,
+            }),
+            lost: Some(0.0),
+            may_lose: Some(may_lose),
+            tokens,
+            tokens_interval: None,
+            share: 1.0,
+            ticks: tokens,
+        }
+    }
+
+    #[test]
+    fn what_passes_is_named_before_what_is_cheap_and_a_clear_gain_before_both() {
+        let plain = trial("majority", 100.0, 0.0, 0.0);
+        let cheap = trial("best-of-infinity", 10.0, -0.02, 0.06);
+        let passes = trial("adaptive-consistency", 30.0, -0.003, 0.03);
+        let gains = trial("deepconf-low", 40.0, 0.21, 0.12);
+        let name = |trials: &[Trial]| {
+            let advice = advise(trials, 0.05, false);
+            let verdict = verdict(advice, &[], 60, 40, 60, 0.05);
+            (advice.strategy.clone(), verdict == Verdict::Enough)
+        };
+        let named = |strategy: &str, enough| (strategy.to_owned(), enough);
+        assert_eq!(
+            name(&[cheap.clone(), passes.clone(), plain.clone()]),
+            named("adaptive-consistency", true)
+        );
+        assert_eq!(
+            name(&[cheap.clone(), passes, gains.clone(), plain.clone()]),
+            named("deepconf-low", true)
+        );
+        assert_eq!(
+            name(&[cheap.clone(), plain.clone()]),
+            named("best-of-infinity", false)
+        );
+        let loses = trial("esc", 20.0, -0.2, 0.3);
+        assert_eq!(name(&[loses, plain]), named("majority", false));
+    }
 }

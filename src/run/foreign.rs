@@ -52,7 +52,9 @@ enum Shape {
 impl Shape {
     fn of(object: &Map<String, Value>, fields: &RecordingFields) -> Self {
         let is_list = |name: &&str| object.get(*name).is_some_and(Value::is_array);
-        if fields.answer_lists().iter().any(is_list) {
+        // a list that is null or something else is a list of nothing
+        let of_problem = object.contains_key("answers") && fields.answer.is_none();
+        if of_problem || fields.answer_lists().iter().any(is_list) {
             Self::Lists
         } else if DUMPED.iter().any(is_list) {
             Self::Dump
@@ -68,8 +70,7 @@ fn is_own(object: &Map<String, Value>) -> bool {
     if named("arrays") || object.contains_key("line_check") {
         return true;
     }
-    let lists = object.values().any(Value::is_array);
-    if named("problem_id") && named("gold") && !named("trace") && !lists {
+    if is_gold_alone(object) {
         return true;
     }
     let usual = RecordingFields::default();
@@ -83,6 +84,15 @@ fn is_own(object: &Map<String, Value>) -> bool {
         && long
         && graded
         && usual.ambiguous(object).is_none()
+}
+
+/// Whether a line names a problem's right answer and says nothing of any trace.
+fn is_gold_alone(object: &Map<String, Value>) -> bool {
+    let named = |name: &str| object.get(name).is_some_and(|v| !v.is_null());
+    let of_traces = ["trace", "answers", "lengths", "tokens"]
+        .into_iter()
+        .any(|name| object.contains_key(name));
+    named("problem_id") && named("gold") && !of_traces && !object.values().any(Value::is_array)
 }
 
 fn is_foreign(value: &Value) -> bool {
@@ -106,7 +116,9 @@ pub(super) fn is_one(path: &Path, fields: &RecordingFields) -> Result<bool, RunF
     let mut first = Vec::new();
     for line in BufReader::new(file).split(b'\n') {
         first = line.map_err(RunFolderError::io("read", path))?;
-        if !first.iter().all(u8::is_ascii_whitespace) {
+        // a right answer alone may stand before lines of any kind
+        let gold = || parse::<Map<String, Value>>(&text(&first).0).is_some_and(|line| is_gold_alone(&line));
+        if !first.iter().all(u8::is_ascii_whitespace) && !gold() {
             break;
         }
     }
@@ -188,6 +200,7 @@ pub(super) fn read(
         seen: BTreeSet::new(),
         singles: BTreeMap::new(),
         ambiguous: None,
+        of_lists: false,
     };
     if let Some(value) = parse::<Value>(&all) {
         let items = if let Value::Array(items) = value {
@@ -215,6 +228,7 @@ pub(super) fn read(
         found,
         mut problems,
         ambiguous,
+        of_lists,
         ..
     } = file;
     let unknown = |what: &'static str, role: &'static str| RunFolderError::NoField {
@@ -242,6 +256,10 @@ pub(super) fn read(
         return Err(unknown("how many tokens a trace has", "tokens"));
     }
     for problem in &mut problems {
+        if of_lists && problem.records.is_empty() {
+            warnings.add(LineIssue::NoTraces, || format!("problem `{}`", problem.id));
+            problem.records.push(bare(0, Finish::Failed));
+        }
         problem.records.sort_by_key(|record| record.trace);
         for (i, record) in problem.records.iter_mut().enumerate() {
             record.trace = i as u32;
@@ -265,6 +283,8 @@ struct Reading<'a> {
     /// where problems of single traces stand
     singles: BTreeMap<String, usize>,
     ambiguous: Option<&'static str>,
+    /// whether lines are problems, so that one without traces is one that was not answered
+    of_lists: bool,
 }
 
 impl Reading<'_> {
@@ -278,6 +298,7 @@ impl Reading<'_> {
         if matches!(shape, Shape::Single) {
             return self.single(object, named, place);
         }
+        self.of_lists = true;
         // a problem that has no name has its place
         self.found.ids |= named.is_some() || self.fields.id.is_none();
         let id = named.unwrap_or_else(|| format!("line-{}", number + 1));

@@ -27,6 +27,7 @@ pub(super) enum LineIssue {
     Confidences,
     AnswerKind,
     GoldKind,
+    NoTraces,
 }
 
 impl LineIssue {
@@ -60,6 +61,7 @@ impl LineIssue {
                 "problems whose `confidences` are not one list a trace were read without them"
             }
             Self::AnswerKind => "answers that are neither text nor a number count as none",
+            Self::NoTraces => "problems without a trace count as not answered",
             Self::GoldKind => "right answers that are neither text nor a number were passed over",
             Self::NotDecided => "lines of problems.jsonl that are no decided problems were passed over",
             Self::Manifest => "manifest.json is not one of this tool's and was not read",

@@ -1,4 +1,4 @@
-//! A line a problem: lists of its traces' answers, lengths and confidences.
+//! A line a problem: lists of its traces' answers, lengths, confidences and log-probabilities.
 
 use serde_json::{Map, Value};
 use tts_strategies::Finish;
@@ -20,33 +20,40 @@ impl Reading<'_> {
         let of_problem = || format!("problem `{id}`, {place}");
         let answers = take_list(object, &fields.answer_lists()).unwrap_or_default();
         let confidences = take_list(object, &fields.confidences());
+        let logprobs = take_list(object, &["logprobs"]);
         let texts = take_list(object, &["texts"]).unwrap_or_default();
         let lengths = take_list(object, &fields.tokens());
         self.found.answers = true;
         self.found.lengths |= lengths.is_some() || confidences.is_some();
         let n = answers.len();
+        if n == 0 && lengths.as_ref().is_none_or(Vec::is_empty) {
+            return vec![self.broken(LineIssue::NoTraces, of_problem)];
+        }
         if let Some(lengths) = lengths.as_ref().filter(|lengths| lengths.len() != n) {
             // which length belongs to which answer is not known
             let n = n.max(lengths.len());
             return (0..n).map(|_| self.broken(LineIssue::Pool, of_problem)).collect();
         }
-        let confidences = confidences.filter(|lists| {
-            let fits = lists.len() == n;
-            if !fits {
-                self.warnings.add(LineIssue::Confidences, of_problem);
+        let mut fitting = |lists: Option<Vec<Value>>| {
+            let lists = lists?;
+            if lists.len() == n {
+                return Some(lists);
             }
-            fits
-        });
+            self.warnings.add(LineIssue::Confidences, of_problem);
+            None
+        };
+        let (confidences, logprobs) = (fitting(confidences), fitting(logprobs));
         let texts = if texts.len() == n { texts } else { Vec::new() };
         let record = |(i, answer): (usize, &Value)| {
-            let given = confidences
-                .as_ref()
-                .map(|lists| &lists[i])
-                .filter(|given| !given.is_null());
-            let measured = given.and_then(Value::as_array).and_then(|list| numbers(list));
-            if given.is_some() && measured.is_none() {
-                self.warnings.add(LineIssue::NotNumbers, here(i));
-            }
+            let mut measured = |lists: &Option<Vec<Value>>| {
+                let given = lists.as_ref()?.get(i).filter(|given| !given.is_null())?;
+                let measured = given.as_array().and_then(|list| numbers(list));
+                if measured.is_none() {
+                    self.warnings.add(LineIssue::NotNumbers, here(i));
+                }
+                measured
+            };
+            let (measured, likely) = (measured(&confidences), measured(&logprobs));
             let length = match &lengths {
                 Some(lengths) => count(lengths.get(i)),
                 None => measured.as_ref().map(Vec::len).filter(|n| *n > 0),
@@ -58,13 +65,15 @@ impl Reading<'_> {
             record.trace = i as u32;
             record.answer = self.answer(Some(answer), here(i));
             record.text = texts.get(i).and_then(Value::as_str).map(str::to_owned);
-            if let Some(measured) = measured.filter(|m| !m.is_empty()) {
-                if measured.len() == tokens {
-                    record.arrays.confidence = measured.iter().map(|c| *c as f32).collect();
-                } else {
+            let mut whole = |numbers: Option<Vec<f64>>| {
+                let numbers = numbers.filter(|numbers| !numbers.is_empty()).unwrap_or_default();
+                if !numbers.is_empty() && numbers.len() != tokens {
                     self.warnings.add(LineIssue::Lengths, here(i));
+                    return Vec::new();
                 }
-            }
+                numbers.iter().map(|x| *x as f32).collect()
+            };
+            (record.arrays.confidence, record.arrays.logprobs) = (whole(measured), whole(likely));
             record
         };
         answers.iter().enumerate().map(record).collect()

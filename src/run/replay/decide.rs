@@ -127,11 +127,16 @@ impl Replayer {
         let mut offers = offered(records);
         offers.confidence |= self.pool.problems().iter().any(|p| p.confident > 0);
         check_needs(strategy, offers).map_err(|error| match (error, self.pool.fields()) {
-            (RunError::Needs { strategy, what }, Some(fields)) => RunError::Recording(format!(
-                "strategy `{strategy}` needs {what}, and {} holds none ({fields}); name them with --field \
-                 confidence=NAME",
-                self.pool.path().display()
-            )),
+            (RunError::Needs { strategy, what }, Some(fields)) => {
+                let named = match what.contains("confidence") {
+                    true => "; name them with --field confidence=NAME",
+                    false => "",
+                };
+                RunError::Recording(format!(
+                    "strategy `{strategy}` needs {what}, and {} holds none ({fields}){named}",
+                    self.pool.path().display()
+                ))
+            }
             (error, _) => error,
         })
     }

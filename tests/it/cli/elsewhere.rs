@@ -45,6 +45,20 @@ fn confidences_beside_answers_are_used() {
             ran.err
         );
     }
+    // log-probabilities too
+    let mut likely = unsure();
+    likely["logprobs"] = json!([vec![-0.1; 40], vec![-3.0; 40], vec![-3.0; 40]]);
+    let file = write(&folder, "likely.jsonl", &lines(&[likely]));
+    let voted = ran(&[
+        "replay",
+        &file,
+        "--strategy",
+        "weighted",
+        "--vote",
+        "logprob-weighted",
+        "--json",
+    ]);
+    assert_eq!(voted.objects()[0]["answer"], "7", "{}", voted.err);
     let mut pool = unsure();
     pool["confidences"] = json!([[1.0]]);
     let ran = replayed(&write(&folder, "few.jsonl", &lines(&[pool])), &[]);
@@ -221,6 +235,25 @@ fn a_trace_without_a_length_has_no_vote_and_its_problem_stays() {
         assert!(
             run.err.contains("trace 0 of problem `a`, line 2"),
             "{bad}: {}",
+            run.err
+        );
+    }
+    // lists that are none, and a problem without any
+    for none in [
+        json!({"answers": null, "lengths": [3]}),
+        json!({"answers": "5"}),
+        json!({"answers": [], "lengths": []}),
+        json!({}),
+    ] {
+        let mut pool = json!({"problem_id": "a", "gold": "5"});
+        pool.as_object_mut()
+            .unwrap()
+            .extend(none.as_object().unwrap().clone());
+        let file = write(&folder, "none.jsonl", &lines(&[good.clone(), pool]));
+        let run = ran(&["replay", &file, "--strategy", "majority"]);
+        assert!(
+            run.err.contains("1 of 2 right") && run.err.contains("problem `a`"),
+            "{none}: {}",
             run.err
         );
     }

@@ -274,6 +274,23 @@ fn the_plan_says_what_it_takes() {
         (64.into(), 3.into()),
         "as `tts solve` runs them"
     );
+    let shape = ran(&["doctor", "--shape", "falcon-h1-7b", "--dtype", "q4_0", "--json"])
+        .objects()
+        .remove(0);
+    let gib = shape["weight_bytes"].as_f64().unwrap() / f64::from(1 << 30);
+    assert!(
+        (3.9..4.1).contains(&gib),
+        "7.6 thousand million weights in 4.5 bits: {gib}"
+    );
+    assert!(
+        ran(&["doctor", "--shape", "falcon-h1-7b"])
+            .out
+            .contains("traces at a time")
+    );
+    refused(
+        &["doctor", "--shape", "falcon-h1-7"],
+        &["did you mean `falcon-h1-7b`"],
+    );
     let text = ran(&["complete", "1+1=", "--max-tokens", "2"]).out;
     assert_eq!(
         text,
