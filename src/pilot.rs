@@ -17,6 +17,7 @@ use serde::Serialize;
 use tts_evals::stats::{Interval, WithinAuroc};
 use tts_strategies::Finish;
 
+use crate::fmt::plural;
 use crate::run::{PoolProblem, Replayer, RunError, TraceRecord};
 use advice::{advise, verdict};
 use scores::{LOWEST, best_window, scores};
@@ -204,11 +205,17 @@ pub fn pilot(
             "--margin is a share of the problems above 0 and below 1, such as 0.05",
         ));
     }
-    let problem_records = read(recorded, problems, gold)?;
+    let (problem_records, without) = read(recorded, problems, gold)?;
     let right = rights(recorded, &problem_records);
     let scores = scores(&problem_records, &right);
     let window = best_window(&scores);
     let mut notes = Vec::new();
+    if let Some(first) = without.first() {
+        notes.push(format!(
+            "{} without a trace that can be read, left out (the first: {first})",
+            plural(without.len() as u64, "problem")
+        ));
+    }
     let confident = problem_records
         .iter()
         .flat_map(|p| &p.records)
@@ -282,13 +289,18 @@ fn read(
     recorded: &Replayer,
     problems: &[&PoolProblem],
     gold: &BTreeMap<String, String>,
-) -> Result<Vec<ProblemRecords>, PilotError> {
+) -> Result<(Vec<ProblemRecords>, Vec<String>), PilotError> {
     let (mut problem_records, mut incomplete, mut traces) = (Vec::new(), 0, 0);
+    let mut without = Vec::new();
     for problem in problems {
-        let records = recorded.traces(problem)?;
+        let mut records = recorded.traces(problem)?;
+        // of these nothing is known, and there is nothing that they might have said
+        records.retain(|r| r.finish != Finish::Failed || r.tokens > 0);
         traces += records.len();
         incomplete += records.iter().filter(|r| !r.finish.is_complete()).count();
-        if !records.is_empty() {
+        if records.is_empty() {
+            without.push(problem.id.clone());
+        } else {
             problem_records.push(ProblemRecords {
                 id: problem.id.clone(),
                 records,
@@ -298,7 +310,7 @@ fn read(
     }
     match (traces, incomplete) {
         (0, _) => Err(PilotError::Empty),
-        (_, 0) => Ok(problem_records),
+        (_, 0) => Ok((problem_records, without)),
         _ => Err(PilotError::Pruned { incomplete, traces }),
     }
 }

@@ -396,14 +396,15 @@ impl Solver {
             }),
         };
         let solved = Solved::of(outcome, about, |answer, gold| self.grade(answer, gold));
-        let mut solved = self.remarked(solved);
-        solved.warnings.splice(0..0, self.unlearnt(problem));
-        Ok(solved)
+        Ok(self.remarked(problem, solved))
     }
 
-    /// The result with a warning of what its strategy does not see: traces that are copies of each other.
-    pub(crate) fn remarked(&self, mut solved: Solved) -> Solved {
-        solved.warnings.splice(0..0, self.copies(&solved.records));
+    /// The result with warnings of what its strategy does not see: a problem that the model was not made for,
+    /// and traces that are copies of each other.
+    pub(crate) fn remarked(&self, problem: &Prepared, mut solved: Solved) -> Solved {
+        let unlearnt = self.unlearnt(problem).into_iter();
+        let remarks: Vec<String> = unlearnt.chain(self.copies(&solved.records)).collect();
+        solved.warnings.splice(0..0, remarks);
         solved
     }
 

@@ -80,12 +80,14 @@ pub enum RunError {
     #[error("the engine stopped unexpectedly: {0}")]
     Engine(String),
     /// The strategy reads what the backend does not offer.
-    #[error("strategy `{strategy}` needs {what}, which this source of traces does not give")]
+    #[error("strategy `{strategy}` needs {what}, which {lacking}")]
     Needs {
         /// Name of the strategy.
         strategy: String,
         /// Names of the missing scalars, joined by `and`.
         what: String,
+        /// Who does not give them, as the end of a sentence.
+        lacking: String,
     },
 }
 
@@ -108,6 +110,7 @@ pub(crate) fn check_needs(strategy: &dyn tts_strategies::Strategy, offers: Needs
         Err(RunError::Needs {
             strategy: strategy.name().to_owned(),
             what: what.join(" and "),
+            lacking: "this source of traces does not give".to_owned(),
         })
     }
 }

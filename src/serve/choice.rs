@@ -72,7 +72,7 @@ pub(super) async fn choice(
         machine: None,
     };
     let solved = Solved::of(outcome, about, |_, _| false);
-    let solved = request.solver.remarked(solved);
+    let solved = request.solver.remarked(prompt, solved);
     let best = best(&solved);
     let text = best.and_then(|b| b.text.clone()).unwrap_or_default();
     let mut shown = ChoiceText::new(app, request, endpoint, prompt, Some(&text));

@@ -127,15 +127,17 @@ impl Replayer {
         let mut offers = offered(records);
         offers.confidence |= self.pool.problems().iter().any(|p| p.confident > 0);
         check_needs(strategy, offers).map_err(|error| match (error, self.pool.fields()) {
-            (RunError::Needs { strategy, what }, Some(fields)) => {
+            (RunError::Needs { strategy, what, .. }, Some(fields)) => {
                 let named = match what.contains("confidence") {
                     true => "; name them with --field confidence=NAME",
                     false => "",
                 };
-                RunError::Recording(format!(
-                    "strategy `{strategy}` needs {what}, and {} holds none ({fields}){named}",
-                    self.pool.path().display()
-                ))
+                let path = self.pool.path().display();
+                RunError::Needs {
+                    strategy,
+                    what,
+                    lacking: format!("{path} does not hold ({fields}){named}"),
+                }
             }
             (error, _) => error,
         })
@@ -248,6 +250,7 @@ impl Replayed {
         Err(RunError::Needs {
             strategy: self.problem.strategy().name().to_owned(),
             what: format!("the confidence of every token{window}"),
+            lacking: "this source of traces does not give".to_owned(),
         })
     }
 }

@@ -249,13 +249,15 @@ fn a_trace_without_a_length_has_no_vote_and_its_problem_stays() {
         pool.as_object_mut()
             .unwrap()
             .extend(none.as_object().unwrap().clone());
-        let file = write(&folder, "none.jsonl", &lines(&[good.clone(), pool]));
-        let run = ran(&["replay", &file, "--strategy", "majority"]);
-        assert!(
-            run.err.contains("1 of 2 right") && run.err.contains("problem `a`"),
-            "{none}: {}",
-            run.err
-        );
+        for order in [[good.clone(), pool.clone()], [pool, good.clone()]] {
+            let file = write(&folder, "none.jsonl", &lines(&order));
+            let run = ran(&["replay", &file, "--strategy", "majority"]);
+            assert!(
+                run.err.contains("1 of 2 right") && run.err.contains("problem `a`"),
+                "{none}: {}",
+                run.err
+            );
+        }
     }
     // problems of which nothing is left count as not answered, everywhere
     let broken = [
@@ -431,5 +433,25 @@ fn a_set_or_a_replay_without_a_single_answer_ends_with_1() {
             "(never)"
         ]),
         1
+    );
+}
+
+#[test]
+fn a_pilot_looks_at_what_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = |id: &str, lengths: Value| json!({"problem_id": id, "gold": "5", "answers": ["5", "5", "6"], "lengths": lengths});
+    let pools = [
+        pool("a", json!([3, 0, 3])),
+        pool("b", json!([3, 3, 3])),
+        pool("c", json!([0, 0, 0])),
+    ];
+    let file = write(&folder, "pools.jsonl", &lines(&pools));
+    let run = ran(&["pilot", "--replay", &file, "--draws", "2", "--json"]);
+    let pilot = &run.objects()[0];
+    assert_eq!((&pilot["problems"], &pilot["traces"]), (&json!(2), &json!(5)));
+    let notes = pilot["notes"].to_string();
+    assert!(
+        notes.contains("1 problem without a trace that can be read, left out (the first: c)"),
+        "{notes}"
     );
 }

@@ -171,6 +171,22 @@ fn several_choices_are_runs_of_their_own() {
 }
 
 #[test]
+fn what_the_bundled_model_has_not_learnt_is_said() {
+    let server = Running::start();
+    let warnings = |fields: Value| server.chat(fields).ok()["tts"]["warnings"].clone();
+    assert_eq!(warnings(json!({})), json!([]));
+    let strange = json!([{ "role": "user", "content": "Who wrote Faust?" }]);
+    let said = warnings(json!({ "messages": strange, "max_tokens": 20 }));
+    let is_it = |w: &Value| {
+        w.as_str()
+            .unwrap()
+            .starts_with("this problem is outside what the bundled model has learnt")
+    };
+    // others may stand beside it
+    assert!(said.as_array().unwrap().iter().any(is_it), "{said}");
+}
+
+#[test]
 fn a_completion_goes_on_from_a_raw_prompt() {
     let server = Running::start();
     let prompt = format!("<|im_start|>user\n{PROBLEM}<|im_end|>\n<|im_start|>assistant\n");
