@@ -325,7 +325,7 @@ fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
     running.prompt = prompt(70, 1);
     (running.bounds.traces, running.bounds.slots) = (40, 40);
     let mut reading = long("reading", "majority", 10);
-    reading.prompt = prompt(3000, 2);
+    reading.prompt = prompt(2600, 2);
     (reading.bounds.traces, reading.bounds.slots) = (1, 1);
     let want: Vec<_> = [&running, &reading]
         .map(|task| Engine::roomy(&model).run(task))
@@ -333,8 +333,8 @@ fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
     let each = limits.sequence_bytes(80, 70);
     let both = limits.sequence_bytes(70, 0)
         + 40 * each
-        + limits.sequence_bytes(3000, 0)
-        + limits.sequence_bytes(3000, 3000);
+        + limits.sequence_bytes(2600, 0)
+        + limits.sequence_bytes(2600, 2600);
     let plan = MemoryPlan {
         max_batch: 64,
         budget: both,
@@ -344,7 +344,7 @@ fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
     };
     let mut engine = Engine::new(&model, 1, Tier::detect(), plan);
     engine.submit(&running);
-    (0..5).for_each(|_| engine.scheduler.step());
+    (0..50).for_each(|_| engine.scheduler.step());
     engine.submit(&reading);
     engine.finish(|s| {
         assert!(
@@ -364,7 +364,7 @@ fn a_prompt_that_is_being_read_gives_way_to_those_that_run() {
             task.id
         );
     }
-    let once = 70 + 40 * 119 + 3000 + 9;
+    let once = 70 + 40 * 119 + 2600 + 9;
     assert!(
         engine.scheduler.executor().positions() > once,
         "it was read twice"

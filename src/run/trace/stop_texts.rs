@@ -50,7 +50,11 @@ impl StopSearch {
 
     /// Where in the text the first stop text begins, if one is complete.
     pub(super) fn find(&mut self, rules: &StoppingRules) -> Option<usize> {
-        let from = self.splitter.said_from()?;
+        let from = match self.splitter.said_from() {
+            // the white space at the beginning of a raw text is part of it, whatever comes
+            None if rules.raw && !self.splitter.is_thinking() => 0,
+            from => from?,
+        };
         let said = &self.text[from..];
         let begin = match rules.raw {
             true => from,

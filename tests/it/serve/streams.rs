@@ -256,6 +256,59 @@ fn parts_of_characters_stream_as_they_are() {
 }
 
 #[test]
+fn a_stop_text_is_compared_with_what_is_shown() {
+    let server = Running::start();
+    let content = |fields: serde_json::Value| {
+        streams_as_it_is(&server, "/v1/chat/completions", &super::chat(fields.clone()));
+        let reply = server.chat(fields).ok();
+        let choice = &reply["choices"][0];
+        let text = |name: &str| choice["message"][name].as_str().unwrap_or_default().to_owned();
+        (
+            text("reasoning_content"),
+            text("content"),
+            choice["finish_reason"].clone(),
+        )
+    };
+    let lone = |stop: serde_json::Value| json!({ "traces": 1, "seed": 1, "stop": stop });
+    let (thought, said, _) = content(lone(json!(null)));
+    assert!(said.starts_with("The answer is"), "{said}");
+    // white space before the first word is not shown, and stops nothing
+    for stop in [json!("\n"), json!(["\n\n", "\n"]), json!("\nThe")] {
+        assert_eq!(
+            content(lone(stop)),
+            (thought.clone(), said.clone(), json!("stop"))
+        );
+    }
+    // the end of the thinking, alone or as the content goes on
+    for stop in ["</think>", "</think>\n", "</think>\nThe", "</think>The ans"] {
+        assert_eq!(
+            content(lone(json!(stop))),
+            (thought.clone(), String::new(), json!("stop")),
+            "{stop}"
+        );
+    }
+    assert_eq!(
+        content(lone(json!("</think>\nNo"))),
+        (thought.clone(), said.clone(), json!("stop"))
+    );
+    assert_eq!(
+        content(lone(json!(["answer", "The answer"]))),
+        (thought, String::new(), json!("stop"))
+    );
+    // of a raw text white space is shown too
+    let raw = format!(
+        "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n<think>",
+        super::PROBLEM
+    );
+    let text = json!({ "prompt": raw, "seed": 1, "traces": 1, "stop": "\n" });
+    streams_as_it_is(&server, "/v1/completions", &text);
+    assert_eq!(
+        server.post("/v1/completions", &text).ok()["choices"][0]["text"],
+        ""
+    );
+}
+
+#[test]
 fn a_lone_trace_is_read_while_it_runs() {
     let settings = tts::Settings {
         max_tokens: Some(3900),
