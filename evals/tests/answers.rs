@@ -58,6 +58,14 @@ fn what_is_an_answer_and_what_is_not() {
         ),
         ("\\boxed{1}</think><think>\\boxed{3}", Some(("3", Boxed, false))),
         (
+            "<think>1</think>The tag <think> starts it, \\boxed{4}.",
+            Some(("4", Boxed, false)),
+        ),
+        (
+            "The tags <think> and </think>: \\boxed{4}",
+            Some(("4", Boxed, false)),
+        ),
+        (
             "**Final Answer:** The volume is 120. I hope so.",
             Some(("120", FinalAnswer, false)),
         ),

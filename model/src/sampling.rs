@@ -58,8 +58,14 @@ impl Sampling {
         let all = SamplingOverrides::from(self);
         for setting in SAMPLING_SETTINGS {
             if let Some(value) = all.get(setting).filter(|value| !(setting.within)(*value)) {
+                let shown = match value.abs() {
+                    tiny_or_huge if value != 0.0 && !(1e-5..1e16).contains(&tiny_or_huge) => {
+                        format!("{value:e}")
+                    }
+                    _ => value.to_string(),
+                };
                 return Err(format!(
-                    "{} is {value}; it must be {}",
+                    "{} is {shown}; it must be {}",
                     setting.label, setting.right
                 ));
             }

@@ -286,7 +286,7 @@ fn banned_ids(biases: BTreeMap<String, f64>, solver: &Solver) -> Result<Vec<u32>
                     Some("logit_bias"),
                     format!(
                         "`logit_bias` holds tokens back, with {NEVER}; other values would change the \
-                         confidences, and {bias} is one"
+                         confidences, and {bias:?} is one"
                     ),
                 ));
             }

@@ -167,7 +167,8 @@ pub fn extract(text: &str, rules: &ExtractRules) -> Option<Extraction> {
     })
 }
 
-/// What is said, without thinking that was opened and closed once more behind the first.
+/// What is said, without thinking that was opened once more behind the first: up to where it is closed, or,
+/// behind a box, to the end.
 fn without_asides(said: &str) -> Cow<'_, str> {
     let (mut kept, mut rest) = (Cow::Borrowed(""), said);
     while let Some((before, aside)) = rest.split_once(THINK_START)
@@ -176,6 +177,11 @@ fn without_asides(said: &str) -> Cow<'_, str> {
         kept.to_mut().push_str(before);
         kept.to_mut().push_str("\n\n");
         rest = after;
+    }
+    if let Some((before, _)) = rest.split_once(THINK_START)
+        && (boxes::last(before).is_some() || boxes::last(&kept).is_some())
+    {
+        rest = before;
     }
     if kept.is_empty() {
         return Cow::Borrowed(rest);
