@@ -38,6 +38,14 @@ pub fn without_python_literals(text: &str) -> String {
     out
 }
 
+/// No factor or size of a published model is near this.
+pub(crate) const MOST_FACTOR: f64 = 1e9;
+
+/// Whether a number can be a factor of a model's arithmetic.
+pub(crate) fn is_factor(value: f64) -> bool {
+    value > 0.0 && value < MOST_FACTOR
+}
+
 /// The fields of one JSON object of one file.
 pub(crate) struct Fields<'a> {
     map: Map<String, Value>,
@@ -58,7 +66,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn object(&self, key: &str) -> Result<Option<Fields<'a>>, ModelError> {
         match self.get(key) {
             None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(Fields {
+            Some(Value::Object(map)) if !map.contains_key("__float__") => Ok(Some(Fields {
                 map: map.clone(),
                 file: self.file,
             })),
@@ -139,6 +147,17 @@ impl<'a> Fields<'a> {
         as_number(value)
             .map(Some)
             .ok_or_else(|| self.wrong(key, value, "a number"))
+    }
+
+    /// A factor of the arithmetic: a positive number that no model's goes beyond.
+    pub(crate) fn factor(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        match self.number(key)? {
+            Some(value) if !is_factor(value) => Err(self.error(
+                key,
+                format!("is {value}: it must be a number above 0 and below {MOST_FACTOR}"),
+            )),
+            value => Ok(value),
+        }
     }
 
     /// An array of exactly `N` numbers.

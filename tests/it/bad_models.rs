@@ -259,3 +259,32 @@ fn no_single_byte_makes_it_panic() {
         }
     }
 }
+
+/// What the choice of experts is corrected by never enters a sum, so nothing behind it would show what it is.
+#[test]
+fn a_correction_of_experts_that_is_no_number_is_refused() {
+    for (fixture, tensor) in [
+        (
+            "golden/family-nemotron_h-experts",
+            "backbone.layers.1.mixer.gate.e_score_correction_bias",
+        ),
+        (
+            "golden/family-lfm2_moe",
+            "model.layers.1.feed_forward.expert_bias",
+        ),
+    ] {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let error = spoiled(fixture, |folder| {
+                let file = folder.join("model.safetensors");
+                let mut bytes = fs::read(&file).unwrap();
+                let length = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+                let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+                assert_eq!(header[tensor]["dtype"], "F32");
+                let at = 8 + length + header[tensor]["data_offsets"][0].as_u64().unwrap() as usize;
+                bytes[at..at + 4].copy_from_slice(&bad.to_le_bytes());
+                fs::write(file, bytes).unwrap();
+            });
+            says(&error, &["model.safetensors", tensor, "finite"]);
+        }
+    }
+}

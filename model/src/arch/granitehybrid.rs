@@ -92,18 +92,6 @@ struct Scales {
     logits: f32,
 }
 
-impl Scales {
-    fn check(self, wrong: impl Fn(&str) -> ModelError) -> Result<Self, ModelError> {
-        let all = [self.embedding, self.residual, self.attention, self.logits];
-        if all.iter().all(|s| s.is_finite()) && self.logits != 0.0 {
-            return Ok(self);
-        }
-        Err(wrong(
-            "is not a finite number, or one of the other multipliers is not (or divides by 0)",
-        ))
-    }
-}
-
 fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, ModelError> {
     check_activation(json, "hidden_act", &["silu", "swish"])?;
     check_activation(json, "normalization_function", &["rmsnorm"])?;
@@ -157,7 +145,7 @@ fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, Mo
     } else {
         None
     };
-    let number = |key: &str| Ok::<_, ModelError>(json.number(key)?.unwrap_or(1.0) as f32);
+    let number = |key: &str| Ok::<_, ModelError>(json.factor(key)?.unwrap_or(1.0) as f32);
     let scales = Scales {
         embedding: number("embedding_multiplier")?,
         residual: number("residual_multiplier")?,
@@ -165,7 +153,7 @@ fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, Mo
         logits: number("logits_scaling")?,
     };
     Ok(Model {
-        scales: scales.check(|problem| json.error("embedding_multiplier", problem))?,
+        scales,
         attention_bias: json.flag("attention_bias")?.unwrap_or(false),
         sizes,
         mamba,
@@ -196,13 +184,9 @@ fn from_gguf(source: &GgufSource<'_>) -> Result<ModelSpec, ModelError> {
         None => source.size(&key("feed_forward_length"))?,
     };
     check_bounds(source.path, &[(width, &shared, 1 << 22)])?;
-    let number = |name: &str, default: f32| {
-        let key = key(name);
-        if source.metadata.has(&key) {
-            source.number(&key)
-        } else {
-            Ok(default)
-        }
+    let number = |name: &str, default: f32| match source.metadata.has(&key(name)) {
+        true => source.factor(&key(name)),
+        false => Ok(default),
     };
     let scales = Scales {
         embedding: number("embedding_scale", 1.0)?,
@@ -211,7 +195,7 @@ fn from_gguf(source: &GgufSource<'_>) -> Result<ModelSpec, ModelError> {
         logits: number("logit_scale", 1.0)?,
     };
     Ok(Model {
-        scales: scales.check(|problem| source.error(&key("embedding_scale"), problem))?,
+        scales,
         mamba: Mamba::of_gguf(source, &sizes)?,
         attention_bias: source.tensors.any(".q_proj.bias"),
         sizes,

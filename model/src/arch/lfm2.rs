@@ -115,7 +115,7 @@ fn from_config(
     let routing = Routing::Sigmoid {
         correction: None,
         renormalise: json.flag("norm_topk_prob")?.unwrap_or(true).then_some(LEAST),
-        scale: json.number("routed_scaling_factor")?.unwrap_or(1.0) as f32,
+        scale: json.factor("routed_scaling_factor")?.unwrap_or(1.0) as f32,
     };
     let stored = if tensors.any(".experts.gate_up_proj") {
         Stored::Fused

@@ -151,7 +151,7 @@ fn experts(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<(Experts, usize),
     let routing = Routing::Sigmoid {
         correction: None,
         renormalise: json.flag("norm_topk_prob")?.unwrap_or(true).then_some(LEAST),
-        scale: json.number("routed_scaling_factor")?.unwrap_or(1.0) as f32,
+        scale: json.factor("routed_scaling_factor")?.unwrap_or(1.0) as f32,
     };
     let stored = if tensors.any(".mixer.experts.up_proj") {
         Stored::Stacked
@@ -246,7 +246,7 @@ fn from_gguf(source: &GgufSource<'_>) -> Result<ModelSpec, ModelError> {
                 .unwrap_or(true)
                 .then_some(LEAST),
             scale: if source.metadata.has(&scale) {
-                source.number(&scale)?
+                source.factor(&scale)?
             } else {
                 1.0
             },

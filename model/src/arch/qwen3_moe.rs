@@ -85,12 +85,14 @@ fn sparse(json: &Fields<'_>) -> Result<Vec<bool>, ModelError> {
         return Err(json.error("decoder_sparse_step", "is 0, or there are too many layers"));
     }
     let mut sparse: Vec<bool> = (1..=layers).map(|layer| layer.is_multiple_of(step)).collect();
-    for layer in json
-        .get("mlp_only_layers")
-        .and_then(|v| v.as_array())
-        .into_iter()
-        .flatten()
-    {
+    let listed = match json.get("mlp_only_layers") {
+        None => &[],
+        Some(list) => list
+            .as_array()
+            .map(Vec::as_slice)
+            .ok_or_else(|| json.error("mlp_only_layers", "must be a list of layers"))?,
+    };
+    for layer in listed {
         let at = layer.as_u64().and_then(|at| usize::try_from(at).ok());
         match at.and_then(|at| sparse.get_mut(at)) {
             Some(flag) => *flag = false,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::ModelError;
+use crate::json::{MOST_FACTOR, is_factor};
 use crate::weights::{Entry, GgufMetadata, OpenOptions, dequantize_row};
 
 /// The tensors of a checkpoint that is being opened, by canonical name.
@@ -135,6 +136,16 @@ impl GgufSource<'_> {
         self.metadata
             .f32(key)
             .ok_or_else(|| self.error(key, "is missing or no number"))
+    }
+
+    /// A factor of the arithmetic: a positive number that no model's goes beyond.
+    pub(crate) fn factor(&self, key: &str) -> Result<f32, ModelError> {
+        let value = self.number(key)?;
+        if is_factor(f64::from(value)) {
+            return Ok(value);
+        }
+        let problem = format!("is {value}: it must be a number above 0 and below {MOST_FACTOR}");
+        Err(self.error(key, problem))
     }
 
     /// A number that was meant as its shortest decimal form: the key is an f32, 99999997952 for 1e11.

@@ -262,6 +262,27 @@ impl Checkpoint {
         Ok(self.raw(name, entry).to_f32())
     }
 
+    /// [`Self::vector`], whose values must be finite because what they lead to is: a choice, which hides what is no
+    /// number.
+    ///
+    /// # Errors
+    /// As [`Self::vector`]; also NaN and infinities.
+    pub(crate) fn finite(&self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
+        let values = self.vector(name, len)?;
+        match values.iter().find(|value| !value.is_finite()) {
+            Some(bad) => {
+                let entry = self.entry(name)?;
+                let problem = format!("holds {bad}: its values must be finite numbers");
+                Err(ModelError::tensor(
+                    self.file_of(entry),
+                    &entry.stored_name,
+                    problem,
+                ))
+            }
+            None => Ok(values),
+        }
+    }
+
     /// The decay rates `[heads]` of a Mamba branch, negative: A itself, or -exp of what is stored.
     ///
     /// # Errors

@@ -207,8 +207,8 @@ impl Sizes {
             let problem = format!("is {head_dim}: heads of an even width are supported");
             return Err(ModelError::field(file, width, problem));
         }
-        if !(self.eps.is_finite() && self.eps >= 0.0) {
-            let problem = format!("is {}: it must be a small number, not negative", self.eps);
+        if !(0.0..=1.0).contains(&self.eps) {
+            let problem = format!("is {}: it must be a small number, from 0 to 1", self.eps);
             return Err(ModelError::field(file, eps, problem));
         }
         Ok(self)

@@ -2,7 +2,7 @@
 
 use crate::arch::GgufSource;
 use crate::error::ModelError;
-use crate::json::Fields;
+use crate::json::{Fields, MOST_FACTOR, is_factor};
 use crate::spec::RopeSpec;
 
 /// How positions turn heads: a base, how it is stretched beyond the context of training, and how much of a
@@ -66,9 +66,10 @@ impl Scaling {
     ) -> Result<Self, ModelError> {
         // a number that stretches anything is positive
         let positive = |name: &str| match object.number(name)? {
-            Some(value) if !(value.is_finite() && value > 0.0) => {
-                Err(json.error(key, format!("has {name} {value}: it must be a positive number")))
-            }
+            Some(value) if !is_factor(value) => Err(json.error(
+                key,
+                format!("has {name} {value}: it must be a number above 0 and below {MOST_FACTOR}"),
+            )),
             value => Ok(value),
         };
         let needed = |name: &str| positive(name)?.ok_or_else(|| json.error(key, format!("has no {name}")));
@@ -153,10 +154,14 @@ impl Rope {
             if let Some(partial) = object.number("partial_rotary_factor")? {
                 rope.partial = partial;
             }
-            let kind = object
-                .text("rope_type")?
-                .or(object.text("type")?)
-                .unwrap_or("default");
+            let kind = match object.text("rope_type")?.or(object.text("type")?) {
+                Some(kind) => kind,
+                None if object.get("factor").is_some() => {
+                    let problem = "has a factor and no rope_type, which says what the factor is of";
+                    return Err(json.error(key, problem));
+                }
+                None => "default",
+            };
             if kind == "default" {
                 continue;
             }
@@ -248,6 +253,7 @@ impl Rope {
     }
 
     fn check(&self) -> Result<(), String> {
+        // a base may be larger than any factor: 1e11 in Falcon-H1
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let sound = match self.scaling {
             Scaling::None => true,
@@ -394,6 +400,9 @@ mod tests {
             json!({"rope_type": "linear", "factor": "Infinity"}),
             json!({"rope_type": "default", "partial_rotary_factor": 1.5}),
             json!({"rope_type": "llama3", "factor": 8.0}),
+            json!({"factor": 2.0}),
+            json!({"__float__": "NaN"}),
+            json!({"rope_type": "yarn", "factor": 1e300}),
             json!("yarn"),
             json!({"rope_type": "yarn"}),
             json!({"rope_type": "linear", "factor": null}),

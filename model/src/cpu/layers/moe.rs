@@ -49,7 +49,7 @@ impl Moe {
             Routing::Sigmoid {
                 correction: Some(name),
                 ..
-            } => weights.vector(name, count)?,
+            } => weights.finite(name, count)?,
             _ => vec![0.0; count],
         };
         let shared = match &spec.shared {
@@ -156,7 +156,7 @@ fn sigmoid(x: f32) -> f32 {
 }
 
 /// The experts of a row by its scores, which are used up, in the order of their indices. What is not a number
-/// is never better than a number, and makes weights that are none.
+/// is better than any number, so that it reaches the logits, where it is seen.
 fn route(routing: &Routing, correction: &[f32], scores: &mut [f32], picks: &mut [Pick]) {
     let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     match routing {
@@ -176,7 +176,7 @@ fn route(routing: &Routing, correction: &[f32], scores: &mut [f32], picks: &mut 
         let mut best: Option<(usize, f32)> = None;
         for (expert, (score, correction)) in scores.iter().zip(correction).enumerate() {
             let value = score + correction;
-            if best.is_none_or(|(_, b)| value > b || b.is_nan() && !value.is_nan())
+            if best.is_none_or(|(_, b)| value > b || value.is_nan() && !b.is_nan())
                 && !done.iter().any(|pick| pick.expert == expert)
             {
                 best = Some((expert, value));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn ties_go_to_the_lowest_index_and_what_is_no_number_comes_last() {
+    fn ties_go_to_the_lowest_index_and_what_is_no_number_comes_first() {
         let soft = Routing::SoftmaxOfChosen;
         let ids = |scores: &[f32]| -> Vec<usize> {
             let zeros = vec![0.0; scores.len()];
@@ -300,7 +300,8 @@ mod tests {
                 .collect()
         };
         assert_eq!(ids(&[1.0, 1.0, 1.0]), [0, 1]);
-        assert_eq!(ids(&[f32::NAN, -5.0, 1.0]), [1, 2]);
+        assert_eq!(ids(&[-5.0, 1.0, f32::NAN]), [1, 2]);
+        assert_eq!(ids(&[f32::NAN, -5.0, f32::NAN]), [0, 2]);
         assert_eq!(ids(&[f32::NEG_INFINITY; 3]), [0, 1]);
         assert_eq!(ids(&[f32::NAN; 3]), [0, 1]);
     }

@@ -619,3 +619,46 @@ fn a_head_width_that_does_not_follow_is_not_called_zero() {
     assert!(!sentence.contains("head_dim is 0"), "{sentence}");
     says(&sentence, &["head_dim is missing", "99999 heads"]);
 }
+
+/// Numbers that make every logit zero, infinite or no number are named before a model answers with them.
+#[test]
+fn numbers_that_no_model_has_are_refused_by_their_names() {
+    for (case, keys) in [
+        (
+            "family-granitemoehybrid",
+            &[
+                "embedding_multiplier",
+                "residual_multiplier",
+                "attention_multiplier",
+                "logits_scaling",
+            ][..],
+        ),
+        ("family-nemotron_h-experts", &["routed_scaling_factor"]),
+        ("family-lfm2_moe", &["routed_scaling_factor"]),
+    ] {
+        for key in keys {
+            for value in [json!(0), json!(-1.0), json!(1e30), json!({"__float__": "NaN"})] {
+                let mut model = Model::golden(case);
+                model.config[*key] = value;
+                says(&model.refusal(), &["config.json", key, "above 0"]);
+            }
+        }
+    }
+    for (case, key) in [
+        ("family-qwen2", "rms_norm_eps"),
+        ("family-lfm2", "norm_eps"),
+        ("family-nemotron_h", "layer_norm_epsilon"),
+    ] {
+        for value in [json!(-1e-6), json!(2), json!(1e30)] {
+            let mut model = Model::golden(case);
+            assert!(model.config.get(key).is_some(), "{case}");
+            model.config[key] = value;
+            says(&model.refusal(), &[key, "from 0 to 1"]);
+        }
+    }
+    for wrong in [json!("all"), json!(1), json!([99]), json!([-1]), json!(["0"])] {
+        let mut model = Model::golden("family-qwen3_moe");
+        model.config["mlp_only_layers"] = wrong;
+        says(&model.refusal(), &["mlp_only_layers"]);
+    }
+}

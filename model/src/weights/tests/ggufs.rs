@@ -421,3 +421,20 @@ fn an_alignment_that_is_no_whole_number_is_refused() {
         says(&file.refusal(), &["general.alignment must be a whole number"]);
     }
 }
+
+#[test]
+fn factors_that_no_model_has_are_refused_by_their_keys() {
+    for name in [
+        "embedding_scale",
+        "residual_scale",
+        "attention.scale",
+        "logit_scale",
+    ] {
+        let key = format!("granitehybrid.{name}");
+        for value in [0.0, -1.0, 1e30, f32::NAN, f32::INFINITY] {
+            let mut file = File::golden("family-granitemoehybrid.gguf");
+            file.set(&key, gguf_file::Value::F32(value));
+            says(&file.refusal(), &[&key, "above 0"]);
+        }
+    }
+}
