@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tts_strategies::TraceId;
 
 use super::error::RunFolderError;
-use super::line::{LineHead, unsealed};
+use super::line::{ArraysSpan, LineHead, unsealed};
 use super::solved::SolvedRecord;
 use super::warnings::{LineIssue, Warnings};
 
@@ -189,7 +189,7 @@ pub(super) struct FolderScan {
     pub(super) tokens_end: u64,
     /// where the last whole line of problems.jsonl ends
     pub(super) problems_end: u64,
-    /// lines of traces.jsonl whose arrays are not there, or that are not what was written
+    /// lines of traces.jsonl that are not what was written, or whose arrays are not or are not there
     pub(super) dangling: Vec<FileSpan>,
 }
 
@@ -232,8 +232,26 @@ fn lines(path: &Path, mut each: impl FnMut(&[u8], FileSpan, bool)) -> Result<(),
     }
 }
 
+/// Whether the arrays of a line are those that were written. A missing check says nothing against them.
+fn intact(tokens: &mut Option<File>, path: &Path, span: &ArraysSpan) -> Result<bool, RunFolderError> {
+    let Some(check) = &span.check else {
+        return Ok(true);
+    };
+    let io = || RunFolderError::io("read", path);
+    if tokens.is_none() {
+        *tokens = Some(File::open(path).map_err(io())?);
+    }
+    let file = tokens.as_mut().expect("just opened");
+    file.seek(SeekFrom::Start(span.offset)).map_err(io())?;
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update_reader(file.take(span.end() - span.offset))
+        .map_err(io())?;
+    Ok(hasher.finalize().to_hex().starts_with(check.as_str()))
+}
+
 /// Reads every line of a folder's files. A last line without a newline is read too if it is whole, unless the
-/// folder is to be `written`.
+/// folder is to be `written`: then the arrays are read too, because what is appended stands on them.
 pub(super) fn scan(files: &Files, written: bool) -> Result<FolderScan, RunFolderError> {
     let mut scan = FolderScan::default();
     let tokens_len = match std::fs::metadata(&files.tokens) {
@@ -242,6 +260,7 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<FolderScan, RunFolder
         Err(e) => return Err(RunFolderError::io("read", &files.tokens)(e)),
     };
     let mut number: u32 = 0;
+    let (mut tokens, mut failed) = (None, Ok(()));
     lines(&files.traces, |text, line, whole| {
         number += 1;
         let here = || format!("line {number} of {}", files.traces.display());
@@ -272,9 +291,20 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<FolderScan, RunFolder
         if head.not_utf8 {
             warnings.add(LineIssue::NotUtf8, here);
         }
-        match &head.span {
-            Some(span) if span.end() > tokens_len => {
-                warnings.add(LineIssue::NoBytes, here);
+        let lost = match &head.span {
+            Some(span) if span.end() > tokens_len => Some(LineIssue::NoBytes),
+            Some(span) if written && failed.is_ok() => match intact(&mut tokens, &files.tokens, span) {
+                Ok(intact) => (!intact).then_some(LineIssue::Altered),
+                Err(error) => {
+                    failed = Err(error);
+                    None
+                }
+            },
+            _ => None,
+        };
+        match (&head.span, lost) {
+            (_, Some(issue)) => {
+                warnings.add(issue, here);
                 scan.dangling.push(line);
                 // its trace is not there; what it says of the problem is
                 return scan.index.add(
@@ -286,11 +316,12 @@ pub(super) fn scan(files: &Files, written: bool) -> Result<FolderScan, RunFolder
                     line,
                 );
             }
-            Some(span) => scan.tokens_end = scan.tokens_end.max(span.end()),
-            None => {}
+            (Some(span), None) => scan.tokens_end = scan.tokens_end.max(span.end()),
+            (None, None) => {}
         }
         scan.index.add(head, line);
     })?;
+    failed?;
     scan_problems(files, written, &mut scan)?;
     Ok(scan)
 }

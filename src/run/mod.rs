@@ -340,7 +340,8 @@ const IN_FLIGHT: u64 = 8 << 20;
 /// aside before.
 fn repair(files: &Files) -> Result<FolderScan, RunFolderError> {
     let mut found = scan(files, true)?;
-    if !found.dangling.is_empty() {
+    let damaged = !found.dangling.is_empty();
+    if damaged {
         // such a line would name the bytes of another trace as soon as the file has grown
         let mut warnings = std::mem::take(&mut found.index.warnings);
         let (lines, kept) = (found.dangling.len(), put_aside(&files.traces)?);
@@ -362,7 +363,7 @@ fn repair(files: &Files) -> Result<FolderScan, RunFolderError> {
     }
     let length = std::fs::metadata(&files.tokens).map_or(0, |meta| meta.len());
     let unnamed = length.saturating_sub(found.tokens_end);
-    if unnamed > IN_FLIGHT || unnamed > 0 && hollow > 0 {
+    if unnamed > IN_FLIGHT || unnamed > 0 && (damaged || hollow > 0) {
         let kept = put_aside(&files.tokens)?;
         found.index.warnings.say(format!(
             "the last {unnamed} bytes of {} belong to no line of traces.jsonl; as it was it is kept in {}",

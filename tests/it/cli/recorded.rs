@@ -418,3 +418,22 @@ fn arrays_that_are_gone_are_made_again_and_what_there_was_is_kept() {
     };
     mended(damage, &["solved again", "traces.jsonl.damaged"]);
 }
+
+#[test]
+fn arrays_that_are_not_what_was_written_are_made_again_too() {
+    // one bit at the beginning, zeros where a page was lost, and the last byte
+    for (part, zeros) in [(0.0, 0), (0.4, 64), (1.0, 0)] {
+        let damage = |dir: &Path| {
+            let file = dir.join("tokens.bin");
+            let mut bytes = fs::read(&file).unwrap();
+            let at = ((bytes.len() - 1) as f64 * part) as usize;
+            bytes[at] ^= 1;
+            bytes[at..][..zeros].fill(0);
+            fs::write(&file, bytes).unwrap();
+        };
+        mended(
+            damage,
+            &["not what was written", "solved again", "traces.jsonl.damaged"],
+        );
+    }
+}
