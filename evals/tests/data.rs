@@ -1,6 +1,6 @@
 //! Problem sets as users have them.
 
-use tts_evals::data::{DataError, Dataset, Fields, load};
+use tts_evals::data::{DataError, Dataset, Fields, load, load_first};
 
 fn set(text: &str) -> Dataset {
     load(text.as_bytes(), "set.jsonl", &Fields::default()).expect("a readable set")
@@ -290,4 +290,18 @@ fn copies_of_a_set_have_the_same_answers() {
     kept.keep("type", &["number".to_owned()]);
     assert_eq!(kept.problems.len(), 1);
     assert_eq!(kept.answers_digest(Math), kept.answers_digest(Math));
+}
+
+#[test]
+fn no_more_of_a_set_is_read_than_is_asked_for() {
+    let first = |text: &str, most| load_first(text.as_bytes(), "set", &Fields::default(), most);
+    let lines = "{\"question\": \"a\"}\n{\"question\": \"b\"}\n{\"question\": \"c";
+    let array = "[{\"question\": \"a\"}, {\"question\": \"b\"}, {\"question\": \"c";
+    let csv = "question,answer\na,1\nb,2\nc,3,4,5\n";
+    for text in [lines, array, csv] {
+        let data = first(text, 2).expect("two whole problems");
+        let asked: Vec<_> = data.problems.iter().map(|p| p.problem.as_str()).collect();
+        assert_eq!(asked, ["a", "b"]);
+        assert!(first(text, 3).is_err(), "{text}");
+    }
 }

@@ -33,6 +33,19 @@ pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_to(File::open(path)?, most)
 }
 
+/// Opens a file or a device to read from. A pipe, at whose other end nobody may ever write, is not waited for.
+///
+/// # Errors
+/// What the system says; a folder, a pipe or a socket.
+pub fn open(path: &Path) -> io::Result<File> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_file() || is_device(kind) {
+        File::open(path)
+    } else {
+        Err(not_regular(kind))
+    }
+}
+
 /// The text of a file, a pipe or a device, as [`read_bounded`] reads it.
 ///
 /// # Errors
@@ -77,12 +90,23 @@ fn not_regular(kind: FileType) -> io::Error {
 }
 
 #[cfg(unix)]
+fn is_device(kind: FileType) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    kind.is_char_device() || kind.is_block_device()
+}
+
+#[cfg(not(unix))]
+fn is_device(_: FileType) -> bool {
+    false
+}
+
+#[cfg(unix)]
 fn special(kind: FileType) -> &'static str {
     use std::os::unix::fs::FileTypeExt;
     match () {
         () if kind.is_fifo() => "a pipe",
         () if kind.is_socket() => "a socket",
-        () if kind.is_char_device() || kind.is_block_device() => "a device",
+        () if is_device(kind) => "a device",
         () => "something else",
     }
 }
@@ -117,6 +141,7 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
         if made.is_ok_and(|status| status.success()) {
             assert!(said(read_regular(&pipe, 9)).starts_with("it is a pipe"));
+            assert!(said(open(&pipe).map(|_| Vec::new())).starts_with("it is a pipe"));
         }
         assert_eq!(
             read_regular(&folder.path().join("none"), 9).unwrap_err().kind(),

@@ -41,7 +41,7 @@ impl Checkpoint {
         trace: TraceId,
         read: impl FnOnce(&mut dyn Read) -> io::Result<()>,
     ) {
-        if let Ok(file) = File::open(self.path(problem, trace)) {
+        if let Ok(file) = tts_model::files::open(&self.path(problem, trace)) {
             let _ = read(&mut BufReader::with_capacity(1 << 20, file));
         }
     }

@@ -67,7 +67,8 @@ impl Client {
             config = config.proxy(None);
         }
         if let Some(path) = &options.ca_bundle {
-            let pem = std::fs::read(path).map_err(|error| HubError::io(path, "read", error))?;
+            let pem = tts_model::files::read_bounded(path, 16 << 20)
+                .map_err(|error| HubError::io(path, "read", error))?;
             let certificates = parse_pem(&pem).filter_map(|item| match item {
                 Ok(PemItem::Certificate(certificate)) => Some(certificate),
                 _ => None,

@@ -94,7 +94,8 @@ fn candidates(host: &str, rest: &str, tag: &str) -> impl Iterator<Item = PathBuf
 }
 
 fn read(place: &Path) -> Result<Value, String> {
-    let text = std::fs::read(place).map_err(|e| format!("{} cannot be read: {e}", place.display()))?;
+    let text = tts_model::files::read_regular(place, 1 << 20)
+        .map_err(|e| format!("{} cannot be read: {e}", place.display()))?;
     serde_json::from_slice(&text).map_err(|_| format!("{} is no manifest", place.display()))
 }
 

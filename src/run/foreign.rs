@@ -112,7 +112,7 @@ pub(super) fn is_one(path: &Path, fields: &RecordingFields) -> Result<bool, RunF
     if !fields.is_empty() {
         return Ok(true);
     }
-    let file = std::fs::File::open(path).map_err(RunFolderError::io("open", path))?;
+    let file = tts_model::files::open(path).map_err(RunFolderError::io("open", path))?;
     let mut first = Vec::new();
     for line in BufReader::new(file).split(b'\n') {
         first = line.map_err(RunFolderError::io("read", path))?;
@@ -187,7 +187,7 @@ pub(super) fn read(
     fields: &RecordingFields,
     warnings: &mut Warnings,
 ) -> Result<ForeignRecording, RunFolderError> {
-    let bytes = std::fs::read(path).map_err(RunFolderError::io("read", path))?;
+    let bytes = tts_model::files::read_regular(path, u64::MAX).map_err(RunFolderError::io("read", path))?;
     let (all, not_utf8) = text(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
     if not_utf8 {
         warnings.add(LineIssue::NotUtf8, || path.display().to_string());

@@ -195,7 +195,7 @@ pub(super) struct FolderScan {
 
 /// Calls `each` with every line, without its newline, and whether it had one.
 fn lines(path: &Path, mut each: impl FnMut(&[u8], FileSpan, bool)) -> Result<(), RunFolderError> {
-    let file = match File::open(path) {
+    let file = match tts_model::files::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(RunFolderError::io("open", path)(e)),
@@ -239,7 +239,7 @@ fn intact(tokens: &mut Option<File>, path: &Path, span: &ArraysSpan) -> Result<b
     };
     let io = || RunFolderError::io("read", path);
     if tokens.is_none() {
-        *tokens = Some(File::open(path).map_err(io())?);
+        *tokens = Some(tts_model::files::open(path).map_err(io())?);
     }
     let file = tokens.as_mut().expect("just opened");
     file.seek(SeekFrom::Start(span.offset)).map_err(io())?;

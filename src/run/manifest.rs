@@ -15,6 +15,8 @@ use super::settings::{DecisionSettings, TraceSettings};
 pub const SCHEMA: u32 = 1;
 /// The file's name in the folder.
 pub const MANIFEST: &str = "manifest.json";
+/// No manifest has so many bytes.
+const MOST: u64 = 64 << 20;
 
 /// How the run stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +81,7 @@ impl Manifest {
     /// An unreadable file, a damaged one, one of a newer layout.
     pub fn read(dir: &Path) -> Result<Option<Self>, RunFolderError> {
         let path = dir.join(MANIFEST);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match tts_model::files::read_regular(&path, MOST) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(RunFolderError::io("read", &path)(e)),
@@ -95,6 +97,11 @@ impl Manifest {
                 "not the manifest of a run (it has no `schema` number)".to_owned(),
             ));
         };
+        if found == 0 {
+            return Err(damaged(
+                "not the manifest of a run (its `schema` is 0, which no version wrote)".to_owned(),
+            ));
+        }
         if found > u64::from(SCHEMA) {
             return Err(RunFolderError::Newer {
                 path,
@@ -222,6 +229,7 @@ mod tests {
             Manifest::read(dir.path()).expect_err("refused").to_string()
         };
         assert!(error("{\"schema\": 2, \"whatever\": 1}").contains("schema 2"));
+        assert!(error("{\"schema\": 0}").contains("no version"));
         assert!(error("{\"schema\": 1").contains("restore the file"));
         assert!(error("{\"name\": 1}").contains("no `schema` number"));
         assert!(error("{\"schema\": 1, \"stranger\": 1}").contains("stranger"));

@@ -401,7 +401,7 @@ impl PoolBuilder {
 
 fn digest(path: &Path) -> Result<String, RunFolderError> {
     let mut hasher = blake3::Hasher::new();
-    let mut file = File::open(path).map_err(RunFolderError::io("open", path))?;
+    let mut file = tts_model::files::open(path).map_err(RunFolderError::io("open", path))?;
     std::io::copy(&mut file, &mut hasher).map_err(RunFolderError::io("read", path))?;
     Ok(hasher.finalize().to_hex().to_string())
 }

@@ -166,8 +166,8 @@ impl Recording {
         if wanted.is_empty() {
             return Ok(());
         }
-        let mut traces =
-            File::open(&self.files.traces).map_err(RunFolderError::io("open", &self.files.traces))?;
+        let mut traces = tts_model::files::open(&self.files.traces)
+            .map_err(RunFolderError::io("open", &self.files.traces))?;
         let mut tokens = None;
         let mut warnings = Warnings::default();
         for (trace, entries) in wanted {
@@ -207,7 +207,7 @@ impl Recording {
         if let Some(span) = span {
             let io = |e| RunFolderError::io("read", &self.files.tokens)(e);
             if tokens.is_none() {
-                *tokens = Some(File::open(&self.files.tokens).map_err(io)?);
+                *tokens = Some(tts_model::files::open(&self.files.tokens).map_err(io)?);
             }
             let file = tokens.as_mut().expect("just opened");
             match at(
@@ -286,7 +286,7 @@ impl Recording {
             return Ok(None);
         }
         let path = &self.files.problems;
-        let mut file = File::open(path).map_err(RunFolderError::io("open", path))?;
+        let mut file = tts_model::files::open(path).map_err(RunFolderError::io("open", path))?;
         for line in spans.into_iter().rev() {
             let text = at(&mut file, line.span).map_err(RunFolderError::io("read", path))?;
             let read = |text: &[u8]| serde_json::from_slice(&line::unsealed(text).ok()?).ok();

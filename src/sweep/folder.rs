@@ -78,7 +78,7 @@ impl SweepResults {
     /// A file that cannot be read or is none of ours.
     pub fn read(dir: &Path) -> Result<Option<Self>, SweepFolderError> {
         let path = dir.join(HEADER);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match tts_model::files::read_regular(&path, 64 << 20) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(io("read", &path)(e)),
@@ -117,7 +117,7 @@ struct Lines {
 }
 
 fn lines(path: &Path) -> Result<Lines, SweepFolderError> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match tts_model::files::read_regular(path, u64::MAX) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Lines::default()),
         Err(e) => return Err(io("read", path)(e)),

@@ -12,6 +12,7 @@ mod replaying;
 mod reports;
 mod seen;
 mod solving;
+mod special_files;
 mod sweeping;
 mod tasks;
 mod warned;

@@ -15,13 +15,13 @@ const MOST_BYTES: i64 = 512 << 20;
 /// The first `most` rows of a parquet file, each as a JSON object.
 pub(super) fn rows(bytes: &[u8], name: &str, most: usize) -> Result<Vec<Record>, DataError> {
     // The reader takes some damage for an error of its own and panics.
-    catch_unwind(|| read(bytes, name, most))
+    catch_unwind(|| read(bytes, name, most, MOST_BYTES))
         .unwrap_or_else(|_| Err(record_error(name, WHOLE, "not readable: it is damaged")))
 }
 
 const WHOLE: &str = "the parquet file";
 
-fn read(bytes: &[u8], name: &str, most: usize) -> Result<Vec<Record>, DataError> {
+fn read(bytes: &[u8], name: &str, most: usize, most_bytes: i64) -> Result<Vec<Record>, DataError> {
     let unreadable = |place: &str, e: ParquetError| {
         let reason = match e.to_string().rsplit_once("Disabled feature at compile time: ") {
             Some((_, codec)) => format!(
@@ -54,7 +54,7 @@ fn read(bytes: &[u8], name: &str, most: usize) -> Result<Vec<Record>, DataError>
         let bytes = columns
             .fold(0_i64, i64::saturating_add)
             .max(group.total_byte_size());
-        if bytes > MOST_BYTES {
+        if bytes > most_bytes {
             return Err(record_error(
                 name,
                 WHOLE,
@@ -62,7 +62,7 @@ fn read(bytes: &[u8], name: &str, most: usize) -> Result<Vec<Record>, DataError>
                     "not readable here: its row group {} has {} MiB decompressed, and at most {} are read",
                     i + 1,
                     bytes >> 20,
-                    MOST_BYTES >> 20
+                    most_bytes >> 20
                 ),
             ));
         }
@@ -121,5 +121,55 @@ fn json(field: &Field) -> Value {
             Value::Object(map.entries().iter().map(|(k, v)| (key(k), json(v))).collect())
         }
         other => Value::String(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parquet::basic::Compression;
+    use parquet::data_type::{ByteArray, ByteArrayType};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+    use std::sync::Arc;
+
+    /// A row group for each question, which repeats its word so often.
+    fn file(questions: &[(&str, usize)]) -> Vec<u8> {
+        let schema = Arc::new(parse_message_type("message m { required binary question (UTF8); }").unwrap());
+        let how = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_dictionary_enabled(false)
+            .build();
+        let mut bytes = Vec::new();
+        let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::new(how)).unwrap();
+        for (word, times) in questions {
+            let mut group = writer.next_row_group().unwrap();
+            let mut column = group.next_column().unwrap().unwrap();
+            let text = [ByteArray::from(word.repeat(*times).into_bytes())];
+            column
+                .typed::<ByteArrayType>()
+                .write_batch(&text, None, None)
+                .unwrap();
+            column.close().unwrap();
+            group.close().unwrap();
+        }
+        writer.close().unwrap();
+        bytes
+    }
+
+    #[test]
+    fn what_decompresses_to_too_much_is_refused_if_it_is_asked_for() {
+        let bytes = file(&[("short", 1), ("long ", 1 << 20)]);
+        assert!(bytes.len() < 1 << 19, "{} bytes in the file", bytes.len());
+        let read = |most| read(&bytes, "set.parquet", most, 1 << 20);
+        let first = read(1).unwrap();
+        assert_eq!(first[0].1["question"], "short");
+        let error = read(2).unwrap_err().to_string();
+        assert!(
+            error.contains("row group 2 has 5 MiB decompressed, and at most 1 are read"),
+            "{error}"
+        );
+        assert_eq!(rows(&bytes, "set.parquet", 2).unwrap().len(), 2);
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn made_from(files: &Files) -> Vec<(u64, u128)> {
 
 /// The cache, if it is one of these files as they are and holds the windows asked for.
 pub(super) fn read_cache(path: &Path, files: &Files, windows: &[usize]) -> Option<(CacheHead, CacheBlocks)> {
-    let mut file = File::open(path).ok()?;
+    let mut file = tts_model::files::open(path).ok()?;
     let mut start = [0; 20];
     file.read_exact(&mut start).ok()?;
     let len = u64::from_le_bytes(start[12..].try_into().ok()?);

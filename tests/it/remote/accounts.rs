@@ -333,15 +333,49 @@ async fn reasoning_in_a_field_of_its_own_is_thinking() {
     );
 }
 
+/// A well behaved answer, and behind its end what cannot be read: another end and a usage that is none.
+fn with_last_words(request: &Request<'_>, per: usize) -> Vec<Step> {
+    let mut steps = well(request, per);
+    if question(request, 1.0).is_none() {
+        let done = steps.pop().expect("its end");
+        let again = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]});
+        let usage = json!({"choices": [], "usage": {"prompt_tokens": "x", "completion_tokens": -1}});
+        steps.extend([again, usage].iter().map(|chunk| Step::Send(event(chunk))));
+        steps.push(done);
+    }
+    steps
+}
+
+#[tokio::test]
+async fn counts_that_no_trace_can_have_are_not_believed() {
+    let server = Server::new(|r| {
+        let Some(steps) = question(r, 1.0) else {
+            let mut chunks = Trace::of(r.body["seed"].as_u64().unwrap()).chunks(r.body, 1);
+            let usage = chunks.len() - 1;
+            chunks[usage]["usage"]["completion_tokens"] = json!(u32::MAX);
+            let mut steps = vec![head()];
+            steps.extend(chunks.iter().map(|c| Step::Send(event(c))));
+            steps.push(Step::Send(done()));
+            return steps;
+        };
+        steps
+    })
+    .await;
+    let solved = solve(&server, settings("majority", 5)).await;
+    assert_eq!(solved.tokens.unseen, 0);
+    let all: usize = model_of(&server).values().map(|t| t.words.len()).sum();
+    assert_eq!(solved.tokens.generated, all as u64);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
     fn bytes_may_be_cut_anywhere(size in 1usize..400, per in 1usize..8) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async move {
-            let whole = Server::new(move |r| well(r, per)).await;
+            let whole = Server::new(move |r| with_last_words(r, per)).await;
             let cut = Server::new(move |r| {
-                let steps = well(r, per).into_iter();
+                let steps = with_last_words(r, per).into_iter();
                 let sent = |step| match step {
                     Step::Send(bytes) => bytes,
                     _ => Vec::new(),
