@@ -13,8 +13,12 @@ pub(crate) fn no_link(options: &mut OpenOptions) -> &mut OpenOptions {
 }
 
 /// Opens a file so, and says of a link that it is one. A link to a device, `/dev/null` say, is followed:
-/// nothing of anybody's can be overwritten there.
+/// nothing of anybody's can be overwritten there. A pipe is not waited for.
 pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    match tts_model::files::can_open(path) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error),
+        _ => {}
+    }
     let is_link = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink());
     match no_link(options).open(path) {
         Err(_) if is_link(path) => device(path)?.ok_or_else(|| {

@@ -38,9 +38,18 @@ pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// What the system says; a folder, a pipe or a socket.
 pub fn open(path: &Path) -> io::Result<File> {
+    can_open(path)?;
+    File::open(path)
+}
+
+/// Whether a path is a file or a device, so that nobody has to be waited for when it is opened.
+///
+/// # Errors
+/// As [`open`].
+pub fn can_open(path: &Path) -> io::Result<()> {
     let kind = std::fs::metadata(path)?.file_type();
     if kind.is_file() || is_device(kind) {
-        File::open(path)
+        Ok(())
     } else {
         Err(not_regular(kind))
     }

@@ -1,7 +1,6 @@
 //! States of traces in flight in files, so that a run that is killed goes on without reading their tokens
 //! again.
 
-use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 

@@ -254,7 +254,7 @@ fn intact(tokens: &mut Option<File>, path: &Path, span: &ArraysSpan) -> Result<b
 /// folder is to be `written`: then the arrays are read too, because what is appended stands on them.
 pub(super) fn scan(files: &Files, written: bool) -> Result<FolderScan, RunFolderError> {
     let mut scan = FolderScan::default();
-    let tokens_len = match std::fs::metadata(&files.tokens) {
+    let tokens_len = match tts_model::files::can_open(&files.tokens).and_then(|()| files.tokens.metadata()) {
         Ok(meta) => meta.len(),
         Err(e) if e.kind() == ErrorKind::NotFound => 0,
         Err(e) => return Err(RunFolderError::io("read", &files.tokens)(e)),

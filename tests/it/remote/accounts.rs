@@ -6,7 +6,7 @@ use tts::solver::RemoteApi;
 use tts::{Settings, Solver, Watch};
 use tts_strategies::Finish;
 
-use super::server::{Server, Step, Trace, done, event, head, question, well};
+use super::server::{Request, Server, Step, Trace, done, event, head, question, well};
 use super::{check, connect, ended, model_of, options, problem, settings, solve, solve_with, until};
 
 #[tokio::test]
