@@ -148,8 +148,8 @@ impl Dense {
                 let tensor = |expert: usize, part: Part| match (experts.stored, part) {
                     (Stored::Fused, Part::Down) => format!("{prefix}.down_proj"),
                     (Stored::Fused, _) => format!("{prefix}.gate_up_proj"),
-                    (Stored::Each, part) => format!("{prefix}.{expert}.{}_proj.weight", word(part)),
-                    (Stored::Stacked, part) => format!("{prefix}.{}_proj.weight", word(part)),
+                    (Stored::Each, part) => format!("{prefix}.{expert}.{}_proj.weight", part.word()),
+                    (Stored::Stacked, part) => format!("{prefix}.{}_proj.weight", part.word()),
                 };
                 Mixer::Moe(experts.spec(sizes.hidden, name("mlp.gate.weight"), true, tensor, None))
             });
@@ -192,14 +192,6 @@ impl Dense {
             arithmetic: format!("family={}\n{}", self.architecture, lines.0),
             ..sizes.model(self.architecture)
         }
-    }
-}
-
-fn word(part: Part) -> &'static str {
-    match part {
-        Part::Gate => "gate",
-        Part::Up => "up",
-        Part::Down => "down",
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
             feed_forward_names!("pre_ff_layernorm.weight", "feed_forward"),
         ],
     },
+    prefixes: &[],
     bias_flag,
     folds_multipliers: true,
     shapes: shapes::all,
@@ -199,6 +200,7 @@ impl Config {
         let norm = |tensor: String| NormSpec {
             tensor,
             eps: self.norm_eps,
+            zero_centered: false,
         };
         let layer = |i: usize| {
             let name = |part: &str| format!("model.layers.{i}.{part}");
@@ -252,6 +254,7 @@ impl Config {
             q_norm: None,
             k_norm: None,
             rope: Some(0),
+            gate: None,
             scale: (self.head_dim as f32).powf(-0.5),
         }
     }
@@ -295,6 +298,7 @@ impl Config {
                 norm: NormSpec {
                     tensor: name("mamba.norm.weight"),
                     eps: self.norm_eps,
+                    zero_centered: false,
                 },
                 before_gate: self.norm_before_gate,
                 why: ", but its configuration or another layer has this norm",

@@ -39,6 +39,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
             expert_names!("block_sparse_moe.experts", "block_sparse_moe.router.layer.weight"),
         ],
     },
+    prefixes: &[],
     bias_flag,
     folds_multipliers: false,
     shapes: Vec::new,

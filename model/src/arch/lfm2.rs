@@ -19,6 +19,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
     from_config: |json, tensors| from_config("lfm2", json, tensors),
     from_gguf: |source| from_gguf("lfm2", source),
     gguf_names: NAMES,
+    prefixes: &[],
     bias_flag: |name| name.contains(".conv.").then_some("conv_bias"),
     folds_multipliers: false,
     shapes: Vec::new,

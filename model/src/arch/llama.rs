@@ -44,6 +44,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
             feed_forward_names!("post_attention_layernorm.weight", "mlp"),
         ],
     },
+    prefixes: &[],
     bias_flag: |name| {
         Some(if name.contains(".self_attn.") {
             "attention_bias"

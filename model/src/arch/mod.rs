@@ -15,12 +15,13 @@ mod qwen3_moe;
 mod smollm3;
 mod source;
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use crate::error::{ModelError, shown};
 use crate::json::Fields;
 use crate::spec::ModelSpec;
-pub(crate) use source::{GgufNames, GgufSource, Tensors};
+pub(crate) use source::{FURTHER, GgufNames, GgufSource, Tensors};
 
 /// Every family that can be run.
 static REGISTER: &[Architecture] = &[
@@ -57,6 +58,9 @@ pub struct Architecture {
     pub(crate) from_gguf: fn(&GgufSource<'_>) -> Result<ModelSpec, ModelError>,
     /// GGUF's tensor names and the canonical ones, which are those of the Hugging Face folder.
     pub(crate) gguf_names: GgufNames,
+    /// How names in a folder begin where the model is a part of a larger one, and what stands for that in canonical
+    /// names; nothing where the tensor is another part's.
+    pub(crate) prefixes: &'static [(&'static str, Option<&'static str>)],
     /// The flag of config.json that says whether a bias of this canonical name is there.
     pub(crate) bias_flag: fn(&str) -> Option<&'static str>,
     /// Whether its GGUF files fold multipliers into weights, so that a shared embedding has lost the scale of
@@ -65,6 +69,18 @@ pub struct Architecture {
     /// The shapes of published models with the names of each, the usual one first, for measurements on random
     /// weights.
     pub(crate) shapes: fn() -> Vec<Shape>,
+}
+
+impl Architecture {
+    /// The canonical name of a tensor of a folder; `None` where it is another part's of a larger model.
+    pub(crate) fn canonical<'a>(&self, stored: &'a str) -> Option<Cow<'a, str>> {
+        for (prefix, own) in self.prefixes {
+            if let Some(rest) = stored.strip_prefix(prefix) {
+                return own.map(|own| Cow::Owned(format!("{own}{rest}")));
+            }
+        }
+        Some(Cow::Borrowed(stored))
+    }
 }
 
 /// A published shape: its names, the usual one first, and the model.

@@ -46,6 +46,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
             ],
         ],
     },
+    prefixes: &[],
     bias_flag,
     folds_multipliers: false,
     shapes: Vec::new,

@@ -44,6 +44,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
             ],
         ],
     },
+    prefixes: &[],
     bias_flag: |_| None,
     folds_multipliers: false,
     shapes: Vec::new,

@@ -31,6 +31,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
             feed_forward_names!("post_attention_layernorm.weight", "mlp"),
         ],
     },
+    prefixes: &[],
     bias_flag: |_| None,
     folds_multipliers: false,
     shapes: Vec::new,

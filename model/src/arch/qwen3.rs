@@ -38,6 +38,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
             ],
         ],
     },
+    prefixes: &[],
     bias_flag: |name| name.contains(".self_attn.").then_some("attention_bias"),
     folds_multipliers: false,
     shapes: Vec::new,

@@ -44,6 +44,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
             ],
         ],
     },
+    prefixes: &[],
     bias_flag: |name| name.contains(".self_attn.").then_some("attention_bias"),
     folds_multipliers: false,
     shapes: Vec::new,
@@ -78,7 +79,7 @@ fn from_config(json: &Fields<'_>, tensors: &Tensors<'_>) -> Result<ModelSpec, Mo
 
 /// Which layers have experts: all but those of `mlp_only_layers`, and of every `decoder_sparse_step` the last
 /// alone.
-fn sparse(json: &Fields<'_>) -> Result<Vec<bool>, ModelError> {
+pub(super) fn sparse(json: &Fields<'_>) -> Result<Vec<bool>, ModelError> {
     let layers = json.required_size("num_hidden_layers")?;
     let step = json.size("decoder_sparse_step")?.unwrap_or(1);
     if step == 0 || layers > 1 << 12 {

@@ -30,6 +30,9 @@ impl Tensors<'_> {
     }
 }
 
+/// The key that says how many of the last layers predict further tokens, beside the next one.
+pub(crate) const FURTHER: &str = "nextn_predict_layers";
+
 /// How GGUF's tensor names become canonical ones.
 pub(crate) struct GgufNames {
     /// Outside of the layers: GGUF's name, the canonical one.
@@ -115,6 +118,18 @@ impl GgufSource<'_> {
     /// [`Self::optional`], which must be there.
     pub(crate) fn size(&self, key: &str) -> Result<usize, ModelError> {
         self.optional(key)?.ok_or_else(|| self.error(key, "is missing"))
+    }
+
+    /// Layers, without those that predict further tokens.
+    pub(crate) fn layers(&self) -> Result<usize, ModelError> {
+        let (count, further) = (self.key("block_count"), self.key(FURTHER));
+        let (all, extra) = (self.size(&count)?, self.optional(&further)?.unwrap_or(0));
+        all.checked_sub(extra).ok_or_else(|| {
+            self.error(
+                &further,
+                format!("is {extra}, more than the {all} layers that there are"),
+            )
+        })
     }
 
     /// A whole number for each of `layers` layers.

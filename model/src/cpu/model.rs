@@ -352,11 +352,11 @@ fn turn(table: &RopeSpec, position: usize, out: &mut [f32]) {
 
 /// Refuses what these kernels do not carry out.
 fn check(spec: &ModelSpec) -> Result<(), String> {
-    let (mut attention, mut ssm, mut moe) = (None, None, None);
+    let (mut attention, mut ssm, mut moe, mut delta) = (None, None, None, None);
     for mixer in spec.mixers() {
         match mixer {
             Mixer::Attention(a) => {
-                let shape = (a.heads, a.kv_heads, a.head_dim);
+                let shape = (a.heads, a.kv_heads, a.head_dim, a.gate.is_some());
                 if *attention.get_or_insert(shape) != shape {
                     return Err("its attention layers have different shapes".to_owned());
                 }
@@ -382,6 +382,21 @@ fn check(spec: &ModelSpec) -> Result<(), String> {
                     ));
                 }
             }
+            Mixer::GatedDelta(d) => {
+                let shape = (d.heads, d.head_dim, d.key_heads, d.key_dim, d.taps);
+                if *delta.get_or_insert(shape) != shape || ssm.is_some() {
+                    return Err("its layers of the delta rule have different shapes".to_owned());
+                }
+                if d.head_dim > MAX_SSM_HEAD_DIM {
+                    return Err(format!(
+                        "its heads of the delta rule are {} wide; heads up to {MAX_SSM_HEAD_DIM} wide can be run",
+                        d.head_dim
+                    ));
+                }
+                if !d.heads.is_multiple_of(d.key_heads) {
+                    return Err(format!("{} keys do not divide {} heads", d.key_heads, d.heads));
+                }
+            }
             Mixer::Moe(m) => {
                 let width = m.experts.first().map_or(0, |expert| expert.width);
                 let shape = (m.experts.len(), m.active, width);
@@ -400,7 +415,8 @@ fn check(spec: &ModelSpec) -> Result<(), String> {
     let one_of_each = |branch: &spec::Residual| {
         let kinds: Vec<_> = branch.mixers.iter().map(std::mem::discriminant).collect();
         let summed = |mixer: &Mixer| matches!(mixer, Mixer::Attention(_) | Mixer::Mamba2(_));
-        let alone = |mixer| summed(mixer) || kinds.len() == 1;
+        let gated = |mixer: &Mixer| matches!(mixer, Mixer::Attention(a) if a.gate.is_some());
+        let alone = |mixer| summed(mixer) && !gated(mixer) || kinds.len() == 1;
         kinds
             .iter()
             .enumerate()
@@ -429,7 +445,9 @@ fn load_layers(
     let load = |first: usize, layers: &[Vec<spec::Residual>]| {
         let mut places = StateIndex {
             attention: parts(&spec.layers[..first], |m| matches!(m, Mixer::Attention(_))),
-            ssm: parts(&spec.layers[..first], |m| matches!(m, Mixer::Mamba2(_))),
+            ssm: parts(&spec.layers[..first], |m| {
+                matches!(m, Mixer::Mamba2(_) | Mixer::GatedDelta(_))
+            }),
             conv: parts(&spec.layers[..first], |m| matches!(m, Mixer::ShortConv(_))),
             widths: &widths.acts,
         };

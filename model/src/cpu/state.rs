@@ -71,16 +71,16 @@ impl KvLayout {
     }
 }
 
-/// Where the state and the convolution window of one Mamba-2 part lie.
+/// Where the state and the convolution window of one Mamba-2 or gated-delta part lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SsmLayout {
     /// Heads, each with a state of its own.
     pub heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// States of each channel.
+    /// States of each channel: the width of a key under the delta rule.
     pub d_state: usize,
-    /// Channels that pass the convolution: x, B and C.
+    /// Channels that pass the convolution: x, B and C, or queries, keys and values.
     pub channels: usize,
     /// Taps of the convolution.
     pub taps: usize,
@@ -120,12 +120,12 @@ pub struct ConvLayout {
 }
 
 /// What a sequence keeps, part by part: an attention part keeps keys and values of every position, a Mamba-2
-/// part a state of fixed size, a feed-forward part nothing.
+/// or gated-delta part a state of fixed size, a feed-forward part nothing.
 #[derive(Clone, Debug)]
 pub struct StateLayout {
     /// Attention parts, in the order of the layers.
     pub attention: Vec<KvLayout>,
-    /// Mamba-2 parts, in the order of the layers.
+    /// Mamba-2 and gated-delta parts, in the order of the layers.
     pub ssm: Vec<SsmLayout>,
     /// Short convolutions, in the order of the layers.
     pub conv: Vec<ConvLayout>,
@@ -164,19 +164,10 @@ impl StateLayout {
                     layout.attention.push(part);
                 }
                 Mixer::Mamba2(m) => {
-                    let part = SsmLayout {
-                        heads: m.heads,
-                        head_dim: m.head_dim,
-                        d_state: m.d_state,
-                        channels: m.channels(),
-                        taps: m.taps,
-                        format: state,
-                        state_offset: layout.state_words,
-                        window_offset: layout.window_words,
-                    };
-                    layout.state_words += part.state_len();
-                    layout.window_words += part.window_len();
-                    layout.ssm.push(part);
+                    layout.recurrent([m.heads, m.head_dim, m.d_state, m.channels(), m.taps]);
+                }
+                Mixer::GatedDelta(d) => {
+                    layout.recurrent([d.heads, d.head_dim, d.key_dim, d.channels(), d.taps]);
                 }
                 Mixer::ShortConv(c) => {
                     let part = ConvLayout {
@@ -191,6 +182,22 @@ impl StateLayout {
             }
         }
         layout
+    }
+
+    fn recurrent(&mut self, [heads, head_dim, d_state, channels, taps]: [usize; 5]) {
+        let part = SsmLayout {
+            heads,
+            head_dim,
+            d_state,
+            channels,
+            taps,
+            format: self.state,
+            state_offset: self.state_words,
+            window_offset: self.window_words,
+        };
+        self.state_words += part.state_len();
+        self.window_words += part.window_len();
+        self.ssm.push(part);
     }
 
     /// Bytes of one sequence's SSM and convolution state.
@@ -339,8 +346,8 @@ impl Sequence {
         self.len += tokens;
     }
 
-    /// The convolution's inputs of the last `taps - 1` positions of Mamba-2 part `part`: `[channels, taps -
-    /// 1]`, oldest first.
+    /// The convolution's inputs of the last `taps - 1` positions of Mamba-2 or gated-delta part `part`:
+    /// `[channels, taps - 1]`, oldest first.
     pub fn conv_window(&self, layout: &StateLayout, part: usize) -> Vec<f32> {
         let part = &layout.ssm[part];
         let (slots, stride) = (part.taps - 1, padded(part.channels));
@@ -353,7 +360,7 @@ impl Sequence {
         out
     }
 
-    /// The state of Mamba-2 part `part`: `[heads, head_dim, d_state]`.
+    /// The state of Mamba-2 or gated-delta part `part`: `[heads, head_dim, d_state]`.
     pub fn ssm_state(&self, layout: &StateLayout, part: usize) -> Vec<f32> {
         let part = &layout.ssm[part];
         let (p, n) = (part.head_dim, part.d_state);

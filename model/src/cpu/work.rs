@@ -18,10 +18,14 @@ pub(crate) struct Widths {
     ssm_heads: usize,
     q: usize,
     kv: usize,
+    /// gate of attention, 0 where there is none
+    gate: usize,
     ropes: Vec<usize>,
     /// feed-forward widths, each once
     pub(crate) acts: Vec<usize>,
     moe: Option<MoeWidths>,
+    /// of the delta rule whether there is one: its convolution's inputs are as wide as `channels`
+    delta: bool,
 }
 
 /// Widths of a mixture of experts.
@@ -41,10 +45,18 @@ impl Widths {
         };
         for mixer in spec.mixers() {
             match mixer {
-                Mixer::Attention(a) => (widths.q, widths.kv) = (a.q.rows, a.k.rows),
+                Mixer::Attention(a) => {
+                    (widths.q, widths.kv) = (a.q.rows, a.k.rows);
+                    widths.gate = a.gate.as_ref().map_or(0, |gate| gate.rows);
+                }
                 Mixer::Mamba2(m) => {
                     (widths.u, widths.channels) = (m.in_proj.rows, m.channels());
                     (widths.d_ssm, widths.ssm_heads) = (m.width(), m.heads);
+                }
+                Mixer::GatedDelta(d) => {
+                    (widths.u, widths.channels) = (d.z.rows, d.channels());
+                    (widths.d_ssm, widths.ssm_heads) = (d.width(), d.heads);
+                    widths.delta = true;
                 }
                 Mixer::Mlp(m) => widths.act(m.width),
                 Mixer::Moe(m) => {
@@ -83,6 +95,7 @@ impl Widths {
             self.u,
             2 * self.q,
             2 * self.kv,
+            self.gate,
             self.channels,
             self.d_ssm,
             mixer::Scratch::width(self.ssm_heads),
@@ -91,7 +104,12 @@ impl Widths {
         let moe = self.moe.map_or(0, |moe| {
             padded(moe.experts) + padded(1) + moe.active * (2 * padded(self.hidden) + padded(moe.width))
         });
-        all.map(|width| padded(*width)).sum::<usize>() + moe
+        let delta = if self.delta {
+            padded(self.channels) + 2 * padded(self.ssm_heads)
+        } else {
+            0
+        };
+        all.map(|width| padded(*width)).sum::<usize>() + moe + delta
     }
 }
 
@@ -109,11 +127,23 @@ pub(crate) struct Work {
     pub(crate) xbc: Rows,
     pub(crate) y: Rows,
     pub(crate) attended: Rows,
+    /// gate of what was attended to
+    pub(crate) gate: Rows,
     /// for each feed-forward width
     pub(crate) acts: Vec<Rows>,
     pub(crate) products: gemm::Scratch,
     pub(crate) mixers: mixer::Scratch,
     pub(crate) moe: Option<MoeWork>,
+    pub(crate) delta: Option<DeltaWork>,
+}
+
+/// What the delta rule takes beside z, which lies in `u`.
+pub(crate) struct DeltaWork {
+    /// inputs of the convolution `[rows, channels]`
+    pub(crate) qkv: Rows,
+    /// strengths and step sizes, raw `[rows, heads]`
+    pub(crate) b: Rows,
+    pub(crate) a: Rows,
 }
 
 /// What rows on their way through experts take.
@@ -173,10 +203,16 @@ impl Work {
             xbc: rows(widths.channels),
             y: rows(widths.d_ssm),
             attended: rows(widths.q),
+            gate: rows(widths.gate),
             acts: widths.acts.iter().map(|w| rows(*w)).collect(),
             products: gemm::Scratch::new(threads),
             mixers: mixer::Scratch::new(widths.ssm_heads),
             moe: widths.moe.map(|moe| MoeWork::new(widths.hidden, moe)),
+            delta: widths.delta.then(|| DeltaWork {
+                qkv: rows(widths.channels),
+                b: rows(widths.ssm_heads),
+                a: rows(widths.ssm_heads),
+            }),
         }
     }
 
@@ -199,8 +235,11 @@ impl Work {
             &mut self.xbc,
             &mut self.y,
             &mut self.attended,
+            &mut self.gate,
         ];
-        let several = self.ropes.iter_mut().chain(&mut self.acts);
+        let delta = self.delta.iter_mut();
+        let delta = delta.flat_map(|delta| [&mut delta.qkv, &mut delta.b, &mut delta.a]);
+        let several = self.ropes.iter_mut().chain(&mut self.acts).chain(delta);
         fixed
             .into_iter()
             .chain(several)

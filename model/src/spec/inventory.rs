@@ -1,6 +1,6 @@
 //! The tensors that a model needs.
 
-use super::{DecaySpec, LinearSpec, Mixer, ModelSpec, Routing};
+use super::{DecaySpec, LinearSpec, Mixer, ModelSpec, NormSpec, Routing};
 
 /// What a tensor is for, which says what random weights have in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub enum Role {
     Matrix,
     /// The weight of a norm.
     Norm,
+    /// The weight of a norm, less 1.
+    CenteredNorm,
     /// Taps of a convolution.
     Convolution,
     /// The logarithm of a decay rate.
@@ -44,7 +46,7 @@ impl ModelSpec {
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let mut list = Inventory::default();
         list.add(Role::Matrix, &self.embed.tensor, &[self.vocab, self.hidden], "");
-        list.add(Role::Norm, &self.norm.tensor, &[self.hidden], "");
+        list.norm(&self.norm, self.hidden);
         if let Some(head) = &self.head.tensor {
             let why =
                 ", but its configuration does not say that the embedding is shared (tie_word_embeddings)";
@@ -56,7 +58,7 @@ impl ModelSpec {
                 .flat_map(Mixer::linears)
                 .for_each(|linear| list.linear(linear));
             for residual in layer {
-                list.add(Role::Norm, &residual.norm.tensor, &[self.hidden], "");
+                list.norm(&residual.norm, self.hidden);
             }
             mixers().for_each(|mixer| list.small(mixer));
         }
@@ -83,6 +85,23 @@ impl Inventory {
         });
     }
 
+    fn norm(&mut self, norm: &NormSpec, width: usize) {
+        let role = if norm.zero_centered {
+            Role::CenteredNorm
+        } else {
+            Role::Norm
+        };
+        self.add(role, &norm.tensor, &[width], "");
+    }
+
+    fn decay(&mut self, decay: &DecaySpec, heads: usize) {
+        let role = match decay {
+            DecaySpec::Log(_) => Role::LogDecay,
+            DecaySpec::Rate(_) => Role::Decay,
+        };
+        self.add(role, decay.tensor(), &[heads], "");
+    }
+
     fn linear(&mut self, linear: &LinearSpec) {
         let rows = linear.within.map_or(linear.rows, |(_, total)| total);
         self.add(Role::Matrix, &linear.weight, &linear.tensor_shape(), "");
@@ -96,7 +115,7 @@ impl Inventory {
         match mixer {
             Mixer::Attention(a) => {
                 for norm in a.q_norm.iter().chain(&a.k_norm) {
-                    self.add(Role::Norm, &norm.tensor, &[a.head_dim], "");
+                    self.norm(norm, a.head_dim);
                 }
             }
             Mixer::Mamba2(m) => {
@@ -104,11 +123,7 @@ impl Inventory {
                 if let Some(bias) = &m.conv_bias {
                     self.add(Role::Bias, &bias.tensor, &[m.channels()], bias.why);
                 }
-                let decay = match m.decay {
-                    DecaySpec::Log(_) => Role::LogDecay,
-                    DecaySpec::Rate(_) => Role::Decay,
-                };
-                self.add(decay, m.decay.tensor(), &[m.heads], "");
+                self.decay(&m.decay, m.heads);
                 self.add(Role::Skip, &m.skip, &[m.heads], "");
                 self.add(Role::StepBias, &m.dt_bias, &[m.heads], "");
                 if let Some(gated) = &m.norm {
@@ -127,6 +142,12 @@ impl Inventory {
                 {
                     self.add(Role::Bias, name, &[m.experts.len()], "");
                 }
+            }
+            Mixer::GatedDelta(d) => {
+                self.add(Role::Convolution, &d.conv, &[d.channels(), 1, d.taps], "");
+                self.decay(&d.decay, d.heads);
+                self.add(Role::StepBias, &d.dt_bias, &[d.heads], "");
+                self.norm(&d.norm, d.head_dim);
             }
             Mixer::ShortConv(c) => {
                 self.add(Role::Convolution, &c.conv, &[c.channels, 1, c.taps], "");

@@ -11,8 +11,8 @@ mod parts;
 
 pub use inventory::{Role, TensorSpec};
 pub use parts::{
-    AttentionSpec, BiasSpec, DecaySpec, GatedNormSpec, LinearSpec, Mamba2Spec, MlpInput, MlpSpec, MoeSpec,
-    Routing, SharedExpert, ShortConvSpec,
+    AttentionSpec, BiasSpec, DecaySpec, GatedDeltaSpec, GatedNormSpec, KeySharing, LinearSpec, Mamba2Spec,
+    MlpInput, MlpSpec, MoeSpec, Routing, RowOrder, RowPiece, SharedExpert, ShortConvSpec,
 };
 
 /// A model: an embedding, layers of residual branches, a last norm and an output matrix.
@@ -68,6 +68,8 @@ pub struct NormSpec {
     pub tensor: String,
     /// What is added to the mean square before its root is taken.
     pub eps: f32,
+    /// Whether the tensor holds the weight less 1.
+    pub zero_centered: bool,
 }
 
 /// A rotary table: dimension `i` of the first half of a head's first `2 * frequencies.len()` dimensions turns
@@ -130,6 +132,8 @@ pub enum Mixer {
     Moe(MoeSpec),
     /// A gated short convolution; keeps a window of its inputs.
     ShortConv(ShortConvSpec),
+    /// The gated delta rule; keeps a state and a convolution window of fixed size.
+    GatedDelta(GatedDeltaSpec),
 }
 
 impl ModelSpec {
@@ -149,7 +153,7 @@ impl Mixer {
     /// The matrices of this part, in the order in which they are loaded.
     pub fn linears(&self) -> Vec<&LinearSpec> {
         match self {
-            Self::Attention(a) => vec![&a.q, &a.k, &a.v, &a.o],
+            Self::Attention(a) => [&a.q, &a.k, &a.v, &a.o].into_iter().chain(&a.gate).collect(),
             Self::Mamba2(m) => vec![&m.in_proj, &m.out_proj],
             Self::Mlp(m) => m.linears(),
             Self::Moe(m) => {
@@ -159,6 +163,7 @@ impl Mixer {
                 std::iter::once(&m.router).chain(experts).chain(shared).collect()
             }
             Self::ShortConv(c) => vec![&c.in_proj, &c.out_proj],
+            Self::GatedDelta(d) => vec![&d.qkv, &d.z, &d.b, &d.a, &d.out_proj],
         }
     }
 }

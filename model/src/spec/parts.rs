@@ -18,10 +18,8 @@ pub struct LinearSpec {
     /// How many matrices, one under the other, make the tensor: the experts of one with three dimensions. The
     /// rows count through all of them.
     pub stacked: Option<usize>,
-    /// Of how many heads the rows are that stand interleaved in the tensor: in a head of `d` rows, row `2j +
-    /// half` there is row `half * d/2 + j` here. So GGUF files of families whose reference rotates
-    /// neighbours.
-    pub interleaved_heads: Option<usize>,
+    /// In which order its rows stand in the tensor.
+    pub order: RowOrder,
     /// The bias, if there is one.
     pub bias: Option<BiasSpec>,
     /// Scales the input, and so touches no bias.
@@ -39,7 +37,7 @@ impl LinearSpec {
             columns,
             within: None,
             stacked: None,
-            interleaved_heads: None,
+            order: RowOrder::AsStored,
             bias: None,
             input_scale: 1.0,
             output_scales: Vec::new(),
@@ -56,7 +54,7 @@ impl LinearSpec {
     /// The same as matrix `index` of a tensor `[count, rows, columns]`.
     #[must_use]
     pub fn of_stack(mut self, index: usize, count: usize) -> Self {
-        let (start, total) = self.within.unwrap_or((0, self.rows));
+        let (start, total) = self.within.unwrap_or((0, self.span()));
         self.within = Some((index * total + start, count * total));
         self.stacked = Some(count);
         self
@@ -65,8 +63,24 @@ impl LinearSpec {
     /// The same with its rows interleaved in the tensor, head by head.
     #[must_use]
     pub fn interleaved(mut self, heads: usize) -> Self {
-        self.interleaved_heads = Some(heads);
+        self.order = RowOrder::Interleaved(heads);
         self
+    }
+
+    /// The same as these pieces of a tensor of `total` rows.
+    #[must_use]
+    pub fn pieces(mut self, total: usize, pieces: Vec<RowPiece>) -> Self {
+        self.within = Some((0, total));
+        self.order = RowOrder::Pieces(total, pieces);
+        self
+    }
+
+    /// Rows of the tensor among which its own stand.
+    fn span(&self) -> usize {
+        match self.order {
+            RowOrder::Pieces(total, _) => total,
+            RowOrder::AsStored | RowOrder::Interleaved(_) => self.rows,
+        }
     }
 
     /// With the bias of this name where `present`; `why` ends the sentence that misses it.
@@ -105,21 +119,27 @@ impl LinearSpec {
         }
     }
 
-    /// The rows of its tensor that it takes.
+    /// The rows of its tensor that it takes, or among which it takes some.
     pub fn tensor_rows(&self) -> Range<usize> {
         let start = self.within.map_or(0, |(start, _)| start);
-        start..start + self.rows
+        start..start + self.span()
     }
 
     /// For each row here, which of [`Self::tensor_rows`] it is, counted from the first; `None` where they
     /// stand in this order.
     pub fn row_order(&self) -> Option<Vec<usize>> {
-        let width = self.rows / self.interleaved_heads?.max(1);
-        let of = |row: usize| {
-            let (head, at) = (row / width, row % width);
-            head * width + 2 * (at % (width / 2)) + at / (width / 2)
-        };
-        Some((0..self.rows).map(of).collect())
+        match &self.order {
+            RowOrder::AsStored => None,
+            RowOrder::Interleaved(heads) => {
+                let width = self.rows / heads.max(&1);
+                let of = |row: usize| {
+                    let (head, at) = (row / width, row % width);
+                    head * width + 2 * (at % (width / 2)) + at / (width / 2)
+                };
+                Some((0..self.rows).map(of).collect())
+            }
+            RowOrder::Pieces(_, pieces) => Some(pieces.iter().flat_map(RowPiece::rows).collect()),
+        }
     }
 
     /// The factor of every output `[rows]`.
@@ -131,6 +151,45 @@ impl LinearSpec {
             .collect();
         factors.resize(self.rows, 1.0);
         factors
+    }
+}
+
+/// In which order the rows of a matrix stand in its tensor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum RowOrder {
+    /// One after the other.
+    #[default]
+    AsStored,
+    /// Of so many heads interleaved: in a head of `d` rows, row `2j + half` of the tensor is row `half * d/2 +
+    /// j` here. So GGUF files of families whose reference rotates neighbours.
+    Interleaved(usize),
+    /// These pieces of so many rows, one after the other: the rest of the rows is another matrix's.
+    Pieces(usize, Vec<RowPiece>),
+}
+
+/// Rows of a tensor that come at regular distances: `width` rows from `first`, from `first + stride`, ...,
+/// `count` times.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowPiece {
+    /// The first row.
+    pub first: usize,
+    /// How many follow each other.
+    pub width: usize,
+    /// Rows from one beginning to the next.
+    pub stride: usize,
+    /// How many beginnings.
+    pub count: usize,
+}
+
+impl RowPiece {
+    fn rows(&self) -> impl Iterator<Item = usize> {
+        let Self {
+            first,
+            width,
+            stride,
+            count,
+        } = *self;
+        (0..count).flat_map(move |i| first + i * stride..first + i * stride + width)
     }
 }
 
@@ -167,6 +226,9 @@ pub struct AttentionSpec {
     pub k_norm: Option<NormSpec>,
     /// Index of the rotary table; `None` where positions are not marked.
     pub rope: Option<usize>,
+    /// `[heads * head_dim, hidden]`: what was attended to is multiplied by the sigmoid of its output before `o`
+    /// (arXiv 2505.06708).
+    pub gate: Option<LinearSpec>,
     /// Factor of the scores before the softmax; usually 1 / sqrt(head_dim).
     pub scale: f32,
 }
@@ -213,6 +275,64 @@ impl Mamba2Spec {
     /// Channels that pass the convolution: x, B and C.
     pub fn channels(&self) -> usize {
         self.width() + 2 * self.groups * self.d_state
+    }
+}
+
+/// Gated delta rule (arXiv 2412.06464): causal convolution and silu over queries, keys and values, then for each
+/// head a state `S [key_dim, head_dim]` with `S = decay * S`, `d = beta * (v - S^T k)`, `S = S + k d^T`, `y = S^T
+/// q`, where `decay = exp(A * softplus(a + dt_bias))`, `beta = sigmoid(b)`, and queries and keys have a length of 1
+/// (queries divided by the root of `key_dim`); then a norm over each head, a gate and the output projection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatedDeltaSpec {
+    /// Heads of queries and keys.
+    pub key_heads: usize,
+    /// Width of a query or key.
+    pub key_dim: usize,
+    /// Heads of values, each with a state of its own; a multiple of `key_heads`.
+    pub heads: usize,
+    /// Width of a value.
+    pub head_dim: usize,
+    /// Which query and key a head of values uses.
+    pub sharing: KeySharing,
+    /// Taps of the convolution.
+    pub taps: usize,
+    /// `[q, k, v; hidden]`
+    pub qkv: LinearSpec,
+    /// The gate `[heads * head_dim, hidden]`.
+    pub z: LinearSpec,
+    /// Strength of the update `[heads, hidden]`.
+    pub b: LinearSpec,
+    /// Step size before softplus `[heads, hidden]`.
+    pub a: LinearSpec,
+    /// `[hidden, heads * head_dim]`
+    pub out_proj: LinearSpec,
+    /// The convolution's weight `[channels, 1, taps]`.
+    pub conv: String,
+    /// The decay rates `[heads]`.
+    pub decay: DecaySpec,
+    /// Added to a before softplus `[heads]`.
+    pub dt_bias: String,
+    /// The norm over each head, whose weight `[head_dim]` all share.
+    pub norm: NormSpec,
+}
+
+/// Which head of keys a head of values uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeySharing {
+    /// Heads of values that follow each other share one.
+    Consecutive,
+    /// Head `h` uses key `h mod key_heads`, as GGUF files order them.
+    Interleaved,
+}
+
+impl GatedDeltaSpec {
+    /// Width of the values: `heads * head_dim`.
+    pub fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+    /// Channels that pass the convolution: queries, keys and values.
+    pub fn channels(&self) -> usize {
+        2 * self.key_heads * self.key_dim + self.width()
     }
 }
 

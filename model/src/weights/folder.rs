@@ -102,7 +102,10 @@ fn assemble(
     sources: Vec<Arc<Bytes>>,
     index: Option<&Index>,
 ) -> Result<Checkpoint, ModelError> {
-    let is_ours = |name: &str| inventory::is_model_tensor(family, name);
+    let is_ours = |name: &str| {
+        let canonical = family.canonical(name);
+        canonical.is_some_and(|name| inventory::is_model_tensor(family, &name))
+    };
     let mut entries = BTreeMap::new();
     let mut foreign = Vec::new();
     let mut converted = None;
@@ -121,6 +124,10 @@ fn assemble(
             if index.is_some_and(|i| i.map.get(&name).is_none_or(|s| s != shard)) {
                 continue;
             }
+            let Some(name) = family.canonical(&name).map(std::borrow::Cow::into_owned) else {
+                foreign.push(name);
+                continue;
+            };
             if !inventory::is_known(family, &name) {
                 foreign.push(name.clone());
             }
@@ -134,7 +141,12 @@ fn assemble(
         }
     }
     let missing = index.and_then(|index| {
-        let absent = |name: &str| is_ours(name) && !entries.contains_key(name);
+        let there = |name: &str| {
+            family
+                .canonical(name)
+                .is_some_and(|name| entries.contains_key(&*name))
+        };
+        let absent = |name: &str| is_ours(name) && !there(name);
         let (name, shard) = index.map.iter().find(|(name, _)| absent(name))?;
         let problem = format!("should be in {shard} but is not there: download that shard again");
         Some(ModelError::tensor(&index.path, name, problem))

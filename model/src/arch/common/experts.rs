@@ -25,6 +25,17 @@ pub(in crate::arch) enum Part {
     Down,
 }
 
+impl Part {
+    /// What most families call it.
+    pub(in crate::arch) fn word(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// GGUF's names of experts, whose matrices are stacked; `$part` is what their canonical names begin with,
 /// `$router` the router's.
 macro_rules! expert_names {

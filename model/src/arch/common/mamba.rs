@@ -188,6 +188,7 @@ impl Mamba {
                 norm: NormSpec {
                     tensor: name("norm.weight"),
                     eps: self.eps,
+                    zero_centered: false,
                 },
                 before_gate: false,
                 why: "",

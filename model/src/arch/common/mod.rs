@@ -154,7 +154,7 @@ impl Sizes {
         }
         let sizes = Self {
             hidden,
-            layers: source.size(&key("block_count"))?,
+            layers: source.layers()?,
             heads,
             kv_heads: match kv_heads {
                 Some(kv_heads) => kv_heads,
@@ -218,6 +218,7 @@ impl Sizes {
         NormSpec {
             tensor: tensor.into(),
             eps: self.eps,
+            zero_centered: false,
         }
     }
 
@@ -263,6 +264,7 @@ impl Sizes {
             q_norm: None,
             k_norm: None,
             rope: None,
+            gate: None,
             scale: (self.head_dim as f32).powf(-0.5),
         }
     }

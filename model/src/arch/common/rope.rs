@@ -182,6 +182,11 @@ impl Rope {
         Ok(rope)
     }
 
+    /// The same with this share of a head rotated.
+    pub(in crate::arch) fn turning(self, partial: f64) -> Self {
+        Self { partial, ..self }
+    }
+
     /// The `rope.*` keys.
     pub(in crate::arch) fn of_gguf(source: &GgufSource<'_>, head_dim: usize) -> Result<Self, ModelError> {
         let key = |name: &str| source.key(name);

@@ -1,5 +1,5 @@
-//! The token-mixing half of a residual branch: convolution and state update of Mamba-2, decode attention,
-//! either alone or both on the same input.
+//! The token-mixing half of a residual branch: convolution and state update of a recurrent part (Mamba-2, the
+//! delta rule), decode attention, either alone or both on the same input.
 //!
 //! One position is one row of arithmetic, in prefill as in decode: a feed is a run of consecutive positions
 //! of one sequence, and its rows are computed exactly as if they came one at a time.
@@ -14,10 +14,11 @@ use std::sync::Arc;
 
 use super::attention::{self, RowView};
 use super::buf::{Rows, Shared, padded};
+use super::delta;
 use super::norm;
 use super::pool::ThreadPool;
 use super::simd::{Tier, prefetch_all};
-use super::ssm::{self, Params};
+use super::ssm::{self, Params, Rule};
 use crate::Feed;
 use crate::cpu::state::{BLOCK, KvBlock, KvLayout, SsmLayout};
 
@@ -64,21 +65,40 @@ impl HeadNorm {
     }
 }
 
-/// A Mamba-2 part and its activations.
-pub(crate) struct MambaPart<'a> {
+/// A Mamba-2 or delta-rule part and its activations.
+pub(crate) struct RecurrentPart<'a> {
     pub(crate) layout: &'a SsmLayout,
     pub(crate) params: &'a Params,
-    /// in_proj's output: z, x, B, C, dt
-    pub(crate) u: &'a Rows,
-    /// scratch: x, B, C after the convolution
+    /// the gate, in the first columns
+    pub(crate) z: &'a Rows,
+    /// what passes the convolution: x, B, C, or queries, keys, values
+    pub(crate) input: Columns<'a>,
+    /// raw step sizes, one a head
+    pub(crate) steps: Columns<'a>,
+    /// raw strengths of the delta rule, one a head
+    pub(crate) strengths: Option<&'a Rows>,
+    /// scratch: the input after the convolution
     pub(crate) xbc: &'a mut Rows,
     /// the result before out_proj `[rows, heads * head_dim]`
     pub(crate) y: &'a mut Rows,
 }
 
+/// Columns of rows from one on.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<'a> {
+    pub(crate) rows: &'a Rows,
+    pub(crate) first: usize,
+}
+
+impl Columns<'_> {
+    fn row(&self, row: usize) -> &[f32] {
+        &self.rows.row(row)[self.first..]
+    }
+}
+
 /// Scratch of the mixers that lives from step to step.
 pub(crate) struct Scratch {
-    /// step sizes, then decays, of a row's heads: `[rows, 2 * padded heads]`
+    /// step sizes or strengths, then decays, of a row's heads: `[rows, 2 * padded heads]`
     rates: Rows,
     jobs: Vec<Job>,
     views: Vec<RowView>,
@@ -117,10 +137,10 @@ impl Scratch {
     }
 
     /// Notes where the feeds' memory lies; rows of attention see what was before them and themselves.
-    fn job(&mut self, mamba: Option<&SsmLayout>, feeds: &mut [Feed<'_>]) {
+    fn job(&mut self, recurrent: Option<&SsmLayout>, feeds: &mut [Feed<'_>]) {
         self.jobs.clear();
         self.views.clear();
-        let (state, window) = mamba.map_or((0, 0), |m| (m.state_offset, m.window_offset));
+        let (state, window) = recurrent.map_or((0, 0), |m| (m.state_offset, m.window_offset));
         for feed in feeds.iter() {
             let (blocks, len) = (feed.sequence.kv.as_ptr(), feed.sequence.len);
             self.jobs.push(Job {
@@ -146,10 +166,10 @@ pub(crate) fn mix(
     pool: &mut ThreadPool,
     scratch: &mut Scratch,
     mut attention: Option<AttentionPart<'_>>,
-    mut mamba: Option<MambaPart<'_>>,
+    mut recurrent: Option<RecurrentPart<'_>>,
     feeds: &mut [Feed<'_>],
 ) {
-    scratch.job(mamba.as_ref().map(|m| m.layout), feeds);
+    scratch.job(recurrent.as_ref().map(|m| m.layout), feeds);
     if let Some(a) = &attention {
         let width = a.q.width();
         scratch
@@ -159,7 +179,7 @@ pub(crate) fn mix(
     scratch.rates.resize(scratch.views.len());
     let rates = Grid::of(&mut scratch.rates);
     let attention_tasks = attention.as_mut().map(AttentionTasks::new);
-    let mamba_tasks = mamba.as_mut().map(|m| MambaTasks::new(m, rates));
+    let recurrent_tasks = recurrent.as_mut().map(|m| RecurrentTasks::new(m, rates));
     let (jobs, views, threads, tier) = (&scratch.jobs, &scratch.views, pool.threads(), pool.tier());
 
     // convolution, step sizes, rotation and the new keys and values: a feed at a time, because positions
@@ -167,7 +187,7 @@ pub(crate) fn mix(
     pool.run(jobs.len(), |task, _| {
         let job = &jobs[task];
         if let Some(next) = jobs.get(task + threads).filter(|next| next.tokens > 0) {
-            if let Some(m) = &mamba_tasks {
+            if let Some(m) = &recurrent_tasks {
                 prefetch_all(next.window, m.layout.window_len());
             }
             if let Some(a) = &attention_tasks {
@@ -179,7 +199,7 @@ pub(crate) fn mix(
         for i in 0..job.tokens {
             // SAFETY: rows of a feed belong to its task, and so does what is its own of the sequence
             unsafe {
-                if let Some(m) = &mamba_tasks {
+                if let Some(m) = &recurrent_tasks {
                     m.enter(tier, job, i);
                 }
                 if let Some(a) = &attention_tasks {
@@ -192,13 +212,15 @@ pub(crate) fn mix(
     // state updates and attention, independent of each other, in one phase; the longest tasks first, so that
     // threads end together
     let attending = attention_tasks.as_ref().map_or(0, |a| a.count(views.len()));
-    let parts = mamba_tasks.as_ref().map_or(0, |m| m.parts(jobs.len(), threads));
+    let parts = recurrent_tasks
+        .as_ref()
+        .map_or(0, |m| m.parts(jobs.len(), threads));
     let attention_scratch = Shared(scratch.attention.as_mut_ptr());
     pool.run(attending + jobs.len() * parts, |task, thread| {
         // SAFETY: each (rows, kv head) pair, and each (feed, part of its heads) pair, is one task; the
         // thread's scratch is its own
         unsafe {
-            match (&attention_tasks, &mamba_tasks) {
+            match (&attention_tasks, &recurrent_tasks) {
                 (Some(a), _) if task < attending => {
                     a.attend(tier, task, views, &mut *attention_scratch.at(thread));
                 }
@@ -207,8 +229,8 @@ pub(crate) fn mix(
             }
         }
     });
-    if let Some(m) = mamba {
-        norm::gate(pool, &m.params.gate, m.u, m.y);
+    if let Some(m) = recurrent {
+        norm::gate(pool, &m.params.gate, m.z, m.y);
     }
 }
 
@@ -300,22 +322,26 @@ impl<'a> AttentionTasks<'a> {
     }
 }
 
-/// What the tasks of a Mamba-2 part share.
-struct MambaTasks<'a> {
+/// What the tasks of a recurrent part share.
+struct RecurrentTasks<'a> {
     layout: &'a SsmLayout,
     params: &'a Params,
-    u: &'a Rows,
+    input: Columns<'a>,
+    steps: Columns<'a>,
+    strengths: Option<&'a Rows>,
     xbc: Grid,
     y: Grid,
     rates: Grid,
 }
 
-impl<'a> MambaTasks<'a> {
-    fn new(part: &'a mut MambaPart<'_>, rates: Grid) -> Self {
+impl<'a> RecurrentTasks<'a> {
+    fn new(part: &'a mut RecurrentPart<'_>, rates: Grid) -> Self {
         Self {
             layout: part.layout,
             params: part.params,
-            u: part.u,
+            input: part.input,
+            steps: part.steps,
+            strengths: part.strengths,
             xbc: Grid::of(part.xbc),
             y: Grid::of(part.y),
             rates,
@@ -337,13 +363,12 @@ impl<'a> MambaTasks<'a> {
     /// The feed belongs to the task.
     unsafe fn enter(&self, tier: Tier, job: &Job, i: usize) {
         let (row, position, layout) = (job.row + i, job.len + i, self.layout);
-        let (u, heads) = (self.u.row(row), layout.heads);
-        let d_ssm = heads * layout.head_dim;
+        let heads = layout.heads;
         // SAFETY: the caller's promise; strides cover the widths
         unsafe {
             ssm::conv_row(
                 tier,
-                u[d_ssm..].as_ptr(),
+                self.input.row(row).as_ptr(),
                 job.window,
                 self.params.conv_weight.as_ptr(),
                 self.params.conv_bias.as_ptr(),
@@ -353,8 +378,19 @@ impl<'a> MambaTasks<'a> {
                 self.xbc.row(row),
             );
             let steps = self.rates.row(row);
-            steps.copy_from_nonoverlapping(u[u.len() - heads..].as_ptr(), heads);
+            steps.copy_from_nonoverlapping(self.steps.row(row)[..heads].as_ptr(), heads);
             ssm::step_sizes(tier, self.params, heads, steps, steps.add(padded(heads)));
+            if let (Rule::Delta(keys), Some(strengths)) = (&self.params.rule, self.strengths) {
+                // what was added is in the decay, and the strength takes the step's place
+                let strengths = &strengths.row(row)[..heads];
+                for (at, raw) in strengths.iter().enumerate() {
+                    *steps.add(at) = 1.0 / (1.0 + (-raw).exp());
+                }
+                keys.normalise(
+                    tier,
+                    std::slice::from_raw_parts_mut(self.xbc.row(row), layout.channels),
+                );
+            }
         }
     }
 
@@ -385,16 +421,13 @@ impl<'a> MambaTasks<'a> {
                     let rates = (*steps, *steps.add(padded(all)));
                     let xbc = std::slice::from_raw_parts(self.xbc.row(row).cast_const(), layout.channels);
                     let state = (of(job.state, head), next.cast_const());
-                    ssm::update(
-                        tier,
-                        layout,
-                        self.params,
-                        state,
-                        xbc,
-                        rates,
-                        head,
-                        self.y.row(row),
-                    );
+                    let y = self.y.row(row);
+                    match &self.params.rule {
+                        Rule::Selective { d, groups } => {
+                            ssm::update(tier, layout, (d, *groups), state, xbc, rates, head, y);
+                        }
+                        Rule::Delta(keys) => delta::update(tier, layout, keys, state, xbc, rates, head, y),
+                    }
                 }
             }
         }

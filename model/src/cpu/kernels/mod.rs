@@ -5,6 +5,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod buf;
+pub(crate) mod delta;
 pub(crate) mod gemm;
 mod hugepage;
 pub(crate) mod mixer;

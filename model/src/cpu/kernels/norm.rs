@@ -134,6 +134,31 @@ unsafe fn gate_row_body<S: Simd>(y: &mut [f32], z: &[f32]) {
 }
 tiers!(fn gate_row = gate_row_body(y: &mut [f32], z: &[f32]));
 
+/// Multiplies rows of `y` in place by the sigmoid of `gate`.
+pub(crate) fn sigmoid_gate(pool: &mut ThreadPool, gate: &Rows, y: &mut Rows) {
+    assert!(gate.width() == y.width() && gate.rows() == y.rows() && gate.stride() == y.stride());
+    let (rows, stride, tier) = (y.rows(), y.stride(), pool.tier());
+    let out = Shared(y.as_mut_ptr());
+    pool.run(rows.div_ceil(CHUNK), |task, _| {
+        for r in task * CHUNK..rows.min((task + 1) * CHUNK) {
+            // SAFETY: row r belongs to this task; both rows are `stride` long
+            unsafe { sigmoid_row(tier, gate.as_ptr().add(r * stride), out.at(r * stride), stride) };
+        }
+    });
+}
+
+#[inline(always)]
+unsafe fn sigmoid_row_body<S: Simd>(gate: *const f32, y: *mut f32, stride: usize) {
+    // SAFETY: the stride is a multiple of a vector
+    unsafe {
+        for i in (0..stride).step_by(S::LANES) {
+            let e = S::exp(S::sub(S::splat(0.0), S::load(gate.add(i))));
+            S::store(y.add(i), S::div(S::load(y.add(i)), S::add(S::splat(1.0), e)));
+        }
+    }
+}
+tiers!(fn sigmoid_row = sigmoid_row_body(gate: *const f32, y: *mut f32, stride: usize));
+
 #[inline(always)]
 unsafe fn norm_groups_body<S: Simd>(y: &mut [f32], weight: &[f32], groups: usize, eps: f32) {
     let width = y.len() / groups;

@@ -1,4 +1,4 @@
-//! The kernels of the Mamba-2 branch: convolution, step sizes, and the selective state update.
+//! The kernels of recurrent parts: convolution, step sizes, and Mamba-2's selective state update.
 
 #![allow(
     unsafe_code,
@@ -8,11 +8,12 @@
 use std::mem::MaybeUninit;
 
 use super::buf::{Buf, padded};
+use super::delta::Keys;
 use super::norm::GateNorm;
 use super::simd::{Simd, Tier, prefetch, tiers};
 use crate::cpu::state::{CacheFormat, SsmLayout};
 
-/// The small parameters of one Mamba-2 part.
+/// The small parameters of one recurrent part.
 pub(crate) struct Params {
     /// `[taps][padded channels]`
     pub(crate) conv_weight: Buf,
@@ -20,13 +21,19 @@ pub(crate) struct Params {
     pub(crate) conv_bias: Buf,
     /// A, negative `[padded heads]`
     pub(crate) a: Buf,
-    /// D `[heads]`
-    pub(crate) d: Vec<f32>,
     /// `[padded heads]`
     pub(crate) dt_bias: Buf,
     pub(crate) dt_limit: (f32, f32),
-    pub(crate) groups: usize,
+    pub(crate) rule: Rule,
     pub(crate) gate: GateNorm,
+}
+
+/// How a state moves on.
+pub(crate) enum Rule {
+    /// Mamba-2's: D `[heads]`, and the groups of heads that share B and C.
+    Selective { d: Vec<f32>, groups: usize },
+    /// The delta rule.
+    Delta(Keys),
 }
 
 /// Depthwise causal convolution and silu of one position; its input takes the place of the oldest in the
@@ -118,7 +125,7 @@ tiers!(pub(super) fn step_sizes = step_sizes_body(
 pub(super) unsafe fn update(
     tier: Tier,
     layout: &SsmLayout,
-    params: &Params,
+    (d, groups): (&[f32], usize),
     (state, next): (*mut f32, *const f32),
     xbc: &[f32],
     (step, decay): (f32, f32),
@@ -136,7 +143,7 @@ pub(super) unsafe fn update(
     for padding in &mut dtx[p..layout.width()] {
         padding.write(0.0);
     }
-    let group = head / (layout.heads / params.groups);
+    let group = head / (layout.heads / groups);
     let moves = Update {
         width: layout.width(),
         n,
@@ -144,7 +151,7 @@ pub(super) unsafe fn update(
         decay,
         dtx: dtx.as_ptr().cast(),
         b: xbc[d_ssm + group * n..][..n].as_ptr(),
-        c: xbc[d_ssm + (params.groups + group) * n..][..n].as_ptr(),
+        c: xbc[d_ssm + (groups + group) * n..][..n].as_ptr(),
     };
     // SAFETY: the caller gives this task the head alone; widths are padded and at most MAX_SSM_HEAD_DIM
     unsafe {
@@ -154,7 +161,7 @@ pub(super) unsafe fn update(
         }
         let y = std::slice::from_raw_parts_mut(y.add(head * p), p);
         for ((y, out), x) in y.iter_mut().zip(&out).zip(x) {
-            *y = out.assume_init() + params.d[head] * x;
+            *y = out.assume_init() + d[head] * x;
         }
     }
 }
@@ -344,10 +351,12 @@ mod tests {
                 conv_weight: Buf::zeroed(0),
                 conv_bias: Buf::zeroed(0),
                 a: buf(&|i| -0.5 - (i % 7) as f32),
-                d: Vec::new(),
                 dt_bias: buf(&|i| (i % 3) as f32),
                 dt_limit,
-                groups: 1,
+                rule: Rule::Selective {
+                    d: Vec::new(),
+                    groups: 1,
+                },
                 gate: GateNorm::None,
             };
             for tier in Tier::available() {

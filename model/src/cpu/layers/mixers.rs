@@ -1,13 +1,13 @@
 //! Attention and Mamba-2, either alone or both on the same input.
 
-use super::padded_copy;
+use super::{norm_weight, padded_copy, taps_first};
 use crate::cpu::Feed;
 use crate::cpu::kernels::ThreadPool;
 use crate::cpu::kernels::buf::{Buf, padded};
 use crate::cpu::kernels::gemm::{self, Job};
-use crate::cpu::kernels::mixer::{self, AttentionPart, HeadNorm, HeadParams, MambaPart};
-use crate::cpu::kernels::norm::GateNorm;
-use crate::cpu::kernels::ssm::Params;
+use crate::cpu::kernels::mixer::{self, AttentionPart, Columns, HeadNorm, HeadParams, RecurrentPart};
+use crate::cpu::kernels::norm::{self, GateNorm};
+use crate::cpu::kernels::ssm::{Params, Rule};
 use crate::cpu::linear::{Linear, WeightFormat};
 use crate::cpu::state::StateLayout;
 use crate::cpu::work::Work;
@@ -18,10 +18,11 @@ use crate::weights::Checkpoint;
 pub(super) struct Attention {
     /// its place among the attention parts of the model
     index: usize,
-    pub(super) q: Linear,
-    pub(super) k: Linear,
-    pub(super) v: Linear,
-    pub(super) o: Linear,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    gate: Option<Linear>,
     params: HeadParams,
     rope: Option<usize>,
 }
@@ -54,15 +55,16 @@ pub(super) fn mix(
                 Job::store(x, &a.v, &mut w.v),
             ],
         ),
-        (Some(a), None) => gemm::matmul(
-            pool,
-            scratch,
-            [
-                Job::store(x, &a.q, &mut w.q),
-                Job::store(x, &a.k, &mut w.k),
-                Job::store(x, &a.v, &mut w.v),
-            ],
-        ),
+        (Some(a), None) => {
+            let [q, k, v] = [(&a.q, &mut w.q), (&a.k, &mut w.k), (&a.v, &mut w.v)]
+                .map(|(matrix, out)| Job::store(x, matrix, out));
+            match &a.gate {
+                Some(gate) => {
+                    gemm::matmul(pool, scratch, [q, k, v, Job::store(x, gate, &mut w.gate)]);
+                }
+                None => gemm::matmul(pool, scratch, [q, k, v]),
+            }
+        }
         (None, Some(m)) => gemm::matmul(pool, scratch, [Job::store(x, &m.in_proj, &mut w.u)]),
         (None, None) => return,
     }
@@ -75,14 +77,26 @@ pub(super) fn mix(
         rope: a.rope.map(|rope| &w.ropes[rope]),
         attended: &mut w.attended,
     });
-    let mamba_part = mamba.map(|m| MambaPart {
+    let mamba_part = mamba.map(|m| RecurrentPart {
         layout: &layout.ssm[m.index],
         params: &m.params,
-        u: &w.u,
+        z: &w.u,
+        input: Columns {
+            rows: &w.u,
+            first: w.y.width(),
+        },
+        steps: Columns {
+            rows: &w.u,
+            first: w.u.width() - layout.ssm[m.index].heads,
+        },
+        strengths: None,
         xbc: &mut w.xbc,
         y: &mut w.y,
     });
     mixer::mix(pool, &mut w.mixers, attention_part, mamba_part, feeds);
+    if attention.is_some_and(|a| a.gate.is_some()) {
+        norm::sigmoid_gate(pool, &w.gate, &mut w.attended);
+    }
     let attended = attention.map(|a| (&w.attended, &a.o));
     let out = match mamba {
         Some(m) => Job::add((&w.y, &m.out_proj), attended, &mut w.h),
@@ -95,6 +109,10 @@ pub(super) fn mix(
 }
 
 impl Attention {
+    pub(super) fn linears(&self) -> impl Iterator<Item = &Linear> {
+        [&self.q, &self.k, &self.v, &self.o].into_iter().chain(&self.gate)
+    }
+
     pub(super) fn load(
         weights: &Checkpoint,
         spec: &AttentionSpec,
@@ -103,7 +121,7 @@ impl Attention {
         format: WeightFormat,
     ) -> Result<Self, ModelError> {
         let head_norm = |norm: &NormSpec, heads: usize, scale: f32| {
-            let weight = weights.vector(&norm.tensor, spec.head_dim)?;
+            let weight = norm_weight(weights, norm, spec.head_dim)?;
             Ok::<_, ModelError>(HeadNorm {
                 weight: weight.iter().map(|w| w * scale).collect::<Vec<_>>().repeat(heads),
                 heads,
@@ -124,6 +142,10 @@ impl Attention {
             k: Linear::open(weights, &spec.k, 1.0, format)?,
             v: Linear::open(weights, &spec.v, 1.0, format)?,
             o: Linear::open(weights, &spec.o, scale, format)?,
+            gate: match &spec.gate {
+                Some(gate) => Some(Linear::open(weights, gate, 1.0, format)?),
+                None => None,
+            },
             params: HeadParams {
                 q_norm: q_norm.transpose()?,
                 k_norm: k_norm.transpose()?,
@@ -142,11 +164,6 @@ impl Mamba {
         format: WeightFormat,
     ) -> Result<Self, ModelError> {
         let (channels, taps) = (spec.channels(), spec.taps);
-        let raw = weights.vector(&spec.conv, channels * taps)?;
-        let mut conv_weight = Buf::zeroed(taps * padded(channels));
-        for (i, w) in raw.iter().enumerate() {
-            conv_weight[i % taps * padded(channels) + i / taps] = *w;
-        }
         let conv_bias = match &spec.conv_bias {
             Some(bias) => padded_copy(&weights.vector(&bias.tensor, channels)?),
             None => Buf::zeroed(padded(channels)),
@@ -168,13 +185,15 @@ impl Mamba {
             in_proj: Linear::open(weights, &spec.in_proj, 1.0, format)?,
             out_proj: Linear::open(weights, &spec.out_proj, scale, format)?,
             params: Params {
-                conv_weight,
+                conv_weight: taps_first(weights, &spec.conv, channels, taps)?,
                 conv_bias,
                 a: padded_copy(&weights.decay(&spec.decay, spec.heads)?),
-                d: weights.vector(&spec.skip, spec.heads)?,
                 dt_bias: padded_copy(&weights.vector(&spec.dt_bias, spec.heads)?),
                 dt_limit: spec.time_step_limit,
-                groups: spec.groups,
+                rule: Rule::Selective {
+                    d: weights.vector(&spec.skip, spec.heads)?,
+                    groups: spec.groups,
+                },
                 gate,
             },
         })

@@ -1,5 +1,6 @@
 //! The weights of a layer on this machine, and their forward pass over the residual stream.
 
+mod gated_delta;
 mod mixers;
 mod mlp;
 mod moe;
@@ -15,6 +16,7 @@ use super::work::Work;
 use crate::error::ModelError;
 use crate::spec::{Mixer, NormSpec, Residual};
 use crate::weights::Checkpoint;
+use gated_delta::GatedDelta;
 use mixers::{Attention, Mamba, mix};
 use mlp::Mlp;
 use moe::Moe;
@@ -34,6 +36,7 @@ enum Parts {
     Mlp(Box<Mlp>),
     Moe(Box<Moe>),
     ShortConv(Box<ShortConv>),
+    GatedDelta(Box<GatedDelta>),
 }
 
 /// A norm's weight, padded.
@@ -45,10 +48,28 @@ pub(crate) struct Norm {
 impl Norm {
     pub(crate) fn load(weights: &Checkpoint, spec: &NormSpec, width: usize) -> Result<Self, ModelError> {
         Ok(Self {
-            weight: padded_copy(&weights.vector(&spec.tensor, width)?),
+            weight: padded_copy(&norm_weight(weights, spec, width)?),
             eps: spec.eps,
         })
     }
+}
+
+/// The weight of a norm as it is multiplied.
+fn norm_weight(weights: &Checkpoint, spec: &NormSpec, width: usize) -> Result<Vec<f32>, ModelError> {
+    let mut weight = weights.vector(&spec.tensor, width)?;
+    if spec.zero_centered {
+        weight.iter_mut().for_each(|w| *w += 1.0);
+    }
+    Ok(weight)
+}
+
+/// The taps of a depthwise convolution `[channels, 1, taps]` as `[taps][padded channels]`.
+fn taps_first(weights: &Checkpoint, name: &str, channels: usize, taps: usize) -> Result<Buf, ModelError> {
+    let mut out = Buf::zeroed(taps * padded(channels));
+    for (i, w) in weights.vector(name, channels * taps)?.iter().enumerate() {
+        out[i % taps * padded(channels) + i / taps] = *w;
+    }
+    Ok(out)
 }
 
 fn padded_copy(values: &[f32]) -> Buf {
@@ -94,6 +115,11 @@ impl Branch {
                     let part = Moe::load(weights, m, spec.scale, places.widths, format)?;
                     alone = Some(Parts::Moe(Box::new(part)));
                 }
+                Mixer::GatedDelta(d) => {
+                    let part = GatedDelta::load(weights, d, spec.scale, places.ssm, format)?;
+                    alone = Some(Parts::GatedDelta(Box::new(part)));
+                    places.ssm += 1;
+                }
                 Mixer::ShortConv(c) => {
                     let part = ShortConv::load(weights, c, spec.scale, places.conv, format)?;
                     alone = Some(Parts::ShortConv(Box::new(part)));
@@ -112,12 +138,13 @@ impl Branch {
         match &self.parts {
             Parts::Mixers(attention, mamba) => {
                 let mamba = mamba.iter().flat_map(|m| [&m.in_proj, &m.out_proj]);
-                let attention = attention.iter().flat_map(|a| [&a.q, &a.k, &a.v, &a.o]);
+                let attention = attention.iter().flat_map(|a| a.linears());
                 mamba.chain(attention).collect()
             }
             Parts::Mlp(mlp) => mlp.linears().collect(),
             Parts::Moe(moe) => moe.linears(),
             Parts::ShortConv(conv) => conv.linears().into(),
+            Parts::GatedDelta(delta) => delta.linears().into(),
         }
     }
 
@@ -127,6 +154,7 @@ impl Branch {
         small += match &self.parts {
             Parts::Mixers(_, Some(mamba)) => mamba.params.conv_weight.len() + mamba.params.conv_bias.len(),
             Parts::ShortConv(conv) => conv.small(),
+            Parts::GatedDelta(delta) => delta.small(),
             _ => 0,
         };
         self.linears()
@@ -157,6 +185,7 @@ impl Branch {
             Parts::Mlp(mlp) => mlp.forward(pool, work, None),
             Parts::Moe(moe) => moe.forward(pool, work),
             Parts::ShortConv(conv) => conv.forward(pool, layout, work, feeds),
+            Parts::GatedDelta(delta) => delta.forward(pool, layout, work, feeds),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Gated short convolutions (LFM2).
 
-use super::padded_copy;
+use super::{padded_copy, taps_first};
 use crate::cpu::Feed;
 use crate::cpu::kernels::ThreadPool;
 use crate::cpu::kernels::buf::{Buf, padded};
@@ -32,10 +32,6 @@ impl ShortConv {
         format: WeightFormat,
     ) -> Result<Self, ModelError> {
         let (channels, taps) = (spec.channels, spec.taps);
-        let mut weight = Buf::zeroed(taps * padded(channels));
-        for (i, w) in weights.vector(&spec.conv, channels * taps)?.iter().enumerate() {
-            weight[i % taps * padded(channels) + i / taps] = *w;
-        }
         let bias = match &spec.conv_bias {
             Some(bias) => padded_copy(&weights.vector(&bias.tensor, channels)?),
             None => Buf::zeroed(padded(channels)),
@@ -44,7 +40,7 @@ impl ShortConv {
             index,
             in_proj: Linear::open(weights, &spec.in_proj, 1.0, format)?,
             out_proj: Linear::open(weights, &spec.out_proj, scale, format)?,
-            weight,
+            weight: taps_first(weights, &spec.conv, channels, taps)?,
             bias,
         })
     }

@@ -27,13 +27,32 @@ impl GgufMetadata {
     }
 }
 
+/// The last layers, which predict further tokens beside the next one and are no part of the model.
+fn further_layers(metadata: &GgufMetadata, architecture: Option<&str>) -> std::ops::Range<u64> {
+    let number = |key: &str| metadata.u64(&format!("{}.{key}", architecture.unwrap_or_default()));
+    match (number("block_count"), number(arch::FURTHER)) {
+        (Some(all), Some(further)) => all.saturating_sub(further)..all,
+        _ => 0..0,
+    }
+}
+
+/// The layer of a tensor `blk.N.*`.
+fn layer_of(name: &str) -> Option<u64> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+}
+
 pub(super) fn open(path: &Path, bytes: Bytes, options: OpenOptions) -> Result<Checkpoint, ModelError> {
     let (metadata, infos) = reader::read(path, &bytes)?;
     let architecture = metadata.str("general.architecture");
     let family = arch::of_gguf(architecture, path)?;
     check_kind(path, &metadata)?;
     let mut entries = BTreeMap::new();
+    let (further, mut left_out) = (further_layers(&metadata, architecture), 0_usize);
     for info in infos {
+        if layer_of(&info.name).is_some_and(|layer| further.contains(&layer)) {
+            left_out += 1;
+            continue;
+        }
         let Some(name) = family.gguf_names.canonical(&info.name) else {
             let problem = format!(
                 "is not a tensor of a {} file: its part in the model is not known",
@@ -71,6 +90,13 @@ pub(super) fn open(path: &Path, bytes: Bytes, options: OpenOptions) -> Result<Ch
         gguf: Some(metadata),
         notes: Vec::new(),
     };
+    if left_out > 0 {
+        checkpoint.notes.push(format!(
+            "{left_out} tensors of layers {} to {}, which predict further tokens, are left out",
+            further.start,
+            further.end - 1
+        ));
+    }
     checkpoint.check()?;
     Ok(checkpoint)
 }
