@@ -15,7 +15,7 @@ const LOGITS: f32 = 1e-4;
 const HIDDEN: f32 = 1e-4;
 const STATE: f32 = 5e-5;
 
-const FOLDERS: [&str; 26] = [
+const FOLDERS: [&str; 29] = [
     "golden/case-gqa",
     "golden/case-mha-groups-sharded",
     "golden/case-tiny-like-bf16",
@@ -42,10 +42,13 @@ const FOLDERS: [&str; 26] = [
     "golden/family-lfm2_moe",
     "golden/family-granitemoehybrid-experts",
     "golden/family-nemotron_h-experts",
+    "golden/family-qwen3_5_text",
+    "golden/family-qwen3_5_moe_text",
+    "golden/family-qwen3_next",
 ];
 
 /// Each with the goldens that hold for it.
-const GGUF: [(&str, &str); 18] = [
+const GGUF: [(&str, &str); 20] = [
     (
         "golden/gguf-gqa/gqa-f32.gguf",
         "golden/case-gqa/golden.safetensors",
@@ -97,6 +100,14 @@ const GGUF: [(&str, &str); 18] = [
     (
         "golden/family-lfm2_moe.gguf",
         "golden/family-lfm2_moe/golden.safetensors",
+    ),
+    (
+        "golden/family-qwen3_5_text.gguf",
+        "golden/family-qwen3_5_text/golden.safetensors",
+    ),
+    (
+        "golden/family-qwen3_5_moe_text.gguf",
+        "golden/family-qwen3_5_moe_text/golden.safetensors",
     ),
 ];
 

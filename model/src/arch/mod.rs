@@ -11,6 +11,7 @@ mod nemotron_h;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_5;
 mod qwen3_moe;
 mod smollm3;
 mod source;
@@ -36,6 +37,9 @@ static REGISTER: &[Architecture] = &[
     qwen3_moe::ARCHITECTURE,
     lfm2::ARCHITECTURE,
     lfm2::MOE,
+    qwen3_5::ARCHITECTURE,
+    qwen3_5::MOE,
+    qwen3_5::NEXT,
 ];
 
 /// A family of models: what its files call it, and how they become a [`ModelSpec`].

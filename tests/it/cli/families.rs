@@ -18,6 +18,8 @@ fn a_folder_and_its_gguf_file_continue_alike() {
         "qwen3_moe",
         "lfm2",
         "lfm2_moe",
+        "qwen3_5_text",
+        "qwen3_5_moe_text",
     ] {
         let continued = |model: &str| -> Value {
             let model = path(model);
