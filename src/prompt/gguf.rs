@@ -2,6 +2,7 @@
 
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
@@ -14,6 +15,24 @@ use super::vocabulary::Vocabulary;
 const LLAMA3_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// The same with every digit alone (Qwen 2).
 const SINGLE_DIGIT_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// The same with marks, which many scripts write after a letter, as a part of words (Qwen 3.5).
+const MARKED_LETTERS_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Words of one case or with a capital, contractions with them, numbers in groups of three (GPT-4o).
+const GPT_4O_SPLIT: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// The same without contractions, every digit alone (Mistral's Tekken).
+const TEKKEN_SPLIT: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Names of Llama 3's way, which takes a word that is a token as it is, whether or not merges lead to it.
+const LLAMA3: [&str; 7] = [
+    "llama-bpe",
+    "llama3",
+    "llama-v3",
+    "falcon-h1",
+    "falcon3",
+    "lfm2",
+    "pixtral",
+];
 
 /// `tokenizer.ggml.token_type`: what is never in a text.
 const UNUSED: i32 = 5;
@@ -96,8 +115,16 @@ impl GgufTokenizer {
 
     fn pre_tokenizer(&self, origin: &str) -> Result<PreTokenizerWrapper, PromptError> {
         let pattern = match self.pre.as_deref().unwrap_or("default") {
-            "falcon-h1" | "llama-bpe" | "llama3" | "llama-v3" => LLAMA3_SPLIT,
-            "qwen2" => SINGLE_DIGIT_SPLIT,
+            name if LLAMA3.contains(&name) => LLAMA3_SPLIT,
+            "qwen2" | "deepseek-r1-qwen" | "megrez" => SINGLE_DIGIT_SPLIT,
+            "qwen35" => MARKED_LETTERS_SPLIT,
+            "gpt-4o" => GPT_4O_SPLIT,
+            "tekken" => TEKKEN_SPLIT,
+            "smollm" => {
+                let digits = Digits::new(true);
+                let rest = ByteLevel::new(false, true, true);
+                return Ok(Sequence::new(vec![digits.into(), rest.into()]).into());
+            }
             "gpt-2" => return Ok(ByteLevel::new(false, true, true).into()),
             other => {
                 let reason = format!(
@@ -159,12 +186,9 @@ impl GgufTokenizer {
         model.build().map_err(|error| refuse(error.to_string()))
     }
 
-    /// Llama 3 and Falcon-H1 take a word that is a token as it is, whether or not merges lead to it.
     fn ignore_merges(&self) -> bool {
-        matches!(
-            self.pre.as_deref(),
-            Some("falcon-h1" | "llama-bpe" | "llama3" | "llama-v3")
-        )
+        let pre = self.pre.as_deref().unwrap_or_default();
+        LLAMA3.contains(&pre) || pre == "tekken"
     }
 
     fn digest(&self) -> [u8; 32] {
@@ -181,5 +205,44 @@ impl GgufTokenizer {
         }
         self.token_types.iter().for_each(|kind| field(&kind.to_string()));
         *hasher.finalize().as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
+    #[test]
+    fn text_is_split_as_each_name_says() {
+        let text = "It's HTTPServer 12345 cafe\u{301}s a/b//\n\n  x";
+        let split = |name: &str| {
+            let metadata = GgufTokenizer {
+                pre: Some(name.to_owned()),
+                ..GgufTokenizer::default()
+            };
+            let mut parts = PreTokenizedString::from(text);
+            let ways = metadata.pre_tokenizer("m.gguf").unwrap();
+            ways.pre_tokenize(&mut parts).unwrap();
+            let splits = parts.get_splits(OffsetReferential::Original, OffsetType::Byte);
+            let words = splits.into_iter().map(|(_, (from, to), _)| &text[from..to]);
+            words.collect::<Vec<_>>().join("|")
+        };
+        let llama = "It|'s| HTTPServer| |123|45| cafe|\u{301}s| a|/b|//\n\n| | x";
+        for name in LLAMA3 {
+            assert_eq!(split(name), llama, "{name}");
+        }
+        let digits = "It|'s| HTTPServer| |1|2|3|4|5| cafe|\u{301}s| a|/b|//\n\n| | x";
+        for name in ["qwen2", "deepseek-r1-qwen", "megrez"] {
+            assert_eq!(split(name), digits, "{name}");
+        }
+        let marked = "It|'s| HTTPServer| |1|2|3|4|5| cafe\u{301}s| a|/b|//\n\n| | x";
+        assert_eq!(split("qwen35"), marked);
+        let cased = "It's| HTTPServer| |123|45| cafe\u{301}s| a|/b|//\n\n| | x";
+        assert_eq!(split("gpt-4o"), cased);
+        let single = "It|'s| HTTPServer| |1|2|3|4|5| cafe\u{301}s| a|/b|//\n\n| | x";
+        assert_eq!(split("tekken"), single);
+        let gpt2 = "It|'s| HTTPServer| |1|2|3|4|5| cafe|\u{301}|s| a|/|b|//|\n\n | | x";
+        assert_eq!(split("smollm"), gpt2);
     }
 }
