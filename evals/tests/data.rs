@@ -296,7 +296,7 @@ fn copies_of_a_set_have_the_same_answers() {
 fn no_more_of_a_set_is_read_than_is_asked_for() {
     let first = |text: &str, most| load_first(text.as_bytes(), "set", &Fields::default(), most);
     let lines = "{\"question\": \"a\"}\n{\"question\": \"b\"}\n{\"question\": \"c";
-    let array = "[{\"question\": \"a\"}, {\"question\": \"b\"}, {\"question\": \"c";
+    let array = "[{\"question\": \"a\"}, {\"question\": \"b\"}, 3]";
     let csv = "question,answer\na,1\nb,2\nc,3,4,5\n";
     for text in [lines, array, csv] {
         let data = first(text, 2).expect("two whole problems");

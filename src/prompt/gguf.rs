@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(split("gpt-4o"), cased);
         let single = "It|'s| HTTPServer| |1|2|3|4|5| cafe\u{301}s| a|/b|//\n\n| | x";
         assert_eq!(split("tekken"), single);
-        let gpt2 = "It|'s| HTTPServer| |1|2|3|4|5| cafe|\u{301}|s| a|/|b|//|\n\n | | x";
+        let gpt2 = "It|'s| HTTPServer| |1|2|3|4|5| cafe|\u{301}|s| a|/|b|//|\n\n | x";
         assert_eq!(split("smollm"), gpt2);
     }
 }
