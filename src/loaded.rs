@@ -1,6 +1,6 @@
 //! A model with its prompter, wherever it comes from: the binary, a folder, a GGUF file, the hub.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::error::Error;
@@ -27,6 +27,8 @@ pub struct LoadOptions {
     pub formats: Formats,
     /// Scale of the logits of a tied GGUF file, which does not hold it.
     pub tied_logit_scale: Option<f32>,
+    /// LoRA adapters that are merged into the weights: the folder of each, and a factor of its update.
+    pub lora: Vec<(PathBuf, f32)>,
     /// Text of a chat template that replaces the model's own, and where it came from.
     pub chat_template: Option<(String, String)>,
     /// Where the hub and its cache are; the environment's settings where this is `None`.
@@ -68,7 +70,7 @@ impl Loaded {
             ModelSource::parse(name)?
         };
         let mut loaded = match &source {
-            ModelSource::Bundled => Self::bundled(options.formats)?,
+            ModelSource::Bundled => Self::bundled(options)?,
             other => {
                 let hub = options.hub.clone().map_or_else(HubOptions::from_env, Ok)?;
                 Self::from_path(&hub::resolve(other, &hub, progress)?, options)?
@@ -112,7 +114,7 @@ impl Loaded {
     }
 
     fn from_path(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
-        let checkpoint = Checkpoint::open_with(
+        let mut checkpoint = Checkpoint::open_with(
             path,
             OpenOptions {
                 tied_logit_scale: options.tied_logit_scale,
@@ -127,16 +129,18 @@ impl Loaded {
             Err(PromptError::NoTokenizer { .. }) => None,
             other => Some(other?),
         };
+        merge(&mut checkpoint, &options.lora)?;
         Self::assemble(checkpoint, prompter, options.formats, false)
     }
 
     /// The model that the binary carries.
-    fn bundled(formats: Formats) -> Result<Self, Error> {
-        let checkpoint = Checkpoint::from_bytes(
+    fn bundled(options: &LoadOptions) -> Result<Self, Error> {
+        let mut checkpoint = Checkpoint::from_bytes(
             bundled!("config.json"),
             include_bytes!("../data/bundled/model.safetensors"),
         )?;
-        Self::assemble(checkpoint, Some(bundled_prompter()?), formats, true)
+        merge(&mut checkpoint, &options.lora)?;
+        Self::assemble(checkpoint, Some(bundled_prompter()?), options.formats, true)
     }
 
     fn assemble(
@@ -164,6 +168,13 @@ impl Loaded {
             },
         })
     }
+}
+
+fn merge(checkpoint: &mut Checkpoint, adapters: &[(PathBuf, f32)]) -> Result<(), Error> {
+    for (folder, factor) in adapters {
+        checkpoint.merge_lora(folder, *factor)?;
+    }
+    Ok(())
 }
 
 fn bundled_prompter() -> Result<Prompter, PromptError> {

@@ -72,6 +72,10 @@ pub(crate) struct ModelArgs {
     /// Scale of the logits of a tied GGUF file that has no config.json beside it
     #[arg(long, value_name = "X")]
     pub(crate) tied_logit_scale: Option<f32>,
+    /// Merges a LoRA adapter (the folder of its adapter_config.json) into the weights, its update times X where that
+    /// is given; may be given several times
+    #[arg(long, value_name = "DIR[=X]", value_parser = adapter)]
+    pub(crate) lora: Vec<(PathBuf, f32)>,
     /// A Jinja file instead of the model's own chat template
     #[arg(long, value_name = "FILE")]
     pub(crate) chat_template: Option<PathBuf>,
@@ -103,6 +107,7 @@ impl ModelArgs {
             model: self.model.clone(),
             formats: self.formats(),
             tied_logit_scale: self.tied_logit_scale,
+            lora: self.lora.clone(),
             chat_template: self.template()?,
             hub: None,
         };
@@ -141,6 +146,19 @@ impl ModelArgs {
     }
 }
 
+/// A folder, and the factor behind its last `=` where that is a number.
+fn adapter(text: &str) -> Result<(PathBuf, f32), String> {
+    let (folder, factor) = match text.rsplit_once('=') {
+        Some((folder, factor)) if !folder.is_empty() => match factor.parse::<f32>() {
+            Ok(factor) if factor.is_finite() => (folder, factor),
+            Ok(factor) => return Err(format!("the factor is {factor}; it must be a number such as 0.5")),
+            Err(_) => (text, 1.0),
+        },
+        _ => (text, 1.0),
+    };
+    Ok((PathBuf::from(folder), factor))
+}
+
 /// Engines elsewhere that the traces come from.
 #[derive(Args, Default)]
 #[command(next_help_heading = "Remote engines")]
@@ -153,7 +171,7 @@ pub(crate) struct BackendArgs {
         value_name = "URL",
         value_delimiter = ',',
         conflicts_with_all = [
-            "dtype", "kv_dtype", "state_dtype", "tier", "tied_logit_scale", "max_batch", "memory"
+            "dtype", "kv_dtype", "state_dtype", "tier", "tied_logit_scale", "lora", "max_batch", "memory"
         ]
     )]
     backend: Vec<String>,

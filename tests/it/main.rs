@@ -7,6 +7,7 @@ mod documentation;
 mod engine;
 mod evaluation;
 mod golden;
+mod lora;
 mod memory;
 mod mock;
 mod oracle;

@@ -9,6 +9,7 @@ mod digest;
 mod folder;
 mod gguf;
 mod inventory;
+mod lora;
 mod random;
 mod safetensors;
 #[cfg(test)]
