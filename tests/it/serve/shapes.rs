@@ -174,7 +174,7 @@ fn several_choices_are_runs_of_their_own() {
 fn what_the_bundled_model_has_not_learnt_is_said() {
     let server = Running::start();
     let warnings = |fields: Value| server.chat(fields).ok()["tts"]["warnings"].clone();
-    assert_eq!(warnings(json!({})), json!([]));
+    assert!(!warnings(json!({})).to_string().contains("learnt"));
     let strange = json!([{ "role": "user", "content": "Who wrote Faust?" }]);
     let said = warnings(json!({ "messages": strange, "max_tokens": 20 }));
     let is_it = |w: &Value| {
