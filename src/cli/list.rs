@@ -21,7 +21,7 @@ pub(crate) struct ListArgs {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum ListKind {
-    /// Models by name; any Falcon-H1 folder, GGUF file or hub id works too
+    /// Models by name, and the families of which any folder, GGUF file or hub id works too
     Models,
     /// Problem sets with their graders
     Tasks,
@@ -54,6 +54,14 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
         for row in &rows {
             printer.object(row)?;
         }
+        if matches!(args.what, ListKind::Models) {
+            for family in arch::register() {
+                printer.object(&json!({
+                    "family": family.name, "models": family.models, "gguf": family.gguf,
+                    "checked": family.checked, "paper": family.paper
+                }))?;
+            }
+        }
         return Ok(ExitStatus::Done);
     }
     let cell = |value: &Value| match value {
@@ -85,6 +93,10 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
         table.push(columns.iter().map(|c| cell(&row[field(c)])).collect());
     }
     printer.line(laid_out(&table, width).trim_end())?;
+    if matches!(args.what, ListKind::Models) {
+        printer.line("")?;
+        printer.line(laid_out(&families(), width).trim_end())?;
+    }
     if matches!(args.what, ListKind::Strategies) {
         printer.line("")?;
         printer.line(laid_out(&settings(Register::shipped()), width).trim_end())?;
@@ -150,6 +162,23 @@ fn models() -> anyhow::Result<Vec<Value>> {
         }));
     }
     Ok(rows)
+}
+
+/// A row for each family that can be run.
+fn families() -> Vec<Vec<String>> {
+    let head = ["family", "models", "in GGUF", "checked against"].map(str::to_owned);
+    let row = |family: &arch::Architecture| {
+        let gguf = family.gguf.join(", ");
+        vec![
+            family.name.into(),
+            family.models.into(),
+            gguf,
+            family.checked.into(),
+        ]
+    };
+    std::iter::once(head.into())
+        .chain(arch::register().iter().map(row))
+        .collect()
 }
 
 /// A number of parameters in millions or thousands of millions, as `7.6 B`.

@@ -48,7 +48,7 @@ const FOLDERS: [&str; 29] = [
 ];
 
 /// Each with the goldens that hold for it.
-const GGUF: [(&str, &str); 20] = [
+const GGUF: [(&str, &str); 23] = [
     (
         "golden/gguf-gqa/gqa-f32.gguf",
         "golden/case-gqa/golden.safetensors",
@@ -108,6 +108,18 @@ const GGUF: [(&str, &str); 20] = [
     (
         "golden/family-qwen3_5_moe_text.gguf",
         "golden/family-qwen3_5_moe_text/golden.safetensors",
+    ),
+    (
+        "golden/family-granitemoehybrid-experts.gguf",
+        "golden/family-granitemoehybrid-experts/golden.safetensors",
+    ),
+    (
+        "golden/family-nemotron_h-experts.gguf",
+        "golden/family-nemotron_h-experts/golden.safetensors",
+    ),
+    (
+        "golden/family-qwen3_next.gguf",
+        "golden/family-qwen3_next/golden.safetensors",
     ),
 ];
 

@@ -26,6 +26,8 @@ use config_json::Parsed;
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "falcon_h1",
     title: "Falcon-H1",
+    models: "Falcon-H1, Falcon-H1R, Falcon-H1-Tiny",
+    checked: "transformers and a float64 recurrence on small random models; no published weights",
     paper: "arXiv 2507.22448",
     aliases: &[],
     classes: &["FalconH1ForCausalLM"],

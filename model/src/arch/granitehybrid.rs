@@ -15,6 +15,8 @@ const NAME: &str = "granitemoehybrid";
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: NAME,
     title: "Granite 4.0-H",
+    models: "Granite 4.0-H",
+    checked: "transformers on small random models; no published weights",
     paper: "the model cards of Granite 4.0-H (IBM, October 2025)",
     aliases: &["granitehybrid"],
     classes: &["GraniteMoeHybridForCausalLM"],

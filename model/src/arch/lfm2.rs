@@ -12,6 +12,8 @@ use crate::spec::{
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "lfm2",
     title: "LFM2",
+    models: "LFM2, LFM2.5",
+    checked: "transformers on a small random model; no published weights",
     paper: "arXiv 2511.23404",
     aliases: &[],
     classes: &["Lfm2ForCausalLM"],
@@ -28,6 +30,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
 pub(super) const MOE: Architecture = Architecture {
     name: "lfm2_moe",
     title: "LFM2-MoE",
+    models: "LFM2-8B-A1B",
     classes: &["Lfm2MoeForCausalLM"],
     gguf: &["lfm2moe"],
     from_config: |json, tensors| from_config("lfm2_moe", json, tensors),

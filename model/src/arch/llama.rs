@@ -17,6 +17,9 @@ const FAMILY: Dense = Dense {
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: FAMILY.architecture,
     title: "Llama",
+    models: "Llama 2 and 3, DeepSeek-R1-Distill-Llama",
+    checked: "transformers and candle on small random models, Llama 3.1's rotary factors with \
+              candle; no published weights",
     paper: "arXiv 2407.21783",
     aliases: &[],
     classes: &["LlamaForCausalLM"],

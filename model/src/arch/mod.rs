@@ -48,6 +48,10 @@ pub struct Architecture {
     pub name: &'static str,
     /// What people call it.
     pub title: &'static str,
+    /// Published models of it.
+    pub models: &'static str,
+    /// What it was compared with, and with which weights.
+    pub checked: &'static str,
     /// The paper or report that describes it.
     pub paper: &'static str,
     /// Other spellings of `model_type`.

@@ -16,6 +16,8 @@ const NAME: &str = "nemotron_h";
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: NAME,
     title: "Nemotron-H",
+    models: "Nemotron-H, Nemotron-Nano-2, Nemotron-3-Nano",
+    checked: "transformers on small random models; no published weights",
     paper: "arXiv 2504.03624",
     aliases: &[],
     classes: &["NemotronHForCausalLM"],

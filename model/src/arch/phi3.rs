@@ -17,6 +17,8 @@ const FAMILY: Dense = Dense {
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: FAMILY.architecture,
     title: "Phi-3",
+    models: "Phi-3, Phi-4 and its reasoning models (without LongRoPE and windows)",
+    checked: "transformers and candle on small random models; no published weights",
     paper: "arXiv 2404.14219",
     aliases: &[],
     classes: &["Phi3ForCausalLM"],

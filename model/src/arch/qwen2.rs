@@ -17,6 +17,9 @@ const FAMILY: Dense = Dense {
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: FAMILY.architecture,
     title: "Qwen2",
+    models: "Qwen2, Qwen2.5, QwQ, DeepSeek-R1-Distill-Qwen",
+    checked: "transformers and candle on small random models; Qwen2.5-Coder-0.5B and 1.5B Instruct \
+              (Q4_K_M)",
     paper: "arXiv 2412.15115",
     aliases: &[],
     classes: &["Qwen2ForCausalLM"],

@@ -17,6 +17,8 @@ const FAMILY: Dense = Dense {
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: FAMILY.architecture,
     title: "Qwen3",
+    models: "Qwen3 (dense), DeepSeek-R1-0528-Qwen3 (YaRN)",
+    checked: "transformers and candle on small random models; no published weights",
     paper: "arXiv 2505.09388",
     aliases: &[],
     classes: &["Qwen3ForCausalLM"],

@@ -17,6 +17,8 @@ use crate::spec::{
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: "qwen3_5",
     title: "Qwen3.5",
+    models: "Qwen3.5, Qwen3.6",
+    checked: "transformers on a small random model; no published weights",
     paper: "arXiv 2412.06464",
     aliases: &["qwen3_5_text"],
     classes: &["Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM"],
@@ -38,6 +40,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
 pub(super) const MOE: Architecture = Architecture {
     name: "qwen3_5_moe",
     title: "Qwen3.5-MoE",
+    models: "Qwen3.5-35B-A3B, Qwen3.6-35B-A3B",
     aliases: &["qwen3_5_moe_text"],
     classes: &["Qwen3_5MoeForConditionalGeneration", "Qwen3_5MoeForCausalLM"],
     gguf: &["qwen35moe"],
@@ -49,6 +52,8 @@ pub(super) const MOE: Architecture = Architecture {
 pub(super) const NEXT: Architecture = Architecture {
     name: "qwen3_next",
     title: "Qwen3-Next",
+    models: "Qwen3-Next",
+    checked: "transformers on a small random model; no published weights",
     aliases: &[],
     classes: &["Qwen3NextForCausalLM"],
     gguf: &["qwen3next"],

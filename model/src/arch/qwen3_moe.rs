@@ -20,6 +20,8 @@ const FAMILY: Dense = Dense {
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: FAMILY.architecture,
     title: "Qwen3-MoE",
+    models: "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder",
+    checked: "transformers on a small random model; no published weights",
     paper: "arXiv 2505.09388",
     aliases: &[],
     classes: &["Qwen3MoeForCausalLM"],

@@ -22,6 +22,8 @@ const INTERVAL: usize = 4;
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     name: FAMILY.architecture,
     title: "SmolLM3",
+    models: "SmolLM3",
+    checked: "transformers and candle on small random models; no published weights",
     paper: "arXiv 2501.18795",
     aliases: &[],
     classes: &["SmolLM3ForCausalLM"],

@@ -20,6 +20,9 @@ fn a_folder_and_its_gguf_file_continue_alike() {
         "lfm2_moe",
         "qwen3_5_text",
         "qwen3_5_moe_text",
+        "qwen3_next",
+        "nemotron_h-experts",
+        "granitemoehybrid-experts",
     ] {
         let continued = |model: &str| -> Value {
             let model = path(model);
