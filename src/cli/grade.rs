@@ -1,7 +1,7 @@
 //! `tts grade`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, stdin};
+use std::io::{BufRead, BufReader, ErrorKind, Read as _, stdin};
 
 use crate::evals::data::{lost_backslash, lost_backslash_sentence};
 use crate::evals::grade::grade_line;
@@ -23,10 +23,29 @@ pub(crate) struct GradeArgs {
     answers: AnswerArgs,
 }
 
+/// Bytes that a line may have.
+const MOST_LINE: u64 = 64 << 20;
+
+/// The next line; `None` at the end.
+fn next_line(input: &mut dyn BufRead) -> std::io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    input.take(MOST_LINE).read_until(b'\n', &mut bytes)?;
+    if bytes.len() as u64 == MOST_LINE {
+        let problem = format!("it has more than {} MiB", MOST_LINE >> 20);
+        return Err(std::io::Error::new(ErrorKind::FileTooLarge, problem));
+    }
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| std::io::Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
 pub(crate) fn run(args: &GradeArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let task = args.answers.task()?;
     let reader = args.answers.reader(task.as_ref())?;
-    let (name, lines): (&str, Box<dyn BufRead>) = if args.file == "-" {
+    let (name, mut input): (&str, Box<dyn BufRead>) = if args.file == "-" {
         ("stdin", Box::new(stdin().lock()))
     } else {
         let file = File::open(&args.file).map_err(|e| anyhow!("{} cannot be read: {e}", args.file))?;
@@ -34,8 +53,11 @@ pub(crate) fn run(args: &GradeArgs, printer: &Printer) -> anyhow::Result<ExitSta
     };
     let (mut graded, mut equal) = (0, 0);
     let mut lost_golds: Option<(u64, String)> = None;
-    for (i, line) in lines.lines().enumerate() {
-        let line = line.map_err(|e| anyhow!("{name}, line {}: {e}", i + 1))?;
+    for i in 0.. {
+        let wrong = |e: std::io::Error| anyhow!("{name}, line {}: {e}", i + 1);
+        let Some(line) = next_line(&mut input).map_err(wrong)? else {
+            break;
+        };
         if line.trim().is_empty() {
             continue;
         }

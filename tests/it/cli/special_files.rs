@@ -44,6 +44,7 @@ fn what_is_no_set_is_told_what_it_is() {
         let args = ["solve", "--traces", "2", "--max-tokens", "8", "--data", path];
         refused(&args, &[says]);
         assert!(!Ran::of(&mut tts(&args)).err.contains("does not exist"));
+        refused(&["grade", path], &[path]);
     }
 }
 
