@@ -26,6 +26,7 @@ mod serve;
 mod shape;
 mod solve;
 mod solver;
+mod stdin;
 mod strategy;
 mod sweep;
 mod table;

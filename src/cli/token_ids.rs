@@ -1,9 +1,7 @@
 //! `--text`, `-` and `--token-ids`: what a model is to read, raw.
 
-use std::io::Read;
-
 use crate::Loaded;
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use clap::Args;
 
 /// Where the tokens come from.
@@ -30,11 +28,7 @@ impl InputArgs {
             (Some(ids), _, _) => ids.clone(),
             (None, Some(text), _) => loaded.prompter()?.encode_raw(text)?,
             (None, None, true) => {
-                let mut text = String::new();
-                std::io::stdin()
-                    .lock()
-                    .read_to_string(&mut text)
-                    .map_err(|e| anyhow!("the text on stdin cannot be read: {e}"))?;
+                let text = super::stdin::text("the text")?;
                 loaded.prompter()?.encode_raw(text.trim_end_matches('\n'))?
             }
             (None, None, false) => {

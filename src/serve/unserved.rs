@@ -88,8 +88,8 @@ pub(super) fn check(
         f.take(name);
     }
     for (name, nothing) in UNSERVED {
-        let given = f.take(name).is_some_and(|value| value.to_string() != nothing);
-        if given && unknown == UnknownFields::Refuse {
+        let given = f.take(name).map(|value| value.to_string());
+        if given.is_some_and(|given| given != nothing) && unknown == UnknownFields::Refuse {
             return Err(ApiError::invalid(
                 Some(name),
                 format!("`{name}` is a field of OpenAI's that this server does not serve"),

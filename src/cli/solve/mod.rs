@@ -2,15 +2,13 @@
 
 mod args;
 
-use std::io::Read;
-
 use crate::Solver;
 use crate::evals::data::Problem;
 use crate::evals::task::Task;
 use crate::evaluation::{Evaluation, RecordOptions};
 use crate::solver::problem_id;
 use crate::source::Remote;
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use serde_json::json;
 
 use super::number::count;
@@ -94,11 +92,7 @@ fn problems(args: &SolveArgs, printer: &Printer) -> anyhow::Result<ProblemsToSol
         (Some(text), _) => {
             let mut text = text.clone();
             if text == "-" {
-                text.clear();
-                std::io::stdin()
-                    .lock()
-                    .read_to_string(&mut text)
-                    .map_err(|e| anyhow!("the problem on stdin cannot be read: {e}"))?;
+                text = super::stdin::text("the problem")?;
             }
             let text = text.trim().to_owned();
             if text.is_empty() {

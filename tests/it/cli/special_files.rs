@@ -34,6 +34,21 @@ fn a_set_may_come_through_a_pipe() {
 }
 
 #[test]
+fn what_is_piped_is_read_no_further_than_a_text_can_be() {
+    let long = vec![b'a'; (64 << 20) + 1];
+    for args in [
+        &["solve", "-"][..],
+        &["complete", "-"],
+        &["score", "-"],
+        &["grade"],
+    ] {
+        let ran = Ran::of(tts(args).write_stdin(long.clone()));
+        assert_eq!(ran.code, 2, "{args:?}: {}", ran.err);
+        assert!(ran.err.contains("64 MiB"), "{args:?}: {}", ran.err);
+    }
+}
+
+#[test]
 #[cfg(unix)]
 fn what_is_no_set_is_told_what_it_is() {
     let folder = tempfile::tempdir().unwrap();
