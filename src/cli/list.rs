@@ -57,7 +57,7 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
         if matches!(args.what, ListKind::Models) {
             for family in arch::register() {
                 printer.object(&json!({
-                    "family": family.name, "models": family.models, "gguf": family.gguf,
+                    "name": family.name, "kind": "family", "models": family.models, "gguf": family.gguf,
                     "checked": family.checked, "paper": family.paper
                 }))?;
             }

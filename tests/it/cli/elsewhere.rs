@@ -268,7 +268,7 @@ fn a_trace_without_a_length_has_no_vote_and_its_problem_stays() {
     let file = write(
         &folder,
         "broken.jsonl",
-        &(lines(&[good.clone()]) + &lines(&broken)),
+        &(lines(std::slice::from_ref(&good)) + &lines(&broken)),
     );
     let run = ran(&["replay", &file, "--strategy", "majority"]);
     assert!(run.err.contains("1 of 4 right"), "{}", run.err);

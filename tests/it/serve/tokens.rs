@@ -209,7 +209,7 @@ fn log_likelihoods_are_those_of_the_score_function() {
             "seed": 1234, "echo": true,
         });
         let reply = server.post("/v1/completions", &asked).ok();
-        assert_eq!(log_likelihoods(&reply, &vec![before; 4]), expected);
+        assert_eq!(log_likelihoods(&reply, &[before; 4]), expected);
         let lists = &reply["choices"][0]["logprobs"];
         assert_eq!(
             (&lists["token_logprobs"][0], &lists["top_logprobs"][0]),
