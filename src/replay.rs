@@ -185,11 +185,6 @@ impl Replay {
         gold(&self.settings.gold, self.recorded.pool(), problem)
     }
 
-    /// One of the problems whose right answers were given, if any were.
-    pub(crate) fn known_gold(&self) -> Option<&str> {
-        self.settings.gold.keys().next().map(String::as_str)
-    }
-
     /// Decides a problem.
     ///
     /// # Errors

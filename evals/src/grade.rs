@@ -46,8 +46,11 @@ pub enum GradeError {
 pub fn grade_line(line: &str, number: usize, reader: &dyn ReadAnswer) -> Result<String, GradeError> {
     let not_an_object = |reason: String| GradeError::NotAnObject { line: number, reason };
     let line = line.trim_start_matches('\u{feff}');
-    let mut object: Map<String, Value> =
-        serde_json::from_str(line).map_err(|e| not_an_object(e.to_string()))?;
+    let mut object: Map<String, Value> = match crate::json::read(line) {
+        Ok(Value::Object(object)) => object,
+        Ok(_) => return Err(not_an_object("it is no object".to_owned())),
+        Err(e) => return Err(not_an_object(e.to_string())),
+    };
     let gold = text_of(&object, "gold", number)?.ok_or(GradeError::MissingField {
         line: number,
         wanted: "\"gold\"",

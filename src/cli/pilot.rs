@@ -15,7 +15,7 @@ use tabled::builder::Builder;
 use super::args::{BatchArgs, ModelArgs, SamplingArgs};
 use super::number::{count, percent, plural, seconds};
 use super::printer::Printer;
-use super::recordings::{SetArgs, reader};
+use super::recordings::{SetArgs, has_answers, in_common, reader};
 use super::result::{ProblemReport, SetSummary};
 use super::solver::OpenedSolver;
 use super::table::{drawn, drawn_within};
@@ -79,6 +79,10 @@ pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let gold = set.as_ref().map(ProblemSet::gold).unwrap_or_default();
     let task = set.as_ref().and_then(|s| s.task.clone());
     let mut whole = set.as_ref().map_or(0, |s| s.data.problems.len());
+    let names: Vec<String> = set
+        .iter()
+        .flat_map(|s| s.data.problems.iter().map(|p| p.id.clone()))
+        .collect();
     let mut picked = None;
     let (recording, took) = match &args.replay {
         Some(recording) => (RecordingPath::Named(recording.clone()), None),
@@ -117,6 +121,7 @@ pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitSta
     for warning in pool.warnings() {
         printer.warn(&format!("{}: {warning}", recording.path().display()));
     }
+    in_common(names.iter().map(String::as_str), &pool)?;
     let (reader, reread, _) = reader(&args.answers, task.as_ref(), &pool)?;
     let recorded = Replayer::new(pool.clone(), std::sync::Arc::new(reader), reread);
     let problems = match &picked {
@@ -140,6 +145,17 @@ pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitSta
         draws,
         seed,
     };
+    let without = problems
+        .iter()
+        .filter(|p| crate::replay::gold(&gold, &pool, p).is_none())
+        .count();
+    if without > 0 {
+        printer.warn(&format!(
+            "{} without a right answer to compare with, not counted in any accuracy; --data names the set",
+            plural(without as u64, "problem")
+        ));
+    }
+    let answered = has_answers(&pool, &problems);
     let pilot = pilot(&recorded, &problems, &gold, &options)?;
     drop(recording);
     if printer.json() {
@@ -147,7 +163,11 @@ pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitSta
     } else {
         print(&pilot, printer)?;
     }
-    Ok(ExitStatus::Done)
+    Ok(if answered {
+        ExitStatus::Done
+    } else {
+        ExitStatus::NoAnswer
+    })
 }
 
 /// Where the recording is. A temporary one is removed in the end.

@@ -35,6 +35,35 @@ pub(crate) struct SetArgs {
     pub(super) field: Vec<String>,
 }
 
+/// Refuses a set that has no problem of the recording, whose right answers would be taken from elsewhere.
+pub(super) fn in_common<'a>(
+    mut set: impl Iterator<Item = &'a str>,
+    pool: &RecordedPool,
+) -> anyhow::Result<()> {
+    let Some(first) = set.next() else {
+        return Ok(());
+    };
+    let recorded: BTreeSet<&str> = pool.problems().iter().map(|p| p.id.as_str()).collect();
+    let shared = std::iter::once(first).chain(set).any(|id| recorded.contains(id));
+    if shared || recorded.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "no problem of the recording is called as one of the set (`{}` there, `{first}` here): --data names \
+         another set, or --field id=NAME the field of its names",
+        recorded.first().unwrap_or(&"")
+    );
+}
+
+/// Whether any trace of these problems has an answer.
+pub(super) fn has_answers(pool: &RecordedPool, problems: &[&PoolProblem]) -> bool {
+    let answered = |p: &&PoolProblem| {
+        let traces = pool.traces(p);
+        traces.is_ok_and(|traces| traces.iter().any(|trace| trace.answer.is_some()))
+    };
+    problems.iter().any(answered)
+}
+
 /// What `--field` says of the set and of the recording.
 #[derive(Default)]
 pub(super) struct NamedFields {

@@ -12,8 +12,9 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::ExitStatus;
+use super::number::plural;
 use super::printer::Printer;
-use super::recordings::{OpenRecording, SetArgs, reader};
+use super::recordings::{OpenRecording, SetArgs, in_common, reader};
 use super::result::{ProblemReport, SetSummary};
 use super::samples::Samples;
 use super::strategy::StrategyArgs;
@@ -76,6 +77,9 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
         fields: &args.set.fields()?.recording,
     };
     let pool = opened.open(&args.run, printer)?;
+    if let Some(set) = &set {
+        in_common(set.data.problems.iter().map(|p| p.id.as_str()), &pool)?;
+    }
     let (reader, reread, _) = reader(&args.answers, set.as_ref().and_then(|s| s.task.as_ref()), &pool)?;
     let strategy = match named {
         Some(preset) => Some(preset),
@@ -133,6 +137,11 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
     }
     if let Some(sentence) = nothing_graded(&replay, &summary) {
         printer.warn(&sentence);
+    } else if summary.ungraded() > 0 {
+        printer.warn(&format!(
+            "{} without a right answer to compare with, not counted in the accuracy; --data names the set",
+            plural(summary.ungraded(), "problem")
+        ));
     }
     Ok(if summary.answered > 0 {
         ExitStatus::Done
@@ -146,13 +155,6 @@ fn nothing_graded(replay: &Replay, summary: &SetSummary) -> Option<String> {
     let pool = replay.recorded().pool();
     if summary.graded > 0 {
         return None;
-    }
-    if let Some(known) = replay.known_gold() {
-        return Some(format!(
-            "nothing is graded: no problem of the recording is called as one of the set (`{}` there, \
-             `{known}` here)",
-            pool.problems().first().map_or("", |p| p.id.as_str())
-        ));
     }
     let fields = pool.fields()?;
     Some(format!(

@@ -262,6 +262,11 @@ pub(crate) struct SetSummary {
 }
 
 impl SetSummary {
+    /// Problems that came to their end and have no right answer to compare with.
+    pub(crate) fn ungraded(&self) -> u64 {
+        self.problems.saturating_sub(self.interrupted + self.graded)
+    }
+
     pub(crate) fn add(&mut self, report: &ProblemReport) {
         let result = &report.result;
         self.problems += 1;

@@ -24,7 +24,7 @@ use tts_evals::data::boxed_solution;
 use tts_strategies::{Finish, TraceScores};
 
 use super::error::RunFolderError;
-use super::lenient::{parse, text, whole, word};
+use super::lenient::{parse, text, value, whole, word};
 use super::warnings::{LineIssue, Warnings};
 use super::{Arrays, TraceRecord};
 
@@ -202,7 +202,7 @@ pub(super) fn read(
         ambiguous: None,
         of_lists: false,
     };
-    if let Some(value) = parse::<Value>(&all) {
+    if let Ok(value) = value(&all) {
         let items = if let Value::Array(items) = value {
             items
         } else {
@@ -218,9 +218,9 @@ pub(super) fn read(
             .filter(|(_, line)| !line.trim().is_empty())
         {
             let place = format!("line {} of {}", i + 1, path.display());
-            match parse::<Value>(line) {
-                Some(value) => file.take(value, i, &place),
-                None => file.warnings.add(LineIssue::NotJson, || place),
+            match value(line) {
+                Ok(value) => file.take(value, i, &place),
+                Err(issue) => file.warnings.add(issue, || place),
             }
         }
     }

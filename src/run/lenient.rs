@@ -3,7 +3,11 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+
+use super::warnings::LineIssue;
+use crate::evals::json;
 
 /// A string, or a number as one writes it.
 pub(super) fn word(value: &Value) -> Option<String> {
@@ -36,6 +40,19 @@ pub(super) fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
     serde_json::from_str(text)
         .ok()
         .or_else(|| serde_json::from_str(&without_nan(text)?).ok())
+}
+
+/// JSON made elsewhere, as [`parse`] takes it, in which a key stands once and whole numbers keep their digits.
+///
+/// # Errors
+/// Whether a key stands twice, or it is no JSON.
+pub(super) fn value(text: &str) -> Result<Value, LineIssue> {
+    json::read(text)
+        .or_else(|error| without_nan(text).map_or(Err(error), |text| json::read(&text)))
+        .map_err(|error| match parse::<IgnoredAny>(text) {
+            Some(_) if error.is_data() => LineIssue::KeyTwice,
+            _ => LineIssue::NotJson,
+        })
 }
 
 /// The text with NaN, Infinity and -Infinity outside of strings replaced by null; `None` where there are

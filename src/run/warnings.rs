@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 pub(super) enum LineIssue {
     Torn,
     NotJson,
+    KeyTwice,
     NoName,
     NoTokens,
     Finish,
@@ -34,6 +35,7 @@ impl LineIssue {
     fn sentence(self) -> &'static str {
         match self {
             Self::Torn => "unfinished last lines were cut off",
+            Self::KeyTwice => "lines in which a key stands twice were passed over",
             Self::NotJson => "lines that are not JSON objects were passed over",
             Self::NoName => "lines without a `problem_id` or a whole-number `trace` have no vote",
             Self::NoTokens => {

@@ -9,7 +9,8 @@ use tts_strategies::{Setting, Value as SettingValue, ValueType};
 
 use super::UnknownFields;
 use super::error::ApiError;
-use super::json::{Unambiguous, integer, kind};
+use super::json::{integer, kind};
+use crate::evals::json::Unambiguous;
 use crate::fmt::meant;
 use tts_model::overrides::SamplingSetting;
 

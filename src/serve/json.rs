@@ -1,78 +1,6 @@
-//! Bodies of requests as JSON, with what JSON leaves open settled: a key stands once, and a number that is
-//! whole is a whole number however it is written.
+//! Values in bodies of requests: a number that is whole is a whole number however it is written.
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
-
-/// A JSON value in which no object has a key twice: readers differ in which of the two counts.
-pub(super) struct Unambiguous(pub(super) Value);
-
-impl<'de> Deserialize<'de> for Unambiguous {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyValue).map(Self)
-    }
-}
-
-struct AnyValue;
-
-impl<'de> Visitor<'de> for AnyValue {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut all = Vec::new();
-        while let Some(Unambiguous(item)) = items.next_element()? {
-            all.push(item);
-        }
-        Ok(Value::Array(all))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut all = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            if all.contains_key(&key) {
-                let shown: String = key.chars().take(64).collect();
-                return Err(A::Error::custom(format_args!(
-                    "the key `{shown}` stands twice in one object"
-                )));
-            }
-            let Unambiguous(value) = entries.next_value()?;
-            all.insert(key, value);
-        }
-        Ok(Value::Object(all))
-    }
-}
+use serde_json::Value;
 
 /// A number that is whole, also where it is written with a point: `1.0` is 1. Nothing beyond 64 bits.
 pub(super) fn integer(value: &Value) -> Option<i128> {
@@ -120,28 +48,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_key_that_stands_twice_is_named() {
-        let read = |text: &str| serde_json::from_str::<Unambiguous>(text);
-        let text = r#"{"a": [1, -2, 3.5, null, true, {"b": "c"}], "d": {}}"#;
-        assert_eq!(
-            read(text).unwrap().0,
-            serde_json::from_str::<Value>(text).unwrap()
-        );
-        for text in [
-            r#"{"a": 1, "b": 2, "a": 1}"#,
-            r#"[{"x": {"a": {}, "a": null}}]"#,
-            r#"{"a":1,"\u0061":2}"#,
-        ] {
-            let error = read(text).err().unwrap().to_string();
-            assert!(
-                error.starts_with("the key `a` stands twice in one object"),
-                "{error}"
-            );
-        }
-        assert!(read(&format!("{}{}", "[".repeat(200), "]".repeat(200))).is_err());
-    }
 
     #[test]
     fn numbers_are_what_they_say() {

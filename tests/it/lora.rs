@@ -120,12 +120,17 @@ fn what_cannot_be_merged_is_refused_by_name() {
         ("modules_to_save", json!(["lm_head"])),
         ("alpha_pattern", json!({"q_proj": 4})),
         ("target_parameters", json!(["mlp.experts.gate_up_proj"])),
+        ("trainable_token_indices", json!([3])),
+        ("alora_invocation_tokens", json!([1, 2])),
+        ("r", json!("2")),
+        ("r", json!(null)),
         ("lora_alpha", json!(null)),
         ("lora_alpha", json!(-1)),
         ("lora_alpha", json!({"__float__": "NaN"})),
     ] {
         refused(base, adapter, with(key, value), &["adapter_config.json", key]);
     }
+    refused(base, adapter, with("r", json!(3)), &["rank 2", "r 3"]);
     let nothing = |_: &Path| ();
     refused("golden/case-gqa", adapter, nothing, &["another model"]);
     refused("golden/family-qwen2.gguf", adapter, nothing, &["GGUF", "folder"]);

@@ -3,6 +3,7 @@
 use super::fields::{self, ANSWER, Fields, ID, QUESTION, SOLUTION};
 use super::{DataError, Dataset, Problem};
 use crate::answer::{ExtractRules, ExtractionPath, extract};
+use crate::json::{self, Unambiguous};
 use serde::de::{DeserializeSeed, IgnoredAny, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -157,9 +158,10 @@ fn kind(value: &Value) -> &'static str {
 
 fn array(text: &str, name: &str, most: usize) -> Result<Vec<Record>, DataError> {
     let read = |text: &str| {
-        let mut json = serde_json::Deserializer::from_str(text);
-        let items = FirstItems(most).deserialize(&mut json)?;
-        json.end().map(|()| items)
+        let text = json::with_long_numbers_quoted(text);
+        let mut reader = serde_json::Deserializer::from_str(&text);
+        let items = FirstItems(most).deserialize(&mut reader)?;
+        reader.end().map(|()| items)
     };
     let items: Vec<Value> = read(text).map_err(|e| {
         record_error(
@@ -198,7 +200,7 @@ fn lines(text: &str, name: &str, most: usize) -> Result<Vec<Record>, DataError> 
         if line.len() > MOST_RECORD {
             return Err(too_long(name, &place, "it", line.len()));
         }
-        match serde_json::from_str(line) {
+        match json::read(line) {
             Ok(Value::Object(record)) => records.push((place, record)),
             Ok(other) => {
                 return Err(record_error(
@@ -210,7 +212,7 @@ fn lines(text: &str, name: &str, most: usize) -> Result<Vec<Record>, DataError> 
             Err(e) => {
                 // One object written over several lines is a set of one problem.
                 if i == 0
-                    && let Ok(Value::Object(record)) = serde_json::from_str(text)
+                    && let Ok(Value::Object(record)) = json::read(text)
                 {
                     return Ok(vec![(place, record)]);
                 }
@@ -258,7 +260,7 @@ impl<'de> Visitor<'de> for FirstItems {
         let mut first = Vec::new();
         while first.len() < self.0 {
             match items.next_element()? {
-                Some(item) => first.push(item),
+                Some(Unambiguous(item)) => first.push(item),
                 None => return Ok(first),
             }
         }

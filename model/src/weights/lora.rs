@@ -17,6 +17,8 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 /// How the update of a matrix is scaled, from a configuration.
 struct Scaling {
     alpha: f32,
+    /// the rank of all matrices; `None` where some have one of their own
+    rank: Option<usize>,
     /// by the root of the rank instead of the rank (arXiv 2312.03732)
     root: bool,
 }
@@ -66,6 +68,10 @@ impl Checkpoint {
         for (name, (a, b)) in &updates {
             let read = |entry: &Entry| read(&path, &bytes, entry);
             rank = rank.max(a.shape[0]);
+            if let Some(said) = scaling.rank.filter(|said| *said != a.shape[0]) {
+                let problem = format!("has rank {}, but {CONFIG} says r {said}", a.shape[0]);
+                return Err(ModelError::tensor(&path, &a.stored_name, problem));
+            }
             let scale = factor * scaling.of(a.shape[0]);
             self.add(name, &read(a)?, &read(b)?, scale);
         }
@@ -239,6 +245,8 @@ fn scaling(json: &Fields<'_>) -> Result<Scaling, ModelError> {
         "alpha_pattern",
         "layer_replication",
         "target_parameters",
+        "trainable_token_indices",
+        "alora_invocation_tokens",
     ] {
         if filled(key) {
             return Err(json.error(key, "is set: such an adapter cannot be merged here"));
@@ -251,6 +259,11 @@ fn scaling(json: &Fields<'_>) -> Result<Scaling, ModelError> {
     let alpha = alpha.ok_or_else(|| json.error("lora_alpha", "is missing: it scales the adapter"))?;
     Ok(Scaling {
         alpha: alpha as f32,
+        rank: if filled("rank_pattern") {
+            None
+        } else {
+            Some(json.required_size("r")?)
+        },
         root: json.flag("use_rslora")?.unwrap_or(false),
     })
 }

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::number::{count, percent, plural, seconds};
 use super::printer::Printer;
-use super::recordings::{OpenRecording, reader};
+use super::recordings::{OpenRecording, has_answers, in_common, reader};
 use super::solver::OpenedSolver;
 use super::table::{drawn_within, wrapped};
 use super::task;
@@ -90,6 +90,9 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
         fields: &fields,
     };
     let pool = opened.open(&path, printer)?;
+    if let Some(set) = &set {
+        in_common(set.data.problems.iter().map(|p| p.id.as_str()), &pool)?;
+    }
     let (reader, reread, described) =
         reader(&args.answers, set.as_ref().and_then(|s| s.task.as_ref()), &pool)?;
     let plan = SweepPlan {
@@ -137,10 +140,10 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
         notes,
     )?;
     show(&dir, printer)?;
-    Ok(if stopped {
-        ExitStatus::Interrupted
-    } else {
-        ExitStatus::Done
+    Ok(match (stopped, has_answers(&pool, &problems)) {
+        (true, _) => ExitStatus::Interrupted,
+        (false, true) => ExitStatus::Done,
+        (false, false) => ExitStatus::NoAnswer,
     })
 }
 

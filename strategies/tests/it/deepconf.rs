@@ -147,8 +147,10 @@ fn the_ballot_floor_names_the_pool() {
     let r = run(&mut *build("deepconf-low", Overrides::default()), &scripts, 16);
     assert_eq!((r.decision.pool, r.answer()), (PoolKind::Finished, Some(7)));
     assert!(
-        r.decision.warnings[0]
-            .contains("passed the filter: 2, fewer than min_votes = 4; all finished traces vote"),
+        r.decision
+            .warnings
+            .iter()
+            .any(|w| w.contains("passed the filter: 2, fewer than min_votes = 4; all finished traces vote")),
         "{:?}",
         r.decision.warnings
     );

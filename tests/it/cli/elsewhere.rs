@@ -386,11 +386,9 @@ fn right_answers_are_found_or_their_absence_is_said() {
         "set.jsonl",
         "{\"id\": \"other\", \"question\": \"?\", \"answer\": 5}\n",
     );
-    let run = replayed(&file, &["--data", &strangers]);
-    assert!(
-        run.err.contains("nothing is graded") && run.err.contains("`q` there, `other` here"),
-        "{}",
-        run.err
+    refused(
+        &["replay", &file, "--strategy", "majority", "--data", &strangers],
+        &["`q` there, `other` here"],
     );
     let set = "{\"qid\": 1, \"prompt\": \"a\", \"label\": \"5\"}\n{\"qid\": 2, \"prompt\": \"b\", \"label\": \"5\"}\n";
     let set = write(&folder, "labels.jsonl", set);
@@ -453,5 +451,84 @@ fn a_pilot_looks_at_what_can_be_read() {
     assert!(
         notes.contains("1 problem without a trace that can be read, left out (the first: c)"),
         "{notes}"
+    );
+}
+
+#[test]
+fn whole_numbers_keep_their_digits_and_a_key_stands_once() {
+    let folder = tempfile::tempdir().unwrap();
+    // as floats all three would be one
+    let long = "{\"problem_id\": \"p\", \"gold\": 5, \"lengths\": [1, 1, 1, 1, 1], \"answers\": \
+                [123456789012345678901, 123456789012345678902, 5, 5, 123456789012345678903]}";
+    let file = write(&folder, "long.jsonl", long);
+    let replayed = ran(&["replay", &file, "--strategy", "majority", "--json"]);
+    assert_eq!(replayed.objects()[0]["answer"], "5");
+    let grade = |line: &str| Ran::of(tts(&["grade"]).write_stdin(line.to_owned()));
+    let other = grade("{\"prediction\": 123456789012345678901, \"gold\": 123456789012345678900}");
+    assert_eq!(other.objects()[0]["equal"], false);
+    let twice = grade("{\"prediction\": \"5\", \"prediction\": \"73\", \"gold\": \"73\"}");
+    assert_eq!(twice.code, 2);
+    assert!(twice.err.contains("`prediction` stands twice"), "{}", twice.err);
+    let set = write(
+        &folder,
+        "set.jsonl",
+        "{\"id\": 123456789012345678901, \"problem\": \"a\"}\n{\"id\": 123456789012345678902, \"problem\": \"b\"}\n",
+    );
+    let plan = ran(&[
+        "solve",
+        "--data",
+        &set,
+        "--traces",
+        "1",
+        "--dry-run",
+        "--strategy",
+        "majority",
+    ]);
+    assert!(plan.err.contains("2") || plan.out.contains("2"), "{}", plan.out);
+    let doubled = write(
+        &folder,
+        "twice.jsonl",
+        "{\"problem\": \"a\", \"answer\": \"5\", \"answer\": \"7\"}",
+    );
+    refused(
+        &["solve", "--data", &doubled, "--traces", "1"],
+        &["`answer` stands twice"],
+    );
+    let pool = "{\"problem_id\": \"p\", \"gold\": \"73\", \"lengths\": [1], \"answers\": [\"5\"], \"answers\": [\"73\"]}\n\
+                {\"problem_id\": \"q\", \"gold\": \"1\", \"lengths\": [1], \"answers\": [\"1\"]}\n";
+    let file = write(&folder, "pool.jsonl", pool);
+    let replayed = ran(&["replay", &file, "--strategy", "majority"]);
+    assert!(replayed.err.contains("a key stands twice"), "{}", replayed.err);
+}
+
+#[test]
+fn a_set_without_a_problem_of_the_recording_is_another_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = "{\"problem_id\": \"p\", \"gold\": \"1\", \"lengths\": [1, 1], \"answers\": [\"1\", \"1\"]}\n";
+    let pool = write(&folder, "pool.jsonl", pool);
+    let set = write(
+        &folder,
+        "set.jsonl",
+        "{\"id\": \"other\", \"problem\": \"a\", \"answer\": \"1\"}\n",
+    );
+    for args in [
+        &["replay", &pool, "--strategy", "majority", "--data", &set][..],
+        &["pilot", "--replay", &pool, "--data", &set],
+    ] {
+        refused(args, &["`p` there", "`other` here"]);
+    }
+}
+
+#[test]
+fn problems_without_a_right_answer_are_counted_aloud() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = "{\"problem_id\": \"p\", \"gold\": \"1\", \"lengths\": [1], \"answers\": [\"1\"]}\n\
+                {\"problem_id\": \"q\", \"gold\": null, \"lengths\": [1], \"answers\": [\"1\"]}\n";
+    let pool = write(&folder, "pool.jsonl", pool);
+    let replayed = ran(&["replay", &pool, "--strategy", "majority"]);
+    assert!(
+        replayed.err.contains("1 problem without a right answer"),
+        "{}",
+        replayed.err
     );
 }

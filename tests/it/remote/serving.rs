@@ -45,11 +45,7 @@ impl Front {
             CancellationToken::new(),
         );
         tokio::spawn(server.run(stop.clone()));
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .tls_certs_only([])
-            .build()
-            .unwrap();
+        let client = client().no_proxy().tls_certs_only([]).build().unwrap();
         Self { url, stop, client }
     }
 
@@ -101,6 +97,12 @@ impl Drop for Front {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// A client whose connections may be encrypted by what this process names, whatever ran in it before.
+fn client() -> reqwest::ClientBuilder {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
 }
 
 fn chat(fields: Value) -> Value {
@@ -667,11 +669,7 @@ async fn the_command_serves_what_engines_elsewhere_say() {
     BufReader::new(child.stdout.as_mut().unwrap())
         .read_line(&mut line)
         .unwrap();
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .tls_certs_only([])
-        .build()
-        .unwrap();
+    let client = client().no_proxy().tls_certs_only([]).build().unwrap();
     let url = format!("{}/v1/chat/completions", line.trim());
     let reply = client
         .post(url)
