@@ -374,8 +374,8 @@ pub(super) fn decode(
                 }
                 held.token_ids.clear();
             }
-            held.logprobs = numbers(part(1).map(f32::from_le_bytes).collect(), &mut warn);
-            held.confidence = numbers(part(2).map(f32::from_le_bytes).collect(), &mut warn);
+            held.logprobs = possible(part(1).map(f32::from_le_bytes).collect(), -1.0, &mut warn);
+            held.confidence = possible(part(2).map(f32::from_le_bytes).collect(), 1.0, &mut warn);
             held.top = bytes[12 * n..]
                 .chunks_exact(4)
                 .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
@@ -408,8 +408,8 @@ pub(super) fn decode(
                 .map(|x| x.map_or(f32::NAN, |x| x as f32))
                 .collect()
         };
-        held.logprobs = numbers(floats(logprobs), &mut warn);
-        held.confidence = numbers(floats(confidence), &mut warn);
+        held.logprobs = possible(floats(logprobs), -1.0, &mut warn);
+        held.confidence = possible(floats(confidence), 1.0, &mut warn);
     }
     let string = |v: Option<Value>| v.as_ref().and_then(|v| v.as_str().map(str::to_owned));
     Ok(TraceRecord {
@@ -455,6 +455,24 @@ fn numbers(array: Vec<f32>, warn: &mut impl FnMut(LineIssue)) -> Vec<f32> {
         warn(LineIssue::NotNumbers);
     }
     Vec::new()
+}
+
+/// Numbers of this sign, as no confidence is below 0 and no log-probability above, but for what rounding leaves.
+fn possible(array: Vec<f32>, sign: f32, warn: &mut impl FnMut(LineIssue)) -> Vec<f32> {
+    let array = numbers(array, warn);
+    if array
+        .iter()
+        .any(|x| is_impossible(f64::from(*x), f64::from(sign)))
+    {
+        warn(LineIssue::Impossible);
+        return Vec::new();
+    }
+    array
+}
+
+/// Whether a number is on the other side of 0 than its sign, by more than rounding leaves.
+pub(super) fn is_impossible(x: f64, sign: f64) -> bool {
+    x * sign < -1e-3
 }
 
 fn finish(value: Option<&Value>) -> Result<Finish, LineIssue> {

@@ -18,6 +18,7 @@ pub(super) enum LineIssue {
     NoSpan,
     Lengths,
     NotNumbers,
+    Impossible,
     BadIds,
     Gold,
     Manifest,
@@ -54,6 +55,9 @@ impl LineIssue {
             Self::NoSpan => "lines whose `arrays` name no bytes were passed over",
             Self::Lengths => "arrays whose length is not the trace's number of tokens were passed over",
             Self::NotNumbers => "arrays that hold something else than numbers (NaN, null) were passed over",
+            Self::Impossible => {
+                "arrays with confidences below 0 or log-probabilities above, which none can be, were passed over"
+            }
             Self::BadIds => "arrays of token ids that hold something else than ids were passed over",
             Self::Gold => "problems with several different `gold` answers; the first one counts",
             Self::TwoEnds => "traces stand complete in several lines; the one with the most tokens counts",

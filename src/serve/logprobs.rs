@@ -79,9 +79,18 @@ impl Tokens {
         logprob: Option<f32>,
         top_logprobs: Option<Vec<(u32, f32)>>,
     ) -> (TextToken, String) {
-        let (from, chars) = (self.at + self.decoder.held(), self.chars);
+        let (held, chars) = (self.decoder.held(), self.chars);
+        let from = self.at + held;
         let text = self.decoder.push(id).to_owned();
         let bytes = self.prompter.token_bytes(id, self.skip_special);
+        // what was held and never became a character stands before the token as a mark of its own
+        let own = bytes
+            .as_deref()
+            .filter(|_| held > 0 && text.starts_with('\u{fffd}'));
+        let chars = chars
+            + own.map_or(0, |own| {
+                text.chars().count().saturating_sub(whole_characters(own))
+            });
         let token = TextToken {
             index: self.index,
             id,
@@ -95,6 +104,18 @@ impl Tokens {
         self.at += text.len();
         self.chars += text.chars().count();
         (token, text)
+    }
+}
+
+/// Characters that bytes have to themselves, without one that others begin or end; 0 where they go on with one.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let goes_on = bytes.first().is_some_and(|byte| byte & 0xc0 == 0x80);
+    match std::str::from_utf8(bytes) {
+        _ if goes_on => usize::MAX,
+        Ok(text) => text.chars().count(),
+        Err(error) => String::from_utf8_lossy(&bytes[..error.valid_up_to()])
+            .chars()
+            .count(),
     }
 }
 
@@ -224,5 +245,20 @@ pub(super) fn object(
                 text_offset: tokens.iter().map(|t| t.chars).collect(),
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_of_tokens_are_their_own() {
+        assert_eq!(whole_characters(b">a"), 2);
+        assert_eq!(whole_characters("é".as_bytes()), 1);
+        assert_eq!(whole_characters(&[b'a', 0xe2]), 1);
+        assert_eq!(whole_characters(&[0xe2]), 0);
+        // one that ends a character begins where that does
+        assert_eq!(whole_characters(&[0x82, 0xac]), usize::MAX);
     }
 }

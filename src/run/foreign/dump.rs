@@ -9,6 +9,7 @@ use super::fields::{pick, take_list};
 use super::{DUMPED, Reading, bare, count, numbers};
 use crate::run::TraceRecord;
 use crate::run::lenient::whole;
+use crate::run::line::is_impossible;
 use crate::run::warnings::LineIssue;
 
 impl Reading<'_> {
@@ -95,6 +96,7 @@ impl Reading<'_> {
         }
         if !confs.is_empty() {
             match numbers(&confs) {
+                Some(confs) if confs.iter().any(|c| is_impossible(*c, 1.0)) => warn(LineIssue::Impossible),
                 Some(confs) if confs.len() == tokens => {
                     record.arrays.confidence = confs.iter().map(|c| *c as f32).collect()
                 }

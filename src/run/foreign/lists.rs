@@ -6,6 +6,7 @@ use tts_strategies::Finish;
 use super::fields::take_list;
 use super::{Reading, bare, count, numbers};
 use crate::run::TraceRecord;
+use crate::run::line::is_impossible;
 use crate::run::warnings::LineIssue;
 
 impl Reading<'_> {
@@ -65,15 +66,19 @@ impl Reading<'_> {
             record.trace = i as u32;
             record.answer = self.answer(Some(answer), here(i));
             record.text = texts.get(i).and_then(Value::as_str).map(str::to_owned);
-            let mut whole = |numbers: Option<Vec<f64>>| {
+            let mut whole = |numbers: Option<Vec<f64>>, sign: f64| {
                 let numbers = numbers.filter(|numbers| !numbers.is_empty()).unwrap_or_default();
+                if numbers.iter().any(|x| is_impossible(*x, sign)) {
+                    self.warnings.add(LineIssue::Impossible, here(i));
+                    return Vec::new();
+                }
                 if !numbers.is_empty() && numbers.len() != tokens {
                     self.warnings.add(LineIssue::Lengths, here(i));
                     return Vec::new();
                 }
                 numbers.iter().map(|x| *x as f32).collect()
             };
-            (record.arrays.confidence, record.arrays.logprobs) = (whole(measured), whole(likely));
+            (record.arrays.confidence, record.arrays.logprobs) = (whole(measured, 1.0), whole(likely, -1.0));
             record
         };
         answers.iter().enumerate().map(record).collect()

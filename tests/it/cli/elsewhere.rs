@@ -532,3 +532,20 @@ fn problems_without_a_right_answer_are_counted_aloud() {
         replayed.err
     );
 }
+
+#[test]
+fn confidences_that_none_can_be_do_not_vote() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = |confidences: &str| {
+        let line = format!(
+            "{{\"problem_id\": \"p\", \"gold\": \"73\", \"lengths\": [1, 1, 1], \"answers\": [\"73\", \"73\", \"5\"], \
+             \"confidences\": {confidences}}}\n"
+        );
+        write(&folder, "pool.jsonl", &line)
+    };
+    let weighted = |file: &str| ran(&["replay", file, "--strategy", "weighted", "--json"]);
+    let sound = weighted(&pool("[[1.0], [1.0], [9.0]]"));
+    assert_eq!(sound.objects()[0]["answer"], "5");
+    let run = weighted(&pool("[[-1.0], [-1.0], [0.5]]"));
+    assert!(run.err.contains("confidences below 0"), "{}", run.err);
+}
