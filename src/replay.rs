@@ -27,6 +27,7 @@ use tts_evals::answer::ReadAnswer;
 use tts_strategies::Preset;
 
 use crate::error::Error;
+use crate::fmt::plural;
 use crate::run::{
     AnswerSettings, Bounds, DecisionSettings, ExternalEvent, Outcome, PoolOptions, RecordedPool, Replayer,
     SolvedRecord, StrategyRecord,
@@ -250,6 +251,21 @@ pub(crate) fn gold(
         .cloned()
         .or_else(|| problem.gold.clone())
         .or_else(graded)
+}
+
+/// What to say of problems that have no right answer, if there are any.
+pub(crate) fn ungraded(
+    given: &BTreeMap<String, String>,
+    pool: &RecordedPool,
+    problems: &[&PoolProblem],
+) -> Option<String> {
+    let without = problems.iter().filter(|p| gold(given, pool, p).is_none()).count();
+    (without > 0).then(|| {
+        format!(
+            "{} without a right answer to compare with, not counted in any accuracy; --data names the set",
+            plural(without as u64, "problem")
+        )
+    })
 }
 
 /// The strategy that a recording was made with, if it says so.

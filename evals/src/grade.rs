@@ -43,7 +43,7 @@ pub enum GradeError {
 ///
 /// # Errors
 /// When the line is not an object with these fields; the message names the line.
-pub fn grade_line(line: &str, number: usize, reader: &dyn ReadAnswer) -> Result<String, GradeError> {
+pub fn grade_line(line: &str, number: usize, reader: &dyn ReadAnswer) -> Result<Value, GradeError> {
     let not_an_object = |reason: String| GradeError::NotAnObject { line: number, reason };
     let line = line.trim_start_matches('\u{feff}');
     let mut object: Map<String, Value> = match crate::json::read(line) {
@@ -88,7 +88,7 @@ pub fn grade_line(line: &str, number: usize, reader: &dyn ReadAnswer) -> Result<
     if let Value::Object(added) = added {
         object.extend(added);
     }
-    Ok(Value::Object(object).to_string())
+    Ok(Value::Object(object))
 }
 
 fn text_of(
@@ -111,7 +111,7 @@ mod tests {
 
     fn grade(line: &str) -> Value {
         let reader = RuleReader::new(AnswerKind::Math);
-        serde_json::from_str(&grade_line(line, 1, &reader).expect("a graded line")).expect("JSON")
+        grade_line(line, 1, &reader).expect("a graded line")
     }
 
     #[test]

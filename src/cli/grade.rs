@@ -7,7 +7,6 @@ use crate::evals::data::{lost_backslash, lost_backslash_sentence};
 use crate::evals::grade::grade_line;
 use anyhow::anyhow;
 use clap::Args;
-use serde_json::Value;
 
 use super::ExitStatus;
 use super::number::{count, plural};
@@ -61,18 +60,16 @@ pub(crate) fn run(args: &GradeArgs, printer: &Printer) -> anyhow::Result<ExitSta
         if line.trim().is_empty() {
             continue;
         }
-        let gold = serde_json::from_str::<Value>(&line).ok();
-        let gold = gold.as_ref().and_then(|line| line["gold"].as_str());
-        if let Some(lost) = gold.and_then(lost_backslash) {
+        let out = grade_line(&line, i + 1, &reader).map_err(|e| anyhow!("{name}: {e}"))?;
+        if let Some(lost) = out["gold"].as_str().and_then(lost_backslash) {
             let place = format!("{name}, line {}", i + 1);
             lost_golds
                 .get_or_insert_with(|| (0, lost_backslash_sentence(&place, "gold answer", lost)))
                 .0 += 1;
         }
-        let out = grade_line(&line, i + 1, &reader).map_err(|e| anyhow!("{name}: {e}"))?;
         graded += 1;
-        equal += u64::from(serde_json::from_str::<Value>(&out).is_ok_and(|v| v["equal"] == true));
-        printer.line(&out)?;
+        equal += u64::from(out["equal"] == true);
+        printer.line(&out.to_string())?;
     }
     if let Some((times, first)) = lost_golds {
         let more = if times > 1 {

@@ -145,15 +145,8 @@ pub(crate) fn run(args: &PilotArgs, printer: &Printer) -> anyhow::Result<ExitSta
         draws,
         seed,
     };
-    let without = problems
-        .iter()
-        .filter(|p| crate::replay::gold(&gold, &pool, p).is_none())
-        .count();
-    if without > 0 {
-        printer.warn(&format!(
-            "{} without a right answer to compare with, not counted in any accuracy; --data names the set",
-            plural(without as u64, "problem")
-        ));
+    if let Some(note) = crate::replay::ungraded(&gold, &pool, &problems) {
+        printer.warn(&note);
     }
     let answered = has_answers(&pool, &problems);
     let pilot = pilot(&recorded, &problems, &gold, &options)?;

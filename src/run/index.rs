@@ -9,7 +9,7 @@ use serde_json::Value;
 use tts_strategies::TraceId;
 
 use super::error::RunFolderError;
-use super::line::{ArraysSpan, LineHead, unsealed};
+use super::line::{ArraysSpan, LineHead, check_of, unsealed};
 use super::solved::SolvedRecord;
 use super::warnings::{LineIssue, Warnings};
 
@@ -247,7 +247,7 @@ fn intact(tokens: &mut Option<File>, path: &Path, span: &ArraysSpan) -> Result<b
     hasher
         .update_reader(file.take(span.end() - span.offset))
         .map_err(io())?;
-    Ok(hasher.finalize().to_hex().starts_with(check.as_str()))
+    Ok(check_of(hasher.finalize()) == *check)
 }
 
 /// Reads every line of a folder's files. A last line without a newline is read too if it is whole, unless the

@@ -54,7 +54,12 @@ fn is_zero(n: &u64) -> bool {
 }
 
 pub(super) fn checksum(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex()[..16].to_owned()
+    check_of(blake3::hash(bytes))
+}
+
+/// The part of a hash that is written down.
+pub(super) fn check_of(hash: blake3::Hash) -> String {
+    hash.to_hex()[..CHECK].to_owned()
 }
 
 /// What a line of the journal ends with, before the check of the rest and `"}`.

@@ -101,15 +101,7 @@ impl SweepPlan {
                 first.id
             ));
         }
-        let gold = |p: &&&PoolProblem| crate::replay::gold(&self.gold, pool, p).is_some();
-        let without = problems.len() - problems.iter().filter(gold).count();
-        if without > 0 {
-            notes.push(format!(
-                "{} without a right answer to compare with, not counted in any accuracy; --data names the \
-                 set",
-                plural(without as u64, "problem")
-            ));
-        }
+        notes.extend(crate::replay::ungraded(&self.gold, pool, problems));
         notes
     }
 

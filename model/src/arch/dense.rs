@@ -1,6 +1,6 @@
 //! Layers of attention and gated feed-forward alone, as Llama, Qwen2, Qwen3, SmolLM3 and Phi-3 have them.
 
-use super::common::{Experts, Part, Rope, Sizes, Stored, check_bounds};
+use super::common::{Experts, Rope, Sizes, check_bounds};
 use super::{GgufSource, Tensors};
 use crate::error::ModelError;
 use crate::json::Fields;
@@ -144,13 +144,7 @@ impl Dense {
             let experts = variant.experts.as_ref();
             let experts = experts.filter(|(_, layers)| layers.get(i) == Some(&true));
             let feed_forward = experts.map(|(experts, _)| {
-                let prefix = name("mlp.experts");
-                let tensor = |expert: usize, part: Part| match (experts.stored, part) {
-                    (Stored::Fused, Part::Down) => format!("{prefix}.down_proj"),
-                    (Stored::Fused, _) => format!("{prefix}.gate_up_proj"),
-                    (Stored::Each, part) => format!("{prefix}.{expert}.{}_proj.weight", part.word()),
-                    (Stored::Stacked, part) => format!("{prefix}.{}_proj.weight", part.word()),
-                };
+                let tensor = experts.names(name("mlp.experts"));
                 Mixer::Moe(experts.spec(sizes.hidden, name("mlp.gate.weight"), true, tensor, None))
             });
             let mlp = MlpSpec {

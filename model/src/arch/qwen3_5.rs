@@ -3,8 +3,8 @@
 //! heads are rotated in part; then gated feed-forward, or a mixture of experts beside one that all positions pass.
 
 use super::common::{
-    ENDS, ExpertKeys, Experts, Lines, Part, Rope, Sizes, Stored, attention_names, check_activation,
-    check_bounds, expert_names, feed_forward_names, refuse,
+    ENDS, ExpertKeys, Experts, Lines, Rope, Sizes, Stored, attention_names, check_activation, check_bounds,
+    expert_names, feed_forward_names, refuse,
 };
 use super::{Architecture, GgufNames, GgufSource, Tensors, qwen3_moe};
 use crate::error::ModelError;
@@ -514,12 +514,7 @@ impl Model {
 
     fn moe(&self, mixture: &Mixture, prefix: &str) -> Mixer {
         let Mixture { experts, shared, .. } = mixture;
-        let tensor = |expert: usize, part: Part| match (experts.stored, part) {
-            (Stored::Fused, Part::Down) => format!("{prefix}.experts.down_proj"),
-            (Stored::Fused, _) => format!("{prefix}.experts.gate_up_proj"),
-            (Stored::Each, part) => format!("{prefix}.experts.{expert}.{}_proj.weight", part.word()),
-            (Stored::Stacked, part) => format!("{prefix}.experts.{}_proj.weight", part.word()),
-        };
+        let tensor = experts.names(format!("{prefix}.experts"));
         let hidden = self.sizes.hidden;
         let shared = (*shared > 0).then(|| SharedExpert {
             mlp: self.mlp(&format!("{prefix}.shared_expert"), *shared),

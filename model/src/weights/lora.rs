@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Bytes, Checkpoint, Dtype, Entry, RawTensor, folder, safetensors};
+use super::{Bytes, Checkpoint, Dtype, Entry, RawTensor, all_finite, folder, safetensors};
 use crate::error::{ModelError, shown};
 use crate::json::Fields;
 
@@ -202,14 +202,7 @@ fn read(path: &Path, bytes: &Bytes, entry: &Entry) -> Result<Vec<f32>, ModelErro
         shape: entry.shape.clone(),
         bytes: &bytes[entry.range.clone()],
     };
-    let values = raw.to_f32();
-    match values.iter().find(|value| !value.is_finite()) {
-        Some(bad) => {
-            let problem = format!("holds {bad}: its values must be finite numbers");
-            Err(ModelError::tensor(path, &entry.stored_name, problem))
-        }
-        None => Ok(values),
-    }
+    all_finite(raw.to_f32(), path, &entry.stored_name)
 }
 
 /// Reads an adapter_config.json; what would change the arithmetic and is not carried out is refused.

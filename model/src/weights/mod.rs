@@ -270,18 +270,8 @@ impl Checkpoint {
     /// As [`Self::vector`]; also NaN and infinities.
     pub(crate) fn finite(&self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
         let values = self.vector(name, len)?;
-        match values.iter().find(|value| !value.is_finite()) {
-            Some(bad) => {
-                let entry = self.entry(name)?;
-                let problem = format!("holds {bad}: its values must be finite numbers");
-                Err(ModelError::tensor(
-                    self.file_of(entry),
-                    &entry.stored_name,
-                    problem,
-                ))
-            }
-            None => Ok(values),
-        }
+        let entry = self.entry(name)?;
+        all_finite(values, self.file_of(entry), &entry.stored_name)
     }
 
     /// The decay rates `[heads]` of a Mamba branch, negative: A itself, or -exp of what is stored.
@@ -357,6 +347,17 @@ impl Checkpoint {
 
     fn file_of(&self, entry: &Entry) -> &Path {
         self.files.get(entry.file).unwrap_or(&self.origin)
+    }
+}
+
+/// The values of a tensor of this file, none of which is NaN or infinite.
+fn all_finite(values: Vec<f32>, file: &Path, tensor: &str) -> Result<Vec<f32>, ModelError> {
+    match values.iter().find(|value| !value.is_finite()) {
+        Some(bad) => {
+            let problem = format!("holds {bad}: its values must be finite numbers");
+            Err(ModelError::tensor(file, tensor, problem))
+        }
+        None => Ok(values),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is asked, what is made of it, and where every token is counted.
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use tts::solver::RemoteApi;
 use tts::{Settings, Solver, Watch};
 use tts_strategies::Finish;
@@ -138,24 +138,31 @@ async fn tokens_of_a_chunk_are_decided_one_by_one_and_those_after_the_stop_are_c
     );
 }
 
-#[tokio::test]
-async fn tokens_that_an_engine_reports_and_does_not_send_are_counted() {
-    // its end of the text comes without an entry, as with llama.cpp
-    let server = Server::new(|r| {
-        let Some(steps) = question(r, 1.0) else {
+/// An engine whose traces come a token a chunk, once `change` has had its way with the chunks.
+async fn engine_that(change: fn(&mut [Value])) -> Server {
+    Server::new(move |r| {
+        question(r, 1.0).unwrap_or_else(|| {
             let mut chunks = Trace::of(r.body["seed"].as_u64().unwrap()).chunks(r.body, 1);
-            let end = chunks.len() - 2;
-            chunks[end]["choices"][0]["logprobs"] = json!(null);
-            chunks[end]["choices"][0]
-                .as_object_mut()
-                .unwrap()
-                .remove("token_ids");
+            change(&mut chunks);
             let mut steps = vec![head()];
             steps.extend(chunks.iter().map(|c| Step::Send(event(c))));
             steps.push(Step::Send(done()));
-            return steps;
-        };
-        steps
+            steps
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn tokens_that_an_engine_reports_and_does_not_send_are_counted() {
+    // its end of the text comes without an entry, as with llama.cpp
+    let server = engine_that(|chunks| {
+        let end = chunks.len() - 2;
+        chunks[end]["choices"][0]["logprobs"] = json!(null);
+        chunks[end]["choices"][0]
+            .as_object_mut()
+            .unwrap()
+            .remove("token_ids");
     })
     .await;
     let solved = solve(&server, settings("majority", 5)).await;
@@ -348,17 +355,9 @@ fn with_last_words(request: &Request<'_>, per: usize) -> Vec<Step> {
 
 #[tokio::test]
 async fn counts_that_no_trace_can_have_are_not_believed() {
-    let server = Server::new(|r| {
-        let Some(steps) = question(r, 1.0) else {
-            let mut chunks = Trace::of(r.body["seed"].as_u64().unwrap()).chunks(r.body, 1);
-            let usage = chunks.len() - 1;
-            chunks[usage]["usage"]["completion_tokens"] = json!(u32::MAX);
-            let mut steps = vec![head()];
-            steps.extend(chunks.iter().map(|c| Step::Send(event(c))));
-            steps.push(Step::Send(done()));
-            return steps;
-        };
-        steps
+    let server = engine_that(|chunks| {
+        let usage = chunks.len() - 1;
+        chunks[usage]["usage"]["completion_tokens"] = json!(u32::MAX);
     })
     .await;
     let solved = solve(&server, settings("majority", 5)).await;

@@ -27,7 +27,7 @@ pub(in crate::arch) enum Part {
 
 impl Part {
     /// What most families call it.
-    pub(in crate::arch) fn word(self) -> &'static str {
+    fn word(self) -> &'static str {
         match self {
             Self::Gate => "gate",
             Self::Up => "up",
@@ -128,6 +128,17 @@ impl Experts {
             ],
         )?;
         Ok(Some(experts))
+    }
+
+    /// The names of matrices under `prefix` as most families call them, for [`Self::spec`].
+    pub(in crate::arch) fn names(&self, prefix: String) -> impl Fn(usize, Part) -> String {
+        let stored = self.stored;
+        move |expert, part| match (stored, part) {
+            (Stored::Fused, Part::Down) => format!("{prefix}.down_proj"),
+            (Stored::Fused, _) => format!("{prefix}.gate_up_proj"),
+            (Stored::Each, part) => format!("{prefix}.{expert}.{}_proj.weight", part.word()),
+            (Stored::Stacked, part) => format!("{prefix}.{}_proj.weight", part.word()),
+        }
     }
 
     /// The part. `name` is that of a matrix of an expert, without the expert where matrices are stacked;
