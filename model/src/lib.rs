@@ -18,7 +18,7 @@ pub mod weights;
 
 pub use cpu::kernels::buf::Rows;
 pub use cpu::{
-    BLOCK, CacheFormat, Feed, Formats, KvLayout, Linear, Model, Sequence, SsmLayout, StateLayout,
+    BLOCK, Feed, Formats, KvFormat, KvLayout, Linear, Model, Sequence, SsmLayout, StateFormat, StateLayout,
     StateMemory, Want, WeightFormat, Workspace,
 };
 pub use error::ModelError;

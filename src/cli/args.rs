@@ -11,7 +11,7 @@ use anyhow::anyhow;
 use clap::Args;
 use tts_model::cpu::kernels::Tier;
 use tts_model::overrides::{SAMPLING_SETTINGS, SamplingOverrides, SamplingSetting};
-use tts_model::{CacheFormat, Formats, WeightFormat};
+use tts_model::{Formats, KvFormat, StateFormat, WeightFormat};
 
 use super::downloads;
 use super::number;
@@ -49,17 +49,17 @@ pub(crate) struct ModelArgs {
     )]
     pub(crate) dtype: WeightFormat,
     /// How keys and values are held: f32 or bf16 [default: bf16, and f32 where all weights are]
-    #[arg(long, value_name = "FORMAT", value_parser = cache_dtype)]
-    pub(crate) kv_dtype: Option<CacheFormat>,
+    #[arg(long, value_name = "FORMAT", value_parser = kv_dtype)]
+    pub(crate) kv_dtype: Option<KvFormat>,
     /// How Mamba states are held: f32, or bf16 for half the memory traffic and a less exact result
     #[arg(
         long,
         value_name = "FORMAT",
         default_value = "f32",
         hide_default_value = true,
-        value_parser = cache_dtype
+        value_parser = state_dtype
     )]
-    pub(crate) state_dtype: CacheFormat,
+    pub(crate) state_dtype: StateFormat,
     /// Threads [default: one for each core]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
@@ -243,8 +243,15 @@ fn dtype(name: &str) -> Result<WeightFormat, String> {
         .ok_or_else(|| "it is auto, f32, bf16, q8_0 or q4_0".to_owned())
 }
 
-fn cache_dtype(name: &str) -> Result<CacheFormat, String> {
-    CacheFormat::ALL
+fn kv_dtype(name: &str) -> Result<KvFormat, String> {
+    KvFormat::ALL
+        .into_iter()
+        .find(|f| f.name() == name)
+        .ok_or_else(|| "it is f32 or bf16".to_owned())
+}
+
+fn state_dtype(name: &str) -> Result<StateFormat, String> {
+    StateFormat::ALL
         .into_iter()
         .find(|f| f.name() == name)
         .ok_or_else(|| "it is f32 or bf16".to_owned())

@@ -8,7 +8,7 @@ use tabled::builder::Builder;
 use tts_model::cpu::kernels::Tier;
 use tts_model::cpu::{CpuExecutor, memory};
 use tts_model::executor::{Executor, Limits};
-use tts_model::{BLOCK, CacheFormat, StateLayout};
+use tts_model::{BLOCK, KvFormat, StateLayout};
 
 use super::ExitStatus;
 use super::args::{BatchArgs, ModelArgs};
@@ -167,8 +167,8 @@ fn of_shape(args: &DoctorArgs, shape: &str, printer: &Printer) -> anyhow::Result
     let (dtype, weights) = shape::weights(&spec, args.model.dtype);
     let available = memory::available();
     let kv = args.model.kv_dtype.unwrap_or(match dtype {
-        "f32" => CacheFormat::F32,
-        _ => CacheFormat::Bf16,
+        "f32" => KvFormat::F32,
+        _ => KvFormat::Bf16,
     });
     let layout = StateLayout::new(&spec, kv, args.model.state_dtype);
     let limits = Limits {

@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use tts_model::cpu::kernels::{ThreadPool, Tier};
 use tts_model::weights::{Checkpoint, OpenOptions};
-use tts_model::{CacheFormat, Feed, Formats, Model, ModelError, Sequence, Want, WeightFormat, Workspace};
+use tts_model::{Feed, Formats, KvFormat, Model, ModelError, Sequence, Want, WeightFormat, Workspace};
 
 use crate::fixture;
 
@@ -573,7 +573,7 @@ fn sixteen_bit_folders_in_their_own_format() {
     ] {
         let golden = Golden::read(&fixture(name).join("golden.safetensors"));
         let exact = Formats {
-            kv: Some(CacheFormat::F32),
+            kv: Some(KvFormat::F32),
             ..Formats::default()
         };
         for tier in Tier::available() {
@@ -584,7 +584,7 @@ fn sixteen_bit_folders_in_their_own_format() {
                 close(name, &rows.concat(), &golden.f32("greedy_logits"), LOGITS);
             }
             let mut r = Runner::open(&fixture(name), WeightFormat::Auto, 2, tier).unwrap();
-            assert_eq!(r.model.layout().kv, CacheFormat::Bf16);
+            assert_eq!(r.model.layout().kv, KvFormat::Bf16);
             let mut sequence = r.model.sequence();
             let rows = r.read(&mut sequence, &golden.ids("prompt_ids"));
             let off = relative_error(&rows.concat(), &golden.f32("logits_full"));

@@ -3,7 +3,7 @@
 use super::kernels::ThreadPool;
 use super::kernels::buf::{Buf, padded};
 use super::packing::Layout;
-use super::state::CacheFormat;
+use super::state::{KvFormat, StateFormat};
 use super::storage::Storage;
 use crate::error::ModelError;
 use crate::spec::LinearSpec;
@@ -47,9 +47,9 @@ pub struct Formats {
     /// How matrices are held.
     pub weights: WeightFormat,
     /// Keys and values; `None` is f32 where every matrix is, else bf16.
-    pub kv: Option<CacheFormat>,
+    pub kv: Option<KvFormat>,
     /// How the states of Mamba-2 parts are held.
-    pub state: CacheFormat,
+    pub state: StateFormat,
 }
 
 impl From<WeightFormat> for Formats {

@@ -21,4 +21,6 @@ pub use draw::{Draw, Scratch, Seen, draw};
 pub use executor::CpuExecutor;
 pub use linear::{Formats, Linear, WeightFormat};
 pub use model::{Feed, Model, Want, Workspace};
-pub use state::{BLOCK, CacheFormat, ConvLayout, KvLayout, Sequence, SsmLayout, StateLayout, StateMemory};
+pub use state::{
+    BLOCK, ConvLayout, KvFormat, KvLayout, Sequence, SsmLayout, StateFormat, StateLayout, StateMemory,
+};

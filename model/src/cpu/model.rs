@@ -15,7 +15,7 @@ use crate::weights::Checkpoint;
 use crate::cpu::kernels;
 use crate::cpu::kernels::buf::Rows;
 use crate::cpu::linear::{Formats, Linear, WeightFormat};
-use crate::cpu::state::{CacheFormat, Sequence, StateLayout};
+use crate::cpu::state::{KvFormat, Sequence, StateLayout};
 use crate::error::ModelError;
 
 /// Passes over the weights that a model makes before it begins to pack them: its first prompt and its first
@@ -132,9 +132,9 @@ impl Model {
         let kv = formats
             .kv
             .unwrap_or(if held.keys().all(|format| *format == "f32") {
-                CacheFormat::F32
+                KvFormat::F32
             } else {
-                CacheFormat::Bf16
+                KvFormat::Bf16
             });
         Ok(Self {
             layout: StateLayout::new(&spec, kv, formats.state),

@@ -9,17 +9,16 @@ use crate::spec::{Mixer, ModelSpec};
 /// in the same order whether a block is shared or private.
 pub const BLOCK: usize = 64;
 
-/// How keys and values, or SSM states, are held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CacheFormat {
+/// How keys and values are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvFormat {
     /// Four bytes a number, nothing is rounded.
-    #[default]
     F32,
     /// bf16, rounded to nearest even when written; arithmetic stays f32.
     Bf16,
 }
 
-impl CacheFormat {
+impl KvFormat {
     /// Every format, in the order in which help lists them.
     pub const ALL: [Self; 2] = [Self::F32, Self::Bf16];
 
@@ -30,12 +29,37 @@ impl CacheFormat {
             Self::Bf16 => "bf16",
         }
     }
-    /// Words of four bytes that `count` rows of `width` elements take; bf16 rows lie in pairs.
-    fn words(self, count: usize, width: usize) -> usize {
+}
+
+/// How the states of Mamba-2 and gated-delta parts are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateFormat {
+    /// Four bytes a number, nothing is rounded.
+    #[default]
+    F32,
+    /// bf16, rounded to nearest even when written; arithmetic stays f32.
+    Bf16,
+}
+
+impl StateFormat {
+    /// Every format, in the order in which help lists them.
+    pub const ALL: [Self; 2] = [Self::F32, Self::Bf16];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::F32 => count * width,
-            Self::Bf16 => count.div_ceil(2) * width,
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
         }
+    }
+}
+
+/// Words of four bytes that `count` rows of `width` numbers take: f32, or bf16 with two rows in a word.
+fn words(in_pairs: bool, count: usize, width: usize) -> usize {
+    if in_pairs {
+        count.div_ceil(2) * width
+    } else {
+        count * width
     }
 }
 
@@ -47,23 +71,26 @@ pub struct KvLayout {
     /// Width of a head.
     pub head_dim: usize,
     /// How they are held.
-    pub format: CacheFormat,
+    pub format: KvFormat,
     /// the part's first word in a block
     pub(crate) offset: usize,
 }
 
 impl KvLayout {
+    fn in_pairs(&self) -> bool {
+        self.format == KvFormat::Bf16
+    }
     pub(crate) fn head_stride(&self) -> usize {
         padded(self.head_dim)
     }
     /// K `[head_dim, BLOCK]` of one head. In bf16 two rows share words, the even one in the low half; so in
     /// V.
     pub(crate) fn keys_len(&self) -> usize {
-        self.format.words(self.head_dim, BLOCK)
+        words(self.in_pairs(), self.head_dim, BLOCK)
     }
     /// K, then V `[BLOCK, padded head_dim]`.
     pub(crate) fn head_len(&self) -> usize {
-        self.keys_len() + self.format.words(BLOCK, self.head_stride())
+        self.keys_len() + words(self.in_pairs(), BLOCK, self.head_stride())
     }
     /// First word of a head in a block.
     pub(crate) fn head_at(&self, head: usize) -> usize {
@@ -85,7 +112,7 @@ pub struct SsmLayout {
     /// Taps of the convolution.
     pub taps: usize,
     /// How the state is held; the window is f32.
-    pub format: CacheFormat,
+    pub format: StateFormat,
     /// the part's first words among a sequence's states and windows
     pub(crate) state_offset: usize,
     pub(crate) window_offset: usize,
@@ -98,7 +125,7 @@ impl SsmLayout {
         padded(self.head_dim)
     }
     pub(crate) fn head_len(&self) -> usize {
-        self.format.words(self.d_state, self.width())
+        words(self.format == StateFormat::Bf16, self.d_state, self.width())
     }
     pub(crate) fn state_len(&self) -> usize {
         self.heads * self.head_len()
@@ -130,9 +157,9 @@ pub struct StateLayout {
     /// Short convolutions, in the order of the layers.
     pub conv: Vec<ConvLayout>,
     /// How keys and values are held.
-    pub kv: CacheFormat,
+    pub kv: KvFormat,
     /// How states are held.
-    pub state: CacheFormat,
+    pub state: StateFormat,
     block_words: usize,
     state_words: usize,
     window_words: usize,
@@ -140,7 +167,7 @@ pub struct StateLayout {
 
 impl StateLayout {
     /// The layout for this model, with keys and values held as `kv` and states as `state`.
-    pub fn new(spec: &ModelSpec, kv: CacheFormat, state: CacheFormat) -> Self {
+    pub fn new(spec: &ModelSpec, kv: KvFormat, state: StateFormat) -> Self {
         let mut layout = Self {
             attention: Vec::new(),
             ssm: Vec::new(),
@@ -367,7 +394,8 @@ impl Sequence {
         let mut out = Vec::with_capacity(part.heads * p * n);
         for head in 0..part.heads {
             let state = &self.ssm[part.state_offset + head * part.head_len()..];
-            out.extend((0..p * n).map(|i| element(state, part.format, part.width(), i % n, i / n)));
+            let in_pairs = part.format == StateFormat::Bf16;
+            out.extend((0..p * n).map(|i| element(state, in_pairs, part.width(), i % n, i / n)));
         }
         out
     }
@@ -379,50 +407,40 @@ impl Sequence {
         for head in 0..part.heads {
             for t in 0..self.len {
                 let (k, v) = self.kv[t / BLOCK].0[part.head_at(head)..].split_at(part.keys_len());
-                keys.extend((0..part.head_dim).map(|d| element(k, part.format, BLOCK, d, t % BLOCK)));
-                let row = part.head_stride();
-                values.extend((0..part.head_dim).map(|d| element(v, part.format, row, t % BLOCK, d)));
+                let (in_pairs, row) = (part.in_pairs(), part.head_stride());
+                keys.extend((0..part.head_dim).map(|d| element(k, in_pairs, BLOCK, d, t % BLOCK)));
+                values.extend((0..part.head_dim).map(|d| element(v, in_pairs, row, t % BLOCK, d)));
             }
         }
         (keys, values)
     }
 }
 
-/// Element `[row, column]` of rows of `width`.
-pub(crate) fn element(data: &[f32], format: CacheFormat, width: usize, row: usize, column: usize) -> f32 {
-    match format {
-        CacheFormat::F32 => data[row * width + column],
-        CacheFormat::Bf16 => {
-            let bits = data[row / 2 * width + column].to_bits();
-            f32::from_bits(if row.is_multiple_of(2) {
-                bits << 16
-            } else {
-                bits & 0xffff_0000
-            })
-        }
+/// Element `[row, column]` of rows of `width`: f32, or bf16 with two rows in a word.
+pub(crate) fn element(data: &[f32], in_pairs: bool, width: usize, row: usize, column: usize) -> f32 {
+    if !in_pairs {
+        return data[row * width + column];
     }
+    let bits = data[row / 2 * width + column].to_bits();
+    f32::from_bits(if row.is_multiple_of(2) {
+        bits << 16
+    } else {
+        bits & 0xffff_0000
+    })
 }
 
 /// Writes what [`element`] reads.
 #[cfg(test)]
-pub(crate) fn put(
-    data: &mut [f32],
-    format: CacheFormat,
-    width: usize,
-    row: usize,
-    column: usize,
-    value: f32,
-) {
-    match format {
-        CacheFormat::F32 => data[row * width + column] = value,
-        CacheFormat::Bf16 => {
-            let word = &mut data[row / 2 * width + column];
-            let half = u32::from(half::bf16::from_f32(value).to_bits());
-            *word = f32::from_bits(if row.is_multiple_of(2) {
-                word.to_bits() & 0xffff_0000 | half
-            } else {
-                word.to_bits() & 0xffff | half << 16
-            });
-        }
+pub(crate) fn put(data: &mut [f32], in_pairs: bool, width: usize, row: usize, column: usize, value: f32) {
+    if !in_pairs {
+        data[row * width + column] = value;
+        return;
     }
+    let word = &mut data[row / 2 * width + column];
+    let half = u32::from(half::bf16::from_f32(value).to_bits());
+    *word = f32::from_bits(if row.is_multiple_of(2) {
+        word.to_bits() & 0xffff_0000 | half
+    } else {
+        word.to_bits() & 0xffff | half << 16
+    });
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::buf::Buf;
 use super::gemm::to_bf16;
 use super::simd::{Tier, prefetch_all, prefetch_far};
-use crate::cpu::state::{BLOCK, CacheFormat, KvBlock, KvLayout};
+use crate::cpu::state::{BLOCK, KvBlock, KvFormat, KvLayout};
 
 mod pairs;
 mod visit;
@@ -80,11 +80,11 @@ pub(crate) unsafe fn append(
         let (k, v) = block[layout.head_at(head)..][..layout.head_len()].split_at_mut(layout.keys_len());
         let column = k[offset..].iter_mut().step_by(BLOCK);
         match layout.format {
-            CacheFormat::F32 => {
+            KvFormat::F32 => {
                 column.zip(keys).for_each(|(word, key)| *word = *key);
                 v[offset * stride..][..dim].copy_from_slice(values);
             }
-            CacheFormat::Bf16 => {
+            KvFormat::Bf16 => {
                 for (word, pair) in column.zip(keys.chunks(2)) {
                     *word = f32::from_bits(bf16(pair[0]) | bf16(pair.get(1).copied().unwrap_or(0.0)) << 16);
                 }
@@ -106,8 +106,8 @@ pub(crate) unsafe fn append(
 /// Asks for what [`append`] will write to.
 pub(crate) fn prefetch_block(layout: &KvLayout, block: &KvBlock, offset: usize) {
     let (keys, values) = match layout.format {
-        CacheFormat::F32 => (layout.head_dim, offset),
-        CacheFormat::Bf16 => (layout.head_dim.div_ceil(2), offset / 2),
+        KvFormat::F32 => (layout.head_dim, offset),
+        KvFormat::Bf16 => (layout.head_dim.div_ceil(2), offset / 2),
     };
     for head in 0..layout.heads {
         let head = block.0.raw().wrapping_add(layout.head_at(head));
@@ -147,7 +147,7 @@ pub(crate) unsafe fn attend(
     scratch.max.fill(f32::NEG_INFINITY);
     scratch.sum.fill(0.0);
     scratch.acc.fill(0.0);
-    let in_pairs = tier == Tier::Avx512Bf16 && layout.format == CacheFormat::Bf16;
+    let in_pairs = tier == Tier::Avx512Bf16 && layout.format == KvFormat::Bf16;
     let pairs = dim.div_ceil(2);
     if in_pairs {
         for (i, pairs) in scratch
@@ -209,9 +209,9 @@ pub(crate) unsafe fn attend(
             // SAFETY: the slices have the lengths that the kernel asks for
             unsafe {
                 match layout.format {
-                    CacheFormat::F32 => visit::visit_f32(tier, &visit),
-                    CacheFormat::Bf16 if in_pairs => pairs::visit(&visit),
-                    CacheFormat::Bf16 => visit::visit_bf16(tier, &visit),
+                    KvFormat::F32 => visit::visit_f32(tier, &visit),
+                    KvFormat::Bf16 if in_pairs => pairs::visit(&visit),
+                    KvFormat::Bf16 => visit::visit_bf16(tier, &visit),
                 }
             }
         }
@@ -248,10 +248,10 @@ mod tests {
 
     #[test]
     fn blocks_merge_to_the_plain_softmax() {
-        CacheFormat::ALL.into_iter().for_each(plain_softmax);
+        KvFormat::ALL.into_iter().for_each(plain_softmax);
     }
 
-    fn plain_softmax(kv: CacheFormat) {
+    fn plain_softmax(kv: KvFormat) {
         let layout = KvLayout {
             heads: 2,
             head_dim: 23,
@@ -264,7 +264,7 @@ mod tests {
             |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 4.0;
         // what is stored as bf16 is bf16 here too
         let value = |seed, i| match kv {
-            CacheFormat::Bf16 if seed != 3 => half::bf16::from_f32(exact(seed, i)).to_f32(),
+            KvFormat::Bf16 if seed != 3 => half::bf16::from_f32(exact(seed, i)).to_f32(),
             _ => exact(seed, i),
         };
         let blocks = len.div_ceil(BLOCK);
@@ -286,7 +286,7 @@ mod tests {
         let q: Vec<f32> = (0..q_width).map(|i| value(3, i)).collect();
         for tier in Tier::available() {
             // on this tier queries and weights are rounded to eight bits
-            let in_pairs = tier == Tier::Avx512Bf16 && kv == CacheFormat::Bf16;
+            let in_pairs = tier == Tier::Avx512Bf16 && kv == KvFormat::Bf16;
             let rounding = if in_pairs { 1.0 / 512.0 } else { 0.0 };
             let query = |i: usize| {
                 f64::from(if in_pairs {

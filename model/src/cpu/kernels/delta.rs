@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use super::norm;
 use super::simd::{Simd, Tier, prefetch, tiers};
 use super::ssm::MAX_SSM_HEAD_DIM;
-use crate::cpu::state::{CacheFormat, SsmLayout};
+use crate::cpu::state::{SsmLayout, StateFormat};
 use crate::spec::{GatedDeltaSpec, KeySharing};
 
 /// What is added to the squared length of a query or key before its root is taken.
@@ -96,8 +96,8 @@ pub(super) unsafe fn update(
     // SAFETY: the caller gives this task the head alone; widths are padded and at most MAX_SSM_HEAD_DIM
     unsafe {
         match layout.format {
-            CacheFormat::F32 => update_f32(tier, &moves, state, out.as_mut_ptr().cast()),
-            CacheFormat::Bf16 => update_bf16(tier, &moves, state, out.as_mut_ptr().cast()),
+            StateFormat::F32 => update_f32(tier, &moves, state, out.as_mut_ptr().cast()),
+            StateFormat::Bf16 => update_bf16(tier, &moves, state, out.as_mut_ptr().cast()),
         }
         y.add(head * p).copy_from_nonoverlapping(out.as_ptr().cast(), p);
     }
@@ -228,20 +228,21 @@ mod tests {
     fn the_state_update_is_the_delta_rule() {
         for tier in Tier::available() {
             for (p, n) in [(128, 128), (16, 16), (24, 24), (256, 64), (96, 17)] {
-                for format in CacheFormat::ALL {
+                for format in StateFormat::ALL {
                     recurrence(tier, p, n, format);
                 }
             }
         }
     }
 
-    fn recurrence(tier: Tier, p: usize, n: usize, format: CacheFormat) {
+    fn recurrence(tier: Tier, p: usize, n: usize, format: StateFormat) {
+        let in_pairs = format == StateFormat::Bf16;
         let width = padded(p);
         let value =
             |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 2.0;
         let mut h = vec![0.0; n.next_multiple_of(2) * width];
         for i in (0..n * width).filter(|i| i % width < p) {
-            put(&mut h, format, width, i / width, i % width, value(1, i));
+            put(&mut h, in_pairs, width, i / width, i % width, value(1, i));
         }
         let before = h.clone();
         let mut v: Vec<f32> = (0..width).map(|i| value(2, i)).collect();
@@ -267,24 +268,20 @@ mod tests {
         // SAFETY: every slice has the length the kernel asks for
         unsafe {
             match format {
-                CacheFormat::F32 => update_f32(tier, &u, h.as_mut_ptr(), y.as_mut_ptr()),
-                CacheFormat::Bf16 => update_bf16(tier, &u, h.as_mut_ptr(), y.as_mut_ptr()),
+                StateFormat::F32 => update_f32(tier, &u, h.as_mut_ptr(), y.as_mut_ptr()),
+                StateFormat::Bf16 => update_bf16(tier, &u, h.as_mut_ptr(), y.as_mut_ptr()),
             }
         }
         // half a unit in the last of eight bits
-        let rounding = if format == CacheFormat::Bf16 {
-            1.0 / 256.0
-        } else {
-            0.0
-        };
+        let rounding = if in_pairs { 1.0 / 256.0 } else { 0.0 };
         for i in 0..p {
-            let decayed = |j: usize| f64::from(element(&before, format, width, j, i)) * f64::from(0.9_f32);
+            let decayed = |j: usize| f64::from(element(&before, in_pairs, width, j, i)) * f64::from(0.9_f32);
             let known: f64 = (0..n).map(|j| decayed(j) * f64::from(k[j])).sum();
             let d = f64::from(0.7_f32) * (f64::from(v[i]) - known);
             let mut slow = 0.0;
             for j in 0..n {
                 let state = decayed(j) + f64::from(k[j]) * d;
-                let new = f64::from(element(&h, format, width, j, i));
+                let new = f64::from(element(&h, in_pairs, width, j, i));
                 let off = (new - state).abs();
                 assert!(
                     off <= 2e-6 + rounding * state.abs(),

@@ -11,7 +11,7 @@ use super::buf::{Buf, padded};
 use super::delta::Keys;
 use super::norm::GateNorm;
 use super::simd::{Simd, Tier, prefetch, tiers};
-use crate::cpu::state::{CacheFormat, SsmLayout};
+use crate::cpu::state::{SsmLayout, StateFormat};
 
 /// The small parameters of one recurrent part.
 pub(crate) struct Params {
@@ -156,8 +156,8 @@ pub(super) unsafe fn update(
     // SAFETY: the caller gives this task the head alone; widths are padded and at most MAX_SSM_HEAD_DIM
     unsafe {
         match layout.format {
-            CacheFormat::F32 => update_f32(tier, &moves, state, out.as_mut_ptr().cast()),
-            CacheFormat::Bf16 => update_bf16(tier, &moves, state, out.as_mut_ptr().cast()),
+            StateFormat::F32 => update_f32(tier, &moves, state, out.as_mut_ptr().cast()),
+            StateFormat::Bf16 => update_bf16(tier, &moves, state, out.as_mut_ptr().cast()),
         }
         let y = std::slice::from_raw_parts_mut(y.add(head * p), p);
         for ((y, out), x) in y.iter_mut().zip(&out).zip(x) {
@@ -271,20 +271,21 @@ mod tests {
     fn the_state_update_is_the_recurrence() {
         for tier in Tier::available() {
             for (p, n) in [(64, 128), (32, 32), (24, 24), (128, 256), (96, 17)] {
-                for format in CacheFormat::ALL {
+                for format in StateFormat::ALL {
                     recurrence(tier, p, n, format);
                 }
             }
         }
     }
 
-    fn recurrence(tier: Tier, p: usize, n: usize, format: CacheFormat) {
+    fn recurrence(tier: Tier, p: usize, n: usize, format: StateFormat) {
+        let in_pairs = format == StateFormat::Bf16;
         let width = padded(p);
         let value =
             |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 2.0;
         let mut h = vec![0.0; n.next_multiple_of(2) * width];
         for i in (0..n * width).filter(|i| i % width < p) {
-            put(&mut h, format, width, i / width, i % width, value(1, i));
+            put(&mut h, in_pairs, width, i / width, i % width, value(1, i));
         }
         let before = h.clone();
         let mut dtx: Vec<f32> = (0..width).map(|i| value(2, i)).collect();
@@ -304,22 +305,18 @@ mod tests {
         // SAFETY: every slice has the length the kernel asks for
         unsafe {
             match format {
-                CacheFormat::F32 => update_f32(tier, &u, h.as_mut_ptr(), y.as_mut_ptr()),
-                CacheFormat::Bf16 => update_bf16(tier, &u, h.as_mut_ptr(), y.as_mut_ptr()),
+                StateFormat::F32 => update_f32(tier, &u, h.as_mut_ptr(), y.as_mut_ptr()),
+                StateFormat::Bf16 => update_bf16(tier, &u, h.as_mut_ptr(), y.as_mut_ptr()),
             }
         }
         // half a unit in the last of eight bits
-        let rounding = if format == CacheFormat::Bf16 {
-            1.0 / 256.0
-        } else {
-            0.0
-        };
+        let rounding = if in_pairs { 1.0 / 256.0 } else { 0.0 };
         for i in 0..p {
             let mut slow = 0.0f64;
             for j in 0..n {
-                let old = f64::from(element(&before, format, width, j, i));
+                let old = f64::from(element(&before, in_pairs, width, j, i));
                 let state = old * f64::from(0.9f32) + f64::from(dtx[i]) * f64::from(b[j]);
-                let new = f64::from(element(&h, format, width, j, i));
+                let new = f64::from(element(&h, in_pairs, width, j, i));
                 assert!(
                     (new - state).abs() <= 1e-6 + rounding * state.abs(),
                     "{tier} {p} {n} {format:?}"
