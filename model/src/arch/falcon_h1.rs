@@ -257,6 +257,8 @@ impl Config {
             k_norm: None,
             rope: Some(0),
             gate: None,
+            sinks: None,
+            window: None,
             scale: (self.head_dim as f32).powf(-0.5),
         }
     }

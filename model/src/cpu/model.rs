@@ -360,6 +360,9 @@ fn check(spec: &ModelSpec) -> Result<(), String> {
                 if *attention.get_or_insert(shape) != shape {
                     return Err("its attention layers have different shapes".to_owned());
                 }
+                if a.window == Some(0) {
+                    return Err("its windows of attention hold no position".to_owned());
+                }
                 let rope = a.rope.map_or(0, |rope| 2 * spec.ropes[rope].frequencies.len());
                 if rope > a.head_dim {
                     return Err(format!(

@@ -23,6 +23,8 @@ pub enum Role {
     StepBias,
     /// Of a product or a convolution.
     Bias,
+    /// Scores of attention that no key has.
+    Sink,
 }
 
 /// A tensor that a model needs.
@@ -116,6 +118,14 @@ impl Inventory {
             Mixer::Attention(a) => {
                 for norm in a.q_norm.iter().chain(&a.k_norm) {
                     self.norm(norm, a.head_dim);
+                }
+                if let Some(sinks) = &a.sinks {
+                    self.add(
+                        Role::Sink,
+                        sinks,
+                        &[a.heads],
+                        ", but attention of this model has sinks",
+                    );
                 }
             }
             Mixer::Mamba2(m) => {

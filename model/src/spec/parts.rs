@@ -231,6 +231,11 @@ pub struct AttentionSpec {
     pub gate: Option<LinearSpec>,
     /// Factor of the scores before the softmax; usually 1 / sqrt(head_dim).
     pub scale: f32,
+    /// Canonical name of the sinks `[heads]`: a score of each head beside those of the keys, which takes its part
+    /// of the softmax and has no value (arXiv 2309.17453, learned as in gpt-oss).
+    pub sinks: Option<String>,
+    /// How many positions a query sees, its own the last of them; all that came before where there is none.
+    pub window: Option<usize>,
 }
 
 /// Mamba-2 (arXiv 2405.21060): input projection to z, x, B, C and dt, causal convolution and silu over x, B

@@ -95,6 +95,7 @@ fn parameter(role: Role, u: f32) -> f32 {
         Role::Skip => 1.0,
         Role::StepBias => -4.0 + 1.5 * u,
         Role::Convolution => 0.5 * u,
+        Role::Sink => u,
         Role::Matrix | Role::Bias | Role::CenteredNorm => 0.1 * u,
     }
 }

@@ -265,6 +265,8 @@ impl Sizes {
             k_norm: None,
             rope: None,
             gate: None,
+            sinks: None,
+            window: None,
             scale: (self.head_dim as f32).powf(-0.5),
         }
     }

@@ -37,11 +37,15 @@ pub(crate) struct AttentionPart<'a> {
     pub(crate) attended: &'a mut Rows,
 }
 
-/// What happens to query and key heads before the scores, beside rotation.
+/// What happens to query and key heads beside rotation, and which scores there are.
 #[derive(Default)]
 pub(crate) struct HeadParams {
     pub(crate) q_norm: Option<HeadNorm>,
     pub(crate) k_norm: Option<HeadNorm>,
+    /// for each query head one more score, whose value is 0; empty where there are none
+    pub(crate) sinks: Vec<f32>,
+    /// how many positions a query sees, its own the last of them; all where there is none
+    pub(crate) window: Option<usize>,
 }
 
 /// A norm over each head.
@@ -136,8 +140,9 @@ impl Scratch {
         2 * padded(heads)
     }
 
-    /// Notes where the feeds' memory lies; rows of attention see what was before them and themselves.
-    fn job(&mut self, recurrent: Option<&SsmLayout>, feeds: &mut [Feed<'_>]) {
+    /// Notes where the feeds' memory lies; rows of attention see what was before them, as far as the window
+    /// reaches, and themselves.
+    fn job(&mut self, recurrent: Option<&SsmLayout>, seen: Option<usize>, feeds: &mut [Feed<'_>]) {
         self.jobs.clear();
         self.views.clear();
         let (state, window) = recurrent.map_or((0, 0), |m| (m.state_offset, m.window_offset));
@@ -152,9 +157,10 @@ impl Scratch {
                 state: feed.sequence.ssm.raw().wrapping_add(state),
                 blocks,
             });
-            let views = (0..feed.tokens.len()).map(|i| RowView {
+            let views = (len + 1..=len + feed.tokens.len()).map(|len| RowView {
                 blocks,
-                len: len + i + 1,
+                from: seen.map_or(0, |seen| len.saturating_sub(seen)),
+                len,
             });
             self.views.extend(views);
         }
@@ -169,7 +175,8 @@ pub(crate) fn mix(
     mut recurrent: Option<RecurrentPart<'_>>,
     feeds: &mut [Feed<'_>],
 ) {
-    scratch.job(recurrent.as_ref().map(|m| m.layout), feeds);
+    let window = attention.as_ref().and_then(|a| a.params.window);
+    scratch.job(recurrent.as_ref().map(|m| m.layout), window, feeds);
     if let Some(a) = &attention {
         let width = a.q.width();
         scratch
@@ -317,7 +324,19 @@ impl<'a> AttentionTasks<'a> {
         // SAFETY: the caller's promise
         unsafe {
             let (q, out) = (self.q.row(first), self.attended.row(first));
-            attention::attend(tier, self.layout, head, views, q, self.q.stride, out, scratch);
+            let served = self.params.sinks.len() / self.layout.heads;
+            let sinks = &self.params.sinks[head * served..][..served];
+            attention::attend(
+                tier,
+                self.layout,
+                head,
+                views,
+                q,
+                self.q.stride,
+                sinks,
+                out,
+                scratch,
+            );
         }
     }
 }

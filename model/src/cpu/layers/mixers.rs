@@ -149,6 +149,11 @@ impl Attention {
             params: HeadParams {
                 q_norm: q_norm.transpose()?,
                 k_norm: k_norm.transpose()?,
+                sinks: match &spec.sinks {
+                    Some(name) => weights.finite(name, spec.heads)?,
+                    None => Vec::new(),
+                },
+                window: spec.window,
             },
             rope: spec.rope,
         })

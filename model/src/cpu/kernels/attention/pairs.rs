@@ -21,6 +21,7 @@ pub(super) use x86::visit;
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
+    use std::ops::Range;
 
     use super::Visit;
     use crate::cpu::kernels::simd::{Avx512, Simd, prefetch_far};
@@ -61,7 +62,11 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
     unsafe fn heads<const H: usize>(visit: &Visit, first: usize) -> usize {
         let &Visit {
-            dim, stride, count, ..
+            dim,
+            stride,
+            from,
+            count,
+            ..
         } = visit;
         // the first heads ask for all of the next visit's block
         let ahead = if first == 0 {
@@ -80,7 +85,7 @@ mod x86 {
             };
             let mut weights = [[0u32; BLOCK / 2]; H];
             let (max, sum) = (visit.max.add(first).cast(), visit.sum.add(first).cast());
-            let keep = soften(scores, count, &mut *max, &mut *sum, &mut weights);
+            let keep = soften(scores, from..count, &mut *max, &mut *sum, &mut weights);
             let acc = visit.acc.add(first * stride);
             let mut column = 0;
             while column < stride {
@@ -88,7 +93,7 @@ mod x86 {
                 column += if stride - column >= 4 * LANES {
                     weigh::<H, 4, 1>(
                         &weights,
-                        count,
+                        from..count,
                         visit.v.add(column),
                         stride,
                         &keep,
@@ -98,7 +103,7 @@ mod x86 {
                 } else {
                     weigh::<H, 2, 2>(
                         &weights,
-                        count,
+                        from..count,
                         visit.v.add(column),
                         stride,
                         &keep,
@@ -146,19 +151,19 @@ mod x86 {
         }
     }
 
-    /// Turns the first `count` scores of each head into weights under its running maximum, the others into 0;
+    /// Turns the scores of these positions of each head into weights under its running maximum, the others into 0;
     /// returns what earlier sums are to be multiplied by. The sum is that of the rounded weights. All heads
     /// take a step before any takes the next, because each step waits for the one before.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
     unsafe fn soften<const H: usize>(
         scores: [[__m512; VECTORS]; H],
-        count: usize,
+        positions: Range<usize>,
         max: &mut [f32; H],
         sum: &mut [f32; H],
         weights: &mut [[u32; BLOCK / 2]; H],
     ) -> [f32; H] {
-        let seen = u64::MAX >> (BLOCK - count);
+        let seen = u64::MAX >> (BLOCK - positions.end) & u64::MAX << positions.start;
         let nothing = _mm512_set1_ps(f32::NEG_INFINITY);
         let mut masked = scores;
         let mut new = *max;
@@ -176,7 +181,7 @@ mod x86 {
         let mut total = [_mm512_setzero_ps(); H];
         // two halves of 1.0
         let ones = _mm512_set1_epi32(0x3f80_3f80);
-        for half in 0..count.div_ceil(2 * LANES) {
+        for half in positions.start / (2 * LANES)..positions.end.div_ceil(2 * LANES) {
             for h in 0..H {
                 let shift = _mm512_set1_ps(new[h]);
                 // SAFETY: `weights` holds a vector for each half; any bits are bf16
@@ -203,12 +208,12 @@ mod x86 {
     }
 
     /// `acc = acc * keep + sum over positions of weight * v` for H heads and C vectors of columns, summed in
-    /// `CHAINS` interleaved parts. The position after an odd `count` exists and weighs 0.
+    /// `CHAINS` interleaved parts. The position after an odd number of them exists and weighs 0.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
     unsafe fn weigh<const H: usize, const C: usize, const CHAINS: usize>(
         weights: &[[u32; BLOCK / 2]; H],
-        count: usize,
+        seen: Range<usize>,
         v: *const f32,
         stride: usize,
         keep: &[f32; H],
@@ -219,7 +224,9 @@ mod x86 {
         // exist
         unsafe {
             let mut a = [[[_mm512_setzero_ps(); C]; H]; CHAINS];
-            for first in (0..count.div_ceil(2)).step_by(CHAINS) {
+            // chains begin at even places, so that the last of them stays in the block
+            let first = seen.start / (2 * CHAINS) * CHAINS;
+            for first in (first..seen.end.div_ceil(2)).step_by(CHAINS) {
                 for (chain, a) in a.iter_mut().enumerate() {
                     let pair = first + chain;
                     let row = v.add(pair * stride);

@@ -5,6 +5,8 @@
     reason = "vector instructions run over pointers that the safe functions here have checked"
 )]
 
+use std::ops::Range;
+
 use crate::cpu::kernels::simd::{Simd, prefetch_far, tiers};
 use crate::cpu::state::BLOCK;
 
@@ -16,7 +18,9 @@ pub(super) struct Visit {
     pub(super) dim: usize,
     /// padded `dim`
     pub(super) stride: usize,
-    /// positions that the row sees
+    /// the first position that the row sees
+    pub(super) from: usize,
+    /// positions up to the last one that it sees
     pub(super) count: usize,
     /// `[heads, dim]`; for [`super::pairs`] `[heads, dim / 2]` of two bf16 a word
     pub(super) q: *const f32,
@@ -60,8 +64,14 @@ tiers!(pub(super) fn visit_bf16 = visit_bf16_body(visit: &Visit));
 #[inline(always)]
 unsafe fn visit_heads<S: Simd, const PAIRS: bool, const H: usize>(visit: &Visit, first: usize) -> usize {
     let &Visit {
-        dim, stride, count, ..
+        dim,
+        stride,
+        from,
+        count,
+        ..
     } = visit;
+    // scores come in vectors, weighted values in pairs of positions
+    let (first_scores, first_values) = (from / (4 * S::LANES) * (4 * S::LANES), from / 2 * 2);
     unsafe {
         let (q, scores) = (visit.q.add(first * dim), visit.scores.add(first * BLOCK));
         // the first heads ask for all of it
@@ -70,14 +80,14 @@ unsafe fn visit_heads<S: Simd, const PAIRS: bool, const H: usize>(visit: &Visit,
         } else {
             0
         };
-        for column in (0..count).step_by(4 * S::LANES) {
+        for column in (first_scores..count).step_by(4 * S::LANES) {
             dots::<S, PAIRS, H>(q, dim, visit.k.add(column), scores.add(column), ahead);
         }
         let mut keep = [S::splat(1.0); H];
         for (h, keep) in keep.iter_mut().enumerate() {
             *keep = S::splat(soften::<S>(
                 scores.add(h * BLOCK),
-                count,
+                from..count,
                 &mut *visit.max.add(first + h),
                 &mut *visit.sum.add(first + h),
             ));
@@ -86,7 +96,7 @@ unsafe fn visit_heads<S: Simd, const PAIRS: bool, const H: usize>(visit: &Visit,
         for column in (0..stride).step_by(2 * S::LANES) {
             weigh::<S, PAIRS, H>(
                 scores,
-                count,
+                first_values..count,
                 visit.v.add(column),
                 stride,
                 &keep,
@@ -98,12 +108,12 @@ unsafe fn visit_heads<S: Simd, const PAIRS: bool, const H: usize>(visit: &Visit,
     H
 }
 
-/// Turns the first `count` scores of a block into weights under the running maximum, the others into 0;
+/// Turns the scores of these positions of a block into weights under the running maximum, the others into 0;
 /// returns what earlier sums are to be multiplied by.
 #[inline(always)]
-unsafe fn soften<S: Simd>(scores: *mut f32, count: usize, max: &mut f32, sum: &mut f32) -> f32 {
+unsafe fn soften<S: Simd>(scores: *mut f32, seen: Range<usize>, max: &mut f32, sum: &mut f32) -> f32 {
     unsafe {
-        for i in count..BLOCK {
+        for i in (0..seen.start).chain(seen.end..BLOCK) {
             *scores.add(i) = f32::NEG_INFINITY;
         }
         let mut top = S::splat(f32::NEG_INFINITY);
@@ -191,11 +201,11 @@ unsafe fn dots<S: Simd, const PAIRS: bool, const H: usize>(
 }
 
 /// `acc = acc * keep + sum over positions of weight * v` for H heads and two vectors of columns; even and odd
-/// positions are summed apart. The position after an odd `count` exists and weighs 0.
+/// positions are summed apart. The first is even, and the one after an odd number exists and weighs 0.
 #[inline(always)]
 unsafe fn weigh<S: Simd, const PAIRS: bool, const H: usize>(
     weights: *const f32,
-    count: usize,
+    seen: Range<usize>,
     v: *const f32,
     stride: usize,
     keep: &[S::V; H],
@@ -204,7 +214,7 @@ unsafe fn weigh<S: Simd, const PAIRS: bool, const H: usize>(
 ) {
     unsafe {
         let mut a = [[[S::splat(0.0); 2]; 2]; H];
-        for i in (0..count).step_by(2) {
+        for i in seen.step_by(2) {
             let (v0, v1) = (
                 two::<S, PAIRS>(v, i, stride, ahead),
                 two::<S, PAIRS>(v.add(S::LANES), i, stride, ahead),
