@@ -1,7 +1,11 @@
 //! JSON as Python writes it, and typed access to its fields with errors that name them.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::Path;
 
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::error::ModelError;
@@ -38,6 +42,70 @@ pub fn without_python_literals(text: &str) -> String {
     out
 }
 
+/// JSON, of which nothing is kept but whether a key stands twice in one object: readers differ in which of the
+/// two counts.
+#[derive(Default)]
+pub(crate) struct OnceEach {
+    /// The first key that does.
+    pub(crate) twice: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for OnceEach {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Keys)
+    }
+}
+
+struct Keys;
+
+impl<'de> Visitor<'de> for Keys {
+    type Value = OnceEach;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<OnceEach, E> {
+        Ok(OnceEach::default())
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<OnceEach, E> {
+        Ok(OnceEach::default())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<OnceEach, E> {
+        Ok(OnceEach::default())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<OnceEach, E> {
+        Ok(OnceEach::default())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<OnceEach, E> {
+        Ok(OnceEach::default())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<OnceEach, E> {
+        Ok(OnceEach::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<OnceEach, A::Error> {
+        let mut twice = None;
+        while let Some(item) = items.next_element::<OnceEach>()? {
+            twice = twice.or(item.twice);
+        }
+        Ok(OnceEach { twice })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<OnceEach, A::Error> {
+        let (mut seen, mut twice) = (BTreeSet::new(), None);
+        while let Some((key, value)) = entries.next_entry::<String, OnceEach>()? {
+            twice = twice.or(value.twice);
+            if twice.is_none() && seen.contains(&key) {
+                twice = Some(key);
+            } else {
+                seen.insert(key);
+            }
+        }
+        Ok(OnceEach { twice })
+    }
+}
+
 /// No factor or size of a published model is near this.
 pub(crate) const MOST_FACTOR: f64 = 1e9;
 
@@ -55,7 +123,11 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Parses `text`, which must be one object.
     pub(crate) fn parse(text: &str, file: &'a Path) -> Result<Self, ModelError> {
-        match serde_json::from_str(&without_python_literals(text)) {
+        let text = without_python_literals(text);
+        if let Ok(OnceEach { twice: Some(key) }) = serde_json::from_str(&text) {
+            return Err(ModelError::field(file, key, "stands twice in one object"));
+        }
+        match serde_json::from_str(&text) {
             Ok(Value::Object(map)) => Ok(Self { map, file }),
             Ok(_) => Err(ModelError::malformed(file, "JSON", "it holds no object ({...})")),
             Err(error) => Err(ModelError::malformed(file, "JSON", error.to_string())),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::PromptError;
+use crate::evals::json::Unambiguous;
 use tts_model::overrides::{SAMPLING_SETTINGS, SamplingOverrides};
 
 /// The recommended settings; what is `None` was not in the file.
@@ -116,10 +117,15 @@ fn is_neutral(key: &str, value: &Value) -> bool {
 
 /// The fields of a JSON object in text form.
 pub(super) fn object(json: &str, origin: &str) -> Result<Map<String, Value>, PromptError> {
-    serde_json::from_str(&tts_model::without_python_literals(json)).map_err(|error| PromptError::Json {
+    let refused = |reason: String| PromptError::Json {
         origin: origin.to_owned(),
-        reason: error.to_string(),
-    })
+        reason,
+    };
+    match serde_json::from_str(&tts_model::without_python_literals(json)) {
+        Ok(Unambiguous(Value::Object(fields))) => Ok(fields),
+        Ok(_) => Err(refused("it holds no object ({...})".to_owned())),
+        Err(error) => Err(refused(error.to_string())),
+    }
 }
 
 /// Reads typed values of a JSON object and names file and key where one is wrong.

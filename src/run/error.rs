@@ -126,6 +126,19 @@ pub enum RunFolderError {
         /// What `--field` calls it.
         role: &'static str,
     },
+    /// No line of a recording made elsewhere has a field that `--field` names.
+    #[error(
+        "--field {argument}: no line or trace of {} has that field: {fields}",
+        path.display()
+    )]
+    NoSuchField {
+        /// Path of the file.
+        path: PathBuf,
+        /// What was asked for, as `ROLE=NAME`.
+        argument: String,
+        /// The fields that are there, as the middle of a sentence.
+        fields: String,
+    },
     /// A recording made elsewhere has two fields that may be a trace's answer.
     #[error(
         "{}: a trace has both `answer` and `{name}`; say which is its own with --field answer=NAME, and \

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use tts_evals::answer::{AnswerKind, canonical};
 use tts_evals::data::boxed_solution;
 use tts_strategies::{Finish, TraceScores};
 
@@ -27,6 +28,7 @@ use super::error::RunFolderError;
 use super::lenient::{parse, text, value, whole, word};
 use super::warnings::{LineIssue, Warnings};
 use super::{Arrays, TraceRecord};
+use crate::fmt::shown;
 
 pub use fields::RecordingFields;
 use fields::{has, pick};
@@ -140,6 +142,8 @@ pub(super) struct Found {
     lengths: bool,
     texts: bool,
     ids: bool,
+    /// roles of `--field` whose names were found
+    named: BTreeSet<&'static str>,
     /// fields of the first line, and of the first trace in it
     line: Vec<String>,
     trace: Vec<String>,
@@ -159,7 +163,8 @@ impl Found {
         }
     }
 
-    fn saw_line(&mut self, object: &Map<String, Value>) {
+    fn saw_line(&mut self, object: &Map<String, Value>, fields: &RecordingFields) {
+        self.saw_names(object, fields);
         if self.line.is_empty() {
             self.line = object.keys().cloned().collect();
         }
@@ -169,8 +174,14 @@ impl Found {
         if self.trace.is_empty() {
             self.trace = object.keys().cloned().collect();
         }
+        self.saw_names(object, fields);
         self.answers |= has(object, &fields.trace_answers());
-        self.texts |= has(object, &fields.texts());
+        self.texts |= fields.has_text_alone(object);
+    }
+
+    fn saw_names(&mut self, object: &Map<String, Value>, fields: &RecordingFields) {
+        let found = fields.named().filter(|(_, name)| object.contains_key(*name));
+        self.named.extend(found.map(|(role, _)| role));
     }
 }
 
@@ -243,6 +254,14 @@ pub(super) fn read(
             name,
         });
     }
+    let absent = fields.named().find(|(role, _)| !found.named.contains(role));
+    if let Some((role, name)) = absent.filter(|_| !found.line.is_empty()) {
+        return Err(RunFolderError::NoSuchField {
+            path: path.to_owned(),
+            argument: format!("{role}={name}"),
+            fields: found.fields(),
+        });
+    }
     if !found.line.is_empty() && !found.ids {
         return Err(unknown("the name of a problem", "id"));
     }
@@ -292,13 +311,19 @@ impl Reading<'_> {
         let Value::Object(mut object) = value else {
             return self.warnings.add(LineIssue::NotJson, || place.to_owned());
         };
-        self.found.saw_line(&object);
+        self.found.saw_line(&object, self.fields);
         let named = pick(&object, &self.fields.ids()).and_then(word);
         let shape = Shape::of(&object, self.fields);
         if matches!(shape, Shape::Single) {
             return self.single(object, named, place);
         }
         self.of_lists = true;
+        let dumped = DUMPED
+            .iter()
+            .any(|name| object.get(*name).is_some_and(Value::is_array));
+        if dumped && matches!(shape, Shape::Lists) {
+            self.warnings.add(LineIssue::ListsAndTraces, || place.to_owned());
+        }
         // a problem that has no name has its place
         self.found.ids |= named.is_some() || self.fields.id.is_none();
         let id = named.unwrap_or_else(|| format!("line-{}", number + 1));
@@ -320,6 +345,7 @@ impl Reading<'_> {
             names.extend(["answer", "Answer", "final_answer"]);
         }
         if let Some(value) = pick(object, &names) {
+            self.other_golds(object, &names, id);
             let gold = word(value).filter(|gold| !gold.trim().is_empty());
             if gold.is_none() && !value.is_string() {
                 self.warnings
@@ -328,6 +354,30 @@ impl Reading<'_> {
             return gold;
         }
         boxed_solution(object).filter(|_| of_problem && !self.fields.is_gold_named())
+    }
+
+    /// Counts a line whose right answers, under several of these names, are not one.
+    fn other_golds(&mut self, object: &Map<String, Value>, names: &[&str], id: &str) {
+        // beside a right answer, a final one is what was voted
+        let golds: Vec<_> = names
+            .iter()
+            .filter(|name| **name != "final_answer")
+            .filter_map(|name| Some((name, word(object.get(*name)?)?)))
+            .collect();
+        let Some((first, right)) = golds.first() else {
+            return;
+        };
+        let key = |answer: &str| canonical(answer, AnswerKind::Math);
+        let other = golds.iter().find(|(_, gold)| key(gold) != key(right));
+        if let Some((name, gold)) = other {
+            self.warnings.add(LineIssue::Golds, || {
+                format!(
+                    "problem `{id}`: `{first}` is {}, `{name}` {}",
+                    shown(right),
+                    shown(gold)
+                )
+            });
+        }
     }
 
     /// What a trace answered: a text or a number that is not empty.

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tts_strategies::{Finish, TraceId, TraceScores};
 
-use super::lenient::{parse, text, whole, word};
+use super::lenient::{parse, text, value, whole, word};
 use super::warnings::LineIssue;
 use super::{Arrays, Phase, TraceRecord};
 use tts_model::sampling::TOP;
@@ -211,7 +211,7 @@ impl LineHead {
     pub(super) fn read(line: &[u8]) -> Result<Self, LineIssue> {
         let line = unsealed(line)?;
         let (text, not_utf8) = text(&line);
-        let (raw, _) = parsed::<RawLineHead>(&text).ok_or(LineIssue::NotJson)?;
+        let (raw, _) = parsed::<RawLineHead>(&text)?;
         let problem_id = raw.problem_id.as_ref().and_then(word).ok_or(LineIssue::NoName)?;
         let gold = raw.gold.as_ref().and_then(word);
         let span = match raw.arrays.as_ref().filter(|arrays| !arrays.is_null()) {
@@ -256,18 +256,21 @@ impl LineHead {
 }
 
 /// A line, without those of its arrays that hold something else than numbers; whether there were any.
-fn parsed<T: DeserializeOwned>(text: &str) -> Option<(T, bool)> {
+fn parsed<T: DeserializeOwned>(text: &str) -> Result<(T, bool), LineIssue> {
     if let Some(line) = parse(text) {
-        return Some((line, false));
+        return Ok((line, false));
     }
-    let mut line: Map<String, Value> = parse(text)?;
+    let Value::Object(mut line) = value(text)? else {
+        return Err(LineIssue::NotJson);
+    };
     let is_number = |v: &Value| v.is_number() || v.is_null();
     line.retain(|name, value| {
         !["token_ids", "logprobs", "confidence"].contains(&name.as_str())
             || value.is_null()
             || value.as_array().is_some_and(|list| list.iter().all(is_number))
     });
-    Some((serde_json::from_value(Value::Object(line)).ok()?, true))
+    let line = serde_json::from_value(Value::Object(line)).map_err(|_| LineIssue::NotJson)?;
+    Ok((line, true))
 }
 
 /// What can be read of a line that is no whole trace: which problem and which trace.
@@ -340,7 +343,7 @@ pub(super) fn decode(
     let (trace, tokens, finish) = head.trace.ok_or(LineIssue::NoName)?;
     let line = unsealed(line)?;
     let (text, _) = text(&line);
-    let (raw, not_numbers) = parsed::<RawTrace>(&text).ok_or(LineIssue::NotJson)?;
+    let (raw, not_numbers) = parsed::<RawTrace>(&text)?;
     if not_numbers {
         warn(LineIssue::NotNumbers);
     }
@@ -619,6 +622,22 @@ mod tests {
         for (line, issue) in [
             ("[]", LineIssue::NotJson),
             ("{", LineIssue::NotJson),
+            (
+                r#"{"problem_id": "p", "trace": 0, "tokens": 1, "answer": "1", "answer": "2"}"#,
+                LineIssue::KeyTwice,
+            ),
+            (
+                r#"{"problem_id": "p", "trace": 0, "trace": 1, "tokens": 1}"#,
+                LineIssue::KeyTwice,
+            ),
+            (
+                r#"{"problem_id": "p", "trace": 0, "arrays": {"offset": 0, "n": 1, "n": 2}}"#,
+                LineIssue::KeyTwice,
+            ),
+            (
+                r#"{"problem_id": "p", "trace": 0, "tokens": 1, "scores": {"mean": 1, "mean": 2}}"#,
+                LineIssue::KeyTwice,
+            ),
             (r#"{"trace": 0, "tokens": 1}"#, LineIssue::NoName),
             (r#"{"problem_id": "p", "tokens": 1}"#, LineIssue::NoName),
             (

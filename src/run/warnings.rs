@@ -21,6 +21,8 @@ pub(super) enum LineIssue {
     Impossible,
     BadIds,
     Gold,
+    Golds,
+    ListsAndTraces,
     Manifest,
     Twice,
     Pool,
@@ -60,11 +62,18 @@ impl LineIssue {
             }
             Self::BadIds => "arrays of token ids that hold something else than ids were passed over",
             Self::Gold => "problems with several different `gold` answers; the first one counts",
+            Self::Golds => {
+                "lines name right answers that differ, under several names; the first one counts (--field gold=NAME \
+                 names another)"
+            }
+            Self::ListsAndTraces => {
+                "problems have a list of answers and traces of their own; the list of answers counts"
+            }
             Self::TwoEnds => "traces stand complete in several lines; the one with the most tokens counts",
             Self::Twice => "problems that stand in the recording before were passed over",
             Self::Pool => "traces of problems whose `answers` and `lengths` differ in number have no vote",
             Self::Confidences => {
-                "problems whose `confidences` are not one list a trace were read without them"
+                "problems whose `confidences`, `logprobs` or `texts` are not one a trace were read without them"
             }
             Self::AnswerKind => "answers that are neither text nor a number count as none",
             Self::NoTraces => "problems without a trace count as not answered",

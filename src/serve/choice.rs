@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tts_evals::answer::closes_unopened;
 use tts_strategies::{Finish, TraceId, TraceScores};
 
 use super::error::ApiError;
@@ -75,7 +76,10 @@ pub(super) async fn choice(
     let solved = request.solver.remarked(prompt, solved);
     let best = best(&solved);
     let text = best.and_then(|b| b.text.clone()).unwrap_or_default();
-    let mut shown = ChoiceText::new(app, request, endpoint, prompt, Some(&text));
+    let ended = best.is_some_and(|b| b.finish == Finish::Stop);
+    // one that a stop text ended may have been cut inside its thinking
+    let whole = Some(&*text).filter(|text| ended && (request.stops.is_empty() || closes_unopened(text)));
+    let mut shown = ChoiceText::new(app, request, endpoint, prompt, whole);
     shown.finish(&text);
     let rules = request.solver.rules(prompt);
     let mut tokens = best
@@ -101,11 +105,7 @@ pub(super) async fn choice(
     }
     Ok(Choice {
         whole,
-        finish_reason: if best.is_some_and(|b| b.finish == Finish::Stop) {
-            "stop"
-        } else {
-            "length"
-        },
+        finish_reason: if ended { "stop" } else { "length" },
         tts: extras(&solved, best, request, prompt),
         traces: traces(&solved),
         prompt_tokens: solved.tokens.prompt,

@@ -1,9 +1,8 @@
 //! What all requests share: the source of traces, the settings and the limits that the server was started
 //! with.
 
-use std::sync::atomic::AtomicBool;
-
 use super::error::ApiError;
+use super::text::Beginnings;
 use super::{Limits, Options, UnknownFields};
 use crate::error::Error;
 use crate::solver::{Settings, Solver};
@@ -24,8 +23,8 @@ pub(super) struct AppState {
     pub(super) unknown_fields: UnknownFields,
     /// The seed of requests that name none, where it is always the same.
     pub(super) seed: Option<u64>,
-    /// Whether a text of an engine elsewhere closed thinking that it had not opened: its template does.
-    pub(super) opens_thinking: AtomicBool,
+    /// Where texts of an engine elsewhere begin.
+    pub(super) beginnings: Beginnings,
 }
 
 impl AppState {
@@ -60,7 +59,7 @@ impl AppState {
             limits: options.limits.clone(),
             unknown_fields: options.unknown_fields,
             seed: options.seed,
-            opens_thinking: AtomicBool::new(false),
+            beginnings: Beginnings::default(),
         })
     }
 

@@ -4,7 +4,7 @@
 //! the rest of the trace's text at the end; a whole reply pushes the trace's text alone.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI8, Ordering};
 
 use tokio::sync::watch;
 use tts_evals::answer::{ThinkingSplitter, closes_unopened};
@@ -16,6 +16,36 @@ use super::state::AppState;
 use crate::openai::Logprobs;
 use crate::run::StreamedToken;
 use crate::solver::Prepared;
+
+/// Where texts of an engine elsewhere begin, whose template is not known: by those that it has written.
+#[derive(Default)]
+pub(super) struct Beginnings {
+    /// how many more of the last began inside the thinking than outside
+    balance: AtomicI8,
+}
+
+impl Beginnings {
+    /// Texts after which an engine that begins them elsewhere is believed.
+    const MEMORY: i8 = 3;
+
+    /// Takes in a text that ended by itself: whether it began inside the thinking.
+    fn saw(&self, text: &str) -> bool {
+        let inside = closes_unopened(text);
+        let step = |balance: i8| {
+            let next = balance + if inside { 1 } else { -1 };
+            Some(next.clamp(-Self::MEMORY, Self::MEMORY))
+        };
+        let _ = self
+            .balance
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
+        inside
+    }
+
+    /// Whether a text of which nothing is known begins inside the thinking.
+    fn in_thinking(&self) -> bool {
+        self.balance.load(Ordering::Relaxed) > 0
+    }
+}
 
 /// What a choice says beyond what was taken of it before.
 #[derive(Clone, Debug, Default)]
@@ -47,8 +77,8 @@ pub(super) struct ChoiceText {
 
 impl ChoiceText {
     /// The text that will follow a prompt. A raw completion is shown as it stands. Where an engine elsewhere
-    /// fills the template, a `whole` text tells whether it begins inside the thinking; those that come later
-    /// are then taken to begin there too.
+    /// fills the template, a `whole` text that ended by itself tells whether it begins inside the thinking;
+    /// others are taken to begin where most of those before them did.
     pub(super) fn new(
         app: &AppState,
         request: &ChatRequest,
@@ -68,10 +98,8 @@ impl ChoiceText {
                 ThinkingSplitter::new(prompt.prompt.ends_in_think)
             }
             Endpoint::Chat => {
-                if whole.is_some_and(closes_unopened) {
-                    app.opens_thinking.store(true, Ordering::Relaxed);
-                }
-                ThinkingSplitter::new(app.opens_thinking.load(Ordering::Relaxed))
+                let told = whole.map(|text| app.beginnings.saw(text));
+                ThinkingSplitter::new(told.unwrap_or_else(|| app.beginnings.in_thinking()))
             }
         };
         Self {

@@ -147,6 +147,39 @@ fn what_cannot_be_merged_is_refused_by_name() {
         renamed("q_proj", "z_proj"),
         &["z_proj", "another model"],
     );
+    // factors that are not those of the modules which the configuration names
+    for (key, value, parts) in [
+        (
+            "target_modules",
+            json!(["q_proj"]),
+            &["lora_", "does not name", "target_modules"][..],
+        ),
+        ("layers_to_transform", json!([0]), &["layers.1", "does not name"]),
+        ("exclude_modules", json!(["q_proj"]), &["q_proj", "does not name"]),
+        ("target_modules", json!(7), &["target_modules", "neither"]),
+        (
+            "layers_to_transform",
+            json!("all"),
+            &["layers_to_transform", "neither"],
+        ),
+    ] {
+        refused(base, adapter, with(key, value), parts);
+    }
+    let without = |folder: &Path| {
+        let file = folder.join("adapter_model.safetensors");
+        let bytes = fs::read(&file).unwrap();
+        let all = SafeTensors::deserialize(&bytes).unwrap();
+        let kept = all
+            .iter()
+            .filter(|(name, _)| !name.contains("layers.1.self_attn.q_proj"));
+        fs::write(file, safetensors::serialize(kept, None).unwrap()).unwrap();
+    };
+    refused(
+        base,
+        adapter,
+        without,
+        &["layers.1.self_attn.q_proj", "has no lora_A", "target_modules"],
+    );
     let cut = |folder: &Path| fs::write(folder.join("adapter_model.safetensors"), [0; 40]).unwrap();
     refused(base, adapter, cut, &["adapter_model.safetensors"]);
     let broken = |folder: &Path| {

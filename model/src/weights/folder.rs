@@ -8,7 +8,7 @@ use super::{Bytes, Checkpoint, inventory, safetensors};
 use crate::arch::{self, Architecture, Tensors};
 use crate::error::{ModelError, is_name, shown};
 use crate::files;
-use crate::json::Fields;
+use crate::json::{Fields, OnceEach};
 use crate::spec::Role;
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -334,20 +334,12 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    #[derive(serde::Deserialize)]
-    struct Names {
-        weight_map: safetensors::OnceEach,
-    }
     let text = read_text(path)?;
     let malformed = |e: serde_json::Error| ModelError::malformed(path, "safetensors index", e.to_string());
     let index: Index = serde_json::from_str(&text).map_err(malformed)?;
-    let names: Names = serde_json::from_str(&text).map_err(malformed)?;
-    if let Some(twice) = names.weight_map.twice {
-        return Err(ModelError::field(
-            path,
-            "weight_map",
-            format!("has {} twice", shown(&twice)),
-        ));
+    let names: OnceEach = serde_json::from_str(&text).map_err(malformed)?;
+    if let Some(twice) = names.twice {
+        return Err(ModelError::field(path, twice, "stands twice in one object"));
     }
     if index.weight_map.is_empty() {
         return Err(ModelError::field(path, "weight_map", "is empty"));

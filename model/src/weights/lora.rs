@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::{Bytes, Checkpoint, Dtype, Entry, RawTensor, all_finite, folder, safetensors};
 use crate::error::{ModelError, shown};
 use crate::json::Fields;
@@ -34,6 +36,66 @@ impl Scaling {
     }
 }
 
+/// Which modules an adapter is for, as its configuration says.
+struct Targets {
+    /// ends of their names; `None` where a pattern or nothing names them
+    modules: Option<Vec<String>>,
+    /// ends of names of those that are left out
+    excluded: Vec<String>,
+    /// layers, where not all
+    layers: Option<Vec<u64>>,
+}
+
+impl Targets {
+    fn of(json: &Fields<'_>) -> Result<Self, ModelError> {
+        let names = |key: &str| match json.get(key) {
+            Some(Value::Array(list)) => {
+                let names: Option<Vec<String>> = list.iter().map(|v| v.as_str().map(str::to_owned)).collect();
+                let names = names.ok_or_else(|| json.error(key, "is no list of names"))?;
+                Ok(Some(names).filter(|names| !names.is_empty()))
+            }
+            None | Some(Value::String(_)) => Ok(None),
+            Some(_) => Err(json.error(key, "is neither a list of names nor a pattern")),
+        };
+        let modules = names("target_modules")?;
+        let excluded = names("exclude_modules")?;
+        let by_pattern = json.get("exclude_modules").is_some_and(Value::is_string);
+        let layers = match json.get("layers_to_transform") {
+            None => None,
+            Some(Value::Array(list)) => Some(list.iter().map(Value::as_u64).collect::<Option<_>>()),
+            Some(single) => Some(single.as_u64().map(|layer| vec![layer])),
+        };
+        let layers = layers
+            .map(|layers| {
+                layers.ok_or_else(|| {
+                    json.error("layers_to_transform", "is neither a layer nor a list of layers")
+                })
+            })
+            .transpose()?;
+        Ok(Self {
+            modules: modules.filter(|_| !by_pattern),
+            excluded: excluded.unwrap_or_default(),
+            layers,
+        })
+    }
+
+    fn name(&self, modules: &[String], module: &str) -> bool {
+        let ends_in = |names: &[String]| {
+            names.iter().any(|name| {
+                module
+                    .strip_suffix(name.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            })
+        };
+        let layer = module.split('.').find_map(|part| part.parse::<u64>().ok());
+        let of_layer = self
+            .layers
+            .as_ref()
+            .is_none_or(|layers| layer.is_some_and(|layer| layers.contains(&layer)));
+        ends_in(modules) && !ends_in(&self.excluded) && of_layer
+    }
+}
+
 /// The two factors of a matrix's update.
 #[derive(Default)]
 struct Factors {
@@ -60,10 +122,12 @@ impl Checkpoint {
             });
         }
         let config = adapter.join(CONFIG);
-        let scaling = scaling(&Fields::parse(&folder::read_text(&config)?, &config)?)?;
+        let settings = Fields::parse(&folder::read_text(&config)?, &config)?;
+        let (scaling, targets) = (scaling(&settings)?, Targets::of(&settings)?);
         let path = adapter.join(WEIGHTS);
         let bytes = Bytes::map(&path)?;
         let updates = self.updates(&path, &bytes)?;
+        self.check_targets(&targets, &updates, &path)?;
         let mut rank = 0;
         for (name, (a, b)) in &updates {
             let read = |entry: &Entry| read(&path, &bytes, entry);
@@ -150,6 +214,38 @@ impl Checkpoint {
         Ok(updates)
     }
 
+    /// Whether the adapter has factors for all the matrices that its configuration names, and for no others, which
+    /// peft would not use.
+    fn check_targets(
+        &self,
+        targets: &Targets,
+        updates: &BTreeMap<String, (Entry, Entry)>,
+        path: &Path,
+    ) -> Result<(), ModelError> {
+        let Some(modules) = &targets.modules else {
+            return Ok(());
+        };
+        for (name, entry) in &self.entries {
+            let Some(module) = entry.stored_name.strip_suffix(".weight") else {
+                continue;
+            };
+            let wanted = targets.name(modules, module) && entry.shape.len() == 2;
+            match updates.get(name) {
+                None if wanted => {
+                    let problem =
+                        format!("has no lora_A and lora_B, though {CONFIG} names it in target_modules");
+                    return Err(ModelError::tensor(path, &entry.stored_name, problem));
+                }
+                Some((a, _)) if !wanted => {
+                    let problem = format!("is for a module that target_modules in {CONFIG} does not name");
+                    return Err(ModelError::tensor(path, &a.stored_name, problem));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// `W += scale * B A` of the matrix of this name.
     fn add(&mut self, name: &str, a: &[f32], b: &[f32], scale: f32) {
         let entry = &self.entries[name];
@@ -228,8 +324,8 @@ fn scaling(json: &Fields<'_>) -> Result<Scaling, ModelError> {
     }
     let filled = |key: &str| {
         json.get(key).is_some_and(|value| match value {
-            serde_json::Value::Object(map) => !map.is_empty(),
-            serde_json::Value::Array(list) => !list.is_empty(),
+            Value::Object(map) => !map.is_empty(),
+            Value::Array(list) => !list.is_empty(),
             _ => true,
         })
     };

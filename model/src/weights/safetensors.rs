@@ -1,15 +1,12 @@
 //! One safetensors file: its header, checked against the file's size before anything is taken from it.
 
-use std::collections::BTreeSet;
 use std::path::Path;
-
-use serde::Deserialize;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use safetensors::tensor::{Dtype as Stored, SafeTensorError, SafeTensors};
 
 use super::{Dtype, Entry};
 use crate::error::{ModelError, is_name, shown};
+use crate::json::OnceEach;
 
 /// What the header of one file says.
 pub(super) struct Header {
@@ -96,37 +93,6 @@ fn name_twice(bytes: &[u8]) -> Option<String> {
     let header = bytes.get(8..)?.get(..usize::try_from(length).ok()?)?;
     // what is no JSON is refused with better words later
     serde_json::from_slice::<OnceEach>(header).ok()?.twice
-}
-
-/// The keys of a JSON object, of which none should stand there twice.
-#[derive(Default)]
-pub(super) struct OnceEach {
-    /// The first key that does.
-    pub(super) twice: Option<String>,
-}
-
-impl<'de> Deserialize<'de> for OnceEach {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = OnceEach;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<OnceEach, M::Error> {
-                let (mut seen, mut twice) = (BTreeSet::new(), None);
-                while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
-                    if twice.is_none() && seen.contains(&key) {
-                        twice = Some(key);
-                    } else {
-                        seen.insert(key);
-                    }
-                }
-                Ok(OnceEach { twice })
-            }
-        }
-        deserializer.deserialize_map(Keys)
-    }
 }
 
 fn damaged(path: &Path, len: usize, error: &SafeTensorError) -> ModelError {

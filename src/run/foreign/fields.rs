@@ -70,6 +70,25 @@ impl RecordingFields {
         *self == Self::default()
     }
 
+    pub(super) fn text_lists(&self) -> Vec<&str> {
+        names(&self.text, &["texts"])
+    }
+
+    /// What was named, with its role.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let roles = [
+            ("id", &self.id),
+            ("gold", &self.gold),
+            ("answer", &self.answer),
+            ("tokens", &self.tokens),
+            ("confidence", &self.confidence),
+            ("text", &self.text),
+        ];
+        roles
+            .into_iter()
+            .filter_map(|(role, name)| Some((role, name.as_deref()?)))
+    }
+
     pub(super) fn ids(&self) -> Vec<&str> {
         names(&self.id, NAMES)
     }
@@ -93,6 +112,12 @@ impl RecordingFields {
     }
     pub(super) fn texts(&self) -> Vec<&str> {
         names(&self.text, &["text"])
+    }
+
+    /// Whether an object has a trace's text, and nothing beside it that may be what the trace answered.
+    pub(super) fn has_text_alone(&self, object: &Map<String, Value>) -> bool {
+        let chosen = self.answer.is_some() || self.text.is_some();
+        has(object, &self.texts()) && (chosen || !has(object, PREDICTIONS))
     }
 
     /// The two names between which only the user can choose: `answer` beside what a model's answer is called.

@@ -22,7 +22,7 @@ impl Reading<'_> {
         let answers = take_list(object, &fields.answer_lists()).unwrap_or_default();
         let confidences = take_list(object, &fields.confidences());
         let logprobs = take_list(object, &["logprobs"]);
-        let texts = take_list(object, &["texts"]).unwrap_or_default();
+        let texts = take_list(object, &fields.text_lists());
         let lengths = take_list(object, &fields.tokens());
         self.found.answers = true;
         self.found.lengths |= lengths.is_some() || confidences.is_some();
@@ -44,7 +44,7 @@ impl Reading<'_> {
             None
         };
         let (confidences, logprobs) = (fitting(confidences), fitting(logprobs));
-        let texts = if texts.len() == n { texts } else { Vec::new() };
+        let texts = fitting(texts).unwrap_or_default();
         let record = |(i, answer): (usize, &Value)| {
             let mut measured = |lists: &Option<Vec<Value>>| {
                 let given = lists.as_ref()?.get(i).filter(|given| !given.is_null())?;

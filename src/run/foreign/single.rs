@@ -35,7 +35,7 @@ impl Reading<'_> {
         }
         let answers = self.fields.trace_answers();
         self.found.answers |= has(&object, &answers);
-        self.found.texts |= has(&object, &self.fields.texts());
+        self.found.texts |= self.fields.has_text_alone(&object);
         let is_trace = ["trace", "tokens"].iter().any(|name| object.contains_key(*name))
             || has(&object, &answers)
             || has(&object, &self.fields.texts());

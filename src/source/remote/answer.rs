@@ -164,14 +164,19 @@ fn names(logprobs: &Logprobs) -> Option<(usize, String)> {
     (!by_id && !tokens.is_empty()).then(|| (tokens.len(), tokens.concat()))
 }
 
-/// Whether tokens of these names may be this text: marks of ends and halves of characters may be missing in
-/// either.
+/// Whether tokens of these names may be this text: marks of ends may be missing in it, and either may hold
+/// back what the other has; each token is named once.
 fn is_text_of(named: &str, came: &str) -> bool {
     // as vocabularies write white space
     let named = named.replace(['\u{120}', '\u{2581}', '\u{10a}'], " ");
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (named, came) = (words(&named), words(came));
-    named.contains(&came) || came.contains(&named)
+    let Some(at) = named.find(&came) else {
+        return came.contains(&named);
+    };
+    let rest = [&named[..at], &named[at + came.len()..]].concat();
+    let rest = rest.trim();
+    rest.starts_with(['<', '[']) || rest.len() < came.len()
 }
 
 /// Why what came in a stream is no event of a completion.
@@ -204,6 +209,9 @@ fn bare(id: u32) -> Drawn {
 /// How far above 0 a log-probability may be by rounding.
 const ROUNDING: f64 = 1e-3;
 
+/// How far above 1 the sum of probabilities may be by rounding: engines write a few digits of bf16.
+const MOST_ABOVE_ONE: f64 = 0.05;
+
 /// A token with log-probabilities.
 struct Scored {
     id: Option<u32>,
@@ -216,8 +224,9 @@ impl Scored {
     fn new(id: Option<u32>, logprob: Option<f64>, top: impl IntoIterator<Item = Option<f64>>) -> Self {
         let mut top: Vec<f64> = top.into_iter().flatten().collect();
         top.sort_unstable_by(|a, b| b.total_cmp(a));
-        // no probability is above 1, rounding aside: such numbers are of another kind
-        if top.first().is_some_and(|p| *p > ROUNDING) {
+        // no probability is above 1, and no sum of some, rounding aside: such numbers are of another kind
+        let sum: f64 = top.iter().map(|p| p.exp()).sum();
+        if top.first().is_some_and(|p| *p > ROUNDING) || sum > 1.0 + MOST_ABOVE_ONE {
             top.clear();
         }
         let logprob = logprob.filter(|p| *p <= ROUNDING);
@@ -315,6 +324,44 @@ mod tests {
         assert!(token(2.0).confidence.is_nan() && token(2.0).logprob.is_nan());
         assert!(token(1e300).confidence.is_nan());
         assert!((token(1e-6).confidence - 1.5).abs() < 1e-3);
+    }
+
+    #[test]
+    fn probabilities_that_come_to_more_than_1_are_none() {
+        let confidence = |top: &[f64]| {
+            let top: Vec<Value> = top.iter().map(|p| json!({"token": "x", "logprob": p})).collect();
+            let entry = json!({"token": "x", "logprob": -0.5, "top_logprobs": top});
+            let chunk = json!({"choices": [{"delta": {"content": "x"}, "logprobs": {"content": [entry]}}]});
+            read(&chunk, Some(2)).tokens[0].confidence
+        };
+        assert!((confidence(&[-0.5, -1.0]) - 0.75).abs() < 1e-6);
+        // what is drawn stands twice; shares of something else
+        assert!(confidence(&[-0.5, -0.5, -2.0]).is_nan());
+        assert!(confidence(&[-0.01, -0.02]).is_nan() && confidence(&[0.0, 0.0]).is_nan());
+        // rounding
+        assert!(!confidence(&[-0.0001, -3.1]).is_nan());
+    }
+
+    #[test]
+    fn tokens_may_be_named_in_other_pieces_than_the_text_comes_in() {
+        for (named, came) in [
+            ("The answer", "The answer"),
+            ("4.<|im_end|>", "4."),
+            ("</s>", "."),
+            ("x</s>", "x"),
+            ("The ans", "The answer"),
+            ("The answer", "The answ"),
+            ("\u{120}a\u{120}b", " a b"),
+        ] {
+            assert_eq!(is_text_of(named, came), named != "</s>", "{named}");
+        }
+        for (named, came) in [
+            ("TheThe", "The"),
+            ("The The answer answer", "The answer"),
+            ("a", "b"),
+        ] {
+            assert!(!is_text_of(named, came), "{named}");
+        }
     }
 
     #[test]

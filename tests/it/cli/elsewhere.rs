@@ -62,7 +62,7 @@ fn confidences_beside_answers_are_used() {
     let mut pool = unsure();
     pool["confidences"] = json!([[1.0]]);
     let ran = replayed(&write(&folder, "few.jsonl", &lines(&[pool])), &[]);
-    assert!(ran.err.contains("not one list a trace"), "{}", ran.err);
+    assert!(ran.err.contains("not one a trace"), "{}", ran.err);
 }
 
 #[test]
@@ -187,6 +187,74 @@ fn answers_under_another_key_are_named_or_the_file_is_refused() {
     ]);
     let report = ran(&["report", &dir]);
     assert!(!report.err.contains("not at hand"), "{}", report.err);
+}
+
+#[test]
+fn a_field_that_is_named_must_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = json!({"problem_id": "q", "gold": "5", "answers": ["5", "5"], "lengths": [1, 2]});
+    let single = json!({"problem_id": "q", "trace": 0, "answer": "5", "tokens": 3, "gold": "5"});
+    let dump = json!({"qid": "q", "ground_truth": "5", "traces": [{"answer": "5", "confs": [1.0, 2.0]}]});
+    for object in [list, single, dump] {
+        let file = write(&folder, "recording.jsonl", &lines(&[object]));
+        for field in ["text=nope", "gold=nope", "confidence=nope", "id=nope"] {
+            let command = ["replay", &file, "--strategy", "majority", "--field", field];
+            refused(
+                &command,
+                &[field, "nope", "recording.jsonl", "a line has the fields"],
+            );
+        }
+    }
+}
+
+#[test]
+fn what_contradicts_itself_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |object: Value, parts: &[&str]| {
+        let ran = replayed(&write(&folder, "two.jsonl", &lines(&[object])), &[]);
+        for part in parts {
+            assert!(ran.err.contains(part), "{part}: {}", ran.err);
+        }
+        ran.objects().remove(0)
+    };
+    let golds = &["right answers that differ", "`gold` is 5", "--field gold=NAME"];
+    let pool = json!({"problem_id": "q", "answers": ["5", "5"], "lengths": [1, 2], "gold": "5"});
+    for (name, other) in [
+        ("answer", json!("6")),
+        ("ground_truth", json!(7)),
+        ("target", json!("x")),
+    ] {
+        let mut pool = pool.clone();
+        pool[name] = other;
+        assert_eq!(said(pool, golds)["correct"], true, "{name}");
+    }
+    let single = json!({"problem_id": "q", "answer": "5", "tokens": 2, "gold": "5", "ground_truth": "6"});
+    said(single, golds);
+    let mut same = pool.clone();
+    (same["answer"], same["ground_truth"]) = (json!("5.0"), json!(5));
+    let ran = replayed(&write(&folder, "same.jsonl", &lines(&[same])), &[]);
+    assert!(!ran.err.contains("differ"), "{}", ran.err);
+    // both kinds of a problem
+    let mut both = pool.clone();
+    both["traces"] = json!([{"answer": "6", "tokens": 3}]);
+    let result = said(both, &["the list of answers counts"]);
+    assert_eq!(result["answer"], "5");
+    let mut few = pool;
+    few["texts"] = json!(["so \\boxed{5}"]);
+    said(few, &["`texts` are not one a trace"]);
+    // an answer of the recording's own beside the text
+    let text = json!({"problem_id": "q", "text": "so \\boxed{6}", "prediction": "5", "tokens": 3});
+    let file = write(&folder, "text.jsonl", &lines(&[text]));
+    refused(
+        &["replay", &file, "--strategy", "majority"],
+        &["what a trace answered", "prediction", "--field answer=NAME"],
+    );
+    for (field, answer) in [("answer=prediction", "5"), ("text=text", "6")] {
+        assert_eq!(
+            replayed(&file, &["--field", field]).objects()[0]["answer"],
+            answer
+        );
+    }
 }
 
 #[test]

@@ -302,10 +302,45 @@ async fn solving_and_serving_show_the_same_of_a_text() {
     }
 }
 
+#[tokio::test]
+async fn one_reply_with_a_lone_mark_does_not_speak_for_those_after_it() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let engine = saying(move || {
+        let n = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let text = if n == 1 {
+            "the mark </think> ends it"
+        } else {
+            "plain \\boxed{4}"
+        };
+        vec![("content", text.to_owned())]
+    })
+    .await;
+    let front = Front::before(&options(&[engine.url()]), settings("majority", 1)).await;
+    let mut contents = Vec::new();
+    for _ in 0..4 {
+        let (_, reply) = front.chat(json!({})).await;
+        contents.push(
+            reply["choices"][0]["message"]["content"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
+    }
+    let plain = "plain \\boxed{4}";
+    assert_eq!(contents, [plain, "ends it", plain, plain]);
+    assert_eq!(streamed(&front).await, (String::new(), plain.to_owned()));
+}
+
 /// An engine that says these texts in these fields, a piece each.
 async fn says(pieces: Vec<(&'static str, String)>) -> Server {
+    saying(move || pieces.clone()).await
+}
+
+/// An engine that says what comes to it for each request, texts in fields, a piece each.
+async fn saying(pieces: impl Fn() -> Vec<(&'static str, String)> + Send + Sync + 'static) -> Server {
     Server::new(move |r| {
         question(r, 1.0).unwrap_or_else(|| {
+            let pieces = pieces();
             let chunk = |field: &str, content: &str, end: Option<&str>| {
                 let list = json!([{"token": "x", "logprob": -0.1, "top_logprobs": [{"logprob": -0.1}]}]);
                 Step::Send(event(&json!({"choices": [{

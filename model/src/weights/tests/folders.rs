@@ -498,6 +498,19 @@ fn a_name_that_stands_twice_is_refused() {
         &refusal(folder.path()),
         &["index.json", "lm_head.weight", "twice"],
     );
+    let model = Model::golden("case-gqa");
+    for (second, key) in [
+        ("{\"hidden_size\":64,", "hidden_size"),
+        ("{\"rope_scaling\":{\"factor\":2,\"factor\":3},", "factor"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        model.write_config(folder.path());
+        fs::write(folder.path().join("model.safetensors"), &bytes).unwrap();
+        let config = folder.path().join("config.json");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replacen('{', second, 1)).unwrap();
+        says(&refusal(folder.path()), &["config.json", key, "stands twice"]);
+    }
 }
 
 #[test]
