@@ -70,7 +70,7 @@ pub enum ModelError {
         problem: String,
     },
     /// The file is truncated or corrupt, or not of the format that its name says.
-    #[error("{} is damaged or not a {format} file: {reason}", file.display())]
+    #[error("{} is damaged or no {format} file: {reason}", file.display())]
     Malformed {
         /// The file that is at fault.
         file: PathBuf,

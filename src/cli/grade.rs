@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read as _, stdin};
 
 use crate::evals::data::{lost_backslash, lost_backslash_sentence};
 use crate::evals::grade::grade_line;
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use clap::Args;
 
 use super::ExitStatus;
@@ -80,14 +80,13 @@ pub(crate) fn run(args: &GradeArgs, printer: &Printer) -> anyhow::Result<ExitSta
         printer.warn(&format!("{first}{more}"));
     }
     if graded == 0 {
-        printer.warn(&format!("{name} holds no lines to grade"));
-    } else {
-        printer.note(&format!(
-            "{} of {} equal ({:.1} %)",
-            count(equal),
-            plural(graded, "answer"),
-            100.0 * equal as f64 / graded as f64
-        ));
+        bail!("{name} holds no lines to grade");
     }
+    printer.note(&format!(
+        "{} of {} equal ({:.1} %)",
+        count(equal),
+        plural(graded, "answer"),
+        100.0 * equal as f64 / graded as f64
+    ));
     Ok(ExitStatus::Done)
 }

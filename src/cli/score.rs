@@ -49,7 +49,7 @@ pub(crate) fn run(args: &ScoreArgs, printer: &Printer) -> anyhow::Result<ExitSta
         bail!("--window 0 holds no token; it must be at least 1");
     }
     let loaded = args.model.open(printer)?;
-    let ids = args.input.ids(&loaded)?;
+    let ids = args.input.ids(&loaded, printer)?;
     let tier = args.model.tier.unwrap_or_else(default_tier);
     let threads = args.model.threads.unwrap_or_else(default_threads);
     let mut executor = CpuExecutor::new(loaded.model.clone(), threads, tier);

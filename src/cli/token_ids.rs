@@ -1,6 +1,9 @@
 //! `--text`, `-` and `--token-ids`: what a model is to read, raw.
 
+use super::printer::Printer;
 use crate::Loaded;
+use crate::evals::generate::recognise;
+use crate::solver::UNLEARNT;
 use anyhow::bail;
 use clap::Args;
 
@@ -20,17 +23,26 @@ pub(crate) struct InputArgs {
 
 impl InputArgs {
     /// The ids, all of which the model has.
-    pub(crate) fn ids(&self, loaded: &Loaded) -> anyhow::Result<Vec<u32>> {
+    pub(crate) fn ids(&self, loaded: &Loaded, printer: &Printer) -> anyhow::Result<Vec<u32>> {
         let spec = loaded.model.spec();
         let stdin = self.given.as_deref() == Some("-");
         let typed = self.given.as_ref().filter(|_| !stdin);
+        let encode = |text: &str| {
+            let prompter = loaded.prompter()?;
+            let note = prompter
+                .note()
+                .filter(|_| loaded.bundled && !holds_a_learnt_problem(text));
+            if let Some(note) = note {
+                printer.warn(&format!(
+                    "this text is {UNLEARNT}: it {note}. Name another with --model"
+                ));
+            }
+            Ok::<_, anyhow::Error>(prompter.encode_raw(text)?)
+        };
         let ids = match (&self.token_ids, self.text.as_ref().or(typed), stdin) {
             (Some(ids), _, _) => ids.clone(),
-            (None, Some(text), _) => loaded.prompter()?.encode_raw(text)?,
-            (None, None, true) => {
-                let text = super::stdin::text("the text")?;
-                loaded.prompter()?.encode_raw(text.trim_end_matches('\n'))?
-            }
+            (None, Some(text), _) => encode(text)?,
+            (None, None, true) => encode(super::stdin::text("the text")?.trim_end_matches('\n'))?,
             (None, None, false) => {
                 bail!("there is nothing to read: give a text, --token-ids 1,2,3 or `-` for stdin")
             }
@@ -54,4 +66,10 @@ impl InputArgs {
         }
         Ok(ids)
     }
+}
+
+/// Whether a line of the text, the marks of turns aside, is a problem that the bundled model was made for.
+fn holds_a_learnt_problem(text: &str) -> bool {
+    let ends = |line: &str| line.find("<|").unwrap_or(line.len());
+    text.lines().any(|line| recognise(&line[..ends(line)]).is_some())
 }

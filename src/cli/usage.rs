@@ -2,6 +2,9 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+/// Commands that take a text.
+const TAKE_TEXT: [&str; 3] = ["solve", "complete", "score"];
+
 /// The parser's error without its frame: what is wrong, what may be meant, on one line.
 pub(super) fn sentence(error: &clap::Error) -> String {
     let text = error.to_string();
@@ -22,8 +25,11 @@ pub(super) fn sentence(error: &clap::Error) -> String {
         ContextValue::String(text) => Some(text.as_str()),
         _ => None,
     });
+    let takes_text = TAKE_TEXT
+        .iter()
+        .any(|command| text.contains(&format!("Usage: tts {command} ")));
     match (error.kind(), given) {
-        (ErrorKind::UnknownArgument, Some(word)) if !word.starts_with('-') => {
+        (ErrorKind::UnknownArgument, Some(word)) if takes_text && !word.starts_with('-') => {
             format!("{said}: a text of several words stands in quotes, as \"What is 2 + 2?\"")
         }
         _ => in_words(said),

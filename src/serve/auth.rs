@@ -63,6 +63,15 @@ fn digest(key: &[u8]) -> [u8; 32] {
     *blake3::hash(key).as_bytes()
 }
 
+/// Headers that say who asks for what: with two of them, programs on the way may heed different ones.
+const ONCE: [&str; 5] = [
+    "Host",
+    "Origin",
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+];
+
 /// Checks a request before anything else is done with it.
 pub(super) struct Auth {
     pub(super) keys: Keys,
@@ -80,10 +89,13 @@ impl Auth {
         headers: &HeaderMap,
         open: bool,
     ) -> Result<(), ApiError> {
-        if headers.get_all(header::HOST).iter().count() > 1 {
+        let twice = ONCE
+            .iter()
+            .find(|name| headers.get_all(**name).iter().count() > 1);
+        if let Some(name) = twice {
             return Err(ApiError::invalid(
                 None,
-                "the request has more than one Host header",
+                format!("the request has more than one {name} header"),
             ));
         }
         let host = headers.get(header::HOST).map(|h| h.to_str().unwrap_or_default());

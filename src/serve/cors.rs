@@ -1,9 +1,23 @@
 //! Pages of other sites that may ask, and what their browsers are told of it.
 
+use std::net::Ipv6Addr;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 const ANY: &str = "*";
+/// Schemes of addresses whose pages have no origin.
+const OPAQUE: [&str; 9] = [
+    "ftp",
+    "file",
+    "data",
+    "blob",
+    "about",
+    "javascript",
+    "mailto",
+    "ws",
+    "wss",
+];
 /// Seconds for which a browser may keep what it was told.
 const KEPT: HeaderValue = HeaderValue::from_static("600");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, OPTIONS");
@@ -27,13 +41,13 @@ impl Origins {
             let text = text.trim_end_matches('/');
             let site = text.split_once("://").filter(|(scheme, site)| {
                 let is_name = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-                !scheme.is_empty()
+                scheme.starts_with(|c: char| c.is_ascii_alphabetic())
                     && scheme.chars().all(is_name)
-                    && !site.is_empty()
-                    && site.chars().all(|c| c.is_ascii_graphic() && !"/?#@*".contains(c))
+                    && !OPAQUE.iter().any(|opaque| scheme.eq_ignore_ascii_case(opaque))
+                    && is_site(site)
             });
             match site {
-                Some(_) => Ok(text.to_ascii_lowercase()),
+                Some(_) => Ok(without_default_port(&text.to_ascii_lowercase()).to_owned()),
                 None if text == ANY => Ok(ANY.to_owned()),
                 None => Err(format!(
                     "`{text}` is no origin: write one as http://localhost:3000, or *"
@@ -89,9 +103,39 @@ impl Origins {
     }
 }
 
+/// An origin as browsers write it: without the port that its scheme has anyway.
+fn without_default_port(origin: &str) -> &str {
+    let port = if origin.starts_with("https:") {
+        ":443"
+    } else {
+        ":80"
+    };
+    let has_one = origin.starts_with("http:") || origin.starts_with("https:");
+    origin.strip_suffix(port).filter(|_| has_one).unwrap_or(origin)
+}
+
+/// Whether this is a host, with a port where it has one.
+fn is_site(site: &str) -> bool {
+    let (host, port) = match site.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (site, None),
+    };
+    let is_name = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(six) => six.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+        }
+    };
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    is_name && port.is_none_or(|port| is_port(port) && port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Origins;
+    use super::{Origins, without_default_port};
 
     #[test]
     fn an_origin_is_a_scheme_and_a_host() {
@@ -104,6 +148,7 @@ mod tests {
         ] {
             let known = parse(right).unwrap();
             let origin = right.trim_end_matches('/').to_lowercase();
+            let origin = without_default_port(&origin);
             assert!(
                 known.allow(&origin.parse().unwrap()) && !known.is_any(),
                 "{right}"
@@ -112,6 +157,8 @@ mod tests {
                 assert!(!known.allow(&other.parse().unwrap()), "{other}");
             }
         }
+        let https = parse("https://a.example:443").unwrap();
+        assert!(https.allow(&"https://a.example".parse().unwrap()));
         assert!(parse("*").unwrap().allow(&"null".parse().unwrap()));
         for wrong in [
             "",
@@ -122,6 +169,17 @@ mod tests {
             "null",
             "http://u@a",
             "://a",
+            "ftp://a",
+            "FILE://a",
+            "1http://a",
+            "http://a:99999",
+            "http://a:0",
+            "http://a:",
+            "http://a:+80",
+            "http://a:b",
+            "http://[::1",
+            "http://[x]:80",
+            "http://a b",
         ] {
             assert!(parse(wrong).unwrap_err().contains("is no origin"), "{wrong}");
         }

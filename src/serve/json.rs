@@ -2,7 +2,11 @@
 
 use serde_json::Value;
 
-/// A number that is whole, also where it is written with a point: `1.0` is 1. Nothing beyond 64 bits.
+/// Floating-point numbers below this are what was written.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// A number that is whole, also where it is written with a point: `1.0` is 1. Nothing beyond 64 bits, and nothing
+/// with a point that is so large that its last digits were lost.
 pub(super) fn integer(value: &Value) -> Option<i128> {
     let Value::Number(number) = value else {
         return None;
@@ -11,8 +15,7 @@ pub(super) fn integer(value: &Value) -> Option<i128> {
         return Some(whole);
     }
     let float = number.as_f64().filter(|x| x.fract() == 0.0)?;
-    // a whole number of this size is what it says
-    (float.abs() < 2f64.powi(64)).then_some(float as i128)
+    (float.abs() < EXACT).then_some(float as i128)
 }
 
 /// What a JSON value is, in words.
@@ -23,7 +26,10 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Number(n) => match integer(value) {
             Some(whole) if whole < 0 => "a negative number",
             Some(_) => "a whole number",
-            None if n.as_f64().is_some_and(|x| x.fract() == 0.0) => "a number of more than 64 bits",
+            None if n.as_f64().is_some_and(|x| x.abs() >= 2f64.powi(64)) => "a number of more than 64 bits",
+            None if n.as_f64().is_some_and(|x| x.fract() == 0.0) => {
+                "a number with a point or an exponent whose last digits were lost"
+            }
             None => "a number with a fraction",
         },
         Value::String(_) => "a string",
@@ -56,6 +62,16 @@ mod tests {
             (json!(-0.0), Some(0), "a whole number"),
             (json!(-3), Some(-3), "a negative number"),
             (json!(u64::MAX), Some(i128::from(u64::MAX)), "a whole number"),
+            (
+                json!(9_007_199_254_740_991.0),
+                Some(9_007_199_254_740_991),
+                "a whole number",
+            ),
+            (
+                json!(9_007_199_254_740_993.0),
+                None,
+                "a number with a point or an exponent whose last digits were lost",
+            ),
             (json!(1.5), None, "a number with a fraction"),
             (json!(1e300), None, "a number of more than 64 bits"),
             (json!(-1e300), None, "a number of more than 64 bits"),

@@ -56,6 +56,12 @@ pub(super) fn chat(
             .unwrap_or(DEFAULT_PROMPT_TEMPLATE);
         last.content = user_turn(template, &last.content, instruction).map_err(Error::from)?;
     }
+    if last.role != "user" && instruction.is_some() {
+        return Err(ApiError::invalid(
+            Some("instruction"),
+            "`instruction` goes behind the last turn where that is the user's, and here it is not",
+        ));
+    }
     if let Some(system) = settings.system.as_ref().filter(|_| messages[0].role != "system") {
         messages.insert(0, Message::system(system));
     }

@@ -278,8 +278,11 @@ fn banned_ids(biases: BTreeMap<String, f64>, solver: &Solver) -> Result<Vec<u32>
     only_here(solver, "logit_bias")?;
     let vocab = solver.source().capabilities().vocabulary.unwrap_or_default();
     let mut banned = Vec::with_capacity(biases.len());
-    for (id, bias) in biases {
-        match id.parse::<u32>() {
+    // one that is 0 changes nothing
+    for (id, bias) in biases.into_iter().filter(|(_, bias)| *bias != 0.0) {
+        // a number with zeros or a sign before it would be a second name of a token
+        let number = id.parse::<u32>().ok().filter(|number| number.to_string() == id);
+        match number.ok_or(()) {
             Ok(id) if bias == NEVER && (id as usize) < vocab => banned.push(id),
             Ok(id) if (id as usize) < vocab => {
                 return Err(ApiError::invalid(

@@ -232,6 +232,7 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     check_encoding(&parts.headers)?;
+    check_charset(&parts.headers)?;
     let key = key(&parts.headers)?;
     // what runs already has its place
     if key.is_none() {
@@ -290,8 +291,42 @@ async fn answer(
     Ok(response)
 }
 
+/// Refuses a body in other letters than UTF-8.
+fn check_charset(headers: &HeaderMap) -> Result<(), ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let kind = String::from_utf8_lossy(kind.unwrap_or_default());
+    let charset = kind.split(';').skip(1).find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        let value = value.trim().trim_matches('"').to_ascii_lowercase();
+        name.trim().eq_ignore_ascii_case("charset").then_some(value)
+    });
+    match charset.as_deref() {
+        None | Some("utf-8" | "utf8" | "us-ascii" | "ascii") => Ok(()),
+        Some(other) => Err(ApiError::refused(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!(
+                "the body is said to be in {}; this server reads UTF-8",
+                shown(other)
+            ),
+        )
+        .with_code("unsupported_charset")),
+    }
+}
+
 /// Refuses a body that is packed.
 fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let chunked = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if let Some(coding) = headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .find(|c| !chunked(c))
+    {
+        let coding = shown(&String::from_utf8_lossy(coding.as_bytes()));
+        let why = format!("the Transfer-Encoding `{coding}` is not known here; bodies may come `chunked`");
+        return Err(
+            ApiError::refused(StatusCode::NOT_IMPLEMENTED, why).with_code("unsupported_transfer_encoding")
+        );
+    }
     let packed = headers
         .get_all(header::CONTENT_ENCODING)
         .iter()

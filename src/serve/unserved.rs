@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::UnknownFields;
 use super::error::ApiError;
 use super::fields::UnreadFields;
+use super::json::kind;
 use super::request::Endpoint;
 
 /// Fields of OpenAI's interface that this server does not serve, each with the value that asks for nothing.
@@ -27,17 +28,17 @@ const UNSERVED: [(&str, &str); 16] = [
     ("web_search_options", ""),
 ];
 
-/// Fields of OpenAI's interface that change nothing about an answer. All others that are not known are
-/// refused.
-const BOOKKEEPING: [&str; 8] = [
-    "prompt_cache_options",
-    "user",
-    "metadata",
-    "store",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
+/// Fields of OpenAI's interface that change nothing about an answer, with what they are. All others that are
+/// not known are refused.
+const BOOKKEEPING: [(&str, &str, fn(&Value) -> bool); 8] = [
+    ("prompt_cache_options", "an object", Value::is_object),
+    ("user", "a string", Value::is_string),
+    ("metadata", "an object", Value::is_object),
+    ("store", "true or false", Value::is_boolean),
+    ("service_tier", "a string", Value::is_string),
+    ("safety_identifier", "a string", Value::is_string),
+    ("prompt_cache_key", "a string", Value::is_string),
+    ("prompt_cache_retention", "a string", Value::is_string),
 ];
 
 /// Takes the fields of OpenAI's interface that nothing is done with, and refuses those that ask for what is
@@ -84,8 +85,12 @@ pub(super) fn check(
         one_of(f, "modalities", &[text], "the answer is text")?;
         f.flag("parallel_tool_calls")?;
     }
-    for name in BOOKKEEPING {
-        f.take(name);
+    for (name, right, is_right) in BOOKKEEPING {
+        if let Some(wrong) = f.take(name).filter(|value| !is_right(value)) {
+            let given = kind(&wrong);
+            let why = format!("`{name}` must be {right}; {given} was given");
+            return Err(ApiError::invalid(Some(name), why));
+        }
     }
     for (name, nothing) in UNSERVED {
         let given = f.take(name).map(|value| value.to_string());

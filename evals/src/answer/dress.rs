@@ -1,5 +1,9 @@
 //! What stands around an answer and says nothing: emphasis, quotation marks, tags, end tokens, pictures.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 /// Layers of emphasis that are taken off.
 const MAX_LAYERS: usize = 16;
 
@@ -61,6 +65,26 @@ fn before_tag(text: &str) -> Option<&str> {
     is_tag(inner).then_some(rest)
 }
 
+/// A value without a remark on how far it was rounded: `(3 s.f.)`, `(to 2 d.p.)`.
+fn without_precision(text: &str) -> &str {
+    static REMARK: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?i)\s*\((?:correct\s+|rounded\s+|accurate\s+)?(?:to\s+)?(?:\d+|one|two|three|four)\s*(?:s\.?\s?f\.?|d\.?\s?p\.?|sig\.?\s?figs?\.?|significant\s+(?:figures?|digits?)|decimal\s+places?|decimals?)\)$",
+        )
+        .expect("a constant pattern")
+    });
+    if !text.ends_with(')') {
+        return text;
+    }
+    // a remark is short
+    let tail = (text.len().saturating_sub(60)..=text.len()).find(|at| text.is_char_boundary(*at));
+    let from = tail.unwrap_or(0);
+    match REMARK.find(&text[from..]) {
+        Some(remark) if from + remark.start() > 0 => &text[..from + remark.start()],
+        _ => text,
+    }
+}
+
 /// An answer without what is only around it. Linear in what is taken off.
 pub(super) fn undress(text: &str) -> &str {
     const PAIRS: [(&str, &str); 11] = [
@@ -111,6 +135,7 @@ pub(super) fn undress(text: &str) -> &str {
                 .unwrap_or(s);
         }
         s = s.strip_suffix("[/INST]").unwrap_or(s);
+        s = without_precision(s);
         if s.len() == before {
             break;
         }

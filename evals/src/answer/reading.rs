@@ -130,13 +130,22 @@ fn inner_readings(said: &str, answer: &str) -> Vec<String> {
 }
 
 /// Whether a sentence without formulas says what something is, so that the number in it is the answer: "there
-/// are 7 ways", and not "5 out of 8" or "greater than 5". A number inside a name (AZYUK2A) does not count.
+/// are 7 ways", and not "5 out of 8" or "greater than 5", nor two values of which one would be lost: "12 and the
+/// remainder is 3". A number inside a name (AZYUK2A) does not count.
 fn states(said: &str) -> bool {
     static VERB: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"(?i)\b(?:is|are|was|were|be|it's|equals|gives|gets?|has|have|there)\b")
             .expect("a constant pattern")
     });
-    said.split_whitespace().nth(2).is_some() && !said.contains('\\') && VERB.is_match(said) && !turns(said)
+    static TWO: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?i)\d\S*\s+and\b.*\d|\d\S*\s+(?:with|,)?\s*(?:a\s+|the\s+)?remainder\b.*\d")
+            .expect("a constant pattern")
+    });
+    said.split_whitespace().nth(2).is_some()
+        && !said.contains('\\')
+        && VERB.is_match(said)
+        && !turns(said)
+        && !TWO.is_match(said)
 }
 
 /// Whether words beside a number make it another: "5 out of 8", "greater than 5", "2 million".

@@ -179,7 +179,10 @@ impl<'a> Lexer<'a> {
             '.' if self.words > 0 || self.rest[1..].starts_with(' ') => self.skip(1),
             '\\' => self.command()?,
             c if c.is_alphabetic() => self.word(),
-            '^' => match degree(&self.rest[1..]) {
+            '^' => match degree(
+                &self.rest[1..],
+                matches!(self.tokens.last(), Some(Token::Num { .. })),
+            ) {
                 Some(length) => self.push(Token::Degree, 1 + length),
                 None => self.push(Token::Op('^'), 1),
             },
@@ -223,6 +226,12 @@ impl<'a> Lexer<'a> {
         let word = &self.rest[..n];
         let lower = word.to_ascii_lowercase();
         let alone = word.len() == 1;
+        if lower == "o" && self.rest[n..].starts_with("'clock") {
+            return self.push(Token::Word("o'clock".to_owned()), n + "'clock".len());
+        }
+        if let Some((name, length)) = derivative_in_line(self.rest) {
+            return self.push(Token::Sym(name), length);
+        }
         let token = match lower.as_str() {
             "and" => Token::Separator(Join::And),
             "or" => Token::Separator(Join::Or),
@@ -271,6 +280,7 @@ impl<'a> Lexer<'a> {
         }
         let (name, bytes) = (&self.rest[1..=name_len], name_len + 1);
         match command(name) {
+            Command::Is(Token::Macro("frac")) if self.derivative(bytes) => {}
             Command::Is(token) => self.push(token, bytes),
             Command::Look => {
                 self.skip(bytes);
@@ -289,6 +299,13 @@ impl<'a> Lexer<'a> {
             }
             Command::Skip(arguments) => {
                 self.skip(bytes);
+                // \color[rgb]{1,0,0}: the model of what follows
+                if name.contains("color")
+                    && let Some(model) = self.rest.trim_start().strip_prefix('[')
+                    && let Some(end) = model.find(']')
+                {
+                    self.rest = &model[end + 1..];
+                }
                 for _ in 0..arguments {
                     self.rest = self.rest.trim_start_matches('*');
                     self.argument();
@@ -305,7 +322,9 @@ impl<'a> Lexer<'a> {
                 let long = matches!(name, "angle" | "triangle");
                 let shown = if long { self.letters() } else { self.argument() };
                 let shown: String = shown.chars().filter(|c| !c.is_whitespace()).collect();
-                self.tokens.push(Token::Sym(format!("\\{name}{{{shown}}}")));
+                if name != "mathbb" || shown != "R" || !self.half_line()? {
+                    self.tokens.push(Token::Sym(format!("\\{name}{{{shown}}}")));
+                }
             }
             Command::Bar => self.bar(bytes),
             Command::Environment(begins) => self.environment(begins, bytes)?,
@@ -324,6 +343,54 @@ impl<'a> Lexer<'a> {
             },
         }
         Ok(())
+    }
+
+    /// The positive or negative real numbers, of whose name the letter was read: `\mathbb{R}^+` is an interval.
+    fn half_line(&mut self) -> Result<bool> {
+        const HALVES: [(&[&str], &str); 4] = [
+            (&["^+", "^{+}", "_+", "_{+}", "_{>0}"], "(0, \\infty)"),
+            (&["^-", "^{-}", "_-", "_{-}", "_{<0}"], "(-\\infty, 0)"),
+            (
+                &[
+                    "_{\\ge0}",
+                    "_{\\geq0}",
+                    "_{\\geqslant0}",
+                    "_0^+",
+                    "^+_0",
+                    "_{0}^{+}",
+                    "^{+}_{0}",
+                ],
+                "[0, \\infty)",
+            ),
+            (&["_{\\le0}", "_{\\leq0}", "_{\\leqslant0}"], "(-\\infty, 0]"),
+        ];
+        let length = self
+            .rest
+            .find([')', ']', ',', ';', '=', '$'])
+            .unwrap_or(self.rest.len());
+        let (after, behind) = self.rest.split_at(length);
+        let sign: String = after.chars().filter(|c| !c.is_whitespace()).collect();
+        let Some((_, interval)) = HALVES.iter().find(|(signs, _)| signs.contains(&sign.as_str())) else {
+            return Ok(false);
+        };
+        let mut lexer = Lexer::new(interval, self.words);
+        lexer.run()?;
+        self.tokens.append(&mut lexer.tokens);
+        self.rest = behind;
+        Ok(true)
+    }
+
+    /// A fraction of differentials is the name of a derivative: `\frac{dy}{dx}`, where nothing cancels.
+    fn derivative(&mut self, bytes: usize) -> bool {
+        let before = self.rest;
+        self.skip(bytes);
+        let (above, below) = (self.argument(), self.argument());
+        let Some(name) = derivative(above, below) else {
+            self.rest = before;
+            return false;
+        };
+        self.tokens.push(Token::Sym(name));
+        true
     }
 
     /// The argument of a command as it stands: what is in the braces, or one character or command.
@@ -486,15 +553,58 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// The length of a raised ring that follows a `^`.
-fn degree(after: &str) -> Option<usize> {
+/// The name of the derivative that two differentials are a fraction of.
+fn derivative(above: &str, below: &str) -> Option<String> {
+    let plain = |text: &str| {
+        let upright = text.replace("\\mathrm{d}", "d").replace("\\text{d}", "d");
+        upright
+            .chars()
+            .filter(|c| !matches!(c, ' ' | '{' | '}'))
+            .collect::<String>()
+    };
+    let (above, below) = (plain(above), plain(below));
+    let order = |text: &str| {
+        let digit = text.strip_prefix('^')?;
+        (digit.len() == 1 && digit.starts_with(|c: char| c.is_ascii_digit())).then(|| digit.to_owned())
+    };
+    let rest = above.strip_prefix('d')?;
+    let (of, times) = match rest.len() {
+        1 => (rest, None),
+        3 => (&rest[2..], Some(order(rest.get(..2)?)?)),
+        _ => return None,
+    };
+    let by = below.strip_prefix('d')?;
+    let (by, again) = by.split_at_checked(1)?;
+    let again = if again.is_empty() {
+        None
+    } else {
+        Some(order(again)?)
+    };
+    let letter = |text: &str| text.bytes().all(|b| b.is_ascii_alphabetic());
+    (letter(of) && letter(by) && of != by && times == again).then(|| format!("\\frac{{{above}}}{{{below}}}"))
+}
+
+/// `dy/dx` at the beginning of a text, with its length.
+fn derivative_in_line(text: &str) -> Option<(String, usize)> {
+    let [b'd', of, b'/', b'd', by, ..] = text.as_bytes() else {
+        return None;
+    };
+    let ends = !text[5..].starts_with(|c: char| c.is_alphanumeric());
+    let letters = of.is_ascii_alphabetic() && by.is_ascii_alphabetic();
+    if !ends || !letters {
+        return None;
+    }
+    derivative(&text[..2], &text[3..5]).map(|name| (name, 5))
+}
+
+/// The length of a raised ring that follows a `^`; behind a number the letter o is one too.
+fn degree(after: &str, of_number: bool) -> Option<usize> {
+    const RINGS: [&str; 5] = ["\\circ", "\\degree", "\\text{o}", "\\mathrm{o}", "o"];
+    let known = if of_number { &RINGS[..] } else { &RINGS[..2] };
     let text = after.trim_start();
     let skipped = after.len() - text.len();
     let ring = |s: &str| {
-        let length = ["\\circ", "\\degree"]
-            .iter()
-            .find(|ring| s.starts_with(**ring))?
-            .len();
+        let length = known.iter().find(|ring| s.starts_with(**ring))?.len();
         (!s[length..].starts_with(|c: char| c.is_ascii_alphabetic())).then_some(length)
     };
     if let Some(length) = ring(text) {

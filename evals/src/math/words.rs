@@ -54,6 +54,7 @@ const UNITS: &[(&str, &str)] = &[
     ("radian", "radians rad"),
     ("unit", "units"),
     ("point", "points pts"),
+    ("o'clock", ""),
 ];
 
 /// The name of a unit that is known.

@@ -200,10 +200,14 @@ impl Strategy for DeepConfOnline {
         if self.budget > 0 && self.warmup == self.budget {
             // that few of so few traces pass the bar says nothing more
             decision.warnings.retain(|w| !w.starts_with(FILTERED));
+            let all = match self.budget {
+                1 => "the only trace is".to_owned(),
+                n => format!("all {n} traces are"),
+            };
             decision.warnings.push(format!(
-                "all {} traces are warm-up, so none could be stopped: more than {} traces, or a smaller \
-                 warmup, make this strategy save",
-                self.budget, self.settings.warmup
+                "{all} warm-up, so none could be stopped: more than {} traces, or a smaller warmup, make this \
+                 strategy save",
+                self.settings.warmup
             ));
         }
         decision

@@ -33,8 +33,10 @@ fn a_warm_up_that_is_the_whole_budget_is_said_and_nothing_else() {
         let run = solve(traces, &[]);
         let warnings = run.objects()[0]["warnings"].to_string();
         assert!(
-            warnings.contains(&format!("all {traces} traces are warm-up"))
-                && warnings.contains("more than 16"),
+            warnings.contains(match traces {
+                "1" => "the only trace is warm-up",
+                _ => "traces are warm-up",
+            }) && warnings.contains("more than 16"),
             "{warnings}"
         );
         assert!(!warnings.contains("min_votes"), "{warnings}");
@@ -311,5 +313,32 @@ fn libraries_keep_their_log_to_themselves() {
             "{}",
             run.err
         );
+    }
+}
+
+#[test]
+fn a_raw_text_that_the_bundled_model_has_not_learnt_is_said() {
+    let unlearnt = "this text is outside what the bundled model has learnt";
+    let known = "Find the greatest common divisor of 437 and 161.";
+    let turn = format!("<|im_start|>user\n{known}<|im_end|>\n<|im_start|>assistant\n");
+    for command in [&["complete", "--max-tokens", "4"][..], &["score"]] {
+        for (text, foreign) in [("Once upon a time", true), (known, false), (&turn, false)] {
+            let run = ran(&[command, &["--text", text]].concat());
+            assert_eq!(
+                run.err.contains(unlearnt),
+                foreign,
+                "{command:?} {text}: {}",
+                run.err
+            );
+        }
+    }
+}
+
+#[test]
+fn what_holds_nothing_to_grade_is_refused() {
+    for nothing in ["", "\n \n"] {
+        let run = Ran::of(tts(&["grade"]).write_stdin(nothing));
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{}", run.err);
+        assert!(run.err.contains("stdin holds no lines to grade"), "{}", run.err);
     }
 }

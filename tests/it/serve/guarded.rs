@@ -138,6 +138,32 @@ fn a_head_that_is_ambiguous_or_foreign_is_refused() {
     assert_eq!(raw(&server, post, &body).status, 200);
     let two = raw(&server, &format!("{post}\r\nhost: evil.example"), &body);
     assert_eq!(two.refusal(400).0, "the request has more than one Host header");
+    for name in ["Origin", "Authorization", "Content-Type", "Idempotency-Key"] {
+        let two = format!("{post}\r\n{name}: a\r\n{name}: a");
+        let (message, _) = raw(&server, &two, &body).refusal(400);
+        assert_eq!(message, format!("the request has more than one {name} header"));
+    }
+    for charset in ["utf-16", "\"ISO-8859-1\"", "utf-8; charset=utf-16"] {
+        let typed = format!("{post}\r\ncontent-type: application/json; charset={charset}");
+        let reply = raw(&server, &typed, &body);
+        assert_eq!(
+            reply.status,
+            if charset.starts_with("utf-8") { 200 } else { 415 },
+            "{charset}"
+        );
+    }
+    let mut stream = server.connect();
+    let (length, coding) = (
+        body.len(),
+        "transfer-encoding: gzip, chunked\r\nconnection: close",
+    );
+    write!(
+        stream,
+        "{post}\r\n{coding}\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"
+    )
+    .unwrap();
+    let (message, _) = Reply::read(stream).refusal(501);
+    assert!(message.contains("`gzip, chunked`"), "{message}");
     let (message, _) = raw(&server, &format!("{post}\r\nSec-Fetch-Site: cross-site"), &body).refusal(403);
     assert!(message.contains("pages of other sites"), "{message}");
     assert_eq!(

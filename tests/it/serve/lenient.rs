@@ -31,6 +31,7 @@ fn what_says_nothing_changes_nothing() {
         json!({ "tools": [{ "type": "function" }], "tool_choice": "none" }),
         json!({ "functions": [{ "name": "f" }], "function_call": "none" }),
         json!({ "response_format": { "type": "text" }, "modalities": ["text"], "echo": false }),
+        json!({ "logit_bias": { "5": 0, "6": 0.0 }, "user": "a", "store": false, "metadata": { "a": "b" } }),
         json!({ "stop": [], "logit_bias": {}, "metadata": {}, "prompt_cache_options": {} }),
     ] {
         assert_eq!(
@@ -87,7 +88,8 @@ fn numbers_get_true_sentences() {
     for (fields, param, sentence) in [
         (json!({ "seed": 18_446_744_073_709_551_616.0 }), "seed", format!("{seed}; a number of more than 64 bits was given")),
         (json!({ "seed": 1e300 }), "seed", format!("{seed}; a number of more than 64 bits was given")),
-        (json!({ "seed": -1e19 }), "seed", format!("{seed}; a number of more than 64 bits was given")),
+        (json!({ "seed": -1e19 }), "seed", format!("{seed}; a number with a point or an exponent whose last digits were lost was given")),
+        (json!({ "seed": 9_007_199_254_740_993.0 }), "seed", format!("{seed}; a number with a point or an exponent whose last digits were lost was given")),
         (json!({ "seed": 1.5 }), "seed", format!("{seed}; a number with a fraction was given")),
         (json!({ "n": 1e300 }), "n", "`n` must be a whole number from 1 to 16; a number of more than 64 bits was given".to_owned()),
         (json!({ "n": 1.5 }), "n", "`n` must be a whole number from 1 to 16; a number with a fraction was given".to_owned()),

@@ -81,6 +81,12 @@ fn a_wrong_field_is_named() {
         (json!({ "logit_bias": { "5": 1 } }), "logit_bias"),
         (json!({ "logit_bias": { "134": -100 } }), "logit_bias"),
         (json!({ "logit_bias": { "x": -100 } }), "logit_bias"),
+        (json!({ "logit_bias": { "5": -100, "05": -100 } }), "logit_bias"),
+        (json!({ "logit_bias": { "+5": -100 } }), "logit_bias"),
+        (json!({ "user": 5 }), "user"),
+        (json!({ "metadata": "x" }), "metadata"),
+        (json!({ "store": "yes" }), "store"),
+        (json!({ "service_tier": 7 }), "service_tier"),
         (json!({ "tools": [{ "type": "function" }] }), "tools"),
         (
             json!({ "response_format": { "type": "json_object" } }),
