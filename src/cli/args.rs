@@ -48,7 +48,8 @@ pub(crate) struct ModelArgs {
         value_parser = dtype
     )]
     pub(crate) dtype: WeightFormat,
-    /// How keys and values are held: f32 or bf16 [default: bf16, and f32 where all weights are]
+    /// How keys and values are held: f32, bf16, or q8_0 for about half the memory of bf16 and a less exact
+    /// result [default: bf16, and f32 where all weights are]
     #[arg(long, value_name = "FORMAT", value_parser = kv_dtype)]
     pub(crate) kv_dtype: Option<KvFormat>,
     /// How Mamba states are held: f32, or bf16 for half the memory traffic and a less exact result
@@ -247,7 +248,7 @@ fn kv_dtype(name: &str) -> Result<KvFormat, String> {
     KvFormat::ALL
         .into_iter()
         .find(|f| f.name() == name)
-        .ok_or_else(|| "it is f32 or bf16".to_owned())
+        .ok_or_else(|| "it is f32, bf16 or q8_0".to_owned())
 }
 
 fn state_dtype(name: &str) -> Result<StateFormat, String> {

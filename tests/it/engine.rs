@@ -6,9 +6,11 @@ use std::sync::Arc;
 use tts_model::cpu::CpuExecutor;
 use tts_model::cpu::kernels::Tier;
 use tts_model::executor::{Drawn, Executor, Sampling, ScoreRequest, SeqId, StepRow};
-use tts_model::{BLOCK, Model, WeightFormat};
+use tts_model::{BLOCK, KvFormat, Model, WeightFormat};
 
-use crate::rig::{Engine, Task, agree, all_but, gqa, model, preset, prompt, roomy, stops, traces};
+use crate::rig::{
+    Engine, Task, agree, all_but, gqa, gqa_in_each, holding, model, preset, prompt, roomy, stops, traces,
+};
 
 /// Problems that join and leave while another runs.
 fn company(i: usize) -> Task {
@@ -108,6 +110,26 @@ fn traces_do_not_depend_on_the_batch_in_other_models_and_formats() {
     }
 }
 
+#[test]
+fn traces_do_not_depend_on_the_batch_with_8_bit_keys_and_values() {
+    let q8_0 = holding(KvFormat::Q8_0);
+    for tier in Tier::available() {
+        alone_and_together(
+            &model("golden/case-gqa", q8_0),
+            tier,
+            BLOCK - 1,
+            &[(2, 1), (7, 2), (33, 1), (64, 2)],
+        );
+    }
+    for name in [
+        "variants/odd-sizes",
+        "golden/family-qwen2",
+        "golden/family-qwen3_next",
+    ] {
+        alone_and_together(&model(name, q8_0), Tier::detect(), 61, &[(7, 2), (64, 1)]);
+    }
+}
+
 /// A trace of a task on an executor.
 #[derive(Clone, Copy)]
 struct Trace<'t> {
@@ -181,13 +203,16 @@ fn ready() -> (Ready, Task) {
 
 #[test]
 fn the_prompt_is_read_once_and_its_full_blocks_are_shared() {
-    let model = gqa();
+    gqa_in_each().iter().for_each(|(_, model)| shared_blocks(model));
+}
+
+fn shared_blocks(model: &Arc<Model>) {
     let shape = model.layout();
-    let limits = CpuExecutor::limits_of(&model, 1);
+    let limits = CpuExecutor::limits_of(model, 1);
     for length in [5, BLOCK, 3 * BLOCK - 1, 3 * BLOCK, 3 * BLOCK + 9] {
         let mut task = Task::new("p", "majority");
         task.prompt = prompt(length, 2);
-        let mut ready = Ready::new(&model, &task.prompt);
+        let mut ready = Ready::new(model, &task.prompt);
         let private = |ready: &Ready, seq| ready.executor.state(seq).private_bytes(shape) as u64;
         assert_eq!(
             private(&ready, ready.prompt),
@@ -223,7 +248,7 @@ fn the_prompt_is_read_once_and_its_full_blocks_are_shared() {
             (shape.state_bytes() + partial) as u64
         );
 
-        let mut engine = Engine::roomy(&model);
+        let mut engine = Engine::roomy(model);
         let outcome = engine.run(&task);
         let decoded: u64 = outcome.records.iter().map(|r| r.tokens as u64 - 1).sum();
         assert_eq!(
@@ -237,10 +262,15 @@ fn the_prompt_is_read_once_and_its_full_blocks_are_shared() {
 /// The parts in which a prompt is read change nothing.
 #[test]
 fn a_prompt_is_read_in_any_parts() {
-    let model = gqa();
+    gqa_in_each()
+        .iter()
+        .for_each(|(kv, model)| prompt_in_parts(*kv, model));
+}
+
+fn prompt_in_parts(kv: KvFormat, model: &Arc<Model>) {
     let mut task = Task::new("p", "majority");
     task.prompt = prompt(700, 3);
-    let mut whole = Ready::new(&model, &task.prompt);
+    let mut whole = Ready::new(model, &task.prompt);
     let mut trace = whole.trace(&task, 0, &[]);
     let want = whole.steps(&mut trace, 5);
     for most in [1, 128, 129, 500, 699, 700] {
@@ -255,7 +285,12 @@ fn a_prompt_is_read_in_any_parts() {
         }
         let mut parts = Ready { executor, prompt };
         let mut trace = parts.trace(&task, 0, &[]);
-        assert_eq!(parts.steps(&mut trace, 5), want, "{most} at a time");
+        assert_eq!(
+            parts.steps(&mut trace, 5),
+            want,
+            "{most} at a time, {}",
+            kv.name()
+        );
     }
 }
 
@@ -324,7 +359,15 @@ fn a_trace_is_taken_up_again_by_reading_its_ids() {
 /// A saved state is taken up bit for bit, by the trace that it is of and by no other.
 #[test]
 fn a_saved_trace_goes_on_where_it_was() {
-    let (mut ready, task) = ready();
+    gqa_in_each()
+        .into_iter()
+        .for_each(|(kv, model)| saved_trace(kv, &model));
+}
+
+fn saved_trace(kv: KvFormat, model: &Arc<Model>) {
+    let mut task = Task::new("traces", "majority");
+    task.prompt = prompt(60, 1);
+    let mut ready = Ready::new(model, &task.prompt);
     let mut trace = ready.trace(&task, 2, &[]);
     let before = ids(&ready.steps(&mut trace, 40));
     let mut saved = Vec::new();
@@ -361,12 +404,23 @@ fn a_saved_trace_goes_on_where_it_was() {
     let mut damaged = saved.clone();
     damaged[saved.len() / 2] ^= 1;
     refused(&before, &damaged);
-    let mut elsewhere = Ready::new(&gqa(), &prompt(60, 2));
+    let mut elsewhere = Ready::new(model, &prompt(60, 2));
     let seq = elsewhere.executor.fork(elsewhere.prompt, 1)[0];
     elsewhere
         .executor
         .load(seq, &before, &mut &saved[..])
         .unwrap_err();
+    for (other, model) in gqa_in_each().iter().filter(|(other, _)| *other != kv) {
+        let mut held = Ready::new(model, &task.prompt);
+        let seq = held.executor.fork(held.prompt, 1)[0];
+        let refused = held.executor.load(seq, &before, &mut &saved[..]);
+        assert!(
+            refused.is_err(),
+            "saved as {}, taken up as {}",
+            kv.name(),
+            other.name()
+        );
+    }
 }
 
 #[test]

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use tts_model::cpu::kernels::{ThreadPool, Tier};
+use tts_model::spec::Mixer;
 use tts_model::weights::{Checkpoint, OpenOptions};
 use tts_model::{Feed, Formats, KvFormat, Model, ModelError, Sequence, Want, WeightFormat, Workspace};
 
 use crate::fixture;
+use crate::rig::holding;
 
 /// Bounds of an f32 engine against the goldens, absolute.
 const LOGITS: f32 = 1e-4;
@@ -386,9 +388,12 @@ fn greedy_ids_are_the_reference_ids() {
 /// forward pass).
 #[test]
 fn chunks_change_nothing() {
-    for name in FOLDERS {
+    for (name, kv) in FOLDERS
+        .into_iter()
+        .flat_map(|name| [KvFormat::F32, KvFormat::Q8_0].map(|kv| (name, kv)))
+    {
         let golden = Golden::read(&fixture(name).join("golden.safetensors"));
-        let mut r = Runner::fixture(name);
+        let mut r = Runner::open(&fixture(name), holding(kv), 2, Tier::detect()).unwrap();
         let text = [golden.ids("prompt_ids"), golden.ids("greedy_ids")].concat();
         let mut whole = r.model.sequence();
         let want = bits(&r.read(&mut whole, &text));
@@ -411,7 +416,7 @@ fn chunks_change_nothing() {
                 }
                 at = end;
             }
-            let what = format!("{name} in chunks of {:?}...", &chunks[..4]);
+            let what = format!("{name}, {}, in chunks of {:?}...", kv.name(), &chunks[..4]);
             assert!(bits(&got) == want, "{what}: logits");
             assert!(r.state(&sequence) == want_state, "{what}: state");
         }
@@ -593,6 +598,38 @@ fn sixteen_bit_folders_in_their_own_format() {
     }
 }
 
+/// What holding keys and values in fewer bits does to log-probabilities, against f32 on the same f32 weights: means
+/// and, where no experts are chosen otherwise, the largest difference.
+#[test]
+fn log_probabilities_hardly_change_with_the_format_of_keys_and_values() {
+    for (name, tier) in FOLDERS
+        .into_iter()
+        .flat_map(|name| Tier::available().into_iter().map(move |tier| (name, tier)))
+    {
+        let golden = Golden::read(&fixture(name).join("golden.safetensors"));
+        let text = [golden.ids("prompt_ids"), golden.ids("greedy_ids")].concat();
+        let mut experts = false;
+        let [exact, bf16, q8_0] = [KvFormat::F32, KvFormat::Bf16, KvFormat::Q8_0].map(|kv| {
+            let mut r = Runner::open(&fixture(name), holding(kv), 2, tier).unwrap();
+            experts = r.model.spec().mixers().any(|m| matches!(m, Mixer::Moe(_)));
+            let mut sequence = r.model.sequence();
+            let rows = r.read(&mut sequence, &text);
+            rows.iter().flat_map(|row| log_softmax(row)).collect::<Vec<f32>>()
+        });
+        let of = |held: &[f32]| {
+            let off: Vec<f32> = exact.iter().zip(held).map(|(a, b)| (a - b).abs()).collect();
+            let most = off.iter().copied().fold(0.0, f32::max);
+            (off.iter().sum::<f32>() / off.len() as f32, most)
+        };
+        let ((bf16, bf16_most), (q8_0, q8_0_most)) = (of(&bf16), of(&q8_0));
+        let what = format!("{name}, {tier}: bf16 {bf16} {bf16_most}, q8_0 {q8_0} {q8_0_most}");
+        assert!(bf16 > 0.0 && bf16 < 3e-2 && q8_0 < 8e-2, "{what}");
+        assert!(experts || bf16_most < 0.25 && q8_0_most < 0.9, "{what}");
+        // a step is a 127th of the largest of 32 numbers, about three times a step of bf16
+        assert!(q8_0 > 1.5 * bf16 && q8_0 < 4.5 * bf16, "{what}");
+    }
+}
+
 /// The scale of a tied GGUF file's logits is not in the file: it comes from config.json beside it or is asked
 /// for.
 #[test]
@@ -655,8 +692,11 @@ fn a_weight_that_is_not_a_number_reaches_the_logits() {
         let mut spoiled = bytes.clone();
         spoiled[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
         std::fs::write(folder.path().join("model.safetensors"), spoiled).unwrap();
-        for tier in Tier::available() {
-            let mut r = match Runner::open(folder.path(), WeightFormat::F32, 1, tier) {
+        for (tier, kv) in Tier::available()
+            .into_iter()
+            .flat_map(|tier| KvFormat::ALL.map(|kv| (tier, kv)))
+        {
+            let mut r = match Runner::open(folder.path(), holding(kv), 1, tier) {
                 Ok(r) => r,
                 Err(refusal) => {
                     assert!(refusal.to_string().contains(tensor), "{refusal}");
@@ -665,7 +705,7 @@ fn a_weight_that_is_not_a_number_reaches_the_logits() {
             };
             let mut sequence = r.model.sequence();
             let row = r.read(&mut sequence, &prompt).pop().unwrap();
-            assert!(row.iter().any(|v| v.is_nan()), "{tensor}, {}", tier.name());
+            assert!(row.iter().any(|v| v.is_nan()), "{tensor}, {tier}, {}", kv.name());
         }
     }
 }

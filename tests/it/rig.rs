@@ -17,7 +17,7 @@ use tts_model::cpu::kernels::Tier;
 use tts_model::executor::{Executor, SeqId, StepRow};
 use tts_model::sampling::{Sampling, Stream};
 use tts_model::weights::Checkpoint;
-use tts_model::{Model, WeightFormat};
+use tts_model::{Formats, KvFormat, Model, WeightFormat};
 use tts_strategies::{Consensus, Fate, Overrides, Preset, Strategy, Window};
 
 use crate::fixture;
@@ -25,13 +25,27 @@ use crate::fixture;
 /// Rows of the vocabulary of `golden/case-gqa`.
 pub(crate) const VOCAB: u32 = 336;
 
-pub(crate) fn model(name: &str, format: WeightFormat) -> Arc<Model> {
+pub(crate) fn model(name: &str, format: impl Into<Formats>) -> Arc<Model> {
     let weights = Checkpoint::open(&fixture(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     Arc::new(Model::load(&weights, format).unwrap_or_else(|e| panic!("{name}: {e}")))
 }
 
 pub(crate) fn gqa() -> Arc<Model> {
     model("golden/case-gqa", WeightFormat::F32)
+}
+
+/// f32 weights beside keys and values held in this way.
+pub(crate) fn holding(kv: KvFormat) -> Formats {
+    Formats {
+        weights: WeightFormat::F32,
+        kv: Some(kv),
+        ..Formats::default()
+    }
+}
+
+/// [`gqa`] for each way to hold keys and values.
+pub(crate) fn gqa_in_each() -> [(KvFormat, Arc<Model>); 3] {
+    KvFormat::ALL.map(|kv| (kv, model("golden/case-gqa", holding(kv))))
 }
 
 /// Ids as decimal numbers.

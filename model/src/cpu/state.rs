@@ -9,6 +9,9 @@ use crate::spec::{Mixer, ModelSpec};
 /// in the same order whether a block is shared or private.
 pub const BLOCK: usize = 64;
 
+/// Numbers of a head that share a scale in [`KvFormat::Q8_0`]; the last of a head may be fewer.
+pub(crate) const SCALED: usize = 32;
+
 /// How keys and values are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvFormat {
@@ -16,17 +19,21 @@ pub enum KvFormat {
     F32,
     /// bf16, rounded to nearest even when written; arithmetic stays f32.
     Bf16,
+    /// 8-bit codes: 32 numbers of a head at one position share a bf16 scale, a 127th of the largest magnitude
+    /// rounded up, and are rounded to its nearest multiples when written. Arithmetic stays f32.
+    Q8_0,
 }
 
 impl KvFormat {
     /// Every format, in the order in which help lists them.
-    pub const ALL: [Self; 2] = [Self::F32, Self::Bf16];
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Q8_0];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Q8_0 => "q8_0",
         }
     }
 }
@@ -77,8 +84,16 @@ pub struct KvLayout {
 }
 
 impl KvLayout {
-    fn in_pairs(&self) -> bool {
-        self.format == KvFormat::Bf16
+    /// Words of `rows` rows of `width` numbers; in 8 bits the scales of the block's positions lie behind them.
+    fn words(&self, rows: usize, width: usize) -> usize {
+        match self.format {
+            KvFormat::F32 => words(false, rows, width),
+            KvFormat::Bf16 => words(true, rows, width),
+            KvFormat::Q8_0 => {
+                let scales = self.head_dim.div_ceil(SCALED) * BLOCK;
+                (rows * width + scales * size_of::<u16>()) / size_of::<f32>()
+            }
+        }
     }
     pub(crate) fn head_stride(&self) -> usize {
         padded(self.head_dim)
@@ -86,11 +101,32 @@ impl KvLayout {
     /// K `[head_dim, BLOCK]` of one head. In bf16 two rows share words, the even one in the low half; so in
     /// V.
     pub(crate) fn keys_len(&self) -> usize {
-        words(self.in_pairs(), self.head_dim, BLOCK)
+        self.words(self.head_dim, BLOCK)
     }
     /// K, then V `[BLOCK, padded head_dim]`.
     pub(crate) fn head_len(&self) -> usize {
-        self.keys_len() + words(self.in_pairs(), BLOCK, self.head_stride())
+        self.keys_len() + self.words(BLOCK, self.head_stride())
+    }
+    /// Number `[row, column]` of a head's keys or values, rows of `width`: `number` of a position's.
+    fn number(
+        &self,
+        data: &[f32],
+        width: usize,
+        [row, column]: [usize; 2],
+        [position, number]: [usize; 2],
+    ) -> f32 {
+        match self.format {
+            KvFormat::F32 => element(data, false, width, row, column),
+            KvFormat::Bf16 => element(data, true, width, row, column),
+            KvFormat::Q8_0 => {
+                let byte = |at: usize| data[at / 4].to_bits().to_ne_bytes()[at % 4];
+                let codes = (data.len() * size_of::<f32>())
+                    - self.head_dim.div_ceil(SCALED) * BLOCK * size_of::<u16>();
+                let scale = codes + (number / SCALED * BLOCK + position) * size_of::<u16>();
+                let scale = half::bf16::from_ne_bytes([byte(scale), byte(scale + 1)]);
+                f32::from(byte(row * width + column).cast_signed()) * scale.to_f32()
+            }
+        }
     }
     /// First word of a head in a block.
     pub(crate) fn head_at(&self, head: usize) -> usize {
@@ -406,10 +442,11 @@ impl Sequence {
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         for head in 0..part.heads {
             for t in 0..self.len {
-                let (k, v) = self.kv[t / BLOCK].0[part.head_at(head)..].split_at(part.keys_len());
-                let (in_pairs, row) = (part.in_pairs(), part.head_stride());
-                keys.extend((0..part.head_dim).map(|d| element(k, in_pairs, BLOCK, d, t % BLOCK)));
-                values.extend((0..part.head_dim).map(|d| element(v, in_pairs, row, t % BLOCK, d)));
+                let block = &self.kv[t / BLOCK].0[part.head_at(head)..][..part.head_len()];
+                let (k, v) = block.split_at(part.keys_len());
+                let (t, row) = (t % BLOCK, part.head_stride());
+                keys.extend((0..part.head_dim).map(|d| part.number(k, BLOCK, [d, t], [t, d])));
+                values.extend((0..part.head_dim).map(|d| part.number(v, row, [t, d], [t, d])));
             }
         }
         (keys, values)

@@ -78,6 +78,14 @@ fn flags_that_cannot_be_meant() {
         (&["solve", GCD, "--device", "cuda"], &["--device", "cuda", "cpu"]),
         (&["solve", GCD, "--tier", "avx9"], &["--tier", "avx9", "portable"]),
         (&["solve", GCD, "--dtype", "q8"], &["--dtype", "q8", "bf16"]),
+        (
+            &["solve", GCD, "--kv-dtype", "q4_0"],
+            &["--kv-dtype", "q4_0", "it is f32, bf16 or q8_0"],
+        ),
+        (
+            &["solve", GCD, "--state-dtype", "q8_0"],
+            &["--state-dtype", "q8_0", "it is f32 or bf16"],
+        ),
         (&["solve", GCD, "--answer-pattern", "("], &["("]),
         (
             &["solve", GCD, "--answer-kind", "poem"],

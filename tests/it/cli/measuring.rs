@@ -91,6 +91,38 @@ fn a_private_context_costs_memory_and_is_no_prompt() {
     assert!(number(&with, "bytes_per_trace") > number(&without, "bytes_per_trace"));
 }
 
+/// A layer of 90M keeps keys and values of two heads, 64 wide.
+#[test]
+fn keys_and_values_take_what_their_format_says() {
+    for (format, bytes) in [("f32", 4 * 256), ("bf16", 2 * 256), ("q8_0", 256 + 2 * 256 / 32)] {
+        let held = ["--shape", "tiny-90m", "--kv-dtype", format, "--json"];
+        let doctor = ran(&[&["doctor"][..], &held].concat()).objects().remove(0);
+        assert_eq!(doctor["kv_bytes_per_token"], 24 * bytes, "{format}");
+        let bench = |context| {
+            let how = [
+                "bench",
+                "--layers",
+                "1",
+                "--batch",
+                "1",
+                "--prompt",
+                "2",
+                "--tokens",
+                "2",
+                "--repeat",
+                "1",
+                "--context",
+                context,
+            ];
+            ran(&[&how[..], &held].concat()).objects().remove(0)
+        };
+        let (short, long) = (bench("60"), bench("124"));
+        assert_eq!(short["kv_dtype"], format);
+        let more = number(&long, "bytes_per_trace") - number(&short, "bytes_per_trace");
+        assert_eq!(more, f64::from(64 * bytes), "{format}");
+    }
+}
+
 #[test]
 fn a_reader_gets_a_table() {
     let ran = ran(&[

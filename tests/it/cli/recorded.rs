@@ -111,10 +111,37 @@ fn the_same_command_prints_the_same_without_work_and_other_traces_are_refused() 
         ],
         &["temperature"],
     );
+    let held = |format| {
+        [
+            "solve",
+            GCD,
+            "--kv-dtype",
+            format,
+            "--traces",
+            "10",
+            "--max-tokens",
+            "150",
+            "--run",
+            &dir,
+        ]
+    };
+    refused(&held("q8_0"), &["kv_dtype", "\"bf16\"", "\"q8_0\""]);
+    // what it was by itself may be said aloud
+    ran(&held("bf16"));
 }
 
 #[test]
 fn a_killed_run_goes_on_and_ends_as_if_it_had_not_been() {
+    killed(&[], &[]);
+}
+
+/// Its states lie beside its traces, codes and all.
+#[test]
+fn a_killed_run_with_8_bit_keys_and_values_goes_on_from_its_states() {
+    killed(&["--kv-dtype", "q8_0"], &["--checkpoint", "0.01"]);
+}
+
+fn killed(with: &[&str], recording: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("run").to_str().unwrap().to_owned();
     let args = [
@@ -131,7 +158,8 @@ fn a_killed_run_goes_on_and_ends_as_if_it_had_not_been() {
         "300",
         "--json",
     ];
-    let recorded = [&args[..], &["--run", &dir]].concat();
+    let args = [&args[..], with].concat();
+    let recorded = [&args[..], &["--run", &dir], recording].concat();
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_tts"))
         .args(&recorded)
         .stdout(std::process::Stdio::null())

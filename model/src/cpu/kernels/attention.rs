@@ -16,6 +16,7 @@ use super::gemm::to_bf16;
 use super::simd::{Tier, prefetch_all, prefetch_far};
 use crate::cpu::state::{BLOCK, KvBlock, KvFormat, KvLayout};
 
+mod codes;
 mod pairs;
 mod visit;
 
@@ -73,6 +74,7 @@ impl Scratch {
 /// # Safety
 /// No other task touches this part of the block.
 pub(crate) unsafe fn append(
+    tier: Tier,
     layout: &KvLayout,
     block: &Arc<KvBlock>,
     offset: usize,
@@ -89,13 +91,14 @@ pub(crate) unsafe fn append(
     let heads = keys.chunks_exact(dim).zip(values.chunks_exact(dim));
     for (head, (keys, values)) in heads.enumerate() {
         let (k, v) = block[layout.head_at(head)..][..layout.head_len()].split_at_mut(layout.keys_len());
-        let column = k[offset..].iter_mut().step_by(BLOCK);
         match layout.format {
             KvFormat::F32 => {
+                let column = k[offset..].iter_mut().step_by(BLOCK);
                 column.zip(keys).for_each(|(word, key)| *word = *key);
                 v[offset * stride..][..dim].copy_from_slice(values);
             }
             KvFormat::Bf16 => {
+                let column = k[offset..].iter_mut().step_by(BLOCK);
                 for (word, pair) in column.zip(keys.chunks(2)) {
                     *word = f32::from_bits(bf16(pair[0]) | bf16(pair.get(1).copied().unwrap_or(0.0)) << 16);
                 }
@@ -110,18 +113,23 @@ pub(crate) unsafe fn append(
                     });
                 }
             }
+            KvFormat::Q8_0 => codes::append(tier, layout, (k, v), offset, (keys, values)),
         }
     }
 }
 
 /// Asks for what [`append`] will write to.
 pub(crate) fn prefetch_block(layout: &KvLayout, block: &KvBlock, offset: usize) {
-    let (keys, values) = match layout.format {
-        KvFormat::F32 => (layout.head_dim, offset),
-        KvFormat::Bf16 => (layout.head_dim.div_ceil(2), offset / 2),
-    };
     for head in 0..layout.heads {
         let head = block.0.raw().wrapping_add(layout.head_at(head));
+        let (keys, values) = match layout.format {
+            KvFormat::F32 => (layout.head_dim, offset),
+            KvFormat::Bf16 => (layout.head_dim.div_ceil(2), offset / 2),
+            KvFormat::Q8_0 => {
+                codes::prefetch(layout, head, offset);
+                continue;
+            }
+        };
         for row in 0..keys {
             prefetch_far(head.wrapping_add(row * BLOCK + offset).cast());
         }
@@ -234,6 +242,7 @@ pub(crate) unsafe fn attend(
                     KvFormat::F32 => visit::visit_f32(tier, &visit),
                     KvFormat::Bf16 if in_pairs => pairs::visit(&visit),
                     KvFormat::Bf16 => visit::visit_bf16(tier, &visit),
+                    KvFormat::Q8_0 => codes::visit(tier, &visit),
                 }
             }
         }
@@ -279,6 +288,9 @@ mod tests {
         /// query heads that share a head of keys and values
         heads: usize,
         cache: Vec<Arc<KvBlock>>,
+        /// keys, then values, as they are written
+        written: [Vec<Vec<f32>>; 2],
+        /// what is held of them
         keys: Vec<Vec<f32>>,
         values: Vec<Vec<f32>>,
         q: Vec<f32>,
@@ -296,23 +308,28 @@ mod tests {
             let (heads, len) = (7, 3 * BLOCK + 5);
             let exact =
                 |seed: usize, i: usize| (((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5) * 4.0;
-            // what is stored as bf16 is bf16 here too
-            let value = |seed, i| match kv {
-                KvFormat::Bf16 if seed != 3 => half::bf16::from_f32(exact(seed, i)).to_f32(),
-                _ => exact(seed, i),
-            };
             let width = layout.heads * layout.head_dim;
             let rows = |seed| -> Vec<Vec<f32>> {
                 (0..len)
-                    .map(|t| (0..width).map(|i| value(seed, t * width + i)).collect())
+                    .map(|t| (0..width).map(|i| exact(seed, t * width + i)).collect())
                     .collect()
             };
+            let bf16 = |number: &f32| half::bf16::from_f32(*number).to_f32();
+            let held = |row: &Vec<f32>| -> Vec<f32> {
+                match kv {
+                    KvFormat::F32 => row.clone(),
+                    KvFormat::Bf16 => row.iter().map(bf16).collect(),
+                    KvFormat::Q8_0 => row.chunks(layout.head_dim).flat_map(codes::tests::held).collect(),
+                }
+            };
+            let written = [rows(1), rows(2)];
             let q_width = layout.heads * heads * layout.head_dim;
             let mut case = Self {
                 cache: Vec::new(),
-                keys: rows(1),
-                values: rows(2),
-                q: (0..q_width).map(|i| value(3, i)).collect(),
+                keys: written[0].iter().map(held).collect(),
+                values: written[1].iter().map(held).collect(),
+                written,
+                q: (0..q_width).map(|i| exact(3, i)).collect(),
                 layout,
                 heads,
             };
@@ -327,12 +344,21 @@ mod tests {
             let nothing = vec![f32::NAN; self.keys[0].len()];
             for t in all {
                 let (keys, values) = if kept.contains(&t) {
-                    (&self.keys[t], &self.values[t])
+                    (&self.written[0][t], &self.written[1][t])
                 } else {
                     (&nothing, &nothing)
                 };
                 // SAFETY: nobody else has the blocks
-                unsafe { append(&self.layout, &cache[t / BLOCK], t % BLOCK, keys, values) };
+                unsafe {
+                    append(
+                        Tier::detect(),
+                        &self.layout,
+                        &cache[t / BLOCK],
+                        t % BLOCK,
+                        keys,
+                        values,
+                    )
+                };
             }
             cache
         }

@@ -311,7 +311,7 @@ impl<'a> AttentionTasks<'a> {
                 rotate(keys, rope.row(row), layout.head_dim);
             }
             let block = &*job.blocks.add(position / BLOCK);
-            attention::append(layout, block, position % BLOCK, keys, self.v.row(row));
+            attention::append(tier, layout, block, position % BLOCK, keys, self.v.row(row));
         }
     }
 

@@ -115,6 +115,7 @@ pub(crate) trait Simd: Copy {
     unsafe fn load_u8(p: *const u8) -> Self::V;
     unsafe fn load_i8(p: *const u8) -> Self::V;
     unsafe fn load_f16(p: *const u16) -> Self::V;
+    unsafe fn load_bf16(p: *const u16) -> Self::V;
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -286,6 +287,11 @@ impl Simd for Portable {
         each(|i| half::f16::from_bits(raw[i]).to_f32_const())
     }
     #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self::V {
+        let raw = unsafe { p.cast::<[u16; P]>().read_unaligned() };
+        each(|i| f32::from_bits(u32::from(raw[i]) << 16))
+    }
+    #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
         each(|i| a[i] + b[i])
     }
@@ -425,6 +431,13 @@ mod x86 {
             unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
         }
         #[inline(always)]
+        unsafe fn load_bf16(p: *const u16) -> Self::V {
+            unsafe {
+                let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
+            }
+        }
+        #[inline(always)]
         unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
             unsafe { _mm256_add_ps(a, b) }
         }
@@ -542,6 +555,13 @@ mod x86 {
         #[inline(always)]
         unsafe fn load_f16(p: *const u16) -> Self::V {
             unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+        }
+        #[inline(always)]
+        unsafe fn load_bf16(p: *const u16) -> Self::V {
+            unsafe {
+                let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
+            }
         }
         #[inline(always)]
         unsafe fn add(a: Self::V, b: Self::V) -> Self::V {

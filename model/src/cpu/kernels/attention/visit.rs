@@ -111,7 +111,12 @@ unsafe fn visit_heads<S: Simd, const PAIRS: bool, const H: usize>(visit: &Visit,
 /// Turns the scores of these positions of a block into weights under the running maximum, the others into 0;
 /// returns what earlier sums are to be multiplied by.
 #[inline(always)]
-unsafe fn soften<S: Simd>(scores: *mut f32, seen: Range<usize>, max: &mut f32, sum: &mut f32) -> f32 {
+pub(super) unsafe fn soften<S: Simd>(
+    scores: *mut f32,
+    seen: Range<usize>,
+    max: &mut f32,
+    sum: &mut f32,
+) -> f32 {
     unsafe {
         for i in (0..seen.start).chain(seen.end..BLOCK) {
             *scores.add(i) = f32::NEG_INFINITY;
