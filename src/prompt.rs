@@ -13,6 +13,7 @@ mod sources;
 mod template;
 #[cfg(test)]
 mod tests;
+mod thinking;
 mod turn;
 mod vocabulary;
 
@@ -27,11 +28,18 @@ pub use tts_evals::answer::{THINK_END, THINK_START};
 pub use turn::{DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, user_turn};
 
 use template::{ChatTemplate, TemplateVariables};
+use thinking::ThinkingMarks;
 use vocabulary::Vocabulary;
 
-/// Special tokens that end a turn or a text in this family. Some checkpoints name only one of them as their
-/// end.
-const ENDS: [&str; 2] = ["<|im_end|>", "<|end_of_text|>"];
+/// Special tokens that end a turn or a text. Some checkpoints name only one of them as their end.
+const ENDS: [&str; 6] = [
+    "<|im_end|>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|return|>",
+    "<|call|>",
+];
 
 /// Marks the end of a message that is gone on with; no message holds it by accident.
 const END_OF_LAST: &str = "\u{1}end of the last message\u{1}";
@@ -172,7 +180,7 @@ impl Prompter {
                 // the last message alone tells whether it ends within its thinking
                 let [without] = template.render(before, &variables, [false])?;
                 let turn = without.ok().and_then(|without| text.strip_prefix(&*without));
-                let opens = opens_thinking(turn.unwrap_or(&last.content));
+                let opens = self.opens_thinking(turn.unwrap_or(&last.content));
                 (text, opens)
             }
             _ => {
@@ -180,7 +188,7 @@ impl Prompter {
                 let [text, without] = template.render(messages, &variables, turns)?;
                 let text = text?;
                 let opens =
-                    options.add_generation_prompt && opens_thought(&text, &without.unwrap_or_default());
+                    options.add_generation_prompt && self.opens_thought(&text, &without.unwrap_or_default());
                 (text, opens)
             }
         };
@@ -220,8 +228,8 @@ impl Prompter {
     /// Text of `ids`; ids beyond the tokenizer (the padding of a vocabulary) give nothing, bytes that are no
     /// character U+FFFD.
     ///
-    /// With `skip_special` special tokens (the stop token among them) give nothing either. `<think>` and
-    /// `</think>` are ordinary added tokens in this family and stay.
+    /// With `skip_special` special tokens (the stop token among them) give nothing either, and thinking stands
+    /// between `<think>` and `</think>`, whatever the model's own marks are.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         self.vocabulary.decode(ids, skip_special)
     }
@@ -244,9 +252,33 @@ impl Prompter {
         &self.stop_ids
     }
 
-    /// Ids of `<think>` and `</think>`, where each is one token.
-    pub fn think_ids(&self) -> (Option<u32>, Option<u32>) {
-        (self.vocabulary.id(THINK_START), self.vocabulary.id(THINK_END))
+    /// Ids of what opens the model's thinking, and of what ends it and begins the answer: `<think>` and
+    /// `</think>`, `[THINK]` and `[/THINK]`, or the frames of harmony's channels. Nothing where the vocabulary has
+    /// no tokens for the end.
+    ///
+    /// # Errors
+    /// [`PromptError::Encode`].
+    pub fn think_ids(&self) -> Result<Option<[Vec<u32>; 2]>, PromptError> {
+        let marks = self.vocabulary.marks();
+        let (open, close) = marks.texts();
+        if marks == ThinkingMarks::Plain && self.vocabulary.id(close).is_none() {
+            return Ok(None);
+        }
+        Ok(Some([self.encode_raw(open)?, self.encode_raw(close)?]))
+    }
+
+    /// Whether a text that the model is to go on from ends within its thinking.
+    pub fn opens_thinking(&self, text: &str) -> bool {
+        self.vocabulary.marks().open_in(text)
+    }
+
+    /// Whether the part of a prompt that opens the model's turn opens its reasoning too. `without` is the prompt
+    /// without that part; what users wrote is not looked at as long as it is a beginning of `text`.
+    fn opens_thought(&self, text: &str, without: &str) -> bool {
+        match text.strip_prefix(without).filter(|_| !without.is_empty()) {
+            Some(opening) => self.opens_thinking(opening),
+            None => text.trim_end().ends_with(self.vocabulary.marks().texts().0),
+        }
     }
 
     /// The id of a token by its text.
@@ -294,19 +326,5 @@ impl Prompter {
         hasher.update(&self.vocabulary.digest);
         hasher.update(self.chat_template().unwrap_or_default().as_bytes());
         hasher.finalize().to_hex().to_string()
-    }
-}
-
-/// Whether a text ends within the thinking that it opened.
-pub fn opens_thinking(text: &str) -> bool {
-    text.rfind(THINK_START) > text.rfind(THINK_END)
-}
-
-/// Whether the part of a prompt that opens the model's turn opens its reasoning too. `without` is the prompt
-/// without that part; what users wrote is not looked at as long as it is a beginning of `text`.
-fn opens_thought(text: &str, without: &str) -> bool {
-    match text.strip_prefix(without).filter(|_| !without.is_empty()) {
-        Some(opening) => opens_thinking(opening),
-        None => text.trim_end().ends_with(THINK_START),
     }
 }

@@ -18,8 +18,7 @@ use tts_strategies::Preset;
 use crate::error::Error;
 use crate::loaded::{BUNDLED, Loaded};
 use crate::prompt::{
-    DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, opens_thinking,
-    user_turn,
+    DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
 };
 use crate::run::{
     Bounds, Decode, ExternalEvent, MachineInfo, NoDecoder, Observer, Request, Setup, StoppingRules, ToText,
@@ -326,7 +325,8 @@ impl Solver {
             ..self.resolved.rules.clone()
         };
         // a raw prompt may open it without a template
-        let raw = problem.messages.is_empty() && opens_thinking(&problem.prompt.text);
+        let opens = |prompter: &Arc<Prompter>| prompter.opens_thinking(&problem.prompt.text);
+        let raw = problem.messages.is_empty() && self.prompter().is_some_and(opens);
         if problem.prompt.ends_in_think || raw {
             rules.think_start.clear();
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::thinking::{FrameReader, Part, ThinkingMarks};
 use super::vocabulary::Pieces;
 use crate::caught::caught;
 
@@ -16,6 +17,9 @@ const MAX_HELD: usize = 8;
 pub struct Detokenizer {
     pieces: Pieces,
     skip_special: bool,
+    /// Frames of messages; nothing where special tokens are shown as they are.
+    frames: Option<FrameReader>,
+    framed: bool,
     /// Bytes of a character that is not yet whole.
     pending: Vec<u8>,
     /// Text that the last call returned.
@@ -26,12 +30,14 @@ pub struct Detokenizer {
 }
 
 impl Detokenizer {
-    pub(super) fn new(pieces: Pieces, skip_special: bool) -> Self {
+    pub(super) fn new(pieces: Pieces, skip_special: bool, marks: ThinkingMarks) -> Self {
         let pending = Vec::with_capacity(64);
         let out = String::with_capacity(64);
         Self {
             pieces,
             skip_special,
+            frames: (skip_special && marks != ThinkingMarks::Plain).then(|| FrameReader::new(marks)),
+            framed: false,
             pending,
             out,
             window: Vec::new(),
@@ -42,6 +48,29 @@ impl Detokenizer {
     /// Takes the next token and returns the text that became certain, often one word, sometimes nothing.
     pub fn push(&mut self, id: u32) -> &str {
         self.out.clear();
+        let part = match &mut self.frames {
+            Some(frames) => frames.read(id, || self.pieces.bytes(id)),
+            None => Part::Text,
+        };
+        self.framed = part != Part::Text;
+        match part {
+            Part::Text => self.push_text(id),
+            Part::Frame => {}
+            Part::Mark(mark) => {
+                self.flush();
+                self.out.push_str(mark);
+            }
+        }
+        &self.out
+    }
+
+    /// Whether the last token is a part of a message's frame, or a mark that stands for its end: none of its own
+    /// bytes are in the text.
+    pub fn was_frame(&self) -> bool {
+        self.framed
+    }
+
+    fn push_text(&mut self, id: u32) {
         match &self.pieces {
             Pieces::Bytes(table) => {
                 if let Some(bytes) = table.get(id, self.skip_special) {
@@ -70,7 +99,6 @@ impl Detokenizer {
                 }
             }
         }
-        &self.out
     }
 
     /// Bytes of a character that is not yet whole, where the bytes of tokens are known.
@@ -82,6 +110,12 @@ impl Detokenizer {
     /// starts a new text.
     pub fn finish(&mut self) -> &str {
         self.out.clear();
+        self.flush();
+        &self.out
+    }
+
+    /// Writes what was held back.
+    fn flush(&mut self) {
         match &self.pieces {
             Pieces::Bytes(_) => {
                 self.out.push_str(&String::from_utf8_lossy(&self.pending));
@@ -95,7 +129,6 @@ impl Detokenizer {
                 self.done = 0;
             }
         }
-        &self.out
     }
 }
 

@@ -107,7 +107,10 @@ impl ChatTemplate {
                 ("content".to_owned(), Value::from(message.content.as_str())),
             ];
             if let Some(reasoning) = &message.reasoning_content {
-                turn.push(("reasoning_content".to_owned(), Value::from(reasoning.as_str())));
+                // harmony's templates call it so
+                for name in ["reasoning_content", "thinking"] {
+                    turn.push((name.to_owned(), Value::from(reasoning.as_str())));
+                }
             }
             Value::from_object(OrderedDict(turn))
         };

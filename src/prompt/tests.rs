@@ -3,6 +3,7 @@
 mod hostile;
 mod sources;
 mod templates;
+mod thinking;
 
 use std::path::{Path, PathBuf};
 
@@ -59,7 +60,7 @@ fn folders_render_and_encode_as_transformers_does() {
         let prompter = Prompter::from_folder(&golden(case)).unwrap();
         check_golden(&prompter, &expected(case));
         assert_eq!(prompter.stop_ids(), &BTreeSet::from([2, 4]), "{case}");
-        assert_eq!(prompter.think_ids(), (Some(5), Some(6)));
+        assert_eq!(prompter.think_ids().unwrap(), Some([vec![5], vec![6]]));
         assert_eq!(prompter.tokenizer_size(), 329);
         assert_eq!(prompter.instruction(), DEFAULT_INSTRUCTION);
         let generation = prompter.generation();

@@ -8,6 +8,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tokenizers::{DecoderWrapper, ModelWrapper, Tokenizer};
 
 use super::detokenizer::decode;
+use super::thinking::ThinkingMarks;
 use super::{Detokenizer, PromptError};
 use crate::caught::caught;
 
@@ -17,6 +18,7 @@ pub(super) struct Vocabulary {
     pieces: Pieces,
     /// The token with the highest id.
     last: (String, u32),
+    marks: ThinkingMarks,
     origin: String,
     /// blake3 of what the tokenizer was made from.
     pub(super) digest: [u8; 32],
@@ -36,6 +38,16 @@ pub(super) struct TokenBytes {
     bytes: Vec<u8>,
     /// `ends[id]` and whether the token is special; a hole in the vocabulary is empty.
     ends: Vec<(usize, bool)>,
+}
+
+impl Pieces {
+    /// The text of one token, special or not.
+    pub(super) fn bytes(&self, id: u32) -> Vec<u8> {
+        match self {
+            Self::Bytes(table) => table.get(id, false).unwrap_or_default().to_vec(),
+            Self::Library(tokenizer) => decode(tokenizer, &[id], false).into_bytes(),
+        }
+    }
 }
 
 impl TokenBytes {
@@ -108,13 +120,21 @@ impl Vocabulary {
             Some(DecoderWrapper::ByteLevel(_)) => Pieces::Bytes(Arc::new(token_bytes(&tokenizer, last.1))),
             _ => Pieces::Library(Arc::clone(&tokenizer)),
         };
-        Ok(Self {
+        let mut vocabulary = Self {
             tokenizer,
             pieces,
             last,
+            marks: ThinkingMarks::Plain,
             origin: origin.to_owned(),
             digest,
-        })
+        };
+        vocabulary.marks = ThinkingMarks::of(&vocabulary);
+        Ok(vocabulary)
+    }
+
+    /// How the model marks its thinking.
+    pub(super) fn marks(&self) -> ThinkingMarks {
+        self.marks
     }
 
     /// One more than the highest id.
@@ -184,6 +204,15 @@ impl Vocabulary {
     }
 
     pub(super) fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        if skip_special && self.marks != ThinkingMarks::Plain {
+            let mut detokenizer = self.detokenizer(true);
+            let mut text = String::new();
+            for id in ids {
+                text.push_str(detokenizer.push(*id));
+            }
+            text.push_str(detokenizer.finish());
+            return text;
+        }
         match &self.pieces {
             Pieces::Bytes(table) => {
                 let pieces = ids.iter().filter_map(|&id| table.get(id, skip_special));
@@ -212,7 +241,7 @@ impl Vocabulary {
     }
 
     pub(super) fn detokenizer(&self, skip_special: bool) -> Detokenizer {
-        Detokenizer::new(self.pieces.clone(), skip_special)
+        Detokenizer::new(self.pieces.clone(), skip_special, self.marks)
     }
 
     pub(super) fn check(&self, vocab_size: usize) -> Result<(), PromptError> {

@@ -82,7 +82,10 @@ impl Tokens {
         let (held, chars) = (self.decoder.held(), self.chars);
         let from = self.at + held;
         let text = self.decoder.push(id).to_owned();
-        let bytes = self.prompter.token_bytes(id, self.skip_special);
+        let bytes = match self.decoder.was_frame() {
+            true => Some(Vec::new()),
+            false => self.prompter.token_bytes(id, self.skip_special),
+        };
         // what was held and never became a character stands before the token as a mark of its own
         let own = bytes
             .as_deref()

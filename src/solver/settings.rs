@@ -6,7 +6,7 @@ use tts_strategies::Preset;
 
 use super::default_strategy;
 use crate::error::Error;
-use crate::prompt::{GenerationConfig, Prompter, THINK_START};
+use crate::prompt::{GenerationConfig, Prompter};
 use crate::run::StoppingRules;
 use crate::source::Capabilities;
 use tts_model::cpu::kernels::Tier;
@@ -190,9 +190,9 @@ pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, E
     let mut taken = Vec::new();
     let sampling = s.sampling.over(generation.sampling, &mut taken);
     sampling.check().map_err(Error::Setting)?;
-    let think_end = match &source.prompter {
-        Some(prompter) => think_end(prompter, s)?,
-        None => Vec::new(),
+    let [think_start, think_end] = match &source.prompter {
+        Some(prompter) => think_ids(prompter, s)?,
+        None => Default::default(),
     };
     if let (None, Some(n)) = (s.max_tokens, generation.max_new_tokens) {
         taken.push(format!("max tokens {n}"));
@@ -206,11 +206,7 @@ pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, E
             max_tokens: 0,
             loop_stop: s.loop_stop,
             thinking_budget: s.thinking_budget,
-            think_start: source
-                .prompter
-                .as_ref()
-                .filter(|_| s.thinking_budget.is_some())
-                .map_or_else(Vec::new, |prompter| think_start(prompter)),
+            think_start,
             think_end,
             record_top_k: s.record_top_k,
             ..StoppingRules::default()
@@ -225,22 +221,15 @@ pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, E
     })
 }
 
-/// The ids of `<think>`, be they one or several.
-fn think_start(prompter: &Prompter) -> Vec<u32> {
-    match prompter.think_ids().0 {
-        Some(id) => vec![id],
-        None => prompter.encode_raw(THINK_START).unwrap_or_default(),
-    }
-}
-
-fn think_end(prompter: &Prompter, s: &Settings) -> Result<Vec<u32>, Error> {
+/// The ids that open thinking and those that end it, where a budget needs them.
+fn think_ids(prompter: &Prompter, s: &Settings) -> Result<[Vec<u32>; 2], Error> {
     if s.thinking_budget.is_none() {
-        return Ok(Vec::new());
+        return Ok([Vec::new(), Vec::new()]);
     }
-    prompter.think_ids().1.map(|id| vec![id]).ok_or_else(|| {
+    prompter.think_ids()?.ok_or_else(|| {
         Error::Setting(
-            "--thinking-budget needs a model that ends its thinking with the token </think>, and this one \
-             has no such token"
+            "--thinking-budget needs a model that ends its thinking with the token </think> or another mark that \
+             is known, and this one has none"
                 .to_owned(),
         )
     })

@@ -49,7 +49,7 @@ fn gguf_metadata_gives_the_same_prompts() {
         let prompter = Prompter::from_gguf(&metadata, &file).unwrap();
         check_golden(&prompter, &expected(case));
         assert_eq!(prompter.stop_ids(), &BTreeSet::from([2, 4]));
-        assert_eq!(prompter.think_ids(), (Some(5), Some(6)));
+        assert_eq!(prompter.think_ids().unwrap(), Some([vec![5], vec![6]]));
         // Ids 329 to 335 pad the vocabulary.
         assert_eq!(
             prompter.decode(&[329, 63, 335, 9999], false),
