@@ -150,6 +150,35 @@ impl Prompter {
         self.template.is_some()
     }
 
+    /// Makes sure that these are variables of the chat template that a user may set: those that it reads, beside
+    /// the messages and special tokens.
+    ///
+    /// # Errors
+    /// [`PromptError::NoVariable`], which names those that there are; [`PromptError::NoTemplate`].
+    pub fn check_variables<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a String>,
+    ) -> Result<(), PromptError> {
+        for name in names {
+            let template = self.template.as_ref().ok_or_else(|| PromptError::NoTemplate {
+                origin: self.origin.clone(),
+            })?;
+            let known = template.variables();
+            if !known.contains(name) {
+                return Err(PromptError::NoVariable {
+                    origin: template.origin().to_owned(),
+                    name: name.clone(),
+                    known: if known.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        known.join(", ")
+                    },
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Renders `messages` with the chat template and encodes the result, special tokens as such and none
     /// added.
     ///

@@ -189,6 +189,10 @@ impl Solver {
     ) -> Result<(Self, Arc<Remote>), Error> {
         settings::check(&settings)?;
         settings::check_forcing(&settings, false)?;
+        settings::check_variables(
+            &settings,
+            prompter.as_ref().filter(|_| api == RemoteApi::Completions),
+        )?;
         let dialect = Dialect {
             api,
             recommended: prompter.as_ref().map_or_else(SamplingOverrides::default, |p| {
@@ -258,6 +262,7 @@ impl Solver {
     pub fn prepare(&self, problem: &Problem) -> Result<Prepared, Error> {
         let messages = messages(self.prompter().map(Arc::as_ref), problem, &self.settings)?;
         let options = RenderOptions {
+            variables: self.settings.template_variables.clone(),
             date: self.settings.date,
             ..RenderOptions::default()
         };
@@ -453,6 +458,7 @@ impl Solver {
             instruction: Some(instruction(prompter.map(Arc::as_ref), s).to_owned()),
             system: s.system.clone(),
             prompt_template: s.prompt_template.clone(),
+            template_variables: s.template_variables.clone(),
             sampling: Some(r.settled().map_or(s.sampling, Into::into)),
             seed: Some(s.seed),
             max_tokens: Some(r.max_tokens),

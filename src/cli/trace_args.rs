@@ -1,11 +1,12 @@
 //! Flags of commands that generate traces: when these end, and what the model is asked.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::Settings;
 use crate::run::Manifest;
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use clap::Args;
 use jiff::Zoned;
 use jiff::civil::Date;
@@ -51,10 +52,37 @@ pub(crate) struct PromptArgs {
     /// \boxed{}]
     #[arg(long, value_name = "TEXT|@FILE")]
     pub(crate) instruction: Option<String>,
+    /// Sets a variable of the chat template, such as enable_thinking=false or reasoning_effort=high; JSON, or else a
+    /// text
+    #[arg(long = "template-arg", value_name = "NAME=VALUE", value_parser = template_arg)]
+    pub(crate) template_args: Vec<(String, serde_json::Value)>,
     /// The day that a chat template writes as today's [default: today; that of the folder for a run that is
     /// gone on with]
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
     pub(crate) date: Option<Date>,
+}
+
+fn template_arg(text: &str) -> Result<(String, serde_json::Value), String> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err("it must be NAME=VALUE, as enable_thinking=false".to_owned());
+    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || !name.chars().all(is_name) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(format!("`{name}` is no name of a variable"));
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.to_owned(), value))
+}
+
+/// The variables, each set once.
+fn variables(args: &[(String, serde_json::Value)]) -> anyhow::Result<BTreeMap<String, serde_json::Value>> {
+    let mut variables = BTreeMap::new();
+    for (name, value) in args {
+        if variables.insert(name.clone(), value.clone()).is_some() {
+            bail!("--template-arg {name} is given twice");
+        }
+    }
+    Ok(variables)
 }
 
 fn day(text: &str) -> Result<Date, String> {
@@ -100,6 +128,7 @@ pub(crate) fn of_traces(
         system: text_or_file("system", prompt.system.as_deref())?,
         prompt_template: text_or_file("prompt-template", prompt.prompt_template.as_deref())?,
         instruction: text_or_file("instruction", prompt.instruction.as_deref())?,
+        template_variables: variables(&prompt.template_args)?,
         date: prompt.date,
         ..settings
     })

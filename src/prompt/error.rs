@@ -66,6 +66,16 @@ pub enum PromptError {
         /// Where it was looked for.
         origin: String,
     },
+    /// A variable was set that the template does not read.
+    #[error("the chat template {origin} has no variable `{name}`; those that it reads are: {known}")]
+    NoVariable {
+        /// Where the template came from.
+        origin: String,
+        /// The variable.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
     /// Several named templates and none called `default`.
     #[error(
         "{origin} has several chat templates ({names}) and none is called `default`; pass the one to use \

@@ -24,6 +24,20 @@ pub(in crate::prompt) use bounds::fits;
 /// Marks an error as the template's own words; cannot occur in a template's source by accident.
 const REFUSAL: &str = "\u{1}refused\u{1}";
 const NAME: &str = "chat template";
+/// What every template is given.
+const GIVEN: [&str; 11] = [
+    "messages",
+    "add_generation_prompt",
+    "tools",
+    "documents",
+    "raise_exception",
+    "strftime_now",
+    "namespace",
+    "range",
+    "dict",
+    "lipsum",
+    "joiner",
+];
 /// Stack of the threads on which templates are compiled and filled: what they nest is bounded so that it
 /// holds.
 const STACK: usize = 64 << 20;
@@ -67,6 +81,18 @@ impl ChatTemplate {
     /// Where the template came from.
     pub(super) fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// The variables that the template reads beside the messages and what every template has, by name.
+    pub(super) fn variables(&self) -> Vec<String> {
+        let Ok(template) = self.environment.get_template(NAME) else {
+            return Vec::new();
+        };
+        let given = |name: &String| GIVEN.contains(&name.as_str()) || name.ends_with("_token");
+        let mut names: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+        names.retain(|name| !given(name) && self.source.contains(name.as_str()));
+        names.sort();
+        names
     }
 
     /// Whether the template may write the date.

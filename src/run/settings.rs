@@ -6,6 +6,8 @@
 
 mod compare;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tts_evals::answer::{AnswerKind, EqualOptions, RuleReader};
@@ -62,6 +64,9 @@ pub struct TraceSettings {
     pub system: Option<String>,
     /// Text that makes the user's message.
     pub prompt_template: Option<String>,
+    /// Variables of the chat template that were set.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub template_variables: BTreeMap<String, serde_json::Value>,
     /// The day that the chat template wrote as today's, as YYYY-MM-DD; absent where it writes none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,

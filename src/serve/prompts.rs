@@ -65,8 +65,10 @@ pub(super) fn chat(
     if let Some(system) = settings.system.as_ref().filter(|_| messages[0].role != "system") {
         messages.insert(0, Message::system(system));
     }
+    let mut all = settings.template_variables.clone();
+    all.extend(variables.clone());
     let options = RenderOptions {
-        variables: variables.clone(),
+        variables: all,
         date: settings.date,
         continue_last: messages.last().is_some_and(|last| last.role == "assistant"),
         ..RenderOptions::default()

@@ -1,5 +1,6 @@
 //! What was asked for, and what it comes to with this model.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tts_strategies::Preset;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub prompt_template: Option<String>,
     /// What is asked after the problem; the model's or the stated default where `None`.
     pub instruction: Option<String>,
+    /// Further variables of the chat template, such as `enable_thinking`.
+    pub template_variables: BTreeMap<String, serde_json::Value>,
     /// The day that a chat template writes as today's; where `None` the machine's clock counts for each prompt.
     pub date: Option<jiff::civil::Date>,
 }
@@ -86,6 +89,7 @@ impl Default for Settings {
             system: None,
             prompt_template: None,
             instruction: None,
+            template_variables: BTreeMap::new(),
             date: None,
         }
     }
@@ -181,10 +185,25 @@ pub(super) fn check_forcing(s: &Settings, forcing: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses variables that no chat template here reads.
+pub(super) fn check_variables(s: &Settings, template: Option<&Prompter>) -> Result<(), Error> {
+    match template {
+        Some(prompter) => Ok(prompter.check_variables(s.template_variables.keys())?),
+        None if s.template_variables.is_empty() => Ok(()),
+        None => Err(Error::Setting(
+            "--template-arg sets a variable of a chat template that is filled here, and an engine elsewhere fills \
+             its own: leave it out, or use --backend-api completions with --model"
+                .to_owned(),
+        )),
+    }
+}
+
 /// What the settings come to with this source.
 pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, Error> {
     check(s)?;
     check_forcing(s, source.forcing)?;
+    let template = source.prompter.as_deref().filter(|_| !source.own_template);
+    check_variables(s, template)?;
     let none = GenerationConfig::default();
     let generation = source.prompter.as_ref().map_or(&none, |p| p.generation());
     let mut taken = Vec::new();

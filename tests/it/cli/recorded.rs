@@ -465,3 +465,77 @@ fn arrays_that_are_not_what_was_written_are_made_again_too() {
         );
     }
 }
+
+#[test]
+fn variables_of_a_template_are_set_recorded_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (template, dir) = (at("t.jinja"), at("run"));
+    let text = "{% if think is defined and not think %}no {% endif %}{{ effort | default('low') }} \
+                {{ messages[0].content }}";
+    fs::write(&template, text).unwrap();
+    let base = ["solve", GCD, "--chat-template", &template];
+    let prompt = |args: &[&str]| {
+        let set = args
+            .iter()
+            .flat_map(|arg| ["--template-arg", arg])
+            .collect::<Vec<_>>();
+        ran(&[&base[..], &["--dry-run"], &set].concat()).out
+    };
+    assert!(prompt(&[]).contains("low Find") && !prompt(&[]).contains("no low"));
+    assert!(
+        prompt(&["think=false"]).contains("no low Find"),
+        "JSON where it is some"
+    );
+    let set = prompt(&["think=false", "effort=very high"]);
+    assert!(set.contains("no very high Find"), "{set}");
+    assert!(prompt(&["effort=3"]).contains("3 Find") && prompt(&["effort=\"3\""]).contains("3 Find"));
+    for (args, parts) in [
+        (&["efort=3"][..], &["efort", "effort, think", "t.jinja"][..]),
+        (&["messages=3"], &["messages", "effort, think"]),
+        (&["think"], &["NAME=VALUE"]),
+        (&["=3"], &["no name"]),
+        (&["a b=3"], &["`a b` is no name"]),
+        (&["think=true", "think=true"], &["think", "twice"]),
+    ] {
+        let set = args
+            .iter()
+            .flat_map(|arg| ["--template-arg", arg])
+            .collect::<Vec<_>>();
+        refused(&[&base[..], &set].concat(), parts);
+    }
+    // a run is one of these prompts
+    let begin = [
+        &base[..],
+        &[
+            "--max-tokens",
+            "4",
+            "--traces",
+            "2",
+            "--run",
+            &dir,
+            "--template-arg",
+        ],
+    ]
+    .concat();
+    assert!(Ran::of(&mut tts(&[&begin[..], &["effort=high"]].concat())).code < 2);
+    let manifest = fs::read_to_string(folder.path().join("run/manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["traces"]["template_variables"]["effort"], "high");
+    refused(
+        &[&begin[..], &["effort=low"]].concat(),
+        &["template_variables", "high", "low"],
+    );
+    // the template of an engine elsewhere is its own
+    refused(
+        &[
+            "solve",
+            GCD,
+            "--backend",
+            "http://127.0.0.1:9/v1",
+            "--template-arg",
+            "think=false",
+        ],
+        &["--template-arg", "--backend-api completions"],
+    );
+}
