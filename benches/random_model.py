@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Writes a Falcon-H1 model of a published shape with random weights: a Hugging Face folder, a GGUF file, or both.
+"""Writes a model of a published shape with random weights: a GGUF file, and for Falcon-H1 a Hugging Face folder.
 
     random_model.py falcon-h1-0.5b --folder out/half --gguf out/half-bf16.gguf
     random_model.py falcon-h1-7b --layers 8 --gguf out/seven-bf16.gguf
+    random_model.py qwen3-8b --layers 6 --gguf out/qwen3-bf16.gguf
 
 Matrices are bf16 of the spread that trained models have, small tensors are what a trained model holds there. The two files are not the same
 model (a GGUF holds the multipliers in its weights, here it holds none): they are for measurements of speed. Standard library alone.
@@ -15,6 +16,8 @@ import random
 import struct
 import sys
 from pathlib import Path
+
+import random_shapes
 
 # hidden, layers; heads, kv heads, head width; Mamba heads, their width; state; feed-forward; vocabulary; positions; norm in the Mamba branch; tied
 SHAPES = {
@@ -145,7 +148,9 @@ def write_folder(shape, folder, seed):
     (folder / "config.json").write_text(json.dumps(shape.config(), indent=2))
 
 
-UINT32, FLOAT32, STRING, ARRAY = 4, 6, 8, 9
+UINT32, FLOAT32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
+#: pre-tokenizers by architecture
+PRE = {"falcon-h1": "falcon-h1", "lfm2": "lfm2", "nemotron_h": "tekken"}
 INT32 = 5
 F32, BF16 = 0, 30
 ALIGN = 32
@@ -161,6 +166,8 @@ def gguf_value(value):
         return struct.pack("<I", STRING) + gguf_string(value)
     if isinstance(value, float):
         return struct.pack("<If", FLOAT32, value)
+    if isinstance(value, bool):
+        return struct.pack("<I?", BOOL, value)
     if isinstance(value, int):
         return struct.pack("<II", UINT32, value)
     strings = bool(value) and isinstance(value[0], str)
@@ -168,31 +175,52 @@ def gguf_value(value):
     return struct.pack("<IIQ", ARRAY, STRING if strings else INT32, len(value)) + body
 
 
-def write_gguf(shape, path, seed):
+class FalconGguf:
+    """What a GGUF file holds of a Falcon-H1 shape, as random_shapes.py has the other families."""
+
+    arch = "falcon-h1"
+
+    def __init__(self, shape):
+        self.shape, self.vocab = shape, shape.vocab
+
+    def metadata(self):
+        shape = self.shape
+        return {
+            "block_count": shape.layers, "context_length": shape.positions, "embedding_length": shape.hidden,
+            "feed_forward_length": shape.intermediate, "vocab_size": shape.vocab,
+            "attention.head_count": shape.heads, "attention.head_count_kv": shape.kv_heads,
+            "attention.key_length": shape.head_dim, "attention.value_length": shape.head_dim,
+            "attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": ROPE_THETA, "ssm.conv_kernel": CONV,
+            "ssm.inner_size": shape.d_ssm, "ssm.state_size": shape.state, "ssm.time_step_rank": shape.ssm_heads, "ssm.group_count": 1,
+        }
+
+    def matrices(self):
+        return ((name, [columns, rows]) for _, name, rows, columns in self.shape.matrices())
+
+    def small(self, rng):
+        for _, _, name, dims, values in self.shape.small(rng):
+            yield name, dims, [-math.exp(v) for v in values] if name.endswith("ssm_a") else values
+
+
+def write_gguf(shape, name, path, seed):
     rng = random.Random(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    key = "falcon-h1."
     # ids without text and one merge: enough for a loader that insists on a tokenizer
     tokens = ["a", "b", "ab"] + [f"<{i}>" for i in range(3, shape.vocab)]
-    metadata = {
-        "general.architecture": "falcon-h1", "general.name": f"{shape.name}, random weights", "general.file_type": 32,
-        key + "block_count": shape.layers, key + "context_length": shape.positions, key + "embedding_length": shape.hidden,
-        key + "feed_forward_length": shape.intermediate, key + "vocab_size": shape.vocab,
-        key + "attention.head_count": shape.heads, key + "attention.head_count_kv": shape.kv_heads,
-        key + "attention.key_length": shape.head_dim, key + "attention.value_length": shape.head_dim,
-        key + "attention.layer_norm_rms_epsilon": 1e-5, key + "rope.freq_base": ROPE_THETA, key + "ssm.conv_kernel": CONV,
-        key + "ssm.inner_size": shape.d_ssm, key + "ssm.state_size": shape.state, key + "ssm.time_step_rank": shape.ssm_heads,
-        key + "ssm.group_count": 1, "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "falcon-h1",
+    metadata = {"general.architecture": shape.arch, "general.name": f"{name}, random weights", "general.file_type": 32}
+    metadata |= {f"{shape.arch}.{key}": value for key, value in shape.metadata().items()}
+    metadata |= {
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": PRE.get(shape.arch, "qwen2"),
         "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": [1] * shape.vocab, "tokenizer.ggml.merges": ["a b"],
         "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 11, "tokenizer.ggml.padding_token_id": 0,
     }
-    small = list(shape.small(rng))
+    matrices, small = list(shape.matrices()), list(shape.small(rng))
     infos, at = [], 0
-    for _, name, rows, columns in shape.matrices():
-        infos.append((name, [columns, rows], BF16, at))
-        at += 2 * rows * columns
+    for name, dims in matrices:
+        infos.append((name, dims, BF16, at))
+        at += 2 * math.prod(dims)
         at += -at % ALIGN
-    for _, _, name, dims, values in small:
+    for name, dims, values in small:
         infos.append((name, dims, F32, at))
         at += 4 * len(values)
         at += -at % ALIGN
@@ -206,19 +234,17 @@ def write_gguf(shape, path, seed):
             out.write(struct.pack("<IQ", kind, offset))
         pad = lambda: out.write(b"\0" * (-out.tell() % ALIGN))
         pad()
-        for _, _, rows, columns in shape.matrices():
-            noise.write(out, rows * columns)
+        for _, dims in matrices:
+            noise.write(out, math.prod(dims))
             pad()
-        for _, _, name, _, values in small:
-            if name.endswith("ssm_a"):
-                values = [-math.exp(v) for v in values]
+        for _, _, values in small:
             out.write(struct.pack(f"<{len(values)}f", *values))
             pad()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("shape", choices=[*SHAPES, *random_shapes.SHAPES])
     parser.add_argument("--layers", type=int, help="fewer layers than the published model has")
     parser.add_argument("--folder", type=Path, help="Hugging Face folder to write")
     parser.add_argument("--gguf", type=Path, help="GGUF file (bf16) to write")
@@ -226,11 +252,15 @@ def main():
     args = parser.parse_args()
     if not args.folder and not args.gguf:
         sys.exit("--folder or --gguf (or both) must say where the model goes")
+    if args.shape in random_shapes.SHAPES:
+        if args.folder:
+            sys.exit(f"{args.shape} is written as a GGUF file alone")
+        return write_gguf(random_shapes.SHAPES[args.shape](args.layers), args.shape, args.gguf, args.seed)
     shape = Shape(args.shape, args.layers)
     if args.folder:
         write_folder(shape, args.folder, args.seed)
     if args.gguf:
-        write_gguf(shape, args.gguf, args.seed)
+        write_gguf(FalconGguf(shape), args.shape, args.gguf, args.seed)
 
 
 if __name__ == "__main__":

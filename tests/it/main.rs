@@ -12,6 +12,7 @@ mod memory;
 mod mock;
 mod oracle;
 mod pools;
+mod real_weights;
 mod remote;
 mod report;
 mod rig;
