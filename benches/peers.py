@@ -190,7 +190,6 @@ class Bench:
         """Decode at 1, 8, 64 traces and prefill of 2,048 tokens of a Q4_K_M file, in alternation; `context` is private tokens, 0 for a shared prompt of 128."""
         batch, form, lines = list(goals), "q4_k_m", []
         if context:
-            # 64 traces one by one in llama.cpp take minutes; they are measured last and once
             take = lambda: self.tts(self.model(name, form), batch, prompt=64, context=context, tokens=16, more=more)
             peer = lambda: self.llama_private(name, form, context, batch, 8, "native")
         else:
