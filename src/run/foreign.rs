@@ -327,6 +327,7 @@ impl Reading<'_> {
         // a problem that has no name has its place
         self.found.ids |= named.is_some() || self.fields.id.is_none();
         let id = named.unwrap_or_else(|| format!("line-{}", number + 1));
+        self.other_values(&object, place);
         let gold = self.gold(&object, true, &id);
         if !self.seen.insert(id.clone()) {
             return self.warnings.add(LineIssue::Twice, || place.to_owned());
@@ -354,6 +355,21 @@ impl Reading<'_> {
             return gold;
         }
         boxed_solution(object).filter(|_| of_problem && !self.fields.is_gold_named())
+    }
+
+    /// Counts an object that says under two names how long a trace is, or how sure, and not the same.
+    fn other_values(&mut self, object: &Map<String, Value>, place: &str) {
+        for names in [self.fields.tokens(), self.fields.confidences()] {
+            let mut given = names.iter().filter_map(|name| Some((name, object.get(*name)?)));
+            let mut given = given.by_ref().filter(|(_, value)| !value.is_null());
+            let Some((first, value)) = given.next() else {
+                continue;
+            };
+            if let Some((other, _)) = given.find(|(_, other)| *other != value) {
+                self.warnings
+                    .add(LineIssue::Values, || format!("`{first}` and `{other}`, {place}"));
+            }
+        }
     }
 
     /// Counts a line whose right answers, under several of these names, are not one.

@@ -184,6 +184,8 @@ struct RawLineHead {
     problem_id: Option<Value>,
     trace: Option<Value>,
     finish: Option<Value>,
+    finish_reason: Option<Value>,
+    stop_reason: Option<Value>,
     tokens: Option<Value>,
     arrays: Option<Value>,
     gold: Option<Value>,
@@ -225,7 +227,8 @@ impl LineHead {
                 let trace = whole(&value)
                     .and_then(|t| TraceId::try_from(t).ok())
                     .ok_or(LineIssue::NoName)?;
-                let finish = finish(raw.finish.as_ref())?;
+                let finish =
+                    finish_in([&raw.finish, &raw.finish_reason, &raw.stop_reason].map(Option::as_ref))?;
                 let inline = [&raw.token_ids, &raw.logprobs, &raw.confidence]
                     .into_iter()
                     .flatten()
@@ -483,11 +486,27 @@ pub(super) fn is_impossible(x: f64, sign: f64) -> bool {
     x * sign < -1e-3
 }
 
-fn finish(value: Option<&Value>) -> Result<Finish, LineIssue> {
-    match value {
-        None | Some(Value::Null) => Ok(Finish::Stop),
-        Some(value) => Finish::deserialize(value).map_err(|_| LineIssue::Finish),
-    }
+/// Fields that say how a trace ended: the own one, and what engines and DeepConf's code call it.
+pub(super) const ENDS: [&str; 3] = ["finish", "finish_reason", "stop_reason"];
+
+/// How a trace ended, by the first of these that says so; by itself where none does.
+pub(super) fn finish_in<const N: usize>(values: [Option<&Value>; N]) -> Result<Finish, LineIssue> {
+    let Some(value) = values.into_iter().flatten().find(|value| !value.is_null()) else {
+        return Ok(Finish::Stop);
+    };
+    let word = value.as_str().and_then(finish_of);
+    word.map_or_else(|| Finish::deserialize(value).map_err(|_| LineIssue::Finish), Ok)
+}
+
+/// How a trace ended, as engines say it.
+pub(super) fn finish_of(reason: &str) -> Option<Finish> {
+    Some(match reason {
+        "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" => Finish::Stop,
+        "length" | "max_tokens" => Finish::Length,
+        "abort" | "cancelled" => Finish::Cancelled,
+        reason if reason.contains("conf") => Finish::LowConfidence,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -661,11 +680,22 @@ mod tests {
                 LineIssue::NoTokens,
             ),
             (
-                r#"{"problem_id": "p", "trace": 0, "tokens": 1, "finish": "eos"}"#,
+                r#"{"problem_id": "p", "trace": 0, "tokens": 1, "finish": "bored"}"#,
                 LineIssue::Finish,
             ),
         ] {
             assert_eq!(read(line).0.expect_err(line), issue, "{line}");
+        }
+        for (end, finish) in [
+            ("\"finish_reason\": \"length\"", Finish::Length),
+            ("\"stop_reason\": \"max_tokens\"", Finish::Length),
+            ("\"finish\": null, \"finish_reason\": \"stop\"", Finish::Stop),
+            ("\"finish\": \"eos\"", Finish::Stop),
+            ("\"finish\": \"loop\", \"finish_reason\": \"stop\"", Finish::Loop),
+            ("\"stop_reason\": \"gconf_threshold\"", Finish::LowConfidence),
+        ] {
+            let line = format!("{{\"problem_id\": \"p\", \"trace\": 0, \"tokens\": 1, {end}}}");
+            assert_eq!(read(&line).0.expect(&line).finish, finish, "{line}");
         }
         let gold = LineHead::read(br#"{"problem_id": "p", "gold": 42}"#).expect("gold alone is fine");
         assert_eq!((gold.gold.as_deref(), gold.trace.is_none()), (Some("42"), true));

@@ -23,6 +23,7 @@ pub(super) enum LineIssue {
     Gold,
     Golds,
     ListsAndTraces,
+    Values,
     Manifest,
     Twice,
     Pool,
@@ -66,6 +67,7 @@ impl LineIssue {
                 "lines name right answers that differ, under several names; the first one counts (--field gold=NAME \
                  names another)"
             }
+            Self::Values => "lines say the same thing under two names and not alike; the first name counts",
             Self::ListsAndTraces => {
                 "problems have a list of answers and traces of their own; the list of answers counts"
             }
@@ -73,7 +75,7 @@ impl LineIssue {
             Self::Twice => "problems that stand in the recording before were passed over",
             Self::Pool => "traces of problems whose `answers` and `lengths` differ in number have no vote",
             Self::Confidences => {
-                "problems whose `confidences`, `logprobs` or `texts` are not one a trace were read without them"
+                "problems whose `confidences`, `logprobs`, `texts` or `finish_reasons` are not one a trace were read without them"
             }
             Self::AnswerKind => "answers that are neither text nor a number count as none",
             Self::NoTraces => "problems without a trace count as not answered",

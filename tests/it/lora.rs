@@ -119,6 +119,14 @@ fn what_cannot_be_merged_is_refused_by_name() {
         ("bias", json!("all")),
         ("modules_to_save", json!(["lm_head"])),
         ("alpha_pattern", json!({"q_proj": 4})),
+        ("init_lora_weights", json!("pissa")),
+        ("init_lora_weights", json!("pissa_niter_16")),
+        ("init_lora_weights", json!("olora")),
+        ("init_lora_weights", json!("loftq")),
+        ("init_lora_weights", json!(3)),
+        ("task_type", json!("SEQ_CLS")),
+        ("target_modules", json!([])),
+        ("rank_pattern", json!({"q_proj": "four"})),
         ("target_parameters", json!(["mlp.experts.gate_up_proj"])),
         ("trainable_token_indices", json!([3])),
         ("alora_invocation_tokens", json!([1, 2])),
@@ -131,6 +139,13 @@ fn what_cannot_be_merged_is_refused_by_name() {
         refused(base, adapter, with(key, value), &["adapter_config.json", key]);
     }
     refused(base, adapter, with("r", json!(3)), &["rank 2", "r 3"]);
+    let ranks = json!({"q_proj": 4});
+    refused(
+        base,
+        adapter,
+        with("rank_pattern", ranks),
+        &["q_proj", "rank 2", "r 4"],
+    );
     let nothing = |_: &Path| ();
     refused("golden/case-gqa", adapter, nothing, &["another model"]);
     refused("golden/family-qwen2.gguf", adapter, nothing, &["GGUF", "folder"]);

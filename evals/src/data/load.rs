@@ -1,13 +1,13 @@
 //! Bytes to problems.
 
-use super::fields::{self, ANSWER, Fields, ID, QUESTION, SOLUTION};
+use super::fields::{self, ANSWER, Fields, GOLD, ID, QUESTION, SOLUTION};
 use super::{DataError, Dataset, Problem};
-use crate::answer::{ExtractRules, ExtractionPath, extract};
+use crate::answer::{AnswerKind, ExtractRules, ExtractionPath, canonical, extract};
 use crate::json::{self, Unambiguous};
 use serde::de::{DeserializeSeed, IgnoredAny, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Reads a problem set from a file's bytes. The format is known by the content: a JSON array, JSON lines, CSV
 /// with a header line, or parquet. A byte-order mark, CRLF line ends and empty lines are taken in stride.
@@ -77,12 +77,52 @@ pub fn load_first(bytes: &[u8], name: &str, fields: &Fields, most: usize) -> Res
         problems.push(problem);
     }
     warnings.extend(ungraded(&problems, name, &first));
+    warnings.extend(contradictions(&problems, name, fields));
     Ok(Dataset {
         name: name.to_owned(),
         problems,
         digest: sha256(bytes),
         warnings,
     })
+}
+
+/// What there is to say of problems whose other fields hold another question or another answer, where nobody named
+/// the one that counts.
+fn contradictions(problems: &[Problem], name: &str, fields: &Fields) -> Vec<String> {
+    let others = |problem: &Problem, names: &[&[&str]]| -> Vec<(String, String)> {
+        let names = names.iter().flat_map(|names| names.iter());
+        names
+            .filter_map(|field| Some(((*field).to_owned(), fields::text(problem.extra.get(*field)?)?)))
+            .filter(|(_, text)| !text.is_empty())
+            .collect()
+    };
+    let key = |answer: &str| canonical(answer, AnswerKind::Math);
+    let answer = |problem: &Problem| {
+        let right = problem.answer.as_ref()?;
+        let mut others = others(problem, &[ANSWER, GOLD]).into_iter();
+        others.find(|(_, other)| key(&fields::gold(other)) != key(right))
+    };
+    let question = |problem: &Problem| {
+        let mut others = others(problem, &[QUESTION]).into_iter();
+        others.find(|(_, other)| *other != problem.problem)
+    };
+    let said = |what: &str, flag: &str, other: &dyn Fn(&Problem) -> Option<(String, String)>| {
+        let mut found = problems.iter().filter_map(|p| Some((&p.id, other(p)?)));
+        let (id, (field, _)) = found.next()?;
+        let n = found.count() + 1;
+        Some(format!(
+            "{n} of {} problems of {name} have another {what} in the field {field}, which does not count (the \
+             first: {id}); --field {flag}=NAME says which does",
+            problems.len()
+        ))
+    };
+    let asked = fields
+        .question
+        .is_none()
+        .then(|| said("question", "question", &question));
+    let graded = fields.answer.is_none() && fields.choices.is_none();
+    let graded = graded.then(|| said("answer", "answer", &answer));
+    [asked, graded].into_iter().flatten().flatten().collect()
 }
 
 /// What there is to say of problems without an answer to compare with.
@@ -289,6 +329,18 @@ fn csv(text: &str, name: &str, most: usize) -> Result<Vec<Record>, DataError> {
         record_error(name, &place, format!("not valid CSV: {e}"))
     };
     let header = reader.headers().map_err(fail)?.clone();
+    let mut named = BTreeSet::new();
+    let twice = header
+        .iter()
+        .map(str::trim)
+        .find(|column| !column.is_empty() && !named.insert(*column));
+    if let Some(column) = twice {
+        return Err(record_error(
+            name,
+            "line 1",
+            format!("the column \"{column}\" stands twice"),
+        ));
+    }
     let mut records = Vec::new();
     for row in reader.records().take(most) {
         let row = row.map_err(fail)?;

@@ -16,16 +16,28 @@ const PREFIX: &str = "base_model.model.";
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 
+/// How factors may begin so that the base keeps its weights, as `init_lora_weights` calls it.
+const KEPT_BASE: [&str; 3] = ["gaussian", "eva", "orthogonal"];
+
 /// How the update of a matrix is scaled, from a configuration.
 struct Scaling {
     alpha: f32,
-    /// the rank of all matrices; `None` where some have one of their own
+    /// the rank of matrices that have none of their own; nothing where a pattern says which those are
     rank: Option<usize>,
+    /// ends of names of modules with a rank of their own
+    ranks: Vec<(String, usize)>,
     /// by the root of the rank instead of the rank (arXiv 2312.03732)
     root: bool,
 }
 
 impl Scaling {
+    /// The rank that the configuration gives a matrix.
+    fn rank_of(&self, stored: &str) -> Option<usize> {
+        let module = stored.strip_suffix(".weight").unwrap_or(stored);
+        let own = self.ranks.iter().find(|(name, _)| is_end_of(name, module));
+        own.map(|(_, rank)| *rank).or(self.rank)
+    }
+
     fn of(&self, rank: usize) -> f32 {
         self.alpha
             / if self.root {
@@ -52,7 +64,10 @@ impl Targets {
             Some(Value::Array(list)) => {
                 let names: Option<Vec<String>> = list.iter().map(|v| v.as_str().map(str::to_owned)).collect();
                 let names = names.ok_or_else(|| json.error(key, "is no list of names"))?;
-                Ok(Some(names).filter(|names| !names.is_empty()))
+                if names.is_empty() && key == "target_modules" {
+                    return Err(json.error(key, "is empty: the adapter is for nothing"));
+                }
+                Ok(Some(names))
             }
             None | Some(Value::String(_)) => Ok(None),
             Some(_) => Err(json.error(key, "is neither a list of names nor a pattern")),
@@ -80,13 +95,7 @@ impl Targets {
     }
 
     fn name(&self, modules: &[String], module: &str) -> bool {
-        let ends_in = |names: &[String]| {
-            names.iter().any(|name| {
-                module
-                    .strip_suffix(name.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-            })
-        };
+        let ends_in = |names: &[String]| names.iter().any(|name| is_end_of(name, module));
         let layer = module.split('.').find_map(|part| part.parse::<u64>().ok());
         let of_layer = self
             .layers
@@ -94,6 +103,12 @@ impl Targets {
             .is_none_or(|layers| layer.is_some_and(|layer| layers.contains(&layer)));
         ends_in(modules) && !ends_in(&self.excluded) && of_layer
     }
+}
+
+/// Whether a module is of this name, or a module within others is.
+fn is_end_of(name: &str, module: &str) -> bool {
+    let before = module.strip_suffix(name);
+    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 /// The two factors of a matrix's update.
@@ -132,7 +147,8 @@ impl Checkpoint {
         for (name, (a, b)) in &updates {
             let read = |entry: &Entry| read(&path, &bytes, entry);
             rank = rank.max(a.shape[0]);
-            if let Some(said) = scaling.rank.filter(|said| *said != a.shape[0]) {
+            let said = scaling.rank_of(&self.entries[name].stored_name);
+            if let Some(said) = said.filter(|said| *said != a.shape[0]) {
                 let problem = format!("has rank {}, but {CONFIG} says r {said}", a.shape[0]);
                 return Err(ModelError::tensor(&path, &a.stored_name, problem));
             }
@@ -344,15 +360,34 @@ fn scaling(json: &Fields<'_>) -> Result<Scaling, ModelError> {
     if let Some(bias) = json.text("bias")?.filter(|bias| *bias != "none") {
         return Err(json.error("bias", format!("is {}: only \"none\" can be merged", shown(bias))));
     }
+    // these take a part of the base's weights into the factors, and leave another base
+    let begins = json.get("init_lora_weights");
+    let begins = begins.filter(|v| !v.is_boolean() && !KEPT_BASE.iter().any(|kept| *v == kept));
+    if let Some(other) = begins {
+        let other = shown(other.as_str().unwrap_or("no text"));
+        let problem = format!("is {other}: such an adapter may be for other weights than the base's own");
+        return Err(json.error("init_lora_weights", problem));
+    }
+    if let Some(task) = json.text("task_type")?.filter(|task| *task != "CAUSAL_LM") {
+        let problem = format!("is {}: only adapters of CAUSAL_LM are merged", shown(task));
+        return Err(json.error("task_type", problem));
+    }
     let alpha = json.factor("lora_alpha")?;
+    let mut ranks = Vec::new();
+    if let Some(pattern) = json.object("rank_pattern")? {
+        for name in pattern.keys() {
+            ranks.push((name.to_owned(), pattern.required_size(name)?));
+        }
+    }
+    // names may be patterns, which are not followed
+    let by_name = !ranks
+        .iter()
+        .any(|(name, _)| name.contains(['*', '^', '$', '(', '[', '\\', '|', '+', '?']));
     let alpha = alpha.ok_or_else(|| json.error("lora_alpha", "is missing: it scales the adapter"))?;
     Ok(Scaling {
         alpha: alpha as f32,
-        rank: if filled("rank_pattern") {
-            None
-        } else {
-            Some(json.required_size("r")?)
-        },
+        rank: Some(json.required_size("r")?).filter(|_| by_name),
+        ranks: ranks.into_iter().filter(|_| by_name).collect(),
         root: json.flag("use_rslora")?.unwrap_or(false),
     })
 }

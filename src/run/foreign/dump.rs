@@ -9,7 +9,7 @@ use super::fields::{pick, take_list};
 use super::{DUMPED, Reading, bare, count, numbers};
 use crate::run::TraceRecord;
 use crate::run::lenient::whole;
-use crate::run::line::is_impossible;
+use crate::run::line::{finish_of, is_impossible};
 use crate::run::warnings::LineIssue;
 
 impl Reading<'_> {
@@ -51,6 +51,7 @@ impl Reading<'_> {
         here: &dyn Fn() -> String,
     ) -> TraceRecord {
         let fields = self.fields;
+        self.other_values(trace, &here());
         self.found.saw_trace(trace, fields);
         let ids = take_list(trace, &["token_ids"]).unwrap_or_default();
         let confs = take_list(trace, &fields.confidences()).unwrap_or_default();
@@ -65,12 +66,8 @@ impl Reading<'_> {
             .get("stop_reason")
             .or_else(|| trace.get("finish_reason"))
             .and_then(Value::as_str);
-        let finish = match stopped {
-            None | Some("stop" | "eos" | "eos_token") => Finish::Stop,
-            Some("length" | "max_tokens") => Finish::Length,
-            Some(reason) if reason.contains("conf") => Finish::LowConfidence,
-            Some("abort" | "cancelled") => Finish::Cancelled,
-            Some(_) => return self.broken(LineIssue::Finish, here),
+        let Some(finish) = stopped.map_or(Some(Finish::Stop), finish_of) else {
+            return self.broken(LineIssue::Finish, here);
         };
         let mut record = bare(tokens, finish);
         record.answer = self.answer(pick(trace, &fields.trace_answers()), here);

@@ -1,12 +1,11 @@
 //! A line a problem: lists of its traces' answers, lengths, confidences and log-probabilities.
 
 use serde_json::{Map, Value};
-use tts_strategies::Finish;
 
 use super::fields::take_list;
 use super::{Reading, bare, count, numbers};
 use crate::run::TraceRecord;
-use crate::run::line::is_impossible;
+use crate::run::line::{finish_in, is_impossible};
 use crate::run::warnings::LineIssue;
 
 impl Reading<'_> {
@@ -24,6 +23,7 @@ impl Reading<'_> {
         let logprobs = take_list(object, &["logprobs"]);
         let texts = take_list(object, &fields.text_lists());
         let lengths = take_list(object, &fields.tokens());
+        let ends = take_list(object, &["finish_reasons", "stop_reasons", "finishes", "finish"]);
         self.found.answers = true;
         self.found.lengths |= lengths.is_some() || confidences.is_some();
         let n = answers.len();
@@ -44,7 +44,10 @@ impl Reading<'_> {
             None
         };
         let (confidences, logprobs) = (fitting(confidences), fitting(logprobs));
-        let texts = fitting(texts).unwrap_or_default();
+        let (texts, ends) = (
+            fitting(texts).unwrap_or_default(),
+            fitting(ends).unwrap_or_default(),
+        );
         let record = |(i, answer): (usize, &Value)| {
             let mut measured = |lists: &Option<Vec<Value>>| {
                 let given = lists.as_ref()?.get(i).filter(|given| !given.is_null())?;
@@ -62,7 +65,10 @@ impl Reading<'_> {
             let Some(tokens) = length else {
                 return self.broken(LineIssue::NoTokens, here(i));
             };
-            let mut record = bare(tokens, Finish::Stop);
+            let Ok(finish) = finish_in([ends.get(i)]) else {
+                return self.broken(LineIssue::Finish, here(i));
+            };
+            let mut record = bare(tokens, finish);
             record.trace = i as u32;
             record.answer = self.answer(Some(answer), here(i));
             record.text = texts.get(i).and_then(Value::as_str).map(str::to_owned);

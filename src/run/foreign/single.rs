@@ -6,7 +6,7 @@ use tts_strategies::{Finish, TraceId};
 use super::fields::{has, pick};
 use super::{ForeignProblem, Reading, bare};
 use crate::run::lenient::whole;
-use crate::run::line;
+use crate::run::line::{self, ENDS};
 use crate::run::warnings::LineIssue;
 
 impl Reading<'_> {
@@ -18,6 +18,11 @@ impl Reading<'_> {
         if self.ambiguous.is_none() {
             self.ambiguous = self.fields.ambiguous(&object);
         }
+        if self.seen.contains(&id) && !self.singles.contains_key(&id) {
+            // its traces stand in a list
+            return self.warnings.add(LineIssue::Twice, || place.to_owned());
+        }
+        self.other_values(&object, place);
         let gold = self.gold(&object, false, &id);
         let at = *self.singles.entry(id.clone()).or_insert_with(|| {
             self.seen.insert(id.clone());
@@ -92,10 +97,12 @@ impl Reading<'_> {
                 own.insert(name.to_owned(), value.clone());
             }
         }
+        if let Some(ended) = pick(&object, &ENDS) {
+            own.insert("finish".to_owned(), ended.clone());
+        }
         for name in [
             "token_ids",
             "logprobs",
-            "finish",
             "scores",
             "extraction",
             "seconds",

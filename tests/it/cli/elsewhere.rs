@@ -62,7 +62,7 @@ fn confidences_beside_answers_are_used() {
     let mut pool = unsure();
     pool["confidences"] = json!([[1.0]]);
     let ran = replayed(&write(&folder, "few.jsonl", &lines(&[pool])), &[]);
-    assert!(ran.err.contains("not one a trace"), "{}", ran.err);
+    assert!(ran.err.contains("are not one a trace"), "{}", ran.err);
 }
 
 #[test]
@@ -242,6 +242,21 @@ fn what_contradicts_itself_is_said() {
     let mut few = pool;
     few["texts"] = json!(["so \\boxed{5}"]);
     said(few, &["`texts` are not one a trace"]);
+    // a length and a confidence under two names
+    let mut long = json!({"problem_id": "q", "answer": "5", "tokens": 5, "num_tokens": 9, "gold": "5"});
+    said(long.clone(), &["under two names", "`num_tokens` and `tokens`"]);
+    long["num_tokens"] = json!(5);
+    let ran = replayed(&write(&folder, "same.jsonl", &lines(&[long])), &[]);
+    assert!(!ran.err.contains("two names"), "{}", ran.err);
+    let mut sure = unsure();
+    sure["confs"] = json!([vec![1.0; 40], vec![1.0; 40], vec![1.0; 40]]);
+    said(sure, &["`confs` and `confidences`"]);
+    // one problem in two shapes
+    let list = json!({"problem_id": "q", "gold": "5", "answers": ["5", "5"], "lengths": [1, 2]});
+    let single = json!({"problem_id": "q", "trace": 0, "answer": "6", "tokens": 3, "gold": "6"});
+    let ran = replayed(&write(&folder, "shapes.jsonl", &lines(&[list, single])), &[]);
+    assert_eq!(ran.objects().len(), 1, "{}", ran.err);
+    assert!(ran.err.contains("stand in the recording before"), "{}", ran.err);
     // an answer of the recording's own beside the text
     let text = json!({"problem_id": "q", "text": "so \\boxed{6}", "prediction": "5", "tokens": 3});
     let file = write(&folder, "text.jsonl", &lines(&[text]));
@@ -253,6 +268,86 @@ fn what_contradicts_itself_is_said() {
         assert_eq!(
             replayed(&file, &["--field", field]).objects()[0]["answer"],
             answer
+        );
+    }
+}
+
+#[test]
+fn how_a_trace_ended_is_read_in_the_words_of_engines() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = |i: usize, answer: &str, end: (&str, &str)| {
+        let mut trace = json!({"problem_id": "q", "trace": i, "answer": answer, "tokens": 9, "gold": "5"});
+        trace[end.0] = json!(end.1);
+        trace
+    };
+    let lines_of = |key: &str| {
+        let ends = [("73", "length"), ("73", "length"), ("5", "stop")];
+        let all: Vec<Value> = (0..3).map(|i| trace(i, ends[i].0, (key, ends[i].1))).collect();
+        lines(&all)
+    };
+    for key in ["finish", "finish_reason", "stop_reason"] {
+        let result = replayed(&write(&folder, "ends.jsonl", &lines_of(key)), &[])
+            .objects()
+            .remove(0);
+        assert_eq!(result["answer"], "5", "traces that were cut have no vote: {key}");
+        let unknown = lines_of(key).replace("stop\"", "bored\"");
+        let ran = Ran::of(&mut tts(&[
+            "replay",
+            &write(&folder, "odd.jsonl", &unknown),
+            "--strategy",
+            "majority",
+        ]));
+        assert!(ran.err.contains("unknown `finish`"), "{key}: {}", ran.err);
+    }
+    let pool = json!({"problem_id": "q", "gold": "5", "answers": ["73", "73", "5"], "lengths": [9, 9, 9],
+        "finish_reasons": ["length", "length", "stop"]});
+    let result = replayed(&write(&folder, "pool.jsonl", &lines(&[pool])), &[])
+        .objects()
+        .remove(0);
+    assert_eq!(result["answer"], "5");
+}
+
+#[test]
+fn a_set_that_contradicts_itself_is_said_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let solved = |name: &str, text: &str| {
+        let args = [
+            "solve",
+            "--data",
+            &write(&folder, name, text),
+            "--traces",
+            "1",
+            "--max-tokens",
+            "2",
+        ];
+        Ran::of(&mut tts(&args)).err
+    };
+    let golds = solved(
+        "golds.jsonl",
+        "{\"id\":\"a\",\"question\":\"Find 3\",\"answer\":\"5\",\"gold\":\"6\"}",
+    );
+    assert!(
+        golds.contains("another answer in the field gold") && golds.contains("--field answer"),
+        "{golds}"
+    );
+    let same = solved(
+        "same.jsonl",
+        "{\"id\":\"a\",\"question\":\"Find 3\",\"answer\":\"5\",\"gold\":5.0}",
+    );
+    assert!(!same.contains("another"), "{same}");
+    let asked = solved(
+        "asked.jsonl",
+        "{\"id\":\"a\",\"question\":\"Find 3\",\"problem\":\"Find 4\",\"answer\":\"5\"}",
+    );
+    assert!(asked.contains("another question in the field problem"), "{asked}");
+    for (header, column) in [
+        ("id,question,answer,answer", "answer"),
+        ("id,question,question,answer", "question"),
+    ] {
+        let file = write(&folder, "twice.csv", &format!("{header}\na,Find 3,5,6\n"));
+        refused(
+            &["solve", "--data", &file],
+            &["twice.csv", column, "stands twice"],
         );
     }
 }
