@@ -27,6 +27,7 @@ pub use sources::Parts;
 pub use tts_evals::answer::{THINK_END, THINK_START};
 pub use turn::{DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, user_turn};
 
+pub(crate) use template::is_given;
 use template::{ChatTemplate, TemplateVariables};
 use thinking::ThinkingMarks;
 use vocabulary::Vocabulary;

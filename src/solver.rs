@@ -408,7 +408,11 @@ impl Solver {
     /// and traces that are copies of each other.
     pub(crate) fn remarked(&self, problem: &Prepared, mut solved: Solved) -> Solved {
         let unlearnt = self.unlearnt(problem).into_iter();
-        let remarks: Vec<String> = unlearnt.chain(self.copies(&solved.records)).collect();
+        let unasked = self.unasked(problem).into_iter();
+        let remarks: Vec<String> = unlearnt
+            .chain(unasked)
+            .chain(self.copies(&solved.records))
+            .collect();
         solved.warnings.splice(0..0, remarks);
         solved
     }
@@ -419,6 +423,15 @@ impl Solver {
         let greedy = self.resolved.settled().is_some_and(|s| s.temperature == 0.0);
         let remote = !self.source.machine(false).backends.is_empty();
         (greedy || remote).then(|| copies(records, greedy)).flatten()
+    }
+
+    /// A warning where the chat template leaves the problem out of its prompt.
+    fn unasked(&self, problem: &Prepared) -> Option<String> {
+        let asked = problem.messages.last()?.content.trim();
+        let filled = self.prompter().is_some() && !self.source.capabilities().own_template;
+        (filled && !problem.prompt.text.contains(asked)).then(|| {
+            "the chat template does not write the problem as it was given into the prompt (--dry-run shows it)".to_owned()
+        })
     }
 
     /// What to say of a problem that the bundled model was not made for.

@@ -26,6 +26,14 @@ pub enum GradeError {
         /// The field looked for.
         wanted: &'static str,
     },
+    /// A field holds nothing.
+    #[error("line {line}: the field \"{field}\" is empty")]
+    Empty {
+        /// Number of the line, from 1.
+        line: usize,
+        /// The field.
+        field: &'static str,
+    },
     /// A field that is neither a string nor a number.
     #[error("line {line}: the field \"{field}\" must be a string or a number")]
     NotText {
@@ -51,13 +59,19 @@ pub fn grade_line(line: &str, number: usize, reader: &dyn ReadAnswer) -> Result<
         Ok(_) => return Err(not_an_object("it is no object".to_owned())),
         Err(e) => return Err(not_an_object(e.to_string())),
     };
-    let gold = text_of(&object, "gold", number)?.ok_or(GradeError::MissingField {
-        line: number,
-        wanted: "\"gold\"",
-    })?;
+    let missing = |field, wanted| match object.get(field) {
+        Some(_) => GradeError::Empty { line: number, field },
+        None => GradeError::MissingField { line: number, wanted },
+    };
+    let gold = text_of(&object, "gold", number)?.ok_or_else(|| missing("gold", "\"gold\""))?;
+    let gold = crate::data::gold(&gold);
+    if gold.is_empty() {
+        return Err(missing("gold", ""));
+    }
+    let has_text = object.get("text").is_some_and(|text| !text.is_null());
     let (answer, extraction, inside_thinking) = match text_of(&object, "prediction", number)? {
         Some(prediction) => (Some(prediction), Some("prediction"), false),
-        None if object.get("prediction").is_some_and(Value::is_null) => (None, None, false),
+        None if !has_text && object.get("prediction").is_some_and(Value::is_null) => (None, None, false),
         None => {
             let wanted = GradeError::MissingField {
                 line: number,
@@ -130,6 +144,10 @@ mod tests {
             (&out["extracted"], &out["extraction"], &out["equal"]),
             (&json!("042"), &json!("boxed"), &json!(true))
         );
+        let out = grade(r#"{"prediction": null, "text": "so \\boxed{5}", "gold": "a long way\n#### 5"}"#);
+        assert_eq!(out["equal"], json!(true));
+        let out = grade(r#"{"prediction": null, "gold": "5"}"#);
+        assert_eq!(out["rule"], json!("no answer"));
         let out = grade(r#"{"text": "I do not know.", "gold": "42"}"#);
         assert_eq!(
             (&out["extracted"], &out["equal"], &out["rule"]),
@@ -144,5 +162,9 @@ mod tests {
         assert!(message("[1]").starts_with("line 7 is not a JSON object"));
         assert!(message(r#"{"gold": "1"}"#).contains("prediction"));
         assert!(message(r#"{"prediction": [1], "gold": "1"}"#).contains("\"prediction\" must be"));
+        for empty in ["null", "\"\"", "\" \"", "\"#### \""] {
+            let line = format!("{{\"prediction\": \"1\", \"gold\": {empty}}}");
+            assert!(message(&line).contains("\"gold\" is empty"), "{line}");
+        }
     }
 }

@@ -90,7 +90,8 @@ fn values(key: &str, value: &Value) -> Result<Vec<OsString>, &'static str> {
             .map(|item| values(key, item))
             .collect::<Result<Vec<_>, _>>()?
             .concat(),
-        Value::Datetime(_) => return Err("a date"),
+        Value::Datetime(day) if day.time.is_none() => one(day.to_string()),
+        Value::Datetime(_) => return Err("a time of day"),
         Value::Table(_) => return Err("a table"),
     })
 }

@@ -44,7 +44,7 @@ use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::fmt::nearest;
+use crate::fmt::{meant, nearest};
 use printer::Printer;
 
 /// Solves problems with many reasoning traces at once: weak ones are stopped while they run, the answer is
@@ -147,6 +147,9 @@ pub fn main() -> ExitCode {
         }
     };
     let printer = Printer::new(cli.global.json, cli.global.quiet);
+    for sentence in misspelt_variables() {
+        printer.warn(&sentence);
+    }
     let ended = run(cli.command, &printer).and_then(|status| {
         printer.flush()?;
         Ok(status)
@@ -254,11 +257,40 @@ fn briefly(arg: Arg) -> Arg {
     arg.hide_short_help(hidden)
 }
 
+/// Variables that stand for no flag.
+const VARIABLES: [&str; 3] = ["TTS_LOG", serve::KEY, "TTS_BACKEND_API_KEY"];
+
+/// The variable that stands for a flag.
+fn variable(long: &str) -> String {
+    format!("TTS_{}", long.to_uppercase().replace('-', "_"))
+}
+
+/// What to say of variables in the environment that look like slips of ours. Others that begin like them may be
+/// other programs'.
+fn misspelt_variables() -> Vec<String> {
+    let command = Cli::command();
+    let all = std::iter::once(&command).chain(command.get_subcommands());
+    let flags = all.flat_map(|c| c.get_arguments()).filter_map(Arg::get_long);
+    let known: Vec<String> = flags.map(variable).chain(VARIABLES.map(str::to_owned)).collect();
+    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let strange = set.filter(|name| name.starts_with("TTS_") && !known.contains(name));
+    strange
+        .filter_map(|name| {
+            // the beginning that all share says nothing of what was meant
+            let rest = known.iter().map(|known| &known["TTS_".len()..]);
+            let meant = meant(&name["TTS_".len()..], rest)?;
+            Some(format!(
+                "the variable {name} sets nothing; did you mean TTS_{meant}?"
+            ))
+        })
+        .collect()
+}
+
 fn with_variable(arg: Arg) -> Arg {
     let Some(long) = arg.get_long().filter(|long| !matches!(*long, "help" | "version")) else {
         return arg;
     };
-    let name = format!("TTS_{}", long.to_uppercase().replace('-', "_"));
+    let name = variable(long);
     // clap keeps names for the life of the program
     let name: &'static str = Box::leak(name.into_boxed_str());
     let arg = if matches!(arg.get_action(), ArgAction::SetTrue) {

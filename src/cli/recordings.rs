@@ -1,6 +1,6 @@
 //! Flags of commands that decide over a recording: which problems, and how it is opened.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -75,8 +75,12 @@ impl NamedFields {
     /// Whose each field is: a set's, where one is named and it has such a role, else the recording's.
     pub(super) fn of(given: &[String], has_set: bool) -> anyhow::Result<Self> {
         let mut fields = Self::default();
+        let mut roles: BTreeMap<&str, &String> = BTreeMap::new();
         for argument in given {
             let role = argument.split('=').next().unwrap_or_default().trim();
+            if let Some(first) = roles.insert(role, argument).filter(|first| *first != argument) {
+                bail!("--field {argument} contradicts --field {first}");
+            }
             if has_set && ["question", "problem", "answer", "id"].contains(&role) {
                 fields.set.push(argument.clone());
             } else if !fields.recording.set(argument) {

@@ -28,7 +28,7 @@ use super::{ExitStatus, interrupt};
 
 /// The variable that holds API keys. There is no flag for them: other users of the machine can read a command
 /// line.
-const KEY: &str = "TTS_API_KEY";
+pub(super) const KEY: &str = "TTS_API_KEY";
 
 #[derive(Args)]
 #[command(

@@ -42,6 +42,11 @@ const GIVEN: [&str; 11] = [
 /// holds.
 const STACK: usize = 64 << 20;
 
+/// Whether a variable of templates has its value from the messages and the tokenizer.
+pub(crate) fn is_given(name: &str) -> bool {
+    GIVEN.contains(&name) || name.ends_with("_token")
+}
+
 /// A compiled chat template.
 pub(super) struct ChatTemplate {
     environment: Environment<'static>,
@@ -88,9 +93,8 @@ impl ChatTemplate {
         let Ok(template) = self.environment.get_template(NAME) else {
             return Vec::new();
         };
-        let given = |name: &String| GIVEN.contains(&name.as_str()) || name.ends_with("_token");
         let mut names: Vec<String> = template.undeclared_variables(false).into_iter().collect();
-        names.retain(|name| !given(name) && self.source.contains(name.as_str()));
+        names.retain(|name| !is_given(name) && self.source.contains(name.as_str()));
         names.sort();
         names
     }

@@ -149,7 +149,10 @@ async fn score_prompt(
         // the first token has no distribution before it
         _ => Vec::new(),
     };
-    Ok(logprobs::of_prompt(app, ids, scored))
+    let mut tokens = logprobs::of_prompt(app, ids, scored);
+    // what the vocabulary has no token for is shown otherwise than it was written
+    logprobs::keep_within(&mut tokens, &prompt.prompt.text);
+    Ok(tokens)
 }
 
 /// The choice of a request that asks for no tokens: its prompt, and what the model says of it.

@@ -66,6 +66,11 @@ impl UnreadFields {
         self.left.remove(name).filter(|value| !value.is_null())
     }
 
+    /// A field as it stands, which is not one that is known by this.
+    pub(super) fn take_if_given(&mut self, name: &str) -> Option<Value> {
+        self.left.remove(name).filter(|value| !value.is_null())
+    }
+
     /// Puts a field back that is to be read once more.
     pub(super) fn put(&mut self, name: &'static str, value: Value) {
         self.left.insert(name.to_owned(), value);

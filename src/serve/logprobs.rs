@@ -151,6 +151,14 @@ pub(super) fn of_prompt(app: &AppState, ids: &[u32], scored: Vec<ScoredToken>) -
     ids.iter().map(one).collect()
 }
 
+/// Has no token begin behind the end of a text.
+pub(super) fn keep_within(tokens: &mut [TextToken], text: &str) {
+    let chars = text.chars().count();
+    for token in tokens {
+        token.chars = token.chars.min(chars);
+    }
+}
+
 /// Moves tokens behind a text of so many characters.
 pub(super) fn put_behind(tokens: &mut [TextToken], text: &str) {
     let chars = text.chars().count();

@@ -323,6 +323,12 @@ fn variables(f: &mut UnreadFields) -> Result<BTreeMap<String, Value>, ApiError> 
             format!("`chat_template_kwargs` must be {right}"),
         ));
     }
+    if let Some(name) = variables.keys().find(|name| crate::prompt::is_given(name)) {
+        return Err(ApiError::invalid(
+            Some("chat_template_kwargs"),
+            format!("`chat_template_kwargs` sets `{name}`, which every request has from its own fields"),
+        ));
+    }
     if let Some(effort) = f.text("reasoning_effort")? {
         variables.insert("reasoning_effort".to_owned(), effort.into());
     }

@@ -25,11 +25,16 @@ pub(super) fn max_tokens(f: &mut UnreadFields, endpoint: Endpoint) -> Result<Opt
     // a completion of no tokens is its prompt
     let least = usize::from(endpoint == Endpoint::Chat);
     let older = token_limit(f, "max_tokens", least)?;
-    Ok(newer.or(older))
+    // one that sets no limit is one that was given
+    Ok(newer.or(older).flatten())
 }
 
 /// A token limit; -1 is llama.cpp's and vLLM's word for none, and a number of any size is one.
-fn token_limit(f: &mut UnreadFields, name: &'static str, least: usize) -> Result<Option<usize>, ApiError> {
+fn token_limit(
+    f: &mut UnreadFields,
+    name: &'static str,
+    least: usize,
+) -> Result<Option<Option<usize>>, ApiError> {
     let Some(value) = f.take(name) else {
         return Ok(None);
     };
@@ -37,9 +42,9 @@ fn token_limit(f: &mut UnreadFields, name: &'static str, least: usize) -> Result
         .as_f64()
         .is_some_and(|x| x >= 2f64.powi(63) && x.fract() == 0.0);
     match integer(&value) {
-        Some(-1) => Ok(None),
-        _ if huge => Ok(Some(usize::MAX)),
-        Some(whole) if whole >= least as i128 => Ok(Some(usize::try_from(whole).unwrap_or(usize::MAX))),
+        Some(-1) => Ok(Some(None)),
+        _ if huge => Ok(Some(Some(usize::MAX))),
+        Some(whole) if whole >= least as i128 => Ok(Some(Some(usize::try_from(whole).unwrap_or(usize::MAX)))),
         found => {
             let given = found.map_or_else(|| kind(&value).to_owned(), |whole| whole.to_string());
             Err(ApiError::invalid(
@@ -61,11 +66,19 @@ pub(super) fn settings(
 ) -> Result<Settings, ApiError> {
     let base = &app.settings;
     let named = by_name(model, &app.name)?;
-    let mut strategy = named.strategy.unwrap_or_else(|| base.strategy.clone());
+    let mut strategy = named.strategy.clone().unwrap_or_else(|| base.strategy.clone());
     if let Some(name) = f.text("strategy")? {
         // it is compared with every known name, and shown
         let short: String = name.chars().take(40).collect();
-        strategy = Preset::named(&short).map_err(|e| ApiError::invalid(Some("strategy"), e.to_string()))?;
+        let asked = Preset::named(&short).map_err(|e| ApiError::invalid(Some("strategy"), e.to_string()))?;
+        if named
+            .strategy
+            .as_ref()
+            .is_some_and(|named| named.name != asked.name)
+        {
+            return Err(contradicts_model("strategy", model));
+        }
+        strategy = asked;
     }
     let given = overrides(f, Register::shipped())?;
     if !given.is_empty() {
@@ -75,6 +88,7 @@ pub(super) fn settings(
     }
     let most = app.limits.traces;
     let traces = match (f.count("traces", 1..=most)?, named.traces) {
+        (Some(traces), Some(named)) if named != traces => return Err(contradicts_model("traces", model)),
         (Some(traces), _) => traces,
         (None, Some(traces)) if traces > most => {
             return Err(ApiError::refused(
@@ -114,6 +128,12 @@ pub(super) fn settings(
         time_limit: least(time_limit.transpose()?, base.time_limit),
         ..base.clone()
     })
+}
+
+fn contradicts_model(field: &'static str, model: &str) -> ApiError {
+    let model: String = model.chars().take(200).collect();
+    let why = format!("`{field}` is another than the one in the model's name, `{model}`");
+    ApiError::invalid(Some(field), why)
 }
 
 /// A strategy's name for clients: a command of this machine is none of their business.

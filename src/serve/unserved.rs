@@ -41,6 +41,46 @@ const BOOKKEEPING: [(&str, &str, fn(&Value) -> bool); 8] = [
     ("prompt_cache_retention", "a string", Value::is_string),
 ];
 
+/// Fields of vLLM's and llama.cpp's interfaces, each with the values that ask for what is done anyway.
+const NEUTRAL: [(&str, &[&str]); 36] = [
+    ("add_generation_prompt", &["true"]),
+    ("add_special_tokens", &["false", "true"]),
+    ("allowed_token_ids", &["[]"]),
+    ("bad_words", &["[]"]),
+    ("best_of", &["1"]),
+    ("cache_prompt", &["true", "false"]),
+    ("continue_final_message", &["false"]),
+    ("detokenize", &["true"]),
+    ("documents", &["[]"]),
+    ("dry_multiplier", &["0", "0.0"]),
+    ("dynatemp_range", &["0", "0.0"]),
+    ("extra_body", &["{}"]),
+    ("grammar", &["\"\""]),
+    ("id_slot", &["-1"]),
+    ("ignore", &["[]"]),
+    ("include_stop_str_in_output", &["false"]),
+    ("length_penalty", &["1", "1.0"]),
+    ("lora", &["[]"]),
+    ("min_tokens", &["0"]),
+    ("mirostat", &["0"]),
+    ("n_keep", &["0"]),
+    ("n_probs", &["0"]),
+    ("priority", &["0"]),
+    ("prompt_logprobs", &["0", "false"]),
+    ("request_id", &[]),
+    ("return_token_ids", &["false"]),
+    ("return_tokens_as_token_ids", &["false"]),
+    ("skip_special_tokens", &["true"]),
+    ("spaces_between_special_tokens", &["true"]),
+    ("stop_token_ids", &["[]"]),
+    ("timings_per_token", &["false"]),
+    ("top_n_sigma", &["-1", "-1.0"]),
+    ("truncate_prompt_tokens", &["-1"]),
+    ("typical_p", &["1", "1.0"]),
+    ("use_beam_search", &["false"]),
+    ("xtc_probability", &["0", "0.0"]),
+];
+
 /// Takes the fields of OpenAI's interface that nothing is done with, and refuses those that ask for what is
 /// not done here.
 pub(super) fn check(
@@ -90,6 +130,14 @@ pub(super) fn check(
             let given = kind(&wrong);
             let why = format!("`{name}` must be {right}; {given} was given");
             return Err(ApiError::invalid(Some(name), why));
+        }
+    }
+    for (name, neutral) in NEUTRAL {
+        let Some(value) = f.take_if_given(name) else {
+            continue;
+        };
+        if !(value.is_string() && neutral.is_empty() || neutral.contains(&value.to_string().as_str())) {
+            f.put(name, value);
         }
     }
     for (name, nothing) in UNSERVED {

@@ -126,7 +126,6 @@ fn what_cannot_be_merged_is_refused_by_name() {
         ("init_lora_weights", json!(3)),
         ("task_type", json!("SEQ_CLS")),
         ("target_modules", json!([])),
-        ("rank_pattern", json!({"q_proj": "four"})),
         ("target_parameters", json!(["mlp.experts.gate_up_proj"])),
         ("trainable_token_indices", json!([3])),
         ("alora_invocation_tokens", json!([1, 2])),
@@ -139,6 +138,13 @@ fn what_cannot_be_merged_is_refused_by_name() {
         refused(base, adapter, with(key, value), &["adapter_config.json", key]);
     }
     refused(base, adapter, with("r", json!(3)), &["rank 2", "r 3"]);
+    let ranks = json!({"q_proj": "four"});
+    refused(
+        base,
+        adapter,
+        with("rank_pattern", ranks),
+        &["q_proj", "whole number"],
+    );
     let ranks = json!({"q_proj": 4});
     refused(
         base,

@@ -60,6 +60,11 @@ impl Fields {
             "id" => &mut self.id,
             _ => return Err(bad()),
         };
+        if slot.as_deref().is_some_and(|named| named != name) {
+            return Err(DataError::FieldTwice {
+                role: role.to_owned(),
+            });
+        }
         *slot = Some(name.to_owned());
         Ok(())
     }
@@ -107,7 +112,7 @@ pub(super) fn text(value: &Value) -> Option<String> {
 }
 
 /// A gold answer as written in a set: the part after GSM8K's `####`, without dollar signs around it.
-pub(super) fn gold(text: &str) -> String {
+pub(crate) fn gold(text: &str) -> String {
     let text = text
         .rsplit_once("####")
         .map_or(text, |(_, answer)| answer)

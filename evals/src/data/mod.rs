@@ -8,6 +8,7 @@ mod parquet;
 
 pub use choices::Choices;
 pub use fields::Fields;
+pub(crate) use fields::gold;
 pub use load::{boxed_solution, load, load_first, lost_backslash, lost_backslash_sentence};
 
 use crate::answer::{AnswerKind, canonical};
@@ -113,6 +114,12 @@ pub enum DataError {
     BadField {
         /// What was given.
         given: String,
+    },
+    /// A role has two names.
+    #[error("--field {role}=... is given twice, with two names")]
+    FieldTwice {
+        /// The role.
+        role: String,
     },
     /// Ids asked for that the set does not have.
     #[error("{file} has no problem with the id {missing}; its ids look like {examples}")]

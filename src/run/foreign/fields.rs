@@ -47,7 +47,7 @@ impl RecordingFields {
     /// Roles that `--field ROLE=NAME` may name.
     pub const ROLES: &'static str = "answer, gold, tokens, confidence, text or id";
 
-    /// Takes one `ROLE=NAME`; false where it is none.
+    /// Takes one `ROLE=NAME`; false where it is none, or the role has another name already.
     pub fn set(&mut self, argument: &str) -> bool {
         let Some((role, name)) = argument.split_once('=') else {
             return false;
@@ -61,8 +61,10 @@ impl RecordingFields {
             "id" => &mut self.id,
             _ => return false,
         };
-        *slot = Some(name.trim().to_owned());
-        !name.trim().is_empty()
+        let name = name.trim();
+        let is_new = slot.as_deref().is_none_or(|named| named == name);
+        *slot = Some(name.to_owned());
+        is_new && !name.is_empty()
     }
 
     /// Whether any was named.

@@ -10,7 +10,7 @@ use super::{ApiKey, Timeouts};
 use crate::openai::{RequestBody, error_message, shortened};
 
 /// An engine that asks for more is not waited for.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 /// Bytes of an answer that is no stream, and of an error's.
 const ANSWER: usize = 16 << 20;
 const ERROR: usize = 64 << 10;

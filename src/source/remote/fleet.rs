@@ -9,6 +9,8 @@ use tokio::sync::Notify;
 use super::caller::Caller;
 use super::request::{Engine, SupportedFields};
 
+/// Waits beyond this are told.
+const WORTH_SAYING: Duration = Duration::from_secs(5);
 /// Wait after the first failure; it doubles with every further one,
 const BACKOFF: Duration = Duration::from_millis(500);
 /// up to this.
@@ -177,6 +179,10 @@ impl RequestSlot {
         // requests that fail together are one failure
         if state.down_until.is_none_or(|until| until <= now) {
             state.failures += 1;
+        }
+        if let Some(after) = after.filter(|after| *after > WORTH_SAYING) {
+            let (seconds, name) = (after.as_secs(), &self.endpoint().name);
+            tracing::warn!("{name} asks to be left alone for {seconds} s (Retry-After): traces wait for it");
         }
         let until = now + after.unwrap_or_else(|| backoff(state.failures));
         state.down_until = Some(state.down_until.map_or(until, |u| u.max(until)));

@@ -10,6 +10,7 @@ use super::answer::{Answer, Delta, StreamError};
 use super::caller::RequestError;
 use super::fleet::{Fleet, RequestSlot, backoff, jitter};
 use super::request::{CompletionRequest, Prompt, body};
+use crate::fmt::shown;
 use crate::openai::Events;
 
 /// How long to wait for usage after `finish_reason`.
@@ -186,7 +187,10 @@ impl Open {
                 Ok(Ok(Some(bytes))) => bytes,
                 other => {
                     let why = match other {
-                        Ok(Ok(_)) => "it ended a stream without a word".to_owned(),
+                        Ok(Ok(_)) => match self.other_type() {
+                            Some(kind) => format!("it answered with {kind} and not with a stream of events"),
+                            None => "it ended a stream without a word".to_owned(),
+                        },
                         Ok(Err(error)) => fleet.caller.broken(&error),
                         Err(_) if self.any => {
                             format!("no token for {} s", fleet.caller.timeouts.idle.as_secs_f64())
@@ -232,6 +236,13 @@ impl Open {
                 return (delta, None);
             }
         }
+    }
+
+    /// What the engine says that its answer is, where that is no stream.
+    fn other_type(&self) -> Option<String> {
+        let kind = self.response.headers().get(reqwest::header::CONTENT_TYPE)?;
+        let kind = shown(&String::from_utf8_lossy(kind.as_bytes()));
+        (!kind.contains("event-stream")).then_some(kind)
     }
 
     /// The stream is over: what was left in it, and why that is not an end, unless it is.

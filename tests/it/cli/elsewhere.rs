@@ -241,7 +241,7 @@ fn what_contradicts_itself_is_said() {
     assert_eq!(result["answer"], "5");
     let mut few = pool;
     few["texts"] = json!(["so \\boxed{5}"]);
-    said(few, &["`texts` are not one a trace"]);
+    said(few, &["`texts` or `finish_reasons` are not one a trace"]);
     // a length and a confidence under two names
     let mut long = json!({"problem_id": "q", "answer": "5", "tokens": 5, "num_tokens": 9, "gold": "5"});
     said(long.clone(), &["under two names", "`num_tokens` and `tokens`"]);
@@ -334,7 +334,7 @@ fn a_set_that_contradicts_itself_is_said_or_refused() {
         "same.jsonl",
         "{\"id\":\"a\",\"question\":\"Find 3\",\"answer\":\"5\",\"gold\":5.0}",
     );
-    assert!(!same.contains("another"), "{same}");
+    assert!(!same.contains("another answer"), "{same}");
     let asked = solved(
         "asked.jsonl",
         "{\"id\":\"a\",\"question\":\"Find 3\",\"problem\":\"Find 4\",\"answer\":\"5\"}",
@@ -465,7 +465,7 @@ fn a_trace_without_a_length_has_no_vote_and_its_problem_stays() {
         json!({"problem_id": "a", "trace": 0, "answer": "5", "tokens": 3, "gold": "5"}),
         json!({"problem_id": "b", "trace": 0, "answer": "5", "tokens": 0, "gold": "5"}),
         json!({"problem_id": "c", "trace": "x", "answer": "5", "tokens": 3, "gold": "5"}),
-        json!({"problem_id": "d", "trace": 0, "answer": "5", "tokens": 3, "finish": "eos", "gold": "5"}),
+        json!({"problem_id": "d", "trace": 0, "answer": "5", "tokens": 3, "finish": "bored", "gold": "5"}),
         json!({"problem_id": "e", "trace": 0, "answer": ["5"], "tokens": 3, "confidence": "high", "gold": "5"}),
     ];
     let run = ran(&[

@@ -342,3 +342,92 @@ fn what_holds_nothing_to_grade_is_refused() {
         assert!(run.err.contains("stdin holds no lines to grade"), "{}", run.err);
     }
 }
+
+#[test]
+fn a_misspelt_variable_is_said() {
+    for (name, meant) in [
+        ("TTS_TRACEZ", Some("TTS_TRACES")),
+        ("TTS_MAX_TOKEN", Some("TTS_MAX_TOKENS")),
+        ("TTS_TEMPRATURE", Some("TTS_TEMPERATURE")),
+        // of other programs
+        ("TTS_HOME", None),
+        ("TTS_VOICE_NAME", None),
+        ("TTS_LOG", None),
+    ] {
+        let run = Ran::of(tts(&["list", "strategies"]).env(name, "warn"));
+        assert_eq!(run.code, 0, "{}", run.err);
+        let told = said(&run, "warning: ").concat();
+        match meant {
+            Some(meant) => assert!(told.contains(name) && told.contains(meant), "{told}"),
+            None => assert!(told.is_empty(), "{name}: {told}"),
+        }
+    }
+}
+
+#[test]
+fn a_template_without_the_problem_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = write(&folder, "t.jinja", "hello");
+    let args = [
+        "solve",
+        GCD,
+        "--traces",
+        "1",
+        "--max-tokens",
+        "2",
+        "--chat-template",
+        &template,
+    ];
+    let run = Ran::of(&mut tts(&args));
+    assert!(run.err.contains("does not write the problem"), "{}", run.err);
+    let usual = Ran::of(&mut tts(&args[..6]));
+    assert!(!usual.err.contains("does not write"), "{}", usual.err);
+}
+
+#[test]
+fn a_field_has_one_name_and_a_day_may_stand_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = write(
+        &folder,
+        "pool.jsonl",
+        "{\"problem_id\":\"q\",\"answers\":[\"5\"],\"a\":[\"6\"],\"lengths\":[1]}\n",
+    );
+    let twice = ["--field", "answer=answers", "--field", "answer=a"];
+    refused(
+        &[&["replay", &pool, "--strategy", "majority"][..], &twice].concat(),
+        &["--field answer=a", "contradicts"],
+    );
+    let set = write(
+        &folder,
+        "set.jsonl",
+        "{\"q\":\"Find 3\",\"w\":\"Find 4\",\"answer\":\"5\"}\n",
+    );
+    refused(
+        &[
+            "solve",
+            "--data",
+            &set,
+            "--field",
+            "question=q",
+            "--field",
+            "question=w",
+        ],
+        &["question", "twice"],
+    );
+    let template = write(
+        &folder,
+        "t.jinja",
+        "{{ strftime_now('%Y') }} {{ messages[0].content }}",
+    );
+    let config = write(&folder, "c.toml", "date = 2020-02-29\n");
+    let shown = ran(&[
+        "solve",
+        GCD,
+        "--dry-run",
+        "--chat-template",
+        &template,
+        "--config",
+        &config,
+    ]);
+    assert!(shown.out.contains("2020 Find"), "{}", shown.out);
+}

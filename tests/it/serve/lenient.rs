@@ -31,7 +31,13 @@ fn what_says_nothing_changes_nothing() {
         json!({ "tools": [{ "type": "function" }], "tool_choice": "none" }),
         json!({ "functions": [{ "name": "f" }], "function_call": "none" }),
         json!({ "response_format": { "type": "text" }, "modalities": ["text"], "echo": false }),
-        json!({ "logit_bias": { "5": 0, "6": 0.0 }, "user": "a", "store": false, "metadata": { "a": "b" } }),
+        json!({
+            "stop_token_ids": [], "bad_words": [], "documents": [], "extra_body": {}, "min_tokens": 0,
+            "use_beam_search": false, "length_penalty": 1.0, "skip_special_tokens": true, "best_of": 1,
+            "cache_prompt": true, "mirostat": 0, "xtc_probability": 0.0, "request_id": "a-1", "typical_p": 1,
+        }),
+        json!({ "max_tokens": 3, "max_completion_tokens": -1 }),
+        json!({ "model": "bundled", "logit_bias": { "5": 0, "6": 0.0 }, "user": "a", "store": false, "metadata": { "a": "b" } }),
         json!({ "stop": [], "logit_bias": {}, "metadata": {}, "prompt_cache_options": {} }),
     ] {
         assert_eq!(

@@ -83,6 +83,22 @@ fn a_wrong_field_is_named() {
         (json!({ "logit_bias": { "x": -100 } }), "logit_bias"),
         (json!({ "logit_bias": { "5": -100, "05": -100 } }), "logit_bias"),
         (json!({ "logit_bias": { "+5": -100 } }), "logit_bias"),
+        (
+            json!({ "model": "bundled@majority", "strategy": "esc" }),
+            "strategy",
+        ),
+        (json!({ "model": "bundled@majority-1", "traces": 3 }), "traces"),
+        (
+            json!({ "chat_template_kwargs": { "add_generation_prompt": false } }),
+            "chat_template_kwargs",
+        ),
+        (
+            json!({ "chat_template_kwargs": { "messages": "x" } }),
+            "chat_template_kwargs",
+        ),
+        (json!({ "min_tokens": 5 }), "min_tokens"),
+        (json!({ "stop_token_ids": [5] }), "stop_token_ids"),
+        (json!({ "use_beam_search": true }), "use_beam_search"),
         (json!({ "user": 5 }), "user"),
         (json!({ "metadata": "x" }), "metadata"),
         (json!({ "store": "yes" }), "store"),

@@ -1,7 +1,7 @@
 //! Rotary embeddings: the base of the frequencies and how they are stretched beyond the context of training.
 
 use crate::arch::GgufSource;
-use crate::error::ModelError;
+use crate::error::{ModelError, shown};
 use crate::json::{Fields, MOST_FACTOR, is_factor};
 use crate::spec::RopeSpec;
 
@@ -154,7 +154,14 @@ impl Rope {
             if let Some(partial) = object.number("partial_rotary_factor")? {
                 rope.partial = partial;
             }
-            let kind = match object.text("rope_type")?.or(object.text("type")?) {
+            let (newer, older) = (object.text("rope_type")?, object.text("type")?);
+            if let (Some(newer), Some(older)) = (newer, older)
+                && newer != older
+            {
+                let problem = format!("has rope_type {} and type {}", shown(newer), shown(older));
+                return Err(json.error(key, problem));
+            }
+            let kind = match newer.or(older) {
                 Some(kind) => kind,
                 None if object.get("factor").is_some() => {
                     let problem = "has a factor and no rope_type, which says what the factor is of";
@@ -401,6 +408,7 @@ mod tests {
         }
         for scaling in [
             json!({"rope_type": "dynamic", "factor": 2.0}),
+            json!({"rope_type": "yarn", "type": "linear", "factor": 2.0}),
             json!({"rope_type": "yarn", "factor": 0.0}),
             json!({"rope_type": "linear", "factor": "Infinity"}),
             json!({"rope_type": "default", "partial_rotary_factor": 1.5}),
