@@ -288,3 +288,22 @@ fn a_correction_of_experts_that_is_no_number_is_refused() {
         }
     }
 }
+
+/// A sink that outweighs all keys would hide what every other weight is.
+#[test]
+fn a_sink_that_is_no_number_is_refused() {
+    for bad in [half::bf16::NAN, half::bf16::INFINITY, half::bf16::NEG_INFINITY] {
+        let tensor = "model.layers.2.self_attn.sinks";
+        let error = spoiled("golden/family-gpt_oss", |folder| {
+            let file = folder.join("model.safetensors");
+            let mut bytes = fs::read(&file).unwrap();
+            let length = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+            let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+            assert_eq!(header[tensor]["dtype"], "BF16");
+            let at = 8 + length + header[tensor]["data_offsets"][0].as_u64().unwrap() as usize;
+            bytes[at..at + 2].copy_from_slice(&bad.to_le_bytes());
+            fs::write(file, bytes).unwrap();
+        });
+        says(&error, &["model.safetensors", tensor, "finite"]);
+    }
+}

@@ -105,6 +105,7 @@ fn traces_do_not_depend_on_the_batch_in_other_models_and_formats() {
         ("golden/case-mha-groups-sharded", WeightFormat::Bf16),
         ("golden/case-tiny-like-bf16", WeightFormat::Auto),
         ("golden/gguf-gqa/gqa-q8_0.gguf", WeightFormat::Auto),
+        ("golden/family-gpt_oss", WeightFormat::Auto),
     ] {
         alone_and_together(&model(name, format), Tier::detect(), 61, &[(7, 2), (64, 1)]);
     }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
+use tts_model::cpu::CpuExecutor;
 use tts_model::cpu::kernels::{ThreadPool, Tier};
 use tts_model::spec::Mixer;
 use tts_model::weights::{Checkpoint, OpenOptions};
@@ -17,7 +18,7 @@ const LOGITS: f32 = 1e-4;
 const HIDDEN: f32 = 1e-4;
 const STATE: f32 = 5e-5;
 
-const FOLDERS: [&str; 29] = [
+const FOLDERS: [&str; 30] = [
     "golden/case-gqa",
     "golden/case-mha-groups-sharded",
     "golden/case-tiny-like-bf16",
@@ -47,10 +48,11 @@ const FOLDERS: [&str; 29] = [
     "golden/family-qwen3_5_text",
     "golden/family-qwen3_5_moe_text",
     "golden/family-qwen3_next",
+    "golden/family-gpt_oss",
 ];
 
 /// Each with the goldens that hold for it.
-const GGUF: [(&str, &str); 23] = [
+const GGUF: [(&str, &str); 24] = [
     (
         "golden/gguf-gqa/gqa-f32.gguf",
         "golden/case-gqa/golden.safetensors",
@@ -122,6 +124,10 @@ const GGUF: [(&str, &str); 23] = [
     (
         "golden/family-qwen3_next.gguf",
         "golden/family-qwen3_next/golden.safetensors",
+    ),
+    (
+        "golden/family-gpt_oss.gguf",
+        "golden/family-gpt_oss/golden.safetensors",
     ),
 ];
 
@@ -560,7 +566,7 @@ fn quantised_files_as_they_are_stay_close_to_their_own_weights() {
                 .model
                 .formats()
                 .iter()
-                .any(|(format, _)| format.starts_with('Q'));
+                .any(|(format, _)| format.starts_with('Q') || *format == "MXFP4");
             assert!(off < if quantised { 8e-2 } else { 3e-2 }, "{file}, {tier}: {off}");
         }
     }
@@ -602,10 +608,9 @@ fn sixteen_bit_folders_in_their_own_format() {
 /// and, where no experts are chosen otherwise, the largest difference.
 #[test]
 fn log_probabilities_hardly_change_with_the_format_of_keys_and_values() {
-    for (name, tier) in FOLDERS
-        .into_iter()
-        .flat_map(|name| Tier::available().into_iter().map(move |tier| (name, tier)))
-    {
+    // whose experts answer so differently that one other choice makes another text of what follows
+    let folders = FOLDERS.into_iter().filter(|name| *name != SINKS);
+    for (name, tier) in folders.flat_map(|name| Tier::available().into_iter().map(move |tier| (name, tier))) {
         let golden = Golden::read(&fixture(name).join("golden.safetensors"));
         let text = [golden.ids("prompt_ids"), golden.ids("greedy_ids")].concat();
         let mut experts = false;
@@ -627,6 +632,170 @@ fn log_probabilities_hardly_change_with_the_format_of_keys_and_values() {
         assert!(experts || bf16_most < 0.25 && q8_0_most < 0.9, "{what}");
         // a step is a 127th of the largest of 32 numbers, about three times a step of bf16
         assert!(q8_0 > 1.5 * bf16 && q8_0 < 4.5 * bf16, "{what}");
+    }
+}
+
+const SINKS: &str = "golden/family-gpt_oss";
+
+/// Windows and sinks, experts and their biases, weights of four bits as they are and as f32: a row is the same
+/// alone and among others, bit for bit, and holds what the plan says.
+#[test]
+fn rows_with_windows_and_experts_are_the_same_in_every_batch() {
+    let golden = Golden::read(&fixture(SINKS).join("golden.safetensors"));
+    let text = [golden.ids("prompt_ids"), golden.ids("greedy_ids")].concat();
+    let token = |row: usize| (5 + 7 * row as u32) % 90;
+    for (tier, format) in Tier::available()
+        .into_iter()
+        .flat_map(|tier| [(tier, WeightFormat::F32), (tier, WeightFormat::Auto)])
+    {
+        let mut r = Runner::open(&fixture(SINKS), format, 2, tier).unwrap();
+        let limits = CpuExecutor::limits_of(&r.model, 1);
+        // lengths around the window, the border of a block, and beyond both
+        let begun: Vec<Sequence> = (0..64)
+            .map(|row| {
+                let mut sequence = r.model.sequence();
+                r.read(&mut sequence, &text[..1 + (row * 29) % text.len()]);
+                sequence
+            })
+            .collect();
+        let alone: Vec<_> = begun
+            .iter()
+            .enumerate()
+            .map(|(row, begun)| {
+                let mut sequence = begun.fork();
+                let logits = bits(&r.read(&mut sequence, &[token(row)]));
+                let held = sequence.private_bytes(r.model.layout()) as u64;
+                assert!(
+                    held <= limits.sequence_bytes(sequence.len(), 0),
+                    "{tier} row {row}"
+                );
+                (logits[0].clone(), r.state(&sequence))
+            })
+            .collect();
+        for rows in [1, 2, 7, 33, 64] {
+            let mut sequences: Vec<Sequence> = begun[64 - rows..].iter().map(Sequence::fork).collect();
+            let tokens: Vec<[u32; 1]> = (64 - rows..64).map(|row| [token(row)]).collect();
+            let mut batch: Vec<(&mut Sequence, &[u32])> = sequences
+                .iter_mut()
+                .zip(&tokens)
+                .map(|(s, t)| (s, &t[..]))
+                .collect();
+            let got = bits(&r.read_batch(&mut batch));
+            for (i, (logits, sequence)) in got.iter().zip(&sequences).enumerate() {
+                let row = 64 - rows + i;
+                assert!(
+                    (logits, &r.state(sequence)) == (&alone[row].0, &alone[row].1),
+                    "{tier} {}: row {row} of {rows}",
+                    format.name()
+                );
+            }
+        }
+        let mut whole = r.model.sequence();
+        r.read(&mut whole, &text);
+        assert_eq!(
+            whole.private_bytes(r.model.layout()) as u64,
+            limits.sequence_bytes(text.len(), 0),
+            "{tier}: keys and values of every position are kept"
+        );
+    }
+}
+
+/// The folder with these changes to its tensors: name, type, shape and bytes.
+fn changed(
+    name: &str,
+    change: impl Fn(&str, Dtype, &[usize], &[u8]) -> Option<(String, Dtype, Vec<usize>, Vec<u8>)>,
+) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(
+        fixture(name).join("config.json"),
+        folder.path().join("config.json"),
+    )
+    .unwrap();
+    let bytes = std::fs::read(fixture(name).join("model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors: Vec<_> = tensors
+        .iter()
+        .filter_map(|(tensor, view)| change(tensor, view.dtype(), view.shape(), view.data()))
+        .collect();
+    let views = tensors.iter().map(|(tensor, dtype, shape, data)| {
+        (
+            tensor,
+            safetensors::tensor::TensorView::new(*dtype, shape.clone(), data).unwrap(),
+        )
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+    folder
+}
+
+/// Experts as transformers saves them once they are no longer MXFP4: bf16, column by column. Their numbers are
+/// the same, and so is all that follows.
+#[test]
+fn experts_in_sixteen_bits_are_those_in_four() {
+    let blocks = Checkpoint::open(&fixture(SINKS)).unwrap();
+    let plain = changed(SINKS, |tensor, dtype, shape, data| {
+        if tensor.ends_with("_scales") {
+            return None;
+        }
+        let Some(whole) = tensor.strip_suffix("_blocks") else {
+            return Some((tensor.to_owned(), dtype, shape.to_vec(), data.to_vec()));
+        };
+        let (experts, rows, columns) = (shape[0], shape[1], 32 * shape[2]);
+        let values = blocks.tensor(whole, &[experts, rows, columns]).unwrap().to_f32();
+        let of = |i: usize| {
+            let (expert, column, row) = (i / rows / columns, i / rows % columns, i % rows);
+            half::bf16::from_f32(values[(expert * rows + row) * columns + column]).to_le_bytes()
+        };
+        let data = (0..values.len()).flat_map(of).collect();
+        Some((whole.to_owned(), Dtype::BF16, vec![experts, columns, rows], data))
+    });
+    let prompt = Golden::read(&fixture(SINKS).join("golden.safetensors")).ids("prompt_ids");
+    let logits = [fixture(SINKS), plain.path().to_owned()].map(|path| {
+        let mut r = Runner::open(&path, WeightFormat::F32, 2, Tier::detect()).unwrap();
+        let mut sequence = r.model.sequence();
+        bits(&r.read(&mut sequence, &prompt))
+    });
+    assert!(logits[0] == logits[1]);
+    // in their own formats one is a third of the other, and both say what they are
+    let held = [fixture(SINKS), plain.path().to_owned()].map(|path| {
+        let r = Runner::open(&path, WeightFormat::Auto, 1, Tier::detect()).unwrap();
+        r.model.formats()
+    });
+    let of = |formats: &[(&str, usize)], name: &str| {
+        formats
+            .iter()
+            .find(|(format, _)| *format == name)
+            .map(|(_, bytes)| *bytes)
+    };
+    // 8 experts of 3 matrices of 32 x 64 in each of 4 layers, scales of rows and biases beside them
+    let (numbers, rows) = (4 * 8 * 3 * 32 * 64, 4 * 8 * (32 + 32 + 64));
+    assert_eq!(of(&held[0], "MXFP4"), Some(numbers / 32 * 17 + rows * 8));
+    assert_eq!(of(&held[1], "MXFP4"), None);
+}
+
+/// The exponent that stands for no number is one in the logits too: no clamp or softmax swallows it.
+#[test]
+fn an_exponent_that_is_no_number_reaches_the_logits() {
+    let prompt = Golden::read(&fixture(SINKS).join("golden.safetensors")).ids("prompt_ids");
+    for part in ["gate_up_proj_scales", "down_proj_scales"] {
+        let spoiled = changed(SINKS, |tensor, dtype, shape, data| {
+            let spoils = tensor.contains("layers.1.") && tensor.ends_with(part);
+            let data = if spoils {
+                vec![255; data.len()]
+            } else {
+                data.to_vec()
+            };
+            Some((tensor.to_owned(), dtype, shape.to_vec(), data))
+        });
+        for (tier, format) in Tier::available()
+            .into_iter()
+            .flat_map(|tier| [(tier, WeightFormat::F32), (tier, WeightFormat::Auto)])
+        {
+            let mut r = Runner::open(spoiled.path(), format, 1, tier).unwrap();
+            let mut sequence = r.model.sequence();
+            let row = r.read(&mut sequence, &prompt).pop().unwrap();
+            assert!(row.iter().all(|v| v.is_nan()), "{part} {tier} {}", format.name());
+        }
     }
 }
 

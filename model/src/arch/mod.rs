@@ -4,6 +4,7 @@
 mod common;
 mod dense;
 mod falcon_h1;
+mod gpt_oss;
 mod granitehybrid;
 mod lfm2;
 mod llama;
@@ -40,6 +41,7 @@ static REGISTER: &[Architecture] = &[
     qwen3_5::ARCHITECTURE,
     qwen3_5::MOE,
     qwen3_5::NEXT,
+    gpt_oss::ARCHITECTURE,
 ];
 
 /// A family of models: what its files call it, and how they become a [`ModelSpec`].

@@ -24,6 +24,10 @@ impl Tensors<'_> {
         let (_, entry) = self.0.iter().find(|(name, _)| such(name))?;
         Some(&entry.stored_name)
     }
+    /// Whether the one of this name is there in blocks of small integers.
+    pub(crate) fn is_quantized(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|entry| entry.dtype.is_quantized())
+    }
     /// Its first dimension.
     pub(crate) fn rows(&self, name: &str) -> Option<usize> {
         self.0.get(name)?.shape.first().copied()

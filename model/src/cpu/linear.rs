@@ -80,7 +80,7 @@ impl Linear {
                 name: raw.name.clone(),
                 dtype: to,
                 shape: raw.shape.clone(),
-                bytes: &bytes,
+                bytes: bytes.into(),
             };
             return Self::new(Storage::packed(&raw, to));
         }
@@ -98,25 +98,23 @@ impl Linear {
         scale: f32,
         format: WeightFormat,
     ) -> Result<Self, ModelError> {
-        let total = spec.within.map_or(spec.rows, |(_, total)| total);
-        let mut raw = weights.tensor(&spec.weight, &spec.tensor_shape())?;
-        let row = raw.dtype.row_bytes(spec.columns);
-        let rows = spec.tensor_rows();
-        raw.bytes = &raw.bytes[rows.start * row..rows.end * row];
-        raw.shape = vec![spec.rows, spec.columns];
-        let order = spec.row_order();
-        let reordered: Vec<u8> = match &order {
-            Some(order) => order
-                .iter()
-                .flat_map(|r| &raw.bytes[r * row..][..row])
-                .copied()
-                .collect(),
-            None => Vec::new(),
+        let (rows, order) = (spec.tensor_rows(), spec.row_order());
+        let mut raw = if spec.transposed {
+            weights.transposed(&spec.weight, &spec.tensor_shape(), rows.clone())?
+        } else {
+            weights.rows(&spec.weight, &spec.tensor_shape(), rows.clone())?
         };
-        if order.is_some() {
-            raw.bytes = &reordered;
+        let row = raw.dtype.row_bytes(spec.columns);
+        if let Some(order) = &order {
+            let mut ordered = Vec::with_capacity(order.len() * row);
+            for r in order {
+                ordered.extend_from_slice(&raw.bytes[r * row..][..row]);
+            }
+            raw.bytes = ordered.into();
+            raw.shape = vec![spec.rows, spec.columns];
         }
-        let mapped = weights.mapped(&spec.weight).filter(|_| order.is_none());
+        let as_stored = order.is_none() && !spec.transposed;
+        let mapped = weights.mapped(&spec.weight).filter(|_| as_stored);
         let matrix = match mapped {
             Some((bytes, range)) if stored_as(&raw, format) == raw.dtype => {
                 let range = range.start + rows.start * row..range.start + rows.end * row;
@@ -127,10 +125,11 @@ impl Linear {
         let factors: Vec<f32> = spec.factors().into_iter().map(|f| f * scale).collect();
         let bias = match &spec.bias {
             Some(bias) => {
-                let values = &weights.vector(&bias.tensor, total)?[rows];
+                let (count, height) = spec.stack();
+                let values = weights.part(&bias.tensor, count * height, rows)?;
                 let values: Vec<f32> = match &order {
                     Some(order) => order.iter().map(|row| values[*row]).collect(),
-                    None => values.to_vec(),
+                    None => values,
                 };
                 let scaled = values.iter().zip(&factors).map(|(b, f)| b * f);
                 Some(scaled.collect())

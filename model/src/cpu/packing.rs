@@ -32,7 +32,8 @@ pub(crate) enum Layout {
 }
 
 /// Blocks of small integers with their scales. A block of a panel holds, each for [`WIDTH`] outputs: the f16
-/// scale, the f16 minimum if the format has minima, the groups' scales and minima if they are integers, and
+/// scale, the f16 minimum if the format has minima, the groups' scales and minima if they are integers (or
+/// the exponents of their scales, instead of all that), and
 /// the codes as `[group][step][WIDTH][4]`: four consecutive elements of every output. Of codes below 8 bits
 /// the low nibbles come first, a byte for a step and the next (which has the high half), then all that is
 /// above them as `[WIDTH][4]`: byte i holds the bits of element i of every step, the first step's lowest.
@@ -46,11 +47,12 @@ impl Codebook {
     /// Bytes of a block's header.
     pub(crate) fn header(format: &Format) -> usize {
         let halves = if format.minima { 2 } else { 1 };
-        let integers = match format.scales {
-            Scales::Block => 0,
-            _ => format.groups() * halves,
-        };
-        WIDTH * (2 * halves + integers)
+        WIDTH
+            * match format.scales {
+                Scales::Block => 2 * halves,
+                Scales::Unsigned | Scales::Signed => (2 + format.groups()) * halves,
+                Scales::Exponent => format.groups(),
+            }
     }
     /// Bytes of a group's codes.
     pub(crate) fn group_bytes(format: &Format) -> usize {
@@ -201,8 +203,15 @@ pub(crate) fn row(panel: &[u8], layout: Layout, lane: usize, out: &mut [f32]) {
 /// One output of a block of a panel.
 fn take(bytes: &[u8], format: &Format, lane: usize, block: &mut Codes) {
     let (head, codes) = bytes.split_at(Codebook::header(format));
-    let (halves, integers) = head.split_at(if format.minima { 4 * WIDTH } else { 2 * WIDTH });
-    let half = |i: usize| u16::from_le_bytes([halves[2 * i], halves[2 * i + 1]]);
+    let (halves, integers) = head.split_at(match format.scales {
+        Scales::Exponent => 0,
+        _ if format.minima => 4 * WIDTH,
+        _ => 2 * WIDTH,
+    });
+    let half = |i: usize| match halves.get(2 * i..2 * i + 2) {
+        Some(bytes) => u16::from_le_bytes([bytes[0], bytes[1]]),
+        None => 0,
+    };
     (block.scale, block.minimum) = (half(lane), if format.minima { half(WIDTH + lane) } else { 0 });
     for (g, line) in integers.chunks_exact(WIDTH).enumerate() {
         if g < format.groups() {

@@ -49,7 +49,7 @@ impl Storage {
             .enumerate()
         {
             if raw.dtype == to {
-                packing::panel(Lanes::of(raw.bytes, stride, own.n, p), own.layout, own.k, out);
+                packing::panel(Lanes::of(&raw.bytes, stride, own.n, p), own.layout, own.k, out);
                 continue;
             }
             let count = WIDTH.min(own.n - p * WIDTH);

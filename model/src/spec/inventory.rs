@@ -105,10 +105,9 @@ impl Inventory {
     }
 
     fn linear(&mut self, linear: &LinearSpec) {
-        let rows = linear.within.map_or(linear.rows, |(_, total)| total);
         self.add(Role::Matrix, &linear.weight, &linear.tensor_shape(), "");
         if let Some(bias) = &linear.bias {
-            self.add(Role::Bias, &bias.tensor, &[rows], bias.why);
+            self.add(Role::Bias, &bias.tensor, &linear.bias_shape(), bias.why);
         }
     }
 

@@ -20,6 +20,8 @@ pub struct LinearSpec {
     pub stacked: Option<usize>,
     /// In which order its rows stand in the tensor.
     pub order: RowOrder,
+    /// Whether its tensor is `[columns, rows]` instead.
+    pub transposed: bool,
     /// The bias, if there is one.
     pub bias: Option<BiasSpec>,
     /// Scales the input, and so touches no bias.
@@ -38,6 +40,7 @@ impl LinearSpec {
             within: None,
             stacked: None,
             order: RowOrder::AsStored,
+            transposed: false,
             bias: None,
             input_scale: 1.0,
             output_scales: Vec::new(),
@@ -75,6 +78,13 @@ impl LinearSpec {
         self
     }
 
+    /// The same in a tensor that is stored column by column.
+    #[must_use]
+    pub fn transposed(mut self) -> Self {
+        self.transposed = true;
+        self
+    }
+
     /// Rows of the tensor among which its own stand.
     fn span(&self) -> usize {
         match self.order {
@@ -96,6 +106,16 @@ impl LinearSpec {
         self
     }
 
+    /// With the bias of this name, which must be there.
+    #[must_use]
+    pub fn with_bias(mut self, tensor: impl Into<String>) -> Self {
+        self.bias = Some(BiasSpec {
+            tensor: tensor.into(),
+            why: "",
+        });
+        self
+    }
+
     /// With its input scaled.
     #[must_use]
     pub fn input(mut self, scale: f32) -> Self {
@@ -110,13 +130,34 @@ impl LinearSpec {
         self
     }
 
-    /// The shape that its tensor has: `[rows, columns]`, or with the number of matrices before them.
+    /// The shape that its tensor has: `[rows, columns]`, or the other way round, or with the number of
+    /// matrices before them.
     pub fn tensor_shape(&self) -> Vec<usize> {
-        let rows = self.within.map_or(self.rows, |(_, total)| total);
+        let (count, rows) = self.stack();
+        let [a, b] = match self.transposed {
+            true => [self.columns, rows],
+            false => [rows, self.columns],
+        };
         match self.stacked {
-            Some(count) => vec![count, rows / count, self.columns],
-            None => vec![rows, self.columns],
+            Some(_) => vec![count, a, b],
+            None => vec![a, b],
         }
+    }
+
+    /// The shape that its bias has: `[rows]` of its tensor, or with the number of matrices before them.
+    pub fn bias_shape(&self) -> Vec<usize> {
+        let (count, rows) = self.stack();
+        match self.stacked {
+            Some(_) => vec![count, rows],
+            None => vec![rows],
+        }
+    }
+
+    /// How many matrices its tensor is, and the rows of each.
+    pub(crate) fn stack(&self) -> (usize, usize) {
+        let rows = self.within.map_or(self.rows, |(_, total)| total);
+        let count = self.stacked.unwrap_or(1);
+        (count, rows / count)
     }
 
     /// The rows of its tensor that it takes, or among which it takes some.
@@ -234,7 +275,8 @@ pub struct AttentionSpec {
     /// Canonical name of the sinks `[heads]`: a score of each head beside those of the keys, which takes its part
     /// of the softmax and has no value (arXiv 2309.17453, learned as in gpt-oss).
     pub sinks: Option<String>,
-    /// How many positions a query sees, its own the last of them; all that came before where there is none.
+    /// How many positions a query sees, its own the last of them; all that came before where there is none. It
+    /// bounds what is read: keys and values of all positions are kept.
     pub window: Option<usize>,
 }
 
@@ -385,7 +427,9 @@ impl MlpSpec {
     /// Its matrices, the last one back to the residual stream.
     pub fn linears(&self) -> Vec<&LinearSpec> {
         match &self.input {
-            MlpInput::SwiGlu { gate, up } => vec![gate, up, &self.down],
+            MlpInput::SwiGlu { gate, up } | MlpInput::ClampedSwiGlu { gate, up, .. } => {
+                vec![gate, up, &self.down]
+            }
             MlpInput::SquaredRelu { up } => vec![up, &self.down],
         }
     }
@@ -400,6 +444,18 @@ pub enum MlpInput {
         gate: LinearSpec,
         /// Projection `[width, hidden]` of the input.
         up: LinearSpec,
+    },
+    /// `g * sigmoid(alpha * g) * (u + 1)` with `g = min(gate(x), limit)` and `u = up(x)` cut off at `-limit` and
+    /// `limit` (gpt-oss, arXiv 2508.10925).
+    ClampedSwiGlu {
+        /// Projection `[width, hidden]` that passes the activation.
+        gate: LinearSpec,
+        /// Projection `[width, hidden]` of the input.
+        up: LinearSpec,
+        /// Steepness of the sigmoid.
+        alpha: f32,
+        /// The largest of both.
+        limit: f32,
     },
     /// `relu(up(x))^2` (arXiv 2109.08668).
     SquaredRelu {

@@ -1,7 +1,8 @@
 //! The integers inside quantised blocks. The layouts are those of GGUF (ggml's block formats).
 //!
 //! Every format is `weight = scale * (code - zero) - minimum`: codes are unsigned, `zero` is the format's,
-//! and a group of consecutive elements shares its scale and its minimum.
+//! and a group of consecutive elements shares its scale and its minimum. Where what is stored are small
+//! floating-point numbers, a table has their codes.
 
 use super::{Dtype, f16_to_f32};
 
@@ -20,6 +21,8 @@ pub(crate) struct Format {
     pub(crate) minima: bool,
     /// How a group's scale is made.
     pub(crate) scales: Scales,
+    /// The codes of the 16 numbers that four bits may be, below 32; `None` where they are codes themselves.
+    pub(crate) table: Option<&'static [u8; 16]>,
 }
 
 /// How the scale of a group is made.
@@ -31,7 +34,13 @@ pub(crate) enum Scales {
     Unsigned,
     /// The block's f16 times the group's signed integer.
     Signed,
+    /// Half of 2 to the power of the group's byte less 127.
+    Exponent,
 }
+
+/// The numbers of FP4 (E2M1) doubled, so that they are integers, and 12 more, so that none is negative: 0, 1/2,
+/// 1, 3/2, 2, 3, 4 and 6, then the same with the other sign.
+const E2M1: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
 
 impl Format {
     /// The format of a quantised type; `None` for plain numbers.
@@ -46,6 +55,11 @@ impl Format {
             Dtype::Q4K => Self::k(4, 0, 32, true, Scales::Unsigned),
             Dtype::Q5K => Self::k(5, 0, 32, true, Scales::Unsigned),
             Dtype::Q6K => Self::k(6, 32, 16, false, Scales::Signed),
+            Dtype::Mxfp4 => Self {
+                scales: Scales::Exponent,
+                table: Some(&E2M1),
+                ..Self::simple(4, 12, false)
+            },
         })
     }
 
@@ -57,6 +71,7 @@ impl Format {
             group: 32,
             minima,
             scales: Scales::Block,
+            table: None,
         }
     }
 
@@ -68,6 +83,7 @@ impl Format {
             group,
             minima,
             scales,
+            table: None,
         }
     }
 
@@ -85,7 +101,7 @@ pub(crate) struct Codes {
     pub(crate) scale: u16,
     /// The block's minimum or factor of minima, f16; 0 where there is none.
     pub(crate) minimum: u16,
-    /// By group; 0 where the block has one scale.
+    /// By group, where each has its own.
     pub(crate) scales: [u8; 16],
     /// By group.
     pub(crate) minima: [u8; 16],
@@ -135,6 +151,10 @@ impl Codes {
             Dtype::Q4K => self.q4_k(block),
             Dtype::Q5K => self.q5_k(block),
             Dtype::Q6K => self.q6_k(block),
+            Dtype::Mxfp4 => {
+                self.scales[0] = block[0];
+                nibbles(&block[1..], &mut self.codes);
+            }
             Dtype::F32 | Dtype::F16 | Dtype::BF16 => unreachable!("plain numbers have no codes"),
         }
     }
@@ -152,9 +172,11 @@ impl Codes {
                 Scales::Block => (d, -m),
                 Scales::Unsigned => (d * f32::from(self.scales[g]), m * f32::from(self.minima[g])),
                 Scales::Signed => (d * f32::from(self.scales[g] as i8), 0.0),
+                Scales::Exponent => (0.5 * power_of_two(self.scales[g]), 0.0),
             };
             for (y, code) in y.iter_mut().zip(codes) {
-                let scaled = scale * (i32::from(*code) - format.zero) as f32;
+                let code = format.table.map_or(*code, |table| table[usize::from(*code)]);
+                let scaled = scale * (i32::from(code) - format.zero) as f32;
                 *y = if format.minima { scaled - minimum } else { scaled };
             }
         }
@@ -211,6 +233,16 @@ impl Codes {
                 }
             }
         }
+    }
+}
+
+/// 2 to the power of `exponent - 127`, NaN for 255 (E8M0).
+pub(crate) fn power_of_two(exponent: u8) -> f32 {
+    match exponent {
+        // below the smallest normal number
+        0 => f32::from_bits(1 << 22),
+        u8::MAX => f32::NAN,
+        _ => f32::from_bits(u32::from(exponent) << 23),
     }
 }
 

@@ -18,11 +18,12 @@ pub enum Dtype {
     Q4K,
     Q5K,
     Q6K,
+    Mxfp4,
 }
 
 impl Dtype {
     /// Every type, in the order of declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::F32,
         Self::F16,
         Self::BF16,
@@ -34,13 +35,14 @@ impl Dtype {
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
+        Self::Mxfp4,
     ];
 
     /// Elements in one block; a row's length is a multiple of it.
     pub const fn block_len(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => 32,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Mxfp4 => 32,
             Self::Q4K | Self::Q5K | Self::Q6K => 256,
         }
     }
@@ -58,6 +60,7 @@ impl Dtype {
             Self::Q4K => 144,
             Self::Q5K => 176,
             Self::Q6K => 210,
+            Self::Mxfp4 => 17,
         }
     }
 
@@ -80,6 +83,7 @@ impl Dtype {
             Self::Q4K => "Q4_K",
             Self::Q5K => "Q5_K",
             Self::Q6K => "Q6_K",
+            Self::Mxfp4 => "MXFP4",
         }
     }
 
@@ -158,8 +162,9 @@ mod tests {
 
     use super::*;
 
-    fn candle_type(dtype: Dtype) -> GgmlDType {
-        match dtype {
+    /// `None` where candle does not have the type.
+    fn candle_type(dtype: Dtype) -> Option<GgmlDType> {
+        Some(match dtype {
             Dtype::F32 => GgmlDType::F32,
             Dtype::F16 => GgmlDType::F16,
             Dtype::BF16 => GgmlDType::BF16,
@@ -171,7 +176,8 @@ mod tests {
             Dtype::Q4K => GgmlDType::Q4K,
             Dtype::Q5K => GgmlDType::Q5K,
             Dtype::Q6K => GgmlDType::Q6K,
-        }
+            Dtype::Mxfp4 => return None,
+        })
     }
 
     #[test]
@@ -189,11 +195,12 @@ mod tests {
 
     /// Random bytes as blocks against candle's own dequantisation.
     fn agrees_with_candle(dtype: Dtype, bytes: &[u8]) {
+        let Some(kind) = candle_type(dtype) else { return };
         let len = bytes.len() / dtype.block_bytes() * dtype.block_len();
         let mut found = vec![0.0; len];
         dequantize_row(dtype, bytes, &mut found);
         let device = candle_core::Device::Cpu;
-        let expected = qtensor_from_ggml(candle_type(dtype), bytes, vec![len], &device)
+        let expected = qtensor_from_ggml(kind, bytes, vec![len], &device)
             .and_then(|q| q.dequantize(&device))
             .and_then(|t| t.to_vec1::<f32>())
             .expect("candle dequantises");
@@ -210,6 +217,32 @@ mod tests {
                 let mut bytes = vec![0; blocks * dtype.block_bytes()];
                 blake3::Hasher::new_keyed(&seed).finalize_xof().fill(&mut bytes);
                 agrees_with_candle(dtype, &bytes);
+            }
+        }
+    }
+
+    /// Every number of FP4 under every exponent, as the specification of MX formats gives them (OCP, 2023).
+    #[test]
+    fn mxfp4_is_what_its_specification_says() {
+        let magnitudes = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+        for exponent in 0..=u8::MAX {
+            let mut block = [0; 17];
+            block[0] = exponent;
+            for (i, byte) in block[1..].iter_mut().enumerate() {
+                // number i, and behind all of those the numbers backwards
+                *byte = (i | (15 - i) << 4) as u8;
+            }
+            let mut found = [0.0; 32];
+            dequantize_row(Dtype::Mxfp4, &block, &mut found);
+            for (i, found) in found.iter().enumerate() {
+                let code = if i < 16 { i } else { 31 - i };
+                let sign = if code < 8 { 1.0 } else { -1.0 };
+                let exact = sign * magnitudes[code % 8] * 2f64.powi(i32::from(exponent) - 127);
+                if exponent == u8::MAX {
+                    assert!(found.is_nan(), "{exponent} {code}: {found}");
+                } else {
+                    assert_eq!(*found, exact as f32, "{exponent} {code}");
+                }
             }
         }
     }

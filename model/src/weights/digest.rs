@@ -15,16 +15,14 @@ pub(super) fn digest(checkpoint: &Checkpoint) -> String {
     let mut total = blake3::Hasher::new();
     total.update(checkpoint.spec.arithmetic.as_bytes());
     for (name, entry) in &checkpoint.entries {
-        let raw = checkpoint.raw(name, entry);
-        let shape: Vec<usize> = raw.shape.iter().copied().filter(|d| *d != 1).collect();
-        total.update(format!("{name} {} {shape:?}\n", raw.dtype).as_bytes());
-        let starts = entry.range.clone().step_by(PIECE);
-        pieces.extend(starts.map(|start| {
-            (
-                &*checkpoint.sources[entry.file],
-                start..entry.range.end.min(start + PIECE),
-            )
-        }));
+        let shape: Vec<usize> = entry.shape.iter().copied().filter(|d| *d != 1).collect();
+        total.update(format!("{name} {} {shape:?}\n", entry.dtype).as_bytes());
+        let places = [(entry.file, entry.range.clone())];
+        for (file, range) in places.into_iter().chain(entry.exponents.clone()) {
+            let source = &*checkpoint.sources[file];
+            let starts = range.clone().step_by(PIECE);
+            pieces.extend(starts.map(|start| (source, start..range.end.min(start + PIECE))));
+        }
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let next = AtomicUsize::new(0);

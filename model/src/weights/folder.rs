@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Bytes, Checkpoint, inventory, safetensors};
+use super::{Bytes, Checkpoint, Entry, inventory, mxfp4, safetensors};
 use crate::arch::{self, Architecture, Tensors};
 use crate::error::{ModelError, is_name, shown};
 use crate::files;
@@ -106,7 +106,8 @@ fn assemble(
         let canonical = family.canonical(name);
         canonical.is_some_and(|name| inventory::is_model_tensor(family, &name))
     };
-    let mut entries = BTreeMap::new();
+    let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut halves: BTreeMap<String, Entry> = BTreeMap::new();
     let mut foreign = Vec::new();
     let mut converted = None;
     for (at, source) in sources.iter().enumerate() {
@@ -118,7 +119,9 @@ fn assemble(
         }
         let skipped = header.skipped.into_iter();
         foreign.extend(skipped.filter(|name| !inventory::is_known(family, name)));
-        for (name, entry) in header.entries {
+        let whole = header.entries.into_iter().map(|entry| (false, entry));
+        let half = header.halves.into_iter().map(|entry| (true, entry));
+        for (half, (name, entry)) in whole.chain(half) {
             // With an index, its word counts: a tensor that it places elsewhere, or does not know, is a
             // leftover.
             if index.is_some_and(|i| i.map.get(&name).is_none_or(|s| s != shard)) {
@@ -131,7 +134,8 @@ fn assemble(
             if !inventory::is_known(family, &name) {
                 foreign.push(name.clone());
             }
-            if entries.insert(name.clone(), entry).is_some() {
+            let place = if half { &mut halves } else { &mut entries };
+            if place.insert(name.clone(), entry).is_some() {
                 return Err(ModelError::tensor(
                     path,
                     name,
@@ -144,7 +148,7 @@ fn assemble(
         let there = |name: &str| {
             family
                 .canonical(name)
-                .is_some_and(|name| entries.contains_key(&*name))
+                .is_some_and(|name| entries.contains_key(&*name) || halves.contains_key(&*name))
         };
         let absent = |name: &str| is_ours(name) && !there(name);
         let (name, shard) = index.map.iter().find(|(name, _)| absent(name))?;
@@ -154,6 +158,8 @@ fn assemble(
     if let Some(missing) = missing {
         return Err(missing);
     }
+    let path = |file: usize| files.get(file).unwrap_or(&origin).as_path();
+    mxfp4::join(halves, &mut entries, path)?;
     let spec = (family.from_config)(json, &Tensors(&entries))?;
     if let Some(path) = converted
         && spec

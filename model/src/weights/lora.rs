@@ -171,6 +171,10 @@ impl Checkpoint {
     /// The factors of an adapter's file by the canonical name of their matrix, their shapes checked.
     fn updates(&self, path: &Path, bytes: &Bytes) -> Result<BTreeMap<String, (Entry, Entry)>, ModelError> {
         let header = safetensors::header(path, bytes, 0, |_| true)?;
+        if let Some((name, _)) = header.halves.first() {
+            let problem = "has elements of type U8: only F32, F16 and BF16 are supported";
+            return Err(ModelError::tensor(path, name, problem));
+        }
         let mut found: BTreeMap<String, Factors> = BTreeMap::new();
         for (stored, entry) in header.entries {
             let other = |problem: &str| ModelError::tensor(path, stored.clone(), problem);
@@ -297,7 +301,7 @@ impl Checkpoint {
         let range = 0..bytes.len();
         self.sources.push(Arc::new(Bytes::Owned(bytes)));
         if let Some(entry) = self.entries.get_mut(name) {
-            (entry.file, entry.range) = (file, range);
+            (entry.file, entry.range, entry.exponents) = (file, range, None);
             entry.dtype = match dtype {
                 Dtype::BF16 | Dtype::F16 => dtype,
                 _ => Dtype::F32,
@@ -312,7 +316,7 @@ fn read(path: &Path, bytes: &Bytes, entry: &Entry) -> Result<Vec<f32>, ModelErro
         name: entry.stored_name.clone(),
         dtype: entry.dtype,
         shape: entry.shape.clone(),
-        bytes: &bytes[entry.range.clone()],
+        bytes: (&bytes[entry.range.clone()]).into(),
     };
     all_finite(raw.to_f32(), path, &entry.stored_name)
 }

@@ -10,11 +10,13 @@ mod folder;
 mod gguf;
 mod inventory;
 mod lora;
+mod mxfp4;
 mod random;
 mod safetensors;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -38,15 +40,15 @@ pub struct RawTensor<'a> {
     pub dtype: Dtype,
     /// Its shape in Hugging Face order: a linear layer is `[out, in]`, a row is contiguous.
     pub shape: Vec<usize>,
-    /// Its bytes, not necessarily aligned.
-    pub bytes: &'a [u8],
+    /// Its bytes, not necessarily aligned: those of the file where it holds them in this order.
+    pub bytes: Cow<'a, [u8]>,
 }
 
 impl RawTensor<'_> {
     /// All elements as f32.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.shape.iter().product()];
-        dequantize_row(self.dtype, self.bytes, &mut out);
+        dequantize_row(self.dtype, &self.bytes, &mut out);
         out
     }
 }
@@ -116,6 +118,8 @@ pub(crate) struct Entry {
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
     pub(crate) range: Range<usize>,
+    /// Where the exponents of an MXFP4 tensor's blocks lie, if not with them: file and range.
+    exponents: Option<(usize, Range<usize>)>,
 }
 
 /// An opened model: its configuration and its tensors. Nothing is read before it is asked for.
@@ -221,25 +225,88 @@ impl Checkpoint {
     /// # Errors
     /// A missing tensor, or one of another shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'_>, ModelError> {
-        let entry = self.entry(name)?;
-        if !same_shape(&entry.shape, shape) {
-            return Err(ModelError::Shape {
-                file: self.file_of(entry).to_path_buf(),
-                tensor: entry.stored_name.clone(),
-                found: entry.shape.clone(),
-                expected: shape.to_vec(),
-            });
-        }
+        let entry = self.shaped(name, shape)?;
         Ok(RawTensor {
-            name: name.to_owned(),
             shape: shape.to_vec(),
             ..self.raw(name, entry)
         })
     }
 
-    /// Where the tensor of this canonical name lies in a mapped file.
+    /// These rows of the tensor of this canonical name, all dimensions but the last counting as rows.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub(crate) fn rows(
+        &self,
+        name: &str,
+        shape: &[usize],
+        rows: Range<usize>,
+    ) -> Result<RawTensor<'_>, ModelError> {
+        let entry = self.shaped(name, shape)?;
+        let columns = shape.last().copied().unwrap_or(1);
+        Ok(RawTensor {
+            name: name.to_owned(),
+            dtype: entry.dtype,
+            shape: vec![rows.len(), columns],
+            bytes: self.bytes(entry, columns, rows),
+        })
+    }
+
+    /// These rows of the matrices under each other whose columns are the rows of a tensor `[columns, rows]` or
+    /// `[matrices, columns, rows]`.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`]; also where numbers come in blocks, which would be taken apart.
+    pub(crate) fn transposed(
+        &self,
+        name: &str,
+        shape: &[usize],
+        rows: Range<usize>,
+    ) -> Result<RawTensor<'_>, ModelError> {
+        /// Rows that are written at a time.
+        const TOGETHER: usize = 32;
+        let entry = self.shaped(name, shape)?;
+        if entry.dtype.is_quantized() {
+            let problem = format!("is stored as {} and column by column", entry.dtype);
+            return Err(ModelError::tensor(
+                self.file_of(entry),
+                &entry.stored_name,
+                problem,
+            ));
+        }
+        let [.., columns, height] = *shape else {
+            return Err(ModelError::tensor(
+                self.file_of(entry),
+                &entry.stored_name,
+                "is no matrix",
+            ));
+        };
+        let size = entry.dtype.block_bytes();
+        let all = &self.sources[entry.file][entry.range.clone()];
+        let mut bytes = vec![0; rows.len() * columns * size];
+        let places: Vec<usize> = rows.clone().collect();
+        for (rows, out) in places
+            .chunks(TOGETHER)
+            .zip(bytes.chunks_mut(TOGETHER * columns * size))
+        {
+            for column in 0..columns {
+                for (row, out) in rows.iter().zip(out.chunks_exact_mut(columns * size)) {
+                    let at = ((row / height * columns + column) * height + row % height) * size;
+                    out[column * size..][..size].copy_from_slice(&all[at..at + size]);
+                }
+            }
+        }
+        Ok(RawTensor {
+            name: name.to_owned(),
+            dtype: entry.dtype,
+            shape: vec![rows.len(), columns],
+            bytes: bytes.into(),
+        })
+    }
+
+    /// Where the tensor of this canonical name lies in a mapped file, as its type has it.
     pub(crate) fn mapped(&self, name: &str) -> Option<(Arc<Bytes>, Range<usize>)> {
-        let entry = self.entries.get(name)?;
+        let entry = self.entries.get(name).filter(|entry| entry.exponents.is_none())?;
         let source = &self.sources[entry.file];
         matches!(**source, Bytes::Mapped(_)).then(|| (source.clone(), entry.range.clone()))
     }
@@ -261,6 +328,20 @@ impl Checkpoint {
             });
         }
         Ok(self.raw(name, entry).to_f32())
+    }
+
+    /// The elements in `range` of what [`Self::vector`] gives.
+    ///
+    /// # Errors
+    /// As [`Self::vector`].
+    pub(crate) fn part(&self, name: &str, len: usize, range: Range<usize>) -> Result<Vec<f32>, ModelError> {
+        let entry = self.entry(name)?;
+        if entry.dtype.is_quantized() || entry.shape.iter().product::<usize>() != len {
+            return Ok(self.vector(name, len)?[range].to_vec());
+        }
+        let mut values = vec![0.0; range.len()];
+        dequantize_row(entry.dtype, &self.bytes(entry, 1, range), &mut values);
+        Ok(values)
     }
 
     /// [`Self::vector`], whose values must be finite because what they lead to is: a choice, which hides what is no
@@ -321,7 +402,9 @@ impl Checkpoint {
 
     /// Bytes of all tensors.
     pub fn total_bytes(&self) -> u64 {
-        self.entries.values().map(|e| e.range.len() as u64).sum()
+        let exponents = |e: &Entry| e.exponents.as_ref().map_or(0, |(_, range)| range.len());
+        let bytes = |e: &Entry| (e.range.len() + exponents(e)) as u64;
+        self.entries.values().map(bytes).sum()
     }
 
     fn entry(&self, name: &str) -> Result<&Entry, ModelError> {
@@ -336,12 +419,48 @@ impl Checkpoint {
         })
     }
 
+    /// The entry of this canonical name, which must have this shape.
+    fn shaped(&self, name: &str, shape: &[usize]) -> Result<&Entry, ModelError> {
+        let entry = self.entry(name)?;
+        if same_shape(&entry.shape, shape) {
+            return Ok(entry);
+        }
+        Err(ModelError::Shape {
+            file: self.file_of(entry).to_path_buf(),
+            tensor: entry.stored_name.clone(),
+            found: entry.shape.clone(),
+            expected: shape.to_vec(),
+        })
+    }
+
     fn raw(&self, name: &str, entry: &Entry) -> RawTensor<'_> {
+        let columns = entry.shape.last().copied().unwrap_or(1);
+        let rows = entry.shape.iter().product::<usize>().checked_div(columns);
         RawTensor {
             name: name.to_owned(),
             dtype: entry.dtype,
             shape: entry.shape.clone(),
-            bytes: &self.sources[entry.file][entry.range.clone()],
+            bytes: self.bytes(entry, columns, 0..rows.unwrap_or(0)),
+        }
+    }
+
+    /// These rows of `columns` elements.
+    fn bytes(&self, entry: &Entry, columns: usize, rows: Range<usize>) -> Cow<'_, [u8]> {
+        let all = &self.sources[entry.file][entry.range.clone()];
+        match &entry.exponents {
+            None => {
+                let row = entry.dtype.row_bytes(columns);
+                Cow::Borrowed(&all[rows.start * row..rows.end * row])
+            }
+            Some((file, range)) => {
+                let exponents = &self.sources[*file][range.clone()];
+                let blocks = columns / entry.dtype.block_len();
+                let (first, last) = (rows.start * blocks, rows.end * blocks);
+                Cow::Owned(mxfp4::joined(
+                    &all[first * 16..last * 16],
+                    &exponents[first..last],
+                ))
+            }
         }
     }
 

@@ -62,6 +62,7 @@ impl Checkpoint {
                     dtype,
                     shape: tensor.shape,
                     range,
+                    exponents: None,
                 },
             );
         }

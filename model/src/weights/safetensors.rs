@@ -4,7 +4,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype as Stored, SafeTensorError, SafeTensors};
 
-use super::{Dtype, Entry};
+use super::{Dtype, Entry, mxfp4};
 use crate::error::{ModelError, is_name, shown};
 use crate::json::OnceEach;
 
@@ -12,6 +12,8 @@ use crate::json::OnceEach;
 pub(super) struct Header {
     /// The tensors that can be used, in the order of their names.
     pub(super) entries: Vec<(String, Entry)>,
+    /// Halves of MXFP4 tensors, in their own shapes.
+    pub(super) halves: Vec<(String, Entry)>,
     /// Tensors of types that cannot be used, which nobody wants.
     pub(super) skipped: Vec<String>,
     /// `format` of its `__metadata__`: which program's tensors they are, `pt` or `mlx`.
@@ -34,7 +36,7 @@ pub(super) fn header(
     }
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(path, bytes.len(), &e))?;
     let data = 8 + header;
-    let (mut found, mut skipped) = (Vec::new(), Vec::new());
+    let (mut found, mut halves, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     for name in metadata.offset_keys() {
         if !is_name(&name) {
             let reason = format!("it has a tensor of the impossible name {}", shown(&name));
@@ -47,6 +49,7 @@ pub(super) fn header(
             Stored::F32 => Dtype::F32,
             Stored::F16 => Dtype::F16,
             Stored::BF16 => Dtype::BF16,
+            Stored::U8 if mxfp4::is_half(&name) => Dtype::Mxfp4,
             other if wanted(&name) => {
                 let problem = format!("has elements of type {other:?}: only F32, F16 and BF16 are supported");
                 return Err(ModelError::tensor(path, name, problem));
@@ -63,10 +66,16 @@ pub(super) fn header(
             dtype,
             shape: info.shape.clone(),
             range: data + start..data + end,
+            exponents: None,
         };
-        found.push((name, entry));
+        if dtype == Dtype::Mxfp4 {
+            halves.push((name, entry));
+        } else {
+            found.push((name, entry));
+        }
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
+    halves.sort_by(|a, b| a.0.cmp(&b.0));
     let format = metadata
         .metadata()
         .as_ref()
@@ -74,6 +83,7 @@ pub(super) fn header(
     skipped.sort();
     Ok(Header {
         entries: found,
+        halves,
         skipped,
         format,
     })

@@ -21,6 +21,7 @@ fn a_folder_and_its_gguf_file_continue_alike() {
         "qwen3_5_text",
         "qwen3_5_moe_text",
         "qwen3_next",
+        "gpt_oss",
         "nemotron_h-experts",
         "granitemoehybrid-experts",
     ] {

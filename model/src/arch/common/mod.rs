@@ -86,7 +86,14 @@ impl Sizes {
         head_dim: Option<usize>,
         eps: &str,
     ) -> Result<Self, ModelError> {
-        refuse(json, &["quantization_config", "compression_config"])?;
+        // tensors in MXFP4 say themselves that they are
+        let method = json
+            .get("quantization_config")
+            .and_then(|q| q.get("quant_method"));
+        if method.and_then(|method| method.as_str()) != Some("mxfp4") {
+            refuse(json, &["quantization_config"])?;
+        }
+        refuse(json, &["compression_config"])?;
         let hidden = json.required_size("hidden_size")?;
         let heads = json.required_size("num_attention_heads")?;
         let tied = match json.flag("tie_word_embeddings")? {
@@ -332,18 +339,64 @@ pub(in crate::arch) fn check_activation(
     }
 }
 
+/// The window of attention of each layer, if it has one: `sliding_window` where `layer_types` says
+/// `sliding_attention`, or in the `usual` layers where it says nothing.
+pub(in crate::arch) fn windows(
+    json: &Fields<'_>,
+    layers: usize,
+    usual: impl Fn(usize) -> bool,
+) -> Result<Vec<Option<usize>>, ModelError> {
+    let sliding = match layer_types(json, layers)? {
+        None => (0..layers).map(usual).collect(),
+        Some(types) => types
+            .iter()
+            .map(|kind| match kind.as_str() {
+                Some("sliding_attention") => Ok(true),
+                Some("full_attention") => Ok(false),
+                _ => {
+                    let problem =
+                        format!("has {kind}: layers are \"sliding_attention\" and \"full_attention\"");
+                    Err(json.error("layer_types", problem))
+                }
+            })
+            .collect::<Result<Vec<_>, _>>()?,
+    };
+    if !sliding.contains(&true) {
+        return Ok(vec![None; layers]);
+    }
+    let window = json.required_size("sliding_window")?;
+    check_bounds(json.file(), &[(window, "sliding_window", 1 << 32)])?;
+    Ok(sliding
+        .into_iter()
+        .map(|slides| slides.then_some(window))
+        .collect())
+}
+
+/// `layer_types`, one for each of `layers` layers, if it is there.
+fn layer_types<'a>(
+    json: &'a Fields<'_>,
+    layers: usize,
+) -> Result<Option<&'a Vec<serde_json::Value>>, ModelError> {
+    match json.get("layer_types") {
+        None => Ok(None),
+        Some(types) => match types.as_array().filter(|types| types.len() == layers) {
+            Some(types) => Ok(Some(types)),
+            None => {
+                let problem = format!("must be a list of {layers} words, one for each layer");
+                Err(json.error("layer_types", problem))
+            }
+        },
+    }
+}
+
 /// Refuses layers that are not whole attention: those of `layer_types` must be `full_attention`, one for each
 /// of `layers` layers, and no window may be in use.
 pub(in crate::arch) fn check_full_attention(json: &Fields<'_>, layers: usize) -> Result<(), ModelError> {
     if json.flag("use_sliding_window")? == Some(true) {
         return Err(json.error("use_sliding_window", "is true: sliding windows are not supported"));
     }
-    let Some(types) = json.get("layer_types") else {
+    let Some(types) = layer_types(json, layers)? else {
         return Ok(());
-    };
-    let Some(types) = types.as_array().filter(|types| types.len() == layers) else {
-        let problem = format!("must be a list of {layers} words, one for each layer");
-        return Err(json.error("layer_types", problem));
     };
     match types.iter().find(|t| t.as_str() != Some("full_attention")) {
         Some(other) => {

@@ -194,6 +194,14 @@ impl Rope {
         Self { partial, ..self }
     }
 
+    /// The same with the ends of YaRN's ramp where they fall, between whole dimensions.
+    pub(in crate::arch) fn untruncated(mut self) -> Self {
+        if let Scaling::Yarn { truncate, .. } = &mut self.scaling {
+            *truncate = false;
+        }
+        self
+    }
+
     /// The `rope.*` keys.
     pub(in crate::arch) fn of_gguf(source: &GgufSource<'_>, head_dim: usize) -> Result<Self, ModelError> {
         let key = |name: &str| source.key(name);

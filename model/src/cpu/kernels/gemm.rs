@@ -59,8 +59,17 @@ pub(crate) enum Sink<'a> {
     Add,
     /// `out = relu(scale * acc (+ bias))^2`
     SquaredRelu,
-    /// `out = silu(gate) * up`, where the job's product is the gate and this is `up`
-    Gate(&'a Linear),
+    /// `out = silu(gate) * up` or the like, where the job's product is the gate and this is `up`
+    Gate(&'a Linear, Gating),
+}
+
+/// How a gate and what it gates become one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Gating {
+    /// `silu(gate) * up`
+    Silu,
+    /// `gate * sigmoid(alpha * gate) * (up + 1)`, the gate at most `limit`, the other within it
+    Clamped { alpha: f32, limit: f32 },
 }
 
 /// One output matrix and the products that make it.
@@ -91,11 +100,16 @@ impl<'a> Job<'a> {
             out,
         }
     }
-    /// `out[r] = silu(x[r] gate^T) * (x[r] up^T)`, scales and biases included.
-    pub(crate) fn gated(x: &'a Rows, gate: &'a Linear, up: &'a Linear, out: &'a mut Rows) -> Self {
+    /// `out[r]` from `x[r] gate^T` and `x[r] up^T`, scales and biases included.
+    pub(crate) fn gated(
+        x: &'a Rows,
+        (gate, up): (&'a Linear, &'a Linear),
+        gating: Gating,
+        out: &'a mut Rows,
+    ) -> Self {
         Self {
             products: [Some((x, gate)), None],
-            sink: Sink::Gate(up),
+            sink: Sink::Gate(up, gating),
             out,
         }
     }
@@ -167,7 +181,7 @@ pub(crate) fn matmul<const N: usize>(pool: &mut ThreadPool, scratch: &mut Scratc
                 "shapes of a product"
             );
         }
-        if let (Sink::Gate(up), Some((_, gate))) = (job.sink, job.products[0]) {
+        if let (Sink::Gate(up, _), Some((_, gate))) = (job.sink, job.products[0]) {
             assert!(up.n() == gate.n() && up.k() == gate.k(), "shapes of a gate");
         }
     }
@@ -176,7 +190,7 @@ pub(crate) fn matmul<const N: usize>(pool: &mut ThreadPool, scratch: &mut Scratc
     let mut used = 0;
     for job in &jobs {
         for (x, w) in job.products.iter().flatten() {
-            let up = if let Sink::Gate(up) = job.sink {
+            let up = if let Sink::Gate(up, _) = job.sink {
                 Some(up)
             } else {
                 None
@@ -243,9 +257,9 @@ pub(crate) fn matmul<const N: usize>(pool: &mut ThreadPool, scratch: &mut Scratc
                 match job.sink {
                     Sink::Store | Sink::Add => finish(tier, tile, w, out, region),
                     Sink::SquaredRelu => finish_squared_relu(tier, tile, w, out, region),
-                    Sink::Gate(up) => {
+                    Sink::Gate(up, gating) => {
                         multiply(x, up, gate_tile);
-                        finish_gate(tier, tile, gate_tile, w, up, out, region);
+                        finish_gate(tier, tile, gate_tile, w, up, gating, out, region);
                     }
                 }
             }
@@ -352,12 +366,14 @@ unsafe fn epilogue<S: Simd>(acc: *const f32, w: &Linear, column: usize) -> S::V 
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 #[inline(always)]
 unsafe fn finish_gate_body<S: Simd>(
     gate: &Buf,
     up: &Buf,
     gate_w: &Linear,
     up_w: &Linear,
+    gating: Gating,
     out: *mut f32,
     region: Region,
 ) {
@@ -367,11 +383,27 @@ unsafe fn finish_gate_body<S: Simd>(
             unsafe {
                 let g = epilogue::<S>(gate.as_ptr().add(r * WIDTH + j), gate_w, columns + j);
                 let u = epilogue::<S>(up.as_ptr().add(r * WIDTH + j), up_w, columns + j);
-                S::store(out.add(r * region.stride + j), S::mul(S::silu(g), u));
+                let gated = match gating {
+                    Gating::Silu => S::mul(S::silu(g), u),
+                    Gating::Clamped { alpha, limit } => clamped::<S>(g, u, alpha, limit),
+                };
+                S::store(out.add(r * region.stride + j), gated);
             }
         }
     }
 }
 tiers!(fn finish_gate = finish_gate_body(
-    gate: &Buf, up: &Buf, gate_w: &Linear, up_w: &Linear, out: *mut f32, region: Region
+    gate: &Buf, up: &Buf, gate_w: &Linear, up_w: &Linear, gating: Gating, out: *mut f32, region: Region
 ));
+
+#[inline(always)]
+unsafe fn clamped<S: Simd>(gate: S::V, up: S::V, alpha: f32, limit: f32) -> S::V {
+    unsafe {
+        // the second operand is what comes back when one is NaN, so NaN goes through
+        let g = S::min(S::splat(limit), gate);
+        let u = S::max(S::splat(-limit), S::min(S::splat(limit), up));
+        let e = S::exp(S::mul(S::splat(-alpha), g));
+        let one = S::splat(1.0);
+        S::mul(S::div(g, S::add(one, e)), S::add(u, one))
+    }
+}

@@ -11,6 +11,8 @@
 
 use std::fmt;
 
+use crate::weights::codes::power_of_two;
+
 /// The instruction tier that kernels run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
@@ -116,6 +118,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn load_i8(p: *const u8) -> Self::V;
     unsafe fn load_f16(p: *const u16) -> Self::V;
     unsafe fn load_bf16(p: *const u16) -> Self::V;
+    /// for each byte 2 to its power less 127, NaN for 255
+    unsafe fn load_exponents(p: *const u8) -> Self::V;
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -292,6 +296,11 @@ impl Simd for Portable {
         each(|i| f32::from_bits(u32::from(raw[i]) << 16))
     }
     #[inline(always)]
+    unsafe fn load_exponents(p: *const u8) -> Self::V {
+        let raw = unsafe { p.cast::<[u8; P]>().read_unaligned() };
+        each(|i| power_of_two(raw[i]))
+    }
+    #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
         each(|i| a[i] + b[i])
     }
@@ -438,6 +447,17 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn load_exponents(p: *const u8) -> Self::V {
+            unsafe {
+                let exponents = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()));
+                let nan = _mm256_cmpeq_epi32(exponents, _mm256_set1_epi32(255));
+                // the least is below the smallest normal number, and a bit more makes infinity NaN
+                let bit = _mm256_set1_epi32(1 << 22);
+                let bits = _mm256_max_epi32(_mm256_slli_epi32::<23>(exponents), bit);
+                _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_and_si256(nan, bit)))
+            }
+        }
+        #[inline(always)]
         unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
             unsafe { _mm256_add_ps(a, b) }
         }
@@ -561,6 +581,16 @@ mod x86 {
             unsafe {
                 let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
                 _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_exponents(p: *const u8) -> Self::V {
+            unsafe {
+                let exponents = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+                let nan = _mm512_cmpeq_epi32_mask(exponents, _mm512_set1_epi32(255));
+                let bit = _mm512_set1_epi32(1 << 22);
+                let bits = _mm512_max_epi32(_mm512_slli_epi32::<23>(exponents), bit);
+                _mm512_castsi512_ps(_mm512_mask_or_epi32(bits, nan, bits, bit))
             }
         }
         #[inline(always)]

@@ -2,7 +2,7 @@
 
 use crate::cpu::kernels::ThreadPool;
 use crate::cpu::kernels::buf::Rows;
-use crate::cpu::kernels::gemm::{self, Job};
+use crate::cpu::kernels::gemm::{self, Gating, Job};
 use crate::cpu::linear::{Linear, WeightFormat};
 use crate::cpu::work::Work;
 use crate::error::ModelError;
@@ -11,7 +11,7 @@ use crate::weights::Checkpoint;
 
 pub(super) struct Mlp {
     /// `None` where the activation is the squared relu of `up`
-    pub(super) gate: Option<Linear>,
+    pub(super) gate: Option<(Linear, Gating)>,
     pub(super) up: Linear,
     pub(super) down: Linear,
     /// which of the activations' buffers is as wide
@@ -28,27 +28,38 @@ impl Mlp {
         widths: &[usize],
         format: WeightFormat,
     ) -> Result<Self, ModelError> {
+        let open = |linear, scale| Linear::open(weights, linear, scale, format);
         let (gate, up) = match &spec.input {
-            MlpInput::SwiGlu { gate, up } => (Some(Linear::open(weights, gate, 1.0, format)?), up),
+            MlpInput::SwiGlu { gate, up } => (Some((open(gate, 1.0)?, Gating::Silu)), up),
+            MlpInput::ClampedSwiGlu {
+                gate,
+                up,
+                alpha,
+                limit,
+            } => {
+                let (alpha, limit) = (*alpha, *limit);
+                (Some((open(gate, 1.0)?, Gating::Clamped { alpha, limit })), up)
+            }
             MlpInput::SquaredRelu { up } => (None, up),
         };
         Ok(Self {
             gate,
-            up: Linear::open(weights, up, 1.0, format)?,
-            down: Linear::open(weights, &spec.down, scale, format)?,
+            up: open(up, 1.0)?,
+            down: open(&spec.down, scale)?,
             buffer: widths.iter().position(|w| *w == spec.width).unwrap_or(0),
         })
     }
 
     pub(super) fn linears(&self) -> impl Iterator<Item = &Linear> {
-        self.gate.iter().chain([&self.up, &self.down])
+        let gate = self.gate.iter().map(|(gate, _)| gate);
+        gate.chain([&self.up, &self.down])
     }
 
     /// Adds the part to the residual stream; each row by the factor in `factors` `[rows, 1]`.
     pub(super) fn forward(&self, pool: &mut ThreadPool, w: &mut Work, factors: Option<&Rows>) {
         let act = &mut w.acts[self.buffer];
         let input = match &self.gate {
-            Some(gate) => Job::gated(&w.normed, gate, &self.up, act),
+            Some((gate, gating)) => Job::gated(&w.normed, (gate, &self.up), *gating, act),
             None => Job::squared_relu(&w.normed, &self.up, act),
         };
         gemm::matmul(pool, &mut w.products, [input]);

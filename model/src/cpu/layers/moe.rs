@@ -98,7 +98,7 @@ impl Moe {
         gemm::grouped(pool, &mut w.products, x, groups, act, |expert| {
             let expert = &self.experts[expert];
             match &expert.gate {
-                Some(gate) => (gate, Sink::Gate(&expert.up)),
+                Some((gate, gating)) => (gate, Sink::Gate(&expert.up, *gating)),
                 None => (&expert.up, Sink::SquaredRelu),
             }
         });

@@ -33,6 +33,10 @@ pub(super) fn block<T: Transpose>(rows: Lanes<'_>, dtype: Dtype, b: usize, book:
         Dtype::Q4K => k_block::<T>(rows, at, false, head, codes),
         Dtype::Q5K => k_block::<T>(rows, at, true, head, codes),
         Dtype::Q6K => six::<T>(rows, at, head, codes),
+        Dtype::Mxfp4 => {
+            head.copy_from_slice(&rows.bytes(at));
+            four_bits::<T>(rows, at + 1, codes);
+        }
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => unreachable!("plain numbers have no blocks"),
     }
 }
@@ -95,8 +99,14 @@ fn simple<T: Transpose>(
             *out = (0..8).fold(0, |all, step| all | spread(step) << step);
         }
     }
+    four_bits::<T>(rows, next, codes);
+}
+
+/// 16 bytes of nibbles.
+#[inline(always)]
+fn four_bits<T: Transpose>(rows: Lanes<'_>, at: usize, codes: &mut [Words]) {
     let mut n = [[0; WIDTH]; 4];
-    rows.words::<T>(next, &mut n);
+    rows.words::<T>(at, &mut n);
     for (i, out) in codes[..4].iter_mut().enumerate() {
         pair(&n[2 * (i % 2)], &n[2 * (i % 2) + 1], i >= 2, out);
     }

@@ -36,6 +36,15 @@ impl<'a> Lanes<'a> {
         let all = self.bytes;
         (0..self.count).map(move |lane| (lane, &all[lane * self.stride..][..self.stride]))
     }
+    /// The byte at `at` of every row.
+    #[inline(always)]
+    pub(super) fn bytes(&self, at: usize) -> [u8; WIDTH] {
+        let mut bytes = [0; WIDTH];
+        for (lane, row) in self.rows() {
+            bytes[lane] = row[at];
+        }
+        bytes
+    }
     /// The 16-bit number at byte `at` of every row.
     #[inline(always)]
     pub(super) fn halves(&self, at: usize) -> [u16; WIDTH] {

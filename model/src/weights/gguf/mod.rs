@@ -66,6 +66,7 @@ pub(super) fn open(path: &Path, bytes: Bytes, options: OpenOptions) -> Result<Ch
             dtype: info.dtype,
             shape: info.shape,
             range: info.range,
+            exponents: None,
         };
         let stored_name = entry.stored_name.clone();
         if entries.insert(name, entry).is_some() {

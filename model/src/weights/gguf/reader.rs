@@ -64,7 +64,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(GgufMetadata, Vec<Info>
     let mut infos = Vec::with_capacity(table.len());
     for (name, kind, shape, offset) in table {
         let dtype = dtype(kind).map_err(|kind| {
-            let known = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K";
+            let known = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K and MXFP4";
             ModelError::tensor(
                 path,
                 &name,
@@ -319,7 +319,7 @@ fn least_bytes(kind: u32) -> Option<usize> {
 
 /// ggml's number of a type; the name of one that is not supported.
 fn dtype(kind: u32) -> Result<Dtype, String> {
-    const OTHERS: [(u32, &str); 22] = [
+    const OTHERS: [(u32, &str); 21] = [
         (9, "Q8_1"),
         (10, "Q2_K"),
         (11, "Q3_K"),
@@ -340,7 +340,6 @@ fn dtype(kind: u32) -> Result<Dtype, String> {
         (29, "IQ1_M"),
         (34, "TQ1_0"),
         (35, "TQ2_0"),
-        (39, "MXFP4"),
         (40, "NVFP4"),
     ];
     Ok(match kind {
@@ -355,6 +354,7 @@ fn dtype(kind: u32) -> Result<Dtype, String> {
         13 => Dtype::Q5K,
         14 => Dtype::Q6K,
         30 => Dtype::BF16,
+        39 => Dtype::Mxfp4,
         other => {
             let name = OTHERS
                 .iter()

@@ -675,3 +675,115 @@ fn numbers_that_no_model_has_are_refused_by_their_names() {
         says(&model.refusal(), &["mlp_only_layers"]);
     }
 }
+
+/// What windows, sinks and MXFP4 come with, wrong in every way.
+#[test]
+fn windows_sinks_and_halves_of_mxfp4_are_refused_by_their_names() {
+    let refused = |change: &dyn Fn(&mut Model), parts: &[&str]| {
+        let mut model = Model::golden("family-gpt_oss");
+        change(&mut model);
+        says(&model.refusal(), parts);
+    };
+    Model::golden("family-gpt_oss").open().unwrap();
+    let full = "full_attention";
+    for (key, value, why) in [
+        ("sliding_window", json!(0), "between 1 and"),
+        ("sliding_window", json!(-24), "whole number"),
+        ("sliding_window", json!(2.5), "whole number"),
+        ("sliding_window", json!(1e18), "whole number"),
+        ("sliding_window", json!("24"), "whole number"),
+        ("sliding_window", json!(null), "missing"),
+        ("layer_types", json!([full, full]), "list of 4 words"),
+        ("layer_types", json!("full_attention"), "list of 4 words"),
+        ("layer_types", json!([full, full, full, "mamba"]), "mamba"),
+        ("layer_types", json!([full, full, full, 7]), "7"),
+        ("swiglu_limit", json!(0), "above 0"),
+        ("swiglu_limit", json!(-7.0), "above 0"),
+        ("num_local_experts", json!(0), "has experts"),
+        ("num_experts_per_tok", json!(0), "between 1 and 8"),
+        ("num_experts_per_tok", json!(9), "between 1 and 8"),
+        ("attention_bias", json!(false), "says that there is none"),
+        ("hidden_act", json!("gelu"), "silu"),
+        (
+            "quantization_config",
+            json!({"quant_method": "gptq"}),
+            "not supported",
+        ),
+        ("quantization_config", json!("mxfp4"), "not supported"),
+    ] {
+        let change = |model: &mut Model| model.config[key] = value.clone();
+        refused(&change, &["config.json", key, why]);
+    }
+    // a model without windows needs no width of one
+    let mut whole = Model::golden("family-gpt_oss");
+    whole.config["layer_types"] = json!([full, full, full, full]);
+    whole.config["sliding_window"] = json!(null);
+    whole.open().unwrap();
+    // what no list says is every other layer
+    let mut usual = Model::golden("family-gpt_oss");
+    usual.config["layer_types"] = json!(null);
+    assert_eq!(usual.open().unwrap().spec, open("family-gpt_oss").spec);
+
+    let sinks = "model.layers.1.self_attn.sinks";
+    refused(&|m| m.remove(sinks), &["no tensor", sinks, "has sinks"]);
+    refused(&|m| m.add(sinks, 3), &[sinks, "[3]", "[4]"]);
+    let (blocks, scales) = (
+        "model.layers.2.mlp.experts.gate_up_proj_blocks",
+        "model.layers.2.mlp.experts.gate_up_proj_scales",
+    );
+    refused(&|m| m.remove(scales), &[blocks, "one half", scales]);
+    refused(&|m| m.remove(blocks), &[scales, "one half", blocks]);
+    let bytes = |shape: &[usize]| (Stored::U8, shape.to_vec(), vec![0; shape.iter().product()]);
+    let set = |name: &'static str, shape: &'static [usize]| {
+        move |m: &mut Model| drop(m.tensors.insert(name.to_owned(), bytes(shape)))
+    };
+    for shape in [
+        &[8, 64, 1][..],
+        &[8, 64, 3],
+        &[8, 32, 2],
+        &[64, 2],
+        &[8, 64, 2, 1],
+        &[],
+    ] {
+        refused(&set(scales, shape), &[blocks, scales, "[.., blocks]"]);
+    }
+    for shape in [&[8, 64, 2, 8][..], &[8, 64, 2], &[8, 64, 32], &[16]] {
+        refused(&set(blocks, shape), &[blocks, scales, "[.., blocks, 16]"]);
+    }
+    // they belong together, and not to this configuration
+    refused(
+        &|m| {
+            set(blocks, &[8, 32, 2, 16])(m);
+            set(scales, &[8, 32, 2])(m);
+        },
+        &["gate_up_proj", "[8, 32, 64]", "[8, 64, 64]"],
+    );
+    refused(
+        &|m| m.add("model.layers.2.mlp.experts.gate_up_proj", 4),
+        &[blocks, "which counts"],
+    );
+    let router = "model.layers.0.mlp.router.weight";
+    refused(&set(router, &[8, 64]), &[router, "U8"]);
+    for name in [
+        "router.bias",
+        "experts.gate_up_proj_bias",
+        "experts.down_proj_bias",
+    ] {
+        let name = format!("model.layers.3.mlp.{name}");
+        refused(&|m| m.remove(&name), &["no tensor", &name]);
+        refused(&|m| m.add(&name, 5), &[&name, "[5]"]);
+    }
+    // shards may part what belongs together
+    let folder = tempfile::tempdir().unwrap();
+    for index in [false, true] {
+        Model::golden("family-gpt_oss").write_shards(folder.path(), 3, index);
+        assert_eq!(
+            Checkpoint::open(folder.path()).unwrap().digest(),
+            open("family-gpt_oss").digest()
+        );
+    }
+    // both halves are a part of what a model is
+    let mut other = Model::golden("family-gpt_oss");
+    other.tensors.get_mut(scales).unwrap().2[5] += 1;
+    assert_ne!(other.open().unwrap().digest(), open("family-gpt_oss").digest());
+}

@@ -360,7 +360,7 @@ fn a_type_that_is_not_supported_is_named_with_its_tensor() {
         (10_u8, "Q2_K"),
         (11, "Q3_K"),
         (23, "IQ4_XS"),
-        (39, "MXFP4"),
+        (40, "NVFP4"),
         (99, "unknown type 99"),
     ] {
         let mut bytes = fs::read(golden(Q4K)).unwrap();
@@ -437,4 +437,45 @@ fn factors_that_no_model_has_are_refused_by_their_keys() {
             says(&file.refusal(), &[&key, "above 0"]);
         }
     }
+}
+
+/// candle does not know MXFP4, so the file is changed where it lies.
+#[test]
+fn windows_and_sinks_of_a_file_are_refused_by_their_names() {
+    let original = fs::read(golden("family-gpt_oss.gguf")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let refused = |at: usize, new: &[u8], parts: &[&str]| {
+        let mut bytes = original.clone();
+        bytes[at..at + new.len()].copy_from_slice(new);
+        fs::write(&path, bytes).unwrap();
+        says(&refusal(&path), parts);
+    };
+    let after = |name: &str| {
+        original
+            .windows(name.len())
+            .position(|w| w == name.as_bytes())
+            .unwrap()
+            + name.len()
+    };
+    let window = "gpt-oss.attention.sliding_window";
+    let at = after(window);
+    assert_eq!(original[at..at + 8], [4, 0, 0, 0, 24, 0, 0, 0]);
+    refused(at + 4, &[0; 4], &[window, "between 1 and"]);
+    refused(at, &[5, 0, 0, 0, 255, 255, 255, 255], &[window, "whole number"]);
+    refused(at, &[6, 0, 0, 0, 0, 0, 192, 65], &[window, "whole number"]);
+    refused(at - 1, b"W", &[window, "is missing"]);
+    let experts = "gpt-oss.expert_used_count";
+    refused(after(experts) + 4, &[9], &[experts, "between 1 and 8"]);
+    // dimensions come behind their number
+    let sinks = "blk.1.attn_sinks.weight";
+    refused(after(sinks) + 4, &[3], &[sinks, "[3]", "[4]"]);
+    refused(
+        after(sinks) - 1,
+        b"T",
+        &["blk.1.attn_sinks.weighT", "not a tensor of a gpt-oss file"],
+    );
+    let down = "blk.2.ffn_down_exps.weight";
+    refused(after(down) + 4, &[33], &[down, "MXFP4", "multiple of 32"]);
+    refused(after(down) + 12, &[63], &[down, "63", "64"]);
 }

@@ -34,6 +34,10 @@ trait Dots: Copy {
     /// Puts the lowest `BITS` bits of every byte of `above` on top of the nibbles, and moves the next ones
     /// there.
     unsafe fn raise<const BITS: i32>(nibbles: Self::I, above: &mut Self::I) -> Self::I;
+    /// The sixteen bytes as they are looked up.
+    unsafe fn table(bytes: &[u8; 16]) -> Self::I;
+    /// What `table` has for each byte, of which none is above 15.
+    unsafe fn look_up(table: Self::I, nibbles: Self::I) -> Self::I;
     /// Sums that begin at `x`.
     unsafe fn start(x: i32) -> Self::Acc;
     /// Adds `codes . x` in every lane of two vectors: four unsigned codes below 64 and the four signed
@@ -127,13 +131,14 @@ unsafe fn columns<D: Dots, const M: usize>(
     }
     // SAFETY: the caller's pointers cover all columns
     unsafe {
-        match (format.bits, format.minima) {
-            (4, false) => micro::<D, M, 4, false>(x, k, format, data, tile, next),
-            (4, true) => micro::<D, M, 4, true>(x, k, format, data, tile, next),
-            (5, false) => micro::<D, M, 5, false>(x, k, format, data, tile, next),
-            (5, true) => micro::<D, M, 5, true>(x, k, format, data, tile, next),
-            (6, _) => micro::<D, M, 6, false>(x, k, format, data, tile, next),
-            _ => micro::<D, M, 8, false>(x, k, format, data, tile, next),
+        match (format.bits, format.minima, format.table) {
+            (4, false, None) => micro::<D, M, 4, false, false>(x, k, format, data, tile, next),
+            (4, false, Some(_)) => micro::<D, M, 4, false, true>(x, k, format, data, tile, next),
+            (4, true, _) => micro::<D, M, 4, true, false>(x, k, format, data, tile, next),
+            (5, false, _) => micro::<D, M, 5, false, false>(x, k, format, data, tile, next),
+            (5, true, _) => micro::<D, M, 5, true, false>(x, k, format, data, tile, next),
+            (6, ..) => micro::<D, M, 6, false, false>(x, k, format, data, tile, next),
+            _ => micro::<D, M, 8, false, false>(x, k, format, data, tile, next),
         }
     }
     M
@@ -142,9 +147,9 @@ unsafe fn columns<D: Dots, const M: usize>(
 /// `M` rows. Integer sums of a group stay in registers; the f32 sums of few rows do too, else they wait in
 /// the tile. Two vectors of columns at a time, all of a group's before the next, so that codes are read as
 /// they lie. Codes of 6 bits come in groups half as long as the input's, all others in groups as long.
-/// `MINIMA`: groups have minima.
+/// `MINIMA`: groups have minima. `TABLE`: codes are looked up.
 #[inline(always)]
-unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
+unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool, const TABLE: bool>(
     x: Input<u32>,
     k: usize,
     format: &Format,
@@ -161,6 +166,11 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
     let few = M <= FEW;
     // SAFETY: every offset below lies in a row of x, in a block of the panel or in the tile
     unsafe {
+        let table = format.table.map(|bytes| D::table(bytes));
+        let of_table = |codes: [D::I; 2]| match table {
+            Some(table) if TABLE => codes.map(|codes| D::look_up(table, codes)),
+            _ => codes,
+        };
         // vectors of 8 take two parts
         let mut sums = [[[D::S::splat(0.0); 2]; M]; 2];
         for b in 0..k / format.block {
@@ -206,9 +216,9 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool>(
                         for step in (0..steps).step_by(2) {
                             let both = load(codes);
                             let low = raised::<D, BITS>(both.map(|c| D::low_nibbles(c)), &mut above);
-                            add::<D, M, BITS>(&mut acc, low, values, step, x.stride);
+                            add::<D, M, BITS, TABLE>(&mut acc, of_table(low), values, step, x.stride);
                             let high = raised::<D, BITS>(both.map(|c| D::high_nibbles(c)), &mut above);
-                            add::<D, M, BITS>(&mut acc, high, values, step + 1, x.stride);
+                            add::<D, M, BITS, TABLE>(&mut acc, of_table(high), values, step + 1, x.stride);
                             prefetch_weights::<M>(codes, next, read);
                             codes = codes.add(line);
                         }
@@ -291,18 +301,20 @@ unsafe fn raised<D: Dots, const BITS: usize>(nibbles: [D::I; 2], above: &mut [D:
 /// Step `step` of a group for `M` rows, whose four integers of the first step lie at `x`, `stride` words
 /// apart.
 #[inline(always)]
-unsafe fn add<D: Dots, const M: usize, const BITS: usize>(
+unsafe fn add<D: Dots, const M: usize, const BITS: usize, const TABLE: bool>(
     acc: &mut [D::Acc; M],
     w: [D::I; 2],
     x: *const u32,
     step: usize,
     stride: usize,
 ) {
+    // what a table has takes five bits
+    let additions = if TABLE { additions(5) } else { additions(BITS) };
     for (m, acc) in acc.iter_mut().enumerate() {
         // SAFETY: the caller's rows and tier
         unsafe {
             D::add(acc, w, x.add(step + m * stride));
-            if (step + 1).is_multiple_of(additions(BITS)) {
+            if (step + 1).is_multiple_of(additions) {
                 D::fold(acc);
             }
         }
@@ -314,12 +326,16 @@ unsafe fn add<D: Dots, const M: usize, const BITS: usize>(
 unsafe fn scale<S: Simd>(format: &Format, block: *const u8, g: usize, column: usize) -> S::V {
     // SAFETY: the header holds them
     unsafe {
+        if format.scales == Scales::Exponent {
+            let exponents = block.add(g * WIDTH + column);
+            return S::mul(S::load_exponents(exponents), S::splat(0.5));
+        }
         let own = S::load_f16(block.cast::<u16>().add(column));
         let integers = block.add(if format.minima { 4 * WIDTH } else { 2 * WIDTH } + g * WIDTH + column);
         match format.scales {
-            Scales::Block => own,
             Scales::Unsigned => S::mul(own, S::load_u8(integers)),
             Scales::Signed => S::mul(own, S::load_i8(integers)),
+            Scales::Block | Scales::Exponent => own,
         }
     }
 }
@@ -367,6 +383,16 @@ impl Dots for Plain {
         let raised = std::array::from_fn(|i| nibbles[i] | (above[i] << 4 & mask));
         *above = above.map(|a| a >> BITS);
         raised
+    }
+    #[inline(always)]
+    unsafe fn table(bytes: &[u8; 16]) -> Self::I {
+        let (words, _) = bytes.as_chunks::<4>();
+        std::array::from_fn(|i| i32::from_le_bytes(words[i % 4]))
+    }
+    #[inline(always)]
+    unsafe fn look_up(table: Self::I, nibbles: Self::I) -> Self::I {
+        let of = |n: u8| table[usize::from(n / 4)].to_le_bytes()[usize::from(n % 4)];
+        nibbles.map(|four| i32::from_le_bytes(four.to_le_bytes().map(of)))
     }
     #[inline(always)]
     unsafe fn start(x: i32) -> Self::Acc {
@@ -491,6 +517,14 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn table(bytes: &[u8; 16]) -> Self::I {
+            unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(bytes.as_ptr().cast())) }
+        }
+        #[inline(always)]
+        unsafe fn look_up(table: Self::I, nibbles: Self::I) -> Self::I {
+            unsafe { _mm512_shuffle_epi8(table, nibbles) }
+        }
+        #[inline(always)]
         unsafe fn start(x: i32) -> Self::Acc {
             unsafe { [_mm512_set1_epi32(x); 2] }
         }
@@ -534,6 +568,14 @@ mod x86 {
         #[inline(always)]
         unsafe fn raise<const BITS: i32>(nibbles: Self::I, above: &mut Self::I) -> Self::I {
             unsafe { Vnni::raise::<BITS>(nibbles, above) }
+        }
+        #[inline(always)]
+        unsafe fn table(bytes: &[u8; 16]) -> Self::I {
+            unsafe { Vnni::table(bytes) }
+        }
+        #[inline(always)]
+        unsafe fn look_up(table: Self::I, nibbles: Self::I) -> Self::I {
+            unsafe { Vnni::look_up(table, nibbles) }
         }
         #[inline(always)]
         unsafe fn start(x: i32) -> Self::Acc {
@@ -615,6 +657,14 @@ mod x86 {
                 *above = _mm256_srl_epi16(*above, _mm_cvtsi32_si128(BITS));
                 raised
             }
+        }
+        #[inline(always)]
+        unsafe fn table(bytes: &[u8; 16]) -> Self::I {
+            unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(bytes.as_ptr().cast())) }
+        }
+        #[inline(always)]
+        unsafe fn look_up(table: Self::I, nibbles: Self::I) -> Self::I {
+            unsafe { _mm256_shuffle_epi8(table, nibbles) }
         }
         #[inline(always)]
         unsafe fn start(x: i32) -> Self::Acc {

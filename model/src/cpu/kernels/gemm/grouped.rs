@@ -51,7 +51,11 @@ pub(crate) fn grouped<'a>(
     let wanted = wanted.div_ceil(panels * groups.len().max(1));
     for group in groups.iter_mut() {
         let (w, sink) = of(group.matrix);
-        let up = if let Sink::Gate(up) = sink { Some(up) } else { None };
+        let up = if let Sink::Gate(up, _) = sink {
+            Some(up)
+        } else {
+            None
+        };
         for w in std::iter::once(w).chain(up) {
             assert!(w.k() == x.width() && w.n() == out.width(), "shapes of a product");
             if let Some(kind) = rounding(tier, w) {
@@ -103,9 +107,9 @@ pub(crate) fn grouped<'a>(
             match sink {
                 Sink::Store | Sink::Add => finish(tier, tile, w, out, region),
                 Sink::SquaredRelu => finish_squared_relu(tier, tile, w, out, region),
-                Sink::Gate(up) => {
+                Sink::Gate(up, gating) => {
                     product(up, gate_tile);
-                    finish_gate(tier, tile, gate_tile, w, up, out, region);
+                    finish_gate(tier, tile, gate_tile, w, up, gating, out, region);
                 }
             }
         }

@@ -26,7 +26,7 @@ fn stored(dtype: Dtype, n: usize, k: usize) -> Vec<u8> {
         _ => (0..len).map(|i| (value(2, i) * 128.0 + 128.0) as u8).collect(),
     };
     let halves: &[usize] = match dtype {
-        Dtype::F32 | Dtype::F16 | Dtype::BF16 => &[],
+        Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::Mxfp4 => &[],
         Dtype::Q8_0 | Dtype::Q4_0 | Dtype::Q5_0 => &[0],
         Dtype::Q6K => &[208],
         _ => &[0, 2],
@@ -34,6 +34,9 @@ fn stored(dtype: Dtype, n: usize, k: usize) -> Vec<u8> {
     for (b, block) in bytes.chunks_exact_mut(dtype.block_bytes()).enumerate() {
         for at in halves {
             block[*at..][..2].copy_from_slice(&half::f16::from_f32(value(3, b + at) * 0.01).to_le_bytes());
+        }
+        if dtype == Dtype::Mxfp4 {
+            block[0] = (117 + b % 13) as u8;
         }
     }
     bytes
@@ -46,7 +49,7 @@ fn weights(dtype: Dtype, n: usize, k: usize) -> (Vec<u8>, Linear) {
         name: String::new(),
         dtype,
         shape: vec![n, k],
-        bytes: &bytes,
+        bytes: (&bytes[..]).into(),
     };
     let packed = Linear::pack(&raw, WeightFormat::Auto);
     (bytes, packed)
@@ -174,9 +177,37 @@ fn quantised_products_do_not_depend_on_the_width_of_vectors() {
     }
 }
 
+/// Numbers of 6 times inputs of 127 steps: sums of 16 bits are folded before they overflow.
+#[test]
+fn the_largest_numbers_of_a_table_fit_into_sums() {
+    let k = 768;
+    for (byte, sign) in [(0x77, 1.0), (0xff, -1.0)] {
+        let block = [&[127][..], &[byte; 16]].concat();
+        let raw = RawTensor {
+            name: String::new(),
+            dtype: Dtype::Mxfp4,
+            shape: vec![32, k],
+            bytes: block.repeat(32 * k / 32).into(),
+        };
+        let w = Linear::pack(&raw, WeightFormat::Auto);
+        let mut x = Rows::zeroed(9, k);
+        (0..9).for_each(|r| x.row_mut(r).fill(1.0));
+        for tier in Tier::available() {
+            let out = product(tier, 1, &x, &w);
+            let exact = sign * 6.0 * k as f32;
+            let near = |v: &f32| (v - exact).abs() < 1e-4 * exact.abs();
+            assert!(
+                (0..9).all(|r| out.row(r).iter().all(near)),
+                "{tier} {:?}",
+                out.row(0)
+            );
+        }
+    }
+}
+
 #[test]
 fn what_is_not_a_number_stays_so() {
-    for dtype in [Dtype::BF16, Dtype::Q8_0, Dtype::Q4K] {
+    for dtype in [Dtype::BF16, Dtype::Q8_0, Dtype::Q4K, Dtype::Mxfp4] {
         let (_, w) = weights(dtype, 32, 512);
         for tier in Tier::available() {
             for bad in [f32::NAN, f32::from_bits(0x7f80_0001), f32::INFINITY] {
