@@ -85,6 +85,59 @@ fn what_is_an_answer_and_what_is_not() {
     }
 }
 
+/// A text that ends before its answer has none, whatever stood before it.
+#[test]
+fn what_was_cut_off_is_no_answer() {
+    let ends = [
+        "\\boxed{",
+        "$",
+        "\\(",
+        "(",
+        "-",
+        "?",
+        "...",
+        "\\boxed{}",
+        "\\boxed{ }",
+        "\\text{",
+        "\\boxed{9",
+        "\\frac{1}{",
+        "\\fbox{",
+        "$\\boxed{",
+        "$$",
+        "\\[",
+        "{",
+        "[",
+        "**",
+        "…",
+        "=",
+        "\\text{}",
+        "$-",
+        "\\sqrt{2",
+        "(1,",
+        "\\{1, 2",
+        "",
+        " ",
+    ];
+    for end in ends {
+        for text in [
+            format!("The answer is {end}"),
+            format!("First 2+3 = 5, then $x = 7$.\n\nThe final answer is: {end}"),
+            format!("<think>2+3 = 5</think>The answer is {end}"),
+        ] {
+            let found = found(&text).filter(|(_, _, thinking)| !thinking);
+            assert_eq!(found, None, "{text:?}");
+        }
+    }
+    for text in [
+        "The answer is \\emptyset",
+        "The answer is ∅",
+        "The answer is \\{\\}",
+        "The answer is [0,1[",
+    ] {
+        assert!(found(text).is_some(), "{text:?}");
+    }
+}
+
 #[test]
 fn rules_are_settings() {
     assert_eq!(extract("it is 7", &ExtractRules::boxed()), None);

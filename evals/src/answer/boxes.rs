@@ -1,7 +1,10 @@
 //! Boxes in a text, and what belongs to one from beside it: a sign, a unit, a factor.
 
+use super::beside::Place;
+use super::scan;
 use crate::math::form::Form;
 use crate::math::read;
+use num_traits::One;
 use regex::Regex;
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -128,26 +131,25 @@ fn is_placeholder(inner: &str) -> bool {
     inner.len() < 60 && PLACEHOLDER.is_match(inner)
 }
 
-/// The answer in the last closed box; neighbours in one list (`\boxed{1}, \boxed{2}`) are joined.
+/// The answer in the last closed box; neighbours in one list (`\boxed{1}, \boxed{2}`) are joined. A box that is
+/// denied is none.
 pub(super) fn last(text: &str) -> Option<String> {
     let spans: Vec<BoxSpan> = closed_boxes(text);
+    if spans.is_empty() {
+        return tagged(text).or_else(|| unbraced(text));
+    }
     let kept: Vec<&BoxSpan> = spans
         .iter()
-        .filter(|span| !is_denied(&text[..span.whole.start]))
+        .filter(|span| !is_denied(&text[..span.whole.start]) && !is_refuted(&text[span.whole.end..]))
         .collect();
-    let Some(last) = kept.last() else {
-        return spans
-            .last()
-            .map(|span| content(text, span))
-            .or_else(|| tagged(text))
-            .or_else(|| unbraced(text));
-    };
-    let mut list = vec![content(text, last)];
+    let last = kept.last()?;
+    let formulas = scan::formulas(text);
+    let mut list = vec![content(text, last, &formulas)];
     for pair in kept.windows(2).rev() {
-        if !is_separator(&text[pair[0].whole.end..pair[1].whole.start]) {
+        if !joins(text, pair[0], pair[1]) {
             break;
         }
-        list.push(content(text, pair[0]));
+        list.push(content(text, pair[0], &formulas));
     }
     list.reverse();
     list.dedup();
@@ -156,12 +158,20 @@ pub(super) fn last(text: &str) -> Option<String> {
 
 /// What all the boxes of an answer hold; none where there is no box in it.
 pub(super) fn all(answer: &str) -> Option<String> {
+    static WORD: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(?:^|[^\\A-Za-z])[A-Za-z]{2,}").expect("a constant pattern"));
     if !answer.contains("box") {
         return None;
     }
+    // An answer without words is a formula as a whole.
+    let formulas = if answer.contains('$') || WORD.is_match(answer) {
+        scan::formulas(answer)
+    } else {
+        vec![0..answer.len()]
+    };
     let mut contents: Vec<String> = closed_boxes(answer)
         .iter()
-        .map(|span| content(answer, span))
+        .map(|span| content(answer, span, &formulas))
         .collect();
     contents.dedup();
     (!contents.is_empty()).then(|| contents.join(", "))
@@ -186,42 +196,66 @@ fn unbraced(text: &str) -> Option<String> {
     Some(value.trim_end_matches(['.', ',']).to_owned())
 }
 
-/// Whether two boxes with this between them are items of one list: commas, "and", `\quad`, a `\text{}` with
-/// "and".
-fn is_separator(gap: &str) -> bool {
+/// Whether two boxes are items of one list: with commas, "and", `\quad`, a `\text{}` with "and" between them, and
+/// before each the same name or none.
+fn joins(text: &str, one: &BoxSpan, other: &BoxSpan) -> bool {
     static SEPARATOR: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?i)^(?:\s|,|;|\\,|\\;|\\:|\\!|\\ |\\q?quad|\b(?:and|or)\b|\\(?:text|mbox|textrm|mathrm)\{(?:[^{}]*\b(?:and|or)\s*|\s*)\})*$",
+            r"(?i)^(?:\s|,|;|\$|\\\(|\\\)|\\,|\\;|\\:|\\!|\\ |\\q?quad|\b(?:and|or)\b|\\(?:text|mbox|textrm|mathrm)\{(?:[^{}]*\b(?:and|or)\s*|\s*)\})*?(?:([a-z](?:_\{?\w{1,3}\}?)?)\s*=\s*)?$",
         )
         .expect("a constant pattern")
     });
-    gap.len() < 200 && (!gap.trim().is_empty() || !gap.contains('\n')) && SEPARATOR.is_match(gap)
+    let gap = &text[one.whole.end..other.whole.start];
+    if gap.len() >= 200 || (gap.trim().is_empty() && gap.contains('\n')) {
+        return false;
+    }
+    let Some(found) = SEPARATOR.captures(gap) else {
+        return false;
+    };
+    let Some(name) = found.get(1).map(|name| name.as_str()) else {
+        return true;
+    };
+    let before = text[..one.whole.start].trim_end();
+    let named = before.strip_suffix('=').map(str::trim_end);
+    gap.len() > name.len() + 2
+        && named
+            .and_then(|before| before.strip_suffix(name))
+            .is_some_and(|before| !before.ends_with(|c: char| c.is_alphanumeric() || c == '\\'))
 }
 
-/// Whether what stands before a box says that it is not the answer.
-fn is_denied(before: &str) -> bool {
+/// Whether what stands before a value says that it is not the answer.
+pub(super) fn is_denied(before: &str) -> bool {
+    static DENIAL: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?i)(?:\bnot|n['’]t|\bnever|\bcannot|\bneither|\bnor|\binstead of|\brather than|\\neq?|≠)(?:\s+(?:be|equal(?:\s+to)?|exactly|simply))*$",
+        )
+        .expect("a constant pattern")
+    });
     let before = before.trim_end_matches(['$', ' ', '*', '(', '\\']);
-    [
-        "not",
-        "instead of",
-        "rather than",
-        "isn't",
-        "isn’t",
-        "\\ne",
-        "\\neq",
-        "≠",
-    ]
-    .iter()
-    .any(|no| {
-        before
-            .strip_suffix(no)
-            .is_some_and(|rest| !rest.ends_with(char::is_alphanumeric))
-    })
+    let from = (before.len().saturating_sub(60)..=before.len()).find(|at| before.is_char_boundary(*at));
+    DENIAL.is_match(&before[from.unwrap_or(0)..])
 }
 
-/// What a box holds, with the sign before it and the unit or factor behind it.
-fn content(text: &str, span: &BoxSpan) -> String {
+/// Whether what stands behind a value says that it is wrong.
+pub(super) fn is_refuted(after: &str) -> bool {
+    static REFUTED: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?i)^(?:\$|\\\)|\*|\s)*\(?(?:(?:is|are|was|were|would be|must be)\s+)?(?:clearly\s+|also\s+|obviously\s+)?(?:wrong|incorrect|false|invalid|impossible|extraneous|rejected|not\s+(?:the|an?|correct|right|valid|possible|allowed|it)\b|(?:isn|aren|wasn)['’]t\s+(?:the|an?|correct|right|valid|possible|allowed|it)\b)",
+        )
+        .expect("a constant pattern")
+    });
+    let to = (0..=after.len().min(80))
+        .rev()
+        .find(|at| after.is_char_boundary(*at));
+    REFUTED.is_match(&after[..to.unwrap_or(0)])
+}
+
+/// What a box holds, with the sign before it and the unit or factor behind it, or the term that it belongs to.
+fn content(text: &str, span: &BoxSpan, formulas: &[Range<usize>]) -> String {
     let inside = unbox(&text[span.inner.clone()]);
+    if let Some(term) = Place::find(text, &span.whole, formulas).term(inside) {
+        return term;
+    }
     let sign = sign_before(&text[..span.whole.start]);
     let suffix = suffix(&text[span.whole.end..]);
     if sign.is_empty() && suffix.is_empty() {
@@ -295,6 +329,15 @@ fn suffix(after: &str) -> &str {
         Regex::new(r"^(?:\s|\\[,;: ]|~)*(\\(?:text|mathrm|textrm|mbox)\s*\{[^{}]{1,40}\}(?:\^\{?\d\}?)?)")
             .expect("a constant pattern")
     });
+    static FACTOR: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"^(?:\$|\\[)]|\*)*(\s+(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore)s?\b)",
+        )
+        .expect("a constant pattern")
+    });
+    if let Some(found) = FACTOR.captures(after) {
+        return found.get(1).map_or("", |m| m.as_str());
+    }
     if let Some(found) = PERCENT.captures(after) {
         return found.get(1).map_or("", |m| m.as_str());
     }
@@ -304,8 +347,13 @@ fn suffix(after: &str) -> &str {
         return if found.starts_with('!') { "" } else { found };
     }
     if let Some(words) = WORDS.captures(after).and_then(|c| c.get(1)) {
-        let read = read(&format!("1{}", words.as_str()));
-        if matches!(read, Some(Form::Quantity(..))) {
+        // A unit, or a number word.
+        let counts = match read(&format!("1{}", words.as_str())) {
+            Some(Form::Quantity(..)) => true,
+            Some(Form::Expr(sum)) => sum.as_rational().is_some_and(|q| !q.is_one()),
+            _ => false,
+        };
+        if counts {
             return words.as_str();
         }
     }

@@ -1,5 +1,6 @@
 //! The letter of a multiple-choice question.
 
+use super::boxes;
 use super::dress::undress;
 use super::reading::strip_math;
 use crate::math::text;
@@ -11,7 +12,7 @@ use std::sync::LazyLock;
 pub(super) fn letter(answer: &str) -> Option<char> {
     static LEAD: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"^(?:(?:the|my|so|thus|therefore|hence|it|is|are|final|correct|best|right|answer|option|choice|letter|would|be|must|选项?|选择|答案?|應該?是|为|為|是)(?:[\s:：,*_]+|\b)|[\s:：*_]+|答案|选|答|为|是)+",
+            r"^(?:(?:i|i'd|we|it's|it’s|that's|choose|chose|chosen|pick|picked|select|selected|say|the|my|so|thus|therefore|hence|it|is|are|final|correct|best|right|answer|option|choice|letter|would|be|must|选项?|选择|答案?|應該?是|为|為|是)(?:[\s:：,*_]+|\b)|[\s:：*_]+|答案|选|答|为|是)+",
         )
         .expect("a constant pattern")
     });
@@ -19,7 +20,16 @@ pub(super) fn letter(answer: &str) -> Option<char> {
         Regex::new(r"^[)\]}.\s]*(?:,|;|/|&|\+|\||、|，|or\b|and\b|nor\b|和|或|及)+\s*(?:or\b|and\b)?\s*[(\[]?[a-z](?:[)\]]|[^a-z0-9'’]|$)")
             .expect("a constant pattern")
     });
-    let key = text::key(undress(strip_math(answer)));
+    static OTHER: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"^[)\]}.\s]*(?:(?:vs|versus|against|but not|minus|plus|without|except)\b|(?:[-−–—→∪∩×⊂⊆]|\\(?:cup|cap|setminus|times|to|subset|subseteq|land|lor|wedge|vee|rightarrow|cdot|circ)\b)\s*[(\[]?[a-z](?:[^a-z0-9'’]|$))",
+        )
+        .expect("a constant pattern")
+    });
+    let dressed = undress(strip_math(undress(answer)));
+    let boxed = boxes::all(dressed);
+    let said = boxed.as_deref().unwrap_or(dressed);
+    let key = text::key(undress(strip_math(said)));
     // Long answers are no letters, and patterns are not tried on them.
     let key: String = key.chars().take(200).collect::<String>().to_lowercase();
     let trim = |s: &str| {
@@ -46,7 +56,8 @@ pub(super) fn letter(answer: &str) -> Option<char> {
         .trim_start()
         .starts_with(['=', '^', '+', '<', '>', '_', '*', '!', '\''])
         && !rest.starts_with("**");
-    if SECOND.is_match(rest) || formula {
+    let denied = boxes::is_refuted(rest.trim_start_matches([')', ']', '}', '.', ' ']));
+    if SECOND.is_match(rest) || OTHER.is_match(rest) || denied || formula {
         return None;
     }
     text.chars().next().map(|c| c.to_ascii_uppercase())
@@ -73,6 +84,23 @@ mod tests {
             ("答案选C", Some('C')),
             ("D, it cannot be A", Some('D')),
             ("A", Some('A')),
+            ("I choose B", Some('B')),
+            ("It's B", Some('B')),
+            ("I", Some('I')),
+            ("\\boxed{B}", Some('B')),
+            ("\\boxed{\\text{B}}", Some('B')),
+            ("$\\boxed{(B)}$", Some('B')),
+            ("B - Paris", Some('B')),
+            ("B is wrong", None),
+            ("B is incorrect", None),
+            ("(B) is not correct", None),
+            ("B vs C", None),
+            ("B vs. C", None),
+            ("B-C", None),
+            ("B\\cup C", None),
+            ("B \\cap C", None),
+            ("B → C", None),
+            ("It is not B", None),
             ("C or D", None),
             ("C, D", None),
             ("B/C", None),

@@ -1,10 +1,11 @@
 //! Whether two forms say the same.
 
 use super::options::{EqualOptions, ListOrder};
-use crate::math::form::{Form, Left};
+use crate::math::form::{Form, Left, NAMELESS};
 use crate::math::region::{End, Region};
-use crate::math::sum::Sum;
+use crate::math::sum::{Atom, Sum};
 use crate::math::{is_constant, numeric};
+use num_traits::Zero;
 use std::cell::Cell;
 
 /// Pairs of parts that are compared in two answers.
@@ -18,6 +19,8 @@ pub(super) struct Comparison {
     /// What the values of two answers may still cost, and how many parts may still be compared.
     fuel: Cell<u64>,
     parts: Cell<u32>,
+    /// How deep in other forms: there a set of one is not its member.
+    depth: Cell<u32>,
 }
 
 impl Comparison {
@@ -26,7 +29,16 @@ impl Comparison {
             list_order: options.list_order,
             fuel: Cell::new(numeric::FUEL_OF_ANSWERS),
             parts: Cell::new(MAX_PARTS),
+            depth: Cell::new(0),
         }
+    }
+
+    /// Compares what stands inside the two.
+    fn deeper<T>(&self, compare: impl FnOnce() -> T) -> T {
+        self.depth.set(self.depth.get() + 1);
+        let result = compare();
+        self.depth.set(self.depth.get() - 1);
+        result
     }
 
     /// The rule by which a prediction and a gold answer are the same, if they are.
@@ -115,12 +127,21 @@ impl Comparison {
             }
             (
                 Form::Congruence {
-                    zero: a, modulus: m, ..
+                    zero: a,
+                    modulus: m,
+                    value: v,
                 },
                 Form::Congruence {
-                    zero: b, modulus: n, ..
+                    zero: b,
+                    modulus: n,
+                    value: w,
                 },
-            ) => (self.close(a, b) && self.close(m, n)).then_some("same congruence"),
+            ) => {
+                // A name that is said or not said, as in an equation.
+                let nameless = is_nameless(a) != is_nameless(b);
+                let same = self.close(a, b) || (nameless && congruent(v.as_deref(), w.as_deref(), m));
+                (same && self.close(m, n)).then_some("same congruence")
+            }
             // The modulus said or not said, as a unit is.
             (
                 Form::Congruence {
@@ -143,8 +164,14 @@ impl Comparison {
                 (is_letter || value()).then_some("letter of a choice")
             }
             // A list of one, and a tuple or a column written as a list in the same order.
-            (Form::List(a) | Form::Set(a), one) if a.len() == 1 => self.same(&a[0], one),
-            (one, Form::List(b) | Form::Set(b)) if b.len() == 1 => self.same(one, &b[0]),
+            (Form::List(a), one) if a.len() == 1 => self.same(&a[0], one),
+            (one, Form::List(b)) if b.len() == 1 => self.same(one, &b[0]),
+            (Form::Set(a), one) if a.len() == 1 && self.depth.get() == 0 && is_number(one) => {
+                self.same(&a[0], one)
+            }
+            (one, Form::Set(b)) if b.len() == 1 && self.depth.get() == 0 && is_number(one) => {
+                self.same(one, &b[0])
+            }
             (Form::Tuple(a), Form::List(b)) | (Form::List(a), Form::Tuple(b)) => {
                 self.all(a, b).then_some("same parts, other brackets")
             }
@@ -165,7 +192,7 @@ impl Comparison {
     }
 
     fn all(&self, a: &[Form], b: &[Form]) -> bool {
-        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| self.same(a, b).is_some())
+        a.len() == b.len() && self.deeper(|| a.iter().zip(b).all(|(a, b)| self.same(a, b).is_some()))
     }
 
     /// Whether members can be paired off; most pairs are identical.
@@ -200,7 +227,7 @@ impl Comparison {
         // Comparing by value costs more: a long list must be canonical.
         unmatched.len() <= MAX_PAIRED
             && unmatched.into_iter().all(|form| {
-                let at = rest.iter().position(|other| self.same(form, other).is_some());
+                let at = self.deeper(|| rest.iter().position(|other| self.same(form, other).is_some()));
                 at.map(|at| rest.remove(at)).is_some()
             })
     }
@@ -316,13 +343,64 @@ impl Comparison {
     }
 }
 
-/// Whether two units may be one: either is not said, or one names the other more closely.
+/// Whether a congruence does not say what is congruent.
+fn is_nameless(zero: &Sum) -> bool {
+    zero.0
+        .keys()
+        .any(|m| m.0.contains_key(&Atom::Sym(NAMELESS.to_owned())))
+}
+
+/// Whether two values are the same modulo a number.
+fn congruent(a: Option<&Form>, b: Option<&Form>, modulus: &Sum) -> bool {
+    let rational = |form: Option<&Form>| form?.quantity()?.0.as_rational();
+    match (rational(a), rational(b), modulus.as_rational()) {
+        (Some(a), Some(b), Some(m)) if !m.is_zero() => ((a - b) / m).is_integer(),
+        _ => false,
+    }
+}
+
+/// Whether a form is a value that a set of one may be given for: the only solution, but not a set of its own.
+fn is_number(form: &Form) -> bool {
+    match form {
+        Form::Expr(sum) => *sum != Sum::symbol("\\emptyset"),
+        Form::Quantity(..) | Form::Equation { .. } | Form::Text(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether two units may be one: either is not said, one names the other more closely, or one is the unit of a
+/// drawing (5 square units), which has the other's dimension.
 fn one_unit(a: Option<&str>, b: Option<&str>) -> bool {
     let (Some(a), Some(b)) = (a, b) else { return true };
-    let stem = |word: &str| word.strip_suffix('s').unwrap_or(word).to_owned();
+    for (a, b) in [(a, b), (b, a)] {
+        if let Some(power) = a.strip_prefix("unit")
+            && (power.is_empty() || power.starts_with('^'))
+        {
+            return dimension(b) == Some(power);
+        }
+    }
+    let stem = |word: &str| {
+        word.strip_suffix('s')
+            .filter(|w| w.len() > 1)
+            .unwrap_or(word)
+            .to_owned()
+    };
     let words = |unit: &str| unit.split(' ').map(stem).collect::<Vec<_>>();
     let (a, b) = (words(a), words(b));
     let within = |a: &[String], b: &[String]| a.iter().all(|word| b.contains(word));
     let open = |words: &[String]| !words.iter().any(|w| w == "per");
     a == b || (open(&a) && open(&b) && (within(&a, &b) || within(&b, &a)))
+}
+
+/// The power of a length that a unit measures; none where it measures something else that has a name of its own.
+fn dimension(unit: &str) -> Option<&str> {
+    match unit {
+        "acre" | "hectare" => Some("^2"),
+        "l" | "ml" | "gal" | "pt" | "qt" | "cup" => Some("^3"),
+        "degree" | "radian" | "dollar" | "cent" | "euro" | "th" => None,
+        unit => match unit.find('^') {
+            Some(at) => Some(&unit[at..]),
+            None => Some(""),
+        },
+    }
 }

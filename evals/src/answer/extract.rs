@@ -220,7 +220,12 @@ fn run(step: ExtractionPath, text: &str, rules: &ExtractRules) -> Option<String>
         ExtractionPath::Pattern => answer.trim(),
         _ => undress(&answer),
     };
-    (!answer.is_empty()).then(|| answer.to_owned())
+    let whole = match step {
+        ExtractionPath::Pattern => !answer.is_empty(),
+        ExtractionPath::FinalAnswer | ExtractionPath::Hashes => !statement::is_cut(answer),
+        _ => !statement::says_nothing(answer),
+    };
+    whole.then(|| answer.to_owned())
 }
 
 fn hashes(text: &str) -> Option<String> {
@@ -244,7 +249,7 @@ fn promises_a_box(text: &str) -> bool {
 
 pub(super) fn last_formula(text: &str) -> Option<String> {
     let formula = scan::formulas(text).pop()?;
-    if promises_a_box(text) {
+    if promises_a_box(text) || statement::leads_nowhere(text) {
         return None;
     }
     // A number after the formula is nearer to the end, and so to the answer.
@@ -254,10 +259,18 @@ pub(super) fn last_formula(text: &str) -> Option<String> {
 }
 
 pub(super) fn last_number(text: &str) -> Option<String> {
-    if promises_a_box(text) {
+    if promises_a_box(text) || statement::leads_nowhere(text) {
         return None;
     }
     let number = scan::last_number(text)?;
+    let before = &text[..number.start];
+    if boxes::is_denied(before) {
+        // 5, not 6
+        let sentence = before.rfind(['.', '\n', '?', '!']).map_or(0, |at| at + 1);
+        let other = scan::last_number(&before[sentence..])?;
+        return (!boxes::is_denied(&before[sentence..sentence + other.start]))
+            .then(|| before[sentence..][other].to_owned());
+    }
     // The right-hand side of an equation that ends with the number, such as "= -1013 ln 2026", is one value.
     static VALUE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
@@ -305,10 +318,9 @@ fn last_letter(text: &str) -> Option<String> {
             .iter()
             .any(|no| before.ends_with(no))
     };
-    let letters = LETTER
-        .captures_iter(text)
-        .filter_map(|c| c.get(1))
-        .filter(|m| !is_word(m.end(), m.as_str()) && !denied(m.start()));
+    let letters = LETTER.captures_iter(text).filter_map(|c| c.get(1)).filter(|m| {
+        !is_word(m.end(), m.as_str()) && !denied(m.start()) && !boxes::is_refuted(&text[m.end()..])
+    });
     letters.last().map(|m| m.as_str().to_owned())
 }
 

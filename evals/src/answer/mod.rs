@@ -4,6 +4,7 @@
 //! [`equal`] compares it with a gold answer for grading. [`ReadAnswer`] ties the first two together
 //! behind a trait, so that a library user can put a closure in their place.
 
+mod beside;
 mod boxes;
 mod choice;
 mod compare;

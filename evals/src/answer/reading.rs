@@ -23,9 +23,16 @@ pub(super) struct Reading {
 impl Reading {
     /// The class key.
     pub(super) fn key(&self) -> String {
-        self.form
-            .as_ref()
-            .map_or_else(|| text::key(&self.text), Form::key)
+        match &self.form {
+            Some(form) => form.key(),
+            None => match time_of_day(&self.text) {
+                Some((minutes, true)) => {
+                    let (hour, half) = (minutes / 60, if minutes < 12 * 60 { "am" } else { "pm" });
+                    format!("{}:{:02} {half}", (hour + 11) % 12 + 1, minutes % 60)
+                }
+                _ => text::key(&self.text),
+            },
+        }
     }
 }
 

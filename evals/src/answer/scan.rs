@@ -156,7 +156,9 @@ fn sentence(text: &str, dollars_delimit: bool) -> Option<&str> {
             '。' => return Some(&text[..i]),
             '\n' if depth == 0 && !in_dollars => return Some(&text[..i]),
             '.' if depth == 0 && !in_dollars && chars.peek().is_none_or(|(_, n)| n.is_whitespace()) => {
-                return Some(&text[..i]);
+                // An ellipsis belongs to what it continues.
+                let end = if text[..i].ends_with("..") { i + 1 } else { i };
+                return Some(&text[..end]);
             }
             '!' if depth == 0 && !in_dollars => {
                 let after = text[i..].trim_start_matches('!');

@@ -43,6 +43,12 @@ impl Parser {
             Token::Op(open @ ('[' | ']')) => self.bracketed(open, true),
             Token::Op('{') => self.braced(),
             Token::Op('S') => self.set(),
+            // a bar before a value, not between two
+            Token::Op('∣') => {
+                let inner = self.inside(Surroundings::default(), Self::sum)?;
+                self.expect('∣')?;
+                Ok(Node::Call("abs", vec![inner]))
+            }
             Token::Op('|') => {
                 let bars = self.inside.bars + 1;
                 let inner = self.inside(
@@ -75,7 +81,11 @@ impl Parser {
             square,
             ..Surroundings::default()
         };
-        let (items, _) = self.inside(inside, Self::items)?;
+        let (mut items, joins) = self.inside(inside, Self::items)?;
+        // (p \lor q) is no pair
+        if items.len() > 1 && joins.iter().any(|join| matches!(join, Join::And | Join::Or)) {
+            items = vec![Node::List(items, joins)];
+        }
         // ]a, b[ is open, [a, b[ half open.
         let close = match self.peek() {
             Some(&Token::Op(close @ (')' | ']'))) => close,
@@ -241,7 +251,13 @@ impl Parser {
                 power = Some(self.deeper(Self::exponent)?);
             }
         }
-        let mut args = if self.peek() == Some(&Token::Op('(')) {
+        let of_set = matches!(name, "max" | "min" | "gcd" | "lcm") && self.peek() == Some(&Token::Op('S'));
+        let mut args = if of_set {
+            self.at += 1;
+            let (items, _) = self.inside(Surroundings::default(), Self::items)?;
+            self.expect('s')?;
+            items
+        } else if self.peek() == Some(&Token::Op('(')) {
             self.at += 1;
             let (items, _) = self.inside(Surroundings::default(), Self::items)?;
             self.expect(')')?;

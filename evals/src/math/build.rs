@@ -1,12 +1,12 @@
 //! Trees to forms.
 
 use super::eval::is_constant;
-use super::form::{Form, Left};
+use super::form::{Form, Left, NAMELESS};
 use super::lex::Join;
-use super::names::left_side;
+use super::names::{left_side, renamed};
 use super::parse::Node;
 use super::region::{Region, Span, infinite};
-use super::sum::{Budget, Result, Sum, TooMuch};
+use super::sum::{Budget, Result, Sum, TooMuch, int};
 use super::vector::is_vector;
 use super::words;
 use num_traits::{Signed, Zero};
@@ -54,6 +54,67 @@ fn is_bare(unit: &str) -> bool {
     unit.starts_with("unit") || unit == "radian"
 }
 
+/// Signs of one value that are chosen apart, in both ways each.
+const MAX_SIGNS: u32 = 4;
+
+/// How many `±` one value holds whose signs are chosen apart: none where there is `∓`, which goes with a `±`, or
+/// where they stand in different values.
+fn free_signs(node: &Node) -> Option<u32> {
+    fn sum(mut counts: impl Iterator<Item = Option<u32>>) -> Option<u32> {
+        counts.try_fold(0, |n, more| Some(n + more?))
+    }
+    match node {
+        Node::Add(terms) => sum(terms.iter().map(|(sign, n)| match sign {
+            '∓' => None,
+            '±' => Some(1 + free_signs(n)?),
+            _ => free_signs(n),
+        })),
+        Node::Mul(factors) => sum(factors.iter().map(|(_, n)| free_signs(n))),
+        Node::Pow(a, b) => Some(free_signs(a)? + free_signs(b)?),
+        Node::Degree(a) | Node::Unit(a, _) => free_signs(a),
+        Node::Mod(a, ..) => free_signs(a),
+        Node::Call(_, nodes) | Node::Apply(_, nodes) | Node::Group(_, nodes, _) | Node::Rel(nodes, _) => {
+            if nodes.iter().filter(|n| has_plus_minus(n)).count() > 1 {
+                return None;
+            }
+            sum(nodes.iter().map(free_signs))
+        }
+        _ => Some(0),
+    }
+}
+
+/// The same tree with each `±` replaced by the sign that its bit says.
+fn signed(node: &Node, bits: &mut u32) -> Node {
+    let mut all = |nodes: &[Node]| nodes.iter().map(|n| signed(n, bits)).collect::<Vec<_>>();
+    match node {
+        Node::Add(terms) => Node::Add(
+            terms
+                .iter()
+                .map(|(sign, n)| {
+                    let sign = if *sign == '±' {
+                        let minus = *bits & 1 == 1;
+                        *bits >>= 1;
+                        if minus { '-' } else { '+' }
+                    } else {
+                        *sign
+                    };
+                    (sign, signed(n, bits))
+                })
+                .collect(),
+        ),
+        Node::Mul(factors) => Node::Mul(factors.iter().map(|(d, n)| (*d, signed(n, bits))).collect()),
+        Node::Pow(a, b) => Node::Pow(Box::new(signed(a, bits)), Box::new(signed(b, bits))),
+        Node::Degree(a) => Node::Degree(Box::new(signed(a, bits))),
+        Node::Unit(a, unit) => Node::Unit(Box::new(signed(a, bits)), unit.clone()),
+        Node::Mod(a, m, aside) => Node::Mod(Box::new(signed(a, bits)), m.clone(), *aside),
+        Node::Call(name, nodes) => Node::Call(name, all(nodes)),
+        Node::Apply(name, nodes) => Node::Apply(name.clone(), all(nodes)),
+        Node::Group(open, nodes, close) => Node::Group(*open, all(nodes), *close),
+        Node::Rel(nodes, relations) => Node::Rel(all(nodes), relations.clone()),
+        node => node.clone(),
+    }
+}
+
 impl Builder {
     fn whole(&mut self, node: &Node) -> Result<Form> {
         match node {
@@ -70,6 +131,19 @@ impl Builder {
             return Ok(vec![self.form(node)?]);
         }
         let mut forms = Vec::new();
+        if let Some(signs @ 2..) = free_signs(node) {
+            if signs > MAX_SIGNS {
+                return Err(TooMuch);
+            }
+            for bits in 0..1u32 << signs {
+                self.unit = None;
+                let form = self.form(&signed(node, &mut bits.clone()))?;
+                if !forms.contains(&form) {
+                    forms.push(form);
+                }
+            }
+            return Ok(forms);
+        }
         for upper in [true, false] {
             self.upper = upper;
             forms.push(self.form(node)?);
@@ -113,9 +187,15 @@ impl Builder {
             }
             Node::Cases(rows) => self.cases(rows),
             Node::SetOp(op, parts) => self.set_operation(*op, parts),
-            Node::Ratio(parts) => Ok(Form::Ratio(
-                parts.iter().map(|p| self.sum(p)).collect::<Result<_>>()?,
-            )),
+            Node::Ratio(parts) => {
+                self.unit = None;
+                Ok(Form::Ratio(
+                    parts.iter().map(|p| self.sum(p)).collect::<Result<_>>()?,
+                ))
+            }
+            Node::Text(words) if let Some(place) = words::ordinal(words) => {
+                Ok(Form::Quantity(Sum::rational(int(place)), "th".to_owned()))
+            }
             Node::Text(words) => Ok(match words.to_lowercase().as_str() {
                 "all real numbers"
                 | "all reals"
@@ -133,6 +213,7 @@ impl Builder {
             Node::Mod(inner, modulus, aside) => self.modulus(inner, modulus, *aside),
             Node::Compound(parts) => {
                 let mut values = Vec::new();
+                self.unit = None;
                 for (value, unit) in parts {
                     values.push((self.sum(value)?, unit.clone()));
                 }
@@ -143,10 +224,14 @@ impl Builder {
                 let sets: Vec<Node> = terms.iter().map(|(_, set)| set.clone()).collect();
                 self.set_operation('\\', &sets)
             }
-            node if is_vector(node) => self.vectors(node),
+            node if is_vector(node) => {
+                self.unit = None;
+                self.vectors(node)
+            }
             node => {
+                self.unit = None;
                 let sum = self.sum(node)?;
-                Ok(match self.unit.take().filter(|unit| !is_bare(unit)) {
+                Ok(match self.unit.take() {
                     Some(unit) => Form::Quantity(sum, unit),
                     None => Form::Expr(sum),
                 })
@@ -247,6 +332,37 @@ impl Builder {
             .any(|n| matches!(n, Node::Mod(_, _, true)) || changes(n))
         {
             return Err(TooMuch);
+        }
+        if joins.contains(&Join::Or) && items.iter().all(is_statement) {
+            // One of them, not all; and what is joined in two ways depends on their order.
+            if joins.iter().any(|join| *join != Join::Or) {
+                return Err(TooMuch);
+            }
+            let parts = items.iter().map(|n| self.form(n)).collect::<Result<Vec<_>>>()?;
+            let mut parts: Vec<Form> = parts;
+            parts.sort();
+            return Ok(Form::SetOp('∨', parts));
+        }
+        // 2 hours and 30 minutes
+        if let Some(parts) = compound(items) {
+            return self.form(&Node::Compound(parts));
+        }
+        // k\pi, k \in \mathbb{Z}
+        if let [value, Node::Rel(parts, relations)] = items
+            && relations.as_slice() == ["in"]
+            && let [Node::Sym(name), set @ Node::Sym(domain)] = parts.as_slice()
+            && domain.starts_with("\\mathbb{")
+            && !matches!(value, Node::Rel(..))
+        {
+            let renamed = if name == "k" {
+                None
+            } else {
+                renamed(value, name, "k")
+            };
+            let value = self.form(renamed.as_ref().unwrap_or(value))?;
+            let name = if renamed.is_some() { "k" } else { name };
+            let set = self.sum(set)?;
+            return Ok(Form::Cases(vec![(value, Form::Text(format!("{name} in {set}")))]));
         }
         if items.iter().any(|n| matches!(n, Node::Rel(..)))
             && let Ok((_, region)) = self.solved(items, joins)
@@ -370,6 +486,44 @@ impl Builder {
     }
 }
 
+/// Whether a tree can be a statement of logic: a letter, words, or statements in parentheses.
+fn is_statement(node: &Node) -> bool {
+    match node {
+        Node::Sym(name) => name.len() == 1 && !matches!(name.as_str(), "i" | "e"),
+        Node::Text(_) => true,
+        Node::Group('(', items, ')') => matches!(items.as_slice(), [one] if is_statement(one)),
+        Node::List(items, _) => items.iter().all(is_statement),
+        _ => false,
+    }
+}
+
+/// The parts of one measure that words join: `2 hours and 30 minutes`.
+fn compound(items: &[Node]) -> Option<Vec<(Node, String)>> {
+    const MEASURES: [&[&str]; 6] = [
+        &["year", "month", "week", "day", "h", "min", "s"],
+        &["mi", "yd", "ft", "in"],
+        &["km", "m", "cm", "mm"],
+        &["ton", "lb", "oz"],
+        &["kg", "g", "mg"],
+        &["dollar", "cent"],
+    ];
+    let mut parts = Vec::new();
+    for item in items {
+        match item {
+            Node::Unit(value, unit) => parts.push(((**value).clone(), unit.clone())),
+            Node::Compound(more) => parts.extend(more.iter().cloned()),
+            _ => return None,
+        }
+    }
+    let places = |measure: &&[&str]| -> Option<Vec<usize>> {
+        let place = |unit: &String| measure.iter().position(|name| name == unit);
+        parts.iter().map(|(_, unit)| place(unit)).collect()
+    };
+    let found = MEASURES.iter().find_map(|measure| places(measure))?;
+    // From the great to the small; otherwise they are two values.
+    (found.len() > 1 && found.windows(2).all(|pair| pair[0] < pair[1])).then_some(parts)
+}
+
 /// x = 2: the value alone.
 fn value_of_name(form: Form) -> Form {
     match form {
@@ -400,10 +554,15 @@ impl Builder {
                 self.congruence(&parts[0], &parts[parts.len() - 1], modulus)
             }
             Node::Rel(..) => Err(TooMuch),
-            inner if aside => self.form(inner),
+            inner if aside => self.residue(inner, modulus),
             inner => {
-                let (value, modulus) = (self.sum(inner)?.as_rational(), self.sum(modulus)?.as_rational());
-                let (value, modulus) = (value.ok_or(TooMuch)?, modulus.ok_or(TooMuch)?);
+                let value = self.sum(inner)?.as_rational().ok_or(TooMuch)?;
+                let size = self.sum(modulus)?.as_rational().ok_or(TooMuch)?;
+                // 1 mod 4 has nothing to compute, and so speaks of a class.
+                if !value.is_negative() && value < size {
+                    return self.residue(inner, modulus);
+                }
+                let modulus = size;
                 if !value.is_integer() || !modulus.is_integer() || !modulus.is_positive() {
                     return Err(TooMuch);
                 }
@@ -413,8 +572,12 @@ impl Builder {
         }
     }
 
+    /// A value that is given modulo another, of what has no name.
+    fn residue(&mut self, value: &Node, modulus: &Node) -> Result<Form> {
+        self.congruence(&Node::Sym(NAMELESS.to_owned()), value, modulus)
+    }
+
     fn congruence(&mut self, left: &Node, right: &Node, modulus: &Node) -> Result<Form> {
-        let mut zero = self.difference(left, right)?;
         let modulus = self.sum(modulus)?;
         let value = match left_side(left) {
             Left::Name => Some(Box::new(self.form(right)?)).filter(|form| match form.quantity() {
@@ -423,6 +586,8 @@ impl Builder {
             }),
             _ => None,
         };
+        self.unit = None;
+        let mut zero = self.difference(left, right)?;
         if let Some(m) = modulus
             .as_rational()
             .filter(|m| m.is_integer() && m.is_positive())

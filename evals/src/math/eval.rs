@@ -79,7 +79,7 @@ impl Builder {
             Node::Degree(inner) => {
                 let value = self.sum(inner)?;
                 if !self.turning {
-                    return Ok(value);
+                    return self.measured(value, "degree");
                 }
                 let turn = BigRational::new(BigInt::from(1), BigInt::from(180));
                 value.mul(
@@ -88,12 +88,8 @@ impl Builder {
                 )
             }
             Node::Unit(inner, unit) => {
-                if self.unit.as_ref().is_some_and(|other| other != unit) {
-                    return Err(TooMuch);
-                }
                 let value = self.sum(inner)?;
-                self.unit = Some(unit.clone());
-                Ok(value)
+                self.measured(value, unit)
             }
             Node::Group(_, items, _) if items.len() == 1 => self.sum(&items[0]),
             Node::Text(word) if word.len() <= 20 && word.chars().all(char::is_alphanumeric) => {
@@ -101,6 +97,15 @@ impl Builder {
             }
             _ => Err(TooMuch),
         }
+    }
+
+    /// A value with its unit; the parts of one value have one.
+    fn measured(&mut self, value: Sum, unit: &str) -> Result<Sum> {
+        if self.unit.as_ref().is_some_and(|other| other != unit) {
+            return Err(TooMuch);
+        }
+        self.unit = Some(unit.to_owned());
+        Ok(value)
     }
 
     /// The argument of a trigonometric function: degrees become radians.

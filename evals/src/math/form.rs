@@ -54,6 +54,9 @@ pub(crate) enum Form {
     Text(String),
 }
 
+/// What is congruent to a value where that is not said.
+pub(crate) const NAMELESS: &str = "?";
+
 /// How a sum compares to 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Order {

@@ -82,6 +82,10 @@ pub(super) struct Lexer<'a> {
     after_number: bool,
     /// Whether the next array is a case distinction: `\left\{\begin{array}`.
     braced_array: bool,
+    /// How many tokens stood before the last command for bold letters: those of vectors.
+    bold: Option<usize>,
+    /// How deep in `\underbrace{}`.
+    braces: usize,
 }
 
 /// Cuts a text into tokens.
@@ -125,6 +129,8 @@ impl<'a> Lexer<'a> {
             words,
             after_number: false,
             braced_array: false,
+            bold: None,
+            braces: 0,
         }
     }
 
@@ -253,6 +259,13 @@ impl<'a> Lexer<'a> {
             "u" if word == "U" && matches!(self.tokens.last(), Some(Token::Op(')' | ']' | 's' | '}'))) => {
                 Token::Op('U')
             }
+            // 2 h 30 min
+            "h" | "m"
+                if matches!(self.tokens.last(), Some(Token::Num { .. }))
+                    && smaller(&lower, &self.rest[n..]) =>
+            {
+                Token::Word(if lower == "h" { "hours" } else { "minutes" }.to_owned())
+            }
             _ if alone && self.words > 0 => Token::Letter(word.as_bytes()[0] as char),
             _ if alone => Token::Sym(word.to_owned()),
             // 15 min, 30 sec
@@ -280,9 +293,21 @@ impl<'a> Lexer<'a> {
         }
         let (name, bytes) = (&self.rest[1..=name_len], name_len + 1);
         match command(name) {
+            _ if name == "times" => {
+                let times = if self.between_vectors(&self.rest[bytes..]) {
+                    '×'
+                } else {
+                    '*'
+                };
+                self.push(Token::Op(times), bytes);
+            }
+            _ if matches!(name, "underbrace" | "overbrace") => self.explained(bytes)?,
             Command::Is(Token::Macro("frac")) if self.derivative(bytes) => {}
             Command::Is(token) => self.push(token, bytes),
             Command::Look => {
+                if matches!(name, "mathbf" | "boldsymbol" | "bm" | "pmb" | "bold" | "bf") {
+                    self.bold = Some(self.tokens.len());
+                }
                 self.skip(bytes);
                 let braced = self.rest.trim_start().strip_prefix("\\{");
                 if let Some(inside) = braced.filter(|_| name == "left")
@@ -342,6 +367,59 @@ impl<'a> Lexer<'a> {
                 None => self.push(Token::Unknown(name.to_owned()), bytes),
             },
         }
+        Ok(())
+    }
+
+    /// Whether a cross stands between vectors or sets, where the order counts; it is no product of numbers.
+    fn between_vectors(&self, after: &str) -> bool {
+        const NAMES: [&str; 12] = [
+            "\\vec",
+            "\\overrightarrow",
+            "\\mathbf",
+            "\\boldsymbol",
+            "\\bm",
+            "\\pmb",
+            "\\mathbb",
+            "\\mathcal",
+            "\\mathfrak",
+            "\\hat",
+            "\\N",
+            "\\Z",
+        ];
+        let is_name =
+            |name: &str| name.starts_with('\\') && NAMES.iter().any(|known| name.starts_with(known));
+        let bold = self.bold.is_some_and(|at| self.tokens.len() <= at + 3);
+        let before = match self
+            .tokens
+            .iter()
+            .rev()
+            .find(|t| !matches!(t, Token::Op('}' | '{')))
+        {
+            Some(Token::Sym(name)) => bold || is_name(name),
+            _ => false,
+        };
+        let after = after.trim_start_matches([' ', '{', '(']);
+        let number = matches!(self.tokens.last(), Some(Token::Num { .. }));
+        (before && !after.starts_with(|c: char| c.is_ascii_digit())) || (is_name(after) && !number)
+    }
+
+    /// `\underbrace{...}_{...}`: what is in the braces, without what is written under them.
+    fn explained(&mut self, bytes: usize) -> Result<()> {
+        self.skip(bytes);
+        let inner = self.argument();
+        while self.rest.trim_start().starts_with(['_', '^']) {
+            self.rest = &self.rest.trim_start()[1..];
+            self.argument();
+        }
+        if self.braces >= MAX_NESTED {
+            return Err(TooMuch);
+        }
+        let mut lexer = Lexer::new(inner, self.words);
+        lexer.braces = self.braces + 1;
+        lexer.run()?;
+        self.tokens.push(Token::Op('{'));
+        self.tokens.append(&mut lexer.tokens);
+        self.tokens.push(Token::Op('}'));
         Ok(())
     }
 
@@ -550,6 +628,24 @@ impl<'a> Lexer<'a> {
             self.tokens.push(Token::End);
         }
         Ok(())
+    }
+}
+
+/// Whether a number of minutes or seconds follows the letter of hours or minutes.
+fn smaller(unit: &str, after: &str) -> bool {
+    let number = after.trim_start();
+    let word = number.trim_start_matches(|c: char| c.is_ascii_digit());
+    if word.len() == number.len() {
+        return false;
+    }
+    let word = word.trim_start();
+    let end = word
+        .find(|c: char| !c.is_ascii_alphabetic())
+        .unwrap_or(word.len());
+    match &word[..end] {
+        "min" | "mins" | "minutes" => unit == "h",
+        "sec" | "secs" | "seconds" => true,
+        _ => false,
     }
 }
 

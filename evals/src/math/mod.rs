@@ -1,7 +1,7 @@
 //! A small LaTeX engine: text to tokens to a tree to a canonical form.
 //!
 //! `unicode` spells characters in LaTeX; `lex` cuts a text into tokens (`command` knows the commands,
-//! `numeral` the numbers, `words` the words); `parse` with `atom`, `environment` and `quantity` builds a tree
+//! `numeral` the numbers, `words` the words); `label` knows dates and codes, which are no mathematics; `parse` with `atom`, `environment` and `quantity` builds a tree
 //! of bounded depth; `eval`, `sum`, `power` and `func` reduce expressions to a canonical sum of rational
 //! multiples of atoms; `build`, `relation`, `region` and `vector` make `form`s of what is not one expression
 //! (tuples, lists, sets, intervals, matrices, relations, texts); `numeric` compares values with the numbers
@@ -15,6 +15,7 @@ mod environment;
 mod eval;
 pub(crate) mod form;
 mod func;
+mod label;
 mod lex;
 mod names;
 mod number;
@@ -35,16 +36,18 @@ mod words;
 
 pub(crate) use eval::is_constant;
 pub(crate) use form::Form;
+pub(crate) use label::is_label;
 
 /// Longer answers are compared as text.
 const MAX_ANSWER_BYTES: usize = 4096;
 
 /// The form of an answer, or `None` when it is not mathematics that is understood here.
 pub(crate) fn read(text: &str) -> Option<Form> {
-    if text.len() > MAX_ANSWER_BYTES {
+    if text.len() > MAX_ANSWER_BYTES || label::is_label(text) {
         return None;
     }
     let folded = unicode::fold(text);
+    let folded = label::binomials(&folded);
     let form = |text: &str| build::build(&parse::parse(lex::lex(trimmed(text)).ok()?).ok()?).ok();
     form(&folded).or_else(|| form(&text::without_rows(&folded)?))
 }
@@ -54,6 +57,10 @@ fn trimmed(text: &str) -> &str {
     let mut s = text;
     loop {
         let before = s;
+        // 1, 2, 3, ... goes on
+        if label::goes_on(s) {
+            return s;
+        }
         s = s
             .trim()
             .trim_end_matches(['.', ',', ';', ':'])

@@ -79,6 +79,17 @@ fn repeating(text: &str, after_point: bool) -> Option<(String, usize)> {
     None
 }
 
+/// A zero before the letter of a base, but no number in it: `0xG`, `0b12`, `00x1`, `0b`.
+fn is_odd_prefix(text: &str) -> bool {
+    let rest = text.trim_start_matches('0');
+    let Some(after) = rest.strip_prefix(['x', 'X', 'b', 'B', 'o', 'O', 'd', 'D', 'h', 'H', 'q', 'Q']) else {
+        return false;
+    };
+    rest.len() < text.len()
+        && (after.starts_with(|c: char| c.is_ascii_alphanumeric())
+            || (after.is_empty() && rest.starts_with(['x', 'X', 'b', 'B', 'o', 'O'])))
+}
+
 impl Lexer<'_> {
     pub(super) fn number(&mut self) -> Result<()> {
         if let Some((value, length)) = self.prefixed() {
@@ -87,6 +98,9 @@ impl Lexer<'_> {
             return Ok(());
         }
         let text = self.rest;
+        if is_odd_prefix(text) {
+            return Err(TooMuch);
+        }
         let mut at = digits(text);
         let mut all = text[..at].to_owned();
         let mut plain = true;
@@ -171,6 +185,8 @@ impl Lexer<'_> {
         let (radix, is_digit): (u32, fn(&u8) -> bool) = match self.rest.get(..2)? {
             "0x" | "0X" => (16, u8::is_ascii_hexdigit),
             "0b" | "0B" => (2, |b| matches!(b, b'0' | b'1')),
+            "0o" | "0O" => (8, |b| (b'0'..=b'7').contains(b)),
+            "0d" | "0D" => (10, u8::is_ascii_digit),
             _ => return None,
         };
         let n = self.rest[2..].bytes().take_while(is_digit).count();

@@ -76,6 +76,11 @@ pub(crate) fn parse(tokens: Vec<Token>) -> Result<Node> {
         let rest = parse(tokens[3..].to_vec()).ok();
         return Ok(Node::Choice(letter, rest.map(Box::new)));
     }
+    // "≥ 3": of what is not said
+    let mut tokens = tokens;
+    if matches!(tokens.first(), Some(Token::Rel("<" | ">" | "le" | "ge" | "ne"))) {
+        tokens.insert(0, Token::Sym("x".to_owned()));
+    }
     // "= 5", "≈ 5": what was there before is left out
     let begins = matches!(tokens.first(), Some(Token::Rel("=" | "approx" | "equiv")));
     let mut parser = Parser {
@@ -338,6 +343,11 @@ impl Parser {
                         factor
                     },
                 ));
+            } else if self.eat('×') {
+                // Of vectors and sets, in this order.
+                let right = self.power()?;
+                let (divided, left) = factors.pop().ok_or(TooMuch)?;
+                factors.push((divided, Node::Apply("×".to_owned(), vec![left, right])));
             } else if self.starts_modulus() {
                 break;
             } else if self.words_after(&mut factors)? {
@@ -451,10 +461,20 @@ impl Parser {
                     node = self.indexed(node)?;
                 }
                 Some(Token::Op('(')) => match node {
-                    Node::Sym(name) if is_function(&name) => {
+                    Node::Sym(name) if is_function(&name) || self.applies(&name) => {
                         self.at += 1;
                         let (args, _) = self.inside(Surroundings::default(), Self::items)?;
                         self.expect(')')?;
+                        node = Node::Apply(name, args);
+                    }
+                    node => return Ok(node),
+                },
+                // E[X] and \mathbb{Z}[x] are no products
+                Some(Token::Op('[')) if !self.inside.square => match node {
+                    Node::Sym(name) if name == "E" || name == "V" || name.starts_with("\\mathbb{") => {
+                        self.at += 1;
+                        let (args, _) = self.inside(Surroundings::default(), Self::items)?;
+                        self.expect(']')?;
                         node = Node::Apply(name, args);
                     }
                     node => return Ok(node),
@@ -466,15 +486,81 @@ impl Parser {
                         Some(Token::Letter(c)) => Some(*c),
                         _ => None,
                     };
-                    node = Node::Degree(Box::new(node));
                     if let Some(scale @ ('C' | 'F')) = scale {
                         self.at += 1;
                         return Ok(Node::Unit(Box::new(node), scale.to_string()));
                     }
+                    node = Node::Degree(Box::new(node));
                 }
                 _ => return Ok(node),
             }
         }
+    }
+
+    /// Whether a letter before these parentheses is more likely the name of a function than a factor: a Greek one
+    /// that names functions, or another letter before a number or one variable.
+    fn applies(&self, name: &str) -> bool {
+        const FUNCTIONS: [&str; 12] = [
+            "\\phi",
+            "\\varphi",
+            "\\Phi",
+            "\\Gamma",
+            "\\zeta",
+            "\\psi",
+            "\\Psi",
+            "\\chi",
+            "\\delta",
+            "\\eta",
+            "\\Lambda",
+            "\\mathbb{P}",
+        ];
+        const VARIABLES: [&str; 18] = [
+            "\\sigma",
+            "\\tau",
+            "\\mu",
+            "\\lambda",
+            "\\omega",
+            "\\Omega",
+            "\\theta",
+            "\\Theta",
+            "\\xi",
+            "\\rho",
+            "\\nu",
+            "\\beta",
+            "\\alpha",
+            "\\gamma",
+            "\\kappa",
+            "\\epsilon",
+            "\\Psi",
+            "\\mathbb{E}",
+        ];
+        let base = name.split(['_', '\'', '^']).next().unwrap_or(name);
+        let function = FUNCTIONS.contains(&base);
+        let letter = matches!(base, "h" | "u" | "T" | "H" | "U" | "E" | "V") || VARIABLES.contains(&base);
+        if !function && !letter {
+            return false;
+        }
+        // The argument, up to a few tokens; a letter that is in it is a variable.
+        let mut variable: Option<&str> = None;
+        let mut simple = true;
+        for ahead in 1..10 {
+            match self.peek_at(ahead) {
+                Some(Token::Op(')')) => return ahead > 1 && (simple || function),
+                Some(Token::Sym(symbol)) if symbol == name => return false,
+                Some(Token::Sym(symbol)) => {
+                    simple &= variable.is_none_or(|v| v == symbol);
+                    variable = Some(symbol);
+                }
+                Some(
+                    Token::Num { .. }
+                    | Token::Op('+' | '-' | '/' | '^' | '{' | '}' | '*')
+                    | Token::Separator(Join::Comma),
+                ) => {}
+                Some(_) => simple = false,
+                None => return false,
+            }
+        }
+        function
     }
 
     pub(super) fn exponent(&mut self) -> Result<Node> {

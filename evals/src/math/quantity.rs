@@ -4,6 +4,7 @@ use super::lex::Token;
 use super::parse::{Node, Parser, based};
 use super::sum::{Result, TooMuch, int};
 use super::words;
+use num_traits::One;
 
 /// The words behind a value.
 struct Run {
@@ -38,7 +39,16 @@ impl Parser {
             Some(Token::Word(word)) => {
                 if let Some(factor) = words::factor(&word) {
                     self.at += 1;
-                    factors.push((false, Node::Num(int(factor))));
+                    factors.push((false, Node::Num(factor)));
+                    return Ok(true);
+                }
+                // 1 third; "5 third" is none
+                if let Some(place) = words::ordinal(&word)
+                    && place > 2
+                    && matches!(factors.as_slice(), [(false, Node::Num(q))] if q.is_one())
+                {
+                    self.at += 1;
+                    factors.push((true, Node::Num(int(place))));
                     return Ok(true);
                 }
                 match word.as_str() {
@@ -73,7 +83,15 @@ impl Parser {
         if !run.known && !number {
             return Err(TooMuch);
         }
-        let value = take(factors);
+        let (value, run) = match take(factors) {
+            // 5 degrees Celsius, 45 degrees north
+            Node::Degree(value) if matches!(run.name.as_str(), "C" | "F" | "K") => (*value, run),
+            Node::Degree(value) => {
+                let name = format!("degree {}", run.name);
+                (*value, Run { name, ..run })
+            }
+            value => (value, run),
+        };
         let node = if run.known && matches!(self.peek(), Some(Token::Num { .. })) {
             self.compound(value, run.name)?
         } else if matches!(value, Node::Unit(..)) || (self.starts_factor() && !self.starts_aside()) {
@@ -165,7 +183,14 @@ impl Parser {
                 }
                 _ => break,
             };
-            if words::changes(&word) || words::factor(&word).is_some() {
+            // units squared
+            if let (Some(last), "squared" | "cubed") = (parts.last_mut(), word.as_str()) {
+                last.push_str(if word == "squared" { "^2" } else { "^3" });
+                self.at += 1;
+                continue;
+            }
+            let point = word == "point" && parts.is_empty() && !self.is_word(1);
+            if (words::changes(&word) && !point) || words::factor(&word).is_some() {
                 return Err(TooMuch);
             }
             let last =

@@ -27,6 +27,9 @@ pub(super) fn without_rows(folded: &str) -> Option<String> {
 /// the case counts.
 pub(crate) fn key(text: &str) -> String {
     let folded = super::unicode::fold(text);
+    let folded = pattern!(r"\\[lc]?dots\b\s*").replace_all(&folded, "...");
+    let folded =
+        pattern!(r"\\(mathbb|mathcal|mathbf|mathrm)\s*([A-Za-z])\b").replace_all(&folded, "\\$1{$2}");
     let unwrapped = pattern!(r"\\(?:text|mathrm|textbf|textit|mbox|mathbf|operatorname)\*?\s*\{([^{}]*)\}")
         .replace_all(&folded, " $1 ");
     let formula = unwrapped.contains('\\');
@@ -53,8 +56,19 @@ pub(crate) fn key(text: &str) -> String {
     }
     let trimmed = key.trim_end_matches(['.', ',', ';', '!']);
     if trimmed.is_empty() {
-        key
-    } else {
-        trimmed.to_owned()
+        return key;
     }
+    // A list that goes on is another one.
+    if super::label::goes_on(&key) {
+        return key;
+    }
+    // "No solutions" says what "there is no solution" does.
+    if let Some(none) = pattern!(
+        r"^(?:there (?:is|are) |it has |has )?no ([a-z]+ )?(solution|root|value|answer)s?(?: exists?)?$"
+    )
+    .captures(trimmed)
+    {
+        return format!("no {}{}", none.get(1).map_or("", |m| m.as_str()), &none[2]);
+    }
+    trimmed.to_owned()
 }

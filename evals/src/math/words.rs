@@ -1,5 +1,8 @@
 //! Words of the language around a value: units, number words, and words that change what is said.
 
+use num_bigint::BigInt;
+use num_rational::BigRational;
+
 /// Units: a name for each, and its other spellings. A spelling of one letter counts only where the text says
 /// that it is a word (`\text{m}`).
 const UNITS: &[(&str, &str)] = &[
@@ -38,6 +41,7 @@ const UNITS: &[(&str, &str)] = &[
     ("yen", ""),
     ("mph", ""),
     ("kmh", "kph"),
+    ("pound sterling", "gbp GBP"),
     ("N", "newton newtons"),
     ("J", "joule joules"),
     ("kJ", "kilojoule kilojoules"),
@@ -52,8 +56,15 @@ const UNITS: &[(&str, &str)] = &[
     ("Hz", "hertz"),
     ("mol", "mole moles"),
     ("radian", "radians rad"),
+    ("degree", ""),
+    ("arcmin", "arcminute arcminutes"),
+    ("arcsec", "arcsecond arcseconds"),
+    ("grad", "grads gradian gradians gon"),
+    ("th", "st nd rd"),
+    ("acre", "acres"),
+    ("hectare", "hectares ha"),
     ("unit", "units"),
-    ("point", "points pts"),
+    ("points", "pts"),
     ("o'clock", ""),
 ];
 
@@ -70,25 +81,145 @@ pub(crate) fn unit(word: &str) -> Option<&'static str> {
 }
 
 /// The factor that a number word stands for.
-pub(crate) fn factor(word: &str) -> Option<i64> {
+pub(crate) fn factor(word: &str) -> Option<BigRational> {
+    const SHARES: [(&str, i64); 20] = [
+        ("halve", 2),
+        ("third", 3),
+        ("fourth", 4),
+        ("fifth", 5),
+        ("sixth", 6),
+        ("seventh", 7),
+        ("eighth", 8),
+        ("ninth", 9),
+        ("tenth", 10),
+        ("eleventh", 11),
+        ("twelfth", 12),
+        ("fifteenth", 15),
+        ("sixteenth", 16),
+        ("twentieth", 20),
+        ("thirtieth", 30),
+        ("fiftieth", 50),
+        ("hundredth", 100),
+        ("thousandth", 1_000),
+        ("millionth", 1_000_000),
+        ("billionth", 1_000_000_000),
+    ];
     let lower = word.to_ascii_lowercase();
-    Some(match lower.strip_suffix('s').unwrap_or(&lower) {
+    // Parts are many: "5 sixths"; "5 sixth" may be the sixth of something.
+    if let Some(part) = lower.strip_suffix('s')
+        && let Some((_, share)) = SHARES.iter().find(|(name, _)| *name == part)
+    {
+        return Some(BigRational::new(BigInt::from(1), BigInt::from(*share)));
+    }
+    let whole: i64 = match lower.strip_suffix('s').unwrap_or(&lower) {
         "dozen" => 12,
+        "score" => 20,
+        "gros" | "gross" => 144,
         "hundred" => 100,
         "thousand" => 1_000,
+        "myriad" => 10_000,
         "lakh" => 100_000,
-        "million" => 1_000_000,
+        "million" | "mio" => 1_000_000,
         "crore" => 10_000_000,
-        "billion" | "bn" => 1_000_000_000,
+        "billion" | "bn" | "milliard" => 1_000_000_000,
         "trillion" => 1_000_000_000_000,
         "quadrillion" => 1_000_000_000_000_000,
+        "quintillion" => 1_000_000_000_000_000_000,
+        "googol" => return Some(BigRational::from_integer(BigInt::from(10).pow(100))),
         _ => return None,
-    })
+    };
+    Some(BigRational::from_integer(BigInt::from(whole)))
+}
+
+/// The number of an ordinal in words.
+pub(crate) fn ordinal(word: &str) -> Option<i64> {
+    const ORDINALS: [&str; 20] = [
+        "first",
+        "second",
+        "third",
+        "fourth",
+        "fifth",
+        "sixth",
+        "seventh",
+        "eighth",
+        "ninth",
+        "tenth",
+        "eleventh",
+        "twelfth",
+        "thirteenth",
+        "fourteenth",
+        "fifteenth",
+        "sixteenth",
+        "seventeenth",
+        "eighteenth",
+        "nineteenth",
+        "twentieth",
+    ];
+    let lower = word.to_ascii_lowercase();
+    let place = ORDINALS.iter().position(|name| *name == lower)?;
+    i64::try_from(place + 1).ok()
 }
 
 /// Words that change a value before them: what they stand in is not that value.
 pub(crate) fn changes(word: &str) -> bool {
-    const WORDS: [&str; 48] = [
+    const WORDS: [&str; 103] = [
+        "point",
+        "hundredth",
+        "thousandth",
+        "millionth",
+        "billionth",
+        "trillionth",
+        "trillionths",
+        "zillion",
+        "zillions",
+        "gazillion",
+        "gazillions",
+        "bazillion",
+        "jillion",
+        "umpteen",
+        "googolplex",
+        "mil",
+        "mils",
+        "mille",
+        "permille",
+        "promille",
+        "permil",
+        "permyriad",
+        "ppm",
+        "ppb",
+        "ppt",
+        "bp",
+        "bps",
+        "percentile",
+        "percentiles",
+        "quartile",
+        "decile",
+        "percentage",
+        "octal",
+        "binary",
+        "ternary",
+        "hex",
+        "hexadecimal",
+        "power",
+        "powers",
+        "exponent",
+        "doubled",
+        "tripled",
+        "halved",
+        "inverse",
+        "reciprocal",
+        "negative",
+        "fourth",
+        "fifth",
+        "sixth",
+        "seventh",
+        "eighth",
+        "ninth",
+        "tenth",
+        "eleventh",
+        "twelfth",
+        "sixteenth",
+        "twentieth",
         "or",
         "and",
         "less",
@@ -127,10 +258,8 @@ pub(crate) fn changes(word: &str) -> bool {
         "off",
         "half",
         "third",
-        "thirds",
         "quarter",
         "quarters",
-        "halves",
         "up",
         "versus",
         "vs",
