@@ -1,7 +1,7 @@
 //! Classes of the vote: answers that say the same are of one class, others are not.
 
 use proptest::prelude::*;
-use tts_evals::answer::{AnswerKind, EqualOptions, RelationRule, canonical, equal};
+use tts_evals::answer::{AnswerKind, EqualOptions, RelationRule, canonical, classes, equal};
 
 fn key(answer: &str) -> String {
     canonical(answer, AnswerKind::Math)
@@ -20,7 +20,6 @@ const CLASSES: &[&[&str]] = &[
         "\\text{The answer is }73",
         "x = 73",
         "73 apples",
-        "73\\text{ cm}",
         "73^\\circ",
         "٧٣",
     ],
@@ -51,7 +50,28 @@ const CLASSES: &[&[&str]] = &[
         "x=3\\text{ or }x=-3",
     ],
     &["5000000", "5\\text{ million}", "5 million", "5\\times10^6"],
-    &["5", "5\\text{ dollars}", "\\$5"],
+    &["5", "5\\text{ dollars}", "\\$5", "5 units", "5 square units"],
+    &["73\\text{ cm}", "73 centimeters", "73 cm"],
+    &["73\\text{ cm}^2", "73 square centimeters"],
+    &["3 hours", "3\\text{ h}"],
+    &["3 minutes"],
+    &["5 cents"],
+    &["£5"],
+    &["€5", "5 euros"],
+    &["2 cups"],
+    &["2 pints"],
+    &["20°C", "20 degrees Celsius"],
+    &["20°F"],
+    &["5 mg"],
+    &["5 kg"],
+    &["5\\text{ km}", "x = 5\\text{ km}"],
+    &["5\\text{ m}"],
+    &["30 cm"],
+    &["30°"],
+    &["3 cm, 5 cm"],
+    &["3 km, 5 km"],
+    &["12:30 p.m.", "12:30 PM"],
+    &["No solutions", "no solution"],
     &[
         "2 hours 30 minutes",
         "2\\text{ hours }30\\text{ minutes}",
@@ -105,7 +125,11 @@ fn one_class_is_equal() {
     for class in CLASSES {
         for a in *class {
             for b in *class {
-                let units = |s: &str| ["apples", "cm", "circ"].iter().any(|unit| s.contains(unit));
+                let units = |s: &str| {
+                    ["apples", "cm", "circ", "square", "units", "\\$", "dollars"]
+                        .iter()
+                        .any(|unit| s.contains(unit))
+                };
                 if !(units(a) && units(b)) {
                     assert!(equal(a, b, AnswerKind::Math, &options).equal, "{a} and {b}");
                 }
@@ -115,6 +139,35 @@ fn one_class_is_equal() {
     let strict = |a: &str, b: &str| equal(a, b, AnswerKind::Math, &EqualOptions::default()).equal;
     assert!(!strict("x\\ge2", "[2,\\infty)") && strict("[2,\\infty)", "x\\ge2"));
     assert!(!strict("3\\text{ hours}", "3\\text{ minutes}") && strict("3", "3\\text{ hours}"));
+}
+
+/// Among the answers of one vote a number joins the only unit that it has, and stands alone between several.
+#[test]
+fn a_vote_keeps_units_apart_and_joins_what_leaves_them_out() {
+    let parts = |answers: &[&str]| {
+        let keys = classes(answers, AnswerKind::Math);
+        let first = |key| keys.iter().position(|k| k == key).expect("its own place");
+        keys.iter().map(first).collect::<Vec<_>>()
+    };
+    let cases: &[(&[&str], &[usize])] = &[
+        (&["5 km", "5", "x = 5", "6 km"], &[0, 0, 0, 3]),
+        (&["5 km", "5", "5 miles"], &[0, 1, 2]),
+        (&["3 hours", "3\\text{ h}", "3", "4"], &[0, 0, 0, 3]),
+        (&["3 girls", "3 boys", "3 girls"], &[0, 1, 0]),
+        (&["3 girls", "3", "3 girl"], &[0, 0, 0]),
+        (&["5 heads", "5 tails"], &[0, 1]),
+        (&["\\$5", "5 dollars", "5"], &[0, 0, 0]),
+        (&["\\$5", "£5", "€5"], &[0, 1, 2]),
+        (&["45°", "45 rad"], &[0, 1]),
+        (&["3 cm, 5 cm", "3, 5"], &[0, 0]),
+        (&["5 units", "5", "5 cm"], &[0, 0, 0]),
+        (&["no", "No.", "yes"], &[0, 0, 2]),
+        (&[], &[]),
+    ];
+    for (answers, expected) in cases {
+        assert_eq!(parts(answers), *expected, "{answers:?}");
+    }
+    assert_eq!(classes(&["B", "(B)"], AnswerKind::Choice), ["B", "B"]);
 }
 
 /// Pieces that answers are made of, words among them.
@@ -190,12 +243,31 @@ fn answer() -> impl Strategy<Value = String> {
         "(x,y)=",
         ":",
         " apples",
+        " hours",
+        "\\text{ km}",
+        "\\$",
+        " rad",
+        "°",
+        " units",
+        "\\land ",
+        "\\lor ",
+        " (mod 4)",
+        "...",
+        "\\times ",
+        "\\vec a",
+        "\\phi",
+        "E[",
+        " sixths",
+        "third",
+        "\\emptyset",
+        "p",
+        "k\\in\\mathbb{Z}",
     ]);
     prop::collection::vec(piece, 1..10).prop_map(|pieces| pieces.concat())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Being of one class is being the same string, and so transitive; what is more, the grader agrees.
     #[test]

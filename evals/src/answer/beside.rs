@@ -133,6 +133,11 @@ impl<'a> Place<'a> {
         if after.is_empty() && matches!(before, "" | "-" | "−" | "+" | "\\pm" | "±" | "\\$" | "{") {
             return None;
         }
+        // Two boxes side by side are no product.
+        let boxed = |s: &str| s.starts_with("\\boxed") || s.starts_with("\\fbox");
+        if boxed(after) || (before.ends_with('}') && boxed(before)) {
+            return None;
+        }
         if MARK.is_match(before) || (!self.formula && !touches(before, after)) {
             return None;
         }
@@ -228,7 +233,8 @@ impl<'a> Place<'a> {
                 ',' => (1, !self.groups_digits(i)),
                 '.' => (1, !self.is_point(i)),
                 '=' | '<' | '>' | ';' | ':' | '&' | '"' | '`' | '#' | '~' | '!' => (1, true),
-                '*' | '_' if !self.formula => (1, true),
+                // emphasis, and no product
+                '*' | '_' if !self.formula && !self.multiplies(i) => (1, true),
                 c if c.is_ascii_alphabetic() => {
                     let n = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
                     (n, n > 1)
@@ -266,6 +272,14 @@ impl<'a> Place<'a> {
             }
             _ => (name, true),
         }
+    }
+
+    /// Whether an asterisk here stands alone before a digit.
+    fn multiplies(&self, at: usize) -> bool {
+        let after = &self.text[at + 1..];
+        self.text[at..].starts_with('*')
+            && at == self.whole.end
+            && after.starts_with(|c: char| c.is_ascii_digit())
     }
 
     /// Whether a comma here stands between groups of three digits.
@@ -345,7 +359,7 @@ fn touches(before: &str, after: &str) -> bool {
             .expect("a constant pattern")
     });
     static AFTER: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^(?:|(?:,\d{3})+(?:\.\d+)?|\.\d+|[-−+/×·^][\da-z\\({].*|[abciknxyz]|\}.*|\\(?:cdot|times|sqrt|frac|div)\b.*)$")
+        Regex::new(r"^(?:|(?:,\d{3})+(?:\.\d+)?|\.\d+|[-−+/*×·^][\da-z\\({].*|[abciknxyz]|\}.*|\\(?:cdot|times|sqrt|frac|div)\b.*)$")
             .expect("a constant pattern")
     });
     BEFORE.is_match(before) && AFTER.is_match(after)

@@ -9,6 +9,7 @@ use super::reading::{Reading, integer, understand};
 use crate::math::form::Form;
 use crate::math::text;
 use serde::Serialize;
+use std::collections::{BTreeSet, HashMap};
 
 /// Whether two answers are equal, and which rule said so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,10 +34,11 @@ const DIFFERENT: Verdict = Verdict {
 /// The answer is read as [`equal`] reads it, so that words around a value that say nothing are no part of the
 /// class: `73`, `The answer is 73` and `m + n = 73` are of class `73`. For [`AnswerKind::Integer`] and
 /// [`AnswerKind::Math`] every spelling of a rational number has the number itself as key (`042`, `42.0`,
-/// `\frac{84}{2}` and `n = 42` have `42`; `0.5` and `\frac12` have `1/2`); a quantity has that of its number,
-/// because an answer with its unit and one without are one answer far more often than two units meet; a
-/// relation that of the interval it describes; other expressions have their canonical form, and what is not
-/// mathematics its letters without regard to case and spacing.
+/// `\frac{84}{2}` and `n = 42` have `42`; `0.5` and `\frac12` have `1/2`); a quantity has its number and its
+/// unit where that measures something (`3 h`, `5 cm^2`), and its number alone where it says what is counted, or
+/// what an answer without a unit means (`73 apples`, `45^\circ`, `\$5`); a relation has the key of the interval
+/// that it describes; other expressions have their canonical form, and what is not mathematics its letters
+/// without regard to case and spacing. [`classes`] knows more: all the answers among which one is chosen.
 pub fn canonical(answer: &str, kind: AnswerKind) -> String {
     match kind {
         AnswerKind::Integer => {
@@ -47,6 +49,30 @@ pub fn canonical(answer: &str, kind: AnswerKind) -> String {
         AnswerKind::Choice => letter(answer).map_or_else(|| text::key(answer), String::from),
         AnswerKind::Text => text::key(answer),
     }
+}
+
+/// The class keys of the answers of one vote, each in the place of its answer.
+///
+/// As [`canonical`], but with an eye on the others: an answer without a unit is of the class of the only unit
+/// that its number has among them, and where several units meet (`3 hours` and `3 minutes`, `3 girls` and
+/// `3 boys`), each is a class, and so is the number alone. The keys compare within one call only.
+pub fn classes(answers: &[&str], kind: AnswerKind) -> Vec<String> {
+    if kind != AnswerKind::Math {
+        return answers.iter().map(|answer| canonical(answer, kind)).collect();
+    }
+    let read: Vec<(String, Option<String>)> = answers
+        .iter()
+        .map(|answer| understand(answer).measured())
+        .collect();
+    let mut units: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+    for (number, unit) in &read {
+        units.entry(number).or_default().extend(unit.as_deref());
+    }
+    let key = |(number, unit): &(String, Option<String>)| match unit {
+        Some(unit) if units[number.as_str()].len() > 1 => format!("{number} {unit}"),
+        _ => number.clone(),
+    };
+    read.iter().map(key).collect()
 }
 
 /// Whether `prediction` is right, given `gold`. Bounded in time and memory for every input.

@@ -245,7 +245,7 @@ fn first(text: &str) -> Option<String> {
     // A reason is none of the value.
     static REASON: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?i),?\s+(?:since|because)\b|\s+and\s+(?:we|that|this|it|the|so|our|(?-i:I)|you|then|thus|hence)\b|\s+/\s+[a-z]{2,}|\s+\[[a-z]{2,}",
+            r"(?i),?\s+(?:since|because)\b|\s+and\s+(?:we|that|this|it|the|so|our|(?-i:I)|you|then|thus|hence)\b|\s+/\s+[a-z]{2,}|\s+\[[a-z]{2,}|\s+[–—]+\s+[a-z]{5,}\b",
         )
         .expect("a constant pattern")
     });

@@ -3,9 +3,10 @@
 use super::eval::is_constant;
 use super::form::{Form, Left, NAMELESS};
 use super::lex::Join;
-use super::names::{left_side, renamed};
+use super::names::left_side;
 use super::parse::Node;
 use super::region::{Region, Span, infinite};
+use super::signs::has_plus_minus;
 use super::sum::{Budget, Result, Sum, TooMuch, int};
 use super::vector::is_vector;
 use super::words;
@@ -33,86 +34,9 @@ pub(crate) fn build(tree: &Node) -> Result<Form> {
     builder.whole(tree)
 }
 
-/// Whether ± or ∓ stands in a tree.
-fn has_plus_minus(node: &Node) -> bool {
-    match node {
-        Node::Add(terms) => terms
-            .iter()
-            .any(|(sign, n)| matches!(sign, '±' | '∓') || has_plus_minus(n)),
-        Node::Mul(factors) => factors.iter().any(|(_, n)| has_plus_minus(n)),
-        Node::Pow(a, b) => has_plus_minus(a) || has_plus_minus(b),
-        Node::Degree(a) | Node::Unit(a, _) | Node::Mod(a, _, _) => has_plus_minus(a),
-        Node::Call(_, nodes) | Node::Apply(_, nodes) | Node::Group(_, nodes, _) | Node::Rel(nodes, _) => {
-            nodes.iter().any(has_plus_minus)
-        }
-        _ => false,
-    }
-}
-
 /// Units that say no more than that there is one.
 fn is_bare(unit: &str) -> bool {
     unit.starts_with("unit") || unit == "radian"
-}
-
-/// Signs of one value that are chosen apart, in both ways each.
-const MAX_SIGNS: u32 = 4;
-
-/// How many `±` one value holds whose signs are chosen apart: none where there is `∓`, which goes with a `±`, or
-/// where they stand in different values.
-fn free_signs(node: &Node) -> Option<u32> {
-    fn sum(mut counts: impl Iterator<Item = Option<u32>>) -> Option<u32> {
-        counts.try_fold(0, |n, more| Some(n + more?))
-    }
-    match node {
-        Node::Add(terms) => sum(terms.iter().map(|(sign, n)| match sign {
-            '∓' => None,
-            '±' => Some(1 + free_signs(n)?),
-            _ => free_signs(n),
-        })),
-        Node::Mul(factors) => sum(factors.iter().map(|(_, n)| free_signs(n))),
-        Node::Pow(a, b) => Some(free_signs(a)? + free_signs(b)?),
-        Node::Degree(a) | Node::Unit(a, _) => free_signs(a),
-        Node::Mod(a, ..) => free_signs(a),
-        Node::Call(_, nodes) | Node::Apply(_, nodes) | Node::Group(_, nodes, _) | Node::Rel(nodes, _) => {
-            if nodes.iter().filter(|n| has_plus_minus(n)).count() > 1 {
-                return None;
-            }
-            sum(nodes.iter().map(free_signs))
-        }
-        _ => Some(0),
-    }
-}
-
-/// The same tree with each `±` replaced by the sign that its bit says.
-fn signed(node: &Node, bits: &mut u32) -> Node {
-    let mut all = |nodes: &[Node]| nodes.iter().map(|n| signed(n, bits)).collect::<Vec<_>>();
-    match node {
-        Node::Add(terms) => Node::Add(
-            terms
-                .iter()
-                .map(|(sign, n)| {
-                    let sign = if *sign == '±' {
-                        let minus = *bits & 1 == 1;
-                        *bits >>= 1;
-                        if minus { '-' } else { '+' }
-                    } else {
-                        *sign
-                    };
-                    (sign, signed(n, bits))
-                })
-                .collect(),
-        ),
-        Node::Mul(factors) => Node::Mul(factors.iter().map(|(d, n)| (*d, signed(n, bits))).collect()),
-        Node::Pow(a, b) => Node::Pow(Box::new(signed(a, bits)), Box::new(signed(b, bits))),
-        Node::Degree(a) => Node::Degree(Box::new(signed(a, bits))),
-        Node::Unit(a, unit) => Node::Unit(Box::new(signed(a, bits)), unit.clone()),
-        Node::Mod(a, m, aside) => Node::Mod(Box::new(signed(a, bits)), m.clone(), *aside),
-        Node::Call(name, nodes) => Node::Call(name, all(nodes)),
-        Node::Apply(name, nodes) => Node::Apply(name.clone(), all(nodes)),
-        Node::Group(open, nodes, close) => Node::Group(*open, all(nodes), *close),
-        Node::Rel(nodes, relations) => Node::Rel(all(nodes), relations.clone()),
-        node => node.clone(),
-    }
 }
 
 impl Builder {
@@ -123,33 +47,6 @@ impl Builder {
             }
             node => self.form(node),
         }
-    }
-
-    /// The form of an item, or with ± in it both forms.
-    fn both(&mut self, node: &Node) -> Result<Vec<Form>> {
-        if !has_plus_minus(node) {
-            return Ok(vec![self.form(node)?]);
-        }
-        let mut forms = Vec::new();
-        if let Some(signs @ 2..) = free_signs(node) {
-            if signs > MAX_SIGNS {
-                return Err(TooMuch);
-            }
-            for bits in 0..1u32 << signs {
-                self.unit = None;
-                let form = self.form(&signed(node, &mut bits.clone()))?;
-                if !forms.contains(&form) {
-                    forms.push(form);
-                }
-            }
-            return Ok(forms);
-        }
-        for upper in [true, false] {
-            self.upper = upper;
-            forms.push(self.form(node)?);
-        }
-        self.upper = true;
-        Ok(forms)
     }
 
     pub(super) fn form(&mut self, node: &Node) -> Result<Form> {
@@ -333,36 +230,8 @@ impl Builder {
         {
             return Err(TooMuch);
         }
-        if joins.contains(&Join::Or) && items.iter().all(is_statement) {
-            // One of them, not all; and what is joined in two ways depends on their order.
-            if joins.iter().any(|join| *join != Join::Or) {
-                return Err(TooMuch);
-            }
-            let parts = items.iter().map(|n| self.form(n)).collect::<Result<Vec<_>>>()?;
-            let mut parts: Vec<Form> = parts;
-            parts.sort();
-            return Ok(Form::SetOp('∨', parts));
-        }
-        // 2 hours and 30 minutes
-        if let Some(parts) = compound(items) {
-            return self.form(&Node::Compound(parts));
-        }
-        // k\pi, k \in \mathbb{Z}
-        if let [value, Node::Rel(parts, relations)] = items
-            && relations.as_slice() == ["in"]
-            && let [Node::Sym(name), set @ Node::Sym(domain)] = parts.as_slice()
-            && domain.starts_with("\\mathbb{")
-            && !matches!(value, Node::Rel(..))
-        {
-            let renamed = if name == "k" {
-                None
-            } else {
-                renamed(value, name, "k")
-            };
-            let value = self.form(renamed.as_ref().unwrap_or(value))?;
-            let name = if renamed.is_some() { "k" } else { name };
-            let set = self.sum(set)?;
-            return Ok(Form::Cases(vec![(value, Form::Text(format!("{name} in {set}")))]));
+        if let Some(form) = self.joined(items, joins) {
+            return form;
         }
         if items.iter().any(|n| matches!(n, Node::Rel(..)))
             && let Ok((_, region)) = self.solved(items, joins)
@@ -484,44 +353,6 @@ impl Builder {
             _ => None,
         }
     }
-}
-
-/// Whether a tree can be a statement of logic: a letter, words, or statements in parentheses.
-fn is_statement(node: &Node) -> bool {
-    match node {
-        Node::Sym(name) => name.len() == 1 && !matches!(name.as_str(), "i" | "e"),
-        Node::Text(_) => true,
-        Node::Group('(', items, ')') => matches!(items.as_slice(), [one] if is_statement(one)),
-        Node::List(items, _) => items.iter().all(is_statement),
-        _ => false,
-    }
-}
-
-/// The parts of one measure that words join: `2 hours and 30 minutes`.
-fn compound(items: &[Node]) -> Option<Vec<(Node, String)>> {
-    const MEASURES: [&[&str]; 6] = [
-        &["year", "month", "week", "day", "h", "min", "s"],
-        &["mi", "yd", "ft", "in"],
-        &["km", "m", "cm", "mm"],
-        &["ton", "lb", "oz"],
-        &["kg", "g", "mg"],
-        &["dollar", "cent"],
-    ];
-    let mut parts = Vec::new();
-    for item in items {
-        match item {
-            Node::Unit(value, unit) => parts.push(((**value).clone(), unit.clone())),
-            Node::Compound(more) => parts.extend(more.iter().cloned()),
-            _ => return None,
-        }
-    }
-    let places = |measure: &&[&str]| -> Option<Vec<usize>> {
-        let place = |unit: &String| measure.iter().position(|name| name == unit);
-        parts.iter().map(|(_, unit)| place(unit)).collect()
-    };
-    let found = MEASURES.iter().find_map(|measure| places(measure))?;
-    // From the great to the small; otherwise they are two values.
-    (found.len() > 1 && found.windows(2).all(|pair| pair[0] < pair[1])).then_some(parts)
 }
 
 /// x = 2: the value alone.

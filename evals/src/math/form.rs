@@ -1,7 +1,8 @@
 //! Canonical forms of whole answers.
 
 use super::region::Region;
-use super::sum::Sum;
+use super::sum::{Atom, Sum};
+use super::words;
 
 /// What an answer is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,13 +83,36 @@ pub(crate) enum Left {
 impl Form {
     /// The class key. Forms of one class have equal keys, and forms of different classes different ones.
     ///
-    /// What does not change the answer does not change the class: a name before a value, the unit behind it,
-    /// an inequality written for the interval that it describes.
+    /// What does not change the answer does not change the class: a name before a value, an inequality written
+    /// for the interval that it describes, a unit that only says what is counted.
     pub(crate) fn key(&self) -> String {
+        match self.measured() {
+            (key, Some(unit)) if words::measures(unit) => format!("{key} {unit}"),
+            (key, _) => key,
+        }
+    }
+
+    /// The class key without the unit, and that unit where one is said, which all items of a list share.
+    pub(crate) fn measured(&self) -> (String, Option<&str>) {
         match self {
-            Self::Quantity(sum, _) => sum.to_string(),
-            Self::List(items) if same_units(items) => braced(items, Self::key),
-            form => form.inner_key(),
+            Self::Quantity(sum, unit) => (sum.to_string(), spoken(sum, unit)),
+            Self::List(items) if same_units(items) => {
+                let unit = items.first().and_then(|item| match item {
+                    Self::Quantity(sum, unit) => spoken(sum, unit),
+                    _ => None,
+                });
+                let key = braced(items, |item| match item {
+                    Self::Quantity(sum, _) => sum.to_string(),
+                    item => item.key(),
+                });
+                (key, unit)
+            }
+            Self::Equation {
+                value,
+                left: Left::Asked | Left::Function,
+                ..
+            } => value.measured(),
+            form => (form.inner_key(), None),
         }
     }
 
@@ -97,7 +121,10 @@ impl Form {
         let keys = |forms: &[Self]| forms.iter().map(Self::inner_key).collect::<Vec<_>>().join(", ");
         match self {
             Self::Expr(sum) => sum.to_string(),
-            Self::Quantity(sum, unit) => format!("{sum} {unit}"),
+            Self::Quantity(sum, unit) => match spoken(sum, unit) {
+                Some(unit) if unit != "degree" => format!("{sum} {unit}"),
+                _ => sum.to_string(),
+            },
             Self::Compound(parts) => parts
                 .iter()
                 .map(|(sum, unit)| format!("{sum} {unit}"))
@@ -164,8 +191,18 @@ impl Form {
     }
 }
 
+/// A unit where it says more than that there is one: where there is a pi, an angle is in radians.
+fn spoken<'a>(sum: &Sum, unit: &'a str) -> Option<&'a str> {
+    let with_pi = || {
+        let pi = Atom::Sym("\\pi".to_owned());
+        sum.0.keys().any(|m| m.0.contains_key(&pi))
+    };
+    let silent = unit == "th" || unit.starts_with("unit") || (unit == "radian" && with_pi());
+    (!silent).then_some(unit)
+}
+
 /// Members in braces, in an order of their own.
-fn braced(items: &[Form], key: fn(&Form) -> String) -> String {
+fn braced(items: &[Form], key: impl Fn(&Form) -> String) -> String {
     let mut sorted: Vec<&Form> = items.iter().collect();
     sorted.sort();
     let keys: Vec<String> = sorted.into_iter().map(key).collect();

@@ -47,12 +47,12 @@ fn is_dashed(text: &str) -> bool {
         return false;
     }
     // 4–6, written with a dash that is no minus sign
-    pattern!(r"^\d[\d.,]*\s*[–—‒]\s*\d[\d.,]*(?:\s*(?:\\text\s*\{\s*)?[a-zA-Z][a-zA-Z .]*\}?)?$").is_match(text)
+    pattern!(r"^\d[\d.,]*\s*[–—‒]\s*\d[\d.,]*(?:\s*\\text\s*\{[a-zA-Z .]*\}|\s*[a-zA-Z]{2,}[a-zA-Z .]*)?$").is_match(text)
         // 4-6 weeks
         || pattern!(r"^\d+(?:\.\d+)?-\d+(?:\.\d+)?\s*(?:\\[,; ]\s*)?(?:\\(?:text|mathrm)\s*\{\s*[a-zA-Z][a-zA-Z .]*\}|\s[a-zA-Z]{2,}[a-zA-Z .]*)$")
             .is_match(text)
         // 2020-01, 555-1234
-        || pattern!(r"^\d+-0\d*$|^\d{3,5}-\d{3,4}$").is_match(text)
+        || pattern!(r"^\d+-0\d*$|^\d{3,5}-\d{4}$").is_match(text)
         // 2023-03-05, 555-123-4567
         || pattern!(r"^\d+(?:-\d+){2,}$").is_match(text)
         || pattern!(r"^(?:\+\d{1,3}[ -]?)?\(\d{3}\)[ -]?\d{3}-?\d{4}$").is_match(text)

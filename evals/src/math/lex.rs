@@ -389,17 +389,16 @@ impl<'a> Lexer<'a> {
         let is_name =
             |name: &str| name.starts_with('\\') && NAMES.iter().any(|known| name.starts_with(known));
         let bold = self.bold.is_some_and(|at| self.tokens.len() <= at + 3);
-        let before = match self
-            .tokens
-            .iter()
-            .rev()
-            .find(|t| !matches!(t, Token::Op('}' | '{')))
-        {
+        // The name before, without its index or power.
+        let mut tokens: Vec<&Token> = self.tokens.iter().rev().take(12).collect();
+        tokens.retain(|t| !matches!(t, Token::Op('}' | '{')));
+        let raised = matches!(tokens.get(1), Some(Token::Op('_' | '^')));
+        let before = match tokens.get(if raised { 2 } else { 0 }) {
             Some(Token::Sym(name)) => bold || is_name(name),
             _ => false,
         };
         let after = after.trim_start_matches([' ', '{', '(']);
-        let number = matches!(self.tokens.last(), Some(Token::Num { .. }));
+        let number = !raised && matches!(tokens.first(), Some(Token::Num { .. }));
         (before && !after.starts_with(|c: char| c.is_ascii_digit())) || (is_name(after) && !number)
     }
 

@@ -1,13 +1,14 @@
 //! A small LaTeX engine: text to tokens to a tree to a canonical form.
 //!
 //! `unicode` spells characters in LaTeX; `lex` cuts a text into tokens (`command` knows the commands,
-//! `numeral` the numbers, `words` the words); `label` knows dates and codes, which are no mathematics; `parse` with `atom`, `environment` and `quantity` builds a tree
+//! `numeral` the numbers, `words` the words); `label` knows dates and codes, which are no mathematics; `parse` with `application`, `atom`, `environment` and `quantity` builds a tree
 //! of bounded depth; `eval`, `sum`, `power` and `func` reduce expressions to a canonical sum of rational
-//! multiples of atoms; `build`, `relation`, `region` and `vector` make `form`s of what is not one expression
+//! multiples of atoms; `build`, `joined`, `relation`, `region`, `signs` and `vector` make `form`s of what is not one expression
 //! (tuples, lists, sets, intervals, matrices, relations, texts); `numeric` compares values with the numbers
 //! of `real`. No step backtracks, every number and sum has a size limit, and what passes a limit is treated
 //! as plain text.
 
+mod application;
 mod atom;
 mod build;
 mod command;
@@ -15,6 +16,7 @@ mod environment;
 mod eval;
 pub(crate) mod form;
 mod func;
+mod joined;
 mod label;
 mod lex;
 mod names;
@@ -28,6 +30,7 @@ mod quantity;
 mod real;
 pub(crate) mod region;
 mod relation;
+mod signs;
 pub(crate) mod sum;
 pub(crate) mod text;
 mod unicode;

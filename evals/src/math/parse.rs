@@ -1,5 +1,6 @@
 //! Tokens to a tree, by recursive descent with a bounded depth.
 
+use super::application::is_function;
 use super::lex::{Join, Token};
 use super::sum::{Result, TooMuch, int};
 use num_rational::BigRational;
@@ -347,7 +348,11 @@ impl Parser {
                 // Of vectors and sets, in this order.
                 let right = self.power()?;
                 let (divided, left) = factors.pop().ok_or(TooMuch)?;
-                factors.push((divided, Node::Apply("×".to_owned(), vec![left, right])));
+                if matches!((&left, &right), (Node::Num(_), Node::Num(_))) {
+                    factors.extend([(divided, left), (false, right)]);
+                } else {
+                    factors.push((divided, Node::Apply("×".to_owned(), vec![left, right])));
+                }
             } else if self.starts_modulus() {
                 break;
             } else if self.words_after(&mut factors)? {
@@ -497,72 +502,6 @@ impl Parser {
         }
     }
 
-    /// Whether a letter before these parentheses is more likely the name of a function than a factor: a Greek one
-    /// that names functions, or another letter before a number or one variable.
-    fn applies(&self, name: &str) -> bool {
-        const FUNCTIONS: [&str; 12] = [
-            "\\phi",
-            "\\varphi",
-            "\\Phi",
-            "\\Gamma",
-            "\\zeta",
-            "\\psi",
-            "\\Psi",
-            "\\chi",
-            "\\delta",
-            "\\eta",
-            "\\Lambda",
-            "\\mathbb{P}",
-        ];
-        const VARIABLES: [&str; 18] = [
-            "\\sigma",
-            "\\tau",
-            "\\mu",
-            "\\lambda",
-            "\\omega",
-            "\\Omega",
-            "\\theta",
-            "\\Theta",
-            "\\xi",
-            "\\rho",
-            "\\nu",
-            "\\beta",
-            "\\alpha",
-            "\\gamma",
-            "\\kappa",
-            "\\epsilon",
-            "\\Psi",
-            "\\mathbb{E}",
-        ];
-        let base = name.split(['_', '\'', '^']).next().unwrap_or(name);
-        let function = FUNCTIONS.contains(&base);
-        let letter = matches!(base, "h" | "u" | "T" | "H" | "U" | "E" | "V") || VARIABLES.contains(&base);
-        if !function && !letter {
-            return false;
-        }
-        // The argument, up to a few tokens; a letter that is in it is a variable.
-        let mut variable: Option<&str> = None;
-        let mut simple = true;
-        for ahead in 1..10 {
-            match self.peek_at(ahead) {
-                Some(Token::Op(')')) => return ahead > 1 && (simple || function),
-                Some(Token::Sym(symbol)) if symbol == name => return false,
-                Some(Token::Sym(symbol)) => {
-                    simple &= variable.is_none_or(|v| v == symbol);
-                    variable = Some(symbol);
-                }
-                Some(
-                    Token::Num { .. }
-                    | Token::Op('+' | '-' | '/' | '^' | '{' | '}' | '*')
-                    | Token::Separator(Join::Comma),
-                ) => {}
-                Some(_) => simple = false,
-                None => return false,
-            }
-        }
-        function
-    }
-
     pub(super) fn exponent(&mut self) -> Result<Node> {
         let negative = self.sign().is_some_and(|s| s == '-');
         // x^{y}, x^y, x^10, and x^y^z from the right.
@@ -634,13 +573,6 @@ pub(super) fn based(digits: String, base: &Node) -> Result<Node> {
         10 => super::number::decimal(&digits, 0, 0).map(Node::Num),
         base => Ok(Node::Based(digits, base)),
     }
-}
-
-/// Whether a name is a letter that usually names a function when a parenthesis follows, with primes or an
-/// index.
-fn is_function(name: &str) -> bool {
-    let rest = name.trim_start_matches(['f', 'g', 'F', 'G', 'P', 'Q']);
-    name.len() == rest.len() + 1 && (rest.is_empty() || rest.starts_with(['\'', '_', '^']))
 }
 
 /// A token as part of an index.

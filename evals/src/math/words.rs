@@ -80,6 +80,16 @@ pub(crate) fn unit(word: &str) -> Option<&'static str> {
         .map(|(name, _)| *name)
 }
 
+/// Whether a unit, by its name, measures something; otherwise it is a thing that is counted: `apples`. An answer in
+/// dollars is more often than not one without a unit.
+pub(crate) fn measures(name: &str) -> bool {
+    let known = |word: &str| {
+        let word = word.split('^').next().unwrap_or(word);
+        UNITS.iter().any(|(unit, _)| *unit == word) || word == "sterling"
+    };
+    !matches!(name, "dollar" | "points" | "degree") && name.split(' ').any(known)
+}
+
 /// The factor that a number word stands for.
 pub(crate) fn factor(word: &str) -> Option<BigRational> {
     const SHARES: [(&str, i64); 20] = [
@@ -305,9 +315,9 @@ pub(crate) fn introduces(word: &str) -> bool {
 
 /// Whether letters without spaces are variables side by side: `xy`, `ab`, `xyz`, but not "no" or "odd".
 pub(crate) fn is_product(word: &str) -> bool {
-    const WORDS: [&str; 30] = [
+    const WORDS: [&str; 32] = [
         "no", "is", "if", "am", "pm", "of", "to", "in", "at", "by", "it", "we", "an", "as", "be", "do", "on",
-        "or", "so", "he", "up", "us", "my", "me", "go", "vs", "st", "th", "rd", "nd",
+        "or", "so", "he", "up", "us", "my", "me", "go", "vs", "st", "th", "rd", "nd", "sq", "cu",
     ];
     let lower = word.to_ascii_lowercase();
     let roman = word.bytes().all(|b| matches!(b, b'I' | b'V' | b'X'));
