@@ -128,8 +128,8 @@ impl<'a> Place<'a> {
             return None;
         }
         let segment = self.segment()?;
-        let before = spaceless(&self.text[segment.start..self.whole.start]);
-        let after = spaceless(&self.text[self.whole.end..segment.end]);
+        let before = spaceless(self.text.get(segment.start..self.whole.start)?);
+        let after = spaceless(self.text.get(self.whole.end..segment.end)?);
         if after.is_empty() && matches!(before, "" | "-" | "−" | "+" | "\\pm" | "±" | "\\$" | "{") {
             return None;
         }
@@ -186,7 +186,9 @@ impl<'a> Place<'a> {
                         _ if n > 0 => (n + 1, ENDS.contains(&name)),
                         Some('{') => {
                             open.push((false, start));
-                            start = i + 2;
+                            if depth_of_box.is_none() {
+                                start = i + 2;
+                            }
                             (2, false)
                         }
                         Some('}') => {
@@ -196,7 +198,9 @@ impl<'a> Place<'a> {
                             if behind {
                                 return Some(start..i);
                             }
-                            start = outer;
+                            if depth_of_box.is_none() {
+                                start = outer;
+                            }
                             (2, false)
                         }
                         Some('\\') => (2, true),

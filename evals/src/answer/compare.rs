@@ -176,7 +176,8 @@ impl Comparison {
                 self.all(a, b).then_some("same parts, other brackets")
             }
             (Form::Matrix(rows), other) | (other, Form::Matrix(rows)) => self.column(rows, other),
-            (Form::Text(_), Form::Expr(_)) | (Form::Expr(_), Form::Text(_)) => {
+            (Form::Text(_), Form::Expr(_) | Form::Quantity(..))
+            | (Form::Expr(_) | Form::Quantity(..), Form::Text(_)) => {
                 let key = p.key();
                 (key == g.key() && !key.is_empty()).then_some("same text")
             }
