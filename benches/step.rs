@@ -2,15 +2,21 @@
 //! it is most of the work, and the whole step on random weights of the bundled and of published shapes.
 //! Numbers are for one and two threads.
 
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tts_model::cpu::CpuExecutor;
 use tts_model::cpu::kernels::Tier;
 use tts_model::executor::{BrokenLogits, Drawn, Executor, Sampling, SeqId, StepRow, Stream};
-use tts_model::spec::Mixer;
+use tts_model::spec::{
+    DecaySpec, GatedDeltaSpec, KeySharing, LinearSpec, Mixer, MlpInput, MlpSpec, MoeSpec, NormSpec, Residual,
+    Routing, ShortConvSpec,
+};
 use tts_model::weights::Checkpoint;
-use tts_model::{Model, ModelSpec, WeightFormat, arch};
+use tts_model::{Formats, KvFormat, Model, ModelSpec, WeightFormat, arch};
 
 /// A published shape with fewer layers, and a vocabulary that does not matter.
 fn part(shape: &str, layers: usize) -> ModelSpec {
@@ -49,6 +55,13 @@ impl Batch {
         }
     }
 
+    /// A private context for every trace.
+    fn stretch(&mut self, tokens: usize) {
+        for trace in &self.traces {
+            self.executor.stretch(*trace, tokens);
+        }
+    }
+
     /// One token for every trace.
     fn step(&mut self) {
         let row = |(i, seq): (usize, &SeqId)| StepRow {
@@ -68,16 +81,35 @@ impl Batch {
     }
 }
 
-fn measure(c: &mut Criterion, name: &str, model: &Arc<Model>, prompt: usize, batches: &[usize]) {
+fn group_of<'a>(c: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     let mut group = c.benchmark_group(name);
     group
         .sampling_mode(SamplingMode::Flat)
         .sample_size(10)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(1200));
+    group
+}
+
+fn measure(c: &mut Criterion, name: &str, model: &Arc<Model>, prompt: usize, batches: &[usize]) {
+    measure_after(c, name, model, (prompt, 0), batches);
+}
+
+/// Steps after a shared prompt and so many tokens of each trace's own.
+fn measure_after(
+    c: &mut Criterion,
+    name: &str,
+    model: &Arc<Model>,
+    (prompt, own): (usize, usize),
+    batches: &[usize],
+) {
+    let mut group = group_of(c, name);
     for threads in [1, 2] {
         for rows in batches {
             let mut batch = Batch::new(model, threads, *rows, prompt);
+            if own > 0 {
+                batch.stretch(own);
+            }
             group.throughput(Throughput::Elements(*rows as u64));
             group.bench_function(
                 BenchmarkId::new(format!("{threads} threads"), format!("{rows} traces")),
@@ -86,6 +118,39 @@ fn measure(c: &mut Criterion, name: &str, model: &Arc<Model>, prompt: usize, bat
         }
     }
     group.finish();
+}
+
+/// The reading of one prompt of `tokens` tokens.
+fn measure_reading(c: &mut Criterion, name: &str, model: &Arc<Model>, tokens: usize) {
+    let ids: Vec<u32> = (0..tokens).map(|i| (i * 31 % 250) as u32).collect();
+    let mut group = group_of(c, name);
+    for threads in [1, 2] {
+        let mut executor = CpuExecutor::new(model.clone(), threads, Tier::detect());
+        group.throughput(Throughput::Elements(tokens as u64));
+        group.bench_function(
+            BenchmarkId::new(format!("{threads} threads"), format!("{tokens} tokens")),
+            |b| {
+                b.iter(|| {
+                    let prompt = executor.begin();
+                    let read = executor.read(prompt, &ids, usize::MAX);
+                    executor.free(prompt);
+                    read.expect("random weights give numbers")
+                });
+            },
+        );
+    }
+    group.finish();
+}
+
+/// A model of `layers` layers that have this part alone, with random weights held as `dtype`.
+fn of_parts(hidden: usize, layers: usize, dtype: &str, part_of: impl Fn(&str) -> Mixer) -> Arc<Model> {
+    let mut spec = part("falcon-h1-0.5b", layers);
+    spec.hidden = hidden;
+    for (i, layer) in spec.layers.iter_mut().enumerate() {
+        let norm = layer[0].norm.clone();
+        *layer = vec![Residual::of(norm, part_of(&format!("layers.{i}.part")))];
+    }
+    Arc::new(Model::random(&spec, dtype, 1).expect("a shape that can be"))
 }
 
 /// Only these parts of a model, on a residual stream so narrow that their products hardly count.
@@ -123,17 +188,105 @@ fn state_update(c: &mut Criterion) {
     );
 }
 
-/// Decode attention of the 0.5B shape after 1,024 shared tokens, without a Mamba branch.
+/// Decode attention of the 0.5B shape after 1,024 shared tokens, and after as many of each trace's own, for each
+/// way to hold keys and values; without a Mamba branch.
 fn attention(c: &mut Criterion) {
     let spec = only(part("falcon-h1-0.5b", 4), |m| matches!(m, Mixer::Attention(_)));
-    let model = Arc::new(Model::random(&spec, "f32", 1).expect("a shape that can be"));
-    measure(
-        c,
-        "decode attention (0.5B, 4 layers, 1024 shared tokens)",
-        &model,
-        1024,
-        &[1, 64],
-    );
+    let weights = Checkpoint::random(&spec, "f32", 1).expect("a shape that can be");
+    for kv in KvFormat::ALL {
+        let formats = Formats {
+            kv: Some(kv),
+            ..Formats::default()
+        };
+        let model = Arc::new(Model::load(&weights, formats).expect("a shape that can be"));
+        for (shared, own) in [(1024, 0), (64, 1024)] {
+            let whose = if own > 0 { "private" } else { "shared" };
+            let name = format!(
+                "decode attention (0.5B, 4 layers, 1024 {whose} tokens, {})",
+                kv.name()
+            );
+            measure_after(c, &name, &model, (shared, own), &[1, 64]);
+        }
+    }
+}
+
+/// The gated delta rule of the Qwen3-Next shape: 32 heads of 128 with keys of 128, beside products that are as
+/// small as they can be.
+fn gated_delta(c: &mut Criterion) {
+    let model = of_parts(32, 2, "f32", |name| {
+        let linear = |what: &str, rows| LinearSpec::new(format!("{name}.{what}.weight"), rows, 32);
+        let (key_heads, heads, dim) = (16, 32, 128);
+        Mixer::GatedDelta(GatedDeltaSpec {
+            key_heads,
+            key_dim: dim,
+            heads,
+            head_dim: dim,
+            sharing: KeySharing::Consecutive,
+            taps: 4,
+            qkv: linear("qkv", (2 * key_heads + heads) * dim),
+            z: linear("z", heads * dim),
+            b: linear("b", heads),
+            a: linear("a", heads),
+            out_proj: LinearSpec::new(format!("{name}.out.weight"), 32, heads * dim),
+            conv: format!("{name}.conv.weight"),
+            decay: DecaySpec::Log(format!("{name}.decay")),
+            dt_bias: format!("{name}.dt_bias"),
+            norm: NormSpec {
+                tensor: format!("{name}.norm.weight"),
+                eps: 1e-6,
+                zero_centered: false,
+            },
+        })
+    });
+    let name = "gated delta rule (Qwen3-Next, 2 layers, hardly any product)";
+    measure(c, name, &model, 8, &[1, 64]);
+    measure_reading(c, &format!("{name}, reading"), &model, 128);
+}
+
+/// The short convolution of the LFM2-1.2B shape, beside products that are as small as they can be.
+fn short_convolution(c: &mut Criterion) {
+    let model = of_parts(32, 4, "f32", |name| {
+        Mixer::ShortConv(ShortConvSpec {
+            channels: 2048,
+            taps: 3,
+            in_proj: LinearSpec::new(format!("{name}.in.weight"), 3 * 2048, 32),
+            out_proj: LinearSpec::new(format!("{name}.out.weight"), 32, 2048),
+            conv: format!("{name}.conv.weight"),
+            conv_bias: None,
+        })
+    });
+    let name = "short convolution (2048 channels, 4 layers, hardly any product)";
+    measure(c, name, &model, 8, &[1, 64]);
+    measure_reading(c, &format!("{name}, reading"), &model, 128);
+}
+
+/// Router and experts: 8 of 32, 768 wide, on a residual stream of 1,024.
+fn experts(c: &mut Criterion) {
+    let model = of_parts(1024, 1, "q8_0", |name| {
+        let expert = |i: usize| {
+            let linear = |what: &str, rows, columns| {
+                LinearSpec::new(format!("{name}.{i}.{what}.weight"), rows, columns)
+            };
+            MlpSpec {
+                width: 768,
+                input: MlpInput::SwiGlu {
+                    gate: linear("gate", 768, 1024),
+                    up: linear("up", 768, 1024),
+                },
+                down: linear("down", 1024, 768),
+            }
+        };
+        Mixer::Moe(MoeSpec {
+            router: LinearSpec::new(format!("{name}.router.weight"), 32, 1024),
+            routing: Routing::Softmax { renormalise: true },
+            active: 8,
+            experts: (0..32).map(expert).collect(),
+            shared: None,
+        })
+    });
+    let name = "experts (8 of 32 of 768, 1 layer, q8_0)";
+    measure(c, name, &model, 8, &[1, 64]);
+    measure_reading(c, &format!("{name}, reading"), &model, 128);
 }
 
 /// The products of the 0.5B shape, with a small state and a short context.
@@ -187,6 +340,9 @@ criterion_group!(
     benches,
     state_update,
     attention,
+    gated_delta,
+    short_convolution,
+    experts,
     products,
     whole_step,
     part_of_half_a_billion

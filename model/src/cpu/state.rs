@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::kernels::attention::codes::turn_back;
 use super::kernels::buf::{Buf, padded};
 use crate::spec::{Mixer, ModelSpec};
 
@@ -19,8 +20,9 @@ pub enum KvFormat {
     F32,
     /// bf16, rounded to nearest even when written; arithmetic stays f32.
     Bf16,
-    /// 8-bit codes: 32 numbers of a head at one position share a bf16 scale, a 127th of the largest magnitude
-    /// rounded up, and are rounded to its nearest multiples when written. Arithmetic stays f32.
+    /// 8-bit codes: the numbers of a head at one position are turned by a Hadamard matrix, so that a large one is
+    /// spread over all; then 32 of them share a bf16 scale, a 127th of the largest magnitude rounded up, and are
+    /// rounded to its nearest multiples. Arithmetic stays f32.
     Q8_0,
 }
 
@@ -106,6 +108,14 @@ impl KvLayout {
     /// K, then V `[BLOCK, padded head_dim]`.
     pub(crate) fn head_len(&self) -> usize {
         self.keys_len() + self.words(BLOCK, self.head_stride())
+    }
+    /// The numbers of a head at one position, which are held turned in 8 bits.
+    fn numbers(&self, number: impl Fn(usize) -> f32) -> Vec<f32> {
+        let mut numbers: Vec<f32> = (0..self.head_dim).map(number).collect();
+        if self.format == KvFormat::Q8_0 {
+            turn_back(&mut numbers);
+        }
+        numbers
     }
     /// Number `[row, column]` of a head's keys or values, rows of `width`: `number` of a position's.
     fn number(
@@ -445,8 +455,8 @@ impl Sequence {
                 let block = &self.kv[t / BLOCK].0[part.head_at(head)..][..part.head_len()];
                 let (k, v) = block.split_at(part.keys_len());
                 let (t, row) = (t % BLOCK, part.head_stride());
-                keys.extend((0..part.head_dim).map(|d| part.number(k, BLOCK, [d, t], [t, d])));
-                values.extend((0..part.head_dim).map(|d| part.number(v, row, [t, d], [t, d])));
+                keys.extend(part.numbers(|d| part.number(k, BLOCK, [d, t], [t, d])));
+                values.extend(part.numbers(|d| part.number(v, row, [t, d], [t, d])));
             }
         }
         (keys, values)

@@ -16,7 +16,7 @@ use super::gemm::to_bf16;
 use super::simd::{Tier, prefetch_all, prefetch_far};
 use crate::cpu::state::{BLOCK, KvBlock, KvFormat, KvLayout};
 
-mod codes;
+pub(crate) mod codes;
 mod pairs;
 mod visit;
 
@@ -51,7 +51,7 @@ pub(crate) struct Scratch {
     sum: Buf,
     acc: Buf,
     scores: Buf,
-    /// the rows' query heads in pairs of bf16, for the tier that multiplies them so
+    /// the rows' query heads in pairs of bf16, for the tier that multiplies them so, or turned as 8-bit keys are
     q: Buf,
 }
 
@@ -63,7 +63,7 @@ impl Scratch {
             sum: Buf::zeroed(GROUP * heads),
             acc: Buf::zeroed(GROUP * heads * layout.head_stride()),
             scores: Buf::zeroed(heads * BLOCK),
-            q: Buf::zeroed(GROUP * heads * layout.head_dim.div_ceil(2)),
+            q: Buf::zeroed(GROUP * heads * layout.head_dim),
         }
     }
 }
@@ -176,6 +176,16 @@ pub(crate) unsafe fn attend(
     }
     let in_pairs = tier == Tier::Avx512Bf16 && layout.format == KvFormat::Bf16;
     let pairs = dim.div_ceil(2);
+    let turned = layout.format == KvFormat::Q8_0;
+    if turned {
+        let heads_of_rows = scratch.q.chunks_exact_mut(dim).take(rows.len() * heads);
+        for (i, turned) in heads_of_rows.enumerate() {
+            let (r, h) = (i / heads, head * heads + i % heads);
+            // SAFETY: the caller's promise
+            turned.copy_from_slice(unsafe { std::slice::from_raw_parts(q.add(r * q_stride + h * dim), dim) });
+            codes::turn_back(turned);
+        }
+    }
     if in_pairs {
         for (i, pairs) in scratch
             .q
@@ -226,6 +236,8 @@ pub(crate) unsafe fn attend(
                 count,
                 q: if in_pairs {
                     scratch.q[r * heads * pairs..].as_ptr()
+                } else if turned {
+                    scratch.q[r * heads * dim..].as_ptr()
                 } else {
                     q.wrapping_add(r * q_stride + head * heads * dim)
                 },
@@ -257,6 +269,9 @@ pub(crate) unsafe fn attend(
             };
             for (o, a) in out.iter_mut().zip(&scratch.acc[state * stride..]) {
                 *o = a * scale;
+            }
+            if turned {
+                codes::turn_back(out);
             }
         }
     }

@@ -1,5 +1,9 @@
 //! Keys and values as 8-bit codes: [`SCALED`] numbers of a position share a scale.
 //!
+//! Before they are rounded, the numbers of a head are turned so that a large one is spread over all (QuaRot, arXiv
+//! 2404.00456), because keys have dimensions that are far larger than the others. Queries are turned alike, and what
+//! was attended to is turned back.
+//!
 //! A head's keys are codes `[head_dim, BLOCK]`, then scales `[groups, BLOCK]`: positions lie along the lanes, so the
 //! scales of a group meet its partial sums, not its numbers. Its values are codes `[BLOCK, padded head_dim]`, then
 //! scales `[groups, BLOCK]`, which meet the weights of the positions. Codes are multiplied in f32, like numbers.
@@ -18,6 +22,57 @@ use crate::cpu::state::{BLOCK, KvLayout, SCALED};
 /// The largest code; -128 is none, so that signs are alike.
 const MOST: f32 = 127.0;
 
+/// Numbers that are turned together at most; a multiple of [`SCALED`].
+const TURNED: usize = 128;
+
+/// The Hadamard matrix times a head's numbers, which are taken in pieces whose lengths are powers of two.
+fn turn(head: &mut [f32]) {
+    pieces(head, |piece| {
+        let mut half = 1;
+        while half < piece.len() {
+            for pair in piece.chunks_exact_mut(2 * half) {
+                let (first, second) = pair.split_at_mut(half);
+                for (a, b) in first.iter_mut().zip(second) {
+                    (*a, *b) = (*a + *b, *a - *b);
+                }
+            }
+            half *= 2;
+        }
+    });
+}
+
+/// Takes [`turn`] back; a query that passes it has the products with turned keys that it has with keys.
+pub(crate) fn turn_back(head: &mut [f32]) {
+    turn(head);
+    pieces(head, |piece| {
+        let scale = 1.0 / piece.len() as f32;
+        piece.iter_mut().for_each(|x| *x *= scale);
+    });
+}
+
+fn pieces(mut head: &mut [f32], mut each: impl FnMut(&mut [f32])) {
+    while !head.is_empty() {
+        let (piece, rest) = head.split_at_mut(TURNED.min(1 << head.len().ilog2()));
+        each(piece);
+        head = rest;
+    }
+}
+
+/// The numbers of a head, turned and rounded: group by group, with how many there are in each.
+fn rounded(tier: Tier, head: &[f32], mut each: impl FnMut(usize, &Rounded, usize)) {
+    let mut group = 0;
+    for numbers in head.chunks(TURNED) {
+        let mut turned = [0.0; TURNED];
+        let turned = &mut turned[..numbers.len()];
+        turned.copy_from_slice(numbers);
+        turn(turned);
+        for numbers in turned.chunks(SCALED) {
+            each(group, &Rounded::new(tier, numbers), numbers.len());
+            group += 1;
+        }
+    }
+}
+
 /// Writes one position's key and value into the memory of their head.
 pub(super) fn append(
     tier: Tier,
@@ -27,21 +82,19 @@ pub(super) fn append(
     (key, value): (&[f32], &[f32]),
 ) {
     let (codes, scales) = parts(k, layout.head_dim * BLOCK);
-    for (group, numbers) in key.chunks(SCALED).enumerate() {
-        let rounded = Rounded::new(tier, numbers);
+    rounded(tier, key, |group, rounded, count| {
         scales[group * BLOCK + offset] = rounded.scale;
         let column = codes[group * SCALED * BLOCK + offset..].iter_mut().step_by(BLOCK);
-        for (to, code) in column.zip(&rounded.codes[..numbers.len()]) {
+        for (to, code) in column.zip(&rounded.codes[..count]) {
             *to = *code;
         }
-    }
+    });
     let (codes, scales) = parts(v, layout.head_stride() * BLOCK);
     let row = &mut codes[offset * layout.head_stride()..];
-    for (group, numbers) in value.chunks(SCALED).enumerate() {
-        let rounded = Rounded::new(tier, numbers);
+    rounded(tier, value, |group, rounded, _| {
         scales[group * BLOCK + offset] = rounded.scale;
         row[group * SCALED..][..SCALED].copy_from_slice(&rounded.codes);
-    }
+    });
 }
 
 /// Codes, and the scales behind them.
@@ -346,8 +399,53 @@ pub(super) mod tests {
         (scale, numbers.iter().map(|x| code(x) as i8).collect())
     }
 
+    /// A piece of a head times the Hadamard matrix, as its definition says.
+    fn hadamard(piece: &[f64]) -> Vec<f64> {
+        let sign = |i: usize, j: usize| if (i & j).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+        let row = |i: usize| piece.iter().enumerate().map(|(j, x)| sign(i, j) * x).sum();
+        (0..piece.len()).map(row).collect()
+    }
+
+    #[test]
+    fn a_turned_head_is_the_hadamard_matrix_times_it_and_comes_back() {
+        for (dim, lengths) in [
+            (1, &[1][..]),
+            (23, &[16, 4, 2, 1]),
+            (64, &[64]),
+            (80, &[64, 16]),
+            (128, &[128]),
+            (320, &[128, 128, 64]),
+        ] {
+            let head: Vec<f32> = (0..dim).map(|i| number(5, i)).collect();
+            let mut turned = head.clone();
+            turn(&mut turned);
+            let mut at = 0;
+            for length in lengths {
+                let piece: Vec<f64> = head[at..at + length].iter().map(|x| f64::from(*x)).collect();
+                for (found, want) in turned[at..].iter().zip(hadamard(&piece)) {
+                    assert!((f64::from(*found) - want).abs() < 1e-5, "{dim}: {found} {want}");
+                }
+                at += length;
+            }
+            assert_eq!(at, dim);
+            turn_back(&mut turned);
+            assert!(
+                turned.iter().zip(&head).all(|(a, b)| (a - b).abs() < 1e-6),
+                "{dim}"
+            );
+        }
+    }
+
     /// What is held of a head's numbers.
     pub(in super::super) fn held(head: &[f32]) -> Vec<f32> {
+        let mut turned = head.to_vec();
+        turn(&mut turned);
+        let mut held = codes_of(&turned);
+        turn_back(&mut held);
+        held
+    }
+
+    fn codes_of(head: &[f32]) -> Vec<f32> {
         let group = |numbers: &[f32]| {
             let (scale, codes) = plain(numbers);
             codes
