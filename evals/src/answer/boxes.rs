@@ -167,7 +167,7 @@ pub(super) fn all(answer: &str) -> Option<String> {
     let formulas = if answer.contains('$') || WORD.is_match(answer) {
         scan::formulas(answer)
     } else {
-        vec![0..answer.len()]
+        std::iter::once(0..answer.len()).collect()
     };
     let mut contents: Vec<String> = closed_boxes(answer)
         .iter()

@@ -101,7 +101,7 @@ fn compound(items: &[Node]) -> Option<Vec<(Node, String)>> {
         let place = |unit: &String| measure.iter().position(|name| name == unit);
         parts.iter().map(|(_, unit)| place(unit)).collect()
     };
-    let found = MEASURES.iter().find_map(|measure| places(measure))?;
+    let found = MEASURES.iter().find_map(places)?;
     // From the great to the small; otherwise they are two values.
     (found.len() > 1 && found.windows(2).all(|pair| pair[0] < pair[1])).then_some(parts)
 }

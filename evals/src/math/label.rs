@@ -43,7 +43,8 @@ fn bare(text: &str) -> &str {
 
 /// Dates, ranges and telephone numbers. A plain `4-6` is a difference.
 fn is_dashed(text: &str) -> bool {
-    if !text.starts_with(|c: char| c.is_ascii_digit() || c == '(' || c == '+') {
+    let first = |c: char| c.is_ascii_digit() || c == '(' || c == '+';
+    if !text.starts_with(first) || !text.contains(['-', '–', '—', '‒', '/', '.']) {
         return false;
     }
     // 4–6, written with a dash that is no minus sign
@@ -64,6 +65,10 @@ fn is_dashed(text: &str) -> bool {
 
 /// Letters and digits in an order that counts.
 fn is_code(text: &str) -> bool {
+    let part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'{' | b'}' | b'-');
+    if !text.bytes().all(part) || !text.contains(|c: char| c.is_ascii_alphabetic()) {
+        return false;
+    }
     // a number with an exponent, or in another base
     if pattern!(
         r"^\d+(?:\.\d+)?[eE][-+]?\d+$|^0[xX][0-9a-fA-F]+$|^0[bB][01]+$|^0[oO][0-7]+$|^0[dD]\d+$|^\d+[CP]\d+$"

@@ -291,7 +291,12 @@ pub(crate) fn ties(word: &str) -> bool {
 
 /// Words before a value that say no more than that it comes.
 pub(crate) fn introduces(word: &str) -> bool {
-    const WORDS: [&str; 17] = [
+    const WORDS: [&str; 22] = [
+        "clearly",
+        "simply",
+        "just",
+        "indeed",
+        "obviously",
         "about",
         "approximately",
         "approx",
