@@ -105,6 +105,7 @@ pub(crate) use observer::{RunFacts, RunObserver};
 pub(crate) use outcome::check_needs;
 pub use outcome::{Outcome, RunError};
 pub use pool::{PoolOptions, PoolProblem, RecordedPool};
+pub(crate) use problem::Classes;
 pub use problem::{
     Bounds, Decided, Decode, EarlyEnd, ExternalEvent, NoDecoder, ProblemRun, Setup, ToText, Token, TraceChunk,
 };

@@ -27,7 +27,7 @@ use tts_evals::answer::ReadAnswer;
 use tts_model::sampling::Drawn;
 use tts_strategies::{Finish, Limits, Next, Step, Strategy, TraceId, TraceOutcome, TraceScores};
 
-use answers::Classes;
+pub(crate) use answers::Classes;
 pub use decided::Decided;
 pub use external::{EarlyEnd, ExternalEvent};
 pub use receive::TraceChunk;

@@ -28,9 +28,12 @@ const UNSERVED: [(&str, &str); 16] = [
     ("web_search_options", ""),
 ];
 
+/// Whether a value is of the type that a field has.
+type IsRight = fn(&Value) -> bool;
+
 /// Fields of OpenAI's interface that change nothing about an answer, with what they are. All others that are
 /// not known are refused.
-const BOOKKEEPING: [(&str, &str, fn(&Value) -> bool); 8] = [
+const BOOKKEEPING: [(&str, &str, IsRight); 8] = [
     ("prompt_cache_options", "an object", Value::is_object),
     ("user", "a string", Value::is_string),
     ("metadata", "an object", Value::is_object),

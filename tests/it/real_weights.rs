@@ -3,6 +3,11 @@
 //! `TTS_REAL_WEIGHTS=<folder> cargo test --test it real_weights -- --ignored` takes the files of that folder that are
 //! named as the fixtures in `tests/fixtures/real` are. `tests/fixtures/make/real_weights.py` made those.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "what was measured is wanted beside the verdict"
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

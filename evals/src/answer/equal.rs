@@ -6,10 +6,9 @@ use super::compare::Comparison;
 use super::lenient::{allowed, same_time};
 use super::options::{EqualOptions, RelationRule};
 use super::reading::{Reading, integer, understand};
-use crate::math::form::Form;
+use crate::math::form::{BEFORE_UNIT, Form};
 use crate::math::text;
 use serde::Serialize;
-use std::collections::{BTreeSet, HashMap};
 
 /// Whether two answers are equal, and which rule said so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -35,10 +34,9 @@ const DIFFERENT: Verdict = Verdict {
 /// class: `73`, `The answer is 73` and `m + n = 73` are of class `73`. For [`AnswerKind::Integer`] and
 /// [`AnswerKind::Math`] every spelling of a rational number has the number itself as key (`042`, `42.0`,
 /// `\frac{84}{2}` and `n = 42` have `42`; `0.5` and `\frac12` have `1/2`); a quantity has its number and its
-/// unit where that measures something (`3 h`, `5 cm^2`), and its number alone where it says what is counted, or
-/// what an answer without a unit means (`73 apples`, `45^\circ`, `\$5`); a relation has the key of the interval
-/// that it describes; other expressions have their canonical form, and what is not mathematics its letters
-/// without regard to case and spacing. [`classes`] knows more: all the answers among which one is chosen.
+/// unit where that measures something (`3 h`, `5 cm^2`, see [`without_unit`]), and its number alone where it says
+/// what is counted (`73 apples`); a relation has the key of the interval that it describes; other expressions have
+/// their canonical form, and what is not mathematics its letters without regard to case and spacing.
 pub fn canonical(answer: &str, kind: AnswerKind) -> String {
     match kind {
         AnswerKind::Integer => {
@@ -51,28 +49,11 @@ pub fn canonical(answer: &str, kind: AnswerKind) -> String {
     }
 }
 
-/// The class keys of the answers of one vote, each in the place of its answer.
+/// The class key of the same value without its unit; nothing where a key has no unit.
 ///
-/// As [`canonical`], but with an eye on the others: an answer without a unit is of the class of the only unit
-/// that its number has among them, and where several units meet (`3 hours` and `3 minutes`, `3 girls` and
-/// `3 boys`), each is a class, and so is the number alone. The keys compare within one call only.
-pub fn classes(answers: &[&str], kind: AnswerKind) -> Vec<String> {
-    if kind != AnswerKind::Math {
-        return answers.iter().map(|answer| canonical(answer, kind)).collect();
-    }
-    let read: Vec<(String, Option<String>)> = answers
-        .iter()
-        .map(|answer| understand(answer).measured())
-        .collect();
-    let mut units: HashMap<&str, BTreeSet<&str>> = HashMap::new();
-    for (number, unit) in &read {
-        units.entry(number).or_default().extend(unit.as_deref());
-    }
-    let key = |(number, unit): &(String, Option<String>)| match unit {
-        Some(unit) if units[number.as_str()].len() > 1 => format!("{number} {unit}"),
-        _ => number.clone(),
-    };
-    read.iter().map(key).collect()
+/// An answer without a unit may mean any: a vote takes it for one of those whose value it is.
+pub fn without_unit(key: &str) -> Option<&str> {
+    key.rsplit_once(BEFORE_UNIT).map(|(value, _)| value)
 }
 
 /// Whether `prediction` is right, given `gold`. Bounded in time and memory for every input.

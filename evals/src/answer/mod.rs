@@ -1,7 +1,7 @@
 //! From a model's text to an answer, and from answers to votes and grades.
 //!
 //! [`extract`] finds the answer in a text, [`canonical`] turns it into a class key for voting
-//! ([`classes`] all answers of one vote), and
+//! ([`without_unit`] that of the value alone), and
 //! [`equal`] compares it with a gold answer for grading. [`ReadAnswer`] ties the first two together
 //! behind a trait, so that a library user can put a closure in their place.
 
@@ -19,7 +19,7 @@ mod scan;
 mod statement;
 mod thinking;
 
-pub use equal::{Verdict, canonical, classes, equal};
+pub use equal::{Verdict, canonical, equal, without_unit};
 pub use extract::{ExtractRules, Extraction, ExtractionPath, PatternError, compile_pattern, extract};
 pub use options::{BracketRule, DecimalRule, EqualOptions, ListOrder, PercentRule, RelationRule, UnitRule};
 pub use thinking::{THINK_END, THINK_START, ThinkingSplitter, closes_unopened, solution};

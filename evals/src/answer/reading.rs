@@ -21,24 +21,6 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// The class key without a unit, and the unit, where one is said, in the singular.
-    pub(super) fn measured(&self) -> (String, Option<String>) {
-        let singular = |unit: &str| {
-            let words = unit.split(' ').map(|word| match word.strip_suffix('s') {
-                Some(stem) if stem.len() > 1 => stem,
-                _ => word,
-            });
-            words.collect::<Vec<_>>().join(" ")
-        };
-        match &self.form {
-            Some(form) => {
-                let (key, unit) = form.measured();
-                (key, unit.map(singular))
-            }
-            None => (self.key(), None),
-        }
-    }
-
     /// The class key.
     pub(super) fn key(&self) -> String {
         match &self.form {

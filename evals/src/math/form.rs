@@ -80,6 +80,9 @@ pub(crate) enum Left {
     Other,
 }
 
+/// Between the number and the unit of a class key; no other key has it.
+pub(crate) const BEFORE_UNIT: char = '\u{a0}';
+
 impl Form {
     /// The class key. Forms of one class have equal keys, and forms of different classes different ones.
     ///
@@ -87,13 +90,13 @@ impl Form {
     /// for the interval that it describes, a unit that only says what is counted.
     pub(crate) fn key(&self) -> String {
         match self.measured() {
-            (key, Some(unit)) if words::measures(unit) => format!("{key} {unit}"),
+            (key, Some(unit)) if words::measures(unit) => format!("{key}{BEFORE_UNIT}{unit}"),
             (key, _) => key,
         }
     }
 
     /// The class key without the unit, and that unit where one is said, which all items of a list share.
-    pub(crate) fn measured(&self) -> (String, Option<&str>) {
+    fn measured(&self) -> (String, Option<&str>) {
         match self {
             Self::Quantity(sum, unit) => (sum.to_string(), spoken(sum, unit)),
             Self::List(items) if same_units(items) => {

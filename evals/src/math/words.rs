@@ -80,14 +80,14 @@ pub(crate) fn unit(word: &str) -> Option<&'static str> {
         .map(|(name, _)| *name)
 }
 
-/// Whether a unit, by its name, measures something; otherwise it is a thing that is counted: `apples`. An answer in
-/// dollars is more often than not one without a unit.
+/// Whether a unit, by its name, measures something; otherwise it is a thing that is counted: `apples`, for which
+/// another answer may have another word.
 pub(crate) fn measures(name: &str) -> bool {
     let known = |word: &str| {
         let word = word.split('^').next().unwrap_or(word);
-        UNITS.iter().any(|(unit, _)| *unit == word) || word == "sterling"
+        UNITS.iter().any(|(unit, _)| *unit == word) || matches!(word, "sterling" | "degree")
     };
-    !matches!(name, "dollar" | "points" | "degree") && name.split(' ').any(known)
+    name != "points" && name.split(' ').any(known)
 }
 
 /// The factor that a number word stands for.

@@ -130,8 +130,7 @@ impl KvLayout {
             KvFormat::Bf16 => element(data, true, width, row, column),
             KvFormat::Q8_0 => {
                 let byte = |at: usize| data[at / 4].to_bits().to_ne_bytes()[at % 4];
-                let codes = (data.len() * size_of::<f32>())
-                    - self.head_dim.div_ceil(SCALED) * BLOCK * size_of::<u16>();
+                let codes = size_of_val(data) - self.head_dim.div_ceil(SCALED) * BLOCK * size_of::<u16>();
                 let scale = codes + (number / SCALED * BLOCK + position) * size_of::<u16>();
                 let scale = half::bf16::from_ne_bytes([byte(scale), byte(scale + 1)]);
                 f32::from(byte(row * width + column).cast_signed()) * scale.to_f32()

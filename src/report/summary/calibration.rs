@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use tts_evals::stats::{BOOTSTRAP, histogram, reliability, right_by_rank, within_problem_auroc};
-use tts_strategies::{ClassId, Statistic, Tally};
+use tts_strategies::{Statistic, Tally};
 
 use super::{LEVEL, SEED};
 use crate::report::evidence::Evidence;
 use crate::report::graded::GradedTraces;
 use crate::report::results::{ReliabilityFacts, ScoreFacts};
+use crate::run::Classes;
 use crate::sweep::PoolSummary;
 
 /// Bins of a histogram, of a reliability diagram, and of a diagram by rank.
@@ -54,18 +55,19 @@ pub(crate) fn scores(pools: &[PoolSummary], traces: &[GradedTraces]) -> Vec<Scor
 
 /// The answer with most votes among all complete traces, its votes, and its share of them.
 pub(super) fn majority(traces: &GradedTraces) -> Option<(usize, usize, f64)> {
-    let mut keys: BTreeMap<&str, (u32, usize)> = BTreeMap::new();
+    let mut classes = Classes::default();
     let mut ballots = Vec::new();
+    let mut first = BTreeMap::new();
     for (i, trace) in traces.complete.iter().enumerate() {
-        if let Some((_, key)) = &trace.answer {
-            let next = keys.len() as u32;
-            let class = keys.entry(key).or_insert((next, i)).0;
-            ballots.push((i as u32, ClassId(class), 1.0));
+        if let Some((answer, key)) = &trace.answer {
+            let class = classes.class(key, answer);
+            first.entry(class.0).or_insert(i);
+            ballots.push((i as u32, class, 1.0));
         }
     }
     let tally = Tally::count(ballots)?;
     let winner = tally.winner();
-    let (_, &(_, first)) = keys.iter().find(|(_, (class, _))| *class == winner.class.0)?;
+    let first = *first.get(&winner.class.0)?;
     Some((first, tally.ballots[0].traces, winner.share))
 }
 

@@ -8,7 +8,7 @@ use tts_strategies::{ClassId, Finish, Tally};
 
 use super::SEED;
 use crate::report::evidence::Evidence;
-use crate::run::FateCounts;
+use crate::run::{Classes, FateCounts};
 use crate::sweep::{PoolDecisions, PoolSummary};
 
 /// Name of the series.
@@ -45,15 +45,14 @@ pub(crate) fn counted(evidence: &Evidence) -> Vec<PoolDecisions> {
         if complete.is_empty() {
             continue;
         }
-        let mut keys: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut keys = Classes::default();
         let mut right = Vec::new();
         let classes: Vec<Option<ClassId>> = complete
             .iter()
             .map(|t| {
                 let (answer, key) = t.answer.as_ref()?;
-                let next = keys.len() as u32;
-                let class = *keys.entry(key).or_insert(next);
-                if class == next {
+                let ClassId(class) = keys.class(key, answer);
+                if class as usize == right.len() {
                     right.push(
                         pool.gold
                             .as_ref()

@@ -401,7 +401,13 @@ pub(super) mod tests {
 
     /// A piece of a head times the Hadamard matrix, as its definition says.
     fn hadamard(piece: &[f64]) -> Vec<f64> {
-        let sign = |i: usize, j: usize| if (i & j).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = |i: usize, j: usize| {
+            if (i & j).count_ones().is_multiple_of(2) {
+                1.0
+            } else {
+                -1.0
+            }
+        };
         let row = |i: usize| piece.iter().enumerate().map(|(j, x)| sign(i, j) * x).sum();
         (0..piece.len()).map(row).collect()
     }
