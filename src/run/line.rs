@@ -10,6 +10,7 @@ use tts_strategies::{Finish, TraceId, TraceScores};
 use super::lenient::{parse, text, value, whole, word};
 use super::warnings::LineIssue;
 use super::{Arrays, Phase, TraceRecord};
+use crate::evals::json::Unambiguous;
 use tts_model::sampling::TOP;
 
 /// Bytes of one token in tokens.bin: id, log-probability, confidence. The log-probabilities of the most
@@ -187,7 +188,10 @@ struct RawLineHead {
     finish_reason: Option<Value>,
     stop_reason: Option<Value>,
     tokens: Option<Value>,
-    arrays: Option<Value>,
+    arrays: Option<Unambiguous>,
+    /// only looked at for keys that stand twice
+    #[serde(rename = "scores")]
+    _scores: Option<Unambiguous>,
     gold: Option<Value>,
     prompt: Option<Value>,
     token_ids: Option<Vec<IgnoredAny>>,
@@ -216,8 +220,8 @@ impl LineHead {
         let (raw, _) = parsed::<RawLineHead>(&text)?;
         let problem_id = raw.problem_id.as_ref().and_then(word).ok_or(LineIssue::NoName)?;
         let gold = raw.gold.as_ref().and_then(word);
-        let span = match raw.arrays.as_ref().filter(|arrays| !arrays.is_null()) {
-            Some(arrays) => Some(ArraysSpan::of(arrays).ok_or(LineIssue::NoSpan)?),
+        let span = match &raw.arrays {
+            Some(Unambiguous(arrays)) => Some(ArraysSpan::of(arrays).ok_or(LineIssue::NoSpan)?),
             None => None,
         };
         let trace = match raw.trace {

@@ -172,7 +172,7 @@ pub(crate) fn ordinal(word: &str) -> Option<i64> {
 
 /// Words that change a value before them: what they stand in is not that value.
 pub(crate) fn changes(word: &str) -> bool {
-    const WORDS: [&str; 103] = [
+    const WORDS: [&str; 91] = [
         "point",
         "hundredth",
         "thousandth",
@@ -219,17 +219,6 @@ pub(crate) fn changes(word: &str) -> bool {
         "inverse",
         "reciprocal",
         "negative",
-        "fourth",
-        "fifth",
-        "sixth",
-        "seventh",
-        "eighth",
-        "ninth",
-        "tenth",
-        "eleventh",
-        "twelfth",
-        "sixteenth",
-        "twentieth",
         "or",
         "and",
         "less",
@@ -267,7 +256,6 @@ pub(crate) fn changes(word: &str) -> bool {
         "factorial",
         "off",
         "half",
-        "third",
         "quarter",
         "quarters",
         "up",
@@ -277,7 +265,7 @@ pub(crate) fn changes(word: &str) -> bool {
         "is",
         "are",
     ];
-    WORDS.contains(&word.to_ascii_lowercase().as_str())
+    WORDS.contains(&word.to_ascii_lowercase().as_str()) || ordinal(word).is_some_and(|place| place > 2)
 }
 
 /// Words that tie a value to what follows: at once behind a value they make it a part of something else.

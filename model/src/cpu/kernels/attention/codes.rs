@@ -208,16 +208,10 @@ unsafe fn visit_heads<S: Simd, const H: usize>(visit: &Visit, first: usize) -> u
         count,
         ..
     } = visit;
-    // scores come in vectors, weighted values in pairs of positions
-    let (first_scores, first_values) = (from / (4 * S::LANES) * (4 * S::LANES), from / 2 * 2);
+    let (first_scores, first_values) = visit.begins::<S>();
     unsafe {
         let (q, scores) = (visit.q.add(first * dim), visit.scores.add(first * BLOCK));
-        // the first heads ask for all of it
-        let ahead = if first == 0 {
-            visit.next.addr().wrapping_sub(visit.k.addr())
-        } else {
-            0
-        };
+        let ahead = visit.ahead(first);
         let codes: *const u8 = visit.k.cast();
         let scales = codes.add(dim * BLOCK).cast::<u16>();
         for column in (first_scores..count).step_by(4 * S::LANES) {

@@ -68,12 +68,7 @@ mod x86 {
             count,
             ..
         } = visit;
-        // the first heads ask for all of the next visit's block
-        let ahead = if first == 0 {
-            visit.next.addr().wrapping_sub(visit.k.addr())
-        } else {
-            0
-        };
+        let ahead = visit.ahead(first);
         // SAFETY: the caller's promise
         unsafe {
             let q = visit.q.add(first * dim.div_ceil(2)).cast();

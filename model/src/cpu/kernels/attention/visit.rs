@@ -35,6 +35,24 @@ pub(super) struct Visit {
     pub(super) acc: *mut f32,
 }
 
+impl Visit {
+    /// The first position of the scores, which come in vectors, and of the weighted values, which come in pairs.
+    #[inline(always)]
+    pub(super) fn begins<S: Simd>(&self) -> (usize, usize) {
+        (self.from / (4 * S::LANES) * (4 * S::LANES), self.from / 2 * 2)
+    }
+
+    /// How far behind what is read lies what is asked for: the first heads ask for all of it.
+    #[inline(always)]
+    pub(super) fn ahead(&self, first: usize) -> usize {
+        if first == 0 {
+            self.next.addr().wrapping_sub(self.k.addr())
+        } else {
+            0
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn visit_body<S: Simd, const PAIRS: bool>(visit: &Visit) {
     let heads = visit.heads;
@@ -70,16 +88,10 @@ unsafe fn visit_heads<S: Simd, const PAIRS: bool, const H: usize>(visit: &Visit,
         count,
         ..
     } = visit;
-    // scores come in vectors, weighted values in pairs of positions
-    let (first_scores, first_values) = (from / (4 * S::LANES) * (4 * S::LANES), from / 2 * 2);
+    let (first_scores, first_values) = visit.begins::<S>();
     unsafe {
         let (q, scores) = (visit.q.add(first * dim), visit.scores.add(first * BLOCK));
-        // the first heads ask for all of it
-        let ahead = if first == 0 {
-            visit.next.addr().wrapping_sub(visit.k.addr())
-        } else {
-            0
-        };
+        let ahead = visit.ahead(first);
         for column in (first_scores..count).step_by(4 * S::LANES) {
             dots::<S, PAIRS, H>(q, dim, visit.k.add(column), scores.add(column), ahead);
         }
