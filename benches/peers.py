@@ -503,7 +503,7 @@ def middle(runs):
     for batch in runs[0]:
         here = [r[batch] for r in runs if batch in r]
         out[batch] = {
-            field: statistics.median(h[field] for h in here) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+            field: statistics.median(h[field] for h in here if h[field] is not None) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
             for field, value in here[0].items()
         }
     return out
