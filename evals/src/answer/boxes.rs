@@ -213,7 +213,8 @@ fn joins(text: &str, one: &BoxSpan, other: &BoxSpan) -> bool {
         return false;
     };
     let Some(name) = found.get(1).map(|name| name.as_str()) else {
-        return true;
+        // boxes in formulas of their own are two answers, of which the last counts
+        return !gap.contains('$') && !gap.contains("\\(") && !gap.contains("\\)");
     };
     let before = text[..one.whole.start].trim_end();
     let named = before.strip_suffix('=').map(str::trim_end);
