@@ -268,13 +268,19 @@ fn variable(long: &str) -> String {
 /// What to say of variables in the environment that look like slips of ours. Others that begin like them may be
 /// other programs'.
 fn misspelt_variables() -> Vec<String> {
+    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let ours: Vec<String> = set
+        .filter(|name| name.starts_with("TTS_") && !VARIABLES.contains(&name.as_str()))
+        .collect();
+    if ours.is_empty() {
+        return Vec::new();
+    }
     let command = Cli::command();
     let all = std::iter::once(&command).chain(command.get_subcommands());
     let flags = all.flat_map(|c| c.get_arguments()).filter_map(Arg::get_long);
     let known: Vec<String> = flags.map(variable).chain(VARIABLES.map(str::to_owned)).collect();
-    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let strange = set.filter(|name| name.starts_with("TTS_") && !known.contains(name));
-    strange
+    ours.into_iter()
+        .filter(|name| !known.contains(name))
         .filter_map(|name| {
             // the beginning that all share says nothing of what was meant
             let rest = known.iter().map(|known| &known["TTS_".len()..]);

@@ -31,7 +31,7 @@ use super::{Arrays, TraceRecord};
 use crate::fmt::shown;
 
 pub use fields::RecordingFields;
-use fields::{has, pick};
+use fields::{has, has_list, pick};
 
 /// A problem of such a recording.
 pub(super) struct ForeignProblem {
@@ -53,12 +53,11 @@ enum Shape {
 
 impl Shape {
     fn of(object: &Map<String, Value>, fields: &RecordingFields) -> Self {
-        let is_list = |name: &&str| object.get(*name).is_some_and(Value::is_array);
         // a list that is null or something else is a list of nothing
         let of_problem = object.contains_key("answers") && fields.answer.is_none();
-        if of_problem || fields.answer_lists().iter().any(is_list) {
+        if of_problem || has_list(object, &fields.answer_lists()) {
             Self::Lists
-        } else if DUMPED.iter().any(is_list) {
+        } else if has_list(object, &DUMPED) {
             Self::Dump
         } else {
             Self::Single
@@ -318,10 +317,7 @@ impl Reading<'_> {
             return self.single(object, named, place);
         }
         self.of_lists = true;
-        let dumped = DUMPED
-            .iter()
-            .any(|name| object.get(*name).is_some_and(Value::is_array));
-        if dumped && matches!(shape, Shape::Lists) {
+        if matches!(shape, Shape::Lists) && has_list(&object, &DUMPED) {
             self.warnings.add(LineIssue::ListsAndTraces, || place.to_owned());
         }
         // a problem that has no name has its place
@@ -360,8 +356,8 @@ impl Reading<'_> {
     /// Counts an object that says under two names how long a trace is, or how sure, and not the same.
     fn other_values(&mut self, object: &Map<String, Value>, place: &str) {
         for names in [self.fields.tokens(), self.fields.confidences()] {
-            let mut given = names.iter().filter_map(|name| Some((name, object.get(*name)?)));
-            let mut given = given.by_ref().filter(|(_, value)| !value.is_null());
+            let all = names.iter().filter_map(|name| Some((name, object.get(*name)?)));
+            let mut given = all.filter(|(_, value)| !value.is_null());
             let Some((first, value)) = given.next() else {
                 continue;
             };

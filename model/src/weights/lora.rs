@@ -55,7 +55,7 @@ struct Targets {
     /// ends of names of those that are left out
     excluded: Vec<String>,
     /// layers, where not all
-    layers: Option<Vec<u64>>,
+    layers: Option<Vec<u32>>,
 }
 
 impl Targets {
@@ -75,28 +75,20 @@ impl Targets {
         let modules = names("target_modules")?;
         let excluded = names("exclude_modules")?;
         let by_pattern = json.get("exclude_modules").is_some_and(Value::is_string);
-        let layers = match json.get("layers_to_transform") {
-            None => None,
-            Some(Value::Array(list)) => Some(list.iter().map(Value::as_u64).collect::<Option<_>>()),
-            Some(single) => Some(single.as_u64().map(|layer| vec![layer])),
-        };
-        let layers = layers
-            .map(|layers| {
-                layers.ok_or_else(|| {
-                    json.error("layers_to_transform", "is neither a layer nor a list of layers")
-                })
-            })
-            .transpose()?;
+        let key = "layers_to_transform";
+        let layers = json
+            .ids(key)
+            .map_err(|_| json.error(key, "is neither a layer nor a list of layers"))?;
         Ok(Self {
             modules: modules.filter(|_| !by_pattern),
             excluded: excluded.unwrap_or_default(),
-            layers,
+            layers: json.get(key).map(|_| layers),
         })
     }
 
     fn name(&self, modules: &[String], module: &str) -> bool {
         let ends_in = |names: &[String]| names.iter().any(|name| is_end_of(name, module));
-        let layer = module.split('.').find_map(|part| part.parse::<u64>().ok());
+        let layer = module.split('.').find_map(|part| part.parse::<u32>().ok());
         let of_layer = self
             .layers
             .as_ref()

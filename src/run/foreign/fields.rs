@@ -150,11 +150,18 @@ pub(super) fn has(object: &Map<String, Value>, names: &[&str]) -> bool {
     names.iter().any(|name| object.contains_key(*name))
 }
 
+/// Whether one of these fields is a list.
+pub(super) fn has_list(object: &Map<String, Value>, names: &[&str]) -> bool {
+    names.iter().any(|name| is_list(object, name))
+}
+
+fn is_list(object: &Map<String, Value>, name: &str) -> bool {
+    object.get(name).is_some_and(Value::is_array)
+}
+
 /// The first of these fields that is a list, taken out.
 pub(super) fn take_list(object: &mut Map<String, Value>, names: &[&str]) -> Option<Vec<Value>> {
-    let name = names
-        .iter()
-        .find(|name| object.get(**name).is_some_and(Value::is_array))?;
+    let name = names.iter().find(|name| is_list(object, name))?;
     match object.remove(*name) {
         Some(Value::Array(items)) => Some(items),
         _ => None,
