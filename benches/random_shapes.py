@@ -124,7 +124,9 @@ class Nemotron(Dense):
 
     def __init__(self, *dense, pattern, ssm_heads, ssm_head_dim, state, groups):
         super().__init__(*dense, eps=1e-5)
-        self.pattern = pattern[: self.layers]
+        # of few layers those that end with the first attention, without which llama.cpp does not run
+        last = max(self.layers, pattern.index("*") + 1)
+        self.pattern = pattern[last - self.layers : last]
         self.ssm_heads, self.ssm_head_dim, self.state, self.groups = ssm_heads, ssm_head_dim, state, groups
         self.inner = ssm_heads * ssm_head_dim
         self.channels = self.inner + 2 * groups * state

@@ -63,7 +63,7 @@ async fn record(set: &ProblemSet, traces: usize, dir: &Path) -> Result<(), tts::
 fn decide(set: &ProblemSet, strategy: &str, dir: &Path) -> Result<(), tts::Error> {
     let settings = ReplaySettings {
         strategy: Some(Preset::named(strategy)?),
-        slots: Some(16),
+        slots: Some(16.into()),
         gold: set.gold(),
         ..ReplaySettings::default()
     };

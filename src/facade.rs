@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::evaluation::Evaluation;
 use crate::loaded::{LoadOptions, Loaded};
 use crate::problem_set::{ProblemSet, SetError};
-use crate::run::{BallotResult, Event, Observer};
+use crate::run::{BallotResult, Event, Observer, Slots};
 use crate::solver::{Reader, RemoteApi, Settings, Solved, Solver, Watch, named_strategy, question};
 use crate::source::RemoteOptions;
 use tts_model::overrides::SamplingOverrides;
@@ -100,8 +100,8 @@ impl Builder {
     }
 
     /// Traces of a question in flight at once.
-    pub fn slots(mut self, slots: usize) -> Self {
-        self.settings.slots = Some(slots);
+    pub fn slots(mut self, slots: impl Into<Slots>) -> Self {
+        self.settings.slots = Some(slots.into());
         self
     }
 

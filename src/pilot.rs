@@ -18,7 +18,7 @@ use tts_evals::stats::{Interval, WithinAuroc};
 use tts_strategies::Finish;
 
 use crate::fmt::plural;
-use crate::run::{PoolProblem, Replayer, RunError, TraceRecord};
+use crate::run::{PoolProblem, Replayer, RunError, Slots, TraceRecord};
 use advice::{advise, verdict};
 use scores::{LOWEST, best_window, scores};
 use trials::trials;
@@ -95,7 +95,7 @@ pub struct Trial {
     /// Name of the preset.
     pub strategy: String,
     /// Traces in flight at once.
-    pub slots: usize,
+    pub slots: Slots,
     /// Tokens in a group, where that was chosen here; else the preset's own.
     pub window: Option<usize>,
     /// Whether it reads confidences.

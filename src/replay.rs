@@ -30,7 +30,7 @@ use crate::error::Error;
 use crate::fmt::plural;
 use crate::run::{
     AnswerSettings, Bounds, DecisionSettings, ExternalEvent, Outcome, PoolOptions, RecordedPool, Replayer,
-    SolvedRecord, StrategyRecord,
+    Slots, SolvedRecord, StrategyRecord,
 };
 use crate::solver::{About, DEFAULT_SLOTS, Solved};
 
@@ -44,7 +44,7 @@ pub struct ReplaySettings {
     /// Traces that may be launched for a problem.
     pub traces: Option<usize>,
     /// Traces of a problem in flight at once.
-    pub slots: Option<usize>,
+    pub slots: Option<Slots>,
     /// Generated tokens of a problem after which the vote so far decides.
     pub max_total_tokens: Option<u64>,
     /// Right answers by problem, over those that the recording names.
@@ -99,12 +99,15 @@ impl Replay {
                 ))
             })?,
         };
-        for (flag, number) in [("traces", settings.traces), ("slots", settings.slots)] {
-            if number == Some(0) {
-                return Err(Error::Setting(format!(
-                    "--{flag} 0 leaves nothing to decide over: it must be at least 1"
-                )));
-            }
+        if settings.traces == Some(0) {
+            return Err(Error::Setting(
+                "--traces 0 leaves nothing to decide over: it must be at least 1".to_owned(),
+            ));
+        }
+        if let Some(slots) = settings.slots {
+            slots
+                .check(settings.traces.unwrap_or(usize::MAX))
+                .map_err(Error::Setting)?;
         }
         Ok(Self {
             recorded: Replayer::new(pool, reader, reread),
@@ -133,21 +136,28 @@ impl Replay {
 
     /// The bounds of a problem, and what came from outside where this is the very decision that was recorded.
     fn bounds(&self, problem: &PoolProblem) -> (Bounds, Vec<ExternalEvent>) {
-        let of_recording = |setting: fn(&DecisionSettings) -> Option<usize>| self.was().and_then(setting);
         let traces = self
             .settings
             .traces
-            .or_else(|| of_recording(|d| d.traces))
+            .or_else(|| self.was()?.traces)
             .unwrap_or(problem.traces)
             .max(1);
         // the recorded number of slots was made for the recorded number of traces
-        let made_for_these =
-            |asked: usize| of_recording(|d| d.traces).is_some_and(|recorded| recorded == asked);
+        let made_for_these = |asked: usize| {
+            self.was()
+                .and_then(|d| d.traces)
+                .is_some_and(|recorded| recorded == asked)
+        };
         let slots = self
             .settings
             .slots
-            .or_else(|| of_recording(|d| d.slots).filter(|_| self.settings.traces.is_none_or(made_for_these)))
-            .unwrap_or(traces.min(DEFAULT_SLOTS));
+            .or_else(|| {
+                self.was()?
+                    .slots
+                    .filter(|_| self.settings.traces.is_none_or(made_for_these))
+            })
+            .unwrap_or(Slots::fixed(DEFAULT_SLOTS))
+            .within(traces);
         let max_total_tokens = self.settings.max_total_tokens;
         let strategy = StrategyRecord::from(&self.strategy);
         let same = |line: &SolvedRecord| {
@@ -166,19 +176,12 @@ impl Replay {
             .decided()
             .and_then(|d| d.newest(&problem.id, same).ok().flatten());
         let Some(line) = line else {
-            let bounds = Bounds {
-                traces,
-                slots,
-                max_total_tokens,
-            };
-            return (bounds, Vec::new());
+            return (Bounds::new(traces, slots, max_total_tokens), Vec::new());
         };
-        let bounds = Bounds {
-            traces,
-            slots: line.slots.unwrap_or(slots),
-            max_total_tokens: max_total_tokens.or(line.decisions.and_then(|d| d.max_total_tokens)),
-        };
-        (bounds, line.outside)
+        let max_total_tokens = max_total_tokens.or(line.decisions.and_then(|d| d.max_total_tokens));
+        let bounds = Bounds::new(traces, slots, max_total_tokens);
+        let slots = line.slots.unwrap_or(bounds.slots);
+        (Bounds { slots, ..bounds }, line.outside)
     }
 
     /// The right answer of a problem, if it is known.

@@ -21,8 +21,8 @@ use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
 };
 use crate::run::{
-    Bounds, Decode, ExternalEvent, MachineInfo, NoDecoder, Observer, Request, Setup, StoppingRules, ToText,
-    TraceRecord, TraceSettings, check_needs,
+    Bounds, Decode, ExternalEvent, MachineInfo, NoDecoder, Observer, Request, Setup, Slots, StoppingRules,
+    ToText, TraceRecord, TraceSettings, check_needs,
 };
 use crate::source::remote::{Dialect, Sample};
 use crate::source::{Local, LocalOptions, Remote, RemoteOptions, TraceSource};
@@ -242,8 +242,12 @@ impl Solver {
         &self.resolved
     }
     /// Traces of a problem in flight at once.
-    pub fn slots(&self) -> usize {
+    pub fn slots(&self) -> Slots {
         self.resolved.slots
+    }
+    /// The most traces of a problem that can be in flight at once.
+    pub fn most_slots(&self) -> usize {
+        self.resolved.slots.most(self.settings.traces)
     }
     /// Tokenizer and template of the model, where they are known here.
     pub fn prompter(&self) -> Option<&Arc<Prompter>> {
@@ -355,11 +359,11 @@ impl Solver {
             reader: self.reader.for_prompt(&problem.prompt),
             decode,
             rules: Arc::new(self.rules(problem)),
-            bounds: Bounds {
-                traces: self.settings.traces,
-                slots: self.resolved.slots,
-                max_total_tokens: self.settings.max_total_tokens,
-            },
+            bounds: Bounds::new(
+                self.settings.traces,
+                self.resolved.slots,
+                self.settings.max_total_tokens,
+            ),
             recorded,
             scripted,
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::loaded::{LoadOptions, Loaded, prompter_of};
 use crate::prompt::Prompter;
+use crate::run::Slots;
 use crate::solver::RemoteApi;
 use crate::source::{RemoteOptions, remote::ApiKey, remote::Timeouts};
 use anyhow::anyhow;
@@ -341,9 +342,10 @@ impl Args for SamplingArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Batch")]
 pub(crate) struct BatchArgs {
-    /// Traces of a problem in flight at once [default: as many as there are traces, at most 64]
-    #[arg(long, value_name = "N")]
-    pub(crate) slots: Option<usize>,
+    /// Traces of a problem in flight at once: a number, or 4x2 for four, twice as many whenever these have ended
+    /// and left it undecided [default: as many as there are traces, at most 64]
+    #[arg(long, value_name = "N|NxF")]
+    pub(crate) slots: Option<Slots>,
     /// Rows of the batch; auto takes what fits into memory
     #[arg(
         long,

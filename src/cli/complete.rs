@@ -159,11 +159,7 @@ async fn continue_all(
         reader: Arc::new(FnReader::new(|_| None)),
         decode: Arc::new(OptionalText(prompter)),
         rules: Arc::new(solver.rules(prompt)),
-        bounds: Bounds {
-            traces: settings.traces,
-            slots: solver.resolved().slots,
-            max_total_tokens: None,
-        },
+        bounds: Bounds::new(settings.traces, solver.slots(), None),
         recorded: Vec::new(),
         scripted: Vec::new(),
     };

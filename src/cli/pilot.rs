@@ -305,7 +305,7 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
     for t in &pilot.trials {
         table.push(vec![
             t.strategy.clone(),
-            count(t.slots as u64),
+            t.slots.to_string(),
             t.window.map_or_else(|| "own".to_owned(), |w| w.to_string()),
             t.accuracy
                 .map_or_else(|| "-".to_owned(), |a| format!("{:.1} %", a * 100.0)),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::ProblemSet;
 use crate::evals::data::Problem;
 use crate::replay::{Replay, ReplaySettings};
-use crate::run::MachineInfo;
+use crate::run::{MachineInfo, Slots};
 use anyhow::anyhow;
 use clap::Args;
 
@@ -42,8 +42,8 @@ pub(crate) struct ReplayArgs {
     traces: Option<usize>,
     /// Traces of a problem in flight at once [default: the recording's, else as many as there are traces, at
     /// most 64]
-    #[arg(long, value_name = "N")]
-    slots: Option<usize>,
+    #[arg(long, value_name = "N|NxF")]
+    slots: Option<Slots>,
     /// Tokens of a problem after which the vote so far decides
     #[arg(long, value_name = "N")]
     max_total_tokens: Option<u64>,

@@ -144,7 +144,7 @@ fn here(strategy: &str, evaluation: &Evaluation<'_>) -> String {
         "{problems}{} at most ({strategy}), {} at a time, {} in the batch; about {} beside {} of weights; {} \
          tokens at most",
         plural(plan.traces as u64, "trace"),
-        count(plan.slots as u64),
+        plan.slots,
         plural(plan.rows as u64, "row"),
         bytes(plan.memory),
         bytes(plan.weights),
@@ -159,7 +159,7 @@ fn elsewhere(solver: &Solver, remote: &Remote, evaluation: &Evaluation<'_>) -> S
         plural(evaluation.problems().len() as u64, "problem"),
         plural(solver.settings().traces as u64, "trace"),
         solver.settings().strategy.name,
-        count(solver.slots() as u64),
+        solver.slots(),
     )
 }
 

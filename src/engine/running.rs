@@ -23,8 +23,10 @@ pub(super) struct RunningProblem {
     traces: BTreeMap<TraceId, LiveTrace>,
     /// its sequences were freed; they are computed again once there is memory for them
     pub(super) preempted: bool,
+    /// it waits with its sequences while others fill the batch
+    pub(super) waits: bool,
     /// traces that it may have in flight at once, at least 1
-    pub(super) slots: usize,
+    slots: usize,
     wanted_slots: usize,
     /// most sequences of its traces at once
     peak_rows: usize,
@@ -82,6 +84,7 @@ impl RunningProblem {
             prompt_tokens,
             traces: BTreeMap::new(),
             preempted: false,
+            waits: false,
             slots,
             wanted_slots,
             peak_rows: 0,
@@ -106,7 +109,7 @@ impl RunningProblem {
 
     /// Whether it takes part in the next step.
     pub(super) fn is_active(&self) -> bool {
-        !self.preempted && !self.problem.is_over()
+        !self.preempted && !self.waits && !self.problem.is_over()
     }
 
     /// Ends it with the vote so far, where somebody or the clock says so.
@@ -135,7 +138,7 @@ impl RunningProblem {
     /// Rows that it has, or is about to have.
     pub(super) fn rows(&self) -> usize {
         if self.problem.ticks() == 0 {
-            self.slots
+            self.problem.open_slots()
         } else {
             self.problem.in_flight()
         }

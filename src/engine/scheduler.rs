@@ -100,6 +100,7 @@ impl Scheduler {
         self.apply_early_ends();
         self.admit();
         self.make_room();
+        self.take_turns();
         let began = Instant::now();
         self.begin_traces();
         self.draw();
@@ -178,7 +179,7 @@ impl Scheduler {
         let each = |r: &RunningProblem| {
             let (prompt, each) = self.expected_bytes(r.prompt_tokens, r.problem.rules().max_tokens);
             self.used_bytes_of(r)
-                .max(prompt + r.problem.slots() as u64 * each)
+                .max(prompt + r.problem.open_slots() as u64 * each)
         };
         self.running.iter().map(each).sum()
     }
@@ -238,6 +239,19 @@ impl Scheduler {
             }
             self.running[i].preempted = false;
             used = self.used_bytes();
+        }
+    }
+
+    /// The oldest problems take part in the next step, as many as the batch holds. Slots that grow can come to
+    /// more rows than that; a problem's clock stands while it waits, so its decisions do not depend on it.
+    fn take_turns(&mut self) {
+        let mut rows = 0;
+        for r in self.running.iter_mut().filter(|r| !r.preempted) {
+            let own = r.problem.live().len();
+            r.waits = rows > 0 && rows + own > self.plan.max_batch;
+            if !r.waits {
+                rows += own;
+            }
         }
     }
 

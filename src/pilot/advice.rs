@@ -126,11 +126,12 @@ mod tests {
     use tts_evals::stats::Interval;
 
     use super::*;
+    use crate::run::Slots;
 
     fn trial(strategy: &str, tokens: f64, difference: f64, may_lose: f64) -> Trial {
         Trial {
             strategy: strategy.to_owned(),
-            slots: 8,
+            slots: Slots::fixed(8),
             window: None,
             reads_confidence: false,
             accuracy: Some(0.5 + difference),

@@ -9,26 +9,26 @@ use tts_evals::stats::{clopper_pearson, compare, spread};
 use tts_strategies::{Overrides, Preset, TraceId, Window};
 
 use super::{LEVEL, PilotError, PilotOptions, ProblemRecords, Trial};
-use crate::run::{Bounds, Replayer, RunError, TraceRecord};
+use crate::run::{Bounds, Replayer, RunError, Slots, TraceRecord};
 use crate::solver::DEFAULT_SLOTS;
 
 /// A strategy to try.
 struct Candidate {
     preset: Preset,
-    slots: usize,
+    slots: Slots,
     window: Option<usize>,
 }
 
 fn candidates(budget: usize, confident: bool, window: Option<usize>) -> Vec<Candidate> {
-    let mut slots: Vec<usize> = [8, 16, DEFAULT_SLOTS]
+    let mut slots: Vec<Slots> = [8, 16, DEFAULT_SLOTS]
         .into_iter()
-        .map(|s: usize| s.min(budget))
+        .map(|s: usize| Slots::fixed(s.min(budget)))
         .collect();
     slots.dedup();
     let named = |name: &str| Preset::named(name).expect("a shipped preset");
     let mut all = vec![Candidate {
         preset: named("majority"),
-        slots: budget.min(DEFAULT_SLOTS),
+        slots: Slots::fixed(budget.min(DEFAULT_SLOTS)),
         window: None,
     }];
     for slots in slots {
@@ -184,11 +184,7 @@ fn play(
     candidate: &Candidate,
     options: &PilotOptions,
 ) -> Result<Option<Outcome>, PilotError> {
-    let bounds = Bounds {
-        traces: options.budget,
-        slots: candidate.slots,
-        max_total_tokens: None,
-    };
+    let bounds = Bounds::new(options.budget, candidate.slots, None);
     let mut outcome = Outcome {
         correct: Vec::new(),
         tokens: Vec::new(),

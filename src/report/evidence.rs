@@ -12,7 +12,7 @@ use super::escape::one_line;
 use super::graded::{GradedTraces, gather, recorded};
 use super::results::Basis;
 use crate::run::{
-    AnswerSettings, DecisionSettings, Manifest, RecordingFields, Replayer, SolvedRecord, Status,
+    AnswerSettings, DecisionSettings, Manifest, RecordingFields, Replayer, Slots, SolvedRecord, Status,
     StrategyRecord,
 };
 use crate::sweep::{PoolDecisions, PoolSummary, SweepHeader, SweepLine, SweepResults};
@@ -33,7 +33,7 @@ pub(crate) struct Evidence {
     /// the settings of the run's decisions, by the name that their arms have
     pub(crate) decisions: Vec<(String, DecisionSettings)>,
     /// where a run's decisions stand in `decided`
-    places: BTreeMap<(String, String, usize, Option<usize>), usize>,
+    places: BTreeMap<(String, String, usize, Option<Slots>), usize>,
     /// of a run's decisions, in their order: the winner's share of the deciding vote, and whether it was
     /// right
     pub(crate) winners: Vec<Option<(f64, bool)>>,
@@ -303,7 +303,7 @@ fn in_order(
     decided.sort_by_key(|d| {
         (
             strategy(&d.strategy),
-            d.slots.map_or(usize::MAX, |s| s),
+            d.slots.map_or(Slots::fixed(usize::MAX), |s| s),
             d.budget,
             at(&d.problem_id),
         )
@@ -337,7 +337,11 @@ fn decision(
         problem_id: id.to_owned(),
         strategy: strategy.to_owned(),
         budget,
-        slots: line.slots,
+        slots: line
+            .decisions
+            .as_ref()
+            .and_then(|d| d.slots)
+            .or(line.slots.map(Slots::fixed)),
         traces: budget,
         correct: right.map(|right| vec![u8::from(right)]),
         tokens: vec![tokens.generated],

@@ -4,6 +4,8 @@ use serde::Serialize;
 use tts_evals::stats::{AvgAtN, Histogram, Interval, Reliability, ReliabilityBin, WithinAuroc};
 use tts_strategies::{Fate, TraceId};
 
+use crate::run::Slots;
+
 /// The layout of the object.
 pub const SCHEMA: u32 = 1;
 
@@ -145,7 +147,7 @@ pub struct Arm {
     /// Name of the preset.
     pub strategy: String,
     /// Traces in flight at once, as asked for.
-    pub slots: Option<usize>,
+    pub slots: Option<Slots>,
     /// Traces that might be launched for a problem.
     pub budget: usize,
     /// Problems whose pool was smaller than that.

@@ -11,7 +11,7 @@ use super::evidence::Evidence;
 use super::results::{
     Accuracy, Arm, BaselineComparison, Basis, CurveFacts, DataCounts, MeanFates, PassAt, ProblemRow, Winner,
 };
-use crate::run::FateCounts;
+use crate::run::{FateCounts, Slots};
 use crate::sweep::{self, PoolDecisions, PoolSummary};
 pub(crate) use crate::sweep::{LEVEL, SEED};
 use calibration::majority;
@@ -70,7 +70,7 @@ fn groups(decided: &[(Basis, PoolDecisions)]) -> Vec<ArmDecisions<'_>> {
         .collect();
     slots.sort_unstable();
     slots.dedup();
-    let mut places: BTreeMap<(Basis, &str, Option<usize>, usize), usize> = BTreeMap::new();
+    let mut places: BTreeMap<(Basis, &str, Option<Slots>, usize), usize> = BTreeMap::new();
     let mut groups: Vec<ArmDecisions<'_>> = Vec::new();
     for (basis, d) in decided {
         let at = *places

@@ -12,7 +12,7 @@ use super::error::ReportError;
 use super::evidence::Evidence;
 use super::results::{Timeline, TimelineTrace};
 use crate::run::{
-    Bounds, ExternalEvent, NoDecoder, Phase, PoolProblem, ProblemRun, Replayer, Setup, StoppingRules,
+    Bounds, ExternalEvent, NoDecoder, Phase, PoolProblem, ProblemRun, Replayer, Setup, Slots, StoppingRules,
     StrategyRecord, Token, TraceRecord,
 };
 use crate::solver::DEFAULT_SLOTS;
@@ -31,9 +31,7 @@ const TRACE_BYTES: usize = 560;
 /// How a problem is decided for the picture.
 struct TimelinePlan {
     preset: Preset,
-    budget: usize,
-    slots: usize,
-    max_total_tokens: Option<u64>,
+    bounds: Bounds,
     scripted: Vec<ExternalEvent>,
     expected: Option<u64>,
 }
@@ -175,18 +173,11 @@ fn plan(
         // a strategy with a warm-up sets a bar that is there to be drawn
         let warms_up = |p: &Preset| p.value("warmup").is_some();
         let watches = presets.iter().position(warms_up).unwrap_or(0);
-        let slots = header
-            .slots
-            .first()
-            .copied()
-            .flatten()
-            .unwrap_or(DEFAULT_SLOTS)
-            .clamp(1, budget);
+        let slots = header.slots.first().copied().flatten();
+        let slots = slots.unwrap_or(Slots::fixed(DEFAULT_SLOTS));
         return Ok(presets.into_iter().nth(watches).map(|preset| TimelinePlan {
             preset,
-            budget,
-            slots,
-            max_total_tokens: None,
+            bounds: Bounds::new(budget, slots, None),
             scripted: Vec::new(),
             expected: None,
         }));
@@ -205,9 +196,7 @@ fn plan(
         let budget = problem.traces.max(1);
         return Ok(Preset::named("majority").ok().map(|preset| TimelinePlan {
             preset,
-            budget,
-            slots: budget.min(DEFAULT_SLOTS),
-            max_total_tokens: None,
+            bounds: Bounds::new(budget, Slots::fixed(DEFAULT_SLOTS), None),
             scripted: Vec::new(),
             expected: None,
         }));
@@ -219,16 +208,18 @@ fn plan(
         .traces
         .filter(|n| *n > 0)
         .unwrap_or_else(|| problem.traces.max(1));
-    let slots = line.slots.filter(|n| *n > 0).unwrap_or(DEFAULT_SLOTS);
+    let asked = decisions.slots.unwrap_or(Slots::fixed(DEFAULT_SLOTS));
+    let mut bounds = Bounds::new(budget, asked, decisions.max_total_tokens);
+    bounds.slots = line
+        .slots
+        .map_or(bounds.slots, |granted| granted.clamp(1, budget));
     Ok(decisions
         .strategy
         .as_ref()
         .and_then(preset)
         .map(|preset| TimelinePlan {
             preset,
-            budget,
-            slots: slots.clamp(1, budget),
-            max_total_tokens: decisions.max_total_tokens,
+            bounds: bounds.clone(),
             scripted: line.outside.clone(),
             expected: line.generated(),
         }))
@@ -256,11 +247,7 @@ fn decide(
             max_tokens,
             ..StoppingRules::default()
         }),
-        bounds: Bounds {
-            traces: plan.budget,
-            slots: plan.slots,
-            max_total_tokens: plan.max_total_tokens,
-        },
+        bounds: plan.bounds.clone(),
         recorded: records,
         scripted: plan.scripted,
     });
@@ -332,8 +319,8 @@ fn decide(
     Timeline {
         problem: id.to_owned(),
         strategy: name,
-        budget: plan.budget,
-        slots: plan.slots,
+        budget: plan.bounds.traces,
+        slots: plan.bounds.slots,
         window,
         threshold,
         bar_tick,

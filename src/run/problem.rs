@@ -143,9 +143,14 @@ impl ProblemRun {
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
-    /// Traces in flight at once.
+    /// Most traces in flight at once.
     pub fn slots(&self) -> usize {
         self.bounds.slots
+    }
+    /// Traces that may be in flight now: the slots, as far as the schedule has opened them.
+    pub fn open_slots(&self) -> usize {
+        let ended = self.next_trace as usize - self.in_flight.len();
+        self.bounds.schedule.after(ended).min(self.bounds.slots)
     }
     /// The bounds of the run.
     pub fn bounds(&self) -> &Bounds {
@@ -379,7 +384,7 @@ impl ProblemRun {
     }
 
     fn fill_slots(&mut self) {
-        while self.in_flight.len() < self.bounds.slots && (self.next_trace as usize) < self.target {
+        while self.in_flight.len() < self.open_slots() && (self.next_trace as usize) < self.target {
             let id = self.next_trace;
             self.in_flight
                 .push(Trace::new(id, &self.rules, self.recorded.remove(&id), self.ticks));

@@ -18,6 +18,8 @@ use tts_strategies::{Preset, PresetError};
 
 use compare::{differences, same};
 
+use super::Slots;
+
 /// Fields of a record that this version has no name for.
 pub type OtherFields = Map<String, Value>;
 
@@ -130,7 +132,7 @@ pub struct DecisionSettings {
     /// Traces that might be launched for a problem.
     pub traces: Option<usize>,
     /// Traces of a problem in flight at once.
-    pub slots: Option<usize>,
+    pub slots: Option<Slots>,
     /// Generated tokens of a problem after which the vote so far decides.
     pub max_total_tokens: Option<u64>,
     /// Seconds after which the votes so far decide.

@@ -12,6 +12,7 @@ use super::error::ApiError;
 use super::json::{integer, kind};
 use crate::evals::json::Unambiguous;
 use crate::fmt::meant;
+use crate::run::Slots;
 use tts_model::overrides::SamplingSetting;
 
 /// The fields of a request's body that were not read yet. A field that is null is one that was not given.
@@ -139,6 +140,23 @@ impl UnreadFields {
         Ok(self
             .whole(name, range)?
             .map(|n| usize::try_from(n).unwrap_or(usize::MAX)))
+    }
+
+    /// Slots: a number, or a text as `4x2`.
+    pub(super) fn slots(&mut self, most: usize) -> Result<Option<Slots>, ApiError> {
+        const NAME: &str = "slots";
+        match self.take(NAME) {
+            Some(Value::String(text)) => {
+                let read = text.parse::<Slots>();
+                read.map(Some)
+                    .map_err(|e| ApiError::invalid(Some(NAME), format!("`{NAME}`: {e}")))
+            }
+            Some(value) => {
+                self.put(NAME, value);
+                Ok(self.count(NAME, 1..=most)?.map(Slots::fixed))
+            }
+            None => Ok(None),
+        }
     }
 
     /// A sampling setting.

@@ -115,7 +115,7 @@ pub(super) fn settings(
     Ok(Settings {
         strategy,
         traces,
-        slots: f.count("slots", 1..=most)?.or(base.slots),
+        slots: f.slots(most)?.or(base.slots.map(|slots| slots.within(traces))),
         max_tokens: least(max_tokens.map(|wanted| wanted.max(1)), base.max_tokens),
         sampling: sampling.or(base.sampling),
         seed: seed(f)?.or(app.seed).unwrap_or_else(seeds::fresh),

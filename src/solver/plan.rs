@@ -2,6 +2,7 @@
 
 use super::{Prepared, Solver};
 use crate::engine::memory::MemoryPlan;
+use crate::run::Slots;
 use crate::source::Capacity;
 
 /// Rows that keep the machine busy. More read the weights no more cheaply, and their states no longer fit its
@@ -16,7 +17,7 @@ pub struct BatchPlan {
     /// Traces that may be launched for a problem.
     pub traces: usize,
     /// Traces of a problem in flight at once.
-    pub slots: usize,
+    pub slots: Slots,
     /// Problems that are solved side by side.
     pub side_by_side: usize,
     /// Rows of the batch, or streams, that these fill at most.
@@ -45,36 +46,39 @@ impl BatchPlan {
 
     fn batch(solver: &Solver, problems: &[Prepared], mut engine: MemoryPlan, weights: u64) -> Self {
         engine.busy = Some(BUSY_ROWS);
-        let slots = solver.slots().min(engine.max_batch).max(1);
+        let most = solver.most_slots().min(engine.max_batch).max(1);
+        // of those that grow, few are as many as they can be
+        let slots = solver.slots().first().clamp(1, most);
         let busy = BUSY_ROWS.div_ceil(slots) + ENDING;
         let side_by_side = (busy.min(engine.max_batch / slots) + 1).min(problems.len());
         let rows = (slots * side_by_side)
             .min(engine.max_batch)
-            .min(engine.most_before(slots).saturating_add(slots));
+            .min(engine.most_before(slots).saturating_add(slots))
+            .max(most.min(engine.max_batch));
         Self {
             traces: solver.settings().traces,
-            slots,
+            slots: solver.slots(),
             side_by_side,
             rows,
             // one trace runs however little was allowed, beyond the plan
             memory: (rows as u64 * engine.bytes_per_trace).min(engine.budget.max(engine.bytes_per_trace)),
             weights,
-            tokens: tokens(problems, solver.settings(), slots),
+            tokens: tokens(problems, solver.settings(), most),
             engine: Some(engine),
         }
     }
 
     fn streams(solver: &Solver, problems: &[Prepared], in_flight: usize) -> Self {
-        let slots = solver.slots().max(1);
+        let (slots, most) = (solver.slots().first().max(1), solver.most_slots());
         let side_by_side = in_flight.div_ceil(slots).min(problems.len()).max(1);
         Self {
             traces: solver.settings().traces,
-            slots,
+            slots: solver.slots(),
             side_by_side,
-            rows: (slots * side_by_side).min(in_flight),
+            rows: (most * side_by_side).min(in_flight),
             memory: 0,
             weights: 0,
-            tokens: tokens(problems, solver.settings(), slots),
+            tokens: tokens(problems, solver.settings(), most),
             engine: None,
         }
     }

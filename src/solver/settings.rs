@@ -8,7 +8,7 @@ use tts_strategies::Preset;
 use super::default_strategy;
 use crate::error::Error;
 use crate::prompt::{GenerationConfig, Prompter};
-use crate::run::StoppingRules;
+use crate::run::{Slots, StoppingRules};
 use crate::source::Capabilities;
 use tts_model::cpu::kernels::Tier;
 use tts_model::overrides::SamplingOverrides;
@@ -26,8 +26,8 @@ pub struct Settings {
     pub strategy: Preset,
     /// Traces that may be launched for a problem (K).
     pub traces: usize,
-    /// Traces of a problem in flight at once.
-    pub slots: Option<usize>,
+    /// Traces of a problem in flight at once; as many as there are, at most 64, where `None`.
+    pub slots: Option<Slots>,
     /// Rows of a batch; from memory where `None`.
     pub max_batch: Option<usize>,
     /// Bytes that traces may take; from the machine where `None`.
@@ -104,8 +104,8 @@ pub struct Resolved {
     settles_sampling: bool,
     /// Stop ids and the like; `max_tokens` is set for each prompt.
     pub(super) rules: StoppingRules,
-    /// Traces of a problem in flight.
-    pub slots: usize,
+    /// Traces of a problem in flight at once.
+    pub slots: Slots,
     /// Token limit of a trace, if the context has room for it.
     pub max_tokens: usize,
     /// Settings taken from the model's generation_config.json, for the user to see.
@@ -143,10 +143,12 @@ pub(super) fn check(s: &Settings) -> Result<(), Error> {
         _ => Ok(()),
     };
     at_least_one("traces", Some(s.traces))?;
-    at_least_one("slots", s.slots)?;
     at_least_one("max-batch", s.max_batch)?;
     at_least_one("threads", s.threads)?;
     at_least_one("max-tokens", s.max_tokens)?;
+    s.slots
+        .map_or(Ok(()), |slots| slots.check(s.traces))
+        .map_err(Error::Setting)?;
     if s.record_top_k > TOP {
         return Err(Error::Setting(format!(
             "--record-top-k {} is more than the {TOP} most likely ids that are looked for",
@@ -167,11 +169,6 @@ pub(super) fn check(s: &Settings) -> Result<(), Error> {
     }
     let asked = s.sampling.over(SamplingOverrides::default(), &mut Vec::new());
     asked.check().map_err(Error::Setting)
-}
-
-/// Traces of a problem in flight at once.
-fn slots(s: &Settings) -> usize {
-    s.slots.unwrap_or(DEFAULT_SLOTS).min(s.traces)
 }
 
 /// Refuses what only a source that takes forced tokens can do.
@@ -230,7 +227,7 @@ pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, E
             record_top_k: s.record_top_k,
             ..StoppingRules::default()
         },
-        slots: slots(s),
+        slots: s.slots.unwrap_or(Slots::fixed(DEFAULT_SLOTS)).within(s.traces),
         max_tokens: s
             .max_tokens
             .or(generation.max_new_tokens)

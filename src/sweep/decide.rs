@@ -10,8 +10,8 @@ use super::files::{PoolDecisions, PoolSummary, RecordingSource, SCHEMA, SweepHea
 use crate::error::Error;
 use crate::fmt::{count, plural};
 use crate::run::{
-    self as recording, AnswerSettings, Bounds, PoolProblem, Replayed, Replayer, Status, StrategyRecord,
-    TraceRecord,
+    self as recording, AnswerSettings, Bounds, PoolProblem, Replayed, Replayer, Slots, Status,
+    StrategyRecord, TraceRecord,
 };
 use crate::solver::DEFAULT_SLOTS;
 
@@ -23,7 +23,7 @@ pub struct SweepPlan {
     /// Traces that may be launched.
     pub budgets: Vec<usize>,
     /// Traces in flight at once; nothing stands for as many as there are traces, at most 64.
-    pub slots: Vec<Option<usize>>,
+    pub slots: Vec<Option<Slots>>,
     /// Random orders of each pool; nothing takes the traces once in recorded order.
     pub resamples: Option<usize>,
     /// Seed of the orders.
@@ -37,7 +37,7 @@ pub struct SweepPlan {
 pub(super) struct GridCell {
     pub(super) strategy: String,
     pub(super) budget: usize,
-    pub(super) slots: Option<usize>,
+    pub(super) slots: Option<Slots>,
 }
 
 impl SweepPlan {
@@ -325,11 +325,8 @@ fn decide(
     orders: &mut ResampledPool<'_>,
     right: &mut GradeCache<'_>,
 ) -> Result<PoolDecisions, Error> {
-    let bounds = Bounds {
-        traces,
-        slots: cell.slots.unwrap_or(traces.min(DEFAULT_SLOTS)),
-        max_total_tokens: None,
-    };
+    let slots = cell.slots.unwrap_or(Slots::fixed(DEFAULT_SLOTS));
+    let bounds = Bounds::new(traces, slots, None);
     let mut line = PoolDecisions {
         problem_id: orders.of.id.clone(),
         strategy: cell.strategy.clone(),

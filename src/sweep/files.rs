@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::{AnswerSettings, FateCounts, RecordingFields, Status, StrategyRecord, TraceSettings};
+use crate::run::{AnswerSettings, FateCounts, RecordingFields, Slots, Status, StrategyRecord, TraceSettings};
 
 /// The layout that this version writes.
 pub(crate) const SCHEMA: u32 = 1;
@@ -40,7 +40,7 @@ pub struct SweepHeader {
     /// Budgets, as asked for.
     pub budgets: Vec<usize>,
     /// Slots, as asked for; nothing stands for the number of traces, at most 64.
-    pub slots: Vec<Option<usize>>,
+    pub slots: Vec<Option<Slots>>,
     /// How often each pool was resampled; nothing where traces were taken once in recorded order.
     pub resamples: Option<usize>,
     /// Seed of the resampling.
@@ -92,7 +92,7 @@ pub struct PoolDecisions {
     /// Traces that might be launched, as asked for.
     pub budget: usize,
     /// Traces in flight at once, as asked for.
-    pub slots: Option<usize>,
+    pub slots: Option<Slots>,
     /// The budget, or the size of the pool where that is smaller.
     pub traces: usize,
     /// 1 where the answer was right, by resample.

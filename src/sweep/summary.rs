@@ -6,6 +6,7 @@ use serde::Serialize;
 use tts_evals::stats::{Comparison, Spread, StatsError, compare, mean_pass_at_k, spread, wilson};
 
 use super::files::{PoolDecisions, SweepLine};
+use crate::run::Slots;
 
 /// Level of all intervals.
 pub(crate) const LEVEL: f64 = 0.95;
@@ -20,7 +21,7 @@ pub struct SweepRow {
     /// Traces that might be launched.
     pub budget: usize,
     /// Traces in flight at once.
-    pub slots: Option<usize>,
+    pub slots: Option<Slots>,
     /// Problems with a right answer to compare with.
     pub graded: usize,
     /// Problems in all, those without a right answer included.
@@ -45,7 +46,7 @@ pub struct SweepRow {
 /// # Errors
 /// When lines of one cell have different numbers of resamples.
 pub fn summary(lines: &[SweepLine]) -> Result<(Vec<SweepRow>, BTreeMap<usize, f64>), StatsError> {
-    let mut cells: BTreeMap<(String, Option<usize>, usize), Vec<&PoolDecisions>> = BTreeMap::new();
+    let mut cells: BTreeMap<(String, Option<Slots>, usize), Vec<&PoolDecisions>> = BTreeMap::new();
     let (mut order, mut pools, mut budgets) = (Vec::new(), Vec::new(), BTreeSet::new());
     for line in lines {
         match line {
@@ -164,7 +165,7 @@ pub(crate) fn accuracy(correct: &[Vec<f64>]) -> Result<Option<(Spread, &'static 
 
 fn row(
     strategy: &str,
-    slots: Option<usize>,
+    slots: Option<Slots>,
     budget: usize,
     lines: &[&PoolDecisions],
     majority: Option<&[&PoolDecisions]>,

@@ -23,7 +23,7 @@ fn runner(set: &ProblemSet, seed: u64) -> Solver {
     let settings = Settings {
         strategy: Preset::named("majority").unwrap(),
         traces: TRACES,
-        slots: Some(4),
+        slots: Some(4.into()),
         max_tokens: Some(MAX_TOKENS),
         threads: Some(2),
         seed,
@@ -64,7 +64,7 @@ async fn a_set_is_recorded_and_printed_again_without_work() {
     assert_eq!((resumed.traces, resumed.warnings.len()), (0, 0));
     let plan = evaluation.plan();
     assert_eq!(plan.tokens, (3 * TRACES * MAX_TOKENS) as u64);
-    assert!(plan.slots == 4 && plan.side_by_side == 3 && plan.rows == 12 && plan.memory > 0);
+    assert!(plan.slots == 4.into() && plan.side_by_side == 3 && plan.rows == 12 && plan.memory > 0);
 
     let ended = results(&evaluation, Options::default()).await;
     let ended: Vec<Evaluated> = ended.into_iter().map(Result::unwrap).collect();

@@ -152,7 +152,7 @@ fn the_golden_values_come_out_of_a_sweep() {
             let plan = SweepPlan {
                 strategies: vec![preset.clone()],
                 budgets: vec![k],
-                slots: vec![Some(slots)],
+                slots: vec![Some(slots.into())],
                 resamples: None,
                 seed: 0,
                 gold: Default::default(),

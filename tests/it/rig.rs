@@ -119,11 +119,7 @@ impl Task {
             id: id.to_owned(),
             prompt: prompt(70, 0),
             strategy: preset(strategy, None),
-            bounds: Bounds {
-                traces: 24,
-                slots: 8,
-                max_total_tokens: None,
-            },
+            bounds: Bounds::new(24, 8.into(), None),
             rules: StoppingRules {
                 stop_ids: stops(12),
                 max_tokens: 60,

@@ -40,7 +40,7 @@ async fn the_result_does_not_depend_on_the_machine() {
         let runner = runner(Settings {
             threads: Some(threads),
             max_batch,
-            slots: Some(7),
+            slots: Some(7.into()),
             ..settings()
         })
         .unwrap();
@@ -113,7 +113,7 @@ fn what_cannot_run_is_refused_with_a_sentence() {
     );
     assert!(
         refused(Settings {
-            slots: Some(0),
+            slots: Some(0.into()),
             ..settings()
         })
         .contains("--slots 0")

@@ -11,6 +11,7 @@ use crate::cli::number;
 use crate::cli::recordings::SetArgs;
 use crate::cli::task::AnswerArgs;
 use crate::cli::trace_args::{LimitArgs, PromptArgs};
+use crate::run::Slots;
 
 /// Flags that a recording has decided already.
 fn of_generation() -> impl Iterator<Item = &'static str> {
@@ -44,7 +45,7 @@ pub(crate) struct SweepArgs {
     pub(super) traces: Vec<usize>,
     /// Traces of a problem in flight at once; auto is as many as there are traces, at most 64
     #[arg(long, value_delimiter = ',', value_name = "N,N|auto", default_value = "auto", value_parser = slots)]
-    pub(super) slots: Vec<Slots>,
+    pub(super) slots: Vec<AskedSlots>,
     /// Random orders in which each problem's traces are taken, or `recorded` for the recorded order once
     #[arg(long, value_name = "N|recorded", default_value = "64", value_parser = resamples)]
     pub(super) resamples: Resamples,
@@ -96,15 +97,14 @@ pub(crate) struct SweepArgs {
     pub(super) backend: BackendArgs,
 }
 
-/// A number of slots, or none for `auto`.
+/// Slots, or none for `auto`.
 #[derive(Clone, Copy)]
-pub(super) struct Slots(pub(super) Option<usize>);
+pub(super) struct AskedSlots(pub(super) Option<Slots>);
 
-fn slots(text: &str) -> Result<Slots, String> {
-    match (text, text.parse()) {
-        ("auto", _) => Ok(Slots(None)),
-        (_, Ok(n)) if n > 0 => Ok(Slots(Some(n))),
-        _ => Err("it is a number of traces, at least 1, or auto".to_owned()),
+fn slots(text: &str) -> Result<AskedSlots, String> {
+    match text {
+        "auto" => Ok(AskedSlots(None)),
+        _ => text.parse().map(|slots| AskedSlots(Some(slots))),
     }
 }
 

@@ -98,10 +98,12 @@ impl Scheduler {
         if self.waiting.is_empty() || self.running.iter().any(|r| r.preempted) {
             return all;
         }
-        let mut reserved: usize = self.running.iter().map(|r| r.slots).sum();
+        let mut reserved: usize = self.running.iter().map(|r| r.problem.open_slots()).sum();
         let (mut rows, mut bytes) = (self.rows(), self.reserved_bytes());
         for next in self.waiting.iter().map(|w| &w.request.run) {
-            let slots = next.setup.bounds.slots.max(1).min(self.plan.max_batch);
+            let bounds = &next.setup.bounds;
+            let most = bounds.slots.max(1).min(self.plan.max_batch);
+            let slots = bounds.schedule.first().clamp(1, most);
             let (prompt, each) = self.expected_bytes(next.prompt.ids.len(), next.setup.rules.max_tokens);
             let free = self.plan.budget.saturating_sub(bytes).saturating_sub(prompt);
             let fits = (free / each.max(1)).min(slots as u64) as usize;
@@ -112,8 +114,9 @@ impl Scheduler {
             if waits && !alone {
                 break;
             }
-            let slots = slots.min(fits.max(1));
-            all.push(slots);
+            let granted = if fits < slots { fits.max(1) } else { most };
+            let slots = slots.min(granted);
+            all.push(granted);
             (reserved, rows) = (reserved + slots, rows + slots);
             bytes = bytes.saturating_add(prompt + slots as u64 * each);
         }

@@ -7,7 +7,7 @@ use tts_evals::answer::ReadAnswer;
 use tts_strategies::Strategy;
 
 use super::ExternalEvent;
-use crate::run::{StoppingRules, TraceRecord};
+use crate::run::{Slots, StoppingRules, TraceRecord};
 
 /// What a problem is made of.
 pub struct Setup {
@@ -61,6 +61,20 @@ pub struct Bounds {
     pub traces: usize,
     /// Most traces in flight at once.
     pub slots: usize,
+    /// How many of them at first, and how that grows.
+    pub schedule: Slots,
     /// Generated tokens of the problem after which the vote so far decides.
     pub max_total_tokens: Option<u64>,
+}
+
+impl Bounds {
+    /// At most `traces` traces, `slots` of them at once.
+    pub fn new(traces: usize, slots: Slots, max_total_tokens: Option<u64>) -> Self {
+        Self {
+            traces,
+            slots: slots.most(traces),
+            schedule: slots,
+            max_total_tokens,
+        }
+    }
 }

@@ -112,7 +112,7 @@ async fn tokens_of_a_chunk_are_decided_one_by_one_and_those_after_the_stop_are_c
     let many = Server::new(|r| well(r, 100)).await;
     // one slot makes the order of arrival the order of traces
     let one = Settings {
-        slots: Some(1),
+        slots: Some(1.into()),
         ..settings("deepconf-high", 24)
     };
     let by_one = solve(&single, one.clone()).await;
@@ -382,7 +382,7 @@ proptest! {
                 let bytes: Vec<u8> = steps.flat_map(sent).collect();
                 bytes.chunks(size).map(|part| Step::Send(part.to_vec())).collect()
             }).await;
-            let one = Settings { slots: Some(1), ..settings("deepconf-low", 10) };
+            let one = Settings { slots: Some(1.into()), ..settings("deepconf-low", 10) };
             let (a, b) = (solve(&whole, one.clone()).await, solve(&cut, one).await);
             let seen = |s: &tts::Solved| {
                 let of = |r: &tts::run::TraceRecord| (r.trace, r.finish, r.tokens, r.arrays.clone());

@@ -52,7 +52,7 @@ async fn a_stream_that_breaks_fails_its_trace_and_the_next_takes_its_place() {
         })
         .await;
         let one = tts::Settings {
-            slots: Some(1),
+            slots: Some(1.into()),
             ..settings("majority", 8)
         };
         let solved = solve(&server, one).await;
@@ -107,7 +107,7 @@ async fn requests_that_brought_nothing_are_sent_again_for_the_same_trace() {
         })
         .await;
         let one = tts::Settings {
-            slots: Some(1),
+            slots: Some(1.into()),
             ..settings("majority", 4)
         };
         let solved = solve(&server, one).await;
@@ -181,7 +181,7 @@ async fn an_engine_that_falls_silent_is_given_up() {
         ..options(&[server.url()])
     };
     let one = tts::Settings {
-        slots: Some(1),
+        slots: Some(1.into()),
         ..settings("majority", 3)
     };
     let (runner, _) = Solver::remote(&options, RemoteApi::Chat, one, None, &problem())

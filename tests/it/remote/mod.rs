@@ -79,7 +79,7 @@ async fn solve_with(runner: &Solver) -> Result<Solved, Error> {
 }
 
 async fn solve(server: &Server, settings: Settings) -> Solved {
-    let slots = settings.slots.unwrap_or(64).min(settings.traces);
+    let slots = settings.slots.unwrap_or(64.into()).most(settings.traces);
     let solved = solve_with(&connect(&[server.url()], settings).await.unwrap())
         .await
         .unwrap();

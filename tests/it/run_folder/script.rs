@@ -51,11 +51,7 @@ impl Job {
                 max_tokens: longest as usize + 1,
                 ..StoppingRules::default()
             }),
-            bounds: Bounds {
-                traces: self.traces,
-                slots: self.slots,
-                max_total_tokens: None,
-            },
+            bounds: Bounds::new(self.traces, self.slots.into(), None),
             recorded,
             scripted: vec![],
         }
@@ -226,7 +222,7 @@ pub(super) fn manifest(job: &Job) -> Manifest {
             ..StrategyRecord::default()
         }),
         traces: Some(job.traces),
-        slots: Some(job.slots),
+        slots: Some(job.slots.into()),
         ..DecisionSettings::default()
     };
     Manifest::new(traces("abc"), decisions, None, MachineInfo::default())
