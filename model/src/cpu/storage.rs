@@ -39,7 +39,7 @@ impl Storage {
     /// The tensor as `to`, packed now. A quantised `to` must be the tensor's own type.
     pub(crate) fn packed(raw: &RawTensor<'_>, to: Dtype) -> Self {
         let own = Self::new(raw, to);
-        let mut packed = Buf::zeroed(own.panels() * own.panel_words);
+        let mut packed = Buf::for_weights(own.panels() * own.panel_words);
         let (row_bytes, stride) = (raw.dtype.row_bytes(own.k), to.row_bytes(own.k));
         let mut converted = vec![0; if raw.dtype == to { 0 } else { WIDTH * stride }];
         let mut values = vec![0.0; own.k];
@@ -159,7 +159,7 @@ impl Storage {
             return;
         };
         let words = self.panel_words;
-        let mut packed = Buf::zeroed(self.panels() * words);
+        let mut packed = Buf::for_weights(self.panels() * words);
         let mut panels: Vec<&mut [u32]> = packed.words_mut().chunks_exact_mut(words.max(1)).collect();
         pool.for_each(&mut panels, |panel, out, _| self.fill(file, panel, out));
         // whoever else packed it has made the same

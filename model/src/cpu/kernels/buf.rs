@@ -25,6 +25,9 @@ pub(crate) fn padded(n: usize) -> usize {
 /// fewer address translations.
 const MAPPED: usize = 1 << 20;
 
+/// Elements of a matrix below which large pages are not worth their room.
+const SMALL: usize = 1 << 17;
+
 /// `len` zeroed elements, aligned to 64 bytes.
 pub(crate) struct Buf {
     ptr: NonNull<f32>,
@@ -77,6 +80,16 @@ impl Buf {
             memory.fill(0.0);
         }
         memory
+    }
+
+    /// Zeroed memory for weights, which every step reads from one end to the other: in large pages, but for
+    /// matrices so small that a page of their own would be mostly empty.
+    pub(crate) fn for_weights(len: usize) -> Self {
+        if len < SMALL {
+            Self::zeroed(len)
+        } else {
+            Self::paged(len)
+        }
     }
 
     /// [`Self::paged`] with anything in it, for what is written before it is read.
