@@ -147,10 +147,11 @@ impl ProblemRun {
     pub fn slots(&self) -> usize {
         self.bounds.slots
     }
-    /// Traces that may be in flight now: the slots, as far as the schedule has opened them.
+    /// Traces that may be in flight now: the slots, as far as they have grown.
     pub fn open_slots(&self) -> usize {
         let ended = self.next_trace as usize - self.in_flight.len();
-        self.bounds.schedule.after(ended).min(self.bounds.slots)
+        let open = self.bounds.growth.map_or(usize::MAX, |slots| slots.after(ended));
+        open.min(self.bounds.slots)
     }
     /// The bounds of the run.
     pub fn bounds(&self) -> &Bounds {

@@ -7,11 +7,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tts::run::{self, Checkpoint, Control, EarlyEnd, FateCounts, Setup, Token, TokenStream, TraceRecord};
+use tts::run::{
+    self, Bounds, Checkpoint, Control, EarlyEnd, FateCounts, Setup, Slots, Token, TokenStream, TraceRecord,
+};
 use tts_model::cpu::kernels::Tier;
 use tts_model::sampling::Sampling;
 use tts_strategies::Finish;
 
+use crate::mock::MockExecutor;
 use crate::rig::{Engine, Task, VOCAB, check, gqa, preset, prompt, recording, roomy, stops, traces, verdict};
 
 /// A problem that is in the way of others, different every time.
@@ -154,6 +157,50 @@ fn a_long_prompt_is_read_beside_the_others() {
                     .all(|w| w.top_logprobs.len() == 3 && w.top_logprobs.is_sorted_by(|a, b| a.1 >= b.1))
         );
     }
+}
+
+/// Slots that grow come to more rows than the batch holds: problems then wait for each other, and none decides
+/// otherwise for it.
+#[test]
+fn problems_whose_slots_grow_take_turns() {
+    let task = |i: usize| {
+        let strategy = ["majority", "deepconf-low", "adaptive-consistency"][i % 3];
+        let mut task = Task::new(&format!("p{i}"), strategy);
+        task.prompt = prompt(5 + 3 * i, i);
+        task.bounds = Bounds::new(60, Slots::growing(2, 2), None);
+        task
+    };
+    let tasks: Vec<Task> = (0..6).map(task).collect();
+    let alone = |task: &Task| {
+        let (executor, log) = MockExecutor::with_log();
+        let outcome = Engine::on(executor, roomy(64)).run(task);
+        let steps = log.lock().steps.clone();
+        (verdict(&outcome.decided), traces(&outcome.records), steps)
+    };
+    let alone: Vec<_> = tasks.iter().map(alone).collect();
+    let majority = &alone[0].2;
+    assert!(
+        majority[0] == 2 && majority.iter().max() == Some(&30),
+        "two, four, eight, sixteen, and the thirty that are left: {majority:?}"
+    );
+    let (executor, log) = MockExecutor::with_log();
+    let mut engine = Engine::on(executor, roomy(32));
+    tasks.iter().for_each(|task| drop(engine.submit(task)));
+    engine.finish(|_| ());
+    for (task, alone) in tasks.iter().zip(&alone) {
+        let outcome = engine.reply(&task.id).unwrap().unwrap();
+        check(task, &outcome);
+        let got = (verdict(&outcome.decided), traces(&outcome.records));
+        assert_eq!((&got.0, &got.1), (&alone.0, &alone.1), "{}", task.id);
+    }
+    let log = log.lock();
+    assert!(log.steps.iter().all(|rows| *rows <= 32), "{:?}", log.steps);
+    let each: usize = alone.iter().map(|alone| alone.2.len()).sum();
+    assert!(
+        log.steps.len() * 2 < each,
+        "they share steps: {} of {each}",
+        log.steps.len()
+    );
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl Scheduler {
         for next in self.waiting.iter().map(|w| &w.request.run) {
             let bounds = &next.setup.bounds;
             let most = bounds.slots.max(1).min(self.plan.max_batch);
-            let slots = bounds.schedule.first().clamp(1, most);
+            let slots = bounds.growth.map_or(most, |slots| slots.first().clamp(1, most));
             let (prompt, each) = self.expected_bytes(next.prompt.ids.len(), next.setup.rules.max_tokens);
             let free = self.plan.budget.saturating_sub(bytes).saturating_sub(prompt);
             let fits = (free / each.max(1)).min(slots as u64) as usize;

@@ -61,8 +61,8 @@ pub struct Bounds {
     pub traces: usize,
     /// Most traces in flight at once.
     pub slots: usize,
-    /// How many of them at first, and how that grows.
-    pub schedule: Slots,
+    /// How many of them at first and later, where that grows.
+    pub growth: Option<Slots>,
     /// Generated tokens of the problem after which the vote so far decides.
     pub max_total_tokens: Option<u64>,
 }
@@ -73,7 +73,7 @@ impl Bounds {
         Self {
             traces,
             slots: slots.most(traces),
-            schedule: slots,
+            growth: slots.grows().then_some(slots),
             max_total_tokens,
         }
     }
