@@ -13,6 +13,7 @@ mod deepconf_offline;
 mod deepconf_online;
 mod esc;
 mod majority;
+mod rpc;
 mod short_m_at_k;
 mod weighted;
 
@@ -252,6 +253,17 @@ register! {
         build: |name, s| of_whole_traces(name, best_of_n::BestOfN(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         statistic: Statistic = Statistic::Mean, STATISTIC;
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    RpcSettings {
+        kind: "rpc",
+        description: "all traces to their end, each votes with its probability, improbable ones pruned",
+        citation: "arXiv 2510.15444",
+        presets: ["rpc"],
+        build: |name, s| of_whole_traces(name, rpc::Rpc(s), s.window, s.count_truncated),
+        window: Window = Window::Auto, WINDOW;
+        min_votes: usize = 4, MIN_VOTES;
         count_truncated: bool = false, COUNT_TRUNCATED;
     }
 
