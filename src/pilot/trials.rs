@@ -25,12 +25,22 @@ fn candidates(budget: usize, confident: bool, window: Option<usize>) -> Vec<Cand
         .map(|s: usize| Slots::fixed(s.min(budget)))
         .collect();
     slots.dedup();
+    if budget > 4 {
+        slots.push(Slots::growing(4, 2));
+    }
     let named = |name: &str| Preset::named(name).expect("a shipped preset");
     let mut all = vec![Candidate {
         preset: named("majority"),
         slots: Slots::fixed(budget.min(DEFAULT_SLOTS)),
         window: None,
     }];
+    // votes over all traces that know more than their number: what they gain, they gain at full cost
+    let votes = ["rpc", "best-of-n"].into_iter().filter(|_| confident);
+    all.extend(votes.map(|name| Candidate {
+        preset: named(name),
+        slots: Slots::fixed(budget.min(DEFAULT_SLOTS)),
+        window: None,
+    }));
     for slots in slots {
         // all that end a problem early and cost no accuracy by design; others are for `tts sweep`
         all.extend(

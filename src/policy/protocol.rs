@@ -52,6 +52,7 @@ pub(super) enum NeededScalar {
     Confidence,
     Logprob,
     SelfCertainty,
+    Entropy,
 }
 
 /// What it answers to `begin` and to `finished`.

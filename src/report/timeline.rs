@@ -219,7 +219,7 @@ fn plan(
         .and_then(preset)
         .map(|preset| TimelinePlan {
             preset,
-            bounds: bounds.clone(),
+            bounds,
             scripted: line.outside.clone(),
             expected: line.generated(),
         }))

@@ -98,6 +98,10 @@ pub(crate) fn check_needs(strategy: &dyn tts_strategies::Strategy, offers: Needs
         (needs.confidence && !offers.confidence, "token confidences"),
         (needs.logprob && !offers.logprob, "token log-probabilities"),
         (needs.self_certainty && !offers.self_certainty, "self-certainty"),
+        (
+            needs.entropy && !offers.entropy,
+            "the 20 largest log-probabilities of each token",
+        ),
     ];
     let what: Vec<_> = missing
         .iter()

@@ -323,6 +323,11 @@ impl ProblemRun {
         // what the unfinished text of a stopped trace says could not be had from a record of the complete
         // one: no strategy learns it
         let key = record.answer_key.as_ref().filter(|_| finish.is_complete());
+        let entropies = if self.strategy.needs().entropy {
+            record.arrays.entropies()
+        } else {
+            Vec::new()
+        };
         let outcome = TraceOutcome {
             trace: id,
             finish,
@@ -330,6 +335,7 @@ impl ProblemRun {
             class: key.map(|key| self.classes.class(key, record.answer.as_deref().unwrap_or(key))),
             confidences: &record.arrays.confidence,
             logprobs: &record.arrays.logprobs,
+            entropies: &entropies,
             self_certainty: record.scores.self_certainty,
             measured: record.measured.as_ref(),
         };
@@ -368,8 +374,7 @@ impl ProblemRun {
             record.scores = measured.scores(self.strategy.window());
         } else if !(a.confidence.is_empty() && a.logprobs.is_empty()) {
             record.scores = TraceScores::new(
-                &a.confidence,
-                &a.logprobs,
+                &a.series(&a.entropies()),
                 record.scores.self_certainty,
                 self.strategy.window(),
             );

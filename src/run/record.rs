@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tts_evals::answer::{Extraction, ReadAnswer, solution};
-use tts_strategies::{Finish, TraceId, TraceScores, TraceStatistics, confidence_of_logprobs};
+use tts_strategies::{Finish, TokenSeries, TraceId, TraceScores, TraceStatistics, confidence_of_logprobs};
 
-use tts_model::sampling::Drawn;
+use tts_model::sampling::{Drawn, TOP};
 
 /// Whether a trace belonged to the strategy's warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,34 @@ impl Arrays {
     /// How many log-probabilities stand in `top` for each token.
     pub fn top_k(&self) -> usize {
         self.top.len().checked_div(self.len).unwrap_or(0)
+    }
+
+    /// The entropies in nats of each token's 20 likeliest ids, their probabilities taken to sum to 1; nothing
+    /// where fewer were recorded, NaN for a token all of whose ids were masked.
+    pub fn entropies(&self) -> Vec<f32> {
+        let held = self.top_k();
+        if held < TOP {
+            return Vec::new();
+        }
+        let of = |row: &[f32]| {
+            let (mut total, mut sum) = (0.0, 0.0);
+            for ln_p in row[..TOP].iter().map(|p| f64::from(*p)).filter(|p| p.is_finite()) {
+                let p = ln_p.exp();
+                (total, sum) = (total + p, sum + p * ln_p);
+            }
+            // -sum of q ln q with q = p / total
+            (f64::ln(total) - sum / total) as f32
+        };
+        self.top.chunks_exact(held).map(of).collect()
+    }
+
+    /// Its numbers, beside `entropies` that were taken from it.
+    pub(super) fn series<'a>(&'a self, entropies: &'a [f32]) -> TokenSeries<'a> {
+        TokenSeries {
+            confidences: &self.confidence,
+            logprobs: &self.logprobs,
+            entropies,
+        }
     }
 
     /// The confidences with the `k` most likely ids instead of 20, where as many were recorded; NaN for a
@@ -237,6 +265,28 @@ pub(super) fn digest(records: &[&TraceRecord]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::Arrays;
+
+    #[test]
+    fn entropies_are_those_of_twenty_ids() {
+        // two equally likely ids, four of them, and one alone; what is masked is not there
+        let row = |ids: usize| (0..20).map(move |i| if i < ids { -5.0 } else { f32::NEG_INFINITY });
+        let arrays = Arrays {
+            len: 4,
+            top: [2, 4, 1, 0].into_iter().flat_map(row).collect(),
+            ..Arrays::default()
+        };
+        let got = arrays.entropies();
+        for (got, want) in got.iter().zip([2.0f32.ln(), 4.0f32.ln(), 0.0]) {
+            assert!((got - want).abs() < 1e-6, "{got} {want}");
+        }
+        assert!(got[3].is_nan(), "{got:?}");
+        let few = Arrays {
+            len: 4,
+            top: vec![-1.0; 76],
+            ..Arrays::default()
+        };
+        assert!(few.entropies().is_empty(), "nineteen are not twenty");
+    }
 
     #[test]
     fn confidence_over_fewer_ids_leaves_masked_ones_out() {

@@ -27,7 +27,7 @@ pub(super) fn lean(record: TraceRecord, windows: &[usize]) -> TraceRecord {
     let (a, s) = (&record.arrays, &record.scores);
     let mut measured = match &record.measured {
         Some(known) => TraceStatistics::clone(known),
-        None => TraceStatistics::new(&a.confidence, &a.logprobs, s.self_certainty, windows),
+        None => TraceStatistics::new(&a.series(&a.entropies()), s.self_certainty, windows),
     };
     // a recording made elsewhere may hold scores and no arrays
     measured.mean = measured.mean.or(s.mean);
@@ -88,6 +88,7 @@ pub(super) fn encode(records: &[TraceRecord]) -> Vec<u8> {
             [w.tail, w.bottom, w.lowest_group]
                 .into_iter()
                 .for_each(|x| out.number(Some(x)));
+            out.number(w.tail_entropy);
             out.u32(w.minima.len() as u32);
             for (tokens, group) in &w.minima {
                 out.u32(*tokens);
@@ -134,6 +135,7 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
             let window = from.u32()? as usize;
             let mut value = || from.number()?;
             let (tail, bottom, lowest_group) = (value()?, value()?, value()?);
+            let tail_entropy = from.number()?;
             let count = from.u32()?;
             let minima = (0..count)
                 .map(|_| Some((from.u32()?, from.number()??)))
@@ -143,6 +145,7 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
                 tail,
                 bottom,
                 lowest_group,
+                tail_entropy,
                 minima,
             });
         }

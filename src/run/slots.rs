@@ -23,9 +23,12 @@ impl Slots {
         }
     }
 
-    /// `first`, multiplied by `factor` each time that as many traces have ended.
+    /// `first`, multiplied by `factor` each time that as many traces have ended; both are at least 1.
     pub fn growing(first: usize, factor: usize) -> Self {
-        Self { first, factor }
+        Self {
+            first: first.max(1),
+            factor: factor.max(1),
+        }
     }
 
     /// How many there are at first.
@@ -117,13 +120,15 @@ impl FromStr for Slots {
             Some((first, factor)) => (number(first), number(factor)),
         };
         let (first, factor) = first.zip(factor).ok_or_else(wanted)?;
-        if first == 0 {
-            return Err(format!("{text:?} leaves nothing to run: it must be at least 1"));
+        match text.contains(['x', 'X']) {
+            true if first == 0 => Err(format!(
+                "{text:?} begins with none: the first number must be at least 1"
+            )),
+            true if factor < 2 => Err(format!(
+                "{text:?} does not grow: the second number must be at least 2"
+            )),
+            _ => Ok(Self { first, factor }),
         }
-        if text.contains(['x', 'X']) && factor < 2 {
-            return Err(format!("{text:?} does not grow: multiply by at least 2"));
-        }
-        Ok(Self { first, factor })
     }
 }
 
@@ -172,6 +177,15 @@ mod tests {
         assert_eq!(Slots::fixed(8).most(3), 3);
         assert_eq!(Slots::fixed(8).most(64), 8);
         assert!(Slots::growing(1, 2).most(usize::MAX) > 0, "no overflow");
+        assert_eq!(Slots::growing(0, 0).most(9), 1, "and no end");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let no = |slots: Slots, traces| slots.check(traces).unwrap_err();
+        assert!(no(Slots::fixed(0), 8).contains("--slots 0 leaves nothing to run"));
+        assert!(no(Slots::growing(16, 2), 8).contains("--slots 16x2 begins with more than the 8 traces"));
+        assert!(Slots::growing(8, 2).check(8).is_ok() && Slots::fixed(64).check(8).is_ok());
     }
 
     #[test]
@@ -183,9 +197,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<Slots>(&json).unwrap(), slots);
         }
         assert_eq!(serde_json::to_string(&Slots::fixed(8)).unwrap(), "8");
-        for text in [
-            "0", "0x2", "4x", "x2", "4x1", "4x0", "-4", "+4", "4x2x2", "four", "",
-        ] {
+        for text in ["0x2", "4x", "x2", "4x1", "4x0", "-4", "+4", "4x2x2", "four", ""] {
             assert!(text.parse::<Slots>().is_err(), "{text:?}");
         }
     }

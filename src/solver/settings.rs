@@ -224,7 +224,11 @@ pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, E
             thinking_budget: s.thinking_budget,
             think_start,
             think_end,
-            record_top_k: s.record_top_k,
+            record_top_k: if s.strategy.build().needs().entropy {
+                TOP
+            } else {
+                s.record_top_k
+            },
             ..StoppingRules::default()
         },
         slots: s.slots.unwrap_or(Slots::fixed(DEFAULT_SLOTS)).within(s.traces),

@@ -253,6 +253,8 @@ impl Remote {
                     confidence: found.iter().all(|f| f.scalars == Scalars::Raw),
                     logprob: found.iter().all(raw),
                     self_certainty: false,
+                    // confidences are means of just these
+                    entropy: k == TOP && found.iter().all(|f| f.scalars == Scalars::Raw),
                 },
                 prompter: dialect.prompter.clone(),
                 vocabulary: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::measured::TraceStatistics;
-use crate::scores::{Statistic, TraceScores};
+use crate::scores::{Statistic, TokenSeries, TraceScores};
 use crate::vote::VoteKind;
 
 /// Index of a trace within its problem, counted from 0 in the order of launching.
@@ -36,6 +36,9 @@ pub struct Needs {
     pub logprob: bool,
     /// Self-certainty, one number for a whole trace.
     pub self_certainty: bool,
+    /// The entropy of every token's likeliest ids.
+    #[serde(default)]
+    pub entropy: bool,
 }
 
 impl Needs {
@@ -44,6 +47,7 @@ impl Needs {
         confidence: true,
         logprob: true,
         self_certainty: true,
+        entropy: true,
     };
 
     /// What a statistic is made of.
@@ -52,6 +56,7 @@ impl Needs {
             confidence: statistic.of_confidence(),
             logprob: matches!(statistic, Statistic::SequenceLogprob | Statistic::MeanLogprob),
             self_certainty: statistic == Statistic::SelfCertainty,
+            entropy: statistic == Statistic::TailEntropy,
         }
     }
 
@@ -67,6 +72,7 @@ impl Needs {
             confidence: self.confidence || other.confidence,
             logprob: self.logprob || other.logprob,
             self_certainty: self.self_certainty || other.self_certainty,
+            entropy: self.entropy || other.entropy,
         }
     }
 }
@@ -178,6 +184,9 @@ pub struct TraceOutcome<'a> {
     pub confidences: &'a [f32],
     /// `[tokens]` log-probabilities of the sampled tokens, or empty.
     pub logprobs: &'a [f32],
+    /// `[tokens]` entropies in nats of each token's 20 likeliest ids, whose probabilities are taken to sum to
+    /// 1, or empty.
+    pub entropies: &'a [f32],
     /// Mean over tokens of `-(1/V) sum_j log p_j - log V`, if measured.
     pub self_certainty: Option<f64>,
     /// Its statistics where a replay knows these instead of the tokens.
@@ -189,7 +198,16 @@ impl TraceOutcome<'_> {
     pub fn scores(&self, window: Option<usize>) -> TraceScores {
         match self.measured {
             Some(measured) => measured.scores(window),
-            None => TraceScores::new(self.confidences, self.logprobs, self.self_certainty, window),
+            None => TraceScores::new(&self.series(), self.self_certainty, window),
+        }
+    }
+
+    /// The numbers of its tokens.
+    pub fn series(&self) -> TokenSeries<'_> {
+        TokenSeries {
+            confidences: self.confidences,
+            logprobs: self.logprobs,
+            entropies: self.entropies,
         }
     }
 }

@@ -18,6 +18,7 @@
 //!         class: Some(ClassId(class)),
 //!         confidences: &[],
 //!         logprobs: &[],
+//!         entropies: &[],
 //!         self_certainty: None,
 //!         measured: None,
 //!     });
@@ -56,7 +57,7 @@ pub use percentile::percentile;
 pub use preset::{Preset, PresetError, describe, names, source};
 pub use register::{Register, RegisterError, StrategyRow};
 pub use rules::{keep_top_bar, stays_ahead};
-pub use scores::{BOTTOM_FRACTION, Statistic, TraceScores};
+pub use scores::{BOTTOM_FRACTION, Statistic, TokenSeries, TraceScores};
 pub use setting::{Range, Setting, SettingValues};
 pub use value::{Consensus, SettingType, Value, ValueType, Window};
 pub use vote::{Tally, VoteKind, Voter};

@@ -1,7 +1,7 @@
 //! A trace's statistics without its tokens: what a replay needs to decide over a trace that is far too long,
 //! or one of far too many, to be read again.
 
-use crate::scores::TraceScores;
+use crate::scores::{TokenSeries, TraceScores};
 use crate::windows::GroupWindow;
 
 /// The statistics of one trace for some group sizes.
@@ -30,6 +30,8 @@ pub struct WindowStatistics {
     pub bottom: f64,
     /// The lowest group confidence in nats, see [`TraceScores::lowest_group`].
     pub lowest_group: f64,
+    /// Mean entropy of the trace's end in nats, see [`TraceScores::tail_entropy`].
+    pub tail_entropy: Option<f64>,
     /// Every group that was lower than all before it: the number of tokens at its end, and its mean. Enough
     /// to say where the trace first fell below any bar.
     pub minima: Vec<(u32, f64)>,
@@ -54,25 +56,25 @@ impl WindowStatistics {
             tail: scores.tail?,
             bottom: scores.bottom?,
             lowest_group: scores.lowest_group?,
+            tail_entropy: scores.tail_entropy,
             minima,
         })
     }
 }
 
 impl TraceStatistics {
-    /// Measures a trace of `[n]` confidences and `[n]` log-probabilities; either slice may be empty.
-    pub fn new(
-        confidences: &[f32],
-        logprobs: &[f32],
-        self_certainty: Option<f64>,
-        windows: &[usize],
-    ) -> Self {
-        let scores = TraceScores::new(confidences, logprobs, self_certainty, None);
+    /// Measures a trace.
+    pub fn new(series: &TokenSeries<'_>, self_certainty: Option<f64>, windows: &[usize]) -> Self {
+        let scores = TraceScores::new(series, self_certainty, None);
+        let without = TokenSeries {
+            logprobs: &[],
+            ..*series
+        };
         let windowed = |w: &usize| {
             WindowStatistics::new(
-                confidences,
+                series.confidences,
                 *w,
-                &TraceScores::new(confidences, &[], None, Some(*w)),
+                &TraceScores::new(&without, None, Some(*w)),
             )
         };
         Self {
@@ -100,6 +102,7 @@ impl TraceStatistics {
             sequence_logprob: self.sequence_logprob,
             mean_logprob: self.mean_logprob,
             self_certainty: self.self_certainty,
+            tail_entropy: windowed.and_then(|w| w.tail_entropy),
         }
     }
 
@@ -129,8 +132,9 @@ mod tests {
             bar in 3.0f64..20.0,
         ) {
             let logprobs = vec![-0.5; confidences.len()];
-            let measured = TraceStatistics::new(&confidences, &logprobs, Some(0.25), &[window, 64]);
-            let slow = |window| TraceScores::new(&confidences, &logprobs, Some(0.25), window);
+            let series = TokenSeries { confidences: &confidences, logprobs: &logprobs, entropies: &confidences };
+            let measured = TraceStatistics::new(&series, Some(0.25), &[window, 64]);
+            let slow = |window| TraceScores::new(&series, Some(0.25), window);
             prop_assert_eq!(measured.scores(Some(window)), slow(Some(window)));
             prop_assert_eq!(measured.scores(None), slow(None));
             let mut groups = GroupWindow::new(window);
@@ -142,14 +146,15 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_not_known() {
-        let measured = TraceStatistics::new(&[4.0, 5.0], &[], None, &[2]);
+        let series = TokenSeries {
+            confidences: &[4.0, 5.0],
+            ..TokenSeries::default()
+        };
+        let measured = TraceStatistics::new(&series, None, &[2]);
         assert_eq!(measured.first_below(3, 9.0), None);
+        assert_eq!(measured.scores(Some(3)), TraceScores::new(&series, None, None));
         assert_eq!(
-            measured.scores(Some(3)),
-            TraceScores::new(&[4.0, 5.0], &[], None, None)
-        );
-        assert_eq!(
-            TraceStatistics::new(&[], &[], None, &[2]).first_below(2, 9.0),
+            TraceStatistics::new(&TokenSeries::default(), None, &[2]).first_below(2, 9.0),
             Some(None),
             "no confidence, no bar to fall below"
         );

@@ -8,6 +8,17 @@ use crate::windows;
 /// 10%").
 pub const BOTTOM_FRACTION: f64 = 0.1;
 
+/// The numbers of a trace's tokens, one each; a slice is empty where they were not measured.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokenSeries<'a> {
+    /// Confidences in nats.
+    pub confidences: &'a [f32],
+    /// Log-probabilities of the sampled tokens.
+    pub logprobs: &'a [f32],
+    /// Entropies in nats of the 20 likeliest ids.
+    pub entropies: &'a [f32],
+}
+
 /// The statistics of one trace. A field is `None` where the source of traces did not have the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -26,18 +37,20 @@ pub struct TraceScores {
     pub mean_logprob: Option<f64>,
     /// Mean over tokens of `-(1/V) sum_j log p_j - log V` (arXiv 2502.18581).
     pub self_certainty: Option<f64>,
+    /// Mean entropy of the last `window` tokens, nats (arXiv 2606.08850): low where the end was sure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tail_entropy: Option<f64>,
 }
 
 impl TraceScores {
-    /// Scores of a trace of `[n]` confidences and `[n]` log-probabilities; either slice may be empty.
-    /// `window` is the size of a group and of the tail, in tokens; without one the statistics that need it
+    /// Scores of a trace. `window` is the size of a group and of the tail, in tokens; without one the statistics that need it
     /// are left out.
-    pub fn new(
-        confidences: &[f32],
-        logprobs: &[f32],
-        self_certainty: Option<f64>,
-        window: Option<usize>,
-    ) -> Self {
+    pub fn new(series: &TokenSeries<'_>, self_certainty: Option<f64>, window: Option<usize>) -> Self {
+        let TokenSeries {
+            confidences,
+            logprobs,
+            entropies,
+        } = *series;
         let measured = confidences.iter().any(|c| c.is_finite());
         let windowed = window.filter(|_| measured);
         let groups = windowed.map(|w| windows::lowest_and_bottom(confidences, w, BOTTOM_FRACTION));
@@ -50,10 +63,13 @@ impl TraceScores {
             sequence_logprob: (!logprobs.is_empty() && sum.is_finite()).then_some(sum),
             mean_logprob: (!logprobs.is_empty() && sum.is_finite()).then(|| sum / logprobs.len() as f64),
             self_certainty: self_certainty.filter(|s| s.is_finite()),
+            tail_entropy: window
+                .filter(|_| entropies.iter().any(|h| h.is_finite()))
+                .map(|w| windows::tail(entropies, w)),
         }
     }
 
-    /// The value of one statistic.
+    /// The value of one statistic, of which more is better: entropies have their sign turned.
     pub fn get(&self, statistic: Statistic) -> Option<f64> {
         match statistic {
             Statistic::Mean => self.mean,
@@ -63,6 +79,7 @@ impl TraceScores {
             Statistic::SequenceLogprob => self.sequence_logprob,
             Statistic::MeanLogprob => self.mean_logprob,
             Statistic::SelfCertainty => self.self_certainty,
+            Statistic::TailEntropy => self.tail_entropy.map(|h| -h),
         }
     }
 }
@@ -86,6 +103,8 @@ pub enum Statistic {
     MeanLogprob,
     /// Distance from a uniform distribution, see [`TraceScores::self_certainty`].
     SelfCertainty,
+    /// Entropy of the trace's end, the lower the better, see [`TraceScores::tail_entropy`].
+    TailEntropy,
 }
 
 impl Statistic {
@@ -98,6 +117,7 @@ impl Statistic {
         Statistic::SequenceLogprob,
         Statistic::MeanLogprob,
         Statistic::SelfCertainty,
+        Statistic::TailEntropy,
     ];
 
     /// The name in presets and results.
@@ -110,6 +130,7 @@ impl Statistic {
             Statistic::SequenceLogprob => "sequence-logprob",
             Statistic::MeanLogprob => "mean-logprob",
             Statistic::SelfCertainty => "self-certainty",
+            Statistic::TailEntropy => "tail-entropy",
         }
     }
 
@@ -117,7 +138,10 @@ impl Statistic {
     pub fn of_confidence(self) -> bool {
         !matches!(
             self,
-            Statistic::SequenceLogprob | Statistic::MeanLogprob | Statistic::SelfCertainty
+            Statistic::SequenceLogprob
+                | Statistic::MeanLogprob
+                | Statistic::SelfCertainty
+                | Statistic::TailEntropy
         )
     }
 }
@@ -132,15 +156,23 @@ impl std::fmt::Display for Statistic {
 mod tests {
     use super::*;
 
+    fn series<'a>(confidences: &'a [f32], logprobs: &'a [f32]) -> TokenSeries<'a> {
+        TokenSeries {
+            confidences,
+            logprobs,
+            entropies: &[],
+        }
+    }
+
     #[test]
     fn missing_numbers_stay_missing() {
-        let none = TraceScores::new(&[], &[], None, Some(4));
+        let none = TraceScores::new(&TokenSeries::default(), None, Some(4));
         assert_eq!(none, TraceScores::default());
         assert_eq!(
-            TraceScores::new(&[f32::NAN; 3], &[f32::NAN], Some(f64::NAN), Some(2)),
+            TraceScores::new(&series(&[f32::NAN; 3], &[f32::NAN]), Some(f64::NAN), Some(2)),
             TraceScores::default()
         );
-        let no_window = TraceScores::new(&[4.0, 6.0], &[-1.0, -0.5], Some(0.3), None);
+        let no_window = TraceScores::new(&series(&[4.0, 6.0], &[-1.0, -0.5]), Some(0.3), None);
         assert_eq!(
             (no_window.mean, no_window.tail, no_window.lowest_group),
             (Some(5.0), None, None)
@@ -155,7 +187,19 @@ mod tests {
     #[test]
     fn scores_of_a_small_trace() {
         let c: Vec<f32> = (1..=20).map(|i| i as f32).collect();
-        let s = TraceScores::new(&c, &[], None, Some(2));
+        let entropies = [3.0, 0.5, 0.25];
+        let s = TraceScores::new(
+            &TokenSeries {
+                entropies: &entropies,
+                ..series(&c, &[])
+            },
+            None,
+            Some(2),
+        );
+        assert_eq!(
+            (s.tail_entropy, s.get(Statistic::TailEntropy)),
+            (Some(0.375), Some(-0.375))
+        );
         assert_eq!(s.mean, Some(10.5));
         assert_eq!(s.tail, Some(19.5));
         assert_eq!(s.lowest_group, Some(1.5));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::interface::{ClassId, Decision, Finish, PoolKind, TraceId, TraceOutcome};
 use crate::measured::TraceStatistics;
-use crate::scores::{Statistic, TraceScores};
+use crate::scores::{Statistic, TokenSeries, TraceScores};
 use crate::value::Window;
 use crate::vote::{Tally, VoteKind, Voter};
 use crate::windows::auto_window;
@@ -71,7 +71,10 @@ pub(crate) struct DecisionRule<'a> {
 /// What the statistics of a trace are taken from as soon as the window is settled.
 #[derive(Clone, Debug)]
 enum PendingScores {
-    Confidences(Vec<f32>),
+    Tokens {
+        confidences: Vec<f32>,
+        entropies: Vec<f32>,
+    },
     Statistics(Arc<TraceStatistics>),
 }
 
@@ -79,7 +82,17 @@ impl PendingScores {
     /// Adds the statistics that had to wait for the window.
     fn windowed(&self, scores: TraceScores, window: Option<usize>) -> TraceScores {
         let waited = match self {
-            PendingScores::Confidences(c) => TraceScores::new(c, &[], None, window),
+            PendingScores::Tokens {
+                confidences,
+                entropies,
+            } => {
+                let series = TokenSeries {
+                    confidences,
+                    logprobs: &[],
+                    entropies,
+                };
+                TraceScores::new(&series, None, window)
+            }
             PendingScores::Statistics(m) => m.scores(window),
         };
         TraceScores {
@@ -145,7 +158,10 @@ impl TracePool {
         if counts && self.window.is_none() {
             let waiting = match o.measured {
                 Some(measured) => PendingScores::Statistics(measured.clone()),
-                None => PendingScores::Confidences(o.confidences.to_vec()),
+                None => PendingScores::Tokens {
+                    confidences: o.confidences.to_vec(),
+                    entropies: o.entropies.to_vec(),
+                },
             };
             self.waiting.insert(o.trace, waiting);
         }

@@ -32,6 +32,9 @@ pub enum VoteKind {
     LogprobWeighted,
     /// Weighted by self-certainty (arXiv 2502.18581).
     CertaintyWeighted,
+    /// Weighted by the exponential of the negative tail entropy: one over the number of ids that the trace's end
+    /// was undecided between (arXiv 2606.08850).
+    EntropyWeighted,
     /// The top tenth by tail confidence, then weighted by it.
     Top10Tail,
     /// The top tenth by bottom confidence, then weighted by it.
@@ -59,6 +62,7 @@ impl VoteKind {
         VoteKind::MinWeighted,
         VoteKind::LogprobWeighted,
         VoteKind::CertaintyWeighted,
+        VoteKind::EntropyWeighted,
         VoteKind::Top10Tail,
         VoteKind::Top10Bottom,
     ];
@@ -73,6 +77,7 @@ impl VoteKind {
             VoteKind::MinWeighted => "min-weighted",
             VoteKind::LogprobWeighted => "logprob-weighted",
             VoteKind::CertaintyWeighted => "certainty-weighted",
+            VoteKind::EntropyWeighted => "entropy-weighted",
             VoteKind::Top10Tail => "top10-tail",
             VoteKind::Top10Bottom => "top10-bottom",
         }
@@ -88,17 +93,21 @@ impl VoteKind {
             VoteKind::MinWeighted => Some(Statistic::LowestGroup),
             VoteKind::LogprobWeighted => Some(Statistic::MeanLogprob),
             VoteKind::CertaintyWeighted => Some(Statistic::SelfCertainty),
+            VoteKind::EntropyWeighted => Some(Statistic::TailEntropy),
         }
     }
 
     /// What a voter's ballot weighs; nothing where it lacks the statistic.
     fn weight(self, statistic: Statistic, voter: &Voter) -> Option<f64> {
         let value = voter.scores.get(statistic)?;
-        Some(if self == VoteKind::LogprobWeighted {
-            value.exp()
-        } else {
-            value.max(0.0)
-        })
+        // entropies come with their sign turned
+        Some(
+            if matches!(self, VoteKind::LogprobWeighted | VoteKind::EntropyWeighted) {
+                value.exp()
+            } else {
+                value.max(0.0)
+            },
+        )
     }
 
     /// Whether only the traces at or above the 90th percentile of the statistic vote.

@@ -12,7 +12,7 @@ use crate::run::{PoolProblem, RecordingFields, Replayer, RunFolderError, Status}
 use crate::solver::{default_threads, named_strategy};
 use crate::strategies::Preset;
 use crate::sweep::{self, SweepFolder, SweepPlan, SweepResults, SweepRow};
-use crate::{ProblemSet, Settings};
+use crate::{Error, ProblemSet, Settings};
 use anyhow::{anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
@@ -95,6 +95,11 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
     }
     let (reader, reread, described) =
         reader(&args.answers, set.as_ref().and_then(|s| s.task.as_ref()), &pool)?;
+    let most = budgets.iter().copied().max().unwrap_or(1);
+    let mut asked = args.slots.iter().filter_map(|slots| slots.0);
+    asked
+        .try_for_each(|slots| slots.check(most))
+        .map_err(Error::Setting)?;
     let plan = SweepPlan {
         strategies,
         budgets,

@@ -134,6 +134,7 @@ fn of_groups(groups: &[f64], window: usize) -> TraceStatistics {
             tail: groups[groups.len() - 1],
             bottom: sorted[..keep].iter().sum::<f64>() / keep as f64,
             lowest_group: sorted[0],
+            tail_entropy: None,
             minima,
         }],
         ..TraceStatistics::default()
@@ -148,6 +149,7 @@ fn of_mean(mean: f64, window: usize) -> TraceStatistics {
             tail: mean,
             bottom: mean,
             lowest_group: mean,
+            tail_entropy: None,
             minima: Vec::new(),
         }],
         ..TraceStatistics::default()

@@ -72,7 +72,7 @@ impl Bounds {
     pub fn new(traces: usize, slots: Slots, max_total_tokens: Option<u64>) -> Self {
         Self {
             traces,
-            slots: slots.most(traces),
+            slots: slots.most(traces).max(1),
             growth: slots.grows().then_some(slots),
             max_total_tokens,
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tts_model::sampling::TOP;
 use tts_strategies::{Needs, Strategy, TraceId, TraceStatistics};
 
 use super::replayer::unreadable;
@@ -279,6 +280,9 @@ fn offered(records: &[Arc<TraceRecord>]) -> Needs {
         }),
         logprob: any(&|r| !r.arrays.logprobs.is_empty() || measured(r, &|m| m.sequence_logprob.is_some())),
         self_certainty: any(&|r| r.scores.self_certainty.is_some()),
+        entropy: any(&|r| {
+            r.arrays.top_k() >= TOP || measured(r, &|m| m.windows.iter().any(|w| w.tail_entropy.is_some()))
+        }),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Adaptive-Consistency: "Let's Sample Step by Step" (arXiv 2305.11860), section 3, the Beta criterion.
 
-use super::AdaptiveSettings;
+use super::AdaptiveConsistencySettings;
 use crate::counts::ClassCounts;
 use crate::interface::{Decision, Next, TraceOutcome};
 use crate::trace_pool::TracePool;
@@ -63,13 +63,13 @@ pub(super) fn ln_gamma(x: f64) -> f64 {
 /// `certainty`.
 #[derive(Clone, Debug)]
 pub(super) struct AdaptiveConsistency {
-    settings: AdaptiveSettings,
+    settings: AdaptiveConsistencySettings,
     counts: ClassCounts,
     done: bool,
 }
 
 impl AdaptiveConsistency {
-    pub(super) fn new(settings: AdaptiveSettings) -> Self {
+    pub(super) fn new(settings: AdaptiveConsistencySettings) -> Self {
         Self {
             settings,
             counts: ClassCounts::default(),

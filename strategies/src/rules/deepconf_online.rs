@@ -101,10 +101,11 @@ impl Strategy for DeepConfOnline {
     }
 
     fn needs(&self) -> Needs {
-        Needs {
+        let confidence = Needs {
             confidence: true,
             ..Needs::default()
-        }
+        };
+        confidence.and(Needs::of_vote(self.settings.vote))
     }
 
     fn begin(&mut self, limits: &Limits) -> usize {

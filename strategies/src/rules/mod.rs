@@ -4,6 +4,7 @@
 //! it has one, is `presets/x.toml`. Settings are declared in the row: it makes their struct, their place in
 //! presets, flags, request fields, lists and their documentation.
 
+mod adaptive;
 mod adaptive_consistency;
 mod best_of_infinity;
 mod best_of_n;
@@ -137,7 +138,7 @@ register! {
         kind: "weighted",
         description: "all traces to their end, each votes with its score as weight",
         citation: "arXiv 2203.11171, arXiv 2508.15260",
-        presets: ["weighted"],
+        presets: ["weighted", "tail-entropy"],
         build: |name, s| of_whole_traces(name, weighted::Weighted(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         vote: VoteKind = VoteKind::MeanWeighted, VOTE;
@@ -178,6 +179,25 @@ register! {
     }
 
     AdaptiveSettings {
+        kind: "adaptive",
+        description: "few traces, weighted by their probability, ended once the leader is certain",
+        citation: "arXiv 2305.11860, arXiv 2601.02970",
+        presets: ["adaptive"],
+        build: |name, s| of_whole_traces(name, adaptive::Adaptive::new(s), s.window, s.count_truncated),
+        window: Window = Window::Auto, WINDOW;
+        min_votes: usize = 4, MIN_VOTES;
+        statistic: Statistic = Statistic::MeanLogprob, STATISTIC;
+        certainty: f64 = 0.95, CERTAINTY;
+        most: usize = 16, shared("N", "Traces that vote, however many there may be (adaptive)")
+            .called("most-traces")
+            .within(ONE_OR_MORE);
+        sharpness: f64 = 1.0,
+            shared("X", "Exponent of a weight for each standard deviation above the mean (adaptive)")
+                .within(NOT_NEGATIVE);
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    AdaptiveConsistencySettings {
         kind: "adaptive-consistency",
         description: "majority, ended once the leader is ahead for good",
         citation: "arXiv 2305.11860",

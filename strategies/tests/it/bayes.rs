@@ -19,6 +19,7 @@ fn feed(s: &mut dyn Strategy, traces: &[(u32, f32)]) -> Option<usize> {
             class: Some(ClassId(class)),
             confidences: &[],
             logprobs: &[logprob; 3],
+            entropies: &[],
             self_certainty: Some(f64::from(i as u32)),
             measured: None,
         });

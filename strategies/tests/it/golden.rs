@@ -11,7 +11,8 @@
 
 use serde_json::Value;
 use tts_strategies::{
-    ClassId, Tally, TraceScores, VoteKind, Voter, confidence_of_logprobs, keep_top_bar, percentile, windows,
+    ClassId, Tally, TokenSeries, TraceScores, VoteKind, Voter, confidence_of_logprobs, keep_top_bar,
+    percentile, windows,
 };
 
 fn golden() -> Value {
@@ -138,7 +139,14 @@ fn trace_statistics() {
         }
         // What a run keeps is f32: the same to 1e-6.
         let kept: Vec<f32> = c.iter().map(|&c| c as f32).collect();
-        let s = TraceScores::new(&kept, &[], None, Some(2048));
+        let s = TraceScores::new(
+            &TokenSeries {
+                confidences: &kept,
+                ..TokenSeries::default()
+            },
+            None,
+            Some(2048),
+        );
         for (got, want) in [
             (s.mean, "mean"),
             (s.tail, "tail"),

@@ -146,6 +146,7 @@ fn calls_nobody_should_make() {
             class: Some(ClassId(1)),
             confidences: &[4.0, 5.0, 6.0],
             logprobs: &[-1.0, -1.0, -1.0],
+            entropies: &[],
             self_certainty: Some(0.5),
             measured: None,
         };
@@ -175,6 +176,7 @@ fn after_done_it_stays_done() {
             class: Some(ClassId(u32::from(trace > 3))),
             confidences: &[4.0, 5.0, 6.0],
             logprobs: &[],
+            entropies: &[],
             self_certainty: None,
             measured: None,
         });

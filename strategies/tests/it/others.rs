@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tts_strategies::{
     ClassId, Fate, Finish, Limits, Needs, Overrides, PoolKind, Statistic, Strategy as Decides, TraceOutcome,
-    stays_ahead,
+    Window, stays_ahead,
 };
 
 use crate::sim::{Script, build, run};
@@ -160,6 +160,7 @@ fn scored(s: &mut dyn Decides, traces: &[(u32, f64)]) {
             class: Some(ClassId(class)),
             confidences: &[],
             logprobs: &[-1.0, -2.0, -0.5],
+            entropies: &[],
             self_certainty: (self_certainty > 0.0).then_some(self_certainty),
             measured: None,
         });
@@ -239,4 +240,166 @@ proptest! {
             prop_assert_eq!(r.answer(), classes[3 * b]);
         }
     }
+}
+
+/// Ends one trace for each (class, log-probability of a token, tokens).
+fn weighed(s: &mut dyn Decides, traces: &[(u32, f32, usize)]) {
+    s.begin(&Limits {
+        traces: traces.len(),
+        slots: 4,
+        max_tokens: 99,
+    });
+    for (i, &(class, logprob, tokens)) in traces.iter().enumerate() {
+        s.finished(&TraceOutcome {
+            trace: i as u32,
+            finish: Finish::Stop,
+            tokens,
+            class: Some(ClassId(class)),
+            confidences: &[],
+            logprobs: &vec![logprob; tokens],
+            entropies: &[],
+            self_certainty: None,
+            measured: None,
+        });
+    }
+}
+
+#[test]
+fn rpc_prunes_what_is_improbable_and_counts_a_completion_once() {
+    let mut s = build("rpc", Overrides::default());
+    assert_eq!(
+        s.needs(),
+        Needs {
+            logprob: true,
+            ..Needs::default()
+        }
+    );
+    let improbable = (0..9).map(|i| (0, -0.9 - 0.02 * i as f32, 20));
+    let probable = (0..7).map(|i| (1, -0.05 - 0.01 * i as f32, 30 + i));
+    let mut traces: Vec<_> = improbable.chain(probable).collect();
+    weighed(&mut *s, &traces);
+    let d = s.decide();
+    assert_eq!(
+        (d.answer, d.ballots.len()),
+        (Some(ClassId(1)), 1),
+        "{:?}",
+        d.ballots
+    );
+    let weight: f64 = (0..7).map(|i| f64::from(-0.05 - 0.01 * i as f32).exp()).sum();
+    assert!((d.ballots[0].weight - weight).abs() < 1e-6, "{:?}", d.ballots);
+    // nine copies of one completion of another answer weigh as one
+    traces.extend([(2, -0.06, 25); 9]);
+    weighed(&mut *s, &traces);
+    let d = s.decide();
+    let of = |class| {
+        d.ballots
+            .iter()
+            .find(|b| b.class == ClassId(class))
+            .map(|b| b.traces)
+    };
+    assert_eq!((d.answer, of(2)), (Some(ClassId(1)), Some(1)), "{:?}", d.ballots);
+    // so few say nothing about what is improbable: all vote
+    weighed(&mut *s, &[(0, -0.9, 9), (0, -0.8, 8), (1, -0.1, 7)]);
+    let d = s.decide();
+    assert_eq!(
+        (d.answer, d.ballots.iter().map(|b| b.traces).sum::<usize>()),
+        (Some(ClassId(1)), 3)
+    );
+}
+
+#[test]
+fn an_end_that_was_sure_weighs_more() {
+    let mut s = build(
+        "tail-entropy",
+        Overrides::default().with("window", Window::Fixed(2)),
+    );
+    assert_eq!(
+        s.needs(),
+        Needs {
+            entropy: true,
+            ..Needs::default()
+        }
+    );
+    s.begin(&Limits {
+        traces: 3,
+        slots: 3,
+        max_tokens: 9,
+    });
+    // the whole of the first two was surer than the third, its end was not
+    for (trace, class, entropies) in [
+        (0, 0, [0.0, 2.0, 2.0]),
+        (1, 0, [0.0, 2.0, 2.0]),
+        (2, 1, [9.0, 0.1, 0.1]),
+    ] {
+        s.finished(&TraceOutcome {
+            trace,
+            finish: Finish::Stop,
+            tokens: 3,
+            class: Some(ClassId(class)),
+            confidences: &[],
+            logprobs: &[],
+            entropies: &entropies,
+            self_certainty: None,
+            measured: None,
+        });
+    }
+    let d = s.decide();
+    assert_eq!(d.answer, Some(ClassId(1)));
+    assert!(
+        (d.ballots[0].weight - (-0.1f64).exp()).abs() < 1e-6
+            && (d.ballots[1].weight - 2.0 * (-2.0f64).exp()).abs() < 1e-6
+    );
+}
+
+#[test]
+fn adaptive_counts_where_nothing_else_is_known_and_weighs_where_it_is() {
+    // without probabilities it stops where Adaptive-Consistency does, and never launches more than its most
+    let same = |classes: &[u32]| {
+        let scripts: Vec<Script> = classes.iter().map(|c| Script::new(*c, 9.0, 20)).collect();
+        let adaptive = run(&mut *build("adaptive", Overrides::default()), &scripts, 1);
+        let counted = run(
+            &mut *build("adaptive-consistency", Overrides::default()),
+            &scripts,
+            1,
+        );
+        assert_eq!(
+            (adaptive.generated, adaptive.answer()),
+            (counted.generated, counted.answer()),
+            "{classes:?}"
+        );
+        adaptive
+    };
+    assert_eq!(same(&[5; 12]).traces.len(), 4);
+    assert_eq!(same(&[5, 1, 5, 5, 2, 5, 5, 5, 5, 5, 5, 5]).answer(), Some(5));
+    let split: Vec<Script> = (0..40).map(|i| Script::new(i % 2, 9.0, 20)).collect();
+    let r = run(&mut *build("adaptive", Overrides::default()), &split, 8);
+    assert_eq!(r.traces.len(), 16, "undecided, it ends at its most");
+
+    let mut s = build("adaptive", Overrides::default());
+    assert_eq!(s.needs(), Needs::default());
+    // four to three by number, the three far more probable
+    let traces = [
+        (0, -0.9, 9),
+        (1, -0.1, 9),
+        (0, -0.8, 9),
+        (1, -0.11, 9),
+        (0, -0.7, 9),
+        (1, -0.12, 9),
+        (0, -0.85, 9),
+    ];
+    weighed(&mut *s, &traces);
+    let d = s.decide();
+    assert_eq!(
+        (d.answer, d.ballots[0].traces),
+        (Some(ClassId(1)), 3),
+        "{:?}",
+        d.ballots
+    );
+    let mut counts = build("adaptive", Overrides::default().with("sharpness", 0.0));
+    weighed(&mut *counts, &traces);
+    assert_eq!(
+        counts.decide().answer,
+        Some(ClassId(0)),
+        "without sharpness four are more than three"
+    );
 }

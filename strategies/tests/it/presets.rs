@@ -5,8 +5,14 @@ use tts_strategies::{Consensus, Overrides, Preset, Value, VoteKind, Window, desc
 #[test]
 fn the_shipped_presets_are_what_they_say() {
     assert_eq!(
-        names().take(4).collect::<Vec<_>>(),
-        ["majority", "weighted", "deepconf-low", "deepconf-high"]
+        names().take(5).collect::<Vec<_>>(),
+        [
+            "majority",
+            "weighted",
+            "tail-entropy",
+            "deepconf-low",
+            "deepconf-high"
+        ]
     );
     for name in names() {
         let preset = Preset::named(name).unwrap();

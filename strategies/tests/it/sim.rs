@@ -111,6 +111,7 @@ pub(crate) fn run(strategy: &mut dyn Strategy, scripts: &[Script], slots: usize)
                 class: script.class.map(ClassId),
                 confidences: &script.confidences[..tokens],
                 logprobs: &[],
+                entropies: &[],
                 self_certainty: None,
                 measured: None,
             };

@@ -125,6 +125,7 @@ fn a_recording_without_confidences_is_enough_for_majority() {
         class: Some(ClassId(0)),
         confidences: &[],
         logprobs: &[],
+        entropies: &[],
         self_certainty: None,
         measured: None,
     };
@@ -206,6 +207,7 @@ proptest! {
                     class: Some(ClassId(class)),
                     confidences: &confidences,
                     logprobs: &[],
+                    entropies: &[],
                     self_certainty: None,
                     measured: None,
                 });

@@ -32,6 +32,13 @@ fn flags_that_cannot_be_meant() {
         (&["solve", GCD, "--ids", "a"], &["--ids", "cannot be used with"]),
         (&["solve", GCD, "--traces", "0"], &["--traces 0", "at least 1"]),
         (&["solve", GCD, "--slots", "0"], &["--slots 0", "at least 1"]),
+        (&["solve", GCD, "--slots", "0x2"], &["0x2", "at least 1"]),
+        (&["solve", GCD, "--slots", "4x1"], &["4x1", "at least 2"]),
+        (&["solve", GCD, "--slots", "4x"], &["4x", "as 4x2"]),
+        (
+            &["solve", GCD, "--traces", "8", "--slots", "16x2"],
+            &["16x2", "more than the 8 traces"],
+        ),
         (
             &["solve", GCD, "--max-batch", "0"],
             &["--max-batch 0", "at least 1"],

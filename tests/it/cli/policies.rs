@@ -275,6 +275,7 @@ fn silence_is_a_failure() {
         class: None,
         confidences: &[],
         logprobs: &[],
+        entropies: &[],
         self_certainty: None,
         measured: None,
     };

@@ -28,7 +28,7 @@ const SWEPT: [&str; 10] = [
     "--traces",
     "3,20",
     "--slots",
-    "auto,4",
+    "auto,2x2",
     "--resamples",
     "5",
     "--threads",
