@@ -87,12 +87,9 @@ unsafe fn dispatch(tier: Tier, x: Input<u32>, k: usize, format: &Format, data: *
 
 #[inline(always)]
 unsafe fn rows<D: Dots>(x: Input<u32>, k: usize, format: &Format, data: *const u8, tile: *mut f32) {
-    // whole bytes need no unpacking that more rows would share, and fewer leave registers for the sums' way
-    // through the tile
-    let most = if format.bits == 8 { D::ROWS.min(8) } else { D::ROWS };
     let mut r = 0;
     while r < x.count {
-        let left = (x.count - r).min(most);
+        let left = (x.count - r).min(D::ROWS);
         // SAFETY: rows r.. exist
         unsafe {
             let part = Input {
