@@ -38,6 +38,8 @@ pub(crate) struct Limits {
     pub f32_avx2: Option<f64>,
     /// bf16 products summed in f32 (AVX-512 BF16), GFLOP/s.
     pub bf16: Option<f64>,
+    /// The same on the matrix unit (AMX), GFLOP/s.
+    pub amx: Option<f64>,
     /// 8-bit products summed in 32 bits (AVX-512 VNNI), GOP/s.
     pub int8: Option<f64>,
     /// 8-bit products summed in 32 bits through 16 (AVX2), GOP/s.
@@ -53,6 +55,7 @@ impl Limits {
         let f32 = if wide { Some(self.f32) } else { self.f32_avx2 };
         let rate = match format {
             "f32" | "f16" => f32,
+            "bf16" if tier == Tier::Amx => self.amx,
             "bf16" if wide => self.bf16.map_or(f32, |r| Some(r.max(self.f32))),
             "bf16" => f32,
             _ if wide => self.int8.or(self.int8_avx2),
@@ -97,6 +100,7 @@ pub(crate) fn measure(threads: usize) -> Limits {
         f32: rate(Some(products::f32_widest())).unwrap_or(0.0),
         f32_avx2: rate(products::f32_avx2()),
         bf16: rate(products::bf16()),
+        amx: rate(products::amx()),
         int8: rate(products::int8()),
         int8_avx2: rate(products::int8_avx2()),
     }
@@ -182,6 +186,10 @@ mod products {
         None
     }
     #[cfg(not(target_arch = "x86_64"))]
+    pub(super) fn amx() -> Option<Loop> {
+        None
+    }
+    #[cfg(not(target_arch = "x86_64"))]
     pub(super) fn int8() -> Option<Loop> {
         None
     }
@@ -195,6 +203,7 @@ mod products {
         use super::{CHAINS, Loop, ROUNDS, portable};
         use std::arch::x86_64::*;
         use std::hint::black_box;
+        use tts_model::cpu::kernels::Tier;
 
         /// `ROUNDS` of `CHAINS` independent accumulations with one instruction, on values the compiler cannot
         /// know.
@@ -287,6 +296,35 @@ mod products {
             (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"))
                 .then_some(|| unsafe { dot_bf16() })
         }
+        /// Four sums of 16 x 16 in flight, each of 32 k-steps an instruction.
+        pub(in super::super) fn amx() -> Option<Loop> {
+            (Tier::detect() == Tier::Amx).then_some(|| {
+                // palette 1; bytes of a row from byte 16 on, rows from byte 48 on, for eight tiles
+                let mut config = [0u8; 64];
+                config[0] = 1;
+                for tile in 0..8 {
+                    (config[16 + 2 * tile], config[48 + tile]) = (64, 16);
+                }
+                // SAFETY: the unit was detected; tiles are used by nothing else here
+                unsafe {
+                    std::arch::asm!(
+                        "ldtilecfg [{}]", "tilezero tmm4", "tilezero tmm6", "tilezero tmm7",
+                        in(reg) &config, options(nostack, readonly, preserves_flags),
+                    );
+                    for _ in 0..ROUNDS {
+                        std::arch::asm!(
+                            "tdpbf16ps tmm0, tmm4, tmm6",
+                            "tdpbf16ps tmm1, tmm4, tmm7",
+                            "tdpbf16ps tmm2, tmm4, tmm6",
+                            "tdpbf16ps tmm3, tmm4, tmm7",
+                            options(nostack, nomem, preserves_flags),
+                        );
+                    }
+                    std::arch::asm!("tilerelease", options(nostack, nomem, preserves_flags));
+                }
+                ROUNDS * 4 * 16 * 16 * 32 * 2
+            })
+        }
         pub(in super::super) fn int8() -> Option<Loop> {
             // SAFETY: the features were detected
             (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni"))
@@ -310,6 +348,7 @@ mod tests {
         f32: 100.0,
         f32_avx2: Some(50.0),
         bf16: Some(200.0),
+        amx: None,
         int8: Some(400.0),
         int8_avx2: None,
     };

@@ -65,7 +65,7 @@ pub(crate) struct ModelArgs {
     /// Threads [default: one for each core]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
-    /// Instruction tier: portable, avx2, avx512 or avx512bf16 [default: the best one here]
+    /// Instruction tier: portable, avx2, avx512, avx512bf16 or amx [default: the best one here]
     #[arg(long, value_parser = Tier::parse)]
     pub(crate) tier: Option<Tier>,
     /// Where the model runs: cpu

@@ -14,7 +14,7 @@ pub struct MachineInfo {
     /// Threads that computed the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// Instruction set of its kernels: `portable`, `avx2`, `avx512` or `avx512bf16`.
+    /// Instruction set of its kernels: `portable`, `avx2`, `avx512`, `avx512bf16` or `amx`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
     /// Most rows of a batch: traces that get a token in one step.

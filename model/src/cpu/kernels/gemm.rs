@@ -3,13 +3,15 @@
 //! Every output is one sum over k in ascending order, whatever the number of rows, threads or tasks: a row's
 //! result is bit-identical alone and in a batch. Plain weights are multiplied in f32 ([`float`]); quantised
 //! ones as integers with an input rounded to 8 bits ([`codes`]); bf16 ones, on processors that are fast at
-//! it, with an input rounded to bf16 ([`bf16`]).
+//! it, with an input rounded to bf16 ([`bf16`], and `amx` on a matrix unit).
 
 #![allow(
     unsafe_code,
     reason = "vector instructions run over pointers that the safe functions here have checked"
 )]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod bf16;
 mod codes;
 mod float;
@@ -164,6 +166,8 @@ fn rounding(tier: Tier, weights: &Linear) -> Option<Kind> {
     match weights.storage().layout() {
         Layout::Codes(_) => Some(Kind::Int8),
         Layout::Bf16 if tier == Tier::Avx512Bf16 => Some(Kind::Bf16),
+        #[cfg(target_arch = "x86_64")]
+        Layout::Bf16 if tier == Tier::Amx && weights.k().is_multiple_of(amx::STEPS) => Some(Kind::Bf16),
         _ => None,
     }
 }
@@ -317,6 +321,8 @@ fn multiply(
         .expect("rounded before the products");
     match layout {
         Layout::Codes(book) => codes::multiply(tier, x.rows(first, count), k, &book.format, panel, tile),
+        #[cfg(target_arch = "x86_64")]
+        Layout::Bf16 if tier == Tier::Amx => amx::multiply(x.rows(first, count), k, panel, tile),
         Layout::Bf16 => bf16::multiply(x.rows(first, count), k, panel, tile),
         Layout::F32 | Layout::F16 => unreachable!("other formats read f32"),
     }

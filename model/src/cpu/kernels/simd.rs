@@ -26,6 +26,9 @@ pub enum Tier {
     /// later). Products with bf16 weights, and attention over bf16 keys and values, round their input to
     /// bf16; everything else is as in [`Tier::Avx512`].
     Avx512Bf16,
+    /// AVX-512 and the matrix unit of Intel's processors (AMX): products with bf16 weights round their input to
+    /// bf16; everything else is as in [`Tier::Avx512`].
+    Amx,
 }
 
 impl Tier {
@@ -41,6 +44,9 @@ impl Tier {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
             if avx2 && avx512 {
+                if x86::has_amx() {
+                    return Tier::Amx;
+                }
                 // Intel's first cores with these instructions run them at half the speed of f32
                 let fast = is_x86_feature_detected!("avx512bf16") && x86::is_amd();
                 return if fast { Tier::Avx512Bf16 } else { Tier::Avx512 };
@@ -55,19 +61,24 @@ impl Tier {
     /// Every tier that this machine can run, lowest first.
     pub fn available() -> Vec<Self> {
         let best = Self::detect();
-        [Tier::Portable, Tier::Avx2, Tier::Avx512, Tier::Avx512Bf16]
-            .into_iter()
-            .filter(|t| *t <= best)
-            .collect()
+        let all = [
+            Tier::Portable,
+            Tier::Avx2,
+            Tier::Avx512,
+            Tier::Avx512Bf16,
+            Tier::Amx,
+        ];
+        all.into_iter().filter(|t| *t <= best).collect()
     }
 
-    /// `portable`, `avx2`, `avx512` or `avx512bf16`.
+    /// `portable`, `avx2`, `avx512`, `avx512bf16` or `amx`.
     pub fn name(self) -> &'static str {
         match self {
             Tier::Portable => "portable",
             Tier::Avx2 => "avx2",
             Tier::Avx512 => "avx512",
             Tier::Avx512Bf16 => "avx512bf16",
+            Tier::Amx => "amx",
         }
     }
 
@@ -374,6 +385,43 @@ mod x86 {
             == b"AuthenticAMD"
     }
 
+    /// Whether there is a matrix unit with bf16 products, and the system lets this process use it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn has_amx() -> bool {
+        static HAS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        *HAS.get_or_init(|| {
+            let leaf = if __get_cpuid_max(0).0 >= 7 {
+                __cpuid_count(7, 0)
+            } else {
+                return false;
+            };
+            // AMX-BF16, AMX-TILE
+            const UNIT: u32 = 1 << 22 | 1 << 24;
+            if leaf.edx & UNIT != UNIT || !is_x86_feature_detected!("avx512bf16") {
+                return false;
+            }
+            // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): the kernel saves tiles for those alone who ask
+            let granted: isize;
+            // SAFETY: the call changes nothing but this permission
+            unsafe {
+                std::arch::asm!(
+                    "syscall",
+                    inlateout("rax") 158isize => granted,
+                    in("rdi") 0x1023usize,
+                    in("rsi") 18usize,
+                    lateout("rcx") _,
+                    lateout("r11") _,
+                    options(nostack),
+                );
+            }
+            granted == 0
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn has_amx() -> bool {
+        false
+    }
+
     #[derive(Clone, Copy)]
     pub(crate) struct Avx2;
 
@@ -675,7 +723,7 @@ macro_rules! tiers {
             unsafe {
                 match tier {
                     #[cfg(target_arch = "x86_64")]
-                    simd::Tier::Avx512 | simd::Tier::Avx512Bf16 => avx512($($arg),*),
+                    simd::Tier::Avx512 | simd::Tier::Avx512Bf16 | simd::Tier::Amx => avx512($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     simd::Tier::Avx2 => avx2($($arg),*),
                     _ => $body::<simd::Portable>($($arg),*),

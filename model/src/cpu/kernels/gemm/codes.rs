@@ -75,9 +75,11 @@ unsafe fn dispatch(tier: Tier, x: Input<u32>, k: usize, format: &Format, data: *
     unsafe {
         match tier {
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512 | Tier::Avx512Bf16 if x86::has_vnni() => x86::vnni(x, k, format, data, tile),
+            Tier::Avx512 | Tier::Avx512Bf16 | Tier::Amx if x86::has_vnni() => {
+                x86::vnni(x, k, format, data, tile)
+            }
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512 | Tier::Avx512Bf16 => x86::avx512(x, k, format, data, tile),
+            Tier::Avx512 | Tier::Avx512Bf16 | Tier::Amx => x86::avx512(x, k, format, data, tile),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2 => x86::avx2(x, k, format, data, tile),
             _ => rows::<Plain>(x, k, format, data, tile),
