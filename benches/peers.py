@@ -217,7 +217,7 @@ class Bench:
         if not got:
             return []
         l = got["1"]["limits"]
-        rates = [("f32", l["f32"]), ("f32 of AVX2", l["f32_avx2"]), ("bf16", l["bf16"]), ("8-bit", l["int8"]), ("8-bit of AVX2", l["int8_avx2"])]
+        rates = [("f32", l["f32"]), ("f32 of AVX2", l["f32_avx2"]), ("bf16", l["bf16"]), ("bf16 of AMX", l["amx"]), ("8-bit", l["int8"]), ("8-bit of AVX2", l["int8_avx2"])]
         text = ", ".join(f"{name} {rate:.0f}" for name, rate in rates if rate)
         return [Line(f"machine: memory {l['read']:.1f} GB/s read, {l['update']:.1f} updated in place; 10⁹ operations a second: {text}")]
 

@@ -193,12 +193,13 @@ fn limits_text(l: &Limits) -> String {
     let other = |name: &str, rate: Option<f64>| rate.map_or_else(String::new, |r| format!(", {name} {r:.0}"));
     format!(
         "this machine: memory {:.1} GB/s read, {:.1} updated in place; products, 10⁹ a second: f32 \
-         {:.0}{}{}{}{}",
+         {:.0}{}{}{}{}{}",
         l.read,
         l.update,
         l.f32,
         other("f32 of AVX2", l.f32_avx2),
         other("bf16", l.bf16),
+        other("bf16 of AMX", l.amx),
         other("8-bit", l.int8),
         other("8-bit of AVX2", l.int8_avx2)
     )
