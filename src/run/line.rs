@@ -456,6 +456,7 @@ pub(super) fn decode(
         self_certainty_sum: raw.self_certainty_sum.as_ref().and_then(Value::as_f64),
         seconds: raw.seconds.as_ref().and_then(Value::as_f64).unwrap_or(0.0),
         fresh: false,
+        is_solution: false,
         ids: None,
     })
 }
@@ -552,6 +553,7 @@ mod tests {
             self_certainty_sum: Some(0.1 + 0.2),
             seconds: 0.25,
             fresh: false,
+            is_solution: false,
             ids: None,
         };
         let (bytes, line) = encode(&record, 24, Some(u64::MAX), Some("ab"));

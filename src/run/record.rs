@@ -154,6 +154,8 @@ pub struct TraceRecord {
     pub seconds: f64,
     /// Whether it holds tokens that no earlier record of the trace held.
     pub fresh: bool,
+    /// Whether of its text only the solution was kept.
+    pub is_solution: bool,
     /// Digest of the token ids, where these were let go.
     pub ids: Option<blake3::Hash>,
 }
@@ -177,6 +179,7 @@ impl Default for TraceRecord {
             self_certainty_sum: None,
             seconds: 0.0,
             fresh: true,
+            is_solution: false,
             ids: None,
         }
     }
@@ -210,7 +213,19 @@ impl TraceRecord {
     pub(crate) fn let_go(&mut self) {
         self.ids = self.ids_digest();
         self.arrays = Arrays::default();
-        self.text = self.text.take().map(|text| solution(&text));
+        self.text = self.solution();
+        self.is_solution = true;
+    }
+
+    /// What its text says once the thinking is over; a text that was let go is that already, and may begin with
+    /// a mark that the answer speaks of.
+    pub(crate) fn solution(&self) -> Option<String> {
+        let text = self.text.as_deref()?;
+        Some(if self.is_solution {
+            text.to_owned()
+        } else {
+            solution(text)
+        })
     }
 
     /// Digest of the token ids; `None` where the record has none.
@@ -264,7 +279,19 @@ pub(super) fn digest(records: &[&TraceRecord]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Arrays;
+    use super::{Arrays, TraceRecord};
+
+    #[test]
+    fn a_solution_is_taken_once() {
+        let mut record = TraceRecord {
+            text: Some("so it is 7</think>\n</think>\nThe answer is 7.".to_owned()),
+            ..TraceRecord::default()
+        };
+        let said = Some("</think>\nThe answer is 7.".to_owned());
+        assert_eq!(record.solution(), said);
+        record.let_go();
+        assert_eq!(record.solution(), said, "of what was kept as of the whole");
+    }
 
     #[test]
     fn entropies_are_those_of_twenty_ids() {

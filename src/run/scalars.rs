@@ -171,6 +171,7 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
             seconds,
             measured: Some(Arc::new(measured)),
             fresh: false,
+            is_solution: false,
             ids: None,
             text: None,
         }));

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use tts_evals::answer::solution;
 use tts_strategies::Decision;
 
 use super::{EarlyEnd, ExternalEvent, ProblemRun};
@@ -88,7 +87,7 @@ impl ProblemRun {
             answer: winner
                 .and_then(|w| w.answer.clone())
                 .or_else(|| decision.answer.map(|c| self.classes.text(c).to_owned())),
-            solution: winner.and_then(|w| w.text.as_deref()).map(solution),
+            solution: winner.and_then(TraceRecord::solution),
             classes: self.classes.texts(),
             strategy: self.strategy.name().to_owned(),
             traces: self.traces,

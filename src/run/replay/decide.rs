@@ -193,7 +193,7 @@ impl Replayer {
                     digest.add(number, *tokens, &Digest::of(&record.arrays.token_ids[..*tokens]));
                 }
                 if winner == Some(number) {
-                    solution = record.text.as_deref().map(tts_evals::answer::solution);
+                    solution = record.solution();
                 }
                 number += 1;
             };

@@ -34,7 +34,15 @@ fn live_is_replay_token_for_token_for_every_strategy() {
         "120",
         "--json",
     ];
-    ran(&[&base[..], &["--strategy", "majority", "--run", &dir("complete")]].concat());
+    let whole = [
+        "--strategy",
+        "majority",
+        "--record-top-k",
+        "20",
+        "--run",
+        &dir("complete"),
+    ];
+    ran(&[&base[..], &whole].concat());
     let mut pruned = 0;
     for strategy in strategies() {
         let own = dir(&strategy);

@@ -152,6 +152,7 @@ impl PartialEq for End {
                 let mut r = TraceRecord {
                     seconds: 0.0,
                     fresh: true,
+                    is_solution: false,
                     self_certainty_sum: None,
                     ..r.clone()
                 };
