@@ -7,7 +7,7 @@
 //!
 //! let settings = ReplaySettings {
 //!     strategy: Some(Preset::named("adaptive-consistency")?),
-//!     slots: Some(8),
+//!     slots: Some(8.into()),
 //!     ..ReplaySettings::default()
 //! };
 //! let replay = Replay::open("run", settings)?;
