@@ -32,7 +32,7 @@ use crate::run::{
     AnswerSettings, Bounds, DecisionSettings, ExternalEvent, Outcome, PoolOptions, RecordedPool, Replayer,
     Slots, SolvedRecord, StrategyRecord,
 };
-use crate::solver::{About, DEFAULT_SLOTS, Solved};
+use crate::solver::{About, Solved};
 
 pub use crate::run::PoolProblem;
 
@@ -156,7 +156,7 @@ impl Replay {
                     .slots
                     .filter(|_| self.settings.traces.is_none_or(made_for_these))
             })
-            .unwrap_or(Slots::fixed(DEFAULT_SLOTS))
+            .unwrap_or_default()
             .within(traces);
         let max_total_tokens = self.settings.max_total_tokens;
         let strategy = StrategyRecord::from(&self.strategy);

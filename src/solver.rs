@@ -31,7 +31,6 @@ use tts_model::overrides::SamplingOverrides;
 pub use crate::source::remote::RemoteApi;
 pub use crate::source::{default_threads, default_tier};
 pub use plan::BatchPlan;
-pub(crate) use settings::DEFAULT_SLOTS;
 pub use settings::{Resolved, Settings, named_strategy};
 pub(crate) use solved::About;
 pub use solved::Solved;

@@ -54,8 +54,9 @@ impl Limits {
         let wide = tier >= Tier::Avx512;
         let f32 = if wide { Some(self.f32) } else { self.f32_avx2 };
         let rate = match format {
+            // weights of all but these two formats are multiplied by the matrix unit
             "f32" | "f16" => f32,
-            "bf16" if tier == Tier::Amx => self.amx,
+            _ if tier == Tier::Amx => self.amx,
             "bf16" if wide => self.bf16.map_or(f32, |r| Some(r.max(self.f32))),
             "bf16" => f32,
             _ if wide => self.int8.or(self.int8_avx2),

@@ -1,8 +1,7 @@
 //! `tts doctor`.
 
 use crate::engine::memory::MemoryPlan;
-use crate::run::Slots;
-use crate::solver::{DEFAULT_SLOTS, default_threads, default_tier};
+use crate::solver::{default_threads, default_tier};
 use clap::Args;
 use serde_json::json;
 use tabled::builder::Builder;
@@ -66,7 +65,8 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let rows = args
         .batch
         .slots
-        .map_or(DEFAULT_SLOTS.min(args.traces), |slots| slots.most(args.traces))
+        .unwrap_or_default()
+        .most(args.traces)
         .min(plan.max_batch)
         .max(1);
     let weights = model.bytes() as u64;
@@ -186,8 +186,7 @@ fn of_shape(args: &DoctorArgs, shape: &str, printer: &Printer) -> anyhow::Result
     let max_tokens = args.max_tokens.unwrap_or(most).min(most);
     let (memory, batch) = (args.batch.memory, args.batch.max_batch.0);
     let plan = MemoryPlan::new(&limits, args.prompt_tokens, max_tokens, memory, batch);
-    let most = |slots: Slots| slots.most(args.traces);
-    let slots = args.batch.slots.map_or(DEFAULT_SLOTS.min(args.traces), most);
+    let slots = args.batch.slots.unwrap_or_default().most(args.traces);
     let rows = slots.min(plan.max_batch).max(1);
     let needed = weights + rows as u64 * plan.bytes_per_trace;
     if printer.json() {

@@ -10,7 +10,6 @@ use tts_strategies::{Overrides, Preset, TraceId, Window};
 
 use super::{LEVEL, PilotError, PilotOptions, ProblemRecords, Trial};
 use crate::run::{Bounds, Replayer, RunError, Slots, TraceRecord};
-use crate::solver::DEFAULT_SLOTS;
 
 /// A strategy to try.
 struct Candidate {
@@ -20,10 +19,9 @@ struct Candidate {
 }
 
 fn candidates(budget: usize, confident: bool, window: Option<usize>) -> Vec<Candidate> {
-    let mut slots: Vec<Slots> = [8, 16, DEFAULT_SLOTS]
-        .into_iter()
-        .map(|s: usize| Slots::fixed(s.min(budget)))
-        .collect();
+    let mut slots: Vec<Slots> = [Slots::fixed(8), Slots::fixed(16), Slots::default()]
+        .map(|slots| slots.within(budget))
+        .into();
     slots.dedup();
     if budget > 4 {
         slots.push(Slots::growing(4, 2));
@@ -31,14 +29,14 @@ fn candidates(budget: usize, confident: bool, window: Option<usize>) -> Vec<Cand
     let named = |name: &str| Preset::named(name).expect("a shipped preset");
     let mut all = vec![Candidate {
         preset: named("majority"),
-        slots: Slots::fixed(budget.min(DEFAULT_SLOTS)),
+        slots: Slots::default().within(budget),
         window: None,
     }];
     // votes over all traces that know more than their number: what they gain, they gain at full cost
     let votes = ["rpc", "best-of-n"].into_iter().filter(|_| confident);
     all.extend(votes.map(|name| Candidate {
         preset: named(name),
-        slots: Slots::fixed(budget.min(DEFAULT_SLOTS)),
+        slots: Slots::default().within(budget),
         window: None,
     }));
     for slots in slots {

@@ -15,7 +15,6 @@ use crate::run::{
     Bounds, ExternalEvent, NoDecoder, Phase, PoolProblem, ProblemRun, Replayer, Setup, Slots, StoppingRules,
     StrategyRecord, Token, TraceRecord,
 };
-use crate::solver::DEFAULT_SLOTS;
 
 /// Points of a trace's line that are kept: of each stretch the lowest, so that no dip is lost.
 const POINTS: usize = 160;
@@ -174,7 +173,7 @@ fn plan(
         let warms_up = |p: &Preset| p.value("warmup").is_some();
         let watches = presets.iter().position(warms_up).unwrap_or(0);
         let slots = header.slots.first().copied().flatten();
-        let slots = slots.unwrap_or(Slots::fixed(DEFAULT_SLOTS));
+        let slots = slots.unwrap_or_default();
         return Ok(presets.into_iter().nth(watches).map(|preset| TimelinePlan {
             preset,
             bounds: Bounds::new(budget, slots, None),
@@ -196,7 +195,7 @@ fn plan(
         let budget = problem.traces.max(1);
         return Ok(Preset::named("majority").ok().map(|preset| TimelinePlan {
             preset,
-            bounds: Bounds::new(budget, Slots::fixed(DEFAULT_SLOTS), None),
+            bounds: Bounds::new(budget, Slots::default(), None),
             scripted: Vec::new(),
             expected: None,
         }));
@@ -208,7 +207,7 @@ fn plan(
         .traces
         .filter(|n| *n > 0)
         .unwrap_or_else(|| problem.traces.max(1));
-    let asked = decisions.slots.unwrap_or(Slots::fixed(DEFAULT_SLOTS));
+    let asked = decisions.slots.unwrap_or_default();
     let mut bounds = Bounds::new(budget, asked, decisions.max_total_tokens);
     bounds.slots = line
         .slots

@@ -14,6 +14,13 @@ pub struct Slots {
     factor: usize,
 }
 
+/// As many as there are traces, at most 64: what is used unless somebody, or a recording, says otherwise.
+impl Default for Slots {
+    fn default() -> Self {
+        Self::fixed(64)
+    }
+}
+
 impl Slots {
     /// The same number from beginning to end.
     pub fn fixed(slots: usize) -> Self {

@@ -14,8 +14,6 @@ use tts_model::cpu::kernels::Tier;
 use tts_model::overrides::SamplingOverrides;
 use tts_model::sampling::{Sampling, TOP};
 
-/// Most traces of a problem that run at once unless `slots`, or a recording, says otherwise.
-pub(crate) const DEFAULT_SLOTS: usize = 64;
 /// Token limit of a trace where neither the user, the model nor a remote engine names one.
 const DEFAULT_MAX_TOKENS: usize = 32_768;
 
@@ -231,7 +229,7 @@ pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, E
             },
             ..StoppingRules::default()
         },
-        slots: s.slots.unwrap_or(Slots::fixed(DEFAULT_SLOTS)).within(s.traces),
+        slots: s.slots.unwrap_or_default().within(s.traces),
         max_tokens: s
             .max_tokens
             .or(generation.max_new_tokens)

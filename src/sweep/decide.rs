@@ -13,7 +13,6 @@ use crate::run::{
     self as recording, AnswerSettings, Bounds, PoolProblem, Replayed, Replayer, Slots, Status,
     StrategyRecord, TraceRecord,
 };
-use crate::solver::DEFAULT_SLOTS;
 
 /// What is decided over each problem's pool.
 #[derive(Clone, Debug)]
@@ -325,7 +324,7 @@ fn decide(
     orders: &mut ResampledPool<'_>,
     right: &mut GradeCache<'_>,
 ) -> Result<PoolDecisions, Error> {
-    let slots = cell.slots.unwrap_or(Slots::fixed(DEFAULT_SLOTS));
+    let slots = cell.slots.unwrap_or_default();
     let bounds = Bounds::new(traces, slots, None);
     let mut line = PoolDecisions {
         problem_id: orders.of.id.clone(),

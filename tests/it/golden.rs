@@ -567,7 +567,9 @@ fn quantised_files_as_they_are_stay_close_to_their_own_weights() {
                 .formats()
                 .iter()
                 .any(|(format, _)| format.starts_with('Q') || *format == "MXFP4");
-            assert!(off < if quantised { 9e-2 } else { 3e-2 }, "{file}, {tier}: {off}");
+            let experts = r.model.spec().mixers().any(|m| matches!(m, Mixer::Moe(_)));
+            let in_8_bits = quantised && (tier != Tier::Amx || experts);
+            assert!(off < if in_8_bits { 9e-2 } else { 3e-2 }, "{file}, {tier}: {off}");
         }
     }
 }

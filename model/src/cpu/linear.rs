@@ -68,6 +68,7 @@ pub struct Linear {
     /// padded to whole panels
     scale: Buf,
     bias: Option<Buf>,
+    for_few: bool,
 }
 
 impl Linear {
@@ -160,6 +161,7 @@ impl Linear {
             storage,
             scale,
             bias: None,
+            for_few: false,
         }
     }
 
@@ -191,6 +193,19 @@ impl Linear {
             padded_bias
         });
         self
+    }
+
+    /// The matrix of an expert: however many rows go through the model, few of them come to it, so that what is
+    /// done once for all rows does not pay.
+    #[must_use]
+    pub(crate) fn for_few_rows(mut self) -> Self {
+        self.for_few = true;
+        self
+    }
+
+    /// Whether few rows come to it.
+    pub(crate) fn is_for_few_rows(&self) -> bool {
+        self.for_few
     }
 
     /// Rows: how many numbers come out.

@@ -3,7 +3,8 @@
 //! Every output is one sum over k in ascending order, whatever the number of rows, threads or tasks: a row's
 //! result is bit-identical alone and in a batch. Plain weights are multiplied in f32 ([`float`]); quantised
 //! ones as integers with an input rounded to 8 bits ([`codes`]); bf16 ones, on processors that are fast at
-//! it, with an input rounded to bf16 ([`bf16`], and `amx` on a matrix unit).
+//! it, with an input rounded to bf16 ([`bf16`], and `amx` on a matrix unit, where quantised ones are widened to
+//! bf16 first, in `widen`).
 
 #![allow(
     unsafe_code,
@@ -19,6 +20,8 @@ mod grouped;
 mod rounded;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod widen;
 
 use super::buf::{Buf, Rows, Shared};
 use super::pool::ThreadPool;
@@ -137,6 +140,8 @@ pub(crate) struct Scratch {
 struct Tiles {
     /// a slice of a panel in f32
     widened: Buf,
+    /// codes in pairs of bf16
+    pairs: Buf,
     /// a panel of weights that are not packed yet
     panel: Buf,
     tile: [Buf; 2],
@@ -147,6 +152,7 @@ impl Scratch {
         let tile = || Buf::zeroed(ROWS * WIDTH);
         let tiles = || Tiles {
             widened: Buf::zeroed(float::DEPTH * WIDTH),
+            pairs: Buf::zeroed(0),
             panel: Buf::zeroed(0),
             tile: [tile(), tile()],
         };
@@ -157,13 +163,16 @@ impl Scratch {
     }
     /// Bytes for `threads` threads and inputs of `rows` rows, the widest of which has `width` columns.
     pub(crate) fn bytes(threads: usize, rows: usize, width: usize) -> usize {
-        threads * (float::DEPTH + 2 * ROWS) * WIDTH * size_of::<f32>() + 2 * Rounded::bytes(rows, width)
+        let thread = (float::DEPTH + 2 * ROWS) * WIDTH + width / 2 * WIDTH;
+        threads * thread * size_of::<f32>() + 2 * Rounded::bytes(rows, width)
     }
 }
 
 /// How the input of a product with these weights is rounded; `None` where it is read as it is.
 fn rounding(tier: Tier, weights: &Linear) -> Option<Kind> {
     match weights.storage().layout() {
+        #[cfg(target_arch = "x86_64")]
+        Layout::Codes(_) if tier == Tier::Amx && !weights.is_for_few_rows() => Some(Kind::Bf16),
         Layout::Codes(_) => Some(Kind::Int8),
         Layout::Bf16 if tier == Tier::Avx512Bf16 => Some(Kind::Bf16),
         #[cfg(target_arch = "x86_64")]
@@ -237,13 +246,14 @@ pub(crate) fn matmul<const N: usize>(pool: &mut ThreadPool, scratch: &mut Scratc
         // SAFETY: a thread runs one task at a time, so its scratch is its own
         let Tiles {
             widened,
+            pairs,
             panel: scratch,
             tile,
         } = unsafe { &mut *tiles.at(thread) };
         let [tile, gate_tile] = tile;
         let mut multiply = |x: &Rows, w: &Linear, tile: &mut Buf| {
             let weights = w.storage().panel(panel, scratch);
-            multiply(tier, x, rounded, first, count, w, weights, widened, tile);
+            multiply(tier, x, rounded, first, count, w, weights, widened, pairs, tile);
         };
         let stride = job.out.stride();
         for (x, w) in job.products.iter().flatten() {
@@ -298,6 +308,7 @@ fn multiply(
     w: &Linear,
     panel: &[f32],
     widened: &mut Buf,
+    pairs: &mut Buf,
     tile: &mut Buf,
 ) {
     let (layout, k) = (w.storage().layout(), w.k());
@@ -320,6 +331,10 @@ fn multiply(
         .find(|r| r.is(x, kind))
         .expect("rounded before the products");
     match layout {
+        #[cfg(target_arch = "x86_64")]
+        Layout::Codes(book) if kind == Kind::Bf16 => {
+            widen::multiply(x.rows(first, count), k, &book.format, panel, pairs, tile);
+        }
         Layout::Codes(book) => codes::multiply(tier, x.rows(first, count), k, &book.format, panel, tile),
         #[cfg(target_arch = "x86_64")]
         Layout::Bf16 if tier == Tier::Amx => amx::multiply(x.rows(first, count), k, panel, tile),

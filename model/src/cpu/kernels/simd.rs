@@ -26,8 +26,9 @@ pub enum Tier {
     /// later). Products with bf16 weights, and attention over bf16 keys and values, round their input to
     /// bf16; everything else is as in [`Tier::Avx512`].
     Avx512Bf16,
-    /// AVX-512 and the matrix unit of Intel's processors (AMX): products with bf16 weights round their input to
-    /// bf16; everything else is as in [`Tier::Avx512`].
+    /// AVX-512 and the matrix unit of Intel's processors (AMX): products with bf16 and with quantised weights
+    /// (those of experts apart) round their input to bf16, and quantised weights too; everything else is as in
+    /// [`Tier::Avx512`].
     Amx,
 }
 

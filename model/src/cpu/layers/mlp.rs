@@ -50,6 +50,16 @@ impl Mlp {
         })
     }
 
+    /// As an expert, to which few rows come.
+    pub(super) fn for_few_rows(self) -> Self {
+        Self {
+            gate: self.gate.map(|(gate, gating)| (gate.for_few_rows(), gating)),
+            up: self.up.for_few_rows(),
+            down: self.down.for_few_rows(),
+            ..self
+        }
+    }
+
     pub(super) fn linears(&self) -> impl Iterator<Item = &Linear> {
         let gate = self.gate.iter().map(|(gate, _)| gate);
         gate.chain([&self.up, &self.down])

@@ -61,7 +61,7 @@ impl Moe {
                 Some((mlp, gate.transpose()?))
             }
         };
-        let expert = |mlp| Mlp::load(weights, mlp, 1.0, widths, format);
+        let expert = |mlp| Mlp::load(weights, mlp, 1.0, widths, format).map(Mlp::for_few_rows);
         Ok(Self {
             router: Linear::open(weights, &spec.router, 1.0, WeightFormat::F32)?,
             routing: spec.routing.clone(),

@@ -20,9 +20,13 @@ use crate::cpu::packing::WIDTH;
 /// k-steps of an instruction; a product's k is a multiple of it.
 pub(super) const STEPS: usize = 32;
 /// Rows of a tile.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
+/// Most rows that are multiplied at a time.
+pub(super) const MOST: usize = 2 * ROWS;
 /// Bytes of a row of a tile.
 const LINE: usize = 64;
+/// Bytes of the weights of an instruction.
+const STEP: usize = STEPS / 2 * WIDTH * size_of::<u32>();
 /// Bytes by which a panel that comes from memory is asked for before it is read.
 const FAR: usize = 16 << 10;
 
@@ -58,42 +62,87 @@ impl Config {
 
 /// The tile of `x` and a panel of `[.., k]` weights in pairs. Only on the tier that has the unit.
 pub(super) fn multiply(x: Input<u32>, k: usize, panel: &[f32], tile: &mut Buf) {
-    assert!(k.is_multiple_of(STEPS) && panel.len() == k / 2 * WIDTH, "a panel");
-    let bytes = size_of_val(panel);
-    let mut r = 0;
-    while r < x.count {
-        let rows = (x.count - r).min(2 * ROWS);
-        // the first rows wait for the panel; the last of several ask for the next one
-        let ahead = if r == 0 { FAR } else { bytes };
-        // SAFETY: x has `count` rows of `k / 2` pairs, the panel has as many for each column, the tile has room
-        // for all rows; the tier was detected
-        unsafe {
-            let (a, c) = (x.data.add(r * x.stride), tile.as_mut_ptr().add(r * WIDTH));
-            if rows > ROWS {
-                micro::<true>(a, x.stride, panel.as_ptr(), k, c, rows, ahead);
-            } else {
-                micro::<false>(a, x.stride, panel.as_ptr(), k, c, rows, ahead);
-            }
-        }
-        r += rows;
+    assert!(
+        k.is_multiple_of(STEPS) && panel.len() == k / 2 * WIDTH && tile.len() >= x.count * WIDTH,
+        "a panel"
+    );
+    let first = Input {
+        count: x.count.min(MOST),
+        ..x
+    };
+    let (panel, bytes) = (panel.as_ptr().cast::<u8>(), size_of_val(panel));
+    let ahead = |by: usize| Ahead {
+        from: panel.wrapping_add(by),
+        bytes: STEP,
+    };
+    // SAFETY: x has `count` rows of `k / 2` pairs, the panel has as many for each column, the tile has room for all
+    // rows; the tier was detected
+    unsafe {
+        // the first rows wait for the panel; the others ask for the next one
+        rows(first, 0, k, panel, ahead(FAR), tile.as_mut_ptr());
+        rows(x, MOST, k, panel, ahead(bytes), tile.as_mut_ptr());
     }
 }
 
-/// `rows` rows, more than [`ROWS`] of them where `BOTH`, x [`WIDTH`] columns.
-unsafe fn micro<const BOTH: bool>(
-    a: *const u32,
-    stride: usize,
-    w: *const f32,
+/// What is asked for beside each step: so many bytes at a time.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) from: *const u8,
+    pub(super) bytes: usize,
+}
+
+/// Rows `r..` of `x` times the pairs of a panel, to the tile that begins with row 0.
+pub(super) unsafe fn rows(
+    x: Input<u32>,
+    mut r: usize,
     k: usize,
-    c: *mut f32,
-    rows: usize,
-    ahead: usize,
+    panel: *const u8,
+    ahead: Ahead,
+    tile: *mut f32,
 ) {
+    while r < x.count {
+        // SAFETY: rows r.. exist
+        unsafe {
+            let part = Input {
+                data: x.data.add(r * x.stride),
+                count: (x.count - r).min(MOST),
+                ..x
+            };
+            let tile = tile.add(r * WIDTH);
+            if part.count > ROWS {
+                micro::<true>(part, k, panel, ahead, tile);
+            } else {
+                micro::<false>(part, k, panel, ahead, tile);
+            }
+            r += part.count;
+        }
+    }
+}
+
+unsafe fn micro<const BOTH: bool>(x: Input<u32>, k: usize, panel: *const u8, ahead: Ahead, tile: *mut f32) {
+    // SAFETY: the caller's pointers cover the rows, the panel and the tile
+    unsafe {
+        begin(x.count);
+        for i in 0..k / STEPS {
+            for line in (0..ahead.bytes).step_by(LINE) {
+                let line = ahead.from.wrapping_add(i * ahead.bytes + line);
+                if BOTH {
+                    prefetch_far(line);
+                } else {
+                    prefetch(line);
+                }
+            }
+            step::<BOTH>(x, i, panel.add(i * STEP));
+        }
+        end(x.count, tile);
+    }
+}
+
+/// Sets sums of so many rows to zero.
+#[inline(always)]
+pub(super) unsafe fn begin(rows: usize) {
     let config = Config::new(rows);
-    let (input, weights) = (stride * size_of::<u32>(), WIDTH * size_of::<u32>());
-    let step = STEPS / 2 * weights;
-    // SAFETY: the caller's pointers cover the rows, the panel and the tile; tiles are the unit's own, and nothing
-    // else in the process uses them
+    // SAFETY: tiles are the unit's own, and nothing else in the process uses them
     unsafe {
         asm!(
             "ldtilecfg [{config}]",
@@ -101,47 +150,54 @@ unsafe fn micro<const BOTH: bool>(
             config = in(reg) &raw const config,
             options(nostack, readonly, preserves_flags),
         );
-        for i in 0..k / STEPS {
-            let w = w.cast::<u8>().add(i * step);
-            let upper = a.cast::<u8>().add(i * LINE);
-            for line in (0..step).step_by(LINE) {
-                if BOTH {
-                    prefetch_far(w.wrapping_add(ahead + line));
-                } else {
-                    prefetch(w.wrapping_add(ahead + line));
-                }
-            }
-            asm!(
-                "tileloadd tmm6, [{w} + {weights}]",
-                "tileloadd tmm7, [{w} + {weights} + 64]",
-                "tileloadd tmm4, [{upper} + {input}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                w = in(reg) w, weights = in(reg) weights, upper = in(reg) upper, input = in(reg) input,
-                options(nostack, readonly, preserves_flags),
-            );
-            if BOTH {
-                let lower = upper.add(ROWS * input);
-                asm!(
-                    "tileloadd tmm5, [{lower} + {input}]",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    lower = in(reg) lower, input = in(reg) input,
-                    options(nostack, readonly, preserves_flags),
-                );
-            }
-        }
+    }
+}
+
+/// Adds the products of step `i` of the rows of `x` (more than [`ROWS`] where `BOTH`) with its pairs at `w`.
+#[inline(always)]
+pub(super) unsafe fn step<const BOTH: bool>(x: Input<u32>, i: usize, w: *const u8) {
+    let (input, weights) = (x.stride * size_of::<u32>(), WIDTH * size_of::<u32>());
+    // SAFETY: the caller's rows have the step
+    unsafe {
+        let upper = x.data.cast::<u8>().add(i * LINE);
         asm!(
-            "tilestored [{c} + {weights}], tmm0",
-            "tilestored [{c} + {weights} + 64], tmm1",
-            c = in(reg) c, weights = in(reg) weights,
-            options(nostack, preserves_flags),
+            "tileloadd tmm6, [{w} + {weights}]",
+            "tileloadd tmm7, [{w} + {weights} + 64]",
+            "tileloadd tmm4, [{upper} + {input}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            w = in(reg) w, weights = in(reg) weights, upper = in(reg) upper, input = in(reg) input,
+            options(nostack, readonly, preserves_flags),
         );
         if BOTH {
             asm!(
-                "tilestored [{c} + {weights}], tmm2",
-                "tilestored [{c} + {weights} + 64], tmm3",
-                c = in(reg) c.add(ROWS * WIDTH), weights = in(reg) weights,
+                "tileloadd tmm5, [{lower} + {input}]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                lower = in(reg) upper.add(ROWS * input), input = in(reg) input,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+    }
+}
+
+/// Writes the sums of so many rows.
+#[inline(always)]
+pub(super) unsafe fn end(rows: usize, tile: *mut f32) {
+    let line = WIDTH * size_of::<f32>();
+    // SAFETY: the tile has room for the rows
+    unsafe {
+        asm!(
+            "tilestored [{c} + {line}], tmm0",
+            "tilestored [{c} + {line} + 64], tmm1",
+            c = in(reg) tile, line = in(reg) line,
+            options(nostack, preserves_flags),
+        );
+        if rows > ROWS {
+            asm!(
+                "tilestored [{c} + {line}], tmm2",
+                "tilestored [{c} + {line} + 64], tmm3",
+                c = in(reg) tile.add(ROWS * WIDTH), line = in(reg) line,
                 options(nostack, preserves_flags),
             );
         }

@@ -20,7 +20,7 @@ const FEW: usize = 4;
 
 /// Integer operations beside the vectors of a tier. As with [`Simd`], all of it is unsafe for want of the
 /// instructions.
-trait Dots: Copy {
+pub(super) trait Dots: Copy {
     type S: Simd;
     type I: Copy;
     /// Sums of one row in two vectors.
@@ -283,7 +283,10 @@ unsafe fn micro<D: Dots, const M: usize, const BITS: usize, const MINIMA: bool, 
 
 /// Nibbles of a step, with the bits that codes have above them.
 #[inline(always)]
-unsafe fn raised<D: Dots, const BITS: usize>(nibbles: [D::I; 2], above: &mut [D::I; 2]) -> [D::I; 2] {
+pub(super) unsafe fn raised<D: Dots, const BITS: usize>(
+    nibbles: [D::I; 2],
+    above: &mut [D::I; 2],
+) -> [D::I; 2] {
     // SAFETY: the caller's tier
     unsafe {
         match BITS {
@@ -325,7 +328,7 @@ unsafe fn add<D: Dots, const M: usize, const BITS: usize, const TABLE: bool>(
 
 /// Scales of group `g` for a vector of columns from `column`.
 #[inline(always)]
-unsafe fn scale<S: Simd>(format: &Format, block: *const u8, g: usize, column: usize) -> S::V {
+pub(super) unsafe fn scale<S: Simd>(format: &Format, block: *const u8, g: usize, column: usize) -> S::V {
     // SAFETY: the header holds them
     unsafe {
         if format.scales == Scales::Exponent {
@@ -344,7 +347,7 @@ unsafe fn scale<S: Simd>(format: &Format, block: *const u8, g: usize, column: us
 
 /// Minima of group `g`, of a format that has them.
 #[inline(always)]
-unsafe fn minimum_of<S: Simd>(format: &Format, block: *const u8, g: usize, column: usize) -> S::V {
+pub(super) unsafe fn minimum_of<S: Simd>(format: &Format, block: *const u8, g: usize, column: usize) -> S::V {
     // SAFETY: the header holds them
     unsafe {
         let own = S::load_f16(block.cast::<u16>().add(WIDTH + column));
@@ -427,7 +430,7 @@ impl Dots for Plain {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(super) mod x86 {
     use std::arch::x86_64::*;
 
     use super::{Dots, Format, Input, rows};
@@ -435,7 +438,7 @@ mod x86 {
 
     /// 512-bit integer dot products.
     #[derive(Clone, Copy)]
-    struct Vnni;
+    pub(in super::super) struct Vnni;
     /// 512-bit vectors, products of 16-bit numbers.
     #[derive(Clone, Copy)]
     struct Wide;

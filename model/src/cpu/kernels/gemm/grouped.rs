@@ -85,12 +85,13 @@ pub(crate) fn grouped<'a>(
         // SAFETY: a thread runs one task at a time, so its scratch is its own
         let Tiles {
             widened,
+            pairs,
             panel: scratch,
             tile: [tile, gate_tile],
         } = unsafe { &mut *tiles.at(thread) };
         let mut product = |w: &Linear, tile: &mut Buf| {
             let weights = w.storage().panel(panel, scratch);
-            multiply(tier, x, rounded, first, count, w, weights, widened, tile);
+            multiply(tier, x, rounded, first, count, w, weights, widened, pairs, tile);
         };
         let (w, sink) = of(group.matrix);
         product(w, tile);

