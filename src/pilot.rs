@@ -127,7 +127,7 @@ pub struct Trial {
 pub enum Verdict {
     /// The advice holds for other problems of the kind.
     Enough,
-    /// It is the best guess.
+    /// Nothing else is shown to do as well: the advice is plain majority.
     NotEnough {
         /// Why, and what would do.
         why: String,
@@ -239,15 +239,16 @@ pub fn pilot(
         .filter(|r| r.contains(&true) && r.contains(&false))
         .count();
     let confidence_knows = scores.iter().any(|s| s.score == LOWEST && s.knows);
-    let advice = advise(&trials, options.margin, confidence_knows).clone();
+    let advised = advise(&trials, options.margin, confidence_knows);
     let verdict = verdict(
-        &advice,
+        &advised,
         &scores,
         graded.len(),
         mixed,
         problems.len(),
         options.margin,
     );
+    let advice = advised.trial.clone();
     if scores.len() > 1 {
         notes.push(
             "the score and the window are the best of several on these very problems, so their numbers \

@@ -330,7 +330,7 @@ fn print(pilot: &Pilot, printer: &Printer) -> anyhow::Result<()> {
                 ),
                 None => String::new(),
             };
-            ("not enough evidence; the best guess is", format!("\n{why}{more}"))
+            ("not enough evidence for another: use", format!("\n{why}{more}"))
         }
     };
     printer.line(&format!(

@@ -9,37 +9,51 @@ use super::{LEVEL, MIXED, ScoreTrial, Trial, Verdict};
 /// Problems beyond which counting how many more would do is of no use.
 const MOST: u64 = 100_000;
 
-/// One that is right clearly more often than plain majority, by more than the margin; else the cheapest that
-/// may lose no more than the margin, on other problems too; else one with a smaller gain that is clear; else the
-/// cheapest that loses no more than the margin on these problems, of those whose grounds hold; plain majority
-/// otherwise.
-pub(super) fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> &Trial {
+/// What a pilot recommends.
+pub(super) struct Advice<'a> {
+    pub(super) trial: &'a Trial,
+    /// The cheapest that lost no more than the margin on these problems, where plain majority is recommended because
+    /// on others it may lose more.
+    candidate: Option<&'a Trial>,
+    /// Whether all that were tried are clearly worse than plain majority.
+    others_lose: bool,
+}
+
+/// Where some are right clearly more often than plain majority, by more than the margin, the cheapest of those within
+/// the margin of the best; else the cheapest that may lose no more than the margin, on other problems too; else one
+/// with a smaller gain that is clear; plain majority otherwise. What reads confidence must have grounds to.
+pub(super) fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> Advice<'_> {
     let plain = trials
         .iter()
         .find(|t| t.strategy == "majority")
         .expect("plain majority is always tried");
+    let others = || trials.iter().filter(|t| t.strategy != "majority");
     let holds = |t: &&Trial| {
         let loses = t.difference.is_some_and(|d| -d <= margin);
         loses && (confidence_knows || !t.reads_confidence)
     };
-    let passes = |t: &&Trial| t.strategy != "majority" && t.may_lose.is_some_and(|share| share <= margin);
+    let passes = |t: &&Trial| t.may_lose.is_some_and(|share| share <= margin);
     let better = |t: &&Trial| t.difference_interval.is_some_and(|i| i.low > 0.0);
-    let gain = |t: &&Trial| t.difference.unwrap_or_default();
-    let best = trials
-        .iter()
-        .filter(better)
-        .max_by(|a, b| gain(a).total_cmp(&gain(b)));
+    let gain = |t: &Trial| t.difference.unwrap_or_default();
+    let most = trials.iter().filter(better).map(gain).fold(0.0, f64::max);
+    // trials stand by their cost
+    let best = trials.iter().filter(better).find(|t| gain(t) >= most - margin);
+    let sound = || others().find(|t| holds(t) && passes(t));
     // what gains more than others may lose is worth more than what is cheap
-    let sound = || trials.iter().find(|t| holds(t) && passes(t));
-    best.filter(|t| gain(t) > margin)
+    let trial = best
+        .filter(|_| most > margin)
         .or_else(sound)
         .or(best)
-        .or_else(|| trials.iter().find(holds))
-        .unwrap_or(plain)
+        .unwrap_or(plain);
+    Advice {
+        trial,
+        candidate: others().find(holds).filter(|_| trial.strategy == "majority"),
+        others_lose: others().all(|t| t.difference_interval.is_some_and(|i| i.high < 0.0)),
+    }
 }
 
 pub(super) fn verdict(
-    advice: &Trial,
+    advice: &Advice<'_>,
     scores: &[ScoreTrial],
     graded: usize,
     mixed: usize,
@@ -55,10 +69,21 @@ pub(super) fn verdict(
             None,
         );
     }
-    let percent = |x: f64| format!("{:.0}%", x * 100.0);
     let n = graded as u64;
-    if advice.strategy == "majority" {
-        // it is the fallback: say what would have been needed for another advice
+    let trial = advice.trial;
+    if trial.strategy == "majority" {
+        if let Some(candidate) = advice.candidate {
+            let name = format!("{} with --slots {}", candidate.strategy, candidate.slots);
+            let why = format!(
+                "{name} would take {} of its tokens, but {}",
+                percent(candidate.share),
+                risk(candidate, "it", n, margin)
+            );
+            return not_enough(why, needed_to_pass(candidate, n, margin));
+        }
+        if advice.others_lose {
+            return Verdict::Enough;
+        }
         let lowest = scores.iter().find(|s| s.score == LOWEST).or(scores.first());
         return match lowest {
             Some(s) if s.knows => not_enough(
@@ -84,30 +109,32 @@ pub(super) fn verdict(
             ),
         };
     }
-    if advice.difference_interval.is_some_and(|i| i.low > 0.0) {
-        // it is right more often, whatever it loses on the way
-        return Verdict::Enough;
-    }
-    let (Some(lost_mean), Some(may_lose)) = (advice.lost, advice.may_lose) else {
-        return not_enough("nothing is known about what it loses".to_owned(), None);
-    };
-    if may_lose <= margin {
-        return Verdict::Enough;
-    }
-    let rate = lost_mean / n as f64;
-    let needed = (1..).map(|i| n + i * 5).take_while(|n| *n <= MOST).find(|n| {
+    // it is right more often, whatever it loses on the way; or what it may lose is little
+    Verdict::Enough
+}
+
+/// What a strategy lost and may lose, in words.
+fn risk(trial: &Trial, what: &str, graded: u64, margin: f64) -> String {
+    format!(
+        "{what} lost {:.1} of {graded} problems that plain majority solves, and on others that may be as many as {} of \
+         them, more than the {} that are allowed",
+        trial.lost.unwrap_or_default(),
+        percent(trial.may_lose.unwrap_or(1.0)),
+        percent(margin)
+    )
+}
+
+fn percent(x: f64) -> String {
+    format!("{:.0}%", x * 100.0)
+}
+
+/// Problems on which a strategy that goes on as on these `n` would be shown to lose no more than the margin.
+fn needed_to_pass(trial: &Trial, n: u64, margin: f64) -> Option<u64> {
+    let rate = trial.lost? / n as f64;
+    (1..).map(|i| n + i * 5).take_while(|n| *n <= MOST).find(|n| {
         let lost = lost(rate * *n as f64);
         clopper_pearson(lost, *n, LEVEL).is_ok_and(|i| i.high <= margin)
-    });
-    not_enough(
-        format!(
-            "it lost {lost_mean:.1} of {graded} problems that plain majority solves, and on others that may \
-             be as many as {} of them, more than the {} that are allowed",
-            percent(may_lose),
-            percent(margin)
-        ),
-        needed,
-    )
+    })
 }
 
 /// Problems that would narrow the interval of an AUROC until it leaves chance out, if they are like these.
@@ -157,8 +184,8 @@ mod tests {
         let gains = trial("deepconf-low", 40.0, 0.21, 0.12);
         let name = |trials: &[Trial]| {
             let advice = advise(trials, 0.05, false);
-            let verdict = verdict(advice, &[], 60, 40, 60, 0.05);
-            (advice.strategy.clone(), verdict == Verdict::Enough)
+            let verdict = verdict(&advice, &[], 60, 40, 60, 0.05);
+            (advice.trial.strategy.clone(), verdict == Verdict::Enough)
         };
         let named = |strategy: &str, enough| (strategy.to_owned(), enough);
         assert_eq!(
@@ -169,11 +196,27 @@ mod tests {
             name(&[cheap.clone(), passes, gains.clone(), plain.clone()]),
             named("deepconf-low", true)
         );
-        assert_eq!(
-            name(&[cheap.clone(), plain.clone()]),
-            named("best-of-infinity", false)
+        // as good a gain at a lower price
+        let dear = trial("deepconf-high", 90.0, 0.24, 0.12);
+        assert_eq!(name(&[gains, dear, plain.clone()]), named("deepconf-low", true));
+        // what is cheap on these problems is not recommended for others
+        let trials = [cheap, plain.clone()];
+        let advice = advise(&trials, 0.05, false);
+        assert_eq!(advice.trial.strategy, "majority");
+        let Verdict::NotEnough { why, problems_needed } = verdict(&advice, &[], 60, 40, 60, 0.05) else {
+            panic!("more problems would do");
+        };
+        assert!(
+            why.starts_with("best-of-infinity with --slots 8 would take 100% of its tokens, but it lost"),
+            "{why}"
         );
-        let loses = trial("esc", 20.0, -0.2, 0.3);
+        assert_eq!(problems_needed, Some(75));
+        let mut loses = trial("esc", 20.0, -0.2, 0.3);
+        assert_eq!(name(&[loses.clone(), plain.clone()]), named("majority", true));
+        loses.difference_interval = Some(Interval {
+            low: -0.45,
+            high: 0.05,
+        });
         assert_eq!(name(&[loses, plain]), named("majority", false));
     }
 }

@@ -42,7 +42,7 @@ fn candidates(budget: usize, confident: bool, window: Option<usize>) -> Vec<Cand
     for slots in slots {
         // all that end a problem early and cost no accuracy by design; others are for `tts sweep`
         all.extend(
-            ["adaptive-consistency", "best-of-infinity", "esc"].map(|name| Candidate {
+            ["adaptive", "adaptive-consistency", "best-of-infinity", "esc"].map(|name| Candidate {
                 preset: named(name),
                 slots,
                 window: None,

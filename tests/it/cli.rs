@@ -6,6 +6,7 @@ mod families;
 mod golden_numbers;
 mod measuring;
 mod old_folders;
+mod piloted;
 mod policies;
 mod recorded;
 mod replaying;

@@ -32,8 +32,10 @@ pub(crate) use grouped::{Group, grouped};
 pub(crate) use rounded::to_bf16;
 use rounded::{Kind, Rounded};
 
-/// Most rows of one task; results wait in a tile of `ROWS x WIDTH`.
+/// Most rows of one task, whose results wait in a tile.
 const ROWS: usize = 96;
+/// The same where each task widens its panel for itself.
+const ROWS_OF_WIDENED: usize = 256;
 
 /// Bytes by which weights are asked for before they are read. With few rows memory is what decides: the
 /// second-level cache can wait for more lines at once than the first.
@@ -149,7 +151,7 @@ struct Tiles {
 
 impl Scratch {
     pub(crate) fn new(threads: usize) -> Self {
-        let tile = || Buf::zeroed(ROWS * WIDTH);
+        let tile = || Buf::zeroed(ROWS_OF_WIDENED * WIDTH);
         let tiles = || Tiles {
             widened: Buf::zeroed(float::DEPTH * WIDTH),
             pairs: Buf::zeroed(0),
@@ -163,7 +165,7 @@ impl Scratch {
     }
     /// Bytes for `threads` threads and inputs of `rows` rows, the widest of which has `width` columns.
     pub(crate) fn bytes(threads: usize, rows: usize, width: usize) -> usize {
-        let thread = (float::DEPTH + 2 * ROWS) * WIDTH + width / 2 * WIDTH;
+        let thread = (float::DEPTH + 2 * ROWS_OF_WIDENED) * WIDTH + width / 2 * WIDTH;
         threads * thread * size_of::<f32>() + 2 * Rounded::bytes(rows, width)
     }
 }
@@ -225,7 +227,7 @@ pub(crate) fn matmul<const N: usize>(pool: &mut ThreadPool, scratch: &mut Scratc
         pool.threads() * 3
     };
     let splits = rows
-        .div_ceil(ROWS)
+        .div_ceil(if tier == Tier::Amx { ROWS_OF_WIDENED } else { ROWS })
         .max(wanted.div_ceil(panels).min(rows.div_ceil(12)));
     let chunk = rows.div_ceil(splits);
     let outs = jobs.each_ref().map(|job| Shared(job.out.as_ptr().cast_mut()));
