@@ -243,7 +243,7 @@ impl ProblemRun {
             };
             match finish {
                 None => kept.push(trace),
-                Some(Finish::Cancelled) => self.book(trace, Finish::Cancelled),
+                Some(Finish::Cancelled) => drop(self.book(trace, Finish::Cancelled)),
                 Some(finish) => done = self.end(trace, finish),
             }
         }
@@ -318,16 +318,11 @@ impl ProblemRun {
     /// Ends a trace and tells the strategy; true when the problem is decided.
     fn end(&mut self, trace: Trace, finish: Finish) -> bool {
         let id = trace.id();
-        self.book(trace, finish);
+        let entropies = self.book(trace, finish);
         let record = self.ended.last().expect("just booked");
         // what the unfinished text of a stopped trace says could not be had from a record of the complete
         // one: no strategy learns it
         let key = record.answer_key.as_ref().filter(|_| finish.is_complete());
-        let entropies = if self.strategy.needs().entropy {
-            record.arrays.entropies()
-        } else {
-            Vec::new()
-        };
         let outcome = TraceOutcome {
             trace: id,
             finish,
@@ -335,7 +330,11 @@ impl ProblemRun {
             class: key.map(|key| self.classes.class(key, record.answer.as_deref().unwrap_or(key))),
             confidences: &record.arrays.confidence,
             logprobs: &record.arrays.logprobs,
-            entropies: &entropies,
+            entropies: if self.strategy.needs().entropy {
+                &entropies
+            } else {
+                &[]
+            },
             self_certainty: record.scores.self_certainty,
             measured: record.measured.as_ref(),
         };
@@ -349,8 +348,9 @@ impl ProblemRun {
         }
     }
 
-    /// FateCounts a trace's tokens and makes its record.
-    fn book(&mut self, trace: Trace, finish: Finish) {
+    /// Counts a trace's tokens and makes its record; returns the entropies of its tokens where its scores were taken
+    /// from these.
+    fn book(&mut self, trace: Trace, finish: Finish) -> Vec<f32> {
         let warmup = self.strategy.is_warmup(trace.id());
         let fate = finish.fate(warmup);
         let tokens = trace.tokens() as u64;
@@ -369,17 +369,19 @@ impl ProblemRun {
             self.reader.as_ref(),
         );
         // a recording made elsewhere may hold scores and no arrays
-        let a = &record.arrays;
+        let (a, mut entropies) = (&record.arrays, Vec::new());
         if let Some(measured) = &record.measured {
             record.scores = measured.scores(self.strategy.window());
         } else if !(a.confidence.is_empty() && a.logprobs.is_empty()) {
+            entropies = a.entropies();
             record.scores = TraceScores::new(
-                &a.series(&a.entropies()),
+                &a.series(&entropies),
                 record.scores.self_certainty,
                 self.strategy.window(),
             );
         }
         self.ended.push(record);
+        entropies
     }
 
     fn finish_all(&mut self) {

@@ -134,6 +134,14 @@ impl Statistic {
         }
     }
 
+    /// Whether it is taken from groups of tokens, so that it is not known before their size is.
+    pub fn has_window(self) -> bool {
+        matches!(
+            self,
+            Statistic::Tail | Statistic::Bottom | Statistic::LowestGroup | Statistic::TailEntropy
+        )
+    }
+
     /// Whether it is a mean of token confidences.
     pub fn of_confidence(self) -> bool {
         !matches!(

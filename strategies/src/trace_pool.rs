@@ -296,6 +296,15 @@ impl TracePool {
         std::borrow::Cow::Owned(pool)
     }
 
+    /// A pool in which this statistic of all traces is known.
+    pub(crate) fn knowing(&self, statistic: Statistic) -> std::borrow::Cow<'_, TracePool> {
+        if statistic.has_window() {
+            self.settled()
+        } else {
+            std::borrow::Cow::Borrowed(self)
+        }
+    }
+
     /// Decides by a named vote, see [`TracePool::decide_by`].
     pub(crate) fn decide(
         &self,

@@ -111,7 +111,9 @@ impl WholeTraces for Adaptive {
         self.voters += 1;
         self.done = self.voters >= self.settings.most;
         if self.voters >= self.look_at {
-            let voters = pool.settled().voters(PoolKind::Finished, None);
+            let voters = pool
+                .knowing(self.settings.statistic)
+                .voters(PoolKind::Finished, None);
             self.done |= self.certainty(&voters) >= self.settings.certainty;
             let step = if self.voters < MANY {
                 1

@@ -8,7 +8,7 @@
 
 use super::Input;
 use crate::cpu::kernels::buf::Buf;
-use crate::cpu::kernels::simd::{Simd, Tier, tiers};
+use crate::cpu::kernels::simd::{Simd, Tier, prefetch_far, tiers};
 use crate::cpu::packing::{Layout, WIDTH};
 
 /// k-steps that are unpacked at a time: a panel slice of 32 KiB stays in the first-level cache.
@@ -24,9 +24,12 @@ pub(super) fn multiply(
     widened: &mut Buf,
     tile: &mut Buf,
 ) {
+    // bytes of the panel's weights of a k-step
+    let step = if layout == Layout::F32 { 128 } else { 64 };
     let mut start = 0;
     while start < k {
         let depth = DEPTH.min(k - start);
+        let next = panel.as_ptr().cast::<u8>().wrapping_add((start + depth) * step);
         let b = widen(tier, layout, panel, start, depth, widened);
         // SAFETY: x has `count` rows of k elements, b has depth x WIDTH, the tile has room for all rows
         unsafe {
@@ -39,6 +42,8 @@ pub(super) fn multiply(
                 depth,
                 tile.as_mut_ptr(),
                 start == 0,
+                next,
+                step,
             )
         };
         start += depth;
@@ -96,6 +101,7 @@ unsafe fn widen_f16_body<S: Simd>(src: *const u16, dst: *mut f32, n: usize) {
 tiers!(fn widen_bf16 = widen_bf16_body(src: *const u32, dst: *mut f32, pairs: usize));
 tiers!(fn widen_f16 = widen_f16_body(src: *const u16, dst: *mut f32, n: usize));
 
+#[allow(clippy::too_many_arguments)]
 #[inline(always)]
 unsafe fn inner_body<S: Simd>(
     a: *const f32,
@@ -105,29 +111,35 @@ unsafe fn inner_body<S: Simd>(
     depth: usize,
     tile: *mut f32,
     first: bool,
+    next: *const u8,
+    step: usize,
 ) {
     unsafe {
         let mut r = 0;
         while r < count {
+            // the last rows ask for the next slice, which would else be waited for
+            let step = if count - r > 12 { 0 } else { step };
             let (a, c) = (a.add(r * stride), tile.add(r * WIDTH));
             // as many rows as the tier's registers hold; the choice does not touch any row's sum
             let left = count - r;
             if S::LANES == 16 {
                 r += match left {
-                    12.. => micro::<S, 12, 2>(a, stride, b, depth, c, first),
-                    8..12 => micro::<S, 8, 2>(a, stride, b, depth, c, first),
-                    4..8 => micro::<S, 4, 2>(a, stride, b, depth, c, first),
-                    2..4 => micro::<S, 2, 2>(a, stride, b, depth, c, first),
-                    _ => micro::<S, 1, 2>(a, stride, b, depth, c, first),
+                    // two of eight rather than twelve and four
+                    12.. if left != 16 => micro::<S, 12, 2>(a, stride, b, depth, c, first, next, step),
+                    8.. => micro::<S, 8, 2>(a, stride, b, depth, c, first, next, step),
+                    4..8 => micro::<S, 4, 2>(a, stride, b, depth, c, first, next, step),
+                    2..4 => micro::<S, 2, 2>(a, stride, b, depth, c, first, next, step),
+                    _ => micro::<S, 1, 2>(a, stride, b, depth, c, first, next, step),
                 };
             } else {
                 for half in [0, 16] {
                     let (b, c) = (b.add(half), c.add(half));
+                    let step = if half == 0 { step } else { 0 };
                     match left {
-                        6.. => micro::<S, 6, 2>(a, stride, b, depth, c, first),
-                        4..6 => micro::<S, 4, 2>(a, stride, b, depth, c, first),
-                        2..4 => micro::<S, 2, 2>(a, stride, b, depth, c, first),
-                        _ => micro::<S, 1, 2>(a, stride, b, depth, c, first),
+                        6.. => micro::<S, 6, 2>(a, stride, b, depth, c, first, next, step),
+                        4..6 => micro::<S, 4, 2>(a, stride, b, depth, c, first, next, step),
+                        2..4 => micro::<S, 2, 2>(a, stride, b, depth, c, first, next, step),
+                        _ => micro::<S, 1, 2>(a, stride, b, depth, c, first, next, step),
                     };
                 }
                 r += match left {
@@ -141,10 +153,12 @@ unsafe fn inner_body<S: Simd>(
     }
 }
 tiers!(fn inner = inner_body(
-    a: *const f32, stride: usize, count: usize, b: *const f32, depth: usize, tile: *mut f32, first: bool
+    a: *const f32, stride: usize, count: usize, b: *const f32, depth: usize, tile: *mut f32, first: bool,
+    next: *const u8, step: usize
 ));
 
-/// `M` rows x `N` vectors, accumulators in registers.
+/// `M` rows x `N` vectors, accumulators in registers. With each k-step asks for `step` bytes from `next` on.
+#[allow(clippy::too_many_arguments)]
 #[inline(always)]
 unsafe fn micro<S: Simd, const M: usize, const N: usize>(
     a: *const f32,
@@ -153,6 +167,8 @@ unsafe fn micro<S: Simd, const M: usize, const N: usize>(
     depth: usize,
     c: *mut f32,
     first: bool,
+    next: *const u8,
+    step: usize,
 ) -> usize {
     unsafe {
         let mut acc = [[S::splat(0.0); N]; M];
@@ -164,6 +180,9 @@ unsafe fn micro<S: Simd, const M: usize, const N: usize>(
             }
         }
         for k in 0..depth {
+            for line in (0..step).step_by(64) {
+                prefetch_far(next.wrapping_add(k * step + line));
+            }
             let mut w = [S::splat(0.0); N];
             for (n, w) in w.iter_mut().enumerate() {
                 *w = S::load(b.add(k * WIDTH + n * S::LANES));

@@ -238,3 +238,35 @@ fn what_is_not_a_number_stays_so() {
         }
     }
 }
+
+#[test]
+fn weights_that_are_no_numbers_show() {
+    let k = 512;
+    for dtype in [Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4K] {
+        for scale in [0x7fffu16, 0xffff, 0x7e00, 0x7c00, 0xfc00] {
+            let mut bytes = stored(dtype, 40, k);
+            // the second block of row 33
+            let block = 33 * dtype.row_bytes(k) + dtype.block_bytes();
+            bytes[block..][..2].copy_from_slice(&scale.to_le_bytes());
+            let raw = RawTensor {
+                name: String::new(),
+                dtype,
+                shape: vec![40, k],
+                bytes: bytes.into(),
+            };
+            let w = Linear::pack(&raw, WeightFormat::Auto);
+            let x = rows(40, k);
+            for tier in Tier::available() {
+                let out = product(tier, 1, &x, &w);
+                for r in 0..40 {
+                    let strange = |j: usize| !out.row(r)[j].is_finite();
+                    assert!(strange(33), "{dtype} {tier} {scale:x} row {r}");
+                    assert!(
+                        !(0..33).chain(34..40).any(strange),
+                        "{dtype} {tier} {scale:x} row {r}"
+                    );
+                }
+            }
+        }
+    }
+}
