@@ -73,13 +73,7 @@ pub(super) fn verdict(
     let trial = advice.trial;
     if trial.strategy == "majority" {
         if let Some(candidate) = advice.candidate {
-            let name = format!("{} with --slots {}", candidate.strategy, candidate.slots);
-            let why = format!(
-                "{name} would take {} of its tokens, but {}",
-                percent(candidate.share),
-                risk(candidate, "it", n, margin)
-            );
-            return not_enough(why, needed_to_pass(candidate, n, margin));
+            return not_enough(risk(candidate, n, margin), needed_to_pass(candidate, n, margin));
         }
         if advice.others_lose {
             return Verdict::Enough;
@@ -113,19 +107,19 @@ pub(super) fn verdict(
     Verdict::Enough
 }
 
-/// What a strategy lost and may lose, in words.
-fn risk(trial: &Trial, what: &str, graded: u64, margin: f64) -> String {
+/// What a strategy would save, what it lost and what it may lose, in words.
+fn risk(trial: &Trial, graded: u64, margin: f64) -> String {
+    let percent = |x: f64| format!("{:.0}%", x * 100.0);
     format!(
-        "{what} lost {:.1} of {graded} problems that plain majority solves, and on others that may be as many as {} of \
-         them, more than the {} that are allowed",
+        "{} with --slots {} would take {} of its tokens, but it lost {:.1} of {graded} problems that plain majority \
+         solves, and on others that may be as many as {} of them, more than the {} that are allowed",
+        trial.strategy,
+        trial.slots,
+        percent(trial.share),
         trial.lost.unwrap_or_default(),
         percent(trial.may_lose.unwrap_or(1.0)),
         percent(margin)
     )
-}
-
-fn percent(x: f64) -> String {
-    format!("{:.0}%", x * 100.0)
 }
 
 /// Problems on which a strategy that goes on as on these `n` would be shown to lose no more than the margin.

@@ -108,33 +108,21 @@ pub(super) unsafe fn rows(
                 count: (x.count - r).min(MOST),
                 ..x
             };
-            let tile = tile.add(r * WIDTH);
-            if part.count > ROWS {
-                micro::<true>(part, k, panel, ahead, tile);
-            } else {
-                micro::<false>(part, k, panel, ahead, tile);
+            begin(part.count);
+            for i in 0..k / STEPS {
+                for line in (0..ahead.bytes).step_by(LINE) {
+                    let line = ahead.from.wrapping_add(i * ahead.bytes + line);
+                    if part.count > ROWS {
+                        prefetch_far(line);
+                    } else {
+                        prefetch(line);
+                    }
+                }
+                step(part, i, panel.add(i * STEP));
             }
+            end(part.count, tile.add(r * WIDTH));
             r += part.count;
         }
-    }
-}
-
-unsafe fn micro<const BOTH: bool>(x: Input<u32>, k: usize, panel: *const u8, ahead: Ahead, tile: *mut f32) {
-    // SAFETY: the caller's pointers cover the rows, the panel and the tile
-    unsafe {
-        begin(x.count);
-        for i in 0..k / STEPS {
-            for line in (0..ahead.bytes).step_by(LINE) {
-                let line = ahead.from.wrapping_add(i * ahead.bytes + line);
-                if BOTH {
-                    prefetch_far(line);
-                } else {
-                    prefetch(line);
-                }
-            }
-            step::<BOTH>(x, i, panel.add(i * STEP));
-        }
-        end(x.count, tile);
     }
 }
 
@@ -153,9 +141,9 @@ pub(super) unsafe fn begin(rows: usize) {
     }
 }
 
-/// Adds the products of step `i` of the rows of `x` (more than [`ROWS`] where `BOTH`) with its pairs at `w`.
+/// Adds the products of step `i` of the rows of `x` with its pairs at `w`.
 #[inline(always)]
-pub(super) unsafe fn step<const BOTH: bool>(x: Input<u32>, i: usize, w: *const u8) {
+pub(super) unsafe fn step(x: Input<u32>, i: usize, w: *const u8) {
     let (input, weights) = (x.stride * size_of::<u32>(), WIDTH * size_of::<u32>());
     // SAFETY: the caller's rows have the step
     unsafe {
@@ -169,7 +157,7 @@ pub(super) unsafe fn step<const BOTH: bool>(x: Input<u32>, i: usize, w: *const u
             w = in(reg) w, weights = in(reg) weights, upper = in(reg) upper, input = in(reg) input,
             options(nostack, readonly, preserves_flags),
         );
-        if BOTH {
+        if x.count > ROWS {
             asm!(
                 "tileloadd tmm5, [{lower} + {input}]",
                 "tdpbf16ps tmm2, tmm5, tmm6",

@@ -65,10 +65,12 @@ pub(super) fn multiply(
             ..x
         };
         let tile = tile.as_mut_ptr();
-        if first.count > amx::ROWS {
-            by_format::<true>(format, first, k, data, pairs, steps, tile);
-        } else {
-            by_format::<false>(format, first, k, data, pairs, steps, tile);
+        match (format.bits, format.table) {
+            (4, None) => blocks::<4, false>(format, first, k, data, pairs, steps, tile),
+            (4, Some(_)) => blocks::<4, true>(format, first, k, data, pairs, steps, tile),
+            (5, _) => blocks::<5, false>(format, first, k, data, pairs, steps, tile),
+            (6, _) => blocks::<6, false>(format, first, k, data, pairs, steps, tile),
+            _ => blocks::<8, false>(format, first, k, data, pairs, steps, tile),
         }
         // the others ask for the next panel
         let next = amx::Ahead {
@@ -79,30 +81,9 @@ pub(super) fn multiply(
     }
 }
 
-unsafe fn by_format<const BOTH: bool>(
-    format: &Format,
-    x: Input<u32>,
-    k: usize,
-    data: *const u8,
-    pairs: *mut u8,
-    kept: usize,
-    tile: *mut f32,
-) {
-    // SAFETY: see `multiply`
-    unsafe {
-        match (format.bits, format.table) {
-            (4, None) => blocks::<BOTH, 4, false>(format, x, k, data, pairs, kept, tile),
-            (4, Some(_)) => blocks::<BOTH, 4, true>(format, x, k, data, pairs, kept, tile),
-            (5, _) => blocks::<BOTH, 5, false>(format, x, k, data, pairs, kept, tile),
-            (6, _) => blocks::<BOTH, 6, false>(format, x, k, data, pairs, kept, tile),
-            _ => blocks::<BOTH, 8, false>(format, x, k, data, pairs, kept, tile),
-        }
-    }
-}
-
 /// Widens the panel, `kept` steps at a time one behind the other, and multiplies each step with the rows of `x`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn blocks<const BOTH: bool, const BITS: usize, const TABLE: bool>(
+unsafe fn blocks<const BITS: usize, const TABLE: bool>(
     format: &Format,
     x: Input<u32>,
     k: usize,
@@ -139,7 +120,7 @@ unsafe fn blocks<const BOTH: bool, const BITS: usize, const TABLE: bool>(
                     line.widen::<BITS, TABLE>(codes, format.group / 4, table, out);
                 }
             }
-            amx::step::<BOTH>(x, step, out);
+            amx::step(x, step, out);
             place = if place + 1 == kept { 0 } else { place + 1 };
         }
         amx::end(x.count, tile);
