@@ -80,6 +80,7 @@ pub fn preset_within(command: &str, timeout: Duration) -> Result<Preset, PolicyE
         logprob: needs(NeededScalar::Logprob),
         self_certainty: needs(NeededScalar::SelfCertainty),
         entropy: needs(NeededScalar::Entropy),
+        forks: false,
     };
     policy.window = hello.window;
     policy.idle = Mutex::new(vec![process]);

@@ -221,7 +221,9 @@ impl Replay {
     /// # Errors
     /// When the recording cannot be read.
     pub fn texts(&self, problem: &PoolProblem) -> Result<Vec<Option<String>>, Error> {
-        Ok(self.recorded.texts(problem)?)
+        Ok(self
+            .recorded
+            .texts(problem, self.strategy.build().needs().forks)?)
     }
 
     fn say_what_is_missing(&self, problem: &PoolProblem, outcome: &mut Outcome) {

@@ -48,7 +48,7 @@ mod folder;
 mod run;
 mod summary;
 
-pub use decide::SweepPlan;
+pub use decide::{SweepPlan, decides_recorded};
 pub use files::{PoolDecisions, PoolSummary, RecordingSource, SweepHeader, SweepLine};
 pub use folder::{SweepFolder, SweepFolderError, SweepResults};
 pub use run::{SweepError, run};

@@ -134,7 +134,8 @@ pub trait Executor: Send {
     fn read(&mut self, seq: SeqId, ids: &[u32], most: usize) -> Result<usize, BrokenLogits>;
 
     /// `n` sequences that go on from where this one is, each its own way; the blocks of keys and values that
-    /// are full are shared and not copied. The sequence must have read its text to the end.
+    /// are full are shared and not copied. The sequence must have read its text to the end; one that has drawn tokens
+    /// since gives them to its forks, as far as it handed them out.
     fn fork(&mut self, from: SeqId, n: usize) -> Vec<SeqId>;
 
     /// Takes up traces again: each sequence is one that was forked from its prompt and has drawn nothing, and

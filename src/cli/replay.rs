@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::ProblemSet;
 use crate::evals::data::Problem;
 use crate::replay::{Replay, ReplaySettings};
-use crate::run::{MachineInfo, Slots};
+use crate::run::{MachineInfo, RunError, Slots};
+use crate::{Error, ProblemSet};
 use anyhow::anyhow;
 use clap::Args;
 
@@ -110,9 +110,11 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
             ));
             continue;
         }
-        let solved = replay
-            .solve(problem)
-            .map_err(|e| anyhow!("problem `{}`: {e}", problem.id))?;
+        let solved = replay.solve(problem).map_err(|error| match error {
+            // it names the problem itself
+            Error::Run(RunError::Strategy { .. }) => anyhow!(error),
+            error => anyhow!("problem `{}`: {error}", problem.id),
+        })?;
         let mut result = solved.record();
         result.machine = Some(MachineInfo {
             recording: Some(args.run.display().to_string()),

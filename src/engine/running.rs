@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use tts_strategies::TraceId;
 
+use super::kept_states::KeptStates;
 use super::scheduler::{EngineRequest, OutcomeReply};
 use super::scoring::with_a_probability;
 use crate::run::{
     Bounds, Checkpoint, EarlyEnd, Event, Observer, Outcome, ProblemRun, RunError, RunFacts, RunObserver,
-    Token, TokenStream, Trace,
+    StoppingRules, Token, TokenStream, Trace,
 };
 use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, Sampling, SeqId, StepRow, Stream};
 
@@ -21,6 +22,8 @@ pub(super) struct RunningProblem {
     prompt: SeqId,
     pub(super) prompt_tokens: usize,
     traces: BTreeMap<TraceId, LiveTrace>,
+    /// states where its strategy may fork a trace, while there is memory for them
+    kept: KeptStates,
     /// its sequences were freed; they are computed again once there is memory for them
     pub(super) preempted: bool,
     /// it waits with its sequences while others fill the batch
@@ -83,6 +86,7 @@ impl RunningProblem {
             prompt,
             prompt_tokens,
             traces: BTreeMap::new(),
+            kept: KeptStates::default(),
             preempted: false,
             waits: false,
             slots,
@@ -149,7 +153,39 @@ impl RunningProblem {
         let of_trace =
             |live: &LiveTrace| limits.sequence_bytes(executor.length(live.seq), self.prompt_tokens);
         let traces: u64 = self.traces.values().map(of_trace).sum();
-        limits.sequence_bytes(self.prompt_tokens, 0) + traces
+        limits.sequence_bytes(self.prompt_tokens, 0) + traces + self.kept.bytes()
+    }
+
+    /// Gives up the states that it keeps for forks; whether there were any.
+    pub(super) fn drop_kept(&mut self, executor: &mut dyn Executor) -> bool {
+        self.kept.drop_all(executor)
+    }
+
+    /// Whether its strategy may fork traces.
+    pub(super) fn forks(&self) -> bool {
+        self.problem.strategy().needs().forks
+    }
+
+    /// Keeps the states of traces that have come to where they may be forked, up to `most` bytes of them.
+    pub(super) fn keep_fork_points(&mut self, most: u64, limits: &Limits, executor: &mut dyn Executor) {
+        let strategy = self.problem.strategy();
+        if self.preempted || !self.forks() {
+            return;
+        }
+        let at_point = |trace: &&Trace| {
+            let tokens = trace.tokens();
+            trace.is_live() && tokens > 0 && strategy.fork_point(trace.id(), tokens - 1) == Some(tokens)
+        };
+        for trace in self.problem.live().iter().filter(at_point) {
+            let Some(live) = self.traces.get(&trace.id()) else {
+                continue;
+            };
+            let point = (trace.id(), trace.tokens());
+            if !executor.is_ahead(live.seq) && !self.kept.holds(point) {
+                let bytes = limits.sequence_bytes(executor.length(live.seq) + 1, self.prompt_tokens);
+                self.kept.keep(point, live.seq, bytes, most, executor);
+            }
+        }
     }
 
     /// Bytes that its next token for every live trace takes beyond what it holds.
@@ -173,7 +209,7 @@ impl RunningProblem {
         if missing.is_empty() {
             return;
         }
-        let seqs = executor.fork(self.prompt, missing.len());
+        let seqs = self.sequences_for(&missing, executor);
         let begun = seqs
             .iter()
             .zip(&missing)
@@ -197,6 +233,19 @@ impl RunningProblem {
         self.peak_rows = self.peak_rows.max(self.traces.len());
     }
 
+    /// Sequences for traces that have none: forks of the prompt, or of the nearest state that was kept of the trace
+    /// that one goes on from.
+    fn sequences_for(&self, missing: &[&Trace], executor: &mut dyn Executor) -> Vec<SeqId> {
+        let nearest = |trace: &&Trace| trace.fork().and_then(|fork| self.kept.nearest(fork));
+        let from_prompt = missing.iter().filter(|trace| nearest(trace).is_none()).count();
+        let mut from_prompt = executor.fork(self.prompt, from_prompt).into_iter();
+        let of = |trace: &&Trace| match nearest(trace) {
+            Some(kept) => executor.fork(kept, 1)[0],
+            None => from_prompt.next().expect("one for each of these"),
+        };
+        missing.iter().map(of).collect()
+    }
+
     /// Adds a row for every live trace, by ascending trace index.
     pub(super) fn add_rows<'r>(&'r self, rows: &mut Vec<StepRow<'r>>) {
         let rules = self.problem.rules();
@@ -218,10 +267,22 @@ impl RunningProblem {
                 forced: trace.forced(),
                 banned_ids: &self.banned_ids,
                 top_logprobs: self.token_stream().map_or(0, TokenStream::k),
-                lookahead: if saves_now { 0 } else { trace.free(rules) },
+                lookahead: if saves_now {
+                    0
+                } else {
+                    self.lookahead(trace, rules)
+                },
                 stop_ids: rules.stops(),
             });
         }
+    }
+
+    /// Tokens that may be drawn ahead of time: a state is not kept where it is ahead of its tokens.
+    fn lookahead(&self, trace: &Trace, rules: &StoppingRules) -> usize {
+        let tokens = trace.tokens();
+        let point = self.problem.strategy().fork_point(trace.id(), tokens);
+        let to_point = point.map_or(usize::MAX, |point| point.saturating_sub(tokens + 1));
+        trace.free(rules).min(to_point)
     }
 
     /// Takes the tokens of its rows from those of the step.
@@ -332,6 +393,7 @@ impl RunningProblem {
     }
 
     fn free_traces(&mut self, executor: &mut dyn Executor) {
+        self.kept.drop_all(executor);
         for live in std::mem::take(&mut self.traces).into_values() {
             executor.free(live.seq);
         }

@@ -27,6 +27,9 @@ pub struct EngineRequest {
     pub reply: OutcomeReply,
 }
 
+/// States for forks take at most one part of so many of the memory that is left.
+const KEPT_PART: u64 = 4;
+
 /// A problem that has not begun.
 struct WaitingProblem {
     request: EngineRequest,
@@ -191,6 +194,14 @@ impl Scheduler {
         begun.map(|prompt| self.executor.free(prompt)).count() > 0
     }
 
+    /// Gives up states that were kept for forks; whether there were any.
+    fn drop_kept_states(&mut self) -> bool {
+        let executor = self.executor.as_mut();
+        self.running
+            .iter_mut()
+            .fold(false, |any, r| r.drop_kept(executor) | any)
+    }
+
     /// Preempts problems, youngest first, until the next step fits; a lone problem goes on with fewer
     /// slots. Brings back what fits again.
     fn make_room(&mut self) {
@@ -209,7 +220,7 @@ impl Scheduler {
             if left.is_some() {
                 return;
             }
-            if !active.is_empty() && self.drop_partial_prompts() {
+            if !active.is_empty() && (self.drop_partial_prompts() || self.drop_kept_states()) {
                 continue;
             }
             match active[..] {
@@ -273,6 +284,19 @@ impl Scheduler {
         let mut drawn = self.drawn.iter();
         for r in self.running.iter_mut().filter(|r| r.is_active()) {
             r.take_tokens(&mut drawn, self.executor.as_ref());
+        }
+        self.keep_fork_points();
+    }
+
+    /// Keeps states where traces may be forked, in a part of the memory that is left.
+    fn keep_fork_points(&mut self) {
+        if !self.running.iter().any(RunningProblem::forks) {
+            return;
+        }
+        let left = self.plan.budget.saturating_sub(self.used_bytes()) / KEPT_PART;
+        let (limits, executor) = (&self.limits, self.executor.as_mut());
+        for r in &mut self.running {
+            r.keep_fork_points(left, limits, executor);
         }
     }
 

@@ -292,7 +292,7 @@ fn decide(
                 trace: record.trace,
                 from: from.get(&record.trace).copied().unwrap_or(to),
                 to,
-                tokens: record.tokens as u64,
+                tokens: record.generated() as u64,
                 fate,
                 answer: record.answer,
                 right,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tts_strategies::{Finish, TraceId, TraceScores};
+use tts_strategies::{Finish, Fork, TraceId, TraceScores};
 
 use super::lenient::{parse, text, value, whole, word};
 use super::warnings::LineIssue;
@@ -113,6 +113,8 @@ struct TraceLine<'a> {
     phase: Phase,
     finish: Finish,
     tokens: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fork: Option<Fork>,
     #[serde(skip_serializing_if = "is_zero")]
     unseen: u64,
     text: Option<&'a str>,
@@ -164,6 +166,7 @@ pub(super) fn encode(
         phase: record.phase,
         finish: record.finish,
         tokens: n,
+        fork: record.fork,
         unseen: record.unseen,
         text: record.text.as_deref(),
         answer: record.answer.as_deref(),
@@ -326,6 +329,7 @@ impl LineHead {
 #[derive(Deserialize)]
 struct RawTrace {
     phase: Option<Value>,
+    fork: Option<Value>,
     unseen: Option<Value>,
     text: Option<Value>,
     answer: Option<Value>,
@@ -436,6 +440,10 @@ pub(super) fn decode(
             .unwrap_or_default(),
         finish,
         tokens: n,
+        fork: raw
+            .fork
+            .and_then(|fork| serde_json::from_value::<Fork>(fork).ok())
+            .filter(|fork| fork.trace < trace && fork.tokens <= n),
         // no trace has more
         unseen: raw
             .unseen
@@ -532,6 +540,7 @@ mod tests {
             phase: Phase::Warmup,
             finish: Finish::LowConfidence,
             tokens: 3,
+            fork: Some(Fork { trace: 1, tokens: 2 }),
             unseen: 3,
             text: Some("a\u{0}b\r\n\u{1F600}".into()),
             answer: Some("042".into()),

@@ -102,6 +102,10 @@ pub(crate) fn check_needs(strategy: &dyn tts_strategies::Strategy, offers: Needs
             needs.entropy && !offers.entropy,
             "the 20 largest log-probabilities of each token",
         ),
+        (
+            needs.forks && !offers.forks,
+            "traces that go on from the middle of others",
+        ),
     ];
     let what: Vec<_> = missing
         .iter()

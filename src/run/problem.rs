@@ -15,6 +15,7 @@
 mod answers;
 mod decided;
 mod external;
+mod forks;
 mod receive;
 mod recorded;
 mod setup;
@@ -32,6 +33,8 @@ pub use decided::Decided;
 pub use external::{EarlyEnd, ExternalEvent};
 pub use receive::TraceChunk;
 pub use setup::{Bounds, Decode, NoDecoder, Setup, ToText};
+
+use forks::ForkSources;
 
 use super::{FateCounts, StoppingRules, Trace, TraceRecord};
 
@@ -56,6 +59,7 @@ pub struct ProblemRun {
     in_flight: Vec<Trace>,
     /// records by trace index, for traces that were generated before and are not launched yet
     recorded: BTreeMap<TraceId, Arc<TraceRecord>>,
+    forks: ForkSources,
     next_trace: TraceId,
     slots_at_first: usize,
     /// launched by the strategy so far, in flight or waiting for a slot
@@ -98,6 +102,7 @@ impl ProblemRun {
         let target = strategy.begin(&limits).min(bounds.traces);
         let mut problem = Self {
             id,
+            forks: ForkSources::of(strategy.as_ref()),
             strategy,
             reader,
             decode,
@@ -353,7 +358,7 @@ impl ProblemRun {
     fn book(&mut self, trace: Trace, finish: Finish) -> Vec<f32> {
         let warmup = self.strategy.is_warmup(trace.id());
         let fate = finish.fate(warmup);
-        let tokens = trace.tokens() as u64;
+        let tokens = trace.generated() as u64;
         self.live_tokens -= tokens;
         self.unseen += trace.unseen();
         self.tokens.add(fate, tokens + trace.unseen());
@@ -380,6 +385,7 @@ impl ProblemRun {
                 self.strategy.window(),
             );
         }
+        self.forks.ended(&record);
         self.ended.push(record);
         entropies
     }
@@ -394,8 +400,20 @@ impl ProblemRun {
     fn fill_slots(&mut self) {
         while self.in_flight.len() < self.open_slots() && (self.next_trace as usize) < self.target {
             let id = self.next_trace;
-            self.in_flight
-                .push(Trace::new(id, &self.rules, self.recorded.remove(&id), self.ticks));
+            match self.beginning(id) {
+                Ok(record) => self.in_flight.push(Trace::new(
+                    id,
+                    &self.rules,
+                    record,
+                    self.ticks,
+                    self.decode.as_ref(),
+                )),
+                Err(reason) => {
+                    self.forks.impossible = Some(format!("strategy `{}` {reason}", self.strategy.name()));
+                    self.finish_all();
+                    return;
+                }
+            }
             self.next_trace += 1;
         }
         if self.in_flight.is_empty() {
@@ -426,10 +444,11 @@ impl ProblemRun {
         self.strategy
     }
 
-    /// Why the strategy cannot go on, if it cannot; asked after [`ProblemRun::decide`], which may be what
+    /// Why the strategy cannot go on, or asked for what cannot be, if so; asked after [`ProblemRun::decide`], which may be what
     /// fails.
     pub fn failure(&self) -> Option<String> {
-        self.strategy.failure()
+        let impossible = self.forks.impossible.clone();
+        impossible.or_else(|| self.strategy.failure())
     }
 
     /// Whether every trace that ended has failed.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tts_evals::answer::{Extraction, ReadAnswer, solution};
-use tts_strategies::{Finish, TokenSeries, TraceId, TraceScores, TraceStatistics, confidence_of_logprobs};
+use tts_strategies::{
+    Finish, Fork, TokenSeries, TraceId, TraceScores, TraceStatistics, confidence_of_logprobs,
+};
 
 use tts_model::sampling::{Drawn, TOP};
 
@@ -128,8 +130,10 @@ pub struct TraceRecord {
     pub phase: Phase,
     /// Why the trace ended.
     pub finish: Finish,
-    /// Generated tokens, the one that ended it included.
+    /// Its tokens, the one that ended it included, and those that it took over from the trace it goes on from.
     pub tokens: usize,
+    /// Where it goes on from another trace.
+    pub fork: Option<Fork>,
     /// Tokens that a remote engine generated beyond these and that no decision saw: they came after the trace
     /// was stopped, or the engine reported them without sending them. They are in the same book.
     pub unseen: u64,
@@ -168,6 +172,7 @@ impl Default for TraceRecord {
             phase: Phase::Main,
             finish: Finish::Stop,
             tokens: 0,
+            fork: None,
             unseen: 0,
             text: None,
             answer: None,
@@ -197,6 +202,11 @@ impl TraceRecord {
 }
 
 impl TraceRecord {
+    /// Tokens that were generated for it: without those that it took over.
+    pub fn generated(&self) -> usize {
+        self.tokens - self.fork.map_or(0, |fork| fork.tokens.min(self.tokens))
+    }
+
     /// A trace of which no more is known than that it was there.
     pub(super) fn without_vote(problem_id: &str, trace: TraceId) -> Self {
         Self {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tts_strategies::{Finish, TraceScores, TraceStatistics, WindowStatistics};
+use tts_strategies::{Finish, Fork, TraceScores, TraceStatistics, WindowStatistics};
 
 use super::{Arrays, Phase, TraceRecord};
 
@@ -19,7 +19,7 @@ const FINISHES: [Finish; 6] = [
     Finish::Cancelled,
     Finish::Failed,
 ];
-/// Stands for a string that is not there.
+/// Stands for a string or a trace that is not there.
 const NOTHING: u32 = u32::MAX;
 
 /// A trace with the statistics of its arrays, for these windows, in the place of text and arrays.
@@ -69,6 +69,8 @@ pub(super) fn encode(records: &[TraceRecord]) -> Vec<u8> {
     for r in records {
         out.u32(r.trace);
         out.u32(r.tokens as u32);
+        out.u32(r.fork.map_or(NOTHING, |fork| fork.trace));
+        out.u32(r.fork.map_or(0, |fork| fork.tokens as u32));
         out.0
             .push(FINISHES.iter().position(|f| *f == r.finish).unwrap_or_default() as u8);
         out.0.push(u8::from(r.phase == Phase::Warmup));
@@ -112,6 +114,11 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
     let mut records = Vec::new();
     for _ in 0..n {
         let (trace, tokens) = (from.u32()?, from.u32()? as usize);
+        let (parent, taken) = (from.u32()?, from.u32()? as usize);
+        let fork = (parent != NOTHING).then_some(Fork {
+            trace: parent,
+            tokens: taken,
+        });
         let finish = *FINISHES.get(from.take(1)?[0] as usize)?;
         let phase = if from.take(1)?[0] == 1 {
             Phase::Warmup
@@ -156,6 +163,7 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
             phase,
             finish,
             tokens,
+            fork,
             answer,
             answer_key,
             extraction,

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tts_evals::answer::ReadAnswer;
-use tts_strategies::{Finish, Step, TokenScalars, TraceId, TraceScores, Watching};
+use tts_strategies::{Finish, Fork, Step, TokenScalars, TraceId, TraceScores, Watching};
 
 use loops::{LOOP_EVERY, is_loop};
 use stop_texts::StopSearch;
 use tokens::{DrawnTokens, Tokens};
 
 use super::problem::{Decode, Token};
-use super::record::{Phase, TraceRecord};
+use super::record::{Arrays, Phase, TraceRecord};
 use super::replay::RecordReader;
 use super::rules::StoppingRules;
 
@@ -24,6 +24,7 @@ use super::rules::StoppingRules;
 pub struct Trace {
     id: TraceId,
     tokens: Tokens,
+    fork: Option<Fork>,
     broken: bool,
     forced: VecDeque<u32>,
     thinking_over: bool,
@@ -41,14 +42,18 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// A trace that begins after the prompt, or with what it takes over from another: `record` begins with that.
     pub(super) fn new(
         id: TraceId,
         rules: &StoppingRules,
         record: Option<Arc<TraceRecord>>,
         born: u64,
+        decode: &dyn Decode,
     ) -> Self {
+        let fork = record.as_ref().and_then(|record| record.fork);
         let mut new = Self {
             id,
+            fork,
             tokens: match record {
                 Some(record) => Tokens::Recorded(RecordReader::new(record)),
                 None => Tokens::Drawn(DrawnTokens::default()),
@@ -64,6 +69,10 @@ impl Trace {
             started: Instant::now(),
         };
         new.budget(rules);
+        if let Some(Fork { tokens, .. }) = fork {
+            new.skip_recorded(tokens, rules, decode);
+            new.shown = tokens;
+        }
         new
     }
 
@@ -71,9 +80,21 @@ impl Trace {
     pub fn id(&self) -> TraceId {
         self.id
     }
-    /// How many tokens it has generated so far.
+    /// How many tokens it has so far.
     pub fn tokens(&self) -> usize {
         self.tokens.len()
+    }
+    /// Where it goes on from another trace.
+    pub fn fork(&self) -> Option<Fork> {
+        self.fork
+    }
+    /// How many tokens were generated for it: those that it did not take over.
+    pub(super) fn generated(&self) -> usize {
+        self.tokens() - self.fork.map_or(0, |fork| fork.tokens)
+    }
+    /// The first `tokens` of its tokens, where it has as many, as the beginning of a trace that goes on from it.
+    pub(super) fn beginning(&self, tokens: usize) -> Option<Arrays> {
+        (tokens <= self.tokens()).then(|| self.tokens.arrays().first(tokens))
     }
     /// Token ids so far; empty where a record holds none.
     pub fn ids(&self) -> &[u32] {
@@ -120,7 +141,7 @@ impl Trace {
     }
     /// The tick that the trace's newest token belongs to if each of its tokens took one.
     pub(super) fn tick(&self) -> u64 {
-        self.born + self.tokens() as u64
+        self.born + self.generated() as u64
     }
 
     /// Whether its tokens come from the record of an earlier run, and not from an engine yet.
@@ -142,8 +163,8 @@ impl Trace {
         }
     }
     /// The trace as if it had no record, unless the strategy has seen some of it.
-    pub(super) fn anew(&self, rules: &StoppingRules) -> Option<Self> {
-        (self.shown == 0).then(|| Self::new(self.id, rules, None, self.born))
+    pub(super) fn anew(&self, rules: &StoppingRules, decode: &dyn Decode) -> Option<Self> {
+        (self.shown == 0).then(|| Self::new(self.id, rules, None, self.born, decode))
     }
 
     fn scalars(&self, i: usize) -> TokenScalars {
@@ -282,7 +303,7 @@ impl Trace {
 
     /// What is known of a trace that has gone beyond its record: to go on from, should this run be killed.
     pub(super) fn unfinished_record(&self, problem: &str, warmup: bool) -> Option<TraceRecord> {
-        if self.has_record() || self.tokens() == 0 || self.broken {
+        if self.has_record() || self.generated() == 0 || self.broken {
             return None;
         }
         Some(TraceRecord {
@@ -291,6 +312,7 @@ impl Trace {
             phase: Phase::of(warmup),
             finish: Finish::Cancelled,
             tokens: self.tokens(),
+            fork: self.fork,
             arrays: self.tokens.arrays().clone(),
             text: self.tokens.text().map(str::to_owned),
             unseen: self.unseen(),
@@ -352,6 +374,7 @@ impl Trace {
             phase: Phase::of(warmup),
             finish,
             tokens,
+            fork: self.fork,
             scores: TraceScores {
                 self_certainty: sum.map(|sum| sum / tokens as f64),
                 ..TraceScores::default()

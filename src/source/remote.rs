@@ -250,6 +250,7 @@ impl Remote {
             confidence_k: k,
             capabilities: Capabilities {
                 scalars: Needs {
+                    forks: false,
                     confidence: found.iter().all(|f| f.scalars == Scalars::Raw),
                     logprob: found.iter().all(raw),
                     self_certainty: false,

@@ -10,7 +10,7 @@ use super::files::{PoolDecisions, PoolSummary, RecordingSource, SCHEMA, SweepHea
 use crate::error::Error;
 use crate::fmt::{count, plural};
 use crate::run::{
-    self as recording, AnswerSettings, Bounds, PoolProblem, Replayed, Replayer, Slots, Status,
+    self as recording, AnswerSettings, Bounds, PoolProblem, Replayed, Replayer, RunError, Slots, Status,
     StrategyRecord, TraceRecord,
 };
 
@@ -29,6 +29,21 @@ pub struct SweepPlan {
     pub seed: u64,
     /// Right answers by problem, over those that the recording names.
     pub gold: BTreeMap<String, String>,
+}
+
+/// Whether a strategy can decide over any of the traces that are recorded, in any order.
+///
+/// # Errors
+/// For one that asks for traces of its own.
+pub fn decides_recorded(strategy: &Preset) -> Result<(), RunError> {
+    if strategy.build().needs().forks {
+        return Err(RunError::Needs {
+            strategy: strategy.name.clone(),
+            what: "traces that go on from the middle of others".to_owned(),
+            lacking: "a sweep over recorded ones cannot have; `tts solve --data` runs it".to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// A cell of a sweep's grid: a strategy at one budget and number of slots.
@@ -157,6 +172,7 @@ pub(super) fn problem(
     wanted: &dyn Fn(&GridCell) -> bool,
     pool_wanted: bool,
 ) -> Result<Vec<SweepLine>, Error> {
+    plan.strategies.iter().try_for_each(decides_recorded)?;
     let gold = crate::replay::gold(&plan.gold, recorded.pool(), of);
     let complete: Vec<_> = recorded
         .traces(of)?

@@ -11,6 +11,15 @@ use crate::vote::VoteKind;
 /// Index of a trace within its problem, counted from 0 in the order of launching.
 pub type TraceId = u32;
 
+/// Where a trace begins that goes on from another one instead of from the prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// The trace that it goes on from; it was launched before.
+    pub trace: TraceId,
+    /// How many of that trace's tokens it takes over: at least 1, and fewer than a trace has that has ended.
+    pub tokens: usize,
+}
+
 /// Opaque equivalence class of an answer. Two traces that answer `0.5` and `1/2` carry the same class; a
 /// strategy never sees the text. The number has no meaning beyond identity: no tie is ever broken by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,6 +48,9 @@ pub struct Needs {
     /// The entropy of every token's likeliest ids.
     #[serde(default)]
     pub entropy: bool,
+    /// Traces that go on from the middle of others.
+    #[serde(default)]
+    pub forks: bool,
 }
 
 impl Needs {
@@ -48,6 +60,7 @@ impl Needs {
         logprob: true,
         self_certainty: true,
         entropy: true,
+        forks: true,
     };
 
     /// What a statistic is made of.
@@ -57,6 +70,7 @@ impl Needs {
             logprob: matches!(statistic, Statistic::SequenceLogprob | Statistic::MeanLogprob),
             self_certainty: statistic == Statistic::SelfCertainty,
             entropy: statistic == Statistic::TailEntropy,
+            forks: false,
         }
     }
 
@@ -73,6 +87,7 @@ impl Needs {
             logprob: self.logprob || other.logprob,
             self_certainty: self.self_certainty || other.self_certainty,
             entropy: self.entropy || other.entropy,
+            forks: self.forks || other.forks,
         }
     }
 }
@@ -254,14 +269,26 @@ pub trait Strategy: Send {
         false
     }
 
+    /// Where a trace begins; `None` for one that begins after the prompt. Asked once, when the trace takes its
+    /// slot; a strategy that ever answers something says so in [`Needs::forks`].
+    fn fork_of(&self, _trace: TraceId) -> Option<Fork> {
+        None
+    }
+
+    /// The next number of a trace's tokens, above `tokens`, at which it is likely to be forked: where there is
+    /// memory for it, the state is kept there. A fork elsewhere has to read tokens again, and comes to the same.
+    fn fork_point(&self, _trace: TraceId, _tokens: usize) -> Option<usize> {
+        None
+    }
+
     /// What [`Strategy::observe`] would answer to the trace's next tokens. Where that is known it need not be
     /// called for each of them.
     fn watching(&self, _trace: TraceId) -> Watching {
         Watching::EveryToken
     }
 
-    /// Called once for each token of each live trace, unless [`Strategy::watching`] knows the answer.
-    /// Allocates at most at a trace's first token.
+    /// Called once for each token of each live trace, unless [`Strategy::watching`] knows the answer; not for
+    /// those that a fork takes over. Allocates at most at a trace's first token.
     fn observe(&mut self, trace: TraceId, token: &TokenScalars) -> Step;
 
     /// Called once for each trace that ended, also those it stopped itself, but not for those cancelled by

@@ -48,8 +48,8 @@ pub mod windows;
 pub use confidence::confidence_of_logprobs;
 pub use custom::{Custom, StrategyBuilder};
 pub use interface::{
-    Ballot, ClassId, Decision, Fate, Finish, Limits, Needs, Next, PoolKind, Step, Strategy, TokenScalars,
-    TraceId, TraceOutcome, Vote, Watching,
+    Ballot, ClassId, Decision, Fate, Finish, Fork, Limits, Needs, Next, PoolKind, Step, Strategy,
+    TokenScalars, TraceId, TraceOutcome, Vote, Watching,
 };
 pub use measured::{TraceStatistics, WindowStatistics};
 pub use overrides::Overrides;

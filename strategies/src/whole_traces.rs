@@ -2,7 +2,8 @@
 //! rule to say.
 
 use crate::interface::{
-    ClassId, Decision, Limits, Needs, Next, Step, Strategy, TokenScalars, TraceId, TraceOutcome, Watching,
+    ClassId, Decision, Fork, Limits, Needs, Next, Step, Strategy, TokenScalars, TraceId, TraceOutcome,
+    Watching,
 };
 use crate::trace_pool::{SETTLE_AFTER, TracePool};
 use crate::value::Window;
@@ -25,6 +26,16 @@ pub(crate) trait WholeTraces: Clone + Send {
     fn finished(&mut self, pool: &mut TracePool, outcome: &TraceOutcome<'_>) -> Next {
         pool.enter(outcome);
         Next::Wait
+    }
+
+    /// As [`Strategy::fork_of`].
+    fn fork_of(&self, _trace: TraceId) -> Option<Fork> {
+        None
+    }
+
+    /// As [`Strategy::fork_point`].
+    fn fork_point(&self, _trace: TraceId, _tokens: usize) -> Option<usize> {
+        None
     }
 
     /// The answer as far as it is known, over a pool whose window is settled.
@@ -73,6 +84,14 @@ impl<R: WholeTraces> Strategy for WholeTraceStrategy<R> {
     fn begin(&mut self, limits: &Limits) -> usize {
         (self.rule, self.pool) = self.fresh.clone();
         self.rule.begin(limits)
+    }
+
+    fn fork_of(&self, trace: TraceId) -> Option<Fork> {
+        self.rule.fork_of(trace)
+    }
+
+    fn fork_point(&self, trace: TraceId, tokens: usize) -> Option<usize> {
+        self.rule.fork_point(trace, tokens)
     }
 
     fn watching(&self, _: TraceId) -> Watching {

@@ -6,6 +6,7 @@ mod cli;
 mod documentation;
 mod engine;
 mod evaluation;
+mod forks;
 mod golden;
 mod lora;
 mod memory;

@@ -95,6 +95,9 @@ pub(crate) fn preset(name: &str, consensus: Option<f64>) -> Preset {
         overrides.set("warmup", if name == "deepconf-low" { 6 } else { 12 });
         overrides.set("consensus", consensus.map_or(Consensus::Off, Consensus::At));
     }
+    if matches!(name, "continuation" | "particles") {
+        overrides.set("spacing", 8);
+    }
     preset.apply(&overrides).unwrap();
     preset
 }
@@ -329,13 +332,13 @@ pub(crate) fn check(task: &Task, outcome: &Outcome) {
     );
     assert_eq!(
         d.tokens.total(),
-        records.iter().map(|r| r.tokens as u64).sum::<u64>()
+        records.iter().map(|r| r.generated() as u64).sum::<u64>()
     );
     let by_fate = |fate: Fate| {
         let of = records
             .iter()
             .filter(|r| r.finish.fate(r.phase == Phase::Warmup) == fate);
-        of.fold((0, 0), |(n, tokens), r| (n + 1, tokens + r.tokens as u64))
+        of.fold((0, 0), |(n, tokens), r| (n + 1, tokens + r.generated() as u64))
     };
     let fates = [
         Fate::Warmup,

@@ -11,7 +11,7 @@ use crate::evaluation::{Evaluation, RecordOptions};
 use crate::run::{PoolProblem, RecordingFields, Replayer, RunFolderError, Status};
 use crate::solver::{default_threads, named_strategy};
 use crate::strategies::Preset;
-use crate::sweep::{self, SweepFolder, SweepPlan, SweepResults, SweepRow};
+use crate::sweep::{self, SweepFolder, SweepPlan, SweepResults, SweepRow, decides_recorded};
 use crate::{Error, ProblemSet, Settings};
 use anyhow::{anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -44,8 +44,14 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
                 preset.name
             );
         }
+        decides_recorded(&preset).map_err(|e| anyhow!("--strategies: {e}"))?;
         strategies.push(preset);
     }
+    let most = budgets.iter().copied().max().unwrap_or(1);
+    let mut asked = args.slots.iter().filter_map(|slots| slots.0);
+    asked
+        .try_for_each(|slots| slots.check(most))
+        .map_err(Error::Setting)?;
     let set;
     let (path, dir) = match &args.replay {
         Some(path) => {
@@ -67,7 +73,6 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
                 anyhow!("there is nothing to sweep: give --data FILE|TASK, or a recording with --replay RUN")
             })?;
             let dir = args.run.clone().unwrap_or_else(|| named(name));
-            let most = budgets.last().copied().unwrap_or(1);
             let (made, interrupted) = record(args, most, &dir, printer)?;
             set = Some(made);
             if interrupted {
@@ -95,11 +100,6 @@ pub(crate) fn run(args: &SweepArgs, printer: &Printer) -> anyhow::Result<ExitSta
     }
     let (reader, reread, described) =
         reader(&args.answers, set.as_ref().and_then(|s| s.task.as_ref()), &pool)?;
-    let most = budgets.iter().copied().max().unwrap_or(1);
-    let mut asked = args.slots.iter().filter_map(|slots| slots.0);
-    asked
-        .try_for_each(|slots| slots.check(most))
-        .map_err(Error::Setting)?;
     let plan = SweepPlan {
         strategies,
         budgets,

@@ -15,7 +15,7 @@ use crate::run::index::Files;
 use crate::run::manifest::replace;
 
 /// First bytes of a cache, with the number of its layout.
-const MAGIC: &[u8; 12] = b"tts-scalars2";
+const MAGIC: &[u8; 12] = b"tts-scalars3";
 
 /// The head of a cache.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

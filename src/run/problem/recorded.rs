@@ -53,9 +53,9 @@ impl ProblemRun {
             finish = self.handle(&mut trace);
         }
         if finish.is_none()
-            && let Some(anew) = trace.anew(&self.rules)
+            && let Some(anew) = trace.anew(&self.rules, self.decode.as_ref())
         {
-            self.live_tokens -= trace.tokens() as u64;
+            self.live_tokens -= trace.generated() as u64;
             self.in_flight.insert(at, anew);
             return true;
         }

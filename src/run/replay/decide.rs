@@ -33,7 +33,7 @@ pub struct Replayed {
 
 impl Replayer {
     /// Decides over all of a problem's traces, as [`Replayer::traces`] gave them, by their tokens where their
-    /// statistics do not do.
+    /// statistics do not do. A strategy that asks for forks is given those too.
     ///
     /// # Errors
     /// When no trace has what the strategy cannot do without.
@@ -45,6 +45,12 @@ impl Replayer {
         bounds: &Bounds,
         scripted: &[ExternalEvent],
     ) -> Result<Replayed, RunError> {
+        if strategy.needs().forks {
+            let all = self.with_forks(problem)?;
+            return self
+                .decide(&problem.id, &all, strategy, bounds, scripted)?
+                .sighted();
+        }
         let replayed = self.decide(&problem.id, records, strategy, bounds, scripted)?;
         if replayed.blind == 0 {
             return Ok(replayed);
@@ -122,10 +128,16 @@ impl Replayer {
     /// Whether these traces have what the strategy cannot do without. Where those of other problems have
     /// confidences, a problem without any is decided all the same, and its traces cast no weighted vote.
     fn check_needs(&self, strategy: &dyn Strategy, records: &[Arc<TraceRecord>]) -> Result<(), RunError> {
-        if !records.iter().any(|r| r.finish.is_complete()) {
-            return Ok(());
-        }
         let mut offers = offered(records);
+        // what such a strategy recorded need not hold a fork
+        offers.forks |= self.was_decided_by(strategy.name());
+        if !records.iter().any(|r| r.finish.is_complete()) {
+            let forks = strategy.needs().forks && !offers.forks;
+            offers = Needs {
+                forks: !forks,
+                ..Needs::ALL
+            };
+        }
         offers.confidence |= self.pool.problems().iter().any(|p| p.confident > 0);
         check_needs(strategy, offers).map_err(|error| match (error, self.pool.fields()) {
             (RunError::Needs { strategy, what, .. }, Some(fields)) => {
@@ -188,7 +200,11 @@ impl Replayer {
             let mut number: TraceId = 0;
             let winner = decided.decision.winner_trace;
             let mut solution = None;
+            let forks = at_end.strategy().needs().forks;
             let mut take = |record: &TraceRecord| {
+                if !forks && record.fork.is_some() {
+                    return;
+                }
                 if let (Some(digest), Some(tokens)) = (&mut digest, read.get(&number)) {
                     digest.add(number, *tokens, &Digest::of(&record.arrays.token_ids[..*tokens]));
                 }
@@ -283,6 +299,7 @@ fn offered(records: &[Arc<TraceRecord>]) -> Needs {
         entropy: any(&|r| {
             r.arrays.top_k() >= TOP || measured(r, &|m| m.windows.iter().any(|w| w.tail_entropy.is_some()))
         }),
+        forks: any(&|r| r.fork.is_some()),
     }
 }
 

@@ -72,12 +72,13 @@ impl Replayer {
     }
 
     /// A problem's traces as they are decided over, numbered from 0 without gaps, each with its answer's
-    /// class key.
+    /// class key. Those that go on from others are left out: they are no further draws of the model.
     ///
     /// # Errors
     /// When the recording cannot be read.
     pub fn traces(&self, problem: &PoolProblem) -> Result<Vec<Arc<TraceRecord>>, RunError> {
         let mut records = self.pool.traces(problem).map_err(unreadable)?;
+        records.retain(|r| r.fork.is_none());
         // a recording made elsewhere may hold texts alone
         let unread = || self.pool.manifest().is_none() && records.iter().all(|r| r.answer.is_none());
         if problem.texts && (self.reread || unread()) {
@@ -87,22 +88,27 @@ impl Replayer {
     }
 
     fn numbered(&self, mut records: Vec<Arc<TraceRecord>>) -> Vec<Arc<TraceRecord>> {
+        for (i, record) in records.iter_mut().enumerate() {
+            if record.trace as usize != i {
+                Arc::make_mut(record).trace = i as TraceId;
+            }
+        }
+        self.key(&mut records);
+        records
+    }
+
+    /// Gives each answer the key of its class, where it has none or they are made anew.
+    fn key(&self, records: &mut [Arc<TraceRecord>]) {
         let mut keyed = AnswerKeys {
             reader: self.reader.as_ref(),
             keys: BTreeMap::new(),
         };
-        for (i, record) in records.iter_mut().enumerate() {
-            let number = i as TraceId;
-            let keyless = record.answer.is_some() && (self.reread || record.answer_key.is_none());
-            if record.trace != number || keyless {
+        for record in records {
+            if record.answer.is_some() && (self.reread || record.answer_key.is_none()) {
                 let record = Arc::make_mut(record);
-                record.trace = number;
-                if let Some(answer) = record.answer.as_ref().filter(|_| keyless) {
-                    record.answer_key = Some(keyed.key(answer));
-                }
+                record.answer_key = record.answer.as_ref().map(|answer| keyed.key(answer));
             }
         }
-        records
     }
 
     /// Takes the answers from the texts, one text at a time.
@@ -142,7 +148,8 @@ impl Replayer {
         problem: &PoolProblem,
         records: &[Arc<TraceRecord>],
     ) -> Result<Vec<Arc<TraceRecord>>, RunError> {
-        let whole = self.pool.whole(problem).map_err(unreadable)?;
+        let mut whole = self.pool.whole(problem).map_err(unreadable)?;
+        whole.retain(|r| r.fork.is_none());
         let put = |(lean, whole): (&Arc<TraceRecord>, &Arc<TraceRecord>)| {
             let mut record = TraceRecord::clone(lean);
             if whole.measured.is_none() {
@@ -153,21 +160,45 @@ impl Replayer {
         Ok(records.iter().zip(&whole).map(put).collect())
     }
 
-    /// The texts of a problem's traces, one at a time where the recording is ours.
+    /// Traces with their tokens, those that go on from others among them, each with its answer's class key. They
+    /// keep their numbers, by which forks name what they go on from.
+    pub(super) fn with_forks(&self, problem: &PoolProblem) -> Result<Vec<Arc<TraceRecord>>, RunError> {
+        let mut records = self.pool.whole(problem).map_err(unreadable)?;
+        if problem.texts && self.reread {
+            self.read_answers(problem, &mut records)?;
+        }
+        self.key(&mut records);
+        Ok(records)
+    }
+
+    /// Whether a strategy of this name made the recording.
+    pub(super) fn was_decided_by(&self, strategy: &str) -> bool {
+        let made = self.pool.manifest().and_then(|m| m.decisions.strategy.as_ref());
+        made.and_then(|made| made.name.as_deref()) == Some(strategy)
+    }
+
+    /// The texts of a problem's traces, those that go on from others only with `forks`; one at a time where the
+    /// recording is ours.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn texts(&self, problem: &PoolProblem) -> Result<Vec<Option<String>>, RunError> {
+    pub fn texts(&self, problem: &PoolProblem, forks: bool) -> Result<Vec<Option<String>>, RunError> {
         let mut texts = Vec::new();
+        let wanted = |record: &TraceRecord| forks || record.fork.is_none();
         match self.pool.recording().map_err(unreadable)? {
             Some(recording) => recording
-                .each(&problem.id, |record| texts.push(record.text))
+                .each(&problem.id, |record| {
+                    if wanted(&record) {
+                        texts.push(record.text);
+                    }
+                })
                 .map_err(unreadable)?,
             None => texts.extend(
                 self.pool
                     .whole(problem)
                     .map_err(unreadable)?
                     .iter()
+                    .filter(|r| wanted(r))
                     .map(|r| r.text.clone()),
             ),
         }

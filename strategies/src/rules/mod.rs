@@ -10,10 +10,14 @@ mod best_of_infinity;
 mod best_of_n;
 mod borda;
 mod cges;
+mod continuation;
 mod deepconf_offline;
 mod deepconf_online;
 mod esc;
+mod leader;
+mod lineage;
 mod majority;
+mod particles;
 mod rpc;
 mod short_m_at_k;
 mod weighted;
@@ -50,6 +54,22 @@ const CERTAINTY: Setting = shared(
     "Probability that the leader stays ahead (adaptive-consistency)",
 )
 .within(Range::new(Excluded(0.5), Excluded(1.0), "above 0.5 and below 1"));
+const MOST: Setting = shared(
+    "N",
+    "Traces that vote, however many there may be (adaptive, forks)",
+)
+.called("most-traces")
+.within(ONE_OR_MORE);
+const SHARPNESS: Setting = shared(
+    "X",
+    "Exponent of a weight for each standard deviation above the mean (adaptive)",
+)
+.within(NOT_NEGATIVE);
+const SPACING: Setting = shared(
+    "N",
+    "Tokens from one place where a trace may be forked to the next",
+)
+.within(ONE_OR_MORE);
 const COUNT_TRUNCATED: Setting = shared("on|off", "Whether traces that were cut off vote");
 
 const ONE_OR_MORE: Range = Range::at_least(1.0, "at least 1");
@@ -188,12 +208,48 @@ register! {
         min_votes: usize = 4, MIN_VOTES;
         statistic: Statistic = Statistic::MeanLogprob, STATISTIC;
         certainty: f64 = 0.95, CERTAINTY;
-        most: usize = 16, shared("N", "Traces that vote, however many there may be (adaptive)")
-            .called("most-traces")
-            .within(ONE_OR_MORE);
-        sharpness: f64 = 1.0,
-            shared("X", "Exponent of a weight for each standard deviation above the mean (adaptive)")
-                .within(NOT_NEGATIVE);
+        most: usize = 16, MOST;
+        sharpness: f64 = 1.0, SHARPNESS;
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    ContinuationSettings {
+        kind: "continuation",
+        description: "few traces, then others that go on from late points of the better ones",
+        citation: "arXiv 2606.31484",
+        presets: ["continuation"],
+        build: |name, s| {
+            of_whole_traces(name, continuation::Continuation::new(s), s.window, s.count_truncated)
+        },
+        window: Window = Window::Auto, WINDOW;
+        keep_top: f64 = 0.5, KEEP_TOP;
+        min_votes: usize = 4, MIN_VOTES;
+        statistic: Statistic = Statistic::MeanLogprob, STATISTIC;
+        certainty: f64 = 0.95, CERTAINTY;
+        most: usize = 16, MOST;
+        sharpness: f64 = 1.0, SHARPNESS;
+        seeds: usize = 4, shared("N", "Whole traces before any is forked (continuation)").within(ONE_OR_MORE);
+        from: f64 = 0.5, shared("SHARE", "Part of a trace before which it is not forked (continuation)")
+            .called("fork-from")
+            .within(Range::new(Included(0.0), Excluded(1.0), "at least 0 and below 1"));
+        spacing: usize = 32, SPACING;
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    ParticlesSettings {
+        kind: "particles",
+        description: "traces side by side, resampled by their probability on the way",
+        citation: "arXiv 2602.10273",
+        presets: ["particles"],
+        build: |name, s| Box::new(particles::Particles::new(name, s)),
+        window: Window = Window::Auto, WINDOW;
+        most: usize = 16, MOST;
+        spacing: usize = 64, SPACING;
+        alpha: f64 = 1.2, shared("X", "Power of the probability that traces are drawn by (particles)")
+            .within(Range::at_least(1.0, "a number that is at least 1"));
+        resample_below: f64 = 0.5,
+            shared("SHARE", "Share of effective traces below which they are resampled (particles)")
+                .within(Range::new(Included(0.0), Included(1.0), "from 0 to 1"));
         count_truncated: bool = false, COUNT_TRUNCATED;
     }
 
