@@ -81,6 +81,7 @@ pub fn preset_within(command: &str, timeout: Duration) -> Result<Preset, PolicyE
         self_certainty: needs(NeededScalar::SelfCertainty),
         entropy: needs(NeededScalar::Entropy),
         forks: false,
+        looks: false,
     };
     policy.window = hello.window;
     policy.idle = Mutex::new(vec![process]);

@@ -223,7 +223,7 @@ impl Replay {
     pub fn texts(&self, problem: &PoolProblem) -> Result<Vec<Option<String>>, Error> {
         Ok(self
             .recorded
-            .texts(problem, self.strategy.build().needs().forks)?)
+            .texts(problem, self.strategy.build().needs().makes_traces())?)
     }
 
     fn say_what_is_missing(&self, problem: &PoolProblem, outcome: &mut Outcome) {

@@ -1,6 +1,7 @@
 //! One question to one answer: settings resolved, prompt rendered, traces run wherever they come from, the
 //! result as one object.
 
+mod looks;
 mod plan;
 mod settings;
 mod solved;
@@ -21,8 +22,8 @@ use crate::prompt::{
     DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, Message, Prompter, RenderOptions, Rendered, user_turn,
 };
 use crate::run::{
-    Bounds, Decode, ExternalEvent, MachineInfo, NoDecoder, Observer, Request, Setup, Slots, StoppingRules,
-    ToText, TraceRecord, TraceSettings, check_needs,
+    Bounds, Decode, ExternalEvent, Looks, MachineInfo, NoDecoder, Observer, Request, Setup, Slots,
+    StoppingRules, ToText, TraceRecord, TraceSettings, check_needs,
 };
 use crate::source::remote::{Dialect, Sample};
 use crate::source::{Local, LocalOptions, Remote, RemoteOptions, TraceSource};
@@ -264,12 +265,7 @@ impl Solver {
     /// An empty problem, a prompt longer than the context, a template that fails.
     pub fn prepare(&self, problem: &Problem) -> Result<Prepared, Error> {
         let messages = messages(self.prompter().map(Arc::as_ref), problem, &self.settings)?;
-        let options = RenderOptions {
-            variables: self.settings.template_variables.clone(),
-            date: self.settings.date,
-            ..RenderOptions::default()
-        };
-        let prompt = self.source.render(&messages, &options)?;
+        let prompt = self.render(&messages)?;
         let max_tokens = self.room(&problem.id, prompt.ids.len())?;
         let id = if problem.id.is_empty() {
             problem_id(&problem.problem)
@@ -284,6 +280,15 @@ impl Solver {
             prompt,
             max_tokens,
         })
+    }
+
+    fn render(&self, messages: &[Message]) -> Result<Rendered, Error> {
+        let options = RenderOptions {
+            variables: self.settings.template_variables.clone(),
+            date: self.settings.date,
+            ..RenderOptions::default()
+        };
+        self.source.render(messages, &options)
     }
 
     /// Tokens that a trace may generate after a prompt of `prompt` tokens; 0 stands for a prompt whose tokens
@@ -365,6 +370,7 @@ impl Solver {
             ),
             recorded,
             scripted,
+            looks: Looks::None,
         }
     }
 
@@ -387,8 +393,7 @@ impl Solver {
     pub async fn solve(&self, problem: &Prepared, watch: Watch) -> Result<Solved, Error> {
         let setup = self.setup(problem, watch.recorded, watch.scripted);
         let mut outcome = self
-            .source
-            .run(self.request(problem, setup), watch.observer)
+            .run(problem, self.request(problem, setup), watch.observer)
             .await?;
         let about = About {
             gold: problem.gold.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::evals::answer::FnReader;
 use crate::prompt::{Prompter, Rendered};
-use crate::run::{Bounds, Decode, Observer, Setup, ToText, TraceRecord};
+use crate::run::{Bounds, Decode, Looks, Observer, Setup, ToText, TraceRecord};
 use crate::solver::{Prepared, problem_id};
 use crate::strategies::{Finish, Preset};
 use crate::{Settings, Solver};
@@ -162,6 +162,7 @@ async fn continue_all(
         bounds: Bounds::new(settings.traces, solver.slots(), None),
         recorded: Vec::new(),
         scripted: Vec::new(),
+        looks: Looks::None,
     };
     let observer = Observer {
         interrupt: interrupt.clone(),

@@ -12,8 +12,8 @@ use super::error::ReportError;
 use super::evidence::Evidence;
 use super::results::{Timeline, TimelineTrace};
 use crate::run::{
-    Bounds, ExternalEvent, NoDecoder, Phase, PoolProblem, ProblemRun, Replayer, Setup, Slots, StoppingRules,
-    StrategyRecord, Token, TraceRecord,
+    Bounds, ExternalEvent, Looks, NoDecoder, Phase, PoolProblem, ProblemRun, Replayer, Setup, Slots,
+    StoppingRules, StrategyRecord, Token, TraceRecord,
 };
 
 /// Points of a trace's line that are kept: of each stretch the lowest, so that no dip is lost.
@@ -249,6 +249,7 @@ fn decide(
         bounds: plan.bounds.clone(),
         recorded: records,
         scripted: plan.scripted,
+        looks: Looks::Recorded,
     });
     let (mut from, mut ended, mut missing, mut bar_tick) = (BTreeMap::new(), Vec::new(), 0usize, None);
     while !problem.is_over() {

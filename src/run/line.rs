@@ -115,6 +115,8 @@ struct TraceLine<'a> {
     tokens: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     fork: Option<Fork>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    shown: &'a [TraceId],
     #[serde(skip_serializing_if = "is_zero")]
     unseen: u64,
     text: Option<&'a str>,
@@ -167,6 +169,7 @@ pub(super) fn encode(
         finish: record.finish,
         tokens: n,
         fork: record.fork,
+        shown: &record.shown,
         unseen: record.unseen,
         text: record.text.as_deref(),
         answer: record.answer.as_deref(),
@@ -330,6 +333,7 @@ impl LineHead {
 struct RawTrace {
     phase: Option<Value>,
     fork: Option<Value>,
+    shown: Option<Value>,
     unseen: Option<Value>,
     text: Option<Value>,
     answer: Option<Value>,
@@ -444,6 +448,10 @@ pub(super) fn decode(
             .fork
             .and_then(|fork| serde_json::from_value::<Fork>(fork).ok())
             .filter(|fork| fork.trace < trace && fork.tokens <= n),
+        shown: raw
+            .shown
+            .and_then(|shown| serde_json::from_value::<Vec<TraceId>>(shown).ok())
+            .unwrap_or_default(),
         // no trace has more
         unseen: raw
             .unseen
@@ -541,6 +549,7 @@ mod tests {
             finish: Finish::LowConfidence,
             tokens: 3,
             fork: Some(Fork { trace: 1, tokens: 2 }),
+            shown: vec![2, 0],
             unseen: 3,
             text: Some("a\u{0}b\r\n\u{1F600}".into()),
             answer: Some("042".into()),

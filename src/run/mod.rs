@@ -108,7 +108,8 @@ pub use outcome::{Outcome, RunError};
 pub use pool::{PoolOptions, PoolProblem, RecordedPool};
 pub(crate) use problem::Classes;
 pub use problem::{
-    Bounds, Decided, Decode, EarlyEnd, ExternalEvent, NoDecoder, ProblemRun, Setup, ToText, Token, TraceChunk,
+    Bounds, Decided, Decode, EarlyEnd, ExternalEvent, Looks, NoDecoder, ProblemRun, Setup, ToText, Token,
+    TraceChunk,
 };
 pub use record::{Arrays, Phase, TraceRecord};
 pub use recording::{Recording, without_answers};

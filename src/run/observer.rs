@@ -92,7 +92,10 @@ impl RunObserver {
                 if record.fresh {
                     sink(&record).map_err(RunError::Journal)?;
                 }
-                record.let_go();
+                // another prompt may show it
+                if !problem.strategy().needs().looks {
+                    record.let_go();
+                }
             }
             self.records.push(record);
         }
@@ -176,10 +179,12 @@ impl RunObserver {
         if let Some(error) = failed() {
             return Err(error);
         }
-        self.tell(|| Event::Decided {
-            problem: id(),
-            answer: decided.answer.clone(),
-        });
+        if decided.wanted_prompt.is_none() {
+            self.tell(|| Event::Decided {
+                problem: id(),
+                answer: decided.answer.clone(),
+            });
+        }
         Ok(Outcome {
             problem_id: id(),
             decided,

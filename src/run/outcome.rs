@@ -103,6 +103,10 @@ pub(crate) fn check_needs(strategy: &dyn tts_strategies::Strategy, offers: Needs
             "the 20 largest log-probabilities of each token",
         ),
         (
+            needs.looks && !offers.looks,
+            "traces after a second prompt that shows others",
+        ),
+        (
             needs.forks && !offers.forks,
             "traces that go on from the middle of others",
         ),

@@ -16,6 +16,7 @@ mod answers;
 mod decided;
 mod external;
 mod forks;
+mod looks;
 mod receive;
 mod recorded;
 mod setup;
@@ -35,6 +36,8 @@ pub use receive::TraceChunk;
 pub use setup::{Bounds, Decode, NoDecoder, Setup, ToText};
 
 use forks::ForkSources;
+pub use looks::Looks;
+use looks::Prompts;
 
 use super::{FateCounts, StoppingRules, Trace, TraceRecord};
 
@@ -60,6 +63,7 @@ pub struct ProblemRun {
     /// records by trace index, for traces that were generated before and are not launched yet
     recorded: BTreeMap<TraceId, Arc<TraceRecord>>,
     forks: ForkSources,
+    prompts: Prompts,
     next_trace: TraceId,
     slots_at_first: usize,
     /// launched by the strategy so far, in flight or waiting for a slot
@@ -93,6 +97,7 @@ impl ProblemRun {
             bounds,
             recorded,
             scripted,
+            looks,
         } = setup;
         let limits = Limits {
             traces: bounds.traces,
@@ -103,6 +108,7 @@ impl ProblemRun {
         let mut problem = Self {
             id,
             forks: ForkSources::of(strategy.as_ref()),
+            prompts: Prompts::new(looks),
             strategy,
             reader,
             decode,
@@ -216,6 +222,7 @@ impl ProblemRun {
                 tick: self.ticks,
                 reason,
             });
+            self.prompts.wanted = None;
             self.finish_all();
         }
     }
@@ -400,11 +407,15 @@ impl ProblemRun {
     fn fill_slots(&mut self) {
         while self.in_flight.len() < self.open_slots() && (self.next_trace as usize) < self.target {
             let id = self.next_trace;
+            if !self.is_prompted(id) {
+                break;
+            }
             match self.beginning(id) {
                 Ok(record) => self.in_flight.push(Trace::new(
                     id,
                     &self.rules,
                     record,
+                    &self.prompts.shows,
                     self.ticks,
                     self.decode.as_ref(),
                 )),

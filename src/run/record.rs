@@ -134,6 +134,8 @@ pub struct TraceRecord {
     pub tokens: usize,
     /// Where it goes on from another trace.
     pub fork: Option<Fork>,
+    /// The traces whose solutions its prompt showed; none where it was asked the problem alone.
+    pub shown: Vec<TraceId>,
     /// Tokens that a remote engine generated beyond these and that no decision saw: they came after the trace
     /// was stopped, or the engine reported them without sending them. They are in the same book.
     pub unseen: u64,
@@ -173,6 +175,7 @@ impl Default for TraceRecord {
             finish: Finish::Stop,
             tokens: 0,
             fork: None,
+            shown: Vec::new(),
             unseen: 0,
             text: None,
             answer: None,
@@ -205,6 +208,12 @@ impl TraceRecord {
     /// Tokens that were generated for it: without those that it took over.
     pub fn generated(&self) -> usize {
         self.tokens - self.fork.map_or(0, |fork| fork.tokens.min(self.tokens))
+    }
+
+    /// Whether it is a draw of its own from the problem's prompt: it neither goes on from another trace nor was shown
+    /// any.
+    pub(crate) fn stands_alone(&self) -> bool {
+        self.fork.is_none() && self.shown.is_empty()
     }
 
     /// A trace of which no more is known than that it was there.

@@ -71,6 +71,8 @@ pub(super) fn encode(records: &[TraceRecord]) -> Vec<u8> {
         out.u32(r.tokens as u32);
         out.u32(r.fork.map_or(NOTHING, |fork| fork.trace));
         out.u32(r.fork.map_or(0, |fork| fork.tokens as u32));
+        out.u32(r.shown.len() as u32);
+        r.shown.iter().for_each(|trace| out.u32(*trace));
         out.0
             .push(FINISHES.iter().position(|f| *f == r.finish).unwrap_or_default() as u8);
         out.0.push(u8::from(r.phase == Phase::Warmup));
@@ -119,6 +121,7 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
             trace: parent,
             tokens: taken,
         });
+        let shown = (0..from.u32()?).map(|_| from.u32()).collect::<Option<_>>()?;
         let finish = *FINISHES.get(from.take(1)?[0] as usize)?;
         let phase = if from.take(1)?[0] == 1 {
             Phase::Warmup
@@ -164,6 +167,7 @@ pub(super) fn decode(bytes: &[u8], problem_id: &str) -> Option<Vec<Arc<TraceReco
             finish,
             tokens,
             fork,
+            shown,
             answer,
             answer_key,
             extraction,

@@ -25,6 +25,7 @@ pub struct Trace {
     id: TraceId,
     tokens: Tokens,
     fork: Option<Fork>,
+    shown_solutions: Vec<TraceId>,
     broken: bool,
     forced: VecDeque<u32>,
     thinking_over: bool,
@@ -42,11 +43,12 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// A trace that begins after the prompt, or with what it takes over from another: `record` begins with that.
+    /// A trace that begins after the prompt, which showed it the solutions of `shown`, or with what it takes over from another: `record` begins with that.
     pub(super) fn new(
         id: TraceId,
         rules: &StoppingRules,
         record: Option<Arc<TraceRecord>>,
+        shown: &[TraceId],
         born: u64,
         decode: &dyn Decode,
     ) -> Self {
@@ -54,6 +56,7 @@ impl Trace {
         let mut new = Self {
             id,
             fork,
+            shown_solutions: shown.to_vec(),
             tokens: match record {
                 Some(record) => Tokens::Recorded(RecordReader::new(record)),
                 None => Tokens::Drawn(DrawnTokens::default()),
@@ -164,7 +167,7 @@ impl Trace {
     }
     /// The trace as if it had no record, unless the strategy has seen some of it.
     pub(super) fn anew(&self, rules: &StoppingRules, decode: &dyn Decode) -> Option<Self> {
-        (self.shown == 0).then(|| Self::new(self.id, rules, None, self.born, decode))
+        (self.shown == 0).then(|| Self::new(self.id, rules, None, &self.shown_solutions, self.born, decode))
     }
 
     fn scalars(&self, i: usize) -> TokenScalars {
@@ -313,6 +316,7 @@ impl Trace {
             finish: Finish::Cancelled,
             tokens: self.tokens(),
             fork: self.fork,
+            shown: self.shown_solutions.clone(),
             arrays: self.tokens.arrays().clone(),
             text: self.tokens.text().map(str::to_owned),
             unseen: self.unseen(),
@@ -375,6 +379,7 @@ impl Trace {
             finish,
             tokens,
             fork: self.fork,
+            shown: self.shown_solutions,
             scores: TraceScores {
                 self_certainty: sum.map(|sum| sum / tokens as f64),
                 ..TraceScores::default()

@@ -301,7 +301,7 @@ impl Jobs {
                     control: control.clone(),
                     ..Observer::default()
                 };
-                let outcome = request.solver.source().run(run, observer).await?;
+                let outcome = request.solver.run(prompt, run, observer).await?;
                 self.metrics.ran(&outcome);
                 // nobody waits for it
                 if control.interrupted.is_cancelled() && !self.hurry.is_cancelled() {

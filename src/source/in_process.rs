@@ -86,7 +86,7 @@ impl InProcess {
             // the engine must not begin what nobody wants any more
             control.interrupted.cancel();
         }
-        let guard = Guard(control.clone());
+        let guard = Guard(Some(control.clone()));
         let reply = Box::new(move |result| {
             let _ = reply.send(result);
         });
@@ -103,7 +103,7 @@ impl InProcess {
                 outcome.await
             }
         };
-        drop(guard);
+        guard.disarm();
         result.map_err(|_| gone())?
     }
 }
@@ -149,11 +149,19 @@ impl Drop for InProcess {
     }
 }
 
-/// Cancels the problem when its future is dropped.
-struct Guard(Arc<Control>);
+/// Cancels the problem when its future is dropped before it has ended.
+struct Guard(Option<Arc<Control>>);
+
+impl Guard {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.cancelled.store(true, Ordering::Relaxed);
+        if let Some(control) = &self.0 {
+            control.cancelled.store(true, Ordering::Relaxed);
+        }
     }
 }

@@ -251,6 +251,7 @@ impl Remote {
             capabilities: Capabilities {
                 scalars: Needs {
                     forks: false,
+                    looks: true,
                     confidence: found.iter().all(|f| f.scalars == Scalars::Raw),
                     logprob: found.iter().all(raw),
                     self_certainty: false,

@@ -36,10 +36,10 @@ pub struct SweepPlan {
 /// # Errors
 /// For one that asks for traces of its own.
 pub fn decides_recorded(strategy: &Preset) -> Result<(), RunError> {
-    if strategy.build().needs().forks {
+    if strategy.build().needs().makes_traces() {
         return Err(RunError::Needs {
             strategy: strategy.name.clone(),
-            what: "traces that go on from the middle of others".to_owned(),
+            what: "traces that are made from others".to_owned(),
             lacking: "a sweep over recorded ones cannot have; `tts solve --data` runs it".to_owned(),
         });
     }

@@ -51,6 +51,9 @@ pub struct Needs {
     /// Traces that go on from the middle of others.
     #[serde(default)]
     pub forks: bool,
+    /// Traces after a second prompt, which shows what others came to.
+    #[serde(default)]
+    pub looks: bool,
 }
 
 impl Needs {
@@ -61,7 +64,13 @@ impl Needs {
         self_certainty: true,
         entropy: true,
         forks: true,
+        looks: true,
     };
+
+    /// Whether traces are made for it that no other strategy can use, from those that came before.
+    pub fn makes_traces(self) -> bool {
+        self.forks || self.looks
+    }
 
     /// What a statistic is made of.
     pub fn of(statistic: Statistic) -> Self {
@@ -71,6 +80,7 @@ impl Needs {
             self_certainty: statistic == Statistic::SelfCertainty,
             entropy: statistic == Statistic::TailEntropy,
             forks: false,
+            looks: false,
         }
     }
 
@@ -88,6 +98,7 @@ impl Needs {
             self_certainty: self.self_certainty || other.self_certainty,
             entropy: self.entropy || other.entropy,
             forks: self.forks || other.forks,
+            looks: self.looks || other.looks,
         }
     }
 }
@@ -279,6 +290,13 @@ pub trait Strategy: Send {
     /// memory for it, the state is kept there. A fork elsewhere has to read tokens again, and comes to the same.
     fn fork_point(&self, _trace: TraceId, _tokens: usize) -> Option<usize> {
         None
+    }
+
+    /// The traces whose solutions a trace's prompt shows, in the order shown; none for one that is asked the problem
+    /// alone. Traces of different prompts never run at the same time: those in flight end first. A strategy that ever
+    /// answers something says so in [`Needs::looks`].
+    fn shown(&self, _trace: TraceId) -> &[TraceId] {
+        &[]
     }
 
     /// What [`Strategy::observe`] would answer to the trace's next tokens. Where that is known it need not be

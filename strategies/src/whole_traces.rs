@@ -38,6 +38,11 @@ pub(crate) trait WholeTraces: Clone + Send {
         None
     }
 
+    /// As [`Strategy::shown`].
+    fn shown(&self, _trace: TraceId) -> &[TraceId] {
+        &[]
+    }
+
     /// The answer as far as it is known, over a pool whose window is settled.
     fn decide(&self, pool: &TracePool) -> Decision;
 
@@ -92,6 +97,10 @@ impl<R: WholeTraces> Strategy for WholeTraceStrategy<R> {
 
     fn fork_point(&self, trace: TraceId, tokens: usize) -> Option<usize> {
         self.rule.fork_point(trace, tokens)
+    }
+
+    fn shown(&self, trace: TraceId) -> &[TraceId] {
+        self.rule.shown(trace)
     }
 
     fn watching(&self, _: TraceId) -> Watching {

@@ -4,6 +4,7 @@ mod bad_input;
 mod elsewhere;
 mod families;
 mod golden_numbers;
+mod made;
 mod measuring;
 mod old_folders;
 mod piloted;

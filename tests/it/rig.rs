@@ -8,7 +8,7 @@ use tts::engine::memory::MemoryPlan;
 use tts::engine::scheduler::{EngineRequest, Scheduler};
 use tts::prompt::Rendered;
 use tts::run::{
-    self, Bounds, Control, Decided, Decode, Observer, Outcome, Phase, Request, RunError, Setup,
+    self, Bounds, Control, Decided, Decode, Looks, Observer, Outcome, Phase, Request, RunError, Setup,
     StoppingRules, ToText, TraceRecord,
 };
 use tts_evals::answer::{FnReader, ReadAnswer};
@@ -162,6 +162,7 @@ impl Task {
             bounds: self.bounds.clone(),
             recorded: Vec::new(),
             scripted: Vec::new(),
+            looks: Looks::None,
         }
     }
 
@@ -365,6 +366,7 @@ pub(crate) fn check(task: &Task, outcome: &Outcome) {
     let setup = Setup {
         recorded,
         scripted: d.external_events.clone(),
+        looks: Looks::Recorded,
         bounds: outcome.bounds.clone(),
         ..task.setup()
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tts::evals::answer::FnReader;
 use tts::evals::data::Problem;
 use tts::solver::Reader;
-use tts::strategies::Preset;
+use tts::strategies::{Overrides, Preset};
 use tts::{LoadOptions, Loaded, Settings, Solver, Watch};
 
 const PROBLEM: &str = "Find the remainder when 7^53 is divided by 23.";
@@ -212,4 +212,55 @@ async fn the_facade_answers_streams_and_cancels_as_the_solver_does() {
     assert!(failed.next().await.is_none());
     let wrong = tts::Tts::open("bundled").strategy("nonesuch").build().await;
     assert!(wrong.err().unwrap().to_string().contains("nonesuch"));
+}
+
+/// A second prompt shows what the context has room for, and where that is nothing the first vote stands.
+#[tokio::test]
+async fn a_second_prompt_is_cut_to_the_context_or_left_out() {
+    let strategy = || {
+        let mut strategy = Preset::named("second-look").unwrap();
+        let overrides = Overrides::default().with("most", 5).with("looks", 3);
+        strategy.apply(&overrides).unwrap();
+        strategy
+    };
+    let solve = |words: usize| async move {
+        // no two traces agree
+        let reader = Arc::new(FnReader::new(|text| Some(format!("{:x}", text.len()))));
+        let runner = runner(Settings {
+            strategy: strategy(),
+            max_tokens: Some(300),
+            ..settings()
+        })
+        .unwrap()
+        .with_reader(Reader::Custom(reader));
+        let text = format!("{PROBLEM} {}", "so ".repeat(words));
+        let prepared = runner.prepare(&problem(&text)).unwrap();
+        let tokens = prepared.prompt.ids.len();
+        (runner.solve(&prepared, Watch::default()).await.unwrap(), tokens)
+    };
+    let shown = |solved: &tts::Solved| solved.records.iter().filter(|r| r.shown.len() == 4).count();
+    let notices = |solved: &tts::Solved| solved.machine.clone().unwrap().notices.join("; ");
+    let (whole, tokens) = solve(1).await;
+    assert_eq!((whole.records.len(), shown(&whole)), (8, 3));
+    assert_eq!(notices(&whole), "");
+    assert!(
+        whole.tokens.prompt as usize > 2 * tokens,
+        "both prompts are counted"
+    );
+    assert!(
+        whole
+            .records
+            .iter()
+            .filter(|r| r.shown.is_empty())
+            .all(|r| r.trace < 5)
+    );
+    // each word is a token or more
+    let per = (solve(101).await.1 - tokens) as f64 / 100.0;
+    let (without, _) = solve(((4096 - 320 - tokens) as f64 / per) as usize).await;
+    assert_eq!((without.records.len(), shown(&without)), (5, 0));
+    assert!(
+        notices(&without).starts_with("no second look: the model's context does not hold"),
+        "{}",
+        notices(&without)
+    );
 }

@@ -154,10 +154,11 @@ fn dry_run(
 fn here(solver: &Solver, evaluation: &Evaluation<'_>, printer: &Printer) -> anyhow::Result<()> {
     let plan = evaluation.plan();
     for p in evaluation.problems() {
+        let second = solver.look_to_be(p)?.map(|prompt| prompt.text);
         if printer.json() {
             printer.object(&json!({
                 "problem_id": p.id, "prompt": p.prompt.text, "prompt_tokens": p.prompt.ids.len(),
-                "token_ids": p.prompt.ids, "model": solver.source().model(),
+                "token_ids": p.prompt.ids, "second_prompt": second, "model": solver.source().model(),
                 "strategy": solver.settings().strategy.name, "sampling": solver.resolved().settled(),
                 "traces": plan.traces, "slots": plan.slots, "rows": plan.rows, "max_tokens": p.max_tokens,
                 "memory_bytes": plan.memory, "weight_bytes": plan.weights,
@@ -170,6 +171,7 @@ fn here(solver: &Solver, evaluation: &Evaluation<'_>, printer: &Printer) -> anyh
             count(p.prompt.ids.len() as u64),
             count(p.max_tokens as u64)
         ));
+        show_second(second, printer)?;
     }
     Ok(())
 }
@@ -181,15 +183,26 @@ fn elsewhere(
     printer: &Printer,
 ) -> anyhow::Result<()> {
     for p in evaluation.problems() {
+        let second = solver.look_to_be(p)?.map(|prompt| prompt.text);
         if printer.json() {
             printer.object(&json!({
                 "problem_id": p.id, "prompt": p.prompt.text, "prompt_tokens": p.prompt.ids.len(),
-                "token_ids": p.prompt.ids, "asked": solver.trace_settings(),
+                "token_ids": p.prompt.ids, "second_prompt": second, "asked": solver.trace_settings(),
                 "engines": remote.about(), "max_tokens": p.max_tokens,
             }))?;
         } else {
             printer.line(&p.prompt.text)?;
+            show_second(second, printer)?;
         }
+    }
+    Ok(())
+}
+
+/// The prompt of a second look, where there may be one.
+fn show_second(second: Option<String>, printer: &Printer) -> anyhow::Result<()> {
+    if let Some(second) = second {
+        printer.note("(the second prompt, where the vote stays open, with solutions of the first traces:)");
+        printer.line(&second)?;
     }
     Ok(())
 }

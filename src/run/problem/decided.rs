@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tts_strategies::Decision;
+use tts_strategies::{Decision, TraceId};
 
 use super::{EarlyEnd, ExternalEvent, ProblemRun};
 use crate::run::record::digest;
@@ -42,6 +42,9 @@ pub struct Decided {
     pub extractions: BTreeMap<String, u64>,
     /// Wall time of the run in seconds.
     pub seconds: f64,
+    /// The traces whose solutions a further prompt is to show, where the strategy asked for one: the decision then is
+    /// the one so far.
+    pub wanted_prompt: Option<Vec<TraceId>>,
 }
 
 impl Decided {
@@ -100,6 +103,7 @@ impl ProblemRun {
             external_events: self.external_events.clone(),
             extractions,
             seconds: self.started.elapsed().as_secs_f64(),
+            wanted_prompt: self.prompts.wanted.clone(),
             decision,
         }
     }

@@ -41,16 +41,21 @@ impl ForkSources {
 impl ProblemRun {
     /// What is known of a trace that is about to begin: its own record, or the tokens that it takes over.
     pub(super) fn beginning(&mut self, id: TraceId) -> Result<Option<Arc<TraceRecord>>, String> {
-        let (fork, recorded) = (self.strategy.fork_of(id), self.recorded.remove(&id));
-        let recorded_fork = recorded.as_ref().map(|record| record.fork);
-        match (fork, recorded_fork) {
-            (_, Some(is)) if is != fork => Err(format!(
-                "asks for a trace {id} that {}, and the recorded one {}: it was recorded with other settings",
-                begins(fork),
-                begins(is)
-            )),
-            (Some(fork), None) => self.taken_over(id, fork).map(|record| Some(Arc::new(record))),
-            _ => Ok(recorded),
+        let fork = self.strategy.fork_of(id);
+        let Some(recorded) = self.recorded.remove(&id) else {
+            let taken_over = fork.map(|fork| self.taken_over(id, fork)).transpose()?;
+            return Ok(taken_over.map(Arc::new));
+        };
+        let (asked, is) = (
+            begins(fork, &self.prompts.shows),
+            begins(recorded.fork, &recorded.shown),
+        );
+        if asked == is {
+            Ok(Some(recorded))
+        } else {
+            Err(format!(
+                "asks for a trace {id} that {asked}, and the recorded one {is}: name another folder, or the strategy and settings that it was recorded with"
+            ))
         }
     }
 
@@ -81,15 +86,21 @@ impl ProblemRun {
         record.ok_or_else(|| {
             format!(
                 "asks for a trace {id} that {}, and there are no such tokens",
-                begins(Some(fork))
+                begins(Some(fork), &[])
             )
         })
     }
 }
 
-fn begins(fork: Option<Fork>) -> String {
+/// How a trace begins, in words.
+fn begins(fork: Option<Fork>, shown: &[TraceId]) -> String {
     match fork {
         Some(Fork { trace, tokens }) => format!("goes on from token {tokens} of trace {trace}"),
-        None => "begins after the prompt".to_owned(),
+        None if shown.is_empty() => "begins after the prompt".to_owned(),
+        None => format!("is shown the solutions of traces {}", list(shown)),
     }
+}
+
+fn list(traces: &[TraceId]) -> String {
+    traces.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tts_evals::answer::ReadAnswer;
 use tts_strategies::Strategy;
 
-use super::ExternalEvent;
+use super::{ExternalEvent, Looks};
 use crate::run::{Slots, StoppingRules, TraceRecord};
 
 /// What a problem is made of.
@@ -27,6 +27,8 @@ pub struct Setup {
     pub recorded: Vec<Arc<TraceRecord>>,
     /// External events to apply again (replay); empty when solving.
     pub scripted: Vec<ExternalEvent>,
+    /// Which prompts' traces it can have beside those of the problem's own.
+    pub looks: Looks,
 }
 
 /// Turns token ids into text; special tokens are kept except where they end the text.

@@ -10,8 +10,8 @@ use super::replayer::unreadable;
 use super::{Replayer, replay};
 use crate::run::record::Digest;
 use crate::run::{
-    Bounds, ExternalEvent, NoDecoder, Outcome, PoolProblem, ProblemRun, RunError, Setup, StoppingRules,
-    TraceRecord, check_needs,
+    Bounds, ExternalEvent, Looks, NoDecoder, Outcome, PoolProblem, ProblemRun, RunError, Setup,
+    StoppingRules, TraceRecord, check_needs,
 };
 
 /// A decision over recorded traces.
@@ -33,7 +33,7 @@ pub struct Replayed {
 
 impl Replayer {
     /// Decides over all of a problem's traces, as [`Replayer::traces`] gave them, by their tokens where their
-    /// statistics do not do. A strategy that asks for forks is given those too.
+    /// statistics do not do. A strategy that asks for traces of its own making is given those too.
     ///
     /// # Errors
     /// When no trace has what the strategy cannot do without.
@@ -45,8 +45,8 @@ impl Replayer {
         bounds: &Bounds,
         scripted: &[ExternalEvent],
     ) -> Result<Replayed, RunError> {
-        if strategy.needs().forks {
-            let all = self.with_forks(problem)?;
+        if strategy.needs().makes_traces() {
+            let all = self.with_all(problem)?;
             return self
                 .decide(&problem.id, &all, strategy, bounds, scripted)?
                 .sighted();
@@ -94,6 +94,7 @@ impl Replayer {
                 bounds: bounds.clone(),
                 recorded: records.to_vec(),
                 scripted: scripted.to_vec(),
+                looks: Looks::Recorded,
             };
             let (problem, records) = replay(setup, |trace| {
                 short.insert(trace);
@@ -129,12 +130,13 @@ impl Replayer {
     /// confidences, a problem without any is decided all the same, and its traces cast no weighted vote.
     fn check_needs(&self, strategy: &dyn Strategy, records: &[Arc<TraceRecord>]) -> Result<(), RunError> {
         let mut offers = offered(records);
-        // what such a strategy recorded need not hold a fork
-        offers.forks |= self.was_decided_by(strategy.name());
+        // what such a strategy recorded need not hold any
+        let made = self.was_decided_by(strategy.name());
+        (offers.forks, offers.looks) = (offers.forks | made, offers.looks | made);
         if !records.iter().any(|r| r.finish.is_complete()) {
-            let forks = strategy.needs().forks && !offers.forks;
             offers = Needs {
-                forks: !forks,
+                forks: offers.forks,
+                looks: offers.looks,
                 ..Needs::ALL
             };
         }
@@ -200,9 +202,9 @@ impl Replayer {
             let mut number: TraceId = 0;
             let winner = decided.decision.winner_trace;
             let mut solution = None;
-            let forks = at_end.strategy().needs().forks;
+            let all = at_end.strategy().needs().makes_traces();
             let mut take = |record: &TraceRecord| {
-                if !forks && record.fork.is_some() {
+                if !all && !record.stands_alone() {
                     return;
                 }
                 if let (Some(digest), Some(tokens)) = (&mut digest, read.get(&number)) {
@@ -300,6 +302,7 @@ fn offered(records: &[Arc<TraceRecord>]) -> Needs {
             r.arrays.top_k() >= TOP || measured(r, &|m| m.windows.iter().any(|w| w.tail_entropy.is_some()))
         }),
         forks: any(&|r| r.fork.is_some()),
+        looks: any(&|r| !r.shown.is_empty()),
     }
 }
 

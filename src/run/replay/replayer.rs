@@ -72,13 +72,13 @@ impl Replayer {
     }
 
     /// A problem's traces as they are decided over, numbered from 0 without gaps, each with its answer's
-    /// class key. Those that go on from others are left out: they are no further draws of the model.
+    /// class key. Those that go on from others, or were shown others, are left out: they are no further draws.
     ///
     /// # Errors
     /// When the recording cannot be read.
     pub fn traces(&self, problem: &PoolProblem) -> Result<Vec<Arc<TraceRecord>>, RunError> {
         let mut records = self.pool.traces(problem).map_err(unreadable)?;
-        records.retain(|r| r.fork.is_none());
+        records.retain(|r| r.stands_alone());
         // a recording made elsewhere may hold texts alone
         let unread = || self.pool.manifest().is_none() && records.iter().all(|r| r.answer.is_none());
         if problem.texts && (self.reread || unread()) {
@@ -149,7 +149,7 @@ impl Replayer {
         records: &[Arc<TraceRecord>],
     ) -> Result<Vec<Arc<TraceRecord>>, RunError> {
         let mut whole = self.pool.whole(problem).map_err(unreadable)?;
-        whole.retain(|r| r.fork.is_none());
+        whole.retain(|r| r.stands_alone());
         let put = |(lean, whole): (&Arc<TraceRecord>, &Arc<TraceRecord>)| {
             let mut record = TraceRecord::clone(lean);
             if whole.measured.is_none() {
@@ -160,9 +160,9 @@ impl Replayer {
         Ok(records.iter().zip(&whole).map(put).collect())
     }
 
-    /// Traces with their tokens, those that go on from others among them, each with its answer's class key. They
-    /// keep their numbers, by which forks name what they go on from.
-    pub(super) fn with_forks(&self, problem: &PoolProblem) -> Result<Vec<Arc<TraceRecord>>, RunError> {
+    /// Traces with their tokens, those made from others among them, each with its answer's class key. They keep their
+    /// numbers, by which these name the others.
+    pub(super) fn with_all(&self, problem: &PoolProblem) -> Result<Vec<Arc<TraceRecord>>, RunError> {
         let mut records = self.pool.whole(problem).map_err(unreadable)?;
         if problem.texts && self.reread {
             self.read_answers(problem, &mut records)?;
@@ -177,14 +177,14 @@ impl Replayer {
         made.and_then(|made| made.name.as_deref()) == Some(strategy)
     }
 
-    /// The texts of a problem's traces, those that go on from others only with `forks`; one at a time where the
+    /// The texts of a problem's traces, those made from others only with `all`; one at a time where the
     /// recording is ours.
     ///
     /// # Errors
     /// When the recording cannot be read.
-    pub fn texts(&self, problem: &PoolProblem, forks: bool) -> Result<Vec<Option<String>>, RunError> {
+    pub fn texts(&self, problem: &PoolProblem, all: bool) -> Result<Vec<Option<String>>, RunError> {
         let mut texts = Vec::new();
-        let wanted = |record: &TraceRecord| forks || record.fork.is_none();
+        let wanted = |record: &TraceRecord| all || record.stands_alone();
         match self.pool.recording().map_err(unreadable)? {
             Some(recording) => recording
                 .each(&problem.id, |record| {

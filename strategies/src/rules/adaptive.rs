@@ -18,6 +18,7 @@ pub(super) struct Adaptive {
     /// traces that may still be launched
     left: usize,
     done: bool,
+    certain: bool,
 }
 
 impl Adaptive {
@@ -28,7 +29,17 @@ impl Adaptive {
             voters: 0,
             left: 0,
             done: false,
+            certain: false,
         }
+    }
+
+    /// Traces that may still be launched, where the vote ended without a certain leader.
+    pub(super) fn left_open(&self) -> Option<usize> {
+        (self.done && !self.certain).then_some(self.left)
+    }
+
+    pub(super) fn leader(&mut self) -> &mut Leader {
+        &mut self.leader
     }
 }
 
@@ -57,12 +68,12 @@ impl WholeTraces for Adaptive {
             return Next::Launch(1);
         }
         self.voters += 1;
-        self.done = self.voters >= self.settings.most;
-        self.done |= self.leader.certainty(pool, self.voters, None) >= self.settings.certainty;
+        self.certain = self.leader.certainty(pool, self.voters, None, None) >= self.settings.certainty;
+        self.done = self.certain || self.voters >= self.settings.most;
         if self.done { Next::Done } else { Next::Wait }
     }
 
     fn decide(&self, pool: &TracePool) -> Decision {
-        self.leader.decide(pool, "adaptive")
+        self.leader.decide(pool, None, "adaptive")
     }
 }

@@ -169,7 +169,7 @@ impl WholeTraces for Continuation {
             return Next::Launch(n);
         }
         let kinship = |a, b| self.lineage.kinship((a, pool.tokens(a)), (b, pool.tokens(b)));
-        let certainty = self.leader.certainty(pool, self.voters, Some(&kinship));
+        let certainty = self.leader.certainty(pool, self.voters, None, Some(&kinship));
         self.done = self.voters >= self.settings.most || certainty >= self.settings.certainty;
         if self.done {
             Next::Done
@@ -181,6 +181,6 @@ impl WholeTraces for Continuation {
     }
 
     fn decide(&self, pool: &TracePool) -> Decision {
-        self.leader.decide(pool, "continuation")
+        self.leader.decide(pool, None, "continuation")
     }
 }

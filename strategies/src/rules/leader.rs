@@ -9,7 +9,7 @@ use statrs::function::beta::beta_reg;
 
 use crate::interface::{Decision, PoolKind, TraceId};
 use crate::scores::Statistic;
-use crate::trace_pool::{DecisionRule, TracePool};
+use crate::trace_pool::{DecisionRule, Filter, TracePool};
 use crate::vote::{Tally, Voter};
 
 /// Votes up to which certainty is looked at with every trace; beyond, with every [`SPARSE`]th part more.
@@ -65,14 +65,20 @@ impl Leader {
     }
 
     /// The probability that the leader of the `voters` that there are stays ahead of the runner-up; 0 where it is not
-    /// time to look. Without kinship no two traces share anything.
-    pub(super) fn certainty(&mut self, pool: &TracePool, voters: usize, kinship: Option<Kinship<'_>>) -> f64 {
+    /// time to look. With a filter those that pass it vote alone; without kinship no two traces share anything.
+    pub(super) fn certainty(
+        &mut self,
+        pool: &TracePool,
+        voters: usize,
+        filter: Option<Filter>,
+        kinship: Option<Kinship<'_>>,
+    ) -> f64 {
         if voters < self.look_at {
             return 0.0;
         }
         let step = if voters < MANY { 1 } else { voters / SPARSE };
         self.look_at = voters + step;
-        let voters = pool.knowing(self.statistic).voters(PoolKind::Finished, None);
+        let voters = voters_of(&pool.knowing(self.statistic), filter);
         let Some((tally, weights)) = self.tally(&voters) else {
             return 0.0;
         };
@@ -83,17 +89,51 @@ impl Leader {
         beta_reg(effective * second + 1.0, effective * first + 1.0, 0.5)
     }
 
-    /// The vote as it stands; `name` is what warnings call it.
-    pub(super) fn decide(&self, pool: &TracePool, name: &str) -> Decision {
+    /// `n` of the traces that voted: the heaviest of each answer, the leader's first, and then the heaviest of all. In
+    /// ascending order, which says nothing of their weight.
+    pub(super) fn spokesmen(&self, pool: &TracePool, n: usize) -> Vec<TraceId> {
+        let voters = voters_of(&pool.knowing(self.statistic), None);
+        let Some((tally, weights)) = self.tally(&voters) else {
+            return Vec::new();
+        };
+        let mut ranked: Vec<(&Voter, f64)> = voters.iter().zip(weights).collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.trace.cmp(&b.0.trace)));
+        let of_class = |class| {
+            ranked
+                .iter()
+                .find(|(v, _)| v.class == class)
+                .map(|(v, _)| v.trace)
+        };
+        let first = tally.ballots.iter().filter_map(|ballot| of_class(ballot.class));
+        let mut chosen: Vec<TraceId> = Vec::new();
+        for trace in first.chain(ranked.iter().map(|(v, _)| v.trace)) {
+            if chosen.len() < n && !chosen.contains(&trace) {
+                chosen.push(trace);
+            }
+        }
+        chosen.sort_unstable();
+        chosen
+    }
+
+    /// The vote as it stands, of those alone that pass the filter where there is one; `name` is what warnings call it.
+    pub(super) fn decide(&self, pool: &TracePool, filter: Option<Filter>, name: &str) -> Decision {
         let hold = |voters: &[Voter]| self.tally(voters).map(|(tally, _)| tally);
         pool.decide_by(&DecisionRule {
-            filter: None,
+            filter,
             min_votes: 1,
             consensus: false,
             name,
             hold: &hold,
         })
     }
+}
+
+fn voters_of(pool: &TracePool, filter: Option<Filter>) -> Vec<Voter> {
+    let kind = match filter {
+        Some(_) => PoolKind::Filtered,
+        None => PoolKind::Finished,
+    };
+    pool.voters(kind, filter)
 }
 
 /// How many independent traces of equal weight would say as much.

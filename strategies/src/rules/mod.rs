@@ -19,6 +19,7 @@ mod lineage;
 mod majority;
 mod particles;
 mod rpc;
+mod second_look;
 mod short_m_at_k;
 mod weighted;
 
@@ -233,6 +234,25 @@ register! {
             .called("fork-from")
             .within(Range::new(Included(0.0), Excluded(1.0), "at least 0 and below 1"));
         spacing: usize = 32, SPACING;
+        count_truncated: bool = false, COUNT_TRUNCATED;
+    }
+
+    SecondLookSettings {
+        kind: "second-look",
+        description: "adaptive, and where the vote stays open the model reads its solutions and answers again",
+        citation: "arXiv 2509.26626",
+        presets: ["second-look"],
+        build: |name, s| of_whole_traces(name, second_look::SecondLook::new(s), s.window, s.count_truncated),
+        window: Window = Window::Auto, WINDOW;
+        min_votes: usize = 4, MIN_VOTES;
+        statistic: Statistic = Statistic::MeanLogprob, STATISTIC;
+        certainty: f64 = 0.95, CERTAINTY;
+        most: usize = 16, MOST;
+        sharpness: f64 = 1.0, SHARPNESS;
+        show: usize = 4, shared("N", "Solutions that the second prompt shows (second-look)").within(ONE_OR_MORE);
+        looks: usize = 8, shared("N", "Traces that answer the second prompt (second-look)").within(ONE_OR_MORE);
+        join: bool = false,
+            shared("on|off", "Whether the first traces vote beside those that looked again (second-look)");
         count_truncated: bool = false, COUNT_TRUNCATED;
     }
 

@@ -141,6 +141,30 @@ fn a_killed_run_with_8_bit_keys_and_values_goes_on_from_its_states() {
     killed(&["--kv-dtype", "q8_0"], &["--checkpoint", "0.01"]);
 }
 
+/// Traces that go on from others, and traces that were shown others.
+#[test]
+fn a_killed_run_whose_traces_are_made_from_others_goes_on() {
+    let often = ["--checkpoint", "0.01"];
+    let sure = ["--certainty", "0.9999", "--most-traces"];
+    let with = |more: &[&'static str]| [more, &sure[..]].concat();
+    killed(
+        &[
+            &with(&["--strategy", "continuation", "--spacing", "8"])[..],
+            &["20"],
+        ]
+        .concat(),
+        &often,
+    );
+    killed(
+        &[&with(&["--strategy", "second-look"])[..], &["6"]].concat(),
+        &often,
+    );
+    killed(
+        &["--strategy", "particles", "--alpha", "1.5", "--spacing", "16"],
+        &often,
+    );
+}
+
 fn killed(with: &[&str], recording: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("run").to_str().unwrap().to_owned();

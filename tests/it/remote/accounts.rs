@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tts::solver::RemoteApi;
 use tts::{Settings, Solver, Watch};
-use tts_strategies::Finish;
+use tts_strategies::{Finish, Overrides};
 
 use super::server::{Request, Server, Step, Trace, done, event, head, question, well};
-use super::{check, connect, ended, model_of, options, problem, settings, solve, solve_with, until};
+use super::{check, connect, ended, model_of, options, preset, problem, settings, solve, solve_with, until};
 
 #[tokio::test]
 async fn every_trace_is_asked_once_and_comes_as_it_was_sent() {
@@ -66,6 +66,68 @@ async fn every_trace_is_asked_once_and_comes_as_it_was_sent() {
     )
     .await;
     assert!(model_of(&again).keys().eq(model.keys()));
+}
+
+/// The second prompt goes there as the first did, with the solutions that came from there.
+#[tokio::test]
+async fn a_second_look_asks_with_the_solutions() {
+    let server = Server::new(|r| well(r, 1)).await;
+    let mut strategy = preset("second-look");
+    let overrides = Overrides::default()
+        .with("most", 6)
+        .with("looks", 3)
+        .with("show", 2)
+        .with("certainty", 0.999_999);
+    strategy.apply(&overrides).unwrap();
+    let solved = solve(
+        &server,
+        Settings {
+            strategy,
+            ..settings("majority", 12)
+        },
+    )
+    .await;
+    let asked: Vec<String> = server
+        .traces()
+        .iter()
+        .map(|a| a.body["messages"][0]["content"].as_str().unwrap().to_owned())
+        .collect();
+    let (second, first): (Vec<_>, Vec<_>) = asked.iter().partition(|text| text.contains("[Attempt 1]"));
+    assert_eq!((first.len(), second.len(), solved.records.len()), (6, 3, 9));
+    let shown = solved
+        .records
+        .iter()
+        .find(|r| r.trace == 8)
+        .unwrap()
+        .shown
+        .clone();
+    assert_eq!(shown.len(), 2);
+    for (i, trace) in shown.iter().enumerate() {
+        let solution = solved
+            .records
+            .iter()
+            .find(|r| r.trace == *trace)
+            .unwrap()
+            .text
+            .clone()
+            .unwrap();
+        let part = format!("[Attempt {}]\n{}", i + 1, solution.trim());
+        assert!(
+            second
+                .iter()
+                .all(|text| text.contains(&part) && text.starts_with(first[0].as_str()))
+        );
+    }
+    let seeds = model_of(&server);
+    assert_eq!(seeds.len(), 9, "a seed of its own for each");
+    assert_eq!(solved.tokens.prompt, 22, "both prompts");
+    // forks cannot be had there
+    let forks = connect(&[server.url()], settings("continuation", 12)).await;
+    let error = forks.err().unwrap().to_string();
+    assert!(
+        error.contains("needs traces that go on from the middle of others"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tts::run::{
-    Bounds, Decided, DecisionSettings, Decode, MachineInfo, Manifest, ProblemRun, RecordSink, Setup,
+    Bounds, Decided, DecisionSettings, Decode, Looks, MachineInfo, Manifest, ProblemRun, RecordSink, Setup,
     SolvedRecord, StoppingRules, StrategyRecord, ToText, Token, TraceRecord, TraceSettings,
 };
 use tts_evals::answer::FnReader;
@@ -54,6 +54,7 @@ impl Job {
             bounds: Bounds::new(self.traces, self.slots.into(), None),
             recorded,
             scripted: vec![],
+            looks: Looks::None,
         }
     }
 
