@@ -36,6 +36,10 @@ pub(super) struct Particles {
     /// traces that were launched, and that may be
     launched: usize,
     most: usize,
+    side_by_side: usize,
+    in_flight: usize,
+    /// whether any trace has voted
+    answered: bool,
     live: BTreeMap<TraceId, Particle>,
     /// tokens at which they are next compared
     point: usize,
@@ -57,6 +61,9 @@ impl Particles {
             lineage: Lineage::default(),
             launched: 0,
             most: 0,
+            side_by_side: 0,
+            in_flight: 0,
+            answered: false,
             live: BTreeMap::new(),
             point: settings.spacing,
             leaving: BTreeSet::new(),
@@ -65,6 +72,13 @@ impl Particles {
             ended: BTreeMap::new(),
             settings,
         }
+    }
+
+    fn launch(&mut self, wanted: usize) -> Next {
+        let n = wanted.min(self.most - self.launched);
+        self.launched += n;
+        self.in_flight += n;
+        if n == 0 { Next::Wait } else { Next::Launch(n) }
     }
 
     /// Compares the traces in flight once all of them have been at the point, and resamples them where few of them
@@ -161,8 +175,9 @@ impl Strategy for Particles {
         *self = Self::new(std::mem::take(&mut self.name), self.settings);
         self.most = limits.traces;
         // they are compared while they run, so all of them do
-        self.launched = limits.traces.min(self.settings.most).min(limits.slots);
-        self.launched
+        self.side_by_side = limits.traces.min(self.settings.most).min(limits.slots);
+        self.launch(self.side_by_side);
+        self.side_by_side
     }
 
     fn fork_of(&self, trace: TraceId) -> Option<Fork> {
@@ -199,23 +214,28 @@ impl Strategy for Particles {
     }
 
     fn finished(&mut self, outcome: &TraceOutcome<'_>) -> Next {
-        self.pool.enter(outcome);
+        let entered = self.pool.enter(outcome);
+        self.in_flight = self.in_flight.saturating_sub(usize::from(entered));
+        self.answered |= self.pool.vote_of(outcome).is_some();
         let left = self.leaving.remove(&outcome.trace);
         if let Some(particle) = self.live.remove(&outcome.trace) {
             self.ended.insert(outcome.trace, particle.weight);
             self.compare();
         }
         if self.live.is_empty() && self.copies.is_empty() {
-            // those that wait for a slot begin anew
+            // those that come now begin anew
             self.point = self.settings.spacing;
+        }
+        if self.in_flight == 0 && !self.answered {
+            // none of them said anything: as many again, as long as there are some
+            return self.launch(self.side_by_side);
         }
         match self.copies.pop_front().filter(|_| left) {
             Some((fork, weight)) => {
                 let trace = self.launched as TraceId;
                 self.lineage.add(trace, fork);
                 self.begun.insert(trace, weight);
-                self.launched += 1;
-                Next::Launch(1)
+                self.launch(1)
             }
             None => Next::Wait,
         }
@@ -229,13 +249,20 @@ impl Strategy for Particles {
             let top = known.clone().map(|(_, w)| w).fold(f64::NEG_INFINITY, f64::max);
             Tally::count(known.map(|(v, w)| (v.trace, v.class, (w - top).exp())))
         };
-        self.pool.settled().decide_by(&DecisionRule {
+        let mut decision = self.pool.settled().decide_by(&DecisionRule {
             filter: None,
             min_votes: 1,
             consensus: false,
             name: "particles",
             hold: &hold,
-        })
+        });
+        if self.side_by_side < self.settings.most.min(self.most) {
+            decision.warnings.push(format!(
+                "{} traces ran side by side, one a slot: with more slots there are more to choose from",
+                self.side_by_side
+            ));
+        }
+        decision
     }
 
     fn leading(&self) -> Option<(ClassId, f64)> {

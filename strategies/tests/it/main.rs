@@ -3,6 +3,7 @@
 mod bayes;
 mod deepconf;
 mod golden;
+mod made;
 mod nasty;
 mod others;
 mod pools;
