@@ -20,7 +20,7 @@ pub(super) struct Advice<'a> {
 }
 
 /// Where some are right clearly more often than plain majority, by more than the margin, the cheapest of those within
-/// the margin of the best; else the cheapest that may lose no more than the margin, on other problems too; else one
+/// the margin of the best; else the cheapest of those that save any tokens and may lose no more than the margin, on other problems too; else one
 /// with a smaller gain that is clear; plain majority otherwise. What reads confidence must have grounds to.
 pub(super) fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> Advice<'_> {
     let plain = trials
@@ -38,7 +38,9 @@ pub(super) fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> A
     let most = trials.iter().filter(better).map(gain).fold(0.0, f64::max);
     // trials stand by their cost
     let best = trials.iter().filter(better).find(|t| gain(t) >= most - margin);
-    let sound = || others().find(|t| holds(t) && passes(t));
+    // one that saves nothing must gain
+    let cheaper = || others().filter(|t| t.tokens < plain.tokens);
+    let sound = || cheaper().find(|t| holds(t) && passes(t));
     // what gains more than others may lose is worth more than what is cheap
     let trial = best
         .filter(|_| most > margin)
@@ -47,7 +49,7 @@ pub(super) fn advise(trials: &[Trial], margin: f64, confidence_knows: bool) -> A
         .unwrap_or(plain);
     Advice {
         trial,
-        candidate: others().find(holds).filter(|_| trial.strategy == "majority"),
+        candidate: cheaper().find(holds).filter(|_| trial.strategy == "majority"),
         others_lose: others().all(|t| t.difference_interval.is_some_and(|i| i.high < 0.0)),
     }
 }
@@ -193,6 +195,12 @@ mod tests {
         // as good a gain at a lower price
         let dear = trial("deepconf-high", 90.0, 0.24, 0.12);
         assert_eq!(name(&[gains, dear, plain.clone()]), named("deepconf-low", true));
+        // one that costs the same must be better, not only no worse
+        let dear = trial("rpc", 100.0, 0.004, 0.02);
+        assert_eq!(
+            advise(&[dear, plain.clone()], 0.05, true).trial.strategy,
+            "majority"
+        );
         // what is cheap on these problems is not recommended for others
         let trials = [cheap, plain.clone()];
         let advice = advise(&trials, 0.05, false);

@@ -21,8 +21,10 @@
 //! `prompt` (digest), `phase` (warmup | main), `finish` (stop | length | loop | low_confidence | cancelled |
 //! failed), `tokens`, `text`, `answer`, `answer_key` (class of the answer),
 //! `extraction`, `arrays`, `scores` (of the run's window), `self_certainty_sum`, `seconds`, and `unseen`
-//! (tokens that a remote engine generated beyond `tokens` and that no decision saw). Of several lines for one
-//! trace the one that ended by itself counts, else the one with the most tokens: a trace that was cut short
+//! (tokens that a remote engine generated beyond `tokens` and that no decision saw). One that goes on from another
+//! trace has `fork`, `{"trace", "tokens"}`: that trace and how many of its tokens it took over, which stand among
+//! its own here and were generated there. One whose prompt showed the solutions of others has `shown`, the list
+//! of these. Of several lines for one trace the one that ended by itself counts, else the one with the most tokens: a trace that was cut short
 //! and went on later has two. Lines stand in the order in which traces ended. The last field of a line of ours is
 //! `line_check`: the beginning of the blake3 of the line without it.
 //!
