@@ -142,24 +142,19 @@ impl Replay {
             .or_else(|| self.was()?.traces)
             .unwrap_or(problem.traces)
             .max(1);
-        // the recorded number of slots was made for the recorded number of traces
-        let made_for_these = |asked: usize| {
-            self.was()
-                .and_then(|d| d.traces)
-                .is_some_and(|recorded| recorded == asked)
+        let strategy = StrategyRecord::from(&self.strategy);
+        // the recorded number of slots was made for the recorded strategy and number of traces
+        let made_for_these = |was: &&DecisionSettings| {
+            was.strategy.as_ref().is_none_or(|s| s.name == strategy.name)
+                && was.traces.is_none_or(|recorded| recorded == traces)
         };
         let slots = self
             .settings
             .slots
-            .or_else(|| {
-                self.was()?
-                    .slots
-                    .filter(|_| self.settings.traces.is_none_or(made_for_these))
-            })
-            .unwrap_or_default()
+            .or_else(|| self.was().filter(made_for_these)?.slots)
+            .unwrap_or_else(|| Slots::suiting(&self.strategy))
             .within(traces);
         let max_total_tokens = self.settings.max_total_tokens;
-        let strategy = StrategyRecord::from(&self.strategy);
         let same = |line: &SolvedRecord| {
             line.decisions.as_ref().is_some_and(|d| {
                 d.strategy

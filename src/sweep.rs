@@ -13,8 +13,8 @@
 //! is null where it is this folder),
 //! `traces` (the settings that the traces were generated with, as in a manifest; null for a recording made
 //! elsewhere), `data` (digest of the problem set), `strategies` (whole presets: `name`, `description`,
-//! `kind`, `settings`), `budgets`, `slots` (a list; each a number, or null for the number of traces, at most
-//! 64), `resamples` (a number, or null where the traces were taken once in recorded order), `seed`, `answers`
+//! `kind`, `settings`), `budgets`, `slots` (a list; each a number or a schedule, or null for what suits each
+//! strategy), `resamples` (a number, or null where the traces were taken once in recorded order), `seed`, `answers`
 //! (how answers are read), `problems` (ids in order), `status` (`started` | `finished` | `interrupted`),
 //! `notes` (sentences).
 //!

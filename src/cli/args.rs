@@ -343,7 +343,7 @@ impl Args for SamplingArgs {
 #[command(next_help_heading = "Batch")]
 pub(crate) struct BatchArgs {
     /// Traces of a problem in flight at once: a number, or 4x2 for four, twice as many whenever these have ended
-    /// and left it undecided [default: as many as there are traces, at most 64]
+    /// and left it undecided [default: 4x2 for a strategy that may end a problem early, else as many as there are traces, at most 64]
     #[arg(long, value_name = "N|NxF")]
     pub(crate) slots: Option<Slots>,
     /// Rows of the batch; auto takes what fits into memory

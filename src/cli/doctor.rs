@@ -1,6 +1,7 @@
 //! `tts doctor`.
 
 use crate::engine::memory::MemoryPlan;
+use crate::run::Slots;
 use crate::solver::{default_threads, default_tier};
 use clap::Args;
 use serde_json::json;
@@ -65,7 +66,7 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let rows = args
         .batch
         .slots
-        .unwrap_or_default()
+        .unwrap_or_else(Slots::all)
         .most(args.traces)
         .min(plan.max_batch)
         .max(1);
@@ -186,7 +187,7 @@ fn of_shape(args: &DoctorArgs, shape: &str, printer: &Printer) -> anyhow::Result
     let max_tokens = args.max_tokens.unwrap_or(most).min(most);
     let (memory, batch) = (args.batch.memory, args.batch.max_batch.0);
     let plan = MemoryPlan::new(&limits, args.prompt_tokens, max_tokens, memory, batch);
-    let slots = args.batch.slots.unwrap_or_default().most(args.traces);
+    let slots = args.batch.slots.unwrap_or_else(Slots::all).most(args.traces);
     let rows = slots.min(plan.max_batch).max(1);
     let needed = weights + rows as u64 * plan.bytes_per_trace;
     if printer.json() {

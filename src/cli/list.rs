@@ -288,6 +288,7 @@ mod tests {
             "calm",
             "kind = \"patient\"\ndescription = \"waits long\"\n[settings]\npatience = 9\n",
         )],
+        ends_early: false,
         build: |_, _| Preset::named("majority").expect("it ships").build(),
     };
 

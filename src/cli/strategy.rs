@@ -73,7 +73,7 @@ fn flags(command: Command, register: &Register) -> Command {
         .long("strategy")
         .value_name("NAME|FILE.toml|exec:COMMAND")
         .help(
-            "A strategy of `tts list strategies`, or a preset file [default: deepconf-low; of a recording: \
+            "A strategy of `tts list strategies`, or a preset file [default: adaptive; of a recording: \
              its own]",
         )
         .help_heading(HEADING);
@@ -155,6 +155,7 @@ mod tests {
                 .within(Range::at_least(2.0, "at least 2")),
         ],
         presets: &[],
+        ends_early: false,
         build: |_, _| Preset::named("majority").expect("it ships").build(),
     };
 

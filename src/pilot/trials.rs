@@ -19,7 +19,7 @@ struct Candidate {
 }
 
 fn candidates(budget: usize, confident: bool, window: Option<usize>) -> Vec<Candidate> {
-    let mut slots: Vec<Slots> = [Slots::fixed(8), Slots::fixed(16), Slots::default()]
+    let mut slots: Vec<Slots> = [Slots::fixed(8), Slots::fixed(16), Slots::all()]
         .map(|slots| slots.within(budget))
         .into();
     slots.dedup();
@@ -29,14 +29,14 @@ fn candidates(budget: usize, confident: bool, window: Option<usize>) -> Vec<Cand
     let named = |name: &str| Preset::named(name).expect("a shipped preset");
     let mut all = vec![Candidate {
         preset: named("majority"),
-        slots: Slots::default().within(budget),
+        slots: Slots::all().within(budget),
         window: None,
     }];
     // votes over all traces that know more than their number: what they gain, they gain at full cost
     let votes = ["rpc", "best-of-n"].into_iter().filter(|_| confident);
     all.extend(votes.map(|name| Candidate {
         preset: named(name),
-        slots: Slots::default().within(budget),
+        slots: Slots::all().within(budget),
         window: None,
     }));
     for slots in slots {

@@ -99,7 +99,9 @@ pub(crate) fn about(evidence: &Evidence) -> Vec<FactGroup> {
                         header
                             .slots
                             .iter()
-                            .map(|s| s.map_or_else(|| "traces, at most 64".to_owned(), |s| s.to_string()))
+                            .map(|s| {
+                                s.map_or_else(|| "what suits each strategy".to_owned(), |s| s.to_string())
+                            })
                             .collect(),
                     ),
                 ),

@@ -173,10 +173,9 @@ fn plan(
         let warms_up = |p: &Preset| p.value("warmup").is_some();
         let watches = presets.iter().position(warms_up).unwrap_or(0);
         let slots = header.slots.first().copied().flatten();
-        let slots = slots.unwrap_or_default();
         return Ok(presets.into_iter().nth(watches).map(|preset| TimelinePlan {
+            bounds: Bounds::new(budget, slots.unwrap_or_else(|| Slots::suiting(&preset)), None),
             preset,
-            bounds: Bounds::new(budget, slots, None),
             scripted: Vec::new(),
             expected: None,
         }));
@@ -195,7 +194,7 @@ fn plan(
         let budget = problem.traces.max(1);
         return Ok(Preset::named("majority").ok().map(|preset| TimelinePlan {
             preset,
-            bounds: Bounds::new(budget, Slots::default(), None),
+            bounds: Bounds::new(budget, Slots::all(), None),
             scripted: Vec::new(),
             expected: None,
         }));
@@ -207,7 +206,7 @@ fn plan(
         .traces
         .filter(|n| *n > 0)
         .unwrap_or_else(|| problem.traces.max(1));
-    let asked = decisions.slots.unwrap_or_default();
+    let asked = decisions.slots.unwrap_or_else(Slots::all);
     let mut bounds = Bounds::new(budget, asked, decisions.max_total_tokens);
     bounds.slots = line
         .slots

@@ -4,6 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tts_strategies::Preset;
+
+/// Most traces of a problem in flight at once where nobody says how many.
+const MOST: usize = 64;
 
 /// Traces of a problem in flight at once. Written `8`, or `4x2`: four at first, twice as many once four have
 /// ended and left the problem undecided, twice as many again once those eight have ended too, and so on. The
@@ -14,14 +18,22 @@ pub struct Slots {
     factor: usize,
 }
 
-/// As many as there are traces, at most 64: what is used unless somebody, or a recording, says otherwise.
-impl Default for Slots {
-    fn default() -> Self {
-        Self::fixed(64)
-    }
-}
-
 impl Slots {
+    /// What is used for a strategy unless somebody, or a recording, says otherwise: `4x2` where a few traces may settle a
+    /// problem, else as many as there are traces, at most 64.
+    pub fn suiting(strategy: &Preset) -> Self {
+        if strategy.row().is_some_and(|row| row.ends_early) {
+            Self::growing(4, 2)
+        } else {
+            Self::all()
+        }
+    }
+
+    /// As many as there are traces, at most 64.
+    pub fn all() -> Self {
+        Self::fixed(MOST)
+    }
+
     /// The same number from beginning to end.
     pub fn fixed(slots: usize) -> Self {
         Self {

@@ -286,6 +286,7 @@ fn a_row_brings_its_fields() {
                 .called("wait"),
         ],
         presets: &[],
+        ends_early: false,
         build: |_, _| Preset::named("majority").unwrap().build(),
     };
     let register = Register::shipped().with(&PATIENT).unwrap();

@@ -24,7 +24,7 @@ pub struct Settings {
     pub strategy: Preset,
     /// Traces that may be launched for a problem (K).
     pub traces: usize,
-    /// Traces of a problem in flight at once; as many as there are, at most 64, where `None`.
+    /// Traces of a problem in flight at once; what suits the strategy where `None`.
     pub slots: Option<Slots>,
     /// Rows of a batch; from memory where `None`.
     pub max_batch: Option<usize>,
@@ -229,7 +229,10 @@ pub(super) fn resolve(source: &Capabilities, s: &Settings) -> Result<Resolved, E
             },
             ..StoppingRules::default()
         },
-        slots: s.slots.unwrap_or_default().within(s.traces),
+        slots: s
+            .slots
+            .unwrap_or_else(|| Slots::suiting(&s.strategy))
+            .within(s.traces),
         max_tokens: s
             .max_tokens
             .or(generation.max_new_tokens)

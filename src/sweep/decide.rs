@@ -21,7 +21,7 @@ pub struct SweepPlan {
     pub strategies: Vec<Preset>,
     /// Traces that may be launched.
     pub budgets: Vec<usize>,
-    /// Traces in flight at once; nothing stands for as many as there are traces, at most 64.
+    /// Traces in flight at once; nothing stands for what suits each strategy.
     pub slots: Vec<Option<Slots>>,
     /// Random orders of each pool; nothing takes the traces once in recorded order.
     pub resamples: Option<usize>,
@@ -340,7 +340,7 @@ fn decide(
     orders: &mut ResampledPool<'_>,
     right: &mut GradeCache<'_>,
 ) -> Result<PoolDecisions, Error> {
-    let slots = cell.slots.unwrap_or_default();
+    let slots = cell.slots.unwrap_or_else(|| Slots::suiting(preset));
     let bounds = Bounds::new(traces, slots, None);
     let mut line = PoolDecisions {
         problem_id: orders.of.id.clone(),

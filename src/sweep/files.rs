@@ -39,7 +39,7 @@ pub struct SweepHeader {
     pub strategies: Vec<StrategyRecord>,
     /// Budgets, as asked for.
     pub budgets: Vec<usize>,
-    /// Slots, as asked for; nothing stands for the number of traces, at most 64.
+    /// Slots, as asked for; nothing stands for what suits the strategy.
     pub slots: Vec<Option<Slots>>,
     /// How often each pool was resampled; nothing where traces were taken once in recorded order.
     pub resamples: Option<usize>,

@@ -22,6 +22,7 @@ use crate::setting::{Setting, SettingValues};
 ///             .within(Range::at_least(1.0, "at least 1")),
 ///     ],
 ///     presets: &[],
+///     ends_early: false,
 ///     // a strategy of one's own stands here
 ///     build: |_, _| tts_strategies::Preset::named("majority").expect("it ships").build(),
 /// };
@@ -43,6 +44,8 @@ pub struct StrategyRow {
     pub settings: &'static [Setting],
     /// Its presets: name and TOML. Without any, its defaults are the preset, under the name of its kind.
     pub presets: &'static [(&'static str, &'static str)],
+    /// Whether a few whole traces may settle a problem, which then need not all run at once.
+    pub ends_early: bool,
     /// Makes a strategy that calls itself by this name. The values are those of all its settings, checked.
     pub build: fn(&str, &SettingValues) -> Box<dyn Strategy>,
 }

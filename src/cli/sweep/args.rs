@@ -32,7 +32,7 @@ pub(crate) struct SweepArgs {
         long,
         value_delimiter = ',',
         value_name = "A,B",
-        default_value = "majority,deepconf-low,deepconf-high,adaptive-consistency"
+        default_value = "majority,adaptive,adaptive-consistency,deepconf-low,deepconf-high"
     )]
     pub(super) strategies: Vec<String>,
     /// Budgets: traces that may be launched for a problem
@@ -43,7 +43,7 @@ pub(crate) struct SweepArgs {
         default_value = "1,2,4,8,16,32,64"
     )]
     pub(super) traces: Vec<usize>,
-    /// Traces of a problem in flight at once; auto is as many as there are traces, at most 64
+    /// Traces of a problem in flight at once; auto is 4x2 for a strategy that may end a problem early, else as many as there are traces, at most 64
     #[arg(long, value_delimiter = ',', value_name = "N,N|auto", default_value = "auto", value_parser = slots)]
     pub(super) slots: Vec<AskedSlots>,
     /// Random orders in which each problem's traces are taken, or `recorded` for the recorded order once

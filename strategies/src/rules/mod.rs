@@ -108,6 +108,7 @@ macro_rules! register {
         description: $description:literal,
         citation: $citation:literal,
         presets: [$($preset:literal),*],
+        ends_early: $ends_early:literal,
         build: $build:expr,
         $($field:ident: $type:tt = $default:expr, $spec:expr;)*
     })*) => {
@@ -122,6 +123,7 @@ macro_rules! register {
                 ..$spec
             }),*],
             presets: &[$(($preset, include_str!(concat!("../../presets/", $preset, ".toml")))),*],
+            ends_early: $ends_early,
             build: |name, values| {
                 let build: fn(&str, $settings) -> _ = $build;
                 build(name, $settings::from(values))
@@ -150,6 +152,7 @@ register! {
         description: "all traces to their end, one trace one vote",
         citation: "arXiv 2203.11171",
         presets: ["majority"],
+        ends_early: false,
         build: |name, s| of_whole_traces(name, majority::Majority, s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         count_truncated: bool = false, COUNT_TRUNCATED;
@@ -160,6 +163,7 @@ register! {
         description: "all traces to their end, each votes with its score as weight",
         citation: "arXiv 2203.11171, arXiv 2508.15260",
         presets: ["weighted", "tail-entropy"],
+        ends_early: false,
         build: |name, s| of_whole_traces(name, weighted::Weighted(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         vote: VoteKind = VoteKind::MeanWeighted, VOTE;
@@ -171,6 +175,7 @@ register! {
         description: "stops traces below a bar that the warm-up sets, ends at a consensus",
         citation: "arXiv 2508.15260",
         presets: ["deepconf-low", "deepconf-high"],
+        ends_early: false,
         build: |name, s| Box::new(deepconf_online::DeepConfOnline::new(name, s)),
         warmup: usize = 16, shared("N", "Complete traces that set the bar").within(ONE_OR_MORE);
         window: Window = Window::Auto, WINDOW;
@@ -188,6 +193,7 @@ register! {
         description: "all traces to their end, the most confident ones vote by confidence",
         citation: "arXiv 2508.15260",
         presets: ["deepconf-offline"],
+        ends_early: false,
         build: |name, s| {
             of_whole_traces(name, deepconf_offline::DeepConfOffline(s), s.window, s.count_truncated)
         },
@@ -204,6 +210,7 @@ register! {
         description: "few traces, weighted by their probability, ended once the leader is certain",
         citation: "arXiv 2305.11860, arXiv 2601.02970",
         presets: ["adaptive"],
+        ends_early: true,
         build: |name, s| of_whole_traces(name, adaptive::Adaptive::new(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         min_votes: usize = 4, MIN_VOTES;
@@ -219,6 +226,7 @@ register! {
         description: "few traces, then others that go on from late points of the better ones",
         citation: "arXiv 2606.31484",
         presets: ["continuation"],
+        ends_early: true,
         build: |name, s| {
             of_whole_traces(name, continuation::Continuation::new(s), s.window, s.count_truncated)
         },
@@ -242,6 +250,7 @@ register! {
         description: "adaptive, and where the vote stays open the model reads its solutions and answers again",
         citation: "arXiv 2509.26626",
         presets: ["second-look"],
+        ends_early: true,
         build: |name, s| of_whole_traces(name, second_look::SecondLook::new(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         min_votes: usize = 4, MIN_VOTES;
@@ -261,6 +270,7 @@ register! {
         description: "traces side by side, resampled by their probability on the way",
         citation: "arXiv 2602.10273",
         presets: ["particles"],
+        ends_early: false,
         build: |name, s| Box::new(particles::Particles::new(name, s)),
         window: Window = Window::Auto, WINDOW;
         most: usize = 16, MOST;
@@ -278,6 +288,7 @@ register! {
         description: "majority, ended once the leader is ahead for good",
         citation: "arXiv 2305.11860",
         presets: ["adaptive-consistency"],
+        ends_early: true,
         build: |name, s| {
             let rule = adaptive_consistency::AdaptiveConsistency::new(s);
             of_whole_traces(name, rule, s.window, s.count_truncated)
@@ -292,6 +303,7 @@ register! {
         description: "majority, ended once a Bayes factor says that more traces would not change it",
         citation: "arXiv 2509.21091",
         presets: ["best-of-infinity"],
+        ends_early: true,
         build: |name, s| {
             of_whole_traces(name, best_of_infinity::BestOfInfinity::new(s), s.window, s.count_truncated)
         },
@@ -309,6 +321,7 @@ register! {
         description: "ended once the posterior of one answer, from the traces' probabilities, is high enough",
         citation: "arXiv 2511.02603",
         presets: ["cges"],
+        ends_early: true,
         build: |name, s| of_whole_traces(name, cges::Cges::new(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         min_votes: usize = 4, MIN_VOTES;
@@ -321,6 +334,7 @@ register! {
         description: "batches of traces until one batch is unanimous, else majority",
         citation: "arXiv 2401.10480",
         presets: ["esc"],
+        ends_early: true,
         build: |name, s| of_whole_traces(name, esc::Esc::new(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         batch: usize = 5, shared("N", "Traces that must agree (esc)")
@@ -334,6 +348,7 @@ register! {
         description: "the first traces to finish vote, the others are cancelled",
         citation: "arXiv 2505.17813",
         presets: ["short-m-at-k"],
+        ends_early: false,
         build: |name, s| of_whole_traces(name, short_m_at_k::ShortMAtK::new(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         first: usize = 3,
@@ -346,6 +361,7 @@ register! {
         description: "all traces to their end, the one with the highest score answers",
         citation: "arXiv 2502.18581",
         presets: ["best-of-n"],
+        ends_early: false,
         build: |name, s| of_whole_traces(name, best_of_n::BestOfN(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         statistic: Statistic = Statistic::Mean, STATISTIC;
@@ -357,6 +373,7 @@ register! {
         description: "all traces to their end, each votes with its probability, improbable ones pruned",
         citation: "arXiv 2510.15444",
         presets: ["rpc"],
+        ends_early: false,
         build: |name, s| of_whole_traces(name, rpc::Rpc(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         min_votes: usize = 4, MIN_VOTES;
@@ -368,6 +385,7 @@ register! {
         description: "all traces to their end, each votes by its rank in self-certainty",
         citation: "arXiv 2502.18581",
         presets: ["borda"],
+        ends_early: false,
         build: |name, s| of_whole_traces(name, borda::Borda(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         statistic: Statistic = Statistic::SelfCertainty, STATISTIC;

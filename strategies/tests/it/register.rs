@@ -25,6 +25,7 @@ static PATIENT: StrategyRow = StrategyRow {
         Setting::new("hopeful", Value::Switch(false), "on|off", "Whether it hopes"),
     ],
     presets: &[],
+    ends_early: false,
     build: |name, values| {
         assert_eq!(
             values.get::<bool>("hopeful"),
