@@ -2,7 +2,8 @@
 //! and an end as soon as the leader is certain.
 //!
 //! The stop is Adaptive-Consistency's (arXiv 2305.11860), with weighted votes in the place of counts as in ReASC
-//! (arXiv 2601.02970). Traces beyond a dozen or two add little to a vote, so their number has a limit of its own.
+//! (arXiv 2601.02970). The certainty that it asks for falls with every vote: a problem that many traces left open is
+//! seldom settled by some more, and those cost as much as the first did.
 
 use super::AdaptiveSettings;
 use super::leader::Leader;
@@ -31,6 +32,18 @@ impl Adaptive {
             done: false,
             certain: false,
         }
+    }
+
+    /// The certainty that ends the problem with as many votes as there are: `certainty` with the fewest that are
+    /// compared, and from there down to `certainty_last` with the last.
+    fn wanted(&self) -> f64 {
+        let s = &self.settings;
+        let falls = (s.certainty - s.certainty_last).max(0.0);
+        let (more, all) = (
+            self.voters.saturating_sub(s.min_votes),
+            s.most.saturating_sub(s.min_votes),
+        );
+        s.certainty - falls * more as f64 / all.max(1) as f64
     }
 
     /// Traces that may still be launched, where the vote ended without a certain leader.
@@ -68,7 +81,7 @@ impl WholeTraces for Adaptive {
             return Next::Launch(1);
         }
         self.voters += 1;
-        self.certain = self.leader.certainty(pool, self.voters, None, None) >= self.settings.certainty;
+        self.certain = self.leader.certainty(pool, self.voters, None, None) >= self.wanted();
         self.done = self.certain || self.voters >= self.settings.most;
         if self.done { Next::Done } else { Next::Wait }
     }

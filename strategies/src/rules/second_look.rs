@@ -35,6 +35,7 @@ impl SecondLook {
             min_votes: settings.min_votes,
             statistic: settings.statistic,
             certainty: settings.certainty,
+            certainty_last: settings.certainty,
             most: settings.most,
             sharpness: settings.sharpness,
             count_truncated: settings.count_truncated,

@@ -105,9 +105,10 @@ fn votes_of_kin_are_worth_less() {
         let mut overrides = Overrides::default()
             .with("sharpness", 0.0)
             .with("certainty", certainty);
-        if name == "continuation" {
-            overrides.set("spacing", 10);
-        }
+        match name {
+            "continuation" => overrides.set("spacing", 10),
+            _ => overrides.set("certainty_last", certainty),
+        };
         let mut s = strategy(name, &overrides);
         s.begin(&LIMITS);
         (0..16).find(|trace| end(s.as_mut(), *trace, Some(7), &dips_at(90), -1.0) == Next::Done)

@@ -353,10 +353,14 @@ fn an_end_that_was_sure_weighs_more() {
 
 #[test]
 fn adaptive_counts_where_nothing_else_is_known_and_weighs_where_it_is() {
-    // without probabilities it stops where Adaptive-Consistency does, and never launches more than its most
+    // without probabilities, and if the certainty does not fall, it stops where Adaptive-Consistency does, and it
+    // never launches more than its most
+    let steady = || Overrides::default().with("certainty_last", 0.95);
+    let scripted =
+        |classes: &[u32]| -> Vec<Script> { classes.iter().map(|c| Script::new(*c, 9.0, 20)).collect() };
     let same = |classes: &[u32]| {
-        let scripts: Vec<Script> = classes.iter().map(|c| Script::new(*c, 9.0, 20)).collect();
-        let adaptive = run(&mut *build("adaptive", Overrides::default()), &scripts, 1);
+        let scripts = scripted(classes);
+        let adaptive = run(&mut *build("adaptive", steady()), &scripts, 1);
         let counted = run(
             &mut *build("adaptive-consistency", Overrides::default()),
             &scripts,
@@ -372,8 +376,17 @@ fn adaptive_counts_where_nothing_else_is_known_and_weighs_where_it_is() {
     assert_eq!(same(&[5; 12]).traces.len(), 4);
     assert_eq!(same(&[5, 1, 5, 5, 2, 5, 5, 5, 5, 5, 5, 5]).answer(), Some(5));
     let split: Vec<Script> = (0..40).map(|i| Script::new(i % 2, 9.0, 20)).collect();
-    let r = run(&mut *build("adaptive", Overrides::default()), &split, 8);
+    let r = run(&mut *build("adaptive", steady().with("most", 16)), &split, 8);
     assert_eq!(r.traces.len(), 16, "undecided, it ends at its most");
+    // what is asked falls from 0.95 with 4 votes to 0.6 with 48: 6 to 2 have 0.910 where 0.918 is asked, and 7 to 2
+    // 0.945 where 0.910 is; 0.95 is reached by 9 to 3, with 0.954
+    let votes = [5, 1, 5, 1, 5, 5, 5, 5, 5, 1, 5, 5, 5, 5];
+    let at = |overrides| {
+        run(&mut *build("adaptive", overrides), &scripted(&votes), 1)
+            .traces
+            .len()
+    };
+    assert_eq!((at(Overrides::default()), at(steady())), (9, 12));
 
     let mut s = build("adaptive", Overrides::default());
     assert_eq!(s.needs(), Needs::default());
