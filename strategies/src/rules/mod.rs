@@ -215,11 +215,11 @@ register! {
         window: Window = Window::Auto, WINDOW;
         min_votes: usize = 4, MIN_VOTES;
         statistic: Statistic = Statistic::MeanLogprob, STATISTIC;
-        certainty: f64 = 0.95, CERTAINTY;
+        certainty: f64 = 0.9, CERTAINTY;
         certainty_last: f64 = 0.6,
             shared("P", "The same with the last of the traces, to which it falls (adaptive)")
                 .within(Range::new(Included(0.5), Excluded(1.0), "at least 0.5 and below 1"));
-        most: usize = 48, MOST;
+        most: usize = 32, MOST;
         sharpness: f64 = 1.0, SHARPNESS;
         count_truncated: bool = false, COUNT_TRUNCATED;
     }
