@@ -143,15 +143,21 @@ impl Replay {
             .unwrap_or(problem.traces)
             .max(1);
         let strategy = StrategyRecord::from(&self.strategy);
-        // the recorded number of slots was made for the recorded strategy and number of traces
-        let made_for_these = |was: &&DecisionSettings| {
-            was.strategy.as_ref().is_none_or(|s| s.name == strategy.name)
-                && was.traces.is_none_or(|recorded| recorded == traces)
+        // the recorded number of slots was made for the recorded number of traces, and one that nobody chose for the
+        // recorded strategy
+        let chosen = |was: &&DecisionSettings| {
+            let made_for_these = was.traces.is_none_or(|recorded| recorded == traces);
+            let same = was.strategy.as_ref().is_none_or(|s| s.name == strategy.name);
+            let by_itself = || {
+                let recorded = recorded_strategy(self.recorded.pool()).ok().flatten();
+                recorded.map(|preset| Slots::suiting(&preset).within(traces))
+            };
+            made_for_these && (same || was.slots != by_itself())
         };
         let slots = self
             .settings
             .slots
-            .or_else(|| self.was().filter(made_for_these)?.slots)
+            .or_else(|| self.was().filter(chosen)?.slots)
             .unwrap_or_else(|| Slots::suiting(&self.strategy))
             .within(traces);
         let max_total_tokens = self.settings.max_total_tokens;

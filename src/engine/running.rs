@@ -182,7 +182,7 @@ impl RunningProblem {
             };
             let point = (trace.id(), trace.tokens());
             if !executor.is_ahead(live.seq) && !self.kept.holds(point) {
-                let bytes = limits.sequence_bytes(executor.length(live.seq) + 1, self.prompt_tokens);
+                let bytes = limits.sequence_bytes(executor.length(live.seq), self.prompt_tokens);
                 self.kept.keep(point, live.seq, bytes, most, executor);
             }
         }

@@ -39,7 +39,10 @@ pub enum PresetError {
         message: String,
     },
     /// A setting given for a strategy that has no such setting.
-    #[error("the strategy \"{strategy}\" has no setting {setting}; it has {has}")]
+    #[error(
+        "the strategy \"{strategy}\" has no setting {setting}; it has {has}{}",
+        if others.is_empty() { String::new() } else { format!(" ({setting} is one of {others})") }
+    )]
     NoSuchSetting {
         /// Name of the preset.
         strategy: String,
@@ -47,6 +50,8 @@ pub enum PresetError {
         setting: &'static str,
         /// Names of the settings that the strategy has.
         has: String,
+        /// Names of shipped presets that have the setting.
+        others: String,
     },
     /// A value out of its range, or of another type.
     #[error("{setting} of the strategy \"{strategy}\" must be {range}, not {value}")]
@@ -252,6 +257,7 @@ impl Preset {
             } else {
                 has.join(", ")
             },
+            others: Register::shipped().having(name).join(", "),
         };
         match &mut self.rules {
             PresetRules::Custom(_) => Err(has_not(&self.name, &[])),

@@ -137,6 +137,12 @@ impl Register {
         all
     }
 
+    /// The names of the presets that have a setting.
+    pub fn having(&self, setting: &str) -> Vec<&'static str> {
+        let rows = self.rows().filter(|row| row.setting(setting).is_some());
+        rows.flat_map(StrategyRow::names).collect()
+    }
+
     /// The names of all presets.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.rows().flat_map(StrategyRow::names)

@@ -199,8 +199,14 @@ impl Executor for MockExecutor {
     fn fork(&mut self, from: SeqId, n: usize) -> Vec<SeqId> {
         let parent = self.get(from).clone();
         assert!(parent.whole);
+        // blocks that a trace's forks share with it outlive it, and are then theirs
+        let shared = if parent.ids.len() > parent.text {
+            parent.text
+        } else {
+            parent.length()
+        };
         let child = Held {
-            shared: parent.length(),
+            shared,
             free_until: None,
             ..parent
         };

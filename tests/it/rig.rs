@@ -366,7 +366,11 @@ pub(crate) fn check(task: &Task, outcome: &Outcome) {
     let setup = Setup {
         recorded,
         scripted: d.external_events.clone(),
-        looks: Looks::Recorded,
+        // one that waits for another prompt has come to its end here
+        looks: match d.wanted_prompt {
+            None => Looks::Recorded,
+            Some(_) => Looks::None,
+        },
         bounds: outcome.bounds.clone(),
         ..task.setup()
     };

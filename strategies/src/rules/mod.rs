@@ -337,7 +337,7 @@ register! {
         description: "batches of traces until one batch is unanimous, else majority",
         citation: "arXiv 2401.10480",
         presets: ["esc"],
-        ends_early: true,
+        ends_early: false,
         build: |name, s| of_whole_traces(name, esc::Esc::new(s), s.window, s.count_truncated),
         window: Window = Window::Auto, WINDOW;
         batch: usize = 5, shared("N", "Traces that must agree (esc)")

@@ -62,8 +62,14 @@ fn flags_that_cannot_be_meant() {
             &["solve", GCD, "--strategy", "majority", "--warmup", "3"],
             &["majority", "warmup"],
         ),
-        (&["solve", GCD, "--keep-top", "1.5"], &["keep_top", "1.5"]),
-        (&["solve", GCD, "--consensus", "0.2"], &["consensus", "0.2"]),
+        (
+            &["solve", GCD, "--strategy", "deepconf-low", "--keep-top", "1.5"],
+            &["keep_top", "1.5"],
+        ),
+        (
+            &["solve", GCD, "--strategy", "deepconf-low", "--consensus", "0.2"],
+            &["consensus", "0.2"],
+        ),
         (&["solve", GCD, "--window", "wide"], &["--window", "wide"]),
         (&["solve", GCD, "--vote", "loud"], &["--vote", "majority"]),
         (&["solve", GCD, "--temperature", "-1"], &["temperature is -1"]),

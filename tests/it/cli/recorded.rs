@@ -239,6 +239,8 @@ fn a_recording_killed_at_twenty_points_equals_one_that_was_not() {
         "5",
         "--max-tokens",
         "150",
+        "--strategy",
+        "deepconf-low",
         "--consensus",
         "off",
         "--threads",

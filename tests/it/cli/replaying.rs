@@ -56,6 +56,14 @@ fn live_is_replay_token_for_token_for_every_strategy() {
             settled(live.clone()),
             "{strategy} over its own recording"
         );
+        if tts_strategies::Preset::named(&strategy)
+            .unwrap()
+            .build()
+            .needs()
+            .makes_traces()
+        {
+            continue;
+        }
         let over_complete = ran(&["replay", &dir("complete"), "--strategy", &strategy, "--json"])
             .objects()
             .remove(0);
@@ -199,6 +207,8 @@ fn what_was_cut_off_is_not_guessed() {
         "40",
         "--max-tokens",
         "150",
+        "--strategy",
+        "deepconf-low",
         "--consensus",
         "off",
         "--json",

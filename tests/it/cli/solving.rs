@@ -60,7 +60,7 @@ fn the_object_holds_what_is_promised() {
     assert_eq!(sum(&o["traces"]), o["traces"]["launched"].as_u64().unwrap());
     assert_eq!(
         (&o["strategy"], &o["model"]),
-        (&Value::from("deepconf-low"), &Value::from("bundled"))
+        (&Value::from("adaptive"), &Value::from("bundled"))
     );
     assert!(
         o["solution"]
@@ -277,6 +277,8 @@ fn a_strategy_can_be_a_file_and_its_settings_can_be_put_over() {
         "12",
         "--max-tokens",
         "150",
+        "--strategy",
+        "deepconf-low",
         "--warmup",
         "4",
         "--window",

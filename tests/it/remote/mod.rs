@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tts::evals::data::Problem;
+use tts::run::Slots;
 use tts::solver::RemoteApi;
 use tts::source::{RemoteOptions, remote::Timeouts};
 use tts::strategies::{Consensus, Overrides, Preset, Window};
@@ -79,7 +80,8 @@ async fn solve_with(runner: &Solver) -> Result<Solved, Error> {
 }
 
 async fn solve(server: &Server, settings: Settings) -> Solved {
-    let slots = settings.slots.unwrap_or(64.into()).most(settings.traces);
+    let suiting = Slots::suiting(&settings.strategy);
+    let slots = settings.slots.unwrap_or(suiting).most(settings.traces);
     let solved = solve_with(&connect(&[server.url()], settings).await.unwrap())
         .await
         .unwrap();
