@@ -14,7 +14,7 @@ use tts_evals::answer::{AnswerKind, ReadAnswer, RuleReader};
 use tts_evals::data::Problem;
 use tts_evals::generate::recognise;
 use tts_evals::task::Task;
-use tts_strategies::Preset;
+use tts_strategies::{Preset, Value};
 
 use crate::error::Error;
 use crate::loaded::{BUNDLED, Loaded};
@@ -245,9 +245,13 @@ impl Solver {
     pub fn slots(&self) -> Slots {
         self.resolved.slots
     }
-    /// The most traces of a problem that can be in flight at once.
+    /// The most traces of a problem that can be in flight at once; a strategy may have a number of its own.
     pub fn most_slots(&self) -> usize {
-        self.resolved.slots.most(self.settings.traces)
+        let own = match self.settings.strategy.value("most") {
+            Some(Value::Count(most)) => most,
+            _ => usize::MAX,
+        };
+        self.resolved.slots.most(self.settings.traces).min(own)
     }
     /// Tokenizer and template of the model, where they are known here.
     pub fn prompter(&self) -> Option<&Arc<Prompter>> {

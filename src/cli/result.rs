@@ -236,11 +236,18 @@ impl ProblemReport {
         how.extend(result.window.map(|w| format!("window {w}")));
         how.extend(result.threshold.map(|t| format!("bar {t:.2}")));
         how.extend(result.pool.map(|p| format!("pool {}", p.name())));
+        // slots that grow seldom come to their most
+        let rows = result
+            .machine
+            .as_ref()
+            .and_then(|m| m.peak_rows)
+            .filter(|rows| *rows > 0);
+        let at_once = rows.or(result.slots).unwrap_or_default();
         format!(
             "{}, {} tok/s; {} at a time; prompt of {}; {}",
             seconds(time),
             count(speed as u64),
-            plural(result.slots.unwrap_or_default() as u64, "trace"),
+            plural(at_once as u64, "trace"),
             plural(result.tokens.map_or(0, |t| t.prompt), "token"),
             how.join(", ")
         )
