@@ -129,6 +129,16 @@ impl Replay {
         &self.recorded
     }
 
+    /// Recorded traces of a problem that the strategy can use.
+    pub fn traces_for(&self, problem: &PoolProblem) -> usize {
+        let made = if self.strategy.build().needs().makes_traces() {
+            problem.made
+        } else {
+            0
+        };
+        problem.traces + made
+    }
+
     /// What the recording was decided with, as far as it says so.
     fn was(&self) -> Option<&DecisionSettings> {
         Some(&self.recorded.pool().manifest()?.decisions)
@@ -140,7 +150,7 @@ impl Replay {
             .settings
             .traces
             .or_else(|| self.was()?.traces)
-            .unwrap_or(problem.traces)
+            .unwrap_or_else(|| self.traces_for(problem))
             .max(1);
         let strategy = StrategyRecord::from(&self.strategy);
         // the recorded number of slots was made for the recorded number of traces, and one that nobody chose for the

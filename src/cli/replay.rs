@@ -126,9 +126,9 @@ pub(crate) fn run(args: &ReplayArgs, printer: &Printer) -> anyhow::Result<ExitSt
         }
         let report = ProblemReport {
             result,
-            full_tokens: solved.estimated_full_tokens(args.traces.unwrap_or(problem.traces)),
+            full_tokens: solved.estimated_full_tokens(args.traces.unwrap_or(replay.traces_for(problem))),
         };
-        report.print(of_set, args.traces.unwrap_or(problem.traces), printer)?;
+        report.print(of_set, args.traces.unwrap_or(replay.traces_for(problem)), printer)?;
         summary.add(&report);
     }
     if let Some(samples) = samples {

@@ -74,6 +74,20 @@ pub enum RunFolderError {
         /// Every setting with both values.
         what: String,
     },
+    /// Another strategy than before, and one of the two makes traces from others.
+    #[error(
+        "{} was recorded with the strategy `{was}` and cannot go on with `{now}`, or with other settings of it: traces \
+         that are made from others are of no use elsewhere; name another folder",
+        dir.display()
+    )]
+    Made {
+        /// Path of the run folder.
+        dir: PathBuf,
+        /// Name of the recorded strategy.
+        was: String,
+        /// Name of the one that was asked for.
+        now: String,
+    },
     /// The same problem id with another prompt.
     #[error(
         "{}: problem `{problem}` was recorded with another prompt (its text, the instruction, or the \

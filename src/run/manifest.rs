@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::error::RunFolderError;
 use super::machine::MachineInfo;
-use super::settings::{DecisionSettings, TraceSettings};
+use super::settings::{DecisionSettings, StrategyRecord, TraceSettings};
 
 /// The layout that this version writes.
 pub const SCHEMA: u32 = 1;
@@ -125,6 +125,17 @@ impl Manifest {
     /// Refuses a run whose traces would not be those of this folder.
     pub(super) fn admit(&self, now: &Self, dir: &Path) -> Result<(), RunFolderError> {
         let what = self.traces.differences(&now.traces);
+        if let (Some(was), Some(strategy)) = (&self.decisions.strategy, &now.decisions.strategy)
+            && (was.makes_traces() || strategy.makes_traces())
+            && !was.rules_as(strategy)
+        {
+            let name = |s: &StrategyRecord| s.name.clone().unwrap_or_default();
+            return Err(RunFolderError::Made {
+                dir: dir.to_owned(),
+                was: name(was),
+                now: name(strategy),
+            });
+        }
         if what.is_empty() {
             Ok(())
         } else {

@@ -55,8 +55,11 @@ pub struct PoolProblem {
     pub id: String,
     /// The right answer, where a line of a trace names it.
     pub gold: Option<String>,
-    /// Number of its recorded traces.
+    /// Number of its recorded traces; those that were made from others are counted apart.
     pub traces: usize,
+    /// Number of those that were made from others: forks, and those that were shown others.
+    #[serde(default)]
+    pub made: usize,
     /// Those that ended by themselves or at a limit that holds in every run.
     pub complete: usize,
     /// Those with token confidences, or statistics of them.
@@ -366,12 +369,14 @@ impl PoolBuilder {
                 .as_ref()
                 .is_some_and(|m| m.mean.is_some() || !m.windows.is_empty())
         };
+        let own = || records.iter().filter(|r| r.stands_alone());
         self.problems.push(PoolProblem {
             id,
             gold,
-            traces: records.len(),
-            complete: records.iter().filter(|r| r.finish.is_complete()).count(),
-            confident: records.iter().filter(confident).count(),
+            traces: own().count(),
+            made: records.len() - own().count(),
+            complete: own().filter(|r| r.finish.is_complete()).count(),
+            confident: own().filter(confident).count(),
             ids: std::mem::replace(&mut self.ids, true) && !records.is_empty(),
             texts: std::mem::take(&mut self.texts),
             at: self.blocks.len() as u64,

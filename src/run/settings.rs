@@ -233,6 +233,12 @@ impl StrategyRecord {
         (window > 0).then_some(window as usize)
     }
 
+    /// Whether it makes traces from others, which are of no use to other strategies.
+    pub(super) fn makes_traces(&self) -> bool {
+        self.preset("manifest.json")
+            .is_ok_and(|preset| preset.build().needs().makes_traces())
+    }
+
     /// Whether both are one rule with the same settings, under whatever name.
     pub fn rules_as(&self, other: &Self) -> bool {
         (&self.kind, &self.settings) == (&other.kind, &other.settings)

@@ -99,8 +99,18 @@ pub(super) fn head(live: &Live, fingerprint: &str) -> Completion {
 /// Tokens: all that were generated count; those that are not in the content were spent on reasoning.
 pub(super) fn usage(live: &Live, choices: &[Choice]) -> Usage {
     let n = choices.len() / live.request.prompts.len().max(1);
-    // the choices of one prompt share it
-    let prompt: u64 = choices.iter().step_by(n.max(1)).map(|c| c.prompt_tokens).sum();
+    // the choices of one prompt share it, and a second look reads another one for each of them
+    let each = choices.chunks(n.max(1)).zip(&live.request.prompts);
+    let prompt: u64 = each
+        .map(|(of, prepared)| {
+            let own = match prepared.prompt.ids.len() as u64 {
+                0 => of.iter().map(|c| c.prompt_tokens).min().unwrap_or(0),
+                own => own,
+            };
+            let second = of.iter().map(|c| c.prompt_tokens.saturating_sub(own));
+            own + second.sum::<u64>()
+        })
+        .sum();
     let generated: u64 = choices.iter().map(|c| c.generated).sum();
     let shown = choices.iter().map(|c| c.shown_tokens).sum::<Option<u64>>();
     Usage {

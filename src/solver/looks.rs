@@ -23,15 +23,18 @@ const FEWEST: usize = 200;
 
 /// What follows the problem's own turn: the solutions, and what is asked now.
 fn question(solutions: &[String]) -> String {
-    let mut text = format!(
-        "Here are {} attempts at this problem. They do not agree, and any of them may be wrong.\n",
-        solutions.len()
-    );
+    let mut text = match solutions {
+        [_] => "Here is an attempt at this problem, which may be wrong.\n".to_owned(),
+        several => format!(
+            "Here are {} attempts at this problem. They may disagree, and any of them may be wrong.\n",
+            several.len()
+        ),
+    };
     for (i, solution) in solutions.iter().enumerate() {
         let _ = write!(text, "\n[Attempt {}]\n{}\n", i + 1, solution.trim());
     }
     text.push_str(
-        "\nCheck the attempts against each other and against the problem, find the mistakes in them, and then \
+        "\nCheck what is attempted against the problem, and attempts against each other, find the mistakes, and then \
          solve the problem yourself. Give the answer in the form that was asked for.",
     );
     text
@@ -90,7 +93,12 @@ impl Solver {
         solutions: &[String],
     ) -> Result<(Vec<Message>, Rendered), Error> {
         let messages = Self::messages_with(problem, solutions).ok_or_else(|| {
-            Error::Setting("a raw prompt has no turn in which solutions could be shown".to_owned())
+            let why = if problem.messages.is_empty() {
+                "a raw prompt has no turn in which solutions could be shown"
+            } else {
+                "the conversation does not end with a turn of the user's, in which solutions could be shown"
+            };
+            Error::Setting(why.to_owned())
         })?;
         let prompt = self.render(&messages)?;
         Ok((messages, prompt))

@@ -107,6 +107,13 @@ impl SweepPlan {
                 plural(cut as u64, "trace")
             ));
         }
+        let made: usize = problems.iter().map(|p| p.made).sum();
+        if made > 0 {
+            notes.push(format!(
+                "left out: {} made from others (forks, second looks): no draws of the model from its prompt",
+                plural(made as u64, "trace")
+            ));
+        }
         let mut empty = problems.iter().filter(|p| p.complete == 0);
         if let Some(first) = empty.next() {
             notes.push(format!(

@@ -54,7 +54,7 @@ impl ProblemRun {
             Ok(Some(recorded))
         } else {
             Err(format!(
-                "asks for a trace {id} that {asked}, and the recorded one {is}: name another folder, or the strategy and settings that it was recorded with"
+                "asks for a trace {id} that {asked}, and the recorded one {is}: the recording lacks a trace before it, or was made with other settings"
             ))
         }
     }

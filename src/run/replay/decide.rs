@@ -191,9 +191,14 @@ impl Replayer {
         if !short.is_empty() {
             notices.push(format!(
                 "traces that end in the recording before the strategy {} is through with them, and count as \
-                 failed: {}; a recording of complete traces (--strategy majority) would hold the rest",
+                 failed: {}{}",
                 decided.strategy,
-                short.len()
+                short.len(),
+                if at_end.strategy().needs().makes_traces() {
+                    ""
+                } else {
+                    "; a recording of complete traces (--strategy majority) would hold the rest"
+                }
             ));
         }
         if problem.texts || problem.ids {
@@ -207,10 +212,15 @@ impl Replayer {
                 if !all && !record.stands_alone() {
                     return;
                 }
-                if let (Some(digest), Some(tokens)) = (&mut digest, read.get(&number)) {
-                    digest.add(number, *tokens, &Digest::of(&record.arrays.token_ids[..*tokens]));
+                // those that name each other keep their own numbers
+                let trace = if all { record.trace } else { number };
+                if let (Some(of_all), Some(tokens)) = (&mut digest, read.get(&trace)) {
+                    match record.arrays.token_ids.get(..*tokens) {
+                        Some(ids) => of_all.add(trace, *tokens, &Digest::of(ids)),
+                        None => digest = None,
+                    }
                 }
-                if winner == Some(number) {
+                if winner == Some(trace) {
                     solution = record.solution();
                 }
                 number += 1;

@@ -51,6 +51,10 @@ impl Adaptive {
         (self.done && !self.certain).then_some(self.left)
     }
 
+    pub(super) fn is_certain(&self) -> bool {
+        self.certain
+    }
+
     pub(super) fn leader(&mut self) -> &mut Leader {
         &mut self.leader
     }

@@ -52,14 +52,14 @@ const VOTE: Setting = shared("VOTE", "The vote that decides");
 const STATISTIC: Setting = shared("STATISTIC", "What complete traces are filtered or ranked by");
 const CERTAINTY: Setting = shared(
     "P",
-    "Probability that the leader stays ahead (adaptive-consistency)",
+    "Probability that the leader stays ahead, which ends a problem",
 )
 .within(Range::new(Excluded(0.5), Excluded(1.0), "above 0.5 and below 1"));
 const MOST: Setting = shared(
     "N",
-    "Traces that vote, however many there may be (adaptive, forks)",
+    "Traces that vote, or run side by side, however many there may be",
 )
-.called("most-traces")
+.called("most_traces")
 .within(ONE_OR_MORE);
 const SHARPNESS: Setting = shared(
     "X",
@@ -68,7 +68,7 @@ const SHARPNESS: Setting = shared(
 .within(NOT_NEGATIVE);
 const SPACING: Setting = shared(
     "N",
-    "Tokens from one place where a trace may be forked to the next",
+    "Tokens from one place where a trace may be forked to the next (forks)",
 )
 .within(ONE_OR_MORE);
 const COUNT_TRUNCATED: Setting = shared("on|off", "Whether traces that were cut off vote");
@@ -217,7 +217,7 @@ register! {
         statistic: Statistic = Statistic::MeanLogprob, STATISTIC;
         certainty: f64 = 0.9, CERTAINTY;
         certainty_last: f64 = 0.6,
-            shared("P", "The same with the last of the traces, to which it falls (adaptive)")
+            shared("P", "The same with the last of the traces, to which it falls if that is less (adaptive)")
                 .within(Range::new(Included(0.5), Excluded(1.0), "at least 0.5 and below 1"));
         most: usize = 32, MOST;
         sharpness: f64 = 1.0, SHARPNESS;
@@ -242,7 +242,7 @@ register! {
         sharpness: f64 = 1.0, SHARPNESS;
         seeds: usize = 4, shared("N", "Whole traces before any is forked (continuation)").within(ONE_OR_MORE);
         from: f64 = 0.5, shared("SHARE", "Part of a trace before which it is not forked (continuation)")
-            .called("fork-from")
+            .called("fork_from")
             .within(Range::new(Included(0.0), Excluded(1.0), "at least 0 and below 1"));
         spacing: usize = 32, SPACING;
         count_truncated: bool = false, COUNT_TRUNCATED;

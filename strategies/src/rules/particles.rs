@@ -219,7 +219,14 @@ impl Strategy for Particles {
         self.answered |= self.pool.vote_of(outcome).is_some();
         let left = self.leaving.remove(&outcome.trace);
         if let Some(particle) = self.live.remove(&outcome.trace) {
-            self.ended.insert(outcome.trace, particle.weight);
+            // it may have ended with the very token after which it was to be copied: then it stands for its copies
+            let before = self.copies.len();
+            let (trace, tokens) = (outcome.trace, outcome.tokens);
+            self.copies
+                .retain(|(fork, _)| fork.trace != trace || fork.tokens < tokens);
+            let stands_for = 1 + before - self.copies.len();
+            self.ended
+                .insert(trace, particle.weight + (stands_for as f64).ln());
             self.compare();
         }
         if self.live.is_empty() && self.copies.is_empty() {
@@ -258,8 +265,13 @@ impl Strategy for Particles {
         });
         if self.side_by_side < self.settings.most.min(self.most) {
             decision.warnings.push(format!(
-                "{} traces ran side by side, one a slot: with more slots there are more to choose from",
+                "traces side by side, one a slot: {}; with more slots there are more to choose from",
                 self.side_by_side
+            ));
+        } else if self.side_by_side == self.most {
+            decision.warnings.push(format!(
+                "copies count as traces, and with {} traces in all there is none left to copy: more traces make room",
+                self.most
             ));
         }
         decision

@@ -24,8 +24,6 @@ pub(super) struct SecondLook {
     from: Option<TraceId>,
     shown: Vec<TraceId>,
     voters: usize,
-    /// whether there was no trace left to look again with
-    without: bool,
 }
 
 impl SecondLook {
@@ -49,7 +47,6 @@ impl SecondLook {
             from: None,
             shown: Vec::new(),
             voters: 0,
-            without: false,
         }
     }
 
@@ -64,7 +61,6 @@ impl SecondLook {
     fn look(&mut self, pool: &TracePool, left: usize) -> Next {
         let looks = self.settings.looks.min(left);
         self.shown = self.first.leader().spokesmen(pool, self.settings.show);
-        self.without = looks == 0;
         if looks == 0 || self.shown.is_empty() {
             return Next::Done;
         }
@@ -128,7 +124,8 @@ impl WholeTraces for SecondLook {
 
     fn decide(&self, pool: &TracePool) -> Decision {
         let mut decision = self.leader.decide(pool, self.filter(), "second look");
-        if self.without {
+        let open = !self.first.is_certain() && self.from.is_none();
+        if open && self.most <= self.launched {
             decision.warnings.push(format!(
                 "the vote is open and there was no trace left for a second look: more than {} traces make room \
                  for one",

@@ -188,6 +188,34 @@ fn an_improbable_particle_makes_room_for_a_copy_of_a_probable_one() {
     assert!((decision.ballots[0].weight / decision.ballots[1].weight - 2.0).abs() < 1e-9);
 }
 
+/// One that ends with the very token after which it was to be copied cannot be gone on from: it stands for its copies.
+#[test]
+fn a_particle_that_ended_stands_for_its_copies() {
+    let overrides = Overrides::default()
+        .with("spacing", 4)
+        .with("most", 3)
+        .with("alpha", 2.0);
+    let mut s = strategy("particles", &overrides);
+    s.begin(&LIMITS);
+    let logprobs = [-3.0, -3.0, -0.1];
+    for _ in 0..4 {
+        for trace in 0..3 {
+            token(s.as_mut(), trace, logprobs[trace as usize]);
+        }
+    }
+    assert_eq!(end(s.as_mut(), 2, Some(7), &[5.0; 4], -0.1), Next::Wait);
+    for trace in 0..2 {
+        assert_eq!(token(s.as_mut(), trace, -3.0), Step::Stop);
+        assert_eq!(
+            end(s.as_mut(), trace, None, &[5.0; 5], -3.0),
+            Next::Wait,
+            "no copies are left to launch"
+        );
+    }
+    let decision = s.decide();
+    assert_eq!((decision.answer, decision.ballots.len()), (Some(ClassId(7)), 1));
+}
+
 #[test]
 fn alike_particles_are_left_alone_and_so_are_those_beyond_the_budget() {
     let overrides = Overrides::default()

@@ -154,7 +154,8 @@ fn overrides_are_taken_or_refused_in_a_sentence() {
         .to_string();
     assert_eq!(
         e,
-        "the strategy \"majority\" has no setting keep_top; it has window, count_truncated"
+        "the strategy \"majority\" has no setting keep_top; it has window, count_truncated (keep_top is one of deepconf-low, deepconf-high, \
+         deepconf-offline, continuation)"
     );
     assert!("3.5".parse::<Window>().is_err() && "on".parse::<Consensus>().is_err());
     assert_eq!("off".parse(), Ok(Consensus::Off));

@@ -157,15 +157,14 @@ fn what_cannot_be_made_is_refused_before_a_token_is_spent() {
         );
         assert!(!folder.path().join("sweep").exists(), "nothing was recorded");
     }
-    // the folder of one strategy is none of the other's
+    // the folder of one strategy is none of the other's, and stays as it was
+    let manifest = || fs::read(folder.path().join("majority/manifest.json")).unwrap();
+    let before = manifest();
     refused(
         &[&["solve"][..], &SET, MADE[0].0, &["--run", &dir("majority")]].concat(),
-        &[
-            "goes on from token",
-            "begins after the prompt",
-            "name another folder",
-        ],
+        &["strategy `majority`", "`continuation`", "name another folder"],
     );
+    assert!(manifest() == before);
     for (flag, value) in [
         ("--spacing", "0"),
         ("--seeds", "0"),
@@ -237,4 +236,32 @@ fn the_second_prompt_is_shown_and_a_budget_without_one_is_said() {
         })
         .count();
     assert!(warned > 0, "{:?}", none.out);
+}
+
+/// A recording that lacks traces is said to, and what there is of it is not taken for another trace.
+#[test]
+fn a_gap_in_what_was_made_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("run").to_str().unwrap().to_owned();
+    let strategy = MADE[2].0;
+    ran(&[&["solve"][..], &SET, strategy, &["--run", &dir]].concat());
+    let path = format!("{dir}/traces.jsonl");
+    let whole = fs::read_to_string(&path).unwrap();
+    for trace in [2, 6, 7, 9] {
+        let gap = format!("\"trace\":{trace},");
+        let without: String = whole
+            .lines()
+            .filter(|l| !l.contains(&gap))
+            .map(|l| format!("{l}\n"))
+            .collect();
+        assert!(without.len() < whole.len());
+        fs::write(&path, without).unwrap();
+        let replayed = super::Ran::of(&mut super::tts(&["replay", &dir, "--data", "heldout", "--json"]));
+        assert!(matches!(replayed.code, 0..=2), "{}", replayed.err);
+        for object in replayed.objects() {
+            if let Some(solution) = object["solution"].as_str() {
+                assert!(solution.contains(object["answer"].as_str().unwrap()), "{object}");
+            }
+        }
+    }
 }
