@@ -548,7 +548,7 @@ pub fn problem_id(text: &str) -> String {
 
 /// The strategy that is used when none is named.
 pub fn default_strategy() -> Preset {
-    Preset::named("adaptive").expect("a shipped preset")
+    Preset::named("adaptive-consistency").expect("a shipped preset")
 }
 
 /// Time to an [`Instant`].

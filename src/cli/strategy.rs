@@ -73,7 +73,7 @@ fn flags(command: Command, register: &Register) -> Command {
         .long("strategy")
         .value_name("NAME|FILE.toml|exec:COMMAND")
         .help(
-            "A strategy of `tts list strategies`, or a preset file [default: adaptive; of a recording: \
+            "A strategy of `tts list strategies`, or a preset file [default: adaptive-consistency; of a recording: \
              its own]",
         )
         .help_heading(HEADING);

@@ -60,7 +60,7 @@ fn the_object_holds_what_is_promised() {
     assert_eq!(sum(&o["traces"]), o["traces"]["launched"].as_u64().unwrap());
     assert_eq!(
         (&o["strategy"], &o["model"]),
-        (&Value::from("adaptive"), &Value::from("bundled"))
+        (&Value::from("adaptive-consistency"), &Value::from("bundled"))
     );
     assert!(
         o["solution"]
