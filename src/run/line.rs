@@ -434,6 +434,24 @@ pub(super) fn decode(
         held.logprobs = possible(floats(logprobs), -1.0, &mut warn);
         held.confidence = possible(floats(confidence), 1.0, &mut warn);
     }
+    let origin = |named: Option<Value>| named.filter(|value| !value.is_null());
+    let fork = match origin(raw.fork) {
+        Some(value) => {
+            let fork = Fork::deserialize(value).map_err(|_| LineIssue::Origin)?;
+            if fork.trace >= trace || fork.tokens > n {
+                return Err(LineIssue::Origin);
+            }
+            Some(fork)
+        }
+        None => None,
+    };
+    let shown = match origin(raw.shown) {
+        Some(value) => Vec::<TraceId>::deserialize(value).map_err(|_| LineIssue::Origin)?,
+        None => Vec::new(),
+    };
+    if shown.iter().any(|other| *other >= trace) {
+        return Err(LineIssue::Origin);
+    }
     let string = |v: Option<Value>| v.as_ref().and_then(|v| v.as_str().map(str::to_owned));
     Ok(TraceRecord {
         problem_id: head.problem_id,
@@ -444,14 +462,8 @@ pub(super) fn decode(
             .unwrap_or_default(),
         finish,
         tokens: n,
-        fork: raw
-            .fork
-            .and_then(|fork| serde_json::from_value::<Fork>(fork).ok())
-            .filter(|fork| fork.trace < trace && fork.tokens <= n),
-        shown: raw
-            .shown
-            .and_then(|shown| serde_json::from_value::<Vec<TraceId>>(shown).ok())
-            .unwrap_or_default(),
+        fork,
+        shown,
         // no trace has more
         unseen: raw
             .unseen
@@ -720,6 +732,17 @@ mod tests {
         ] {
             let line = format!("{{\"problem_id\": \"p\", \"trace\": 0, \"tokens\": 1, {end}}}");
             assert_eq!(read(&line).0.expect(&line).finish, finish, "{line}");
+        }
+        for origin in [
+            r#""fork": "x""#,
+            r#""fork": {"trace": 0}"#,
+            r#""fork": {"trace": 3, "tokens": 1}"#,
+            r#""fork": {"trace": 0, "tokens": 9}"#,
+            r#""shown": [-1]"#,
+            r#""shown": [3]"#,
+        ] {
+            let line = format!("{{\"problem_id\": \"p\", \"trace\": 3, \"tokens\": 4, {origin}}}");
+            assert_eq!(read(&line).0.expect_err(&line), LineIssue::Origin, "{line}");
         }
         let gold = LineHead::read(br#"{"problem_id": "p", "gold": 42}"#).expect("gold alone is fine");
         assert_eq!((gold.gold.as_deref(), gold.trace.is_none()), (Some("42"), true));

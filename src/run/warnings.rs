@@ -16,6 +16,8 @@ pub(super) enum LineIssue {
     Altered,
     LineAltered,
     NoSpan,
+    /// `fork` or `shown` names no trace before it.
+    Origin,
     Lengths,
     NotNumbers,
     Impossible,
@@ -54,6 +56,9 @@ impl LineIssue {
             Self::Altered => "traces whose arrays in tokens.bin are not what was written were passed over",
             Self::LineAltered => {
                 "lines that are not what was written (their `line_check` says so) were passed over"
+            }
+            Self::Origin => {
+                "traces whose `fork` or `shown` names no trace before them were passed over: they are no draws of their own"
             }
             Self::NoSpan => "lines whose `arrays` name no bytes were passed over",
             Self::Lengths => "arrays whose length is not the trace's number of tokens were passed over",

@@ -182,6 +182,12 @@ impl Replayer {
                     .to_owned(),
             );
         }
+        if problem.made > 0 && !at_end.strategy().needs().makes_traces() {
+            notices.push(format!(
+                "left out: {} traces that were made from others (forks, second looks)",
+                problem.made
+            ));
+        }
         if capped {
             notices.push(format!(
                 "the recording holds {} traces of this problem: that is the budget here",
