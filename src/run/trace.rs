@@ -43,7 +43,8 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// A trace that begins after the prompt, which showed it the solutions of `shown`, or with what it takes over from another: `record` begins with that.
+    /// A trace that begins after the prompt, which showed it the solutions of `shown`, or with what it takes over
+    /// from another: `record` begins with that.
     pub(super) fn new(
         id: TraceId,
         rules: &StoppingRules,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::ContinuationSettings;
 use super::leader::Leader;
-use super::lineage::Lineage;
+use super::lineage::{Lineage, next_point};
 use crate::interface::{Decision, Fork, Limits, Needs, Next, TraceId, TraceOutcome};
 use crate::trace_pool::TracePool;
 use crate::whole_traces::WholeTraces;
@@ -148,10 +148,9 @@ impl WholeTraces for Continuation {
     }
 
     fn fork_point(&self, trace: TraceId, tokens: usize) -> Option<usize> {
-        let spacing = self.settings.spacing;
         // only whole traces are forked, once
         (!self.forked && self.lineage.fork_of(trace).is_none())
-            .then(|| (tokens / spacing + 1).saturating_mul(spacing))
+            .then(|| next_point(self.settings.spacing, tokens))
     }
 
     fn finished(&mut self, pool: &mut TracePool, outcome: &TraceOutcome<'_>) -> Next {

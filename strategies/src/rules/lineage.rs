@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::interface::{Fork, TraceId};
 
+/// The next place above `tokens` where a trace may be forked, every `spacing` tokens.
+pub(super) fn next_point(spacing: usize, tokens: usize) -> usize {
+    (tokens / spacing + 1).saturating_mul(spacing)
+}
+
 /// The forks of a problem, by the trace that goes on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lineage(BTreeMap<TraceId, Fork>);
@@ -19,7 +24,7 @@ impl Lineage {
         self.0.get(&trace).copied()
     }
 
-    /// Tokens that two different traces have in common.
+    /// Tokens that two traces have in common; no end of them for a trace and itself.
     fn shared(&self, mut a: TraceId, mut b: TraceId) -> usize {
         let mut most = usize::MAX;
         // a trace is younger than what it goes on from, so the younger one goes back
@@ -36,9 +41,6 @@ impl Lineage {
     /// The part of their tokens that two traces of these lengths share: the cosine of the angle between them, so
     /// that a fork at half its length shares half of it with a sibling as long.
     pub(super) fn kinship(&self, a: (TraceId, usize), b: (TraceId, usize)) -> f64 {
-        if a.0 == b.0 {
-            return 1.0;
-        }
         let product = (a.1.max(1) as f64 * b.1.max(1) as f64).sqrt();
         (self.shared(a.0, b.0) as f64 / product).min(1.0)
     }

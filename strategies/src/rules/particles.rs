@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::ParticlesSettings;
-use super::lineage::Lineage;
+use super::lineage::{Lineage, next_point};
 use crate::interface::{
     ClassId, Decision, Fork, Limits, Needs, Next, Step, Strategy, TokenScalars, TraceId, TraceOutcome,
     Watching,
@@ -185,8 +185,7 @@ impl Strategy for Particles {
     }
 
     fn fork_point(&self, _: TraceId, tokens: usize) -> Option<usize> {
-        let spacing = self.settings.spacing;
-        Some((tokens / spacing + 1).saturating_mul(spacing))
+        Some(next_point(self.settings.spacing, tokens))
     }
 
     fn watching(&self, _: TraceId) -> Watching {

@@ -108,15 +108,9 @@ impl WholeTraces for SecondLook {
         }
         self.voters += 1;
         let filter = self.filter();
-        let leader = if filter.is_some() {
-            &mut self.leader
-        } else {
-            self.first.leader()
-        };
-        let voters = if filter.is_some() {
-            self.voters
-        } else {
-            self.launched
+        let (leader, voters) = match filter {
+            Some(_) => (&mut self.leader, self.voters),
+            None => (self.first.leader(), self.launched),
         };
         let certain = leader.certainty(pool, voters, filter, None) >= self.settings.certainty;
         if certain { Next::Done } else { Next::Wait }
