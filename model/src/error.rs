@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
+    /// The device that was asked for cannot run the model.
+    #[error("{0}")]
+    Device(String),
     /// The operating system refused to read a file.
     #[error("cannot read {}: {source}", file.display())]
     Io {

@@ -207,6 +207,12 @@ pub trait Executor: Send {
     /// Positions that the model has read so far: of prompts, of traces, again where a trace was taken up
     /// later, and ahead of traces that were then stopped.
     fn positions(&self) -> u64;
+
+    /// Why the device can do no more, a sentence, once it failed: a card that was lost, memory that it does not give. Rows fail from then
+    /// on, which says nothing about their logits.
+    fn failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The memory of a list whose items are gone, for items that borrow something else: a list of [`StepRow`]s is

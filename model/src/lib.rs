@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod error;
 pub mod executor;
 pub mod files;
+pub mod gpu;
 mod json;
 pub mod overrides;
 pub mod sampling;

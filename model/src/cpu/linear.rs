@@ -76,14 +76,7 @@ impl Linear {
     pub fn pack(raw: &RawTensor<'_>, format: WeightFormat) -> Self {
         let to = stored_as(raw, format);
         if to.is_quantized() && raw.dtype != to {
-            let bytes = quantize(&raw.to_f32(), to);
-            let raw = RawTensor {
-                name: raw.name.clone(),
-                dtype: to,
-                shape: raw.shape.clone(),
-                bytes: bytes.into(),
-            };
-            return Self::new(Storage::packed(&raw, to));
+            return Self::new(Storage::packed(&quantized(raw, to), to));
         }
         Self::new(Storage::packed(raw, to))
     }
@@ -100,20 +93,8 @@ impl Linear {
         format: WeightFormat,
     ) -> Result<Self, ModelError> {
         let (rows, order) = (spec.tensor_rows(), spec.row_order());
-        let mut raw = if spec.transposed {
-            weights.transposed(&spec.weight, &spec.tensor_shape(), rows.clone())?
-        } else {
-            weights.rows(&spec.weight, &spec.tensor_shape(), rows.clone())?
-        };
+        let raw = gathered(weights, spec)?;
         let row = raw.dtype.row_bytes(spec.columns);
-        if let Some(order) = &order {
-            let mut ordered = Vec::with_capacity(order.len() * row);
-            for r in order {
-                ordered.extend_from_slice(&raw.bytes[r * row..][..row]);
-            }
-            raw.bytes = ordered.into();
-            raw.shape = vec![spec.rows, spec.columns];
-        }
         let as_stored = order.is_none() && !spec.transposed;
         let mapped = weights.mapped(&spec.weight).filter(|_| as_stored);
         let matrix = match mapped {
@@ -123,20 +104,7 @@ impl Linear {
             }
             _ => Self::pack(&raw, format),
         };
-        let factors: Vec<f32> = spec.factors().into_iter().map(|f| f * scale).collect();
-        let bias = match &spec.bias {
-            Some(bias) => {
-                let (count, height) = spec.stack();
-                let values = weights.part(&bias.tensor, count * height, rows)?;
-                let values: Vec<f32> = match &order {
-                    Some(order) => order.iter().map(|row| values[*row]).collect(),
-                    None => values,
-                };
-                let scaled = values.iter().zip(&factors).map(|(b, f)| b * f);
-                Some(scaled.collect())
-            }
-            None => None,
-        };
+        let (factors, bias) = factors(weights, spec, scale)?;
         Ok(matrix.scaled(spec.input_scale).scaled_by(&factors).biased(bias))
     }
 
@@ -255,6 +223,79 @@ impl Linear {
             Layout::F16 => "f16",
             Layout::Codes(book) => book.dtype.name(),
         }
+    }
+}
+
+/// The rows of a matrix in their order, as its file holds them.
+pub(crate) fn gathered<'a>(weights: &'a Checkpoint, spec: &LinearSpec) -> Result<RawTensor<'a>, ModelError> {
+    let rows = spec.tensor_rows();
+    let mut raw = if spec.transposed {
+        weights.transposed(&spec.weight, &spec.tensor_shape(), rows)?
+    } else {
+        weights.rows(&spec.weight, &spec.tensor_shape(), rows)?
+    };
+    if let Some(order) = spec.row_order() {
+        let row = raw.dtype.row_bytes(spec.columns);
+        let mut ordered = Vec::with_capacity(order.len() * row);
+        for r in order {
+            ordered.extend_from_slice(&raw.bytes[r * row..][..row]);
+        }
+        raw.bytes = ordered.into();
+        raw.shape = vec![spec.rows, spec.columns];
+    }
+    Ok(raw)
+}
+
+/// What every output of a matrix is multiplied by, its input scale aside, and its bias as it appears in the output.
+#[allow(clippy::type_complexity, reason = "two lists of numbers")]
+pub(crate) fn factors(
+    weights: &Checkpoint,
+    spec: &LinearSpec,
+    scale: f32,
+) -> Result<(Vec<f32>, Option<Vec<f32>>), ModelError> {
+    let factors: Vec<f32> = spec.factors().into_iter().map(|f| f * scale).collect();
+    let bias = match &spec.bias {
+        Some(bias) => {
+            let (count, height) = spec.stack();
+            let values = weights.part(&bias.tensor, count * height, spec.tensor_rows())?;
+            let values: Vec<f32> = match spec.row_order() {
+                Some(order) => order.iter().map(|row| values[*row]).collect(),
+                None => values,
+            };
+            Some(values.iter().zip(&factors).map(|(b, f)| b * f).collect())
+        }
+        None => None,
+    };
+    Ok((factors, bias))
+}
+
+/// A tensor in the type that `format` asks for.
+pub(crate) fn held_as<'a>(raw: RawTensor<'a>, format: WeightFormat) -> RawTensor<'a> {
+    let to = stored_as(&raw, format);
+    if raw.dtype == to {
+        return raw;
+    }
+    if to.is_quantized() {
+        return quantized(&raw, to);
+    }
+    let values = raw.to_f32();
+    let bytes = match to {
+        Dtype::BF16 => values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect::<Vec<u8>>(),
+        _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+    };
+    RawTensor {
+        dtype: to,
+        bytes: bytes.into(),
+        ..raw
+    }
+}
+
+fn quantized<'a>(raw: &RawTensor<'_>, to: Dtype) -> RawTensor<'a> {
+    RawTensor {
+        name: raw.name.clone(),
+        dtype: to,
+        shape: raw.shape.clone(),
+        bytes: quantize(&raw.to_f32(), to).into(),
     }
 }
 

@@ -1,20 +1,20 @@
 //! The CPU as an [`Executor`](crate::executor::Executor).
 
-mod draw;
+pub(crate) mod draw;
 mod executor;
 pub mod kernels;
 mod layers;
-mod linear;
+pub(crate) mod linear;
 pub mod memory;
 mod model;
 mod multi_step;
 mod packing;
-mod sequence;
+pub(crate) mod sequence;
 mod shards;
 mod state;
 mod state_pool;
 mod storage;
-mod top;
+pub(crate) mod top;
 mod work;
 
 pub use draw::{Draw, Scratch, Seen, draw};

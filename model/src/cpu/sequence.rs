@@ -222,7 +222,7 @@ impl Trace {
     }
 }
 
-fn count(prompt: &[u32], drawn: &[u32]) -> BTreeMap<u32, Seen> {
+pub(crate) fn count(prompt: &[u32], drawn: &[u32]) -> BTreeMap<u32, Seen> {
     let mut seen: BTreeMap<u32, Seen> = BTreeMap::new();
     for id in prompt {
         seen.entry(*id).or_default().prompt = true;
@@ -233,7 +233,7 @@ fn count(prompt: &[u32], drawn: &[u32]) -> BTreeMap<u32, Seen> {
     seen
 }
 
-fn digest(prompt: &[u32], ids: &[u32]) -> blake3::Hash {
+pub(crate) fn digest(prompt: &[u32], ids: &[u32]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     for id in prompt.iter().chain(ids) {
         hasher.update(&id.to_le_bytes());

@@ -3,20 +3,20 @@
 use std::cmp::Ordering;
 
 /// The logarithm of the sum of exponentials of a row, summed in f64; `None` where the logits are not numbers.
-pub(super) fn log_sum_exp(row: &[f32]) -> Option<f64> {
+pub(crate) fn log_sum_exp(row: &[f32]) -> Option<f64> {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = row.iter().map(|z| (f64::from(*z) - f64::from(max)).exp()).sum();
     Some(f64::from(max) + total.ln()).filter(|sum| sum.is_finite())
 }
 
 /// The log-probability of an id in nats, -inf for one that is masked.
-pub(super) fn logprob(row: &[f32], log_sum_exp: f64, id: u32) -> f32 {
+pub(crate) fn logprob(row: &[f32], log_sum_exp: f64, id: u32) -> f32 {
     (f64::from(row[id as usize]) - log_sum_exp) as f32
 }
 
 /// Puts the `k` likeliest ids with their log-probabilities into `top`, likeliest first, of equal ones the
 /// lowest id first.
-pub(super) fn top_logprobs(row: &[f32], log_sum_exp: f64, k: usize, top: &mut Vec<(u32, f32)>) {
+pub(crate) fn top_logprobs(row: &[f32], log_sum_exp: f64, k: usize, top: &mut Vec<(u32, f32)>) {
     top.clear();
     top.extend(
         largest(row, k)

@@ -159,21 +159,26 @@ impl Codes {
         }
     }
 
+    /// Scale and minimum of a group of the block that was read.
+    pub(crate) fn group(&self, format: &Format, g: usize) -> (f32, f32) {
+        let (d, m) = (f16_to_f32(self.scale), f16_to_f32(self.minimum));
+        match format.scales {
+            Scales::Block => (d, -m),
+            Scales::Unsigned => (d * f32::from(self.scales[g]), m * f32::from(self.minima[g])),
+            Scales::Signed => (d * f32::from(self.scales[g] as i8), 0.0),
+            Scales::Exponent => (0.5 * power_of_two(self.scales[g]), 0.0),
+        }
+    }
+
     /// The weights of the block that was read.
     pub(crate) fn to_f32(&self, dtype: Dtype, out: &mut [f32]) {
         let Some(format) = Format::of(dtype) else { return };
-        let (d, m) = (f16_to_f32(self.scale), f16_to_f32(self.minimum));
         for (g, (y, codes)) in out
             .chunks_mut(format.group)
             .zip(self.codes.chunks(format.group))
             .enumerate()
         {
-            let (scale, minimum) = match format.scales {
-                Scales::Block => (d, -m),
-                Scales::Unsigned => (d * f32::from(self.scales[g]), m * f32::from(self.minima[g])),
-                Scales::Signed => (d * f32::from(self.scales[g] as i8), 0.0),
-                Scales::Exponent => (0.5 * power_of_two(self.scales[g]), 0.0),
-            };
+            let (scale, minimum) = self.group(&format, g);
             for (y, code) in y.iter_mut().zip(codes) {
                 let code = format.table.map_or(*code, |table| table[usize::from(*code)]);
                 let scaled = scale * (i32::from(code) - format.zero) as f32;

@@ -311,6 +311,11 @@ impl Checkpoint {
         matches!(**source, Bytes::Mapped(_)).then(|| (source.clone(), entry.range.clone()))
     }
 
+    /// The type in which the file holds a tensor; `None` where it has none of this name.
+    pub(crate) fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.entries.get(name).map(|entry| entry.dtype)
+    }
+
     /// The `len` elements of a small tensor as f32, whatever its shape: a norm weight, a bias, the
     /// convolution's
     /// `[channels, 1, taps]`.
