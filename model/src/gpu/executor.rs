@@ -82,7 +82,7 @@ pub struct GpuExecutor {
     id: String,
     sequences: Vec<Option<Entry>>,
     vacant: Vec<u32>,
-    memory: Memory,
+    pub(super) memory: Memory,
     parts: Parts,
     space: Option<Space>,
     draws: Draws,
@@ -92,7 +92,7 @@ pub struct GpuExecutor {
     positions: u64,
     lost: Option<DeviceError>,
     /// given back last: everything above lies in its memory
-    device: Box<dyn Device>,
+    pub(super) device: Box<dyn Device>,
 }
 
 /// What a use of a handle that was freed panics with.
@@ -170,7 +170,7 @@ impl GpuExecutor {
 
     /// Takes tokens into the states they belong to; the logits of the rows in `wanted` are then in the space, in that order. One token
     /// each, with all rows wanted, is a step: it is replayed.
-    fn forward(&mut self, feeds: &mut [(&mut State, &[u32])], wanted: &[usize]) -> Result<(), DeviceError> {
+    pub(super) fn forward(&mut self, feeds: &mut [(&mut State, &[u32])], wanted: &[usize]) -> Result<(), DeviceError> {
         let rows: usize = feeds.iter().map(|(_, tokens)| tokens.len()).sum();
         let is_step = feeds.len() == rows && wanted.len() == rows;
         let padded = if is_step { rows.next_power_of_two() } else { rows };
@@ -243,12 +243,12 @@ impl GpuExecutor {
     }
 
     /// Row `i` of the last pass' logits.
-    fn logits(&self, i: usize) -> Address {
+    pub(super) fn logits(&self, i: usize) -> Address {
         let space = self.space.as_ref().expect("a pass was made");
         space.logits.at.plus((i * self.parts.widths.vocab * 4) as u64)
     }
 
-    fn logits_row(&self, at: Address) -> Vec<f32> {
+    pub(super) fn logits_row(&self, at: Address) -> Vec<f32> {
         let mut bytes = vec![0; self.parts.widths.vocab * 4];
         self.device.read(at, &mut bytes);
         bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()

@@ -30,7 +30,7 @@ DEVICE void kv_store(Kv* p, float v) { *p = float_to_bf16(v); }
 // of each row: its slot (0: none), its position, where its table of pages begins in the slot
 struct Rows { const u64* slot; const u32* position; u64 table_at; };
 DEVICE Kv* page_of(const Rows& rows, u32 row, u32 page, u64 part_at) {
-    return (Kv*)(((const u64*)(rows.slot[row] + rows.table_at))[page] + part_at);
+    return (Kv*)((const u64*)(rows.slot[row] + rows.table_at))[page] + part_at;
 }
 
 // ---------------------------------------------------------------- norms and rotates queries and keys, and appends keys and values: a block a row

@@ -92,7 +92,7 @@ fn on_cpu(weights: &Checkpoint, formats: Formats, ids: &[u32]) -> Vec<Vec<f32>> 
 }
 
 /// What rounding a product's input to bf16 may cost, as a share of the spread of a row of logits.
-const ROUNDED: f32 = 0.06;
+const ROUNDED: f32 = 0.1;
 
 /// Weights as files hold them, through the tensor cores: beside the same weights in f32 on the processor.
 #[test]
