@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::evaluation::Evaluation;
 use crate::loaded::{LoadOptions, Loaded};
 use crate::problem_set::{ProblemSet, SetError};
-use crate::run::{BallotResult, Event, Observer, Slots};
+use crate::run::{BallotResult, Event, Observer, Slots, SolvedRecord};
 use crate::solver::{Reader, RemoteApi, Settings, Solved, Solver, Watch, named_strategy, question};
 use crate::source::RemoteOptions;
 use tts_model::overrides::SamplingOverrides;
@@ -50,6 +50,37 @@ impl Tts {
             solver: self.solver.clone(),
             question: question.into(),
         }
+    }
+
+    /// The settings that questions are answered with.
+    pub fn settings(&self) -> &Settings {
+        self.solver.settings()
+    }
+
+    /// The same model and batch with other settings.
+    ///
+    /// # Errors
+    /// A sentence that names the setting that is wrong.
+    pub fn with_settings(&self, settings: Settings) -> Result<Self, Error> {
+        let solver = self.solver.with_settings(settings)?;
+        Ok(Self { solver })
+    }
+
+    /// The same model and batch, asking, reading and comparing as a set's task says.
+    ///
+    /// # Errors
+    /// When a pattern of the task is none.
+    pub fn for_set(&self, set: &ProblemSet) -> Result<Self, Error> {
+        let settings = self.settings();
+        let instruction = set.instruction().or_else(|| settings.instruction.clone());
+        let settings = Settings {
+            instruction,
+            ..settings.clone()
+        };
+        let solver = self.solver.with_settings(settings)?;
+        Ok(Self {
+            solver: solver.with_reader(Reader::Rules(set.reader()?)),
+        })
     }
 
     /// Solves a set of problems, several side by side; where a folder is named, the same call goes on after a
@@ -209,13 +240,18 @@ impl Solving {
         Ok(Answer { solved })
     }
 
+    /// The answer, while `events` are told what happens. The sender is let go at the end.
+    pub fn tell(self, events: broadcast::Sender<Event>) -> BoxFuture<'static, Result<Answer, Error>> {
+        Box::pin(self.answer(Some(events)))
+    }
+
     /// What happens while the question is answered, to its end; the last event is [`Event::Decided`]. A
     /// reader that is late loses the oldest events, and the run does not wait for it. Dropping the stream
     /// cancels the question's traces. The run itself is driven by reading.
     pub fn stream(self) -> impl Stream<Item = Result<Event, Error>> + Send + Unpin {
         let (events, watched) = broadcast::channel(EVENTS);
         let followed = Followed {
-            run: Some(Box::pin(self.answer(Some(events)))),
+            run: Some(self.tell(events)),
             failure: None,
             watched,
         };
@@ -307,6 +343,11 @@ impl Answer {
     /// Wall time in seconds.
     pub fn seconds(&self) -> f64 {
         self.solved.seconds
+    }
+
+    /// All that there is to say of it, as files and the command line's JSON hold it.
+    pub fn record(&self) -> SolvedRecord {
+        self.solved.record()
     }
 
     /// The object that `tts solve --json` prints.
