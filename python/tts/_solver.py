@@ -300,6 +300,5 @@ def _named(dataset: Dataset) -> tuple[str, bytes | None]:
 
     if isinstance(dataset, (str, os.PathLike)):
         return os.fspath(dataset), None
-    if hasattr(dataset, "to_dict"):
-        dataset = dataset.to_dict("records")
-    return "the problems", "\n".join(json.dumps(dict(problem)) for problem in dataset).encode()
+    problems: Any = dataset.to_dict("records") if hasattr(dataset, "to_dict") else dataset
+    return "the problems", "\n".join(json.dumps(dict(problem)) for problem in problems).encode()

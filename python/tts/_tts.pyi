@@ -4,6 +4,8 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, final
 
+from typing_extensions import disjoint_base
+
 from ._strategy import Strategy
 
 _Path = str | os.PathLike[str]
@@ -74,6 +76,7 @@ class EndedTrace:
     @property
     def scores(self) -> dict[str, float | None]: ...
 
+@disjoint_base
 class Event:
     """What happens while a question is answered."""
 

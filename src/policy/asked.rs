@@ -163,6 +163,10 @@ impl<P: Policy> Strategy for PolicyStrategy<P> {
         }
     }
 
+    fn reads_every_token(&self) -> bool {
+        self.policy.reads_tokens()
+    }
+
     fn observe(&mut self, trace: TraceId, token: &TokenScalars) -> Step {
         // After a failure no token more than need be.
         self.ask(|policy| match policy.reads_tokens() {

@@ -51,19 +51,18 @@ impl Replayer {
                 .decide(&problem.id, &all, strategy, bounds, scripted)?
                 .sighted();
         }
-        let replayed = self.decide(&problem.id, records, strategy, bounds, scripted)?;
-        if replayed.blind == 0 {
-            return Ok(replayed);
-        }
+        let strategy = if strategy.reads_every_token() {
+            strategy
+        } else {
+            let replayed = self.decide(&problem.id, records, strategy, bounds, scripted)?;
+            if replayed.blind == 0 {
+                return Ok(replayed);
+            }
+            replayed.problem.into_strategy()
+        };
         let whole = self.with_tokens(problem, records)?;
-        self.decide(
-            &problem.id,
-            &whole,
-            replayed.problem.into_strategy(),
-            bounds,
-            scripted,
-        )?
-        .sighted()
+        self.decide(&problem.id, &whole, strategy, bounds, scripted)?
+            .sighted()
     }
 
     /// Decides over traces of [`Replayer::traces`], or over some of them, numbered from 0. Where the result
