@@ -40,7 +40,15 @@ impl Tts {
     /// Solves with OpenAI-compatible servers that serve one model, each named by its address as
     /// `http://127.0.0.1:8000/v1`. Traces are spread over all of them.
     pub fn remote<U: Into<String>>(urls: impl IntoIterator<Item = U>) -> Builder {
-        Builder::of(Origin::Engines(urls.into_iter().map(Into::into).collect()))
+        Self::remote_with(RemoteOptions {
+            backends: urls.into_iter().map(Into::into).collect(),
+            ..RemoteOptions::default()
+        })
+    }
+
+    /// The same with all that can be said of the engines: the model's name there, a key, bounds.
+    pub fn remote_with(options: RemoteOptions) -> Builder {
+        Builder::of(Origin::Engines(options))
     }
 
     /// Asks a question. Await the result for the [`Answer`], or follow it with [`Solving::stream`]; nothing
@@ -95,7 +103,7 @@ impl Tts {
 
 enum Origin {
     Model(String),
-    Engines(Vec<String>),
+    Engines(RemoteOptions),
 }
 
 /// What a [`Tts`] is made of. What is not set is what the model recommends, or the default.
@@ -202,11 +210,7 @@ impl Builder {
                     .await
                     .map_err(|e| Error::Setting(format!("the model was not opened: {e}")))??
             }
-            Origin::Engines(backends) => {
-                let options = RemoteOptions {
-                    backends,
-                    ..RemoteOptions::default()
-                };
+            Origin::Engines(options) => {
                 let sample = question("What is 1 + 1?");
                 Solver::remote(&options, RemoteApi::default(), settings, None, &sample)
                     .await?

@@ -13,7 +13,7 @@ use pyo3_async_runtimes::tokio::{future_into_py, get_runtime};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex, broadcast};
 use tokio::task::AbortHandle;
-use tts::{SamplingOverrides, Settings, Tts};
+use tts::{ApiKey, RemoteOptions, SamplingOverrides, Settings, Tts};
 
 use crate::answer::Answer;
 use crate::evaluation;
@@ -110,9 +110,24 @@ impl Solver {
 
     /// Asks engines; `tts.remote` names the arguments.
     #[staticmethod]
-    #[pyo3(signature = (urls, **settings))]
-    fn of_engines(py: Python<'_>, urls: Vec<String>, settings: Option<Bound<'_, PyDict>>) -> PyResult<Self> {
-        Self::build(py, urls.join(", "), Tts::remote(urls), settings)
+    #[pyo3(signature = (urls, backend_model = None, backend_in_flight = None, **settings))]
+    fn of_engines(
+        py: Python<'_>,
+        urls: Vec<String>,
+        backend_model: Option<String>,
+        backend_in_flight: Option<usize>,
+        settings: Option<Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let origin = urls.join(", ");
+        let default = RemoteOptions::default();
+        let options = RemoteOptions {
+            backends: urls,
+            model: backend_model,
+            key: ApiKey::from_env(),
+            in_flight: backend_in_flight.unwrap_or(default.in_flight),
+            ..default
+        };
+        Self::build(py, origin, Tts::remote_with(options), settings)
     }
 
     /// Answers a question and waits for it. Ctrl-C cancels its traces and raises KeyboardInterrupt.

@@ -148,6 +148,12 @@ def test_what_cannot_be_opened_is_named(tmp_path):
         tts.open(trace=8)
 
 
+def test_traces_come_from_an_engine_elsewhere(server):
+    solver = tts.remote(server, backend_model="bundled", strategy="majority", traces=4, seed=3)
+    answer = solver.solve(QUESTION)
+    assert answer.traces == 4 and server in str(answer.to_dict()["machine"])
+
+
 def test_an_empty_question_is_refused(solver):
     with pytest.raises(tts.Error):
         solver.solve("   ")

@@ -70,8 +70,8 @@ def test_a_strategy_launches_and_ends():
 
 
 def test_tokens_stop_traces_and_a_replay_does_the_same(recording):
-    live = tts.open(traces=8, strategy=StopUnsure(14.0)).evaluate("heldout", limit=6)
-    again = tts.replay(recording, strategy=StopUnsure(14.0), slots=64)
+    live = tts.open(traces=8, strategy=StopUnsure(6.5)).evaluate("heldout", limit=6)
+    again = tts.replay(recording, strategy=StopUnsure(6.5), slots=64)
     fates = [answer.to_dict()["traces"] for answer in live]
     assert sum(f["stopped"] for f in fates) > 0 and sum(f["finished"] for f in fates) > 0
     assert fates == [answer.to_dict()["traces"] for answer in again]

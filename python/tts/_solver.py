@@ -130,6 +130,8 @@ def open(
 def remote(
     urls: str | Iterable[str],
     *,
+    backend_model: str | None = None,
+    backend_in_flight: int | None = None,
     strategy: AnyStrategy | None = None,
     traces: int | None = None,
     slots: int | str | None = None,
@@ -149,7 +151,11 @@ def remote(
     prompt_template: str | None = None,
 ) -> Solver:
     """Takes traces from OpenAI-compatible servers of one model, each named by its address as
-    ``http://127.0.0.1:8000/v1``; they are spread over all of them. The settings are those of `open`."""
+    ``http://127.0.0.1:8000/v1``; they are spread over all of them.
+
+    `backend_model` is the model's name there, where they have several; `backend_in_flight` (64) bounds the requests
+    to each address. An API key is read from the variable TTS_BACKEND_API_KEY or OPENAI_API_KEY. The other settings
+    are those of `open`."""
     given = {k: v for k, v in locals().items() if k != "urls"}
     return Solver(_tts.Solver.of_engines([urls] if isinstance(urls, str) else list(urls), **given))
 

@@ -12,7 +12,7 @@ use tts_strategies::Needs;
 
 pub use in_process::InProcess;
 pub use local::{Local, LocalOptions, default_threads, default_tier};
-pub use remote::{Remote, RemoteOptions};
+pub use remote::{ApiKey, Remote, RemoteOptions, Timeouts};
 
 use crate::engine::memory::MemoryPlan;
 use crate::engine::scoring::ScoredToken;
