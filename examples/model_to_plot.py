@@ -23,6 +23,6 @@ class LeastSure(tts.Strategy):
 sweep = tts.open(model).sweep(dataset, limit=40, traces=[1, 2, 4, 8, 16, 32], strategies=["majority", "adaptive-consistency", "deepconf-low", LeastSure])
 for name, rows in sweep.to_pandas().groupby("strategy"):
     plt.errorbar(rows.tokens, rows.accuracy, [rows.accuracy - rows.accuracy_low, rows.accuracy_high - rows.accuracy], marker="o", label=name)
-plt.gca().set(xlabel="tokens a problem", ylabel="accuracy (95% intervals)")
+plt.gca().set(xscale="log", xlabel="tokens a problem", ylabel="accuracy (95% intervals)")
 plt.legend()
 plt.savefig("accuracy.png", dpi=150)

@@ -99,7 +99,7 @@ pub(crate) fn replay(
 /// Decides over a recording with every strategy at every budget; `tts.sweep` names the arguments. Gives the rows
 /// as objects, the chance that any of k traces is right, and sentences.
 #[pyfunction]
-#[pyo3(signature = (recording, run, strategies, traces, slots, resamples, seed))]
+#[pyo3(signature = (recording, run, strategies, traces, slots, orders))]
 pub(crate) fn sweep<'py>(
     py: Python<'py>,
     recording: PathBuf,
@@ -107,8 +107,7 @@ pub(crate) fn sweep<'py>(
     strategies: Vec<Bound<'py, PyAny>>,
     traces: Vec<usize>,
     slots: Vec<Option<String>>,
-    resamples: Option<usize>,
-    seed: u64,
+    orders: (Option<usize>, u64),
 ) -> PyResult<Bound<'py, PyAny>> {
     let exceptions = Arc::new(Exceptions::default());
     let presets = strategies.iter().map(|strategy| preset(strategy, &exceptions));
@@ -117,8 +116,8 @@ pub(crate) fn sweep<'py>(
         strategies: presets.collect::<PyResult<_>>()?,
         budgets: traces,
         slots: slots.iter().map(parsed).collect::<PyResult<_>>()?,
-        resamples,
-        seed,
+        resamples: orders.0,
+        seed: orders.1,
         gold: BTreeMap::new(),
     };
     let swept = work(py, move |stop| {

@@ -1,6 +1,6 @@
 //! A recording as columns.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -21,7 +21,7 @@ struct Read {
     warnings: Vec<String>,
 }
 
-fn read(path: &PathBuf) -> Result<Read, RunFolderError> {
+fn read(path: &Path) -> Result<Read, RunFolderError> {
     let options = PoolOptions {
         // what is only read is not written beside
         cache_from: u64::MAX,

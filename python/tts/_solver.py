@@ -295,7 +295,7 @@ def sweep(
     folder = run or (recording if os.path.isdir(recording) else f"{os.path.splitext(recording)[0]}-sweep")
     written = [None if s is None else str(s) for s in slots]
     rows, pass_at, notes = _tts.sweep(
-        recording, folder, list(strategies), list(traces), written, resamples, seed
+        recording, folder, list(strategies), list(traces), written, (resamples, seed)
     )
     return Sweep(rows, {int(k): share for k, share in pass_at.items()}, notes)
 

@@ -206,7 +206,6 @@ def sweep(
     strategies: Sequence[_Strategy],
     traces: Sequence[int],
     slots: Sequence[str | None],
-    resamples: int | None,
-    seed: int,
+    orders: tuple[int | None, int],
 ) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]: ...
 def wilson(right: int, of: int) -> tuple[float, float]: ...
