@@ -34,11 +34,16 @@ fn read(path: &Path) -> Result<Read, RunFolderError> {
     };
     for problem in pool.problems() {
         let traces = pool.whole(problem)?;
-        read.golds.extend(traces.iter().map(|_| problem.gold.clone()));
+        let decided = match pool.decided() {
+            Some(decided) => decided.every_decided(&problem.id)?,
+            None => Vec::new(),
+        };
+        // as its traces name it, or as it was graded by
+        let graded = || decided.iter().rev().find_map(|d| d.gold.clone());
+        let gold = problem.gold.clone().or_else(graded);
+        read.golds.extend(traces.iter().map(|_| gold.clone()));
         read.traces.extend(traces);
-        if let Some(decided) = pool.decided() {
-            read.decided.extend(decided.every_decided(&problem.id)?);
-        }
+        read.decided.extend(decided);
     }
     Ok(read)
 }

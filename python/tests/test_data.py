@@ -79,6 +79,7 @@ def test_a_sweep_records_once_and_counts(solver, tmp_path):
     majority = table[(table["strategy"] == "majority") & (table["traces"] == 8)].iloc[0]
     recorded = tts.load_run(tmp_path)
     assert majority["tokens"] == pytest.approx(sum(recorded.traces["tokens"]) / 4)
+    assert repr(swept).count("majority") == 2
     assert set(swept.pass_at) == {1, 8} and "<table>" in swept._repr_html_()
     # the folder is a sweep's: the same call decides nothing anew, and gives the same
     again = tts.sweep(
@@ -109,6 +110,7 @@ def test_columns_are_what_the_files_hold(recording):
             numpy.testing.assert_array_equal(run.traces[name][i], wanted)
         assert run.traces["mean"][i] == pytest.approx(float(run.traces["confidence"][i].mean()), rel=1e-5)
         assert run.traces["answer"][i] == line["answer"]
+        assert run.traces["gold"][i] is not None
         seen += 1
     assert seen == 48
 

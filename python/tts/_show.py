@@ -58,9 +58,11 @@ def table_html(names: Iterable[str], rows: Sequence[Sequence[object]]) -> str:
 
 def cell_text(value: object) -> str:
     """A value as a table shows it."""
-    if value is None:
+    if value is None or value != value:
         return ""
-    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1e4 else str(value)
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _cost(answer: Answer) -> str:

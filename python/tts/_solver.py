@@ -256,7 +256,11 @@ class Sweep:
         }
 
     def __repr__(self) -> str:
-        return f"<tts.Sweep of {len(self.rows)} rows>"
+        lines = [f"<tts.Sweep of {len(self.rows)} rows>"]
+        for row in map(self._flat, self.rows):
+            right = "" if row["accuracy"] is None else f"{row['accuracy']:7.1%}"
+            lines.append(f"  {row['strategy']:<22} {row['traces']:>6} traces {row['tokens']:>11,.0f} tokens {right}")
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         from ._show import table_html
