@@ -13,6 +13,7 @@ use tts_evals::data::Problem;
 
 use crate::error::Error;
 use crate::evaluation::Evaluation;
+use crate::hub::Progress;
 use crate::loaded::{LoadOptions, Loaded};
 use crate::problem_set::{ProblemSet, SetError};
 use crate::run::{BallotResult, Event, Observer, Slots, SolvedRecord};
@@ -34,7 +35,16 @@ impl Tts {
     /// Solves with a model in this process: a folder, a `.gguf` file, `org/name` on the hub (downloaded
     /// once), or `bundled` for the small one that the library carries.
     pub fn open(model: impl Into<String>) -> Builder {
-        Builder::of(Origin::Model(model.into()))
+        let options = LoadOptions {
+            model: Some(model.into()),
+            ..LoadOptions::default()
+        };
+        Self::open_with(options, |_| ())
+    }
+
+    /// The same with all that can be said of how it is opened; `progress` is told of a download.
+    pub fn open_with(options: LoadOptions, progress: impl FnMut(Progress<'_>) + Send + 'static) -> Builder {
+        Builder::of(Origin::Model(Box::new(options), Box::new(progress)))
     }
 
     /// Solves with OpenAI-compatible servers that serve one model, each named by its address as
@@ -102,7 +112,7 @@ impl Tts {
 }
 
 enum Origin {
-    Model(String),
+    Model(Box<LoadOptions>, Box<dyn FnMut(Progress<'_>) + Send>),
     Engines(RemoteOptions),
 }
 
@@ -197,15 +207,9 @@ impl Builder {
             settings.strategy = named_strategy(&name)?;
         }
         let solver = match self.origin {
-            Origin::Model(model) => {
+            Origin::Model(options, mut progress) => {
                 // reads files, and may download them
-                let open = move || {
-                    let options = LoadOptions {
-                        model: Some(model),
-                        ..LoadOptions::default()
-                    };
-                    Solver::local(Loaded::open(&options, &mut |_| ())?, settings)
-                };
+                let open = move || Solver::local(Loaded::open(&options, &mut progress)?, settings);
                 tokio::task::spawn_blocking(open)
                     .await
                     .map_err(|e| Error::Setting(format!("the model was not opened: {e}")))??

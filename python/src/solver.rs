@@ -13,7 +13,10 @@ use pyo3_async_runtimes::tokio::{future_into_py, get_runtime};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex, broadcast};
 use tokio::task::AbortHandle;
-use tts::{ApiKey, RemoteOptions, SamplingOverrides, Settings, Tts};
+use tts::{
+    ApiKey, Formats, KvFormat, LoadOptions, Progress, RemoteOptions, SamplingOverrides, Settings, Tts,
+    WeightFormat,
+};
 
 use crate::answer::Answer;
 use crate::evaluation;
@@ -99,13 +102,61 @@ pub(crate) fn settings(arguments: &Bound<'_, PyDict>, exceptions: &Arc<Exception
     }
 }
 
+/// The value of a name.
+fn named<T>(
+    argument: &str,
+    name: &str,
+    known: impl Iterator<Item = (&'static str, T)> + Clone,
+) -> PyResult<T> {
+    let names: Vec<_> = known.clone().map(|(name, _)| name).collect();
+    let found = known.into_iter().find(|(known, _)| *known == name);
+    let unknown = || raised(format!("{argument} {name}: it is one of {}", names.join(", ")));
+    found.map(|(_, value)| value).ok_or_else(unknown)
+}
+
 #[pymethods]
 impl Solver {
     /// Opens a model; `tts.open` names the arguments.
     #[staticmethod]
-    #[pyo3(signature = (model, **settings))]
-    fn of_model(py: Python<'_>, model: String, settings: Option<Bound<'_, PyDict>>) -> PyResult<Self> {
-        Self::build(py, model.clone(), Tts::open(model), settings)
+    #[pyo3(signature = (model, dtype, kv_dtype, on_progress, **settings))]
+    fn of_model(
+        py: Python<'_>,
+        model: String,
+        dtype: Option<String>,
+        kv_dtype: Option<String>,
+        on_progress: Option<Py<PyAny>>,
+        settings: Option<Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let mut formats = Formats::default();
+        if let Some(name) = dtype {
+            let known = WeightFormat::ALL.into_iter().map(|f| (f.name(), f));
+            formats.weights = named("dtype", &name, known)?;
+        }
+        if let Some(name) = kv_dtype {
+            let known = KvFormat::ALL.into_iter().map(|f| (f.name(), f));
+            formats.kv = Some(named("kv_dtype", &name, known)?);
+        }
+        let options = LoadOptions {
+            model: Some(model.clone()),
+            formats,
+            ..LoadOptions::default()
+        };
+        let told = move |progress: Progress<'_>| {
+            let (Progress::Started { file, done, total } | Progress::Bytes { file, done, total }) = progress
+            else {
+                return;
+            };
+            // a download does not end for what its watcher raises
+            Python::try_attach(|py| {
+                let told = on_progress
+                    .as_ref()
+                    .map(|told| told.call1(py, (file, done, total)));
+                if let Some(Err(error)) = told {
+                    error.write_unraisable(py, None);
+                }
+            });
+        };
+        Self::build(py, model, Tts::open_with(options, told), settings)
     }
 
     /// Asks engines; `tts.remote` names the arguments.

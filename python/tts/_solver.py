@@ -115,15 +115,20 @@ def open(
     max_batch: int | None = None,
     memory: int | None = None,
     threads: int | None = None,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    on_progress: Callable[[str, int, int | None], object] | None = None,
 ) -> Solver:
     """Opens a model in this process.
 
     `model` is a folder, a ``.gguf`` file, ``org/name`` on the Hugging Face hub (downloaded once), or None for the
     small one that the package carries. `strategy` is a name of ``tts list strategies``, a preset file,
     ``exec:COMMAND``, or a `Strategy`; `traces` (64) may be launched for a question, `slots` of them are in flight
-    at once. The others are the flags of ``tts solve --help`` under the same names: what is not set is what the
+    at once. `on_progress` is called with each file that is downloaded, its bytes so far and in all, where that is known;
+    without it a line a file goes to stderr. The others are the flags of ``tts solve --help`` under the same names: what is not set is what the
     model recommends, or the default. Raises `Error` for what cannot be opened or is out of range."""
     given = {k: v for k, v in locals().items() if k != "model"}
+    given["on_progress"] = on_progress or _Downloads()
     return Solver(_tts.Solver.of_model("bundled" if model is None else os.fspath(model), **given))
 
 
@@ -158,6 +163,21 @@ def remote(
     are those of `open`."""
     given = {k: v for k, v in locals().items() if k != "urls"}
     return Solver(_tts.Solver.of_engines([urls] if isinstance(urls, str) else list(urls), **given))
+
+
+class _Downloads:
+    """Says of each file that is downloaded that it is."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, file: str, done: int, total: int | None) -> None:
+        import sys
+
+        if file not in self._said:
+            self._said.add(file)
+            size = "" if total is None else f" ({total / 2**20:,.1f} MiB)"
+            print(f"tts: fetching {file}{size}", file=sys.stderr, flush=True)
 
 
 class Evaluation(Sequence[Answer]):

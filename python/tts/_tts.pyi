@@ -158,7 +158,13 @@ class Solver:
     """A model with its settings; see `tts.Solver`."""
 
     @staticmethod
-    def of_model(model: str, **settings: Any) -> Solver: ...
+    def of_model(
+        model: str,
+        dtype: str | None,
+        kv_dtype: str | None,
+        on_progress: Callable[[str, int, int | None], object] | None,
+        **settings: Any,
+    ) -> Solver: ...
     @staticmethod
     def of_engines(
         urls: Sequence[str],
