@@ -161,6 +161,7 @@ impl Solver {
             tier: settings.tier,
             memory: settings.memory,
             max_batch: settings.max_batch,
+            prefix_cache: settings.prefix_cache,
         };
         // the bundled model always boxes an integer; anything else it writes is no answer
         let own = loaded

@@ -29,6 +29,8 @@ pub(super) struct Choice {
     /// Every trace, for those who watched them.
     pub(super) traces: Vec<TraceSummary>,
     pub(super) prompt_tokens: u64,
+    /// Those of them that were kept from an earlier prompt.
+    pub(super) cached_tokens: u64,
     /// Tokens of all traces.
     pub(super) generated: u64,
     /// Tokens of the content, where it is known which they are.
@@ -72,6 +74,7 @@ pub(super) async fn choice(
         sampling: request.solver.resolved().settled().cloned(),
         machine: None,
     };
+    let cached_tokens = outcome.cached_tokens as u64;
     let solved = Solved::of(outcome, about, |_, _| false);
     let solved = request.solver.remarked(prompt, solved);
     let best = best(&solved);
@@ -109,6 +112,7 @@ pub(super) async fn choice(
         tts: extras(&solved, best, request, prompt),
         traces: traces(&solved),
         prompt_tokens: solved.tokens.prompt,
+        cached_tokens,
         generated: solved.tokens.generated,
         shown_tokens: app.solver.decoder().is_some().then_some(tokens.len() as u64),
         text,
@@ -186,6 +190,7 @@ pub(super) async fn only_prompt(
         }),
         traces: Vec::new(),
         prompt_tokens: tokens,
+        cached_tokens: 0,
         generated: 0,
         shown_tokens: Some(0),
     })

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::choice::Choice;
 use super::jobs::Live;
 use super::request::Endpoint;
-use crate::openai::{self, Completion, CompletionTokensDetails, Message, Usage};
+use crate::openai::{self, Completion, CompletionTokensDetails, Message, PromptTokensDetails, Usage};
 
 /// Ids of this server's replies: none is like another, or like one of another server.
 pub(super) struct ReplyIds {
@@ -102,6 +102,7 @@ pub(super) fn usage(live: &Live, choices: &[Choice]) -> Usage {
     // the choices of one prompt share it, and a second look reads another one for each of them
     let each = choices.chunks(n.max(1)).zip(&live.request.prompts);
     let prompt: u64 = each
+        .clone()
         .map(|(of, prepared)| {
             let own = match prepared.prompt.ids.len() as u64 {
                 0 => of.iter().map(|c| c.prompt_tokens).min().unwrap_or(0),
@@ -111,12 +112,20 @@ pub(super) fn usage(live: &Live, choices: &[Choice]) -> Usage {
             own + second.sum::<u64>()
         })
         .sum();
+    // what one choice read, the others of its prompt may find kept
+    let cached: u64 = each
+        .map(|(of, _)| of.iter().map(|c| c.cached_tokens).min().unwrap_or(0))
+        .sum();
     let generated: u64 = choices.iter().map(|c| c.generated).sum();
     let shown = choices.iter().map(|c| c.shown_tokens).sum::<Option<u64>>();
     Usage {
         prompt_tokens: Some(prompt),
         completion_tokens: Some(generated),
         total_tokens: prompt + generated,
+        prompt_tokens_details: PromptTokensDetails {
+            cached_tokens: cached.min(prompt),
+            ..PromptTokensDetails::default()
+        },
         completion_tokens_details: CompletionTokensDetails {
             reasoning_tokens: shown.map(|shown| generated - shown.min(generated)),
             ..CompletionTokensDetails::default()
