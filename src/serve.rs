@@ -43,6 +43,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tools;
 mod unserved;
 
 use std::net::SocketAddr;

@@ -230,6 +230,11 @@ impl Solver {
         self
     }
 
+    /// What reads the answers of texts that follow a prompt.
+    pub(crate) fn reader_of(&self, prompt: &Rendered) -> Arc<dyn ReadAnswer> {
+        self.reader.for_prompt(prompt)
+    }
+
     /// Where traces come from.
     pub fn source(&self) -> &Arc<dyn TraceSource> {
         &self.source
