@@ -34,6 +34,7 @@ mod reply;
 mod reply_cache;
 mod request;
 mod request_log;
+mod responses;
 mod routes;
 mod seeds;
 mod settings;
