@@ -67,6 +67,8 @@ pub(super) struct KeptPrefixes {
     most: u64,
     limits: Limits,
     held: BTreeMap<u64, KeptPrompt>,
+    /// what they take; asked for at every step
+    bytes: u64,
     /// number of the next, and the time by which they are compared
     clock: u64,
 }
@@ -86,6 +88,7 @@ impl KeptPrefixes {
             most,
             limits,
             held: BTreeMap::new(),
+            bytes: 0,
             clock: 0,
         }
     }
@@ -97,7 +100,11 @@ impl KeptPrefixes {
 
     /// Bytes that they take, at most.
     pub(super) fn bytes(&self) -> u64 {
-        self.held.values().map(|kept| kept.bytes(&self.limits)).sum()
+        self.bytes
+    }
+
+    fn count(&mut self) {
+        self.bytes = self.held.values().map(|kept| kept.bytes(&self.limits)).sum();
     }
 
     fn has_recurrent_state(&self) -> bool {
@@ -264,6 +271,7 @@ impl KeptPrefixes {
             used: self.clock,
         };
         self.held.insert(self.clock, kept);
+        self.count();
         while self.bytes() > self.most && self.drop_oldest(executor) {}
         (seq, cached)
     }
@@ -282,6 +290,7 @@ impl KeptPrefixes {
         if kept.points.is_empty() {
             self.held.remove(&oldest);
         }
+        self.count();
         true
     }
 }

@@ -11,6 +11,18 @@ pub struct ToolCall {
     pub arguments: Map<String, Value>,
 }
 
+impl ToolCall {
+    /// The call that a text is from its beginning to its end: JSON with a name and arguments, in a fence of Markdown
+    /// or without. Smaller models forget the marks of their template.
+    pub fn of_whole_text(said: &str) -> Option<Self> {
+        let text = said.trim();
+        let fenced = text.strip_prefix("```").and_then(|text| text.strip_suffix("```"));
+        let text = fenced.map_or(text, |text| text.strip_prefix("json").unwrap_or(text));
+        let has_arguments = text.contains("\"arguments\"") || text.contains("\"parameters\"");
+        has_arguments.then(|| of_json(text)).flatten()
+    }
+}
+
 /// How a model writes calls of tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToolFormat {
@@ -168,6 +180,21 @@ mod tests {
                 None,
                 "{broken}"
             );
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_a_call_and_nothing_else_needs_no_marks() {
+        let fenced = "```json\n{\n  \"name\": \"add\",\n  \"arguments\": {\"a\": 1}\n}\n```\n";
+        let wanted = Some(call("add", json!({"a": 1})));
+        assert_eq!(ToolCall::of_whole_text(fenced), wanted);
+        assert_eq!(ToolCall::of_whole_text(&fenced[8..fenced.len() - 4]), wanted);
+        for other in [
+            "{\"name\": \"add\"}",
+            "Here: {\"name\": \"add\", \"arguments\": {}}",
+            "```\n",
+        ] {
+            assert_eq!(ToolCall::of_whole_text(other), None, "{other}");
         }
     }
 

@@ -125,7 +125,14 @@ impl Tools {
     /// The calls in what a trace said after its thinking, and the text beside them. Nothing where it calls what
     /// may not be called, or what cannot be read.
     pub(super) fn calls(&self, said: &str) -> Option<(String, Vec<ToolCall>)> {
-        let (beside, mut calls) = self.format.read(said, |name| self.callable.get(name))?;
+        let (mut beside, mut calls) = self.format.read(said, |name| self.callable.get(name))?;
+        if calls.is_empty() {
+            let whole = ToolCall::of_whole_text(said);
+            calls.extend(whole.filter(|call| self.callable.contains_key(&call.name)));
+            if !calls.is_empty() {
+                beside.clear();
+            }
+        }
         if calls.iter().any(|call| !self.callable.contains_key(&call.name)) {
             return None;
         }
