@@ -2,7 +2,8 @@
 //! LiteLLM, LangChain, `llm` and Open WebUI as those make them.
 
 use serde_json::{Value, json};
-use tts::{LoadOptions, Loaded};
+use tts::source::PrefixCache;
+use tts::{LoadOptions, Loaded, Settings};
 
 use super::{PROBLEM, Running, chat, few};
 
@@ -101,7 +102,11 @@ fn tools_that_are_none_are_refused() {
 
 #[test]
 fn the_next_turn_says_what_was_kept() {
-    let server = Running::start();
+    let settings = || Settings {
+        prefix_cache: PrefixCache::Auto,
+        ..few()
+    };
+    let server = Running::with(settings(), |_| ());
     let long = format!("{PROBLEM} {}", "Find a_20. ".repeat(40));
     let cached = |reply: &Value| {
         reply["usage"]["prompt_tokens_details"]["cached_tokens"]
@@ -123,7 +128,7 @@ fn the_next_turn_says_what_was_kept() {
     let again = server.chat(second.clone()).ok();
     assert_eq!(cached(&again), prompt);
     // another server has read nothing, and answers alike
-    let fresh = Running::start().chat(second).ok();
+    let fresh = Running::with(settings(), |_| ()).chat(second).ok();
     assert_eq!(cached(&fresh), 0);
     for other in [&again, &fresh] {
         assert_eq!(kept["tts"]["digest"], other["tts"]["digest"]);
@@ -205,8 +210,8 @@ fn responses_are_chat_completions_in_another_shape() {
     }
 }
 
-/// Requests as the clients' packages made them, recorded: litellm 1.110, langchain-openai 1.x, llm 0.36; Open WebUI's by
-/// its source.
+/// Requests as the clients' packages made them, recorded: litellm 1.110.2, langchain-openai 1.7.4, llm 0.36. That of Open WebUI is
+/// written by hand.
 #[test]
 fn requests_of_clients_that_others_wrote_are_answered() {
     let server = with_tools();
