@@ -249,6 +249,7 @@ impl Replayer {
             slots_wanted: bounds.slots,
             peak_rows: 0,
             prompt_tokens: self.prompt_tokens(&problem.id),
+            cached_tokens: 0,
             decided,
             records,
             bounds,
