@@ -4,13 +4,13 @@ const FATES = {
   live: "running", warmup: "warm-up", finished: "finished", stopped: "stopped below the bar",
   cancelled: "cancelled", truncated: "cut off", failed: "failed",
 };
-// of the families that the bundled model was trained on
+// of the families that the bundled model was trained on, and solved with every seed that was tried
 const EXAMPLES = [
   "Let a_1 = 3 and a_{n+1} = 5 a_n + 7 mod 23. Find a_20.",
-  "Find the remainder when 7^53 is divided by 23.",
+  "Find the remainder when 5^41 is divided by 17.",
   "Let F_1 = 33, F_2 = 21 and F_{n+2} = F_{n+1} + F_n mod 43. Find F_26.",
-  "Find the greatest common divisor of 437 and 161.",
-  "Find the sum of the digits of 79822 written in base 8.",
+  "Find the greatest common divisor of 252 and 180.",
+  "Find the sum of the digits of 914*2^16.",
 ];
 // answers that have a colour and dashes of their own
 const TOLD_APART = 5;
@@ -218,7 +218,7 @@ function cards() {
   const whole = [...run.traces.values()].filter((t) => t.finish === "stop").map((t) => t.tokens);
   const full = whole.length ? (whole.reduce((a, b) => a + b, 0) / whole.length) * run.budget : null;
   const saved = full === null ? null : Math.max(0, full - run.generated);
-  $("saved").textContent = saved === null || (!done && !run.bar) ? "–" : count(saved) + " (" + percent(saved / full) + ")";
+  $("saved").textContent = saved === null || (!done && !run.bar) ? "–" : count(saved) + " (" + percent(saved / full).replace(" ", "\u00a0") + ")";
   $("saved-what").textContent = "tokens saved, estimated" + (done ? "" : ", so far");
 }
 
