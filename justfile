@@ -25,6 +25,10 @@ test *words:
 test-crate name *words:
     cargo test --locked -p {{name}} -- {{words}}
 
+# the tests of the Python package; words go to pytest
+python *words:
+    python/test {{words}}
+
 # writes the snapshots of tests/it/snapshots/ and of reports again; read the difference before it is committed
 snapshots:
     INSTA_UPDATE=always cargo test --locked -p tts --test it -- seen report
@@ -45,6 +49,10 @@ run *args:
 # the program with every optimisation, at target/release/tts
 build:
     cargo build --release --locked
+
+# the Python package as a wheel, for this machine's kind, at target/wheels (needs maturin)
+wheel:
+    maturin build --release --locked
 
 # time of decode steps, kernel by kernel (criterion)
 bench *words:

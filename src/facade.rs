@@ -13,9 +13,10 @@ use tts_evals::data::Problem;
 
 use crate::error::Error;
 use crate::evaluation::Evaluation;
+use crate::hub::Progress;
 use crate::loaded::{LoadOptions, Loaded};
 use crate::problem_set::{ProblemSet, SetError};
-use crate::run::{BallotResult, Event, Observer, Slots};
+use crate::run::{BallotResult, Event, Observer, Slots, SolvedRecord};
 use crate::solver::{Reader, RemoteApi, Settings, Solved, Solver, Watch, named_strategy, question};
 use crate::source::RemoteOptions;
 use tts_model::overrides::SamplingOverrides;
@@ -34,13 +35,30 @@ impl Tts {
     /// Solves with a model in this process: a folder, a `.gguf` file, `org/name` on the hub (downloaded
     /// once), or `bundled` for the small one that the library carries.
     pub fn open(model: impl Into<String>) -> Builder {
-        Builder::of(Origin::Model(model.into()))
+        let options = LoadOptions {
+            model: Some(model.into()),
+            ..LoadOptions::default()
+        };
+        Self::open_with(options, |_| ())
+    }
+
+    /// The same with all that can be said of how it is opened; `progress` is told of a download.
+    pub fn open_with(options: LoadOptions, progress: impl FnMut(Progress<'_>) + Send + 'static) -> Builder {
+        Builder::of(Origin::Model(Box::new(options), Box::new(progress)))
     }
 
     /// Solves with OpenAI-compatible servers that serve one model, each named by its address as
     /// `http://127.0.0.1:8000/v1`. Traces are spread over all of them.
     pub fn remote<U: Into<String>>(urls: impl IntoIterator<Item = U>) -> Builder {
-        Builder::of(Origin::Engines(urls.into_iter().map(Into::into).collect()))
+        Self::remote_with(RemoteOptions {
+            backends: urls.into_iter().map(Into::into).collect(),
+            ..RemoteOptions::default()
+        })
+    }
+
+    /// The same with all that can be said of the engines: the model's name there, a key, bounds.
+    pub fn remote_with(options: RemoteOptions) -> Builder {
+        Builder::of(Origin::Engines(options))
     }
 
     /// Asks a question. Await the result for the [`Answer`], or follow it with [`Solving::stream`]; nothing
@@ -50,6 +68,37 @@ impl Tts {
             solver: self.solver.clone(),
             question: question.into(),
         }
+    }
+
+    /// The settings that questions are answered with.
+    pub fn settings(&self) -> &Settings {
+        self.solver.settings()
+    }
+
+    /// The same model and batch with other settings.
+    ///
+    /// # Errors
+    /// A sentence that names the setting that is wrong.
+    pub fn with_settings(&self, settings: Settings) -> Result<Self, Error> {
+        let solver = self.solver.with_settings(settings)?;
+        Ok(Self { solver })
+    }
+
+    /// The same model and batch, asking, reading and comparing as a set's task says.
+    ///
+    /// # Errors
+    /// When a pattern of the task is none.
+    pub fn for_set(&self, set: &ProblemSet) -> Result<Self, Error> {
+        let settings = self.settings();
+        let instruction = set.instruction().or_else(|| settings.instruction.clone());
+        let settings = Settings {
+            instruction,
+            ..settings.clone()
+        };
+        let solver = self.solver.with_settings(settings)?;
+        Ok(Self {
+            solver: solver.with_reader(Reader::Rules(set.reader()?)),
+        })
     }
 
     /// Solves a set of problems, several side by side; where a folder is named, the same call goes on after a
@@ -63,8 +112,8 @@ impl Tts {
 }
 
 enum Origin {
-    Model(String),
-    Engines(Vec<String>),
+    Model(Box<LoadOptions>, Box<dyn FnMut(Progress<'_>) + Send>),
+    Engines(RemoteOptions),
 }
 
 /// What a [`Tts`] is made of. What is not set is what the model recommends, or the default.
@@ -158,24 +207,14 @@ impl Builder {
             settings.strategy = named_strategy(&name)?;
         }
         let solver = match self.origin {
-            Origin::Model(model) => {
+            Origin::Model(options, mut progress) => {
                 // reads files, and may download them
-                let open = move || {
-                    let options = LoadOptions {
-                        model: Some(model),
-                        ..LoadOptions::default()
-                    };
-                    Solver::local(Loaded::open(&options, &mut |_| ())?, settings)
-                };
+                let open = move || Solver::local(Loaded::open(&options, &mut progress)?, settings);
                 tokio::task::spawn_blocking(open)
                     .await
                     .map_err(|e| Error::Setting(format!("the model was not opened: {e}")))??
             }
-            Origin::Engines(backends) => {
-                let options = RemoteOptions {
-                    backends,
-                    ..RemoteOptions::default()
-                };
+            Origin::Engines(options) => {
                 let sample = question("What is 1 + 1?");
                 Solver::remote(&options, RemoteApi::default(), settings, None, &sample)
                     .await?
@@ -209,13 +248,18 @@ impl Solving {
         Ok(Answer { solved })
     }
 
+    /// The answer, while `events` are told what happens. The sender is let go at the end.
+    pub fn tell(self, events: broadcast::Sender<Event>) -> BoxFuture<'static, Result<Answer, Error>> {
+        Box::pin(self.answer(Some(events)))
+    }
+
     /// What happens while the question is answered, to its end; the last event is [`Event::Decided`]. A
     /// reader that is late loses the oldest events, and the run does not wait for it. Dropping the stream
     /// cancels the question's traces. The run itself is driven by reading.
     pub fn stream(self) -> impl Stream<Item = Result<Event, Error>> + Send + Unpin {
         let (events, watched) = broadcast::channel(EVENTS);
         let followed = Followed {
-            run: Some(Box::pin(self.answer(Some(events)))),
+            run: Some(self.tell(events)),
             failure: None,
             watched,
         };
@@ -307,6 +351,11 @@ impl Answer {
     /// Wall time in seconds.
     pub fn seconds(&self) -> f64 {
         self.solved.seconds
+    }
+
+    /// All that there is to say of it, as files and the command line's JSON hold it.
+    pub fn record(&self) -> SolvedRecord {
+        self.solved.record()
     }
 
     /// The object that `tts solve --json` prints.

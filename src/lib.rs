@@ -127,6 +127,9 @@ pub use hub::{HubError, Progress};
 pub use problem_set::{ProblemSet, SetError};
 pub use run::{BallotResult, Event, ProblemProgress};
 pub use solver::{Settings, Solved};
+pub use source::{ApiKey, RemoteOptions, Timeouts};
 pub use tts_evals as evals;
 pub use tts_model::overrides::SamplingOverrides;
+#[doc(hidden)]
+pub use tts_model::{Formats, KvFormat, WeightFormat};
 pub use tts_strategies as strategies;

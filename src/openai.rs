@@ -20,6 +20,9 @@ mod sse;
 pub(crate) use error::{ErrorBody, ErrorReply, error_message, shortened};
 pub(crate) use logprobs::{ChatLogprobs, Logprobs, TextLogprobs, TokenLogprob, TopLogprob};
 pub(crate) use models::{Model, ModelList};
-pub(crate) use reply::{Choice, Completion, CompletionTokensDetails, Delta, Message, Usage};
+pub(crate) use reply::{
+    CalledFunction, Choice, Completion, CompletionTokensDetails, Delta, Message, PromptTokensDetails,
+    ToolCall, Usage,
+};
 pub(crate) use request::{LogprobsWanted, OWN_SAMPLING, Prompt, RequestBody, Stop, StreamOptions, Turn};
 pub(crate) use sse::Events;

@@ -22,9 +22,10 @@
 //! `self_certainty` and `tail_entropy`, each null where it is not known (`tail`, `bottom`, `lowest_group` and
 //! `tail_entropy` without a `window`). `examples/policy.py` is one.
 
+mod asked;
+mod command;
 mod process;
 mod protocol;
-mod strategy;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -32,8 +33,9 @@ use std::time::Duration;
 
 use tts_strategies::{Custom, Needs, Preset};
 
-use protocol::{NeededScalar, Policy};
-use strategy::ExecStrategy;
+pub use asked::{EndedTrace, Policy, PolicyStrategy};
+use command::CommandPolicy;
+use protocol::{NeededScalar, PolicyCommand};
 
 /// How long a policy may think about one line.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,7 +44,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the policy `{command}` {what}")]
 pub struct PolicyError {
-    /// The command as it was given after `exec:`.
+    /// The command as it was given after `exec:`, or the name of the object that decides.
     pub command: String,
     /// What it did, as the rest of a sentence that begins with the command.
     pub what: String,
@@ -62,7 +64,7 @@ pub fn preset(command: &str) -> Result<Preset, PolicyError> {
 /// As [`preset`].
 pub fn preset_within(command: &str, timeout: Duration) -> Result<Preset, PolicyError> {
     let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
-    let mut policy = Policy {
+    let mut policy = PolicyCommand {
         command: command.trim().to_owned(),
         words,
         timeout,
@@ -90,7 +92,7 @@ pub fn preset_within(command: &str, timeout: Duration) -> Result<Preset, PolicyE
         digest: digest(&policy.words),
         build: {
             let policy = Arc::new(policy);
-            Arc::new(move |name| Box::new(ExecStrategy::new(name, policy.clone())))
+            Arc::new(move |name| Box::new(PolicyStrategy::new(name, CommandPolicy::new(policy.clone()))))
         },
     };
     Ok(Preset::custom(

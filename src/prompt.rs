@@ -14,6 +14,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod thinking;
+mod tool_calls;
 mod turn;
 mod vocabulary;
 
@@ -24,6 +25,7 @@ pub use error::PromptError;
 pub use generation_config::GenerationConfig;
 pub use gguf::GgufTokenizer;
 pub use sources::Parts;
+pub use tool_calls::{ToolCall, ToolFormat};
 pub use tts_evals::answer::{THINK_END, THINK_START};
 pub use turn::{DEFAULT_INSTRUCTION, DEFAULT_PROMPT_TEMPLATE, user_turn};
 
@@ -54,6 +56,8 @@ pub struct Message {
     pub content: String,
     /// What the model thought before it, for templates that show it.
     pub reasoning_content: Option<String>,
+    /// The tools that it called, for templates that show tools.
+    pub tool_calls: Vec<ToolCall>,
 }
 
 impl Message {
@@ -63,6 +67,7 @@ impl Message {
             role: role.into(),
             content: content.into(),
             reasoning_content: None,
+            tool_calls: Vec::new(),
         }
     }
 
@@ -91,6 +96,8 @@ pub struct RenderOptions {
     pub continue_last: bool,
     /// Further variables for the template, such as `enable_thinking`.
     pub variables: BTreeMap<String, serde_json::Value>,
+    /// Tools that the model may call, each as `{"type": "function", "function": {...}}`.
+    pub tools: Vec<serde_json::Value>,
     /// The day that a template writes as today's, midnight; where `None` the machine's clock counts.
     pub date: Option<jiff::civil::Date>,
 }
@@ -101,6 +108,7 @@ impl Default for RenderOptions {
             add_generation_prompt: true,
             continue_last: false,
             variables: BTreeMap::new(),
+            tools: Vec::new(),
             date: None,
         }
     }
@@ -193,6 +201,7 @@ impl Prompter {
         let variables = TemplateVariables {
             special_tokens: &self.special_tokens,
             extra: &options.variables,
+            tools: &options.tools,
             date: options.date,
         };
         let (text, ends_in_think) = match messages.split_last() {
@@ -248,6 +257,11 @@ impl Prompter {
     /// may pass, and is for the caller to count.
     pub fn limit_tokens(&mut self, most: usize) {
         self.most_tokens = Some(self.most_tokens.map_or(most, |before| before.min(most)));
+    }
+
+    /// How the model calls tools, where its chat template shows it any in a format that is known here.
+    pub fn tool_format(&self) -> Option<ToolFormat> {
+        ToolFormat::of_template(self.chat_template()?)
     }
 
     /// Whether the chat template may write the date, which makes a prompt another one tomorrow.

@@ -293,10 +293,18 @@ pub fn recorded_strategy(pool: &RecordedPool) -> Result<Option<Preset>, Error> {
         return Ok(None);
     };
     if let Some(command) = strategy.command() {
-        return Err(Error::Setting(format!(
-            "{} was decided by a command of its user's: to run it again say --strategy \"exec:{command}\"",
-            pool.path().display()
-        )));
+        let place = pool.path().display();
+        let by_command = strategy
+            .name
+            .as_ref()
+            .is_some_and(|name| name.starts_with("exec:"));
+        return Err(Error::Setting(if by_command {
+            format!(
+                "{place} was decided by a command of its user's: to run it again say --strategy \"exec:{command}\""
+            )
+        } else {
+            format!("{place} was decided by `{command}`, an object of its user's program: name a strategy")
+        }));
     }
     let manifest = pool.path().join("manifest.json").display().to_string();
     Ok(Some(strategy.preset(&manifest)?))

@@ -34,6 +34,7 @@ mod reply;
 mod reply_cache;
 mod request;
 mod request_log;
+mod responses;
 mod routes;
 mod seeds;
 mod settings;
@@ -43,6 +44,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tools;
 mod unserved;
 
 use std::net::SocketAddr;

@@ -161,6 +161,7 @@ impl Solver {
             tier: settings.tier,
             memory: settings.memory,
             max_batch: settings.max_batch,
+            prefix_cache: settings.prefix_cache,
         };
         // the bundled model always boxes an integer; anything else it writes is no answer
         let own = loaded
@@ -227,6 +228,11 @@ impl Solver {
     pub fn with_reader(mut self, reader: Reader) -> Self {
         self.reader = reader;
         self
+    }
+
+    /// What reads the answers of texts that follow a prompt.
+    pub(crate) fn reader_of(&self, prompt: &Rendered) -> Arc<dyn ReadAnswer> {
+        self.reader.for_prompt(prompt)
     }
 
     /// Where traces come from.

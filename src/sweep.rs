@@ -45,12 +45,14 @@
 mod decide;
 mod files;
 mod folder;
+mod over;
 mod run;
 mod summary;
 
 pub use decide::{SweepPlan, decides_recorded};
 pub use files::{PoolDecisions, PoolSummary, RecordingSource, SweepHeader, SweepLine};
 pub use folder::{SweepFolder, SweepFolderError, SweepResults};
+pub use over::{Swept, over};
 pub use run::{SweepError, run};
 pub(crate) use summary::{
     LEVEL, SEED, accuracy, against, each, paired, rights, share_of_tokens, tokens_per_right,

@@ -23,7 +23,7 @@ def expect(what, right):
 def main():
     url, picture = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None
     options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1180,1230", "--hide-scrollbars"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1180,1450", "--hide-scrollbars"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options)
@@ -33,6 +33,11 @@ def main():
         browser.get(url)
         wait.until(lambda _: at("model").text)
         expect("the list of strategies", len(at("strategy").find_elements(By.TAG_NAME, "option")) > 10)
+
+        # a problem of the bundled model's is a click away
+        example = browser.find_elements(By.CSS_SELECTOR, "#examples button")[1]
+        example.click()
+        expect("the example", at("problem").get_attribute("value") == example.text != "")
 
         def solve(problem, strategy="", **numbers):
             at("problem").clear()
@@ -45,10 +50,12 @@ def main():
             at("go").click()
 
         # while it runs, numbers move and lines are drawn
-        solve(DISPUTED, "deepconf-low", traces=256, slots=16)
-        wait.until(lambda _: at("tokens").text != "0")
-        early = at("tokens").text
-        wait.until(lambda _: at("tokens").text != early)
+        browser.execute_script(
+            "window.seen = new Set(); const tokens = document.getElementById('tokens');"
+            "new MutationObserver(() => seen.add(tokens.textContent)).observe(tokens, { childList: true })"
+        )
+        solve(DISPUTED, "deepconf-low", traces=256, slots=16, seed=2)
+        wait.until(lambda _: browser.execute_script("return seen.size") > 2)
         drawn = "const c = document.getElementById('%s'); return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 0)"
         expect("the plot", browser.execute_script(drawn % "plot"))
         wait.until(lambda _: at("go").is_enabled())
@@ -57,6 +64,15 @@ def main():
         expect("the votes", len(at("votes").find_elements(By.TAG_NAME, "li")) >= 1)
         expect("the strips", browser.execute_script(drawn % "strips"))
         expect("the legend", "stopped below the bar" in at("legend").text)
+        cut = "return [...document.querySelectorAll('#votes span, .card b')].some(e => e.scrollWidth > e.clientWidth + 1)"
+        expect("answers and figures in full", not browser.execute_script(cut))
+        pixels = "return document.getElementById('plot').toDataURL()"
+        by_fate = browser.execute_script(pixels)
+        browser.execute_script("const by = document.getElementById('by'); by.value = 'answer'; by.dispatchEvent(new Event('change'))")
+        wait.until(lambda _: "answer " + at("answer").text in at("legend").text)
+        expect("colours by answer", browser.execute_script(pixels) != by_fate)
+        browser.execute_script("const by = document.getElementById('by'); by.value = 'fate'; by.dispatchEvent(new Event('change'))")
+        wait.until(lambda _: "stopped below the bar" in at("legend").text)
         if picture:
             time.sleep(0.3)
             browser.save_screenshot(picture)

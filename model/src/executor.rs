@@ -138,6 +138,12 @@ pub trait Executor: Send {
     /// since gives them to its forks, as far as it handed them out.
     fn fork(&mut self, from: SeqId, n: usize) -> Vec<SeqId>;
 
+    /// A sequence that has read the first `tokens` tokens of the text that this one has read, and can only read on;
+    /// its blocks of keys and values that are full are shared. `tokens` is at least 1 and at most what was read.
+    /// Where that is all of it there always is one; of less there is none where the model keeps a state that
+    /// cannot be taken back, as recurrent ones.
+    fn prefix(&mut self, from: SeqId, tokens: usize) -> Option<SeqId>;
+
     /// Takes up traces again: each sequence is one that was forked from its prompt and has drawn nothing, and
     /// goes on as if it had drawn these ids. The result is bit for bit that of drawing them, so an executor
     /// whose prefill is another arithmetic than its steps takes them through its steps.

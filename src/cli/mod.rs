@@ -110,22 +110,27 @@ enum ExitStatus {
     Interrupted,
 }
 
-impl From<ExitStatus> for ExitCode {
+impl From<ExitStatus> for u8 {
     fn from(status: ExitStatus) -> Self {
-        Self::from(match status {
+        match status {
             ExitStatus::Done => 0,
             ExitStatus::NoAnswer => 1,
             ExitStatus::Refused => 2,
             ExitStatus::Interrupted => 130,
-        })
+        }
     }
 }
 
-/// Runs `tts` on the command line's words and gives its exit code.
+/// Runs `tts` on the words of this program's command line and gives its exit code.
 pub fn main() -> ExitCode {
+    main_of(std::env::args_os().collect()).into()
+}
+
+/// Runs `tts` on the words of a command line, of which the first names the program, and gives its exit code.
+pub fn main_of(words: Vec<OsString>) -> u8 {
     hide_caught_panics();
     log_to_stderr();
-    let cli = match parse(std::env::args_os().collect()) {
+    let cli = match parse(words) {
         Ok(cli) => cli,
         Err(ParseError::Clap(error)) => {
             if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
@@ -322,12 +327,12 @@ fn log_to_stderr() {
         tracing_subscriber::EnvFilter::new("off,tts=warn,tts_model=warn,tts_strategies=warn,tts_evals=warn")
     });
     let colour = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
-    tracing_subscriber::fmt()
+    // in a program of others, somebody may listen already
+    let _ = tracing_subscriber::fmt()
         .with_ansi(colour && std::io::stderr().is_terminal())
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+        .try_init();
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::evals::data::Problem;
 use crate::serve::{Keys, Limits, Options, Origins, RequestLog, Server, UnknownFields};
 use crate::solver::Reader;
+use crate::source::PrefixCache;
 use crate::{Settings, Solver};
 use anyhow::{anyhow, bail};
 use clap::Args;
@@ -103,6 +104,18 @@ pub(crate) struct ServeArgs {
     sampling: SamplingArgs,
     #[command(flatten)]
     batch: BatchArgs,
+    /// Bytes of prompts that are kept, so that the next turn of a conversation is read from where it goes on; auto
+    /// is a quarter of what traces may take. They are given up before a trace wants for memory
+    #[arg(
+        long,
+        value_name = "BYTES|auto|off",
+        default_value = "auto",
+        hide_default_value = true,
+        value_parser = prefix_cache,
+        conflicts_with = "backend",
+        help_heading = "Batch"
+    )]
+    prefix_cache: PrefixCache,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -124,6 +137,18 @@ fn unknown_fields(text: &str) -> Result<UnknownFields, String> {
         "refuse" => Ok(UnknownFields::Refuse),
         "ignore" => Ok(UnknownFields::Ignore),
         _ => Err("it is refuse or ignore".to_owned()),
+    }
+}
+
+fn prefix_cache(text: &str) -> Result<PrefixCache, String> {
+    match text {
+        "auto" => Ok(PrefixCache::Auto),
+        "off" => Ok(PrefixCache::Off),
+        bytes => match number::parse_bytes(bytes) {
+            Ok(0) => Ok(PrefixCache::Off),
+            Ok(bytes) => Ok(PrefixCache::Bytes(bytes)),
+            Err(_) => Err("it is a number of bytes, as 2GiB, or auto or off".to_owned()),
+        },
     }
 }
 
@@ -226,7 +251,8 @@ pub(crate) fn run(args: &ServeArgs, printer: &Printer) -> anyhow::Result<ExitSta
 
 impl ServeArgs {
     fn settings(&self) -> anyhow::Result<Settings> {
-        let settings = of_problems(&self.strategy, self.traces, &self.batch, &self.limits)?;
+        let mut settings = of_problems(&self.strategy, self.traces, &self.batch, &self.limits)?;
+        settings.prefix_cache = self.prefix_cache;
         of_traces(settings, &self.limits, &self.prompt, &self.sampling, &self.model)
     }
 

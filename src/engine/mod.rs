@@ -5,6 +5,7 @@
 //! their memory is there. What a sequence is, and where its tokens are drawn, is the executor's business.
 
 mod checkpoints;
+mod kept_prefixes;
 mod kept_states;
 pub mod memory;
 mod pace;

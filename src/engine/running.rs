@@ -21,6 +21,8 @@ pub(super) struct RunningProblem {
     /// the sequence of its prompt, from which its traces are forked
     prompt: SeqId,
     pub(super) prompt_tokens: usize,
+    /// tokens of the prompt that were kept from an earlier one
+    cached_tokens: usize,
     traces: BTreeMap<TraceId, LiveTrace>,
     /// states where its strategy may fork a trace, while there is memory for them
     kept: KeptStates,
@@ -61,9 +63,9 @@ pub(super) fn early_end(caller: &Observer, now: Instant) -> Option<EarlyEnd> {
 }
 
 impl RunningProblem {
-    /// Starts the clock of a problem whose prompt was read into `prompt`, with `slots` traces in flight at
+    /// Starts the clock of a problem whose prompt was read into `prompt`, but for its first `cached_tokens`, with `slots` traces in flight at
     /// once.
-    pub(super) fn new(request: EngineRequest, prompt: SeqId, slots: usize) -> Self {
+    pub(super) fn new(request: EngineRequest, prompt: SeqId, cached_tokens: usize, slots: usize) -> Self {
         let EngineRequest {
             run,
             mut observer,
@@ -85,6 +87,7 @@ impl RunningProblem {
             problem,
             prompt,
             prompt_tokens,
+            cached_tokens,
             traces: BTreeMap::new(),
             kept: KeptStates::default(),
             preempted: false,
@@ -377,6 +380,7 @@ impl RunningProblem {
         self.release(executor);
         let facts = RunFacts {
             prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens,
             bounds: self.bounds,
             slots_wanted: self.wanted_slots,
             peak_rows: self.peak_rows,

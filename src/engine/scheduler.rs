@@ -7,12 +7,13 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::kept_prefixes::{KeptPrefixes, PromptReading};
 use super::memory::MemoryPlan;
 use super::pace::Pace;
 use super::running::{self, RunningProblem};
 use super::scoring::{Scoring, ScoringRequest};
 use crate::run::{Observer, Outcome, Request, RunError};
-use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, SeqId, StepRow, emptied};
+use tts_model::executor::{BrokenLogits, Drawn, Executor, Limits, StepRow, emptied};
 
 /// Takes a problem's outcome; it is called once.
 pub type OutcomeReply = Box<dyn FnOnce(Result<Outcome, RunError>) + Send>;
@@ -33,8 +34,8 @@ const KEPT_PART: u64 = 4;
 /// A problem that has not begun.
 struct WaitingProblem {
     request: EngineRequest,
-    /// the sequence that its prompt is read into, once that was begun
-    prompt: Option<SeqId>,
+    /// its prompt, once reading it was begun
+    prompt: Option<PromptReading>,
 }
 
 /// Runs any number of problems in one batch.
@@ -45,6 +46,8 @@ pub struct Scheduler {
     waiting: VecDeque<WaitingProblem>,
     /// oldest first
     running: Vec<RunningProblem>,
+    /// prompts that later ones may go on from
+    prefixes: KeptPrefixes,
     /// texts to score, one at a time and one chunk a step
     texts: VecDeque<ScoringRequest>,
     scoring: Option<Scoring>,
@@ -57,8 +60,10 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler that keeps to `plan`.
     pub fn new(executor: Box<dyn Executor>, plan: MemoryPlan) -> Self {
+        let limits = executor.limits();
         Self {
-            limits: executor.limits(),
+            prefixes: KeptPrefixes::new(0, limits),
+            limits,
             executor,
             plan,
             waiting: VecDeque::new(),
@@ -69,6 +74,13 @@ impl Scheduler {
             drawn: Vec::new(),
             pace: Pace::default(),
         }
+    }
+    /// Keeps up to so many bytes of prompts that were read, for later ones that begin with the same tokens. They are
+    /// given up before anything that runs wants for memory. Results do not depend on it.
+    #[must_use]
+    pub fn keeping_prefixes(mut self, bytes: u64) -> Self {
+        self.prefixes = KeptPrefixes::new(bytes, self.limits);
+        self
     }
     /// Queues a problem; it begins in a later step, once there is room for it.
     pub fn submit(&mut self, request: EngineRequest) {
@@ -93,9 +105,9 @@ impl Scheduler {
     pub fn executor(&self) -> &dyn Executor {
         self.executor.as_ref()
     }
-    /// Bytes that prompts and traces hold; at most the plan's budget, unless a single trace takes more.
+    /// Bytes that prompts and traces hold, and prompts that are kept for later ones; at most the plan's budget, unless a single trace takes more.
     pub fn memory_used(&self) -> u64 {
-        self.used_bytes()
+        self.used_bytes() + self.prefixes.bytes()
     }
 
     /// One step: admits what fits, then gives every live trace of every active problem one token.
@@ -139,7 +151,7 @@ impl Scheduler {
                 continue;
             }
             let WaitingProblem { request, prompt } = self.waiting.remove(i).expect("it is there");
-            prompt.into_iter().for_each(|prompt| executor.free(prompt));
+            prompt.into_iter().for_each(|prompt| prompt.free(executor));
             if let Some(reason) = early_end.filter(|_| !cancelled) {
                 (request.reply)(Err(RunError::NotStarted(reason)));
             }
@@ -153,11 +165,13 @@ impl Scheduler {
 
     /// Bytes that prompts, traces and the text that is being scored hold.
     fn used_bytes(&self) -> u64 {
-        let begun = self.waiting.iter().filter_map(|w| w.prompt);
-        let begun = begun.map(|prompt| self.executor.length(prompt));
-        let texts = begun.chain(self.scoring.as_ref().map(Scoring::tokens));
-        let texts: u64 = texts.map(|tokens| self.limits.sequence_bytes(tokens, 0)).sum();
-        texts + self.running.iter().map(|r| self.used_bytes_of(r)).sum::<u64>()
+        let begun = self.waiting.iter().filter_map(|w| w.prompt.as_ref());
+        let begun: u64 = begun
+            .map(|prompt| prompt.bytes(&self.limits, self.executor.as_ref()))
+            .sum();
+        let scored = self.scoring.as_ref().map(Scoring::tokens);
+        let scored = scored.map_or(0, |tokens| self.limits.sequence_bytes(tokens, 0));
+        begun + scored + self.running.iter().map(|r| self.used_bytes_of(r)).sum::<u64>()
     }
 
     fn used_bytes_of(&self, r: &RunningProblem) -> u64 {
@@ -190,8 +204,9 @@ impl Scheduler {
     /// Forgets prompts that are not read to the end: they are read again when there is room. Whether there
     /// were any.
     fn drop_partial_prompts(&mut self) -> bool {
+        let executor = self.executor.as_mut();
         let begun = self.waiting.iter_mut().filter_map(|w| w.prompt.take());
-        begun.map(|prompt| self.executor.free(prompt)).count() > 0
+        begun.map(|prompt| prompt.free(executor)).count() > 0
     }
 
     /// Gives up states that were kept for forks; whether there were any.
@@ -214,11 +229,14 @@ impl Scheduler {
                 .iter()
                 .map(|i| self.next_step_bytes(&self.running[*i]))
                 .sum();
-            let left = self.plan.budget.checked_sub(self.used_bytes() + needed);
+            let left = self.plan.budget.checked_sub(self.memory_used() + needed);
             // memory of ended traces is kept for others as long as nothing else needs it
             self.executor.trim(left.unwrap_or(0));
             if left.is_some() {
                 return;
+            }
+            if self.prefixes.drop_oldest(self.executor.as_mut()) {
+                continue;
             }
             if !active.is_empty() && (self.drop_partial_prompts() || self.drop_kept_states()) {
                 continue;
@@ -293,7 +311,7 @@ impl Scheduler {
         if !self.running.iter().any(RunningProblem::forks) {
             return;
         }
-        let left = self.plan.budget.saturating_sub(self.used_bytes()) / KEPT_PART;
+        let left = self.plan.budget.saturating_sub(self.memory_used()) / KEPT_PART;
         let (limits, executor) = (&self.limits, self.executor.as_mut());
         for r in &mut self.running {
             r.keep_fork_points(left, limits, executor);

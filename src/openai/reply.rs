@@ -63,11 +63,32 @@ pub(crate) struct Choice {
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Message {
     pub(crate) role: &'static str,
-    pub(crate) content: String,
+    /// Null where tools are called and nothing is said.
+    pub(crate) content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<ToolCall>,
     /// Always null: this server's models do not refuse in a field of its own.
     pub(crate) refusal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reasoning_content: Option<String>,
+}
+
+/// A call of a tool; in a chunk of a stream with its place among the calls.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ToolCall {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<usize>,
+    pub(crate) id: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    pub(crate) function: CalledFunction,
+}
+
+/// Which function is called, and with what, as a text of JSON.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CalledFunction {
+    pub(crate) name: String,
+    pub(crate) arguments: String,
 }
 
 /// What a chunk adds to a message.
@@ -80,6 +101,8 @@ pub(crate) struct Delta {
     pub(crate) content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reasoning_content: Option<String>,
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<ToolCall>,
     /// What newer versions of vLLM call `reasoning_content`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reasoning: Option<String>,
@@ -159,7 +182,7 @@ mod tests {
             assert!(written.get(absent).is_none(), "{absent}");
         }
         let message = serde_json::to_value(Message::default()).unwrap();
-        assert_eq!(message, json!({"role": "", "content": "", "refusal": null}));
+        assert_eq!(message, json!({"role": "", "content": null, "refusal": null}));
     }
 
     #[test]

@@ -80,8 +80,8 @@ pub(super) struct WeightedBallot {
     pub(super) weight: f64,
 }
 
-/// A policy, its settings as it told them, and its processes that no problem uses.
-pub(super) struct Policy {
+/// A command that decides, its settings as it told them, and its processes that no problem uses.
+pub(super) struct PolicyCommand {
     pub(super) command: String,
     pub(super) words: Vec<String>,
     pub(super) timeout: Duration,
@@ -90,7 +90,7 @@ pub(super) struct Policy {
     pub(super) idle: Mutex<Vec<Process>>,
 }
 
-impl Policy {
+impl PolicyCommand {
     pub(super) fn failed(&self, what: impl Into<String>) -> PolicyError {
         PolicyError {
             command: self.command.clone(),

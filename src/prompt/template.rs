@@ -58,6 +58,7 @@ pub(super) struct ChatTemplate {
 pub(super) struct TemplateVariables<'a> {
     pub(super) special_tokens: &'a BTreeMap<String, String>,
     pub(super) extra: &'a BTreeMap<String, serde_json::Value>,
+    pub(super) tools: &'a [serde_json::Value],
     /// The day that its clock shows, midnight; the machine's clock where there is none.
     pub(super) date: Option<jiff::civil::Date>,
 }
@@ -126,8 +127,17 @@ impl ChatTemplate {
     ) -> Result<String, Error> {
         let bytes = messages
             .iter()
-            .map(|m| m.content.len() + m.role.len() + m.reasoning_content.as_ref().map_or(0, String::len))
+            .map(|m| {
+                let calls = m.tool_calls.iter();
+                m.content.len()
+                    + m.role.len()
+                    + m.reasoning_content.as_ref().map_or(0, String::len)
+                    + calls
+                        .map(|call| call.name.len() + call.arguments.values().map(json_bytes).sum::<usize>())
+                        .sum::<usize>()
+            })
             .sum::<usize>()
+            + variables.tools.iter().map(json_bytes).sum::<usize>()
             + variables.extra.values().map(json_bytes).sum::<usize>();
         bounds::begin(bytes, variables.date);
         let fuel = bounds::fuel(messages.len());
@@ -142,6 +152,10 @@ impl ChatTemplate {
                     turn.push((name.to_owned(), Value::from(reasoning.as_str())));
                 }
             }
+            if !message.tool_calls.is_empty() {
+                let calls: Value = message.tool_calls.iter().map(tool_call).collect();
+                turn.push(("tool_calls".to_owned(), calls));
+            }
             Value::from_object(OrderedDict(turn))
         };
         let messages: Value = messages.iter().map(turn).collect();
@@ -154,12 +168,16 @@ impl ChatTemplate {
             .iter()
             .map(|(key, token)| (key.clone(), Value::from(token)));
         let named = Value::from_pairs(tokens.chain(extra));
+        let tools = match variables.tools {
+            [] => Value::from(()),
+            tools => tools.iter().map(in_order).collect(),
+        };
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(fuel));
         environment.get_template(NAME)?.render(context! {
             messages,
             add_generation_prompt,
-            tools => Value::from(()),
+            tools,
             documents => Value::from(()),
             ..named
         })
@@ -290,6 +308,49 @@ impl Object for OrderedDict {
                 .map(|(name, _)| Value::from(name.as_str()))
                 .collect(),
         )
+    }
+}
+
+/// A call of a tool as templates are given it.
+fn tool_call(call: &super::ToolCall) -> Value {
+    let arguments = in_order(&serde_json::Value::Object(call.arguments.clone()));
+    let function = OrderedDict(vec![
+        ("name".to_owned(), Value::from(call.name.as_str())),
+        ("arguments".to_owned(), arguments),
+    ]);
+    Value::from_object(OrderedDict(vec![
+        ("type".to_owned(), Value::from("function")),
+        ("function".to_owned(), Value::from_object(function)),
+    ]))
+}
+
+/// Keys of tools and of JSON schemas, in the order in which people write them.
+const KEYS: [&str; 9] = [
+    "type",
+    "function",
+    "name",
+    "description",
+    "parameters",
+    "enum",
+    "properties",
+    "items",
+    "required",
+];
+
+/// A value as a template is given it, with the keys of tools and schemas in the order that models know.
+fn in_order(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Array(items) => items.iter().map(in_order).collect(),
+        serde_json::Value::Object(fields) => {
+            let mut fields: Vec<_> = fields
+                .iter()
+                .map(|(key, value)| (key.clone(), in_order(value)))
+                .collect();
+            let place = |key: &String| KEYS.iter().position(|known| known == key).unwrap_or(KEYS.len());
+            fields.sort_by_key(|(key, _)| place(key));
+            Value::from_object(OrderedDict(fields))
+        }
+        other => from_json(other),
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) struct RunObserver {
 /// What a source of traces says of a run beside its decision.
 pub(crate) struct RunFacts {
     pub(crate) prompt_tokens: usize,
+    pub(crate) cached_tokens: usize,
     pub(crate) bounds: Bounds,
     pub(crate) slots_wanted: usize,
     pub(crate) peak_rows: usize,
@@ -190,6 +191,7 @@ impl RunObserver {
             decided,
             records: self.records,
             prompt_tokens: facts.prompt_tokens,
+            cached_tokens: facts.cached_tokens,
             bounds: facts.bounds,
             slots_wanted: facts.slots_wanted,
             peak_rows: facts.peak_rows,

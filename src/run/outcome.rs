@@ -15,6 +15,8 @@ pub struct Outcome {
     pub records: Vec<TraceRecord>,
     /// Tokens of the prompt, which all traces share.
     pub prompt_tokens: usize,
+    /// Those at its beginning that were kept from an earlier prompt, and not read again.
+    pub cached_tokens: usize,
     /// Bounds that it began with; what changed them later stands among the external events.
     pub bounds: Bounds,
     /// Traces in flight at once that were asked for; memory or the batch may have given fewer.

@@ -12,6 +12,7 @@ use super::settings::for_clients;
 use super::source;
 use super::state::AppState;
 use super::text::{ChoiceText, TextDelta};
+use crate::prompt::ToolCall;
 use crate::run::{Outcome, TraceRecord};
 use crate::solver::{About, Prepared, Solved};
 
@@ -21,6 +22,8 @@ pub(super) struct Choice {
     /// The trace's text, and the tokens of it that are shown: what a stream of it is finished with.
     pub(super) text: String,
     pub(super) tokens: Vec<TextToken>,
+    /// The tools that are called.
+    pub(super) calls: Vec<ToolCall>,
     /// What a whole reply says.
     pub(super) whole: TextDelta,
     pub(super) finish_reason: &'static str,
@@ -29,6 +32,8 @@ pub(super) struct Choice {
     /// Every trace, for those who watched them.
     pub(super) traces: Vec<TraceSummary>,
     pub(super) prompt_tokens: u64,
+    /// Those of them that were kept from an earlier prompt.
+    pub(super) cached_tokens: u64,
     /// Tokens of all traces.
     pub(super) generated: u64,
     /// Tokens of the content, where it is known which they are.
@@ -72,6 +77,7 @@ pub(super) async fn choice(
         sampling: request.solver.resolved().settled().cloned(),
         machine: None,
     };
+    let cached_tokens = outcome.cached_tokens as u64;
     let solved = Solved::of(outcome, about, |_, _| false);
     let solved = request.solver.remarked(prompt, solved);
     let best = best(&solved);
@@ -103,12 +109,26 @@ pub(super) async fn choice(
     {
         whole.logprobs = Some(logprobs::object(app, endpoint, &[], k > 0));
     }
+    let mut calls = Vec::new();
+    if let Some(found) = request
+        .tools
+        .as_ref()
+        .and_then(|tools| tools.calls(&whole.content))
+    {
+        (whole.content, calls) = found;
+    }
     Ok(Choice {
         whole,
-        finish_reason: if ended { "stop" } else { "length" },
+        finish_reason: match (ended, calls.is_empty()) {
+            (false, _) => "length",
+            (true, false) => "tool_calls",
+            (true, true) => "stop",
+        },
+        calls,
         tts: extras(&solved, best, request, prompt),
         traces: traces(&solved),
         prompt_tokens: solved.tokens.prompt,
+        cached_tokens,
         generated: solved.tokens.generated,
         shown_tokens: app.solver.decoder().is_some().then_some(tokens.len() as u64),
         text,
@@ -174,6 +194,7 @@ pub(super) async fn only_prompt(
     Ok(Choice {
         text: String::new(),
         tokens: Vec::new(),
+        calls: Vec::new(),
         whole: TextDelta {
             content: prompt.prompt.text.clone(),
             logprobs,
@@ -186,6 +207,7 @@ pub(super) async fn only_prompt(
         }),
         traces: Vec::new(),
         prompt_tokens: tokens,
+        cached_tokens: 0,
         generated: 0,
         shown_tokens: Some(0),
     })

@@ -322,7 +322,7 @@ impl Run {
     /// One that is about to begin. A trace that is alone can be read along: no vote may prefer another.
     fn of(request: &ChatRequest) -> Self {
         let token_stream = request
-            .is_lone()
+            .is_read_along()
             .then(|| TokenStream::new(request.logprobs.unwrap_or(0)));
         Self {
             events: broadcast::channel(EVENTS).0,

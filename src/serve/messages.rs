@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::UnknownFields;
 use super::error::ApiError;
 use super::json::{is_empty, kind};
+use super::tools;
 use crate::fmt::meant;
 use crate::prompt::Message;
 
@@ -59,14 +60,18 @@ const LOST: [(&str, &str); 7] = [
     ("reasoning_details", "send the thinking as `reasoning_content`"),
 ];
 
-/// Reads the messages of a request.
-pub(super) fn read(given: Option<Value>, unknown: UnknownFields) -> Result<Vec<Message>, ApiError> {
+/// Reads the messages of a request; `calls` says whether the chat template shows calls of tools.
+pub(super) fn read(
+    given: Option<Value>,
+    calls: bool,
+    unknown: UnknownFields,
+) -> Result<Vec<Message>, ApiError> {
     let wrong = |what: String| ApiError::invalid(Some("messages"), what);
     match given {
         Some(Value::Array(given)) if !given.is_empty() => given
             .into_iter()
             .enumerate()
-            .map(|(i, message)| read_one(&format!("messages[{i}]"), message, unknown))
+            .map(|(i, message)| read_one(&format!("messages[{i}]"), message, calls, unknown))
             .collect(),
         Some(Value::Array(_)) | None => Err(wrong("`messages` must hold at least one message".to_owned())),
         Some(other) => Err(wrong(format!(
@@ -76,10 +81,18 @@ pub(super) fn read(given: Option<Value>, unknown: UnknownFields) -> Result<Vec<M
     }
 }
 
-fn read_one(place: &str, message: Value, unknown: UnknownFields) -> Result<Message, ApiError> {
+fn read_one(place: &str, message: Value, calls: bool, unknown: UnknownFields) -> Result<Message, ApiError> {
     let wrong = |what: String| ApiError::invalid(Some("messages"), format!("{place} {what}"));
     let Value::Object(mut message) = message else {
         return Err(wrong(format!("must be an object; {} was given", kind(&message))));
+    };
+    let calls = match message.remove("tool_calls").filter(|given| !is_empty(given)) {
+        Some(given) if calls => tools::of_message(place, given)?,
+        Some(given) => {
+            message.insert("tool_calls".to_owned(), given);
+            Vec::new()
+        }
+        None => Vec::new(),
     };
     check_keys(place, &message, &READ, unknown)?;
     let role = match message.remove("role") {
@@ -120,7 +133,11 @@ fn read_one(place: &str, message: Value, unknown: UnknownFields) -> Result<Messa
             return Err(lost(place, name, &why));
         }
     };
+    if !calls.is_empty() && *role != "assistant" {
+        return Err(lost(place, "tool_calls", "only an assistant calls tools"));
+    }
     Ok(Message {
+        tool_calls: calls,
         reasoning_content,
         ..Message::new(*role, content)
     })

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::UnknownFields;
 use super::error::ApiError;
 use super::fields::UnreadFields;
 use super::messages;
 use super::source::render;
+use super::tools::{self, Tools};
 use crate::error::Error;
 use crate::openai::Prompt;
 use crate::prompt::{
@@ -24,23 +25,39 @@ pub(super) fn chat(
     unknown: UnknownFields,
     instruction: Option<&str>,
     variables: &BTreeMap<String, Value>,
+    tools: Option<&Tools>,
 ) -> Result<Prepared, ApiError> {
-    let mut messages = messages::read(f.take("messages"), unknown)?;
+    let mut messages = messages::read(f.take("messages"), tools::format(solver).is_some(), unknown)?;
     // an assistant that has said nothing yet is one whose turn begins
     if messages.len() > 1
         && messages.last().is_some_and(|last| {
-            last.role == "assistant" && last.content.trim().is_empty() && last.reasoning_content.is_none()
+            last.role == "assistant"
+                && last.content.trim().is_empty()
+                && last.reasoning_content.is_none()
+                && last.tool_calls.is_empty()
         })
     {
         messages.pop();
+    }
+    if messages.last().is_some_and(|last| !last.tool_calls.is_empty()) {
+        return Err(ApiError::invalid(
+            Some("messages"),
+            "`messages` ends with calls of tools: what they came to must follow, as messages of the role `tool`",
+        ));
     }
     let settings = solver.settings();
     // as `tts solve` names a problem: the same question is the same problem, and draws the same numbers
     let id = match &messages[..] {
         [only] if only.role == "user" => problem_id(&only.content),
         _ => {
-            let turns: Vec<[&str; 2]> = messages.iter().map(|m| [&*m.role, &*m.content]).collect();
-            problem_id(&Value::from_iter(turns.iter().map(|t| t.to_vec())).to_string())
+            let turn = |m: &Message| {
+                let calls = m
+                    .tool_calls
+                    .iter()
+                    .map(|call| json!([call.name, call.arguments]).to_string());
+                Value::from_iter([m.role.clone(), m.content.clone()].into_iter().chain(calls))
+            };
+            problem_id(&messages.iter().map(turn).collect::<Value>().to_string())
         }
     };
     let prompter = solver.prompter();
@@ -49,6 +66,8 @@ pub(super) fn chat(
     if last.role == "user" {
         let instruction = instruction
             .or(settings.instruction.as_deref())
+            // whoever offers tools asks for calls, not for boxes
+            .or(tools.map(|_| ""))
             .unwrap_or_else(|| prompter.map_or(DEFAULT_INSTRUCTION, |p| p.instruction()));
         let template = settings
             .prompt_template
@@ -69,6 +88,7 @@ pub(super) fn chat(
     all.extend(variables.clone());
     let options = RenderOptions {
         variables: all,
+        tools: tools.map(|tools| tools.given.clone()).unwrap_or_default(),
         date: settings.date,
         continue_last: messages.last().is_some_and(|last| last.role == "assistant"),
         ..RenderOptions::default()

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::choice::Choice;
 use super::jobs::Live;
 use super::request::Endpoint;
-use crate::openai::{self, Completion, CompletionTokensDetails, Message, Usage};
+use crate::openai::{self, Completion, CompletionTokensDetails, Message, PromptTokensDetails, Usage};
+use crate::prompt::ToolCall;
 
 /// Ids of this server's replies: none is like another, or like one of another server.
 pub(super) struct ReplyIds {
@@ -47,7 +48,7 @@ pub(super) fn whole(live: &Live, fingerprint: &str, choices: &[Choice]) -> Compl
     let one = |(index, choice): (usize, &Choice)| {
         let text = &choice.whole;
         let (message, plain) = match live.endpoint {
-            Endpoint::Chat => (Some(message(choice)), None),
+            Endpoint::Chat => (Some(message(live, index, choice)), None),
             Endpoint::Completion => (None, Some(text.content.clone())),
         };
         openai::Choice {
@@ -71,11 +72,30 @@ pub(super) fn whole(live: &Live, fingerprint: &str, choices: &[Choice]) -> Compl
     }
 }
 
-fn message(choice: &Choice) -> Message {
+/// The calls of a choice, each with an id of its own.
+pub(super) fn calls(live: &Live, index: usize, choice: &Choice) -> Vec<openai::ToolCall> {
+    let one = |(place, call): (usize, &ToolCall)| {
+        let id = blake3::hash(format!("{} {index} {place}", live.id).as_bytes()).to_hex();
+        openai::ToolCall {
+            index: None,
+            id: format!("call_{}", &id[..24]),
+            kind: "function",
+            function: openai::CalledFunction {
+                name: call.name.clone(),
+                arguments: serde_json::to_string(&call.arguments).unwrap_or_default(),
+            },
+        }
+    };
+    choice.calls.iter().enumerate().map(one).collect()
+}
+
+fn message(live: &Live, index: usize, choice: &Choice) -> Message {
     let reasoning = &choice.whole.reasoning;
+    let (content, calls) = (&choice.whole.content, calls(live, index, choice));
     Message {
         role: "assistant",
-        content: choice.whole.content.clone(),
+        content: Some(content.clone()).filter(|content| !content.is_empty() || calls.is_empty()),
+        tool_calls: calls,
         refusal: None,
         reasoning_content: Some(reasoning.clone()).filter(|r| !r.is_empty()),
     }
@@ -102,6 +122,7 @@ pub(super) fn usage(live: &Live, choices: &[Choice]) -> Usage {
     // the choices of one prompt share it, and a second look reads another one for each of them
     let each = choices.chunks(n.max(1)).zip(&live.request.prompts);
     let prompt: u64 = each
+        .clone()
         .map(|(of, prepared)| {
             let own = match prepared.prompt.ids.len() as u64 {
                 0 => of.iter().map(|c| c.prompt_tokens).min().unwrap_or(0),
@@ -111,12 +132,20 @@ pub(super) fn usage(live: &Live, choices: &[Choice]) -> Usage {
             own + second.sum::<u64>()
         })
         .sum();
+    // what one choice read, the others of its prompt may find kept
+    let cached: u64 = each
+        .map(|(of, _)| of.iter().map(|c| c.cached_tokens).min().unwrap_or(0))
+        .sum();
     let generated: u64 = choices.iter().map(|c| c.generated).sum();
     let shown = choices.iter().map(|c| c.shown_tokens).sum::<Option<u64>>();
     Usage {
         prompt_tokens: Some(prompt),
         completion_tokens: Some(generated),
         total_tokens: prompt + generated,
+        prompt_tokens_details: PromptTokensDetails {
+            cached_tokens: cached.min(prompt),
+            ..PromptTokensDetails::default()
+        },
         completion_tokens_details: CompletionTokensDetails {
             reasoning_tokens: shown.map(|shown| generated - shown.min(generated)),
             ..CompletionTokensDetails::default()

@@ -1,6 +1,7 @@
 //! What a request asks for: OpenAI's fields, and the settings of `tts` beside them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -12,9 +13,10 @@ use super::seeds;
 use super::settings::{max_tokens, settings};
 use super::source::only_here;
 use super::state::AppState;
+use super::tools::{self, Tools};
 use super::unserved;
 use crate::openai::{Stop, StreamOptions};
-use crate::solver::{Prepared, Solver};
+use crate::solver::{Prepared, Reader, Solver};
 
 /// Stop texts of a request, at most, and bytes of one.
 const STOPS: usize = 16;
@@ -70,6 +72,8 @@ pub(super) struct ChatRequest {
     pub(super) logprobs: Option<usize>,
     /// Whether a completion repeats its prompt.
     pub(super) echo: bool,
+    /// Tools that it offers.
+    pub(super) tools: Option<Arc<Tools>>,
     /// The token limit of a trace that the request names, which may be more than it gets.
     pub(super) max_tokens: Option<usize>,
 }
@@ -101,6 +105,11 @@ impl ChatRequest {
     /// the model says of its prompt.
     pub(super) fn is_lone(&self) -> bool {
         self.solver.settings().traces == 1 && !(self.echo && self.logprobs.is_some())
+    }
+
+    /// True if the text of its only trace is shown as it comes: calls of tools are shown whole.
+    pub(super) fn is_read_along(&self) -> bool {
+        self.is_lone() && self.tools.is_none()
     }
 
     /// Bytes that it takes in memory, closely enough.
@@ -192,6 +201,14 @@ pub(super) fn read_request(
         Endpoint::Completion => f.flag("echo")?.unwrap_or(false),
         Endpoint::Chat => false,
     };
+    let tools = match endpoint {
+        Endpoint::Chat => tools::read(f, &app.solver)?.map(Arc::new),
+        Endpoint::Completion => None,
+    };
+    if tools.is_some() && logprobs.is_some() {
+        let why = "`logprobs` are of the text of an answer: leave them out, or `tools`";
+        return Err(ApiError::invalid(Some("logprobs"), why));
+    }
     unserved::check(f, endpoint, n, app.unknown_fields)?;
     if max_tokens == Some(0) && !echo {
         let why = "`max_tokens` 0 leaves nothing to say, unless `echo` repeats the prompt";
@@ -207,7 +224,7 @@ pub(super) fn read_request(
     } else {
         None
     };
-    let solver = app.solver.with_settings(settings)?;
+    let mut solver = app.solver.with_settings(settings)?;
     if logprobs.is_some() {
         only_here(&solver, "logprobs")?;
     }
@@ -222,6 +239,7 @@ pub(super) fn read_request(
             app.unknown_fields,
             instruction.as_deref(),
             &variables,
+            tools.as_deref(),
         )?],
         Endpoint::Completion => {
             let least = usize::from(max_tokens != Some(0));
@@ -232,6 +250,11 @@ pub(super) fn read_request(
     for prompt in &prompts {
         app.check_prompt(prompt.prompt.ids.len())?;
     }
+    if let (Some(tools), [prompt]) = (&tools, &prompts[..]) {
+        let inner = solver.reader_of(&prompt.prompt);
+        let reader = tools.reader(inner, prompt.prompt.ends_in_think);
+        solver = solver.with_reader(Reader::Custom(reader));
+    }
     let request = ChatRequest {
         model,
         solver,
@@ -241,6 +264,7 @@ pub(super) fn read_request(
         banned_ids,
         logprobs,
         echo,
+        tools,
         max_tokens,
     };
     if request.runs() > app.limits.choices {

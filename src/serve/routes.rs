@@ -25,7 +25,7 @@ use super::model_name::by_name;
 use super::request::{self, Endpoint, Progress, RESPONSE_FIELDS};
 use super::request_log::{Entry, RequestLog, Spent};
 use super::state::AppState;
-use super::{Options, page, reply, stream};
+use super::{Options, page, reply, responses, stream};
 use crate::fmt::shown;
 use crate::openai::{Model, ModelList};
 
@@ -83,6 +83,7 @@ pub(super) fn router(state: Arc<ServerState>) -> Router {
         .route("/v1/models/{*name}", get(model))
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completion))
+        .route("/v1/responses", post(responses))
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so)
         .layer(middleware::from_fn_with_state(state.clone(), auth))
@@ -97,6 +98,7 @@ fn label(path: &str) -> &'static str {
         "/metrics" => "/metrics",
         "/v1/chat/completions" => "/v1/chat/completions",
         "/v1/completions" => "/v1/completions",
+        "/v1/responses" => "/v1/responses",
         path if path.starts_with("/v1/models") => "/v1/models",
         _ => "other",
     }
@@ -218,17 +220,30 @@ async fn model(State(state): Shared, path: Result<Path<String>, PathRejection>) 
 }
 
 async fn chat(State(state): Shared, request: Request) -> Result<Response, ApiError> {
-    answer(&state, request, Endpoint::Chat).await
+    answer(&state, request, Endpoint::Chat, Shape::Completion).await
 }
 
 async fn completion(State(state): Shared, request: Request) -> Result<Response, ApiError> {
-    answer(&state, request, Endpoint::Completion).await
+    answer(&state, request, Endpoint::Completion, Shape::Completion).await
+}
+
+async fn responses(State(state): Shared, request: Request) -> Result<Response, ApiError> {
+    answer(&state, request, Endpoint::Chat, Shape::Response).await
+}
+
+/// The shape in which a request is made and answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Completion,
+    /// Of `/v1/responses`, which is read as a chat completion.
+    Response,
 }
 
 async fn answer(
     state: &Arc<ServerState>,
     request: Request,
     endpoint: Endpoint,
+    shape: Shape,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     check_encoding(&parts.headers)?;
@@ -243,8 +258,13 @@ async fn answer(
     drop(body);
     let key = key.map(|name| Key {
         name,
-        digest: *blake3::keyed_hash(&fields.digest(&RESPONSE_FIELDS), &[endpoint as u8]).as_bytes(),
+        digest: *blake3::keyed_hash(&fields.digest(&RESPONSE_FIELDS), &[endpoint as u8, shape as u8])
+            .as_bytes(),
     });
+    let asked = match shape {
+        Shape::Completion => None,
+        Shape::Response => Some(responses::to_chat(&mut fields)?),
+    };
     let options = request::response_options(&mut fields, endpoint)?;
     let joined = key
         .as_ref()
@@ -252,7 +272,7 @@ async fn answer(
         .transpose()?
         .flatten();
     let watch = |live: &Live| {
-        if options.stream {
+        if options.stream && shape == Shape::Completion {
             live.watch(&state.app, options.progress == Progress::Traces)
         } else {
             Vec::new()
@@ -269,11 +289,22 @@ async fn answer(
             let request = tokio::task::spawn_blocking(move || request::read_request(fields, endpoint, &app))
                 .await
                 .map_err(|_| ApiError::internal("the request could not be read"))??;
+            if shape == Shape::Response {
+                responses::check_choices(request.n)?;
+            }
             state.jobs.start(request, endpoint, key, watch)?
         }
     };
     let spent = Arc::new(Spent::default());
-    let mut response = if options.stream {
+    let mut response = if let Some(asked) = asked {
+        if options.stream {
+            responses::stream(live, asked, spent.clone())
+        } else {
+            let choices = live.finished().await?;
+            spent.set(&reply::usage(&live, &choices));
+            Json(responses::whole(&live, &asked, &choices)).into_response()
+        }
+    } else if options.stream {
         stream::stream(
             state.app.clone(),
             live,

@@ -231,6 +231,17 @@ impl SseWriter {
                 None => choice.whole.clone(),
             };
             self.text(index, rest).await?;
+            for (place, call) in reply::calls(&self.live, index, choice).into_iter().enumerate() {
+                let call = openai::ToolCall {
+                    index: Some(place),
+                    ..call
+                };
+                let delta = Delta {
+                    tool_calls: vec![call],
+                    ..Delta::default()
+                };
+                self.delta(index, delta).await?;
+            }
         }
         let end = |(index, choice): (usize, &Choice)| openai::Choice {
             finish_reason: Some(choice.finish_reason.into()),

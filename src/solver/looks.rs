@@ -194,6 +194,7 @@ impl Solver {
             next.notices.sort();
             next.notices.dedup();
             next.prompt_tokens += outcome.prompt_tokens;
+            next.cached_tokens += outcome.cached_tokens;
             next.peak_rows = next.peak_rows.max(outcome.peak_rows);
             next.decided.seconds += outcome.decided.seconds;
             outcome = next;

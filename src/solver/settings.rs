@@ -9,7 +9,7 @@ use super::default_strategy;
 use crate::error::Error;
 use crate::prompt::{GenerationConfig, Prompter};
 use crate::run::{Slots, StoppingRules};
-use crate::source::Capabilities;
+use crate::source::{Capabilities, PrefixCache};
 use tts_model::cpu::kernels::Tier;
 use tts_model::overrides::SamplingOverrides;
 use tts_model::sampling::{Sampling, TOP};
@@ -30,6 +30,8 @@ pub struct Settings {
     pub max_batch: Option<usize>,
     /// Bytes that traces may take; from the machine where `None`.
     pub memory: Option<u64>,
+    /// Prompts that the model in this process keeps for later ones which begin alike.
+    pub prefix_cache: PrefixCache,
     /// Threads that compute the model; as many as the machine has cores where `None`.
     pub threads: Option<usize>,
     /// Instruction tier of the kernels; the machine's best where `None`.
@@ -73,6 +75,7 @@ impl Default for Settings {
             slots: None,
             max_batch: None,
             memory: None,
+            prefix_cache: PrefixCache::Off,
             threads: None,
             tier: None,
             max_tokens: None,

@@ -28,15 +28,16 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    /// Starts the engine's thread, with what runs the model and the plan to keep to.
+    /// Starts the engine's thread, with what runs the model, the plan to keep to, and the bytes of prompts that are
+    /// kept for later ones which begin alike.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(executor: Box<dyn Executor>, plan: MemoryPlan) -> Result<Self, RunError> {
+    pub fn start(executor: Box<dyn Executor>, plan: MemoryPlan, prefixes: u64) -> Result<Self, RunError> {
         let (commands, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("tts-engine".to_owned())
-            .spawn(move || serve(Scheduler::new(executor, plan), &inbox))
+            .spawn(move || serve(Scheduler::new(executor, plan).keeping_prefixes(prefixes), &inbox))
             .map_err(|e| RunError::Engine(e.to_string()))?;
         Ok(Self {
             commands: Mutex::new(commands),

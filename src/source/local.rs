@@ -26,6 +26,33 @@ pub struct LocalOptions {
     pub memory: Option<u64>,
     /// Rows of a batch; from memory where `None`.
     pub max_batch: Option<usize>,
+    /// Prompts that are kept for later ones which begin alike.
+    pub prefix_cache: PrefixCache,
+}
+
+/// How much of prompts that were read is kept in memory, so that a later one that begins with the same tokens, as
+/// the next turn of a conversation, is read from there on. Results do not depend on it; it is given up before
+/// anything that runs wants for memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrefixCache {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Up to a quarter of the memory that traces may take.
+    Auto,
+    /// Up to so many bytes.
+    Bytes(u64),
+}
+
+impl PrefixCache {
+    /// Bytes, of those that traces may take.
+    fn bytes(self, budget: u64) -> u64 {
+        match self {
+            Self::Off => 0,
+            Self::Auto => budget / 4,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
 }
 
 /// A model in this process. Its engine starts with the first problem, or by hand with [`TraceSource::start`].
@@ -91,7 +118,10 @@ impl Local {
     fn engine(&self, plan: impl FnOnce() -> MemoryPlan) -> Result<&InProcess, RunError> {
         if self.engine.get().is_none() {
             let executor = CpuExecutor::new(self.loaded.model.clone(), self.threads(), self.tier());
-            let _ = self.engine.set(InProcess::start(Box::new(executor), plan())?);
+            let plan = plan();
+            let prefixes = self.options.prefix_cache.bytes(plan.budget);
+            let engine = InProcess::start(Box::new(executor), plan, prefixes)?;
+            let _ = self.engine.set(engine);
         }
         Ok(self.engine.get().expect("just set"))
     }

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use tts_strategies::Needs;
 
 pub use in_process::InProcess;
-pub use local::{Local, LocalOptions, default_threads, default_tier};
-pub use remote::{Remote, RemoteOptions};
+pub use local::{Local, LocalOptions, PrefixCache, default_threads, default_tier};
+pub use remote::{ApiKey, Remote, RemoteOptions, Timeouts};
 
 use crate::engine::memory::MemoryPlan;
 use crate::engine::scoring::ScoredToken;

@@ -366,14 +366,19 @@ fn decide(
         short: 0,
     };
     for i in 0..orders.orders.len() {
-        let go = |records: &[Arc<TraceRecord>]| {
-            recorded.decide(&orders.of.id, &records[..traces], preset.build(), &bounds, &[])
+        let id = orders.of.id.clone();
+        let go = |records: &[Arc<TraceRecord>], strategy| {
+            recorded.decide(&id, &records[..traces], strategy, &bounds, &[])
         };
-        let mut replayed = go(&orders.lean[i])?;
-        if replayed.blind > 0 {
-            let whole = orders.with_tokens(i)?;
-            replayed = go(&whole)?.sighted()?;
-        }
+        let strategy = preset.build();
+        let replayed = if strategy.reads_every_token() {
+            go(&orders.with_tokens(i)?, strategy)?.sighted()?
+        } else {
+            match go(&orders.lean[i], strategy)? {
+                replayed if replayed.blind == 0 => replayed,
+                _ => go(&orders.with_tokens(i)?, preset.build())?.sighted()?,
+            }
+        };
         let Replayed {
             problem,
             records,

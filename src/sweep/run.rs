@@ -7,7 +7,8 @@ use super::decide::{SweepPlan, problem};
 use super::files::SweepLine;
 use super::folder::{SweepFolder, SweepFolderError};
 use crate::error::Error;
-use crate::run::{PoolProblem, Replayer};
+use crate::run::{PoolProblem, Replayer, RunError, RunFolderError};
+use tts_evals::stats::StatsError;
 
 /// Why a sweep ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,15 @@ pub enum SweepError {
     /// Results could not be written.
     #[error(transparent)]
     Folder(#[from] SweepFolderError),
+    /// The recording cannot be read.
+    #[error(transparent)]
+    Recording(#[from] RunFolderError),
+    /// A strategy cannot decide over recorded traces.
+    #[error(transparent)]
+    Strategy(#[from] RunError),
+    /// Results cannot be counted.
+    #[error(transparent)]
+    Statistics(#[from] StatsError),
 }
 
 /// Decides what the folder does not hold yet, on `threads` threads, a problem on each. `done` is told how

@@ -305,6 +305,12 @@ pub trait Strategy: Send {
         Watching::EveryToken
     }
 
+    /// Whether it looks at the numbers of every token from the first on, so that nothing less than these will do
+    /// for a replay.
+    fn reads_every_token(&self) -> bool {
+        false
+    }
+
     /// Called once for each token of each live trace, unless [`Strategy::watching`] knows the answer; not for
     /// those that a fork takes over. Allocates at most at a trace's first token.
     fn observe(&mut self, trace: TraceId, token: &TokenScalars) -> Step;

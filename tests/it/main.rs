@@ -13,6 +13,7 @@ mod memory;
 mod mock;
 mod oracle;
 mod pools;
+mod prefixes;
 mod real_weights;
 mod remote;
 mod report;

@@ -213,6 +213,19 @@ impl Executor for MockExecutor {
         (0..n).map(|_| self.put(child.clone())).collect()
     }
 
+    fn prefix(&mut self, from: SeqId, tokens: usize) -> Option<SeqId> {
+        let read = self.get(from).clone();
+        if tokens != read.text || read.ids.len() > read.text {
+            return None;
+        }
+        let copy = Held {
+            whole: false,
+            shared: tokens,
+            ..read
+        };
+        Some(self.put(copy))
+    }
+
     fn resume(&mut self, traces: &[(SeqId, &[u32])]) {
         for (seq, ids) in traces {
             let held = self.get_mut(*seq);

@@ -205,6 +205,13 @@ impl Engine {
         }
     }
 
+    /// One that keeps up to so many bytes of prompts.
+    pub(crate) fn with_prefixes(executor: Box<dyn Executor>, plan: MemoryPlan, bytes: u64) -> Self {
+        let mut engine = Self::on(executor, plan);
+        engine.scheduler = engine.scheduler.keeping_prefixes(bytes);
+        engine
+    }
+
     /// One thread, the best tier, memory without end.
     pub(crate) fn roomy(model: &Arc<Model>) -> Self {
         Self::new(model, 1, Tier::detect(), roomy(64))

@@ -372,7 +372,7 @@ fn a_journal_that_cannot_be_written_ends_its_problem_alone() {
 async fn the_backend_runs_interrupts_and_forgets() {
     let model = gqa();
     let executor = CpuExecutor::new(model.clone(), 1, Tier::detect());
-    let backend = InProcess::start(Box::new(executor), roomy(8)).unwrap();
+    let backend = InProcess::start(Box::new(executor), roomy(8), 0).unwrap();
     let mut endless = Task::new("endless", "majority");
     (
         endless.rules.ignore_eos,

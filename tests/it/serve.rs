@@ -1,6 +1,7 @@
 //! The server, over sockets: shapes that clients rely on, requests that run together, and clients that
 //! misbehave.
 
+mod agents;
 mod clients;
 mod guarded;
 mod lenient;

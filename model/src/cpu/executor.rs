@@ -295,6 +295,19 @@ impl Executor for CpuExecutor {
         forks
     }
 
+    fn prefix(&mut self, from: SeqId, tokens: usize) -> Option<SeqId> {
+        let read = match self.entry(from) {
+            Entry::Reading(state) => state,
+            Entry::Trace(trace) => &trace.prompt().state,
+        };
+        let state = if tokens == read.len() {
+            self.states.fork(read)
+        } else {
+            read.cut(tokens)?
+        };
+        Some(self.put(Entry::Reading(state)))
+    }
+
     fn resume(&mut self, traces: &[(SeqId, &[u32])]) {
         let mut taken: Vec<_> = traces
             .iter()

@@ -351,6 +351,26 @@ impl Sequence {
         }
     }
 
+    /// A copy that has read the first `tokens` tokens alone; none where there is a state, which is that of all that
+    /// was read.
+    pub(crate) fn cut(&self, tokens: usize) -> Option<Self> {
+        if !self.ssm.is_empty() || !self.window.is_empty() {
+            return None;
+        }
+        let mut kv = self.kv.get(..tokens.div_ceil(BLOCK))?.to_vec();
+        if !tokens.is_multiple_of(BLOCK)
+            && let Some(last) = kv.last_mut()
+        {
+            *last = Arc::new(KvBlock::clone(last));
+        }
+        Some(Self {
+            len: tokens,
+            ssm: self.ssm.clone(),
+            window: self.window.clone(),
+            kv,
+        })
+    }
+
     /// The memory of its state; its keys and values are freed.
     pub(crate) fn into_memory(self) -> StateMemory {
         StateMemory(self.ssm, self.window)

@@ -35,12 +35,12 @@ impl Scheduler {
         let mut ended = Vec::new();
         for (at, part) in parts {
             let WaitingProblem { request, prompt } = &mut self.waiting[at];
-            let prompt = *prompt.get_or_insert_with(|| self.executor.begin());
-            let ids = &request.run.prompt.ids;
-            match self.executor.read(prompt, ids, part) {
+            let (ids, executor) = (&request.run.prompt.ids, self.executor.as_mut());
+            let prompt = prompt.get_or_insert_with(|| self.prefixes.begin(ids, executor));
+            match self.prefixes.read(prompt, ids, part, executor) {
                 Ok(read) if read < ids.len() => {}
-                Ok(_) => ended.push((at, Ok(prompt))),
-                Err(BrokenLogits) => ended.push((at, Err(prompt))),
+                Ok(_) => ended.push((at, true)),
+                Err(BrokenLogits) => ended.push((at, false)),
             }
         }
         if !alone {
@@ -48,15 +48,16 @@ impl Scheduler {
         }
         // the places of those behind change with each that leaves
         ended.sort_unstable_by_key(|(at, _)| *at);
-        for (gone, (at, read)) in ended.into_iter().enumerate() {
-            let WaitingProblem { request, .. } = self.waiting.remove(at - gone).expect("it waits");
-            match read {
-                Ok(prompt) => self.start(request, prompt, fitting[at]),
-                Err(prompt) => {
-                    self.executor.free(prompt);
-                    let EngineRequest { run, reply, .. } = request;
-                    reply(Err(RunError::BrokenPrompt(run.setup.id)));
-                }
+        for (gone, (at, is_sound)) in ended.into_iter().enumerate() {
+            let WaitingProblem { request, prompt } = self.waiting.remove(at - gone).expect("it waits");
+            let (prompt, executor) = (prompt.expect("it was read"), self.executor.as_mut());
+            if is_sound {
+                let (prompt, cached) = self.prefixes.keep(prompt, &request.run.prompt.ids, executor);
+                self.start(request, prompt, cached, fitting[at]);
+            } else {
+                prompt.free(executor);
+                let EngineRequest { run, reply, .. } = request;
+                reply(Err(RunError::BrokenPrompt(run.setup.id)));
             }
         }
     }
@@ -64,8 +65,18 @@ impl Scheduler {
     /// Tokens of a prompt that waits which are still to be read.
     fn unread(&self, at: usize) -> usize {
         let WaitingProblem { request, prompt } = &self.waiting[at];
-        let read = prompt.map_or(0, |prompt| self.executor.length(prompt));
+        let read = prompt
+            .as_ref()
+            .map_or(0, |prompt| self.executor.length(prompt.seq));
         request.run.prompt.ids.len() - read
+    }
+
+    /// Whether one that waits before it reads the same prompt, which is kept: then there is no need to read it
+    /// twice.
+    fn is_read_for_another(&self, at: usize) -> bool {
+        let own = &self.waiting[at];
+        let same = |before: &WaitingProblem| before.request.run.prompt.ids == own.request.run.prompt.ids;
+        self.prefixes.is_on() && own.prompt.is_none() && self.waiting.range(..at).any(same)
     }
 
     /// How `tokens` are shared among the first `n` that wait: the first has at least half of them, and the
@@ -75,7 +86,8 @@ impl Scheduler {
         let first = unread.min(tokens.div_ceil(2));
         let part_of = |part: usize, unread: usize| if part < unread { part.min(longest) } else { part };
         let mut left = tokens - first;
-        let mut others: Vec<(usize, usize)> = (1..n).map(|at| (self.unread(at), at)).collect();
+        let others = (1..n).filter(|at| !self.is_read_for_another(*at));
+        let mut others: Vec<(usize, usize)> = others.map(|at| (self.unread(at), at)).collect();
         others.sort_unstable();
         let mut parts = Vec::new();
         for (unread, at) in others {
@@ -123,8 +135,8 @@ impl Scheduler {
         all
     }
 
-    fn start(&mut self, request: EngineRequest, prompt: SeqId, slots: usize) {
-        let mut running = RunningProblem::new(request, prompt, slots);
+    fn start(&mut self, request: EngineRequest, prompt: SeqId, cached: usize, slots: usize) {
+        let mut running = RunningProblem::new(request, prompt, cached, slots);
         let each = self
             .limits
             .sequence_bytes(self.plan.expected_tokens, running.prompt_tokens);

@@ -51,19 +51,18 @@ impl Replayer {
                 .decide(&problem.id, &all, strategy, bounds, scripted)?
                 .sighted();
         }
-        let replayed = self.decide(&problem.id, records, strategy, bounds, scripted)?;
-        if replayed.blind == 0 {
-            return Ok(replayed);
-        }
+        let strategy = if strategy.reads_every_token() {
+            strategy
+        } else {
+            let replayed = self.decide(&problem.id, records, strategy, bounds, scripted)?;
+            if replayed.blind == 0 {
+                return Ok(replayed);
+            }
+            replayed.problem.into_strategy()
+        };
         let whole = self.with_tokens(problem, records)?;
-        self.decide(
-            &problem.id,
-            &whole,
-            replayed.problem.into_strategy(),
-            bounds,
-            scripted,
-        )?
-        .sighted()
+        self.decide(&problem.id, &whole, strategy, bounds, scripted)?
+            .sighted()
     }
 
     /// Decides over traces of [`Replayer::traces`], or over some of them, numbered from 0. Where the result
@@ -250,6 +249,7 @@ impl Replayer {
             slots_wanted: bounds.slots,
             peak_rows: 0,
             prompt_tokens: self.prompt_tokens(&problem.id),
+            cached_tokens: 0,
             decided,
             records,
             bounds,

@@ -4,6 +4,19 @@ const FATES = {
   live: "running", warmup: "warm-up", finished: "finished", stopped: "stopped below the bar",
   cancelled: "cancelled", truncated: "cut off", failed: "failed",
 };
+// of the families that the bundled model was trained on, and solved with every seed that was tried
+const EXAMPLES = [
+  "Let a_1 = 3 and a_{n+1} = 5 a_n + 7 mod 23. Find a_20.",
+  "Find the remainder when 5^41 is divided by 17.",
+  "Let F_1 = 33, F_2 = 21 and F_{n+2} = F_{n+1} + F_n mod 43. Find F_26.",
+  "Find the greatest common divisor of 252 and 180.",
+  "Find the sum of the digits of 914*2^16.",
+];
+// answers that have a colour and dashes of their own
+const TOLD_APART = 5;
+// answers that the votes list; the rest are counted
+const LISTED = 10;
+const DASHES = [[], [7, 3], [2, 3], [8, 3, 2, 3], [12, 4]];
 const count = (n) => Math.round(n).toLocaleString("en-US");
 const percent = (share) => (100 * share).toFixed(0) + " %";
 
@@ -59,6 +72,7 @@ async function models() {
   }
   const names = (await response.json()).data.map((m) => m.id);
   $("model").textContent = names[0];
+  $("examples").hidden = names[0] !== "bundled";
   const select = $("strategy");
   while (select.length > 1) select.remove(1);
   for (const name of names.slice(1)) {
@@ -204,13 +218,14 @@ function cards() {
   const whole = [...run.traces.values()].filter((t) => t.finish === "stop").map((t) => t.tokens);
   const full = whole.length ? (whole.reduce((a, b) => a + b, 0) / whole.length) * run.budget : null;
   const saved = full === null ? null : Math.max(0, full - run.generated);
-  $("saved").textContent = saved === null || (!done && !run.bar) ? "–" : count(saved) + " (" + percent(saved / full) + ")";
+  $("saved").textContent = saved === null || (!done && !run.bar) ? "–" : count(saved) + " (" + percent(saved / full).replace(" ", "\u00a0") + ")";
   $("saved-what").textContent = "tokens saved, estimated" + (done ? "" : ", so far");
 }
 
 function votes() {
   const sum = run.ballots.reduce((s, b) => s + b.weight, 0);
-  $("votes").replaceChildren(...run.ballots.slice(0, 40).map((ballot) => {
+  const shown = run.ballots.slice(0, LISTED);
+  $("votes").replaceChildren(...shown.map((ballot) => {
     const item = document.createElement("li");
     const fill = document.createElement("i");
     fill.style.width = 100 * ballot.weight / (sum || 1) + "%";
@@ -222,6 +237,13 @@ function votes() {
     item.append(fill, name, weight);
     return item;
   }));
+  const rest = run.ballots.slice(shown.length);
+  if (rest.length) {
+    const item = document.createElement("li");
+    item.className = "rest";
+    item.textContent = count(rest.length) + " more answers, together " + percent(rest.reduce((s, b) => s + b.weight, 0) / (sum || 1));
+    $("votes").append(item);
+  }
   const done = run.done;
   $("vote-what").textContent = !run.ballots.length ? "Nobody has voted yet."
     : "Share of the weight, and traces." + (done ? " The pool that decided: " + done.pool + "." : "");
@@ -244,6 +266,27 @@ function canvas(id) {
   g.clearRect(0, 0, width, height);
   g.font = "12px ui-sans-serif, system-ui, sans-serif";
   return { g, width, height };
+}
+
+// What a trace is coloured by: how it ended, or what it answered.
+function kinds() {
+  if ($("by").value === "fate") {
+    return {
+      order: ["cancelled", "truncated", "failed", "finished", "warmup", "live", "stopped"],
+      of: fate, colour, dash: () => [], name: (kind) => FATES[kind],
+    };
+  }
+  const known = run.ballots.slice(0, TOLD_APART).map((b) => b.answer);
+  const place = new Map(known.map((answer, i) => [answer, i]));
+  const others = [...run.traces.values()].some((t) => t.answer !== null && !place.has(t.answer));
+  return {
+    // the leader is drawn last, over the others
+    order: ["none", ...(others ? ["other"] : []), ...known.map((_, i) => i).reverse()],
+    of: (t) => (t.answer === null ? "none" : place.has(t.answer) ? place.get(t.answer) : "other"),
+    colour: (kind) => colour(kind === "none" ? "cancelled" : kind === "other" ? "other" : "a" + kind),
+    dash: (kind) => DASHES[kind] || [],
+    name: (kind) => (kind === "none" ? "no answer" : kind === "other" ? "other answers" : "answer " + known[kind]),
+  };
 }
 
 function step(span, wanted) {
@@ -295,7 +338,7 @@ function plot() {
   for (let n = 0; n <= most; n += along) g.fillText(count(n), x(n), height - bottom + 8);
   g.textAlign = "right";
   g.fillText("tokens", width - right, height - bottom - 16);
-  const order = ["cancelled", "truncated", "failed", "finished", "warmup", "live", "stopped"];
+  const by = kinds();
   const seen = new Set();
   g.save();
   g.beginPath();
@@ -303,19 +346,22 @@ function plot() {
   g.clip();
   g.lineJoin = "round";
   const alpha = all.length > 150 ? 0.4 : all.length > 50 ? 0.6 : 0.85;
-  for (const kind of order) {
-    g.strokeStyle = g.fillStyle = colour(kind);
+  for (const kind of by.order) {
+    g.strokeStyle = g.fillStyle = by.colour(kind);
     for (const t of all) {
-      if (fate(t) !== kind) continue;
+      if (by.of(t) !== kind) continue;
       seen.add(kind);
-      g.globalAlpha = kind === "live" ? 1 : kind === "stopped" ? 0.75 * alpha : alpha;
-      g.lineWidth = kind === "live" ? 1.6 : 1.1;
+      const state = fate(t);
+      g.setLineDash(by.dash(kind));
+      g.globalAlpha = state === "live" ? 1 : state === "stopped" ? 0.75 * alpha : alpha;
+      g.lineWidth = state === "live" ? 1.6 : 1.1;
       g.beginPath();
       t.points.forEach((p, i) => (i ? g.lineTo(x(p[0]), y(p[1])) : g.moveTo(x(p[0]), y(p[1]))));
       g.stroke();
+      g.setLineDash([]);
       const end = t.points[t.points.length - 1];
       g.globalAlpha = 1;
-      if (kind === "stopped") {
+      if (state === "stopped") {
         const [cx, cy, r] = [x(end[0]), y(end[1]), 3.5];
         g.lineWidth = 1.8;
         g.beginPath();
@@ -324,9 +370,9 @@ function plot() {
         g.moveTo(cx + r, cy - r);
         g.lineTo(cx - r, cy + r);
         g.stroke();
-      } else if (kind !== "cancelled") {
+      } else if (state !== "cancelled") {
         g.beginPath();
-        g.arc(x(end[0]), y(end[1]), kind === "live" ? 2.6 : 2, 0, 7);
+        g.arc(x(end[0]), y(end[1]), state === "live" ? 2.6 : 2, 0, 7);
         g.fill();
       }
     }
@@ -347,29 +393,57 @@ function plot() {
     g.fillText("bar " + run.bar.toFixed(2), width - right, y(run.bar) - 3);
   }
   $("window").textContent = run.window ? "mean over " + count(run.window) + " tokens" : "";
-  $("legend").replaceChildren(...order.filter((kind) => seen.has(kind)).map((kind) => {
+  const listed = by.order.filter((kind) => seen.has(kind));
+  if ($("by").value === "answer") listed.reverse();
+  $("legend").replaceChildren(...listed.map((kind) => {
     const item = document.createElement("li");
-    const box = document.createElement("i");
-    box.style.background = colour(kind);
-    item.append(box, FATES[kind] + " (" + all.filter((t) => fate(t) === kind).length + ")");
+    const box = document.createElement("canvas");
+    box.width = 52;
+    box.height = 24;
+    const line = box.getContext("2d");
+    line.scale(2, 2);
+    line.strokeStyle = by.colour(kind);
+    line.lineWidth = 3;
+    line.setLineDash(by.dash(kind));
+    line.moveTo(0, 6);
+    line.lineTo(26, 6);
+    line.stroke();
+    item.append(box, by.name(kind) + " (" + all.filter((t) => by.of(t) === kind).length + ")");
     return item;
   }));
 }
 
 let places = [];
+// room of the numbers beside the strips
+const MARGIN = 46;
 
 function strips() {
   const { g, width, height } = canvas("strips");
+  const by = kinds();
   // those that run stand where they began; once all ended the longest come first
   const all = [...run.traces.values()].sort((a, b) => run.done ? b.tokens - a.tokens || a.id - b.id : a.id - b.id);
   const slots = Math.max(all.length, Math.min(run.budget, 64), 1);
-  const wide = width / slots;
+  const wide = (width - MARGIN) / slots;
   const gap = wide > 4 ? 1.5 : wide > 2 ? 0.5 : 0;
   const most = Math.max(64, ...all.map((t) => t.tokens));
+  const high = (tokens) => (height - 12) * tokens / most;
+  g.strokeStyle = colour("line");
+  g.fillStyle = colour("muted");
+  g.textAlign = "right";
+  g.textBaseline = "middle";
+  const up = step(most, 3);
+  for (let n = 0; n <= most; n += up) {
+    const y = Math.min(height - high(n), height - 0.5);
+    g.beginPath();
+    g.moveTo(MARGIN, y);
+    g.lineTo(width, y);
+    g.stroke();
+    g.fillText(count(n), MARGIN - 6, Math.min(Math.max(y, 7), height - 7));
+  }
   places = all.map((t, i) => {
-    const tall = Math.max(2, (height - 4) * t.tokens / most);
-    g.fillStyle = colour(fate(t));
-    g.fillRect(i * wide, height - tall, Math.max(wide - gap, 0.7), tall);
+    const tall = Math.max(2, high(t.tokens));
+    g.fillStyle = by.colour(by.of(t));
+    g.fillRect(MARGIN + i * wide, height - tall, Math.max(wide - gap, 0.7), tall);
     return t;
   });
   $("longest").textContent = all.length ? "the longest has " + count(Math.max(...all.map((t) => t.tokens))) + " tokens" : "";
@@ -377,7 +451,7 @@ function strips() {
 
 $("strips").addEventListener("mousemove", (event) => {
   const slots = Math.max(places.length, Math.min(run.budget, 64), 1);
-  const t = places[Math.floor(event.offsetX / $("strips").clientWidth * slots)];
+  const t = places[Math.floor((event.offsetX - MARGIN) / ($("strips").clientWidth - MARGIN) * slots)];
   $("hover").textContent = t
     ? "trace " + t.id + ": " + FATES[fate(t)] + (t.finish === null ? ", " : " after ") + count(t.tokens) + " tokens" + (t.answer === null ? "" : ", answer " + t.answer)
     : "\u00a0";
@@ -389,6 +463,17 @@ $("ask").addEventListener("submit", (event) => {
 $("problem").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !$("go").disabled) $("ask").requestSubmit();
 });
+$("by").addEventListener("change", redraw);
+for (const example of EXAMPLES) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = example;
+  button.addEventListener("click", () => {
+    $("problem").value = example;
+    $("problem").focus();
+  });
+  $("examples").append(button);
+}
 $("stop").addEventListener("click", () => abort.abort());
 $("key").addEventListener("change", () => { complain(""); models(); });
 window.addEventListener("resize", redraw);

@@ -254,6 +254,7 @@ impl Drive {
         }
         let facts = RunFacts {
             prompt_tokens: self.prompt_tokens,
+            cached_tokens: 0,
             slots_wanted: bounds.slots,
             bounds,
             peak_rows: self.peak,
