@@ -280,7 +280,10 @@ pub(crate) fn held_as<'a>(raw: RawTensor<'a>, format: WeightFormat) -> RawTensor
     }
     let values = raw.to_f32();
     let bytes = match to {
-        Dtype::BF16 => values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect::<Vec<u8>>(),
+        Dtype::BF16 => values
+            .iter()
+            .flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())
+            .collect::<Vec<u8>>(),
         _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
     };
     RawTensor {

@@ -11,7 +11,9 @@ use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys,
+};
 use cudarc::nvrtc;
 
 use super::device::{Address, Buffer, Defines, Device, DeviceError, KERNELS, Launch, Recording, SOURCES};
@@ -115,8 +117,12 @@ fn found() -> Option<PathBuf> {
         return None;
     }
     let mut folders = vec![PathBuf::from("/usr/local/cuda/lib64")];
-    let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(std::env::var_os);
-    let roots = environments.map(PathBuf::from).chain(["/usr", "/usr/local"].map(PathBuf::from));
+    let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"]
+        .iter()
+        .filter_map(std::env::var_os);
+    let roots = environments
+        .map(PathBuf::from)
+        .chain(["/usr", "/usr/local"].map(PathBuf::from));
     for lib in roots.map(|root| root.join("lib")) {
         for python in entries(&lib).filter(|path| has_prefix(path, "python")) {
             for packages in ["site-packages", "dist-packages"] {
@@ -140,7 +146,8 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 fn has_prefix(path: &Path, prefix: &str) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
 }
 
 /// The kernels for an architecture (90 for sm_90) as a program that a driver loads, and the version of the compiler that made it. It needs no card.
@@ -155,8 +162,12 @@ pub(crate) fn compile(defines: &Defines, architecture: u32) -> Result<(Vec<u8>, 
         .filter(|line| !line.starts_with("#include") && !line.starts_with("#pragma once"))
         .flat_map(|line| [line, "\n"])
         .collect();
-    let source = CString::new(format!("#define INFINITY __int_as_float(0x7f800000)\n{source}")).expect("no zero bytes");
-    let mut options = vec![format!("--gpu-architecture=sm_{architecture}"), "--std=c++17".to_owned()];
+    let source = CString::new(format!("#define INFINITY __int_as_float(0x7f800000)\n{source}"))
+        .expect("no zero bytes");
+    let mut options = vec![
+        format!("--gpu-architecture=sm_{architecture}"),
+        "--std=c++17".to_owned(),
+    ];
     options.extend(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
     let refused = |e: nvrtc::result::NvrtcError| DeviceError(format!("CUDA's run-time compiler: {e:?}"));
     let program = nvrtc::result::create_program(&source, None).map_err(refused)?;
@@ -174,14 +185,20 @@ pub(crate) fn compile(defines: &Defines, architecture: u32) -> Result<(Vec<u8>, 
         });
         let binary = made.and_then(|()| {
             let mut bytes = 0;
-            nvrtc::sys::nvrtcGetCUBINSize(program, &mut bytes).result().map_err(refused)?;
+            nvrtc::sys::nvrtcGetCUBINSize(program, &mut bytes)
+                .result()
+                .map_err(refused)?;
             let mut binary = vec![0u8; bytes];
-            nvrtc::sys::nvrtcGetCUBIN(program, binary.as_mut_ptr().cast()).result().map_err(refused)?;
+            nvrtc::sys::nvrtcGetCUBIN(program, binary.as_mut_ptr().cast())
+                .result()
+                .map_err(refused)?;
             Ok(binary)
         });
         let _ = nvrtc::result::destroy_program(program);
         let (mut major, mut minor) = (0, 0);
-        nvrtc::sys::nvrtcVersion(&mut major, &mut minor).result().map_err(refused)?;
+        nvrtc::sys::nvrtcVersion(&mut major, &mut minor)
+            .result()
+            .map_err(refused)?;
         Ok((binary?, format!("{major}.{minor}")))
     }
 }
@@ -195,7 +212,9 @@ impl Cuda {
         let cards = cards()?;
         let Some(card) = cards.get(index) else {
             let count = cards.len();
-            return Err(DeviceError(format!("there is no card {index}: this machine has {count}")));
+            return Err(DeviceError(format!(
+                "there is no card {index}: this machine has {count}"
+            )));
         };
         if card.capability < u32::try_from(10 * LEAST.0 + LEAST.1).unwrap_or(0) {
             return Err(DeviceError(format!(
@@ -254,7 +273,11 @@ impl Cuda {
 /// A failure of the driver as a sentence.
 fn said(what: &str, e: DriverError) -> DeviceError {
     let name = e.error_name().ok().map(CStr::to_string_lossy).unwrap_or_default();
-    let text = e.error_string().ok().map(CStr::to_string_lossy).unwrap_or_default();
+    let text = e
+        .error_string()
+        .ok()
+        .map(CStr::to_string_lossy)
+        .unwrap_or_default();
     DeviceError(format!("{what}: {text} ({name})"))
 }
 
@@ -280,7 +303,10 @@ impl Device for Cuda {
         self.name.clone()
     }
     fn free_bytes(&self) -> u64 {
-        let free = self.context.bind_to_thread().and_then(|()| result::mem_get_info());
+        let free = self
+            .context
+            .bind_to_thread()
+            .and_then(|()| result::mem_get_info());
         free.map_or(0, |(free, _)| free as u64)
     }
     fn alloc(&self, bytes: usize) -> Result<Buffer, DeviceError> {
@@ -288,7 +314,10 @@ impl Device for Cuda {
             return Ok(Buffer::none());
         }
         // SAFETY: new memory, which is not read before it is written
-        let at = self.context.bind_to_thread().and_then(|()| unsafe { result::malloc_sync(bytes) });
+        let at = self
+            .context
+            .bind_to_thread()
+            .and_then(|()| unsafe { result::malloc_sync(bytes) });
         let at = at.map_err(|e| said(&format!("{} does not give {bytes} bytes", self.name), e))?;
         let context = self.context.clone();
         Ok(Buffer {
@@ -336,7 +365,14 @@ impl Device for Cuda {
             let mut pointers = launch.args.pointers();
             // SAFETY: the kernel is ours, and its arguments are laid out as it takes them
             unsafe {
-                result::launch_kernel(function, (x, y, z), (block, 1, 1), 0, self.stream.cu_stream(), &mut pointers)
+                result::launch_kernel(
+                    function,
+                    (x, y, z),
+                    (block, 1, 1),
+                    0,
+                    self.stream.cu_stream(),
+                    &mut pointers,
+                )
             }
         });
     }

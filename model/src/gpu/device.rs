@@ -80,7 +80,9 @@ impl Args {
         let whole = packed.bytes.len().next_multiple_of(8);
         let mut bytes = packed.bytes;
         bytes.resize(whole, 0);
-        let words = bytes.chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().expect("8 bytes")));
+        let words = bytes
+            .chunks_exact(8)
+            .map(|b| u64::from_le_bytes(b.try_into().expect("8 bytes")));
         self.words.extend(words);
         self
     }
@@ -103,7 +105,8 @@ impl Packed {
         Self::default()
     }
     fn put(mut self, bytes: &[u8]) -> Self {
-        self.bytes.resize(self.bytes.len().next_multiple_of(bytes.len()), 0);
+        self.bytes
+            .resize(self.bytes.len().next_multiple_of(bytes.len()), 0);
         self.bytes.extend_from_slice(bytes);
         self
     }

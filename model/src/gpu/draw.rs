@@ -84,9 +84,19 @@ impl Draws {
                 edits += 1;
             }
             let s = row.sampling;
-            let inverse = if s.temperature == 0.0 { -1.0 } else { (1.0 / s.temperature) as f32 };
+            let inverse = if s.temperature == 0.0 {
+                -1.0
+            } else {
+                (1.0 / s.temperature) as f32
+            };
             self.bytes.extend(row.logits.0.to_le_bytes());
-            for number in [row.uniform, s.top_p, s.min_p, s.presence_penalty, s.frequency_penalty] {
+            for number in [
+                row.uniform,
+                s.top_p,
+                s.min_p,
+                s.presence_penalty,
+                s.frequency_penalty,
+            ] {
                 self.bytes.extend(number.to_le_bytes());
             }
             for number in [inverse, s.repetition_penalty as f32] {
@@ -128,7 +138,13 @@ impl Draws {
         Ok(())
     }
 
-    fn room(&mut self, device: &dyn Device, vocab: usize, rows: usize, edits: usize) -> Result<(), DeviceError> {
+    fn room(
+        &mut self,
+        device: &dyn Device,
+        vocab: usize,
+        rows: usize,
+        edits: usize,
+    ) -> Result<(), DeviceError> {
         if self.rows < rows {
             self.rows = rows.next_power_of_two();
             self.draws = device.alloc(self.rows * DRAW)?;
@@ -170,7 +186,13 @@ fn came(bytes: &[u8]) -> Result<Came, BrokenLogits> {
     let logprob = |z: f32| (f64::from(z) - sum_exp) as f32;
     let largest = |i: usize| float(48 + 4 * i);
     let mean_of_top = (0..kept).map(|i| f64::from(largest(i))).sum::<f64>() / kept as f64;
-    let top = |i: usize| if i < kept { logprob(largest(i)) } else { f32::NEG_INFINITY };
+    let top = |i: usize| {
+        if i < kept {
+            logprob(largest(i))
+        } else {
+            f32::NEG_INFINITY
+        }
+    };
     Ok(Came {
         drawn: Drawn {
             id,

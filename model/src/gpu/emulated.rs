@@ -110,7 +110,13 @@ impl Emulated {
         let code = unsafe {
             let emulate: libloading::Symbol<'_, Emulate> =
                 self.library.library.get(b"emulate").expect("our own function");
-            emulate(name.as_ptr(), grid.as_ptr(), block.as_ptr(), args.pointers().as_mut_ptr(), order)
+            emulate(
+                name.as_ptr(),
+                grid.as_ptr(),
+                block.as_ptr(),
+                args.pointers().as_mut_ptr(),
+                order,
+            )
         };
         match code {
             0 => {}
@@ -118,8 +124,11 @@ impl Emulated {
             _ => {
                 // SAFETY: as above; the text is the library's and ends with a zero
                 let what = unsafe {
-                    let error: libloading::Symbol<'_, unsafe extern "C" fn() -> *const c_char> =
-                        self.library.library.get(b"emulated_error").expect("our own function");
+                    let error: libloading::Symbol<'_, unsafe extern "C" fn() -> *const c_char> = self
+                        .library
+                        .library
+                        .get(b"emulated_error")
+                        .expect("our own function");
                     CStr::from_ptr(error()).to_string_lossy().into_owned()
                 };
                 self.fail(format!("the emulated device: {}: {what}", launch.kernel));
@@ -131,9 +140,16 @@ impl Emulated {
 /// The kernels, compiled unless they were.
 fn library(defines: &Defines, sources: &[(&str, &str)]) -> Result<Arc<Library>, DeviceError> {
     static COMPILED: Mutex<Option<HashMap<blake3::Hash, Arc<Library>>>> = Mutex::new(None);
-    let flags: Vec<String> = defines.iter().map(|(name, value)| format!("-D{name}={value}")).collect();
+    let flags: Vec<String> = defines
+        .iter()
+        .map(|(name, value)| format!("-D{name}={value}"))
+        .collect();
     let mut hasher = blake3::Hasher::new();
-    for part in flags.iter().map(String::as_str).chain(sources.iter().map(|(_, text)| *text)) {
+    for part in flags
+        .iter()
+        .map(String::as_str)
+        .chain(sources.iter().map(|(_, text)| *text))
+    {
         hasher.update(part.as_bytes());
         hasher.update(&[0]);
     }
@@ -146,7 +162,11 @@ fn library(defines: &Defines, sources: &[(&str, &str)]) -> Result<Arc<Library>, 
     }
     let library = Arc::new(compile(&flags, sources)?);
     let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(compiled.get_or_insert_default().entry(key).or_insert(library).clone())
+    Ok(compiled
+        .get_or_insert_default()
+        .entry(key)
+        .or_insert(library)
+        .clone())
 }
 
 fn compile(flags: &[String], sources: &[(&str, &str)]) -> Result<Library, DeviceError> {
@@ -155,24 +175,45 @@ fn compile(flags: &[String], sources: &[(&str, &str)]) -> Result<Library, Device
     let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("tts-emulated-{}-{count}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|e| said("its kernels cannot be written", e))?;
-    for (name, text) in sources.iter().chain([&("emulator.h", include_str!("kernels/emulator.h"))]) {
+    for (name, text) in sources
+        .iter()
+        .chain([&("emulator.h", include_str!("kernels/emulator.h"))])
+    {
         std::fs::write(folder.join(name), text).map_err(|e| said("its kernels cannot be written", e))?;
     }
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     let out = folder.join("kernels.so");
     let run = Command::new(&compiler)
-        .args(["-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-w", "-DEMULATED"])
+        .args([
+            "-std=c++17",
+            "-O2",
+            "-fPIC",
+            "-shared",
+            "-fvisibility=hidden",
+            "-w",
+            "-DEMULATED",
+        ])
         .args(["-ffp-contract=off", "-x", "c++"])
         .args(flags)
         .arg(folder.join("all.cu"))
         .arg("-o")
         .arg(&out)
         .output()
-        .map_err(|e| said(&format!("it needs a C++ compiler, and {compiler} cannot be started"), e))?;
+        .map_err(|e| {
+            said(
+                &format!("it needs a C++ compiler, and {compiler} cannot be started"),
+                e,
+            )
+        })?;
     if !run.status.success() {
         let why = String::from_utf8_lossy(&run.stderr);
-        let first = why.lines().find(|line| line.contains("error")).unwrap_or_default();
-        return Err(DeviceError(format!("--device emulated: {compiler} refuses the kernels: {first}")));
+        let first = why
+            .lines()
+            .find(|line| line.contains("error"))
+            .unwrap_or_default();
+        return Err(DeviceError(format!(
+            "--device emulated: {compiler} refuses the kernels: {first}"
+        )));
     }
     // SAFETY: the library holds our kernels and runs nothing when it is loaded
     let library = unsafe { libloading::Library::new(&out) }
@@ -197,7 +238,9 @@ impl Device for Emulated {
         }
         if bytes as u64 > self.free_bytes() {
             let free = self.free_bytes();
-            return Err(DeviceError(format!("the device has {free} bytes left, and {bytes} are needed")));
+            return Err(DeviceError(format!(
+                "the device has {free} bytes left, and {bytes} are needed"
+            )));
         }
         let memory = Mapping::new(bytes, self.taken.clone())?;
         Ok(Buffer {
@@ -229,7 +272,11 @@ impl Device for Emulated {
     }
     fn launch(&self, launch: Launch) {
         if self.recording.get() {
-            self.recordings.borrow_mut().last_mut().expect("begun").push(launch);
+            self.recordings
+                .borrow_mut()
+                .last_mut()
+                .expect("begun")
+                .push(launch);
         } else {
             self.carry_out(&launch);
         }
@@ -272,10 +319,15 @@ impl Mapping {
         let len = bytes.next_multiple_of(PAGE) + PAGE;
         // SAFETY: new memory, which nobody else has; its last page is taken away
         unsafe {
-            let (rights, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            let (rights, kind) = (
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            );
             let base = libc::mmap(std::ptr::null_mut(), len, rights, kind, -1, 0);
             if base == libc::MAP_FAILED {
-                return Err(DeviceError(format!("this machine has no {bytes} bytes for the emulated device")));
+                return Err(DeviceError(format!(
+                    "this machine has no {bytes} bytes for the emulated device"
+                )));
             }
             let guard = base.add(len - PAGE);
             libc::mprotect(guard, PAGE, libc::PROT_NONE);

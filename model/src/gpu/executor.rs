@@ -170,11 +170,19 @@ impl GpuExecutor {
 
     /// Takes tokens into the states they belong to; the logits of the rows in `wanted` are then in the space, in that order. One token
     /// each, with all rows wanted, is a step: it is replayed.
-    pub(super) fn forward(&mut self, feeds: &mut [(&mut State, &[u32])], wanted: &[usize]) -> Result<(), DeviceError> {
+    pub(super) fn forward(
+        &mut self,
+        feeds: &mut [(&mut State, &[u32])],
+        wanted: &[usize],
+    ) -> Result<(), DeviceError> {
         let rows: usize = feeds.iter().map(|(_, tokens)| tokens.len()).sum();
         let is_step = feeds.len() == rows && wanted.len() == rows;
         let padded = if is_step { rows.next_power_of_two() } else { rows };
-        let last = feeds.iter().map(|(state, tokens)| state.len + tokens.len()).max().unwrap_or(0);
+        let last = feeds
+            .iter()
+            .map(|(state, tokens)| state.len + tokens.len())
+            .max()
+            .unwrap_or(0);
         let splits = match self.memory.layout.page_bytes {
             0 => 1,
             _ => step::splits(last).next_power_of_two(),
@@ -251,7 +259,12 @@ impl GpuExecutor {
     pub(super) fn logits_row(&self, at: Address) -> Vec<f32> {
         let mut bytes = vec![0; self.parts.widths.vocab * 4];
         self.device.read(at, &mut bytes);
-        bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+        bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect()
     }
 
     /// Reads tokens into a state; with `last` the logits after the last are the first row of the space.
@@ -297,7 +310,8 @@ impl GpuExecutor {
         }
         if !feeds.is_empty() {
             let wanted: Vec<usize> = (0..feeds.len()).collect();
-            let mut list: Vec<(&mut State, &[u32])> = feeds.iter_mut().map(|(state, id)| (state, &id[..])).collect();
+            let mut list: Vec<(&mut State, &[u32])> =
+                feeds.iter_mut().map(|(state, id)| (state, &id[..])).collect();
             let done = self.forward(&mut list, &wanted);
             let mut states = feeds.into_iter().map(|(state, _)| state);
             for trace in traces.iter_mut().filter(|trace| !trace.drawn.is_empty()) {
@@ -306,7 +320,11 @@ impl GpuExecutor {
             done?;
         }
         let mut draws = Vec::with_capacity(rows.len());
-        for trace in traces.iter_mut().zip(rows).filter_map(|(t, row)| row.sampling.has_penalties().then_some(t)) {
+        for trace in traces
+            .iter_mut()
+            .zip(rows)
+            .filter_map(|(t, row)| row.sampling.has_penalties().then_some(t))
+        {
             if trace.seen.is_none() {
                 trace.seen = Some(count(&trace.prompt.ids, &trace.drawn));
             }
@@ -322,7 +340,8 @@ impl GpuExecutor {
             });
         }
         let logits: Vec<Address> = draws.iter().map(|draw| draw.logits).collect();
-        self.draws.launch(&*self.device, self.parts.widths.vocab, &draws)?;
+        self.draws
+            .launch(&*self.device, self.parts.widths.vocab, &draws)?;
         // more of the likeliest ids than a draw brings are taken from the logits, before they are gone
         for ((trace, row), at) in traces.iter_mut().zip(rows).zip(logits) {
             trace.top.clear();
@@ -366,7 +385,11 @@ impl GpuExecutor {
 
     fn try_step(&mut self, rows: &[StepRow<'_>]) -> Result<(), DeviceError> {
         self.land();
-        let waiting: Vec<StepRow<'_>> = rows.iter().filter(|row| self.trace(row.seq).ahead.is_none()).copied().collect();
+        let waiting: Vec<StepRow<'_>> = rows
+            .iter()
+            .filter(|row| self.trace(row.seq).ahead.is_none())
+            .copied()
+            .collect();
         if !waiting.is_empty() {
             self.launch(&waiting, 0)?;
             self.collect(waiting.iter().map(|row| row.seq));
@@ -378,21 +401,36 @@ impl GpuExecutor {
     fn next<'r>(&self, rows: &[StepRow<'r>], out: &[Result<Drawn, BrokenLogits>]) -> Vec<StepRow<'r>> {
         let goes_on = |(row, drawn): (&StepRow<'r>, &Result<Drawn, BrokenLogits>)| {
             let drawn = drawn.ok()?;
-            let has_room = self.trace(row.seq).own.as_ref().is_some_and(|own| !own.len.is_multiple_of(PAGE));
+            let has_room = self
+                .trace(row.seq)
+                .own
+                .as_ref()
+                .is_some_and(|own| !own.len.is_multiple_of(PAGE));
             let goes_on = row.lookahead > 0 && row.top_logprobs == 0 && !row.stop_ids.contains(&drawn.id);
             (goes_on && has_room).then_some(*row)
         };
         let next: Vec<_> = rows.iter().zip(out).filter_map(goes_on).collect();
         // a few rows alone would cost a pass of their own, and the others another
-        if 4 * next.len() >= 3 * rows.len() { next } else { Vec::new() }
+        if 4 * next.len() >= 3 * rows.len() {
+            next
+        } else {
+            Vec::new()
+        }
     }
 
     /// The bytes of a trace that are its own beside its prompt: its states, and pages that it does not share.
     fn own_parts(&self, state: &State, prompt: &State) -> Vec<(Address, usize)> {
         let layout = &self.memory.layout;
         let shared = prompt.len / PAGE;
-        let pages = state.pages.iter().skip(shared).map(|page| (page.at, layout.page_bytes));
-        std::iter::once((state.slot.at, layout.state_bytes)).chain(pages).filter(|(_, bytes)| *bytes > 0).collect()
+        let pages = state
+            .pages
+            .iter()
+            .skip(shared)
+            .map(|page| (page.at, layout.page_bytes));
+        std::iter::once((state.slot.at, layout.state_bytes))
+            .chain(pages)
+            .filter(|(_, bytes)| *bytes > 0)
+            .collect()
     }
 
     fn load_state(&mut self, trace: &mut Trace, ids: &[u32], from: &mut dyn io::Read) -> io::Result<()> {
@@ -402,13 +440,21 @@ impl GpuExecutor {
         from.read_exact(&mut read)?;
         from.read_exact(&mut of)?;
         let most = ids.len().saturating_sub(1);
-        let read = usize::try_from(u64::from_le_bytes(read)).ok().filter(|read| *read <= most).ok_or_else(other)?;
+        let read = usize::try_from(u64::from_le_bytes(read))
+            .ok()
+            .filter(|read| *read <= most)
+            .ok_or_else(other)?;
         if magic != *MAGIC || of != *digest(&trace.prompt.ids, &ids[..read]).as_bytes() {
             return Err(other());
         }
         let fits = |e: DeviceError| io::Error::other(e.0);
-        let mut state = self.memory.fork(&*self.device, &trace.prompt.state).map_err(fits)?;
-        self.memory.reserve(&*self.device, &mut state, read).map_err(fits)?;
+        let mut state = self
+            .memory
+            .fork(&*self.device, &trace.prompt.state)
+            .map_err(fits)?;
+        self.memory
+            .reserve(&*self.device, &mut state, read)
+            .map_err(fits)?;
         state.len += read;
         let mut hasher = blake3::Hasher::new();
         let mut parts = Vec::new();
@@ -461,7 +507,9 @@ impl Executor for GpuExecutor {
 
     fn limits(&self) -> Limits {
         let free = (self.device.free_bytes() as f64 * SHARE) as u64 + self.memory.free_bytes();
-        let Parts { widths, spec, bytes, .. } = &self.parts;
+        let Parts {
+            widths, spec, bytes, ..
+        } = &self.parts;
         limits(widths, &self.memory.layout, spec.context, *bytes, free)
     }
 
@@ -502,7 +550,9 @@ impl Executor for GpuExecutor {
             }
         };
         let at = state.len;
-        let end = ids.len().min(at.saturating_add(most.div_ceil(CHUNK).max(1).saturating_mul(CHUNK)));
+        let end = ids
+            .len()
+            .min(at.saturating_add(most.div_ceil(CHUNK).max(1).saturating_mul(CHUNK)));
         let whole = end == ids.len();
         let read = self.read_into(&mut state, &ids[at..end], whole);
         if let Err(e) = read {
@@ -534,7 +584,11 @@ impl Executor for GpuExecutor {
         let mut forks = Vec::with_capacity(n);
         for _ in 0..n {
             let trace = self.trace(from);
-            let own = trace.own.as_ref().filter(|_| !is_ahead).map(|own| self.memory.fork(&*self.device, own));
+            let own = trace
+                .own
+                .as_ref()
+                .filter(|_| !is_ahead)
+                .map(|own| self.memory.fork(&*self.device, own));
             let own = own.transpose().unwrap_or_else(|e| {
                 self.fail(e);
                 None
@@ -553,6 +607,24 @@ impl Executor for GpuExecutor {
             self.resume(&again);
         }
         forks
+    }
+
+    fn prefix(&mut self, from: SeqId, tokens: usize) -> Option<SeqId> {
+        self.land();
+        let state = match self.sequences[from.0 as usize].as_ref().expect(HELD) {
+            Entry::Reading(state) => state,
+            Entry::Trace(trace) => &trace.prompt.state,
+        };
+        if tokens != state.len && !self.memory.has_prefixes() {
+            return None;
+        }
+        match self.memory.prefix(&*self.device, state, tokens) {
+            Ok(state) => Some(self.put(Entry::Reading(state))),
+            Err(e) => {
+                self.fail(e);
+                None
+            }
+        }
     }
 
     fn resume(&mut self, traces: &[(SeqId, &[u32])]) {
@@ -599,7 +671,11 @@ impl Executor for GpuExecutor {
 
     fn step(&mut self, rows: &[StepRow<'_>], out: &mut Vec<Result<Drawn, BrokenLogits>>) {
         out.clear();
-        let done = if self.failure().is_some() { Ok(()) } else { self.try_step(rows) };
+        let done = if self.failure().is_some() {
+            Ok(())
+        } else {
+            self.try_step(rows)
+        };
         if let Err(e) = done {
             self.fail(e);
         }
@@ -610,7 +686,9 @@ impl Executor for GpuExecutor {
             {
                 let trace = self.trace_mut(row.seq);
                 trace.top.clear();
-                trace.top.extend(came.top[..came.kept.min(row.top_logprobs)].iter().copied());
+                trace
+                    .top
+                    .extend(came.top[..came.kept.min(row.top_logprobs)].iter().copied());
             }
             out.push(came.map(|came| came.drawn));
         }
@@ -640,7 +718,11 @@ impl Executor for GpuExecutor {
         most: usize,
         each: &mut dyn FnMut(Scored<'_>),
     ) -> Result<usize, BrokenLogits> {
-        let ScoreRequest { ids, ref positions, top_logprobs } = *request;
+        let ScoreRequest {
+            ids,
+            ref positions,
+            top_logprobs,
+        } = *request;
         if self.failure().is_some() {
             return Err(BrokenLogits);
         }

@@ -108,7 +108,9 @@ struct Image {
 
 /// Whether a stack's matrices can be one in a device's memory: they have one type.
 pub(super) fn alike(parts: &[&Rows<'_>]) -> bool {
-    parts.windows(2).all(|pair| pair[0].raw.dtype == pair[1].raw.dtype)
+    parts
+        .windows(2)
+        .all(|pair| pair[0].raw.dtype == pair[1].raw.dtype)
 }
 
 impl Matrix {
@@ -129,7 +131,9 @@ impl Matrix {
                 None => made.insert(Self::room(device, &shape, &image, count)?),
             };
             if (matrix.held, matrix.stride) != (shape.held, image.words.len() as u64) {
-                return Err(Failure::Device(DeviceError("its experts are held in different types".to_owned())));
+                return Err(Failure::Device(DeviceError(
+                    "its experts are held in different types".to_owned(),
+                )));
             }
             matrix.fill(device, i, &image);
         }
@@ -194,14 +198,6 @@ impl Matrix {
             .u32(self.group)
             .u32(self.zero)
     }
-
-    /// Bytes of device memory.
-    pub(super) fn bytes(&self) -> usize {
-        [&self.words, &self.scale, &self.bias, &self.group_scale, &self.group_min]
-            .iter()
-            .map(|b| b.bytes)
-            .sum()
-    }
 }
 
 /// Most slices of a product's inputs.
@@ -237,7 +233,9 @@ struct Shape {
 fn order(parts: &[Rows<'_>], gate: bool) -> Vec<Option<(usize, usize)>> {
     if !gate {
         let rows = parts.iter().enumerate();
-        return rows.flat_map(|(p, rows)| (0..rows.count()).map(move |i| Some((p, i)))).collect();
+        return rows
+            .flat_map(|(p, rows)| (0..rows.count()).map(move |i| Some((p, i))))
+            .collect();
     }
     let width = parts[0].count();
     let wide = width.next_multiple_of(16);
@@ -251,11 +249,16 @@ fn order(parts: &[Rows<'_>], gate: bool) -> Vec<Option<(usize, usize)>> {
 
 fn image(parts: &[Rows<'_>], order: &[Option<(usize, usize)>]) -> (Image, Shape) {
     let dtype = parts[0].raw.dtype;
-    assert!(parts.iter().all(|part| part.raw.dtype == dtype), "one type a matrix");
+    assert!(
+        parts.iter().all(|part| part.raw.dtype == dtype),
+        "one type a matrix"
+    );
     let held = Held::of(dtype);
     let (columns, n) = (parts[0].raw.shape[1], order.len());
     let k = columns.next_multiple_of(held.wide());
-    let of = |list: &dyn Fn(usize, usize) -> f32| order.iter().map(|o| o.map_or(0.0, |(p, i)| list(p, i))).collect();
+    let of = |list: &dyn Fn(usize, usize) -> f32| {
+        order.iter().map(|o| o.map_or(0.0, |(p, i)| list(p, i))).collect()
+    };
     let mut image = Image {
         scale: of(&|p, i| parts[p].scale[i]),
         ..Image::default()
@@ -275,7 +278,11 @@ fn image(parts: &[Rows<'_>], order: &[Option<(usize, usize)>]) -> (Image, Shape)
         Held::F32 => {
             image.words = vec![0; k * n * 4];
             for at in 0..n {
-                for (c, value) in row(at).into_iter().flat_map(|row| row.as_chunks::<4>().0).enumerate() {
+                for (c, value) in row(at)
+                    .into_iter()
+                    .flat_map(|row| row.as_chunks::<4>().0)
+                    .enumerate()
+                {
                     image.words[(c * n + at) * 4..][..4].copy_from_slice(value);
                 }
             }
@@ -284,7 +291,11 @@ fn image(parts: &[Rows<'_>], order: &[Option<(usize, usize)>]) -> (Image, Shape)
             let (tiles, steps) = (n.div_ceil(16), k / 16);
             image.words = vec![0; tiles * steps * 512];
             for at in 0..n {
-                for (c, value) in row(at).into_iter().flat_map(|row| row.as_chunks::<2>().0).enumerate() {
+                for (c, value) in row(at)
+                    .into_iter()
+                    .flat_map(|row| row.as_chunks::<2>().0)
+                    .enumerate()
+                {
                     let (lane, word, half) = place(at, c);
                     let fragment = (at / 16 * steps + c / 16) * 32 + lane;
                     image.words[fragment * 16 + word * 4 + half * 2..][..2].copy_from_slice(value);

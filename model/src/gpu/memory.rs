@@ -18,8 +18,6 @@ const ALIGN: usize = 256;
 /// Where everything of a sequence lies.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
-    pub(super) kv: KvFormat,
-    pub(super) state: StateFormat,
     /// of each attention part, its first number in a page
     pub(super) attention: Vec<u64>,
     /// of each recurrent part, the first bytes of its state and its window in a slot
@@ -37,8 +35,6 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(spec: &ModelSpec, kv: KvFormat, state: StateFormat) -> Self {
         let mut layout = Self {
-            kv,
-            state,
             attention: Vec::new(),
             recurrent: Vec::new(),
             conv: Vec::new(),
@@ -72,7 +68,11 @@ impl Layout {
         }
         layout.page_bytes = (numbers * number).next_multiple_of(ALIGN);
         layout.table = layout.state_bytes as u64;
-        let table = if numbers == 0 { 0 } else { spec.context.div_ceil(PAGE) * 8 };
+        let table = if numbers == 0 {
+            0
+        } else {
+            spec.context.div_ceil(PAGE) * 8
+        };
         layout.slot_bytes = (layout.state_bytes + table).next_multiple_of(ALIGN).max(ALIGN);
         layout
     }
@@ -168,18 +168,22 @@ impl Shared {
 impl Pool {
     fn grow(&mut self, device: &dyn Device) -> Result<(), DeviceError> {
         let count = (SLAB / self.size).max(1);
-        // less where there is less
-        let fits = usize::try_from(device.free_bytes()).unwrap_or(usize::MAX) / self.size;
+        // less where there is less, which others need too
+        let fits = usize::try_from(device.free_bytes() / 8).unwrap_or(usize::MAX) / self.size;
         let memory = device.alloc(count.min(fits.max(1)) * self.size)?;
         let objects = memory.bytes / self.size;
-        self.free.extend((0..objects).map(|i| memory.at.plus((i * self.size) as u64)));
+        self.free
+            .extend((0..objects).map(|i| memory.at.plus((i * self.size) as u64)));
         self.slabs.push(Slab { memory, taken: 0 });
         Ok(())
     }
 
     fn slab_of(&self, at: Address) -> usize {
         let within = |slab: &Slab| at >= slab.memory.at && at.0 < slab.memory.at.0 + slab.memory.bytes as u64;
-        self.slabs.iter().position(within).expect("an object of this pool")
+        self.slabs
+            .iter()
+            .position(within)
+            .expect("an object of this pool")
     }
 }
 
@@ -219,17 +223,29 @@ impl Memory {
 
     /// A copy that goes its own way: the slot is copied, full pages are shared, the last one is copied.
     pub(super) fn fork(&self, device: &dyn Device, of: &State) -> Result<State, DeviceError> {
+        self.prefix(device, of, of.len)
+    }
+
+    /// Whether the first tokens of what was read have no state of their own.
+    pub(super) fn has_prefixes(&self) -> bool {
+        self.layout.state_bytes == 0
+    }
+
+    /// The same of the first `len` tokens: all of them, where states are kept.
+    pub(super) fn prefix(&self, device: &dyn Device, of: &State, len: usize) -> Result<State, DeviceError> {
+        debug_assert!(len == of.len || self.has_prefixes());
         let slot = self.slots.take(device)?;
-        let table = of.pages.len() * 8;
+        let count = len.div_ceil(PAGE).min(of.pages.len());
+        let table = count * 8;
         if self.layout.state_bytes + table > 0 {
             device.copy(of.slot.at, slot.at, self.layout.state_bytes + table);
         }
         let mut state = State {
             slot,
-            pages: of.pages.clone(),
-            len: of.len,
+            pages: of.pages[..count].to_vec(),
+            len,
         };
-        if !of.len.is_multiple_of(PAGE)
+        if !len.is_multiple_of(PAGE)
             && let Some(last) = state.pages.pop()
         {
             let own = self.page(device, &mut state)?;
@@ -239,7 +255,12 @@ impl Memory {
     }
 
     /// Pages for `tokens` more positions.
-    pub(super) fn reserve(&self, device: &dyn Device, state: &mut State, tokens: usize) -> Result<(), DeviceError> {
+    pub(super) fn reserve(
+        &self,
+        device: &dyn Device,
+        state: &mut State,
+        tokens: usize,
+    ) -> Result<(), DeviceError> {
         if self.layout.page_bytes == 0 {
             return Ok(());
         }
@@ -252,7 +273,10 @@ impl Memory {
     /// One more page, noted in the table.
     fn page(&self, device: &dyn Device, state: &mut State) -> Result<Address, DeviceError> {
         let page = Arc::new(self.pages.take(device)?);
-        let entry = state.slot.at.plus(self.layout.table + 8 * state.pages.len() as u64);
+        let entry = state
+            .slot
+            .at
+            .plus(self.layout.table + 8 * state.pages.len() as u64);
         device.write(entry, &page.at.0.to_le_bytes());
         let at = page.at;
         state.pages.push(page);

@@ -53,14 +53,19 @@ pub(super) fn formats_of(checkpoint: &Checkpoint, formats: Formats) -> (KvFormat
         WeightFormat::F32 => true,
         WeightFormat::Auto => {
             let linears = checkpoint.spec.mixers().flat_map(Mixer::linears);
-            let ends = [Some(&checkpoint.spec.embed.tensor), checkpoint.spec.head.tensor.as_ref()];
+            let ends = [
+                Some(&checkpoint.spec.embed.tensor),
+                checkpoint.spec.head.tensor.as_ref(),
+            ];
             let ends = ends.into_iter().flatten().map(String::as_str);
             let mut names = linears.map(|l| l.weight.as_str()).chain(ends);
             names.all(|name| checkpoint.dtype(name) == Some(Dtype::F32))
         }
         _ => false,
     };
-    let kv = formats.kv.unwrap_or(if plain { KvFormat::F32 } else { KvFormat::Bf16 });
+    let kv = formats
+        .kv
+        .unwrap_or(if plain { KvFormat::F32 } else { KvFormat::Bf16 });
     (kv, formats.state)
 }
 
@@ -76,7 +81,8 @@ pub(super) fn load(
     let spec = checkpoint.spec.clone();
     let (kv, state) = formats_of(checkpoint, formats);
     let not_here = |reason: String| ModelError::Device(reason);
-    let defines = defines(&spec, kv, state).map_err(|why| not_here(format!("the model cannot run there: {why}")))?;
+    let defines =
+        defines(&spec, kv, state).map_err(|why| not_here(format!("the model cannot run there: {why}")))?;
     let device: Box<dyn Device> = match on {
         GpuDevice::Cuda(index) => Box::new(Cuda::new(index, &defines).map_err(|e| not_here(e.0))?),
         GpuDevice::Emulated { memory, order } => {
@@ -110,8 +116,13 @@ fn parts(device: &dyn Device, checkpoint: &Checkpoint, format: WeightFormat) -> 
         format,
     };
     // a 4-bit embedding table damages small models
-    let ends = if format == WeightFormat::Q4_0 { WeightFormat::Q8_0 } else { format };
-    let end = |name: &str, scale| loader.matrix_as(&LinearSpec::new(name, spec.vocab, spec.hidden), scale, ends);
+    let ends = if format == WeightFormat::Q4_0 {
+        WeightFormat::Q8_0
+    } else {
+        format
+    };
+    let end =
+        |name: &str, scale| loader.matrix_as(&LinearSpec::new(name, spec.vocab, spec.hidden), scale, ends);
     let (embed, head) = match &spec.head.tensor {
         None => (end(&spec.embed.tensor, spec.head.scale)?, None),
         Some(head) => (end(&spec.embed.tensor, 1.0)?, Some(end(head, spec.head.scale)?)),

@@ -4,8 +4,8 @@ use super::device::{Address, Buffer, Defines, Device, bytes_of};
 use super::matrix::{Failure, Matrix, Rows, alike};
 use crate::cpu::linear::{factors, gathered, held_as};
 use crate::spec::{
-    AttentionSpec, GatedDeltaSpec, KeySharing, LinearSpec, Mamba2Spec, MlpInput, MlpSpec, Mixer, ModelSpec, MoeSpec,
-    NormSpec, Residual, Routing, ShortConvSpec,
+    AttentionSpec, GatedDeltaSpec, KeySharing, LinearSpec, Mamba2Spec, Mixer, MlpInput, MlpSpec, ModelSpec,
+    MoeSpec, NormSpec, Residual, Routing, ShortConvSpec,
 };
 use crate::weights::Checkpoint;
 use crate::{KvFormat, ModelError, StateFormat, WeightFormat};
@@ -151,8 +151,17 @@ impl Loader<'_> {
         self.matrix_as(spec, scale, self.format)
     }
 
-    pub(super) fn matrix_as(&self, spec: &LinearSpec, scale: f32, format: WeightFormat) -> Result<Matrix, Failure> {
-        Ok(Matrix::upload(self.device, &[self.rows(spec, scale, format)?], false)?)
+    pub(super) fn matrix_as(
+        &self,
+        spec: &LinearSpec,
+        scale: f32,
+        format: WeightFormat,
+    ) -> Result<Matrix, Failure> {
+        Ok(Matrix::upload(
+            self.device,
+            &[self.rows(spec, scale, format)?],
+            false,
+        )?)
     }
 
     /// Matrices of one input side by side, those of one type as one.
@@ -168,7 +177,9 @@ impl Loader<'_> {
                 _ => runs.push((start, vec![rows])),
             }
         }
-        let matrices = runs.into_iter().map(|(first, run)| Ok((Matrix::upload(self.device, &run, false)?, first)));
+        let matrices = runs
+            .into_iter()
+            .map(|(first, run)| Ok((Matrix::upload(self.device, &run, false)?, first)));
         Ok(Wide {
             matrices: matrices.collect::<Result<_, Failure>>()?,
         })
@@ -222,7 +233,11 @@ impl Loader<'_> {
 
     fn attention(&self, a: &AttentionSpec, scale: f32, places: &mut Places) -> Result<Attention, Failure> {
         // the scale of the scores rides on q, whose rotation is linear: on its norm where there is one
-        let (of_q, of_norm) = if a.q_norm.is_some() { (1.0, a.scale) } else { (a.scale, 1.0) };
+        let (of_q, of_norm) = if a.q_norm.is_some() {
+            (1.0, a.scale)
+        } else {
+            (a.scale, 1.0)
+        };
         let mut inputs = vec![(&a.q, of_q), (&a.k, 1.0), (&a.v, 1.0)];
         inputs.extend(a.gate.iter().map(|gate| (gate, 1.0)));
         places.attention += 1;
@@ -232,8 +247,16 @@ impl Loader<'_> {
             input: self.wide(&inputs)?,
             o: self.matrix(&a.o, scale)?,
             widths: [q, kv, kv, if a.gate.is_some() { q } else { 0 }],
-            q_norm: a.q_norm.as_ref().map(|n| self.norm(n, a.head_dim, of_norm)).transpose()?,
-            k_norm: a.k_norm.as_ref().map(|n| self.norm(n, a.head_dim, 1.0)).transpose()?,
+            q_norm: a
+                .q_norm
+                .as_ref()
+                .map(|n| self.norm(n, a.head_dim, of_norm))
+                .transpose()?,
+            k_norm: a
+                .k_norm
+                .as_ref()
+                .map(|n| self.norm(n, a.head_dim, 1.0))
+                .transpose()?,
             sinks: match &a.sinks {
                 Some(name) => self.numbers(&self.weights.finite(name, a.heads)?)?,
                 None => Numbers(None),
@@ -251,7 +274,14 @@ impl Loader<'_> {
                 let kind = if gated.before_gate { 2 } else { 1 };
                 (kind, m.groups, self.norm(&gated.norm, width, 1.0)?)
             }
-            None => (0, 1, Norm { weight: Numbers(None), eps: 0.0 }),
+            None => (
+                0,
+                1,
+                Norm {
+                    weight: Numbers(None),
+                    eps: 0.0,
+                },
+            ),
         };
         Ok(Recurrent {
             index: places.recurrent - 1,
@@ -314,15 +344,30 @@ impl Loader<'_> {
     /// A feed-forward part, or parts of one shape as a stack.
     fn mlp(&self, parts: &[&MlpSpec], scale: f32) -> Result<Mlp, Failure> {
         let activation = match &parts[0].input {
-            MlpInput::SwiGlu { .. } => Activation { sink: 3, alpha: 0.0, limit: 0.0 },
-            MlpInput::ClampedSwiGlu { alpha, limit, .. } => Activation { sink: 4, alpha: *alpha, limit: *limit },
-            MlpInput::SquaredRelu { .. } => Activation { sink: 2, alpha: 0.0, limit: 0.0 },
+            MlpInput::SwiGlu { .. } => Activation {
+                sink: 3,
+                alpha: 0.0,
+                limit: 0.0,
+            },
+            MlpInput::ClampedSwiGlu { alpha, limit, .. } => Activation {
+                sink: 4,
+                alpha: *alpha,
+                limit: *limit,
+            },
+            MlpInput::SquaredRelu { .. } => Activation {
+                sink: 2,
+                alpha: 0.0,
+                limit: 0.0,
+            },
         };
         let gate = activation.sink != 2;
         let inputs = |part: &MlpSpec| -> Result<Vec<Rows<'_>>, ModelError> {
             let mut rows = match &part.input {
                 MlpInput::SwiGlu { gate, up } | MlpInput::ClampedSwiGlu { gate, up, .. } => {
-                    vec![self.rows(gate, 1.0, self.format)?, self.rows(up, 1.0, self.format)?]
+                    vec![
+                        self.rows(gate, 1.0, self.format)?,
+                        self.rows(up, 1.0, self.format)?,
+                    ]
                 }
                 MlpInput::SquaredRelu { up } => vec![self.rows(up, 1.0, self.format)?],
             };
@@ -339,7 +384,9 @@ impl Loader<'_> {
             input: Matrix::stacked(self.device, parts.iter().map(|p| inputs(p)), parts.len(), gate)?,
             down: Matrix::stacked(
                 self.device,
-                parts.iter().map(|p| Ok(vec![self.rows(&p.down, scale, self.format)?])),
+                parts
+                    .iter()
+                    .map(|p| Ok(vec![self.rows(&p.down, scale, self.format)?])),
                 parts.len(),
                 false,
             )?,
@@ -349,13 +396,18 @@ impl Loader<'_> {
     fn moe(&self, m: &MoeSpec, scale: f32) -> Result<Moe, Failure> {
         let count = m.experts.len();
         let correction = match &m.routing {
-            Routing::Sigmoid { correction: Some(name), .. } => self.numbers(&self.weights.finite(name, count)?)?,
+            Routing::Sigmoid {
+                correction: Some(name),
+                ..
+            } => self.numbers(&self.weights.finite(name, count)?)?,
             _ => Numbers(None),
         };
         let shared = match &m.shared {
             Some(shared) => {
                 let gate = shared.gate.as_ref();
-                let gate = gate.map(|gate| self.matrix_as(gate, 1.0, WeightFormat::F32)).transpose()?;
+                let gate = gate
+                    .map(|gate| self.matrix_as(gate, 1.0, WeightFormat::F32))
+                    .transpose()?;
                 Some((self.mlp(&[&shared.mlp], scale)?, gate))
             }
             None => None,
@@ -380,7 +432,10 @@ impl Loader<'_> {
 pub(super) fn defines(spec: &ModelSpec, kv: KvFormat, state: StateFormat) -> Result<Defines, String> {
     let mut defines = Defines::new();
     if spec.vocab > MOST_IDS {
-        return Err(format!("its vocabulary has {} ids, and {MOST_IDS} are the most", spec.vocab));
+        return Err(format!(
+            "its vocabulary has {} ids, and {MOST_IDS} are the most",
+            spec.vocab
+        ));
     }
     if kv == KvFormat::Q8_0 {
         return Err("keys and values in 8 bits (--kv-dtype q8_0) are held on the processor only".to_owned());
@@ -398,11 +453,21 @@ pub(super) fn defines(spec: &ModelSpec, kv: KvFormat, state: StateFormat) -> Res
                 }
             }
             Mixer::Mamba2(m) => {
-                mine.extend([("P", m.head_dim), ("N", m.d_state), ("HEADS", m.heads), ("GROUPS", m.groups)]);
+                mine.extend([
+                    ("P", m.head_dim),
+                    ("N", m.d_state),
+                    ("HEADS", m.heads),
+                    ("GROUPS", m.groups),
+                ]);
                 mine.push(("TAPS", m.taps));
             }
             Mixer::GatedDelta(d) => {
-                mine.extend([("P", d.head_dim), ("N", d.key_dim), ("HEADS", d.heads), ("GROUPS", d.key_heads)]);
+                mine.extend([
+                    ("P", d.head_dim),
+                    ("N", d.key_dim),
+                    ("HEADS", d.heads),
+                    ("GROUPS", d.key_heads),
+                ]);
                 mine.extend([("TAPS", d.taps), ("DELTA", 1)]);
                 if d.sharing == KeySharing::Interleaved {
                     mine.push(("INTERLEAVED", 1));
@@ -412,7 +477,11 @@ pub(super) fn defines(spec: &ModelSpec, kv: KvFormat, state: StateFormat) -> Res
             Mixer::Mlp(_) => {}
             Mixer::Moe(m) => {
                 if m.experts.len() > 1024 || m.active > 64 {
-                    return Err(format!("it has {} experts, of which {} are active", m.experts.len(), m.active));
+                    return Err(format!(
+                        "it has {} experts, of which {} are active",
+                        m.experts.len(),
+                        m.active
+                    ));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Scratch memory of forward passes on a device: activations, what a pass is told, and logits.
 
 use super::device::{Address, Buffer, Device, DeviceError, Packed};
-use crate::spec::{MlpSpec, Mixer, ModelSpec};
+use crate::spec::{Mixer, MlpSpec, ModelSpec};
 
 /// Widths of a model's activations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,9 +45,12 @@ impl Widths {
                     (q * if a.gate.is_some() { 2 } else { 1 } + 2 * kv, 0, 0, whole(q))
                 }
                 Mixer::Mamba2(m) => (m.in_proj.rows, m.channels(), m.width(), whole(m.width())),
-                Mixer::GatedDelta(d) => {
-                    (d.channels() + d.width() + 2 * d.heads, d.channels(), d.width(), whole(d.width()))
-                }
+                Mixer::GatedDelta(d) => (
+                    d.channels() + d.width() + 2 * d.heads,
+                    d.channels(),
+                    d.width(),
+                    whole(d.width()),
+                ),
                 Mixer::ShortConv(c) => (3 * c.channels, 0, 0, whole(c.channels)),
                 Mixer::Mlp(m) => (0, 0, 0, act(m)),
                 Mixer::Moe(m) => {
@@ -73,9 +76,13 @@ impl Widths {
 
     /// Bytes of scratch memory for `rows` rows of which `logits` have logits.
     pub(super) fn bytes(&self, rows: usize, logits: usize) -> usize {
-        let row = 4 * (self.hidden + self.u + self.channels + self.y) + 6 * (whole(self.hidden) + self.a) + 48;
+        let row =
+            4 * (self.hidden + self.u + self.channels + self.y) + 6 * (whole(self.hidden) + self.a) + 48;
         let gathered = 16 * (6 * (whole(self.hidden) + self.expert) + 4 * self.hidden + 8);
-        rows * row + self.tiles(rows) * gathered + rows * (4 * self.experts + 12 * self.active) + logits * 4 * self.vocab
+        rows * row
+            + self.tiles(rows) * gathered
+            + rows * (4 * self.experts + 12 * self.active)
+            + logits * 4 * self.vocab
     }
 }
 
@@ -98,7 +105,11 @@ pub(super) struct Input {
 impl Input {
     /// As the kernels' `Out`.
     pub(super) fn out(&self) -> Packed {
-        Packed::new().at(self.plain).at(self.packed).u32(self.stride).u32(self.tiles)
+        Packed::new()
+            .at(self.plain)
+            .at(self.packed)
+            .u32(self.stride)
+            .u32(self.tiles)
     }
 }
 
@@ -170,7 +181,13 @@ impl Told {
             self.bytes.extend(list.iter().flat_map(|v| v.to_le_bytes()));
             self.bytes.resize(self.bytes.len() + 8 * (rows - list.len()), 0);
         }
-        for list in [&self.position, &self.id, &self.feed_first, &self.feed_count, &self.wanted] {
+        for list in [
+            &self.position,
+            &self.id,
+            &self.feed_first,
+            &self.feed_count,
+            &self.wanted,
+        ] {
             self.bytes.extend(list.iter().flat_map(|v| v.to_le_bytes()));
             self.bytes.resize(self.bytes.len() + 4 * (rows - list.len()), 0);
         }

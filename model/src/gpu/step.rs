@@ -87,7 +87,12 @@ fn threads(width: usize) -> usize {
 
 impl Pass<'_> {
     fn launch(&self, kernel: &'static str, grid: [usize; 3], block: usize, args: Args) {
-        self.device.launch(Launch { kernel, grid, block, args });
+        self.device.launch(Launch {
+            kernel,
+            grid,
+            block,
+            args,
+        });
     }
     fn told(&self) -> ToldAt {
         self.space.told_at()
@@ -103,7 +108,9 @@ impl Pass<'_> {
     }
 
     fn embed(&self) {
-        let Parts { embed, embed_scale, .. } = self.parts;
+        let Parts {
+            embed, embed_scale, ..
+        } = self.parts;
         let hidden = self.parts.widths.hidden;
         let args = Args::new()
             .pack(embed.packed())
@@ -148,11 +155,19 @@ impl Pass<'_> {
         let args = Args::new().pack(m.packed());
         let (grid, block, args) = if m.held == Held::F32 {
             let width = if gate { m.n / 2 } else { m.n };
-            let down = if experts.is_some() { tiles } else { rows.div_ceil(16) };
+            let down = if experts.is_some() {
+                tiles
+            } else {
+                rows.div_ceil(16)
+            };
             let args = args.at(x.plain).u32(x.stride);
             ([width.div_ceil(128), down, 1], 128, args.u32(rows))
         } else {
-            let down = if experts.is_some() { tiles } else { rows.div_ceil(ROWS) };
+            let down = if experts.is_some() {
+                tiles
+            } else {
+                rows.div_ceil(ROWS)
+            };
             let args = args.at(x.packed).u32(rows).u32(x.tiles);
             ([m.n.div_ceil(COLUMNS), down, 1], 32 * m.slices, args)
         };
@@ -183,7 +198,10 @@ impl Pass<'_> {
                 Part::Recurrent(r) => forms(r.input.matrices.iter().map(|(m, _)| m)),
                 Part::ShortConv(c) => forms([&c.input]),
                 Part::Mlp(m) => forms([&m.input]),
-                Part::Moe(m) => (true, m.shared.as_ref().is_some_and(|(mlp, _)| forms([&mlp.input]).1)),
+                Part::Moe(m) => (
+                    true,
+                    m.shared.as_ref().is_some_and(|(mlp, _)| forms([&mlp.input]).1),
+                ),
             };
             (plain, packed) = (plain || p, packed || q);
         }
@@ -211,9 +229,17 @@ impl Pass<'_> {
         self.wide(&a.input, x, stride);
         let column = |first: usize| self.space.u.at.plus(4 * first as u64);
         let told = self.told();
-        let rows = || Packed::new().at(told.slot).at(told.position).u64(self.layout.table);
+        let rows = || {
+            Packed::new()
+                .at(told.slot)
+                .at(told.position)
+                .u64(self.layout.table)
+        };
         let part_at = self.layout.attention[a.index];
-        let norm = |norm: &Option<Norm>| norm.as_ref().map_or((Address(0), 0.0), |n| (n.weight.at(), n.eps));
+        let norm = |norm: &Option<Norm>| {
+            norm.as_ref()
+                .map_or((Address(0), 0.0), |n| (n.weight.at(), n.eps))
+        };
         let ((q_norm, q_eps), (k_norm, k_eps)) = (norm(&a.q_norm), norm(&a.k_norm));
         let (frequencies, pairs, scale) = match a.rope {
             Some(rope) => {
@@ -264,12 +290,21 @@ impl Pass<'_> {
 
     fn feeds(&self) -> Packed {
         let told = self.told();
-        Packed::new().at(told.feed_slot).at(told.feed_first).at(told.feed_count)
+        Packed::new()
+            .at(told.feed_slot)
+            .at(told.feed_first)
+            .at(told.feed_count)
     }
 
     fn recurrent(&self, r: &Recurrent, x: Input) {
         let [z, input, steps, strengths] = r.columns;
-        let stride = r.input.matrices.iter().map(|(m, first)| m.n + first).max().unwrap_or(0);
+        let stride = r
+            .input
+            .matrices
+            .iter()
+            .map(|(m, first)| m.n + first)
+            .max()
+            .unwrap_or(0);
         self.wide(&r.input, x, stride);
         let column = |first: usize| self.space.u.at.plus(4 * first as u64);
         let (state_at, window_at) = self.layout.recurrent[r.index];
@@ -314,7 +349,12 @@ impl Pass<'_> {
             .at(norm.weight.at())
             .f32(norm.eps)
             .pack(out.out());
-        self.launch("gate_rows", [*groups, self.rows, 1], threads(r.width / groups), args);
+        self.launch(
+            "gate_rows",
+            [*groups, self.rows, 1],
+            threads(r.width / groups),
+            args,
+        );
         self.add(&r.output, out);
     }
 
@@ -336,7 +376,15 @@ impl Pass<'_> {
         self.add(&c.output, out);
     }
 
-    fn activate(&self, m: &Mlp, x: Input, rows: usize, experts: Option<(Address, usize)>, factor: Address, out: Input) {
+    fn activate(
+        &self,
+        m: &Mlp,
+        x: Input,
+        rows: usize,
+        experts: Option<(Address, usize)>,
+        factor: Address,
+        out: Input,
+    ) {
         let sink = Sink {
             out,
             kind: m.activation.sink,
@@ -366,9 +414,9 @@ impl Pass<'_> {
         let (kind, renormalise, least, scale) = match &m.routing {
             Routing::Softmax { renormalise } => (0, *renormalise, 0.0, 1.0),
             Routing::SoftmaxOfChosen => (1, true, 0.0, 1.0),
-            Routing::Sigmoid { renormalise, scale, .. } => {
-                (2, renormalise.is_some(), renormalise.unwrap_or(0.0), *scale)
-            }
+            Routing::Sigmoid {
+                renormalise, scale, ..
+            } => (2, renormalise.is_some(), renormalise.unwrap_or(0.0), *scale),
         };
         let routing = Packed::new()
             .u32(kind)
@@ -395,7 +443,12 @@ impl Pass<'_> {
             .at(space.expert.at)
             .at(space.source.at)
             .at(space.place.at);
-        self.launch("group_rows", [1, 1, 1], m.count.next_multiple_of(32).min(512), args);
+        self.launch(
+            "group_rows",
+            [1, 1, 1],
+            m.count.next_multiple_of(32).min(512),
+            args,
+        );
         let gathered = 16 * tiles;
         let (plain, packed) = forms([&m.experts.input]);
         let gathered_x = space.x.input(gathered, plain, packed);

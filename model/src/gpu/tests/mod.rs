@@ -14,7 +14,9 @@ use crate::weights::Checkpoint;
 use crate::{Formats, KvFormat, StateFormat, WeightFormat};
 
 pub(super) fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/fixtures")
+        .join(name)
 }
 
 pub(super) fn checkpoint(name: &str) -> Checkpoint {
@@ -28,7 +30,10 @@ pub(super) const F32: Formats = Formats {
 };
 
 pub(super) fn on(order: Order) -> GpuDevice {
-    GpuDevice::Emulated { memory: 1 << 30, order }
+    GpuDevice::Emulated {
+        memory: 1 << 30,
+        order,
+    }
 }
 
 pub(super) fn open(weights: &Checkpoint, formats: Formats, order: Order) -> GpuExecutor {

@@ -30,7 +30,12 @@ fn parts_of_a_text_change_nothing() {
             for part in parts {
                 let got = bits(&gpu.test_read(&mut [(&mut state, &ids[at..at + part])]));
                 for (i, row) in got.iter().enumerate() {
-                    assert_eq!(row, &want[at + i], "{name}: position {} in a part of {part}", at + i);
+                    assert_eq!(
+                        row,
+                        &want[at + i],
+                        "{name}: position {} in a part of {part}",
+                        at + i
+                    );
                 }
                 at += part;
             }

@@ -35,7 +35,11 @@ fn together(gpu: &mut GpuExecutor, traces: &[u32], steps: usize, lookahead: bool
     let (mut all, mut out) = (vec![Vec::new(); traces.len()], Vec::new());
     for step in 0..steps {
         let more = if lookahead { steps - 1 - step } else { 0 };
-        let rows: Vec<_> = seqs.iter().zip(traces).map(|(seq, t)| row(*seq, &sampling, *t, step, more)).collect();
+        let rows: Vec<_> = seqs
+            .iter()
+            .zip(traces)
+            .map(|(seq, t)| row(*seq, &sampling, *t, step, more))
+            .collect();
         gpu.step(&rows, &mut out);
         assert_eq!(gpu.failure(), None);
         for (drawn, out) in all.iter_mut().zip(&out) {
@@ -62,18 +66,27 @@ fn a_trace_does_not_see_its_batch_nor_the_order_of_threads() {
     ] {
         let weights = checkpoint(name);
         let mut gpu = open(&weights, formats, Order::Ascending);
-        let alone: Vec<_> = (0..3).map(|t| together(&mut gpu, &[t], 5, false).remove(0)).collect();
+        let alone: Vec<_> = (0..3)
+            .map(|t| together(&mut gpu, &[t], 5, false).remove(0))
+            .collect();
         for count in [2, 7, 33] {
             // others come before and after
             let traces: Vec<u32> = (0..count).map(|i| (i + 1) % count).collect();
             let all = together(&mut gpu, &traces, 5, count % 2 == 1);
             for (trace, drawn) in traces.iter().zip(all).filter(|(trace, _)| **trace < 3) {
-                assert_eq!(drawn, alone[*trace as usize], "{name}: trace {trace} among {count}");
+                assert_eq!(
+                    drawn, alone[*trace as usize],
+                    "{name}: trace {trace} among {count}"
+                );
             }
         }
         for order in [Order::Descending, Order::Shuffled] {
             let mut gpu = open(&weights, formats, order);
-            assert_eq!(together(&mut gpu, &[0, 1, 2], 5, true), alone, "{name}: {order:?}");
+            assert_eq!(
+                together(&mut gpu, &[0, 1, 2], 5, true),
+                alone,
+                "{name}: {order:?}"
+            );
         }
     }
 }
@@ -98,7 +111,11 @@ fn traces_are_forked_saved_and_taken_up_where_they_were() {
     assert!(gpu.save(parent, &mut Vec::new()).is_err());
     let child = gpu.fork(parent, 1)[0];
     for (at, want) in want.iter().enumerate().skip(5) {
-        assert_eq!(take(&mut gpu, child, at, 0), *want, "a fork of a trace that is ahead");
+        assert_eq!(
+            take(&mut gpu, child, at, 0),
+            *want,
+            "a fork of a trace that is ahead"
+        );
         assert_eq!(take(&mut gpu, parent, at, 0), *want);
     }
     let ids: Vec<u32> = want.iter().map(|drawn| drawn.id).collect();
@@ -116,7 +133,10 @@ fn traces_are_forked_saved_and_taken_up_where_they_were() {
         assert_eq!(take(&mut gpu, again, at, 0), *want, "taken up from its state");
     }
     let other = gpu.fork(prompt, 1)[0];
-    assert!(gpu.load(other, &[1, 2, 3, 4, 5, 6, 7, 8], &mut &saved[..]).is_err());
+    assert!(
+        gpu.load(other, &[1, 2, 3, 4, 5, 6, 7, 8], &mut &saved[..])
+            .is_err()
+    );
     saved.truncate(saved.len() - 1);
     assert!(gpu.load(other, &ids[..9], &mut &saved[..]).is_err());
 }
@@ -124,24 +144,22 @@ fn traces_are_forked_saved_and_taken_up_where_they_were() {
 #[test]
 fn a_device_that_is_full_says_so_and_nothing_panics() {
     let weights = checkpoint("golden/case-gqa");
-    let small = super::GpuDevice::Emulated {
-        memory: 6 << 20,
-        order: Order::Ascending,
-    };
-    let mut gpu = match GpuExecutor::new(&weights, F32, small) {
-        Ok(gpu) => gpu,
-        Err(e) => panic!("{e}"),
-    };
+    let limits = open(&weights, F32, Order::Ascending).limits();
+    let memory =
+        usize::try_from(limits.weight_bytes + 4 * limits.read_bytes + 64 * limits.state_bytes).unwrap();
+    let order = Order::Ascending;
+    let mut gpu = GpuExecutor::new(&weights, F32, super::GpuDevice::Emulated { memory, order }).unwrap();
+    let many = memory / usize::try_from(limits.state_bytes).unwrap() + 1;
     let prompt = begin(&mut gpu);
     let sampling = Sampling::default();
-    let seqs = gpu.fork(prompt, 400);
+    let seqs = gpu.fork(prompt, many);
     let rows: Vec<_> = seqs.iter().map(|seq| row(*seq, &sampling, seq.0, 0, 0)).collect();
     let mut out = Vec::new();
     gpu.step(&rows, &mut out);
     let again: Vec<_> = seqs.iter().map(|seq| row(*seq, &sampling, seq.0, 1, 0)).collect();
     gpu.step(&again, &mut out);
-    assert_eq!(out.len(), 400);
-    let why = gpu.failure().expect("400 states are too many");
+    assert_eq!(out.len(), many);
+    let why = gpu.failure().expect("more states than there is memory for");
     assert!(why.contains("bytes"), "{why}");
     assert!(out.iter().all(Result::is_err));
     seqs.into_iter().for_each(|seq| gpu.free(seq));
