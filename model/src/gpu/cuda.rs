@@ -93,10 +93,20 @@ fn driver() -> Result<(), DeviceError> {
 /// Finds the run-time compiler: where `TTS_NVRTC` says, where the system looks, in CUDA's toolkit, in a Python environment that has it.
 fn compiler() -> Result<(), DeviceError> {
     if let Some(path) = std::env::var_os("TTS_NVRTC").map(PathBuf::from).or_else(found) {
-        // SAFETY: NVIDIA's own library, which does nothing when it is loaded; once it is, it is found by its name
-        match unsafe { libloading::Library::new(&path) } {
-            Ok(library) => std::mem::forget(library),
-            Err(e) => return Err(DeviceError(format!("{} cannot be loaded: {e}", path.display()))),
+        // what it needs lies beside it, where the system does not look
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let beside = entries(folder).filter(|path| has_prefix(path, "libnvrtc-builtins.so"));
+        for library in beside.chain([path.clone()]) {
+            // SAFETY: NVIDIA's own libraries, which do nothing when they are loaded; once they are, they are found by their names
+            match unsafe { libloading::Library::new(&library) } {
+                Ok(library) => std::mem::forget(library),
+                Err(e) => {
+                    return Err(DeviceError(format!(
+                        "{} cannot be loaded: {e}",
+                        library.display()
+                    )));
+                }
+            }
         }
     }
     // SAFETY: as above
@@ -402,5 +412,34 @@ impl Device for Cuda {
     }
     fn failure(&self) -> Option<DeviceError> {
         self.failure.borrow().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compile;
+
+    /// Where the run-time compiler is, the kernels of a 7B compile for three architectures.
+    #[test]
+    fn the_kernels_compile_for_cards() {
+        let seven: Vec<_> = [
+            ("HD", 128),
+            ("KVH", 2),
+            ("RATIO", 6),
+            ("FRAGMENTS", 1),
+            ("P", 128),
+            ("N", 256),
+            ("HEADS", 24),
+            ("GROUPS", 1),
+            ("TAPS", 4),
+        ]
+        .into();
+        for architecture in [80, 90, 100] {
+            match compile(&seven, architecture) {
+                Ok((binary, version)) => assert!(binary.starts_with(b"\x7fELF") && !version.is_empty()),
+                Err(e) if e.0.contains("was not found") => return,
+                Err(e) => panic!("{e}"),
+            }
+        }
     }
 }

@@ -53,7 +53,7 @@ DEVICE void head(float* x, u32 lane, const float* norm, float eps, const Heads& 
     }
     if (norm) for (u32 d = 2 * h.pairs + lane; d < HD; d += 32) x[d] = x[d] * scale * norm[d];
 }
-KERNEL void __launch_bounds__(128) enter(Rows rows, u64 part_at, Heads h) {
+KERNEL void __launch_bounds__(128, 8) enter(Rows rows, u64 part_at, Heads h) {
     u32 row = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     if (!rows.slot[row]) return;
     u32 position = rows.position[row];
