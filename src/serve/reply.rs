@@ -150,7 +150,6 @@ pub(super) fn usage(live: &Live, choices: &[Choice]) -> Usage {
             reasoning_tokens: shown.map(|shown| generated - shown.min(generated)),
             ..CompletionTokensDetails::default()
         },
-        ..Usage::default()
     }
 }
 

@@ -81,10 +81,10 @@ pub(super) fn to_chat(f: &mut UnreadFields) -> Result<Asked, ApiError> {
     if let Some(most) = f.take("max_output_tokens") {
         f.put("max_completion_tokens", most);
     }
-    if let Some(Value::Object(reasoning)) = f.take("reasoning") {
-        if let Some(effort) = reasoning.get("effort").filter(|effort| !effort.is_null()) {
-            f.put("reasoning_effort", effort.clone());
-        }
+    if let Some(Value::Object(reasoning)) = f.take("reasoning")
+        && let Some(effort) = reasoning.get("effort").filter(|effort| !effort.is_null())
+    {
+        f.put("reasoning_effort", effort.clone());
     }
     if let Some(Value::Object(mut text)) = f.take("text") {
         if let Some(format) = text.remove("format").filter(|format| !format.is_null()) {

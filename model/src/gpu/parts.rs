@@ -133,7 +133,7 @@ pub(super) struct Places {
 
 impl Loader<'_> {
     pub(super) fn numbers(&self, values: &[f32]) -> Result<Numbers, Failure> {
-        let buffer = self.device.alloc(values.len() * size_of::<f32>())?;
+        let buffer = self.device.alloc(size_of_val(values))?;
         self.device.write(buffer.at, &bytes_of(values));
         Ok(Numbers(Some(buffer)))
     }

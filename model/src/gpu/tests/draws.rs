@@ -49,7 +49,6 @@ fn settings() -> Vec<Sampling> {
 #[test]
 fn the_device_draws_what_the_processor_draws() {
     let device = Emulated::new(&Defines::new(), 1 << 28, Order::Ascending).unwrap();
-    let mut draws = Draws::new();
     let seen: BTreeMap<u32, Seen> = (0..40u32)
         .map(|i| {
             (
@@ -63,6 +62,7 @@ fn the_device_draws_what_the_processor_draws() {
         .collect();
     let mut compared = 0;
     for vocab in [37, 513, 3001] {
+        let mut draws = Draws::new();
         let rows: Vec<Vec<f32>> = (0..3).map(|seed| logits(vocab, seed)).collect();
         let memory = device.alloc(rows.len() * vocab * 4).unwrap();
         for (i, row) in rows.iter().enumerate() {

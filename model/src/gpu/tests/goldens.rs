@@ -139,7 +139,6 @@ fn weights_of_every_type_are_off_by_no_more_than_the_rounding_of_inputs() {
             .zip(&want)
             .map(|(g, w)| apart(g, w) / spread(w))
             .fold(0.0, f32::max);
-        println!("{name}: {worst}");
         assert!(
             worst <= ROUNDED,
             "{name}: logits are off by {worst} of their spread"
