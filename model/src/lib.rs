@@ -14,6 +14,7 @@ pub mod gpu;
 mod json;
 pub mod overrides;
 pub mod sampling;
+mod saved;
 pub mod spec;
 pub mod weights;
 

@@ -190,13 +190,13 @@ class Evaluation(Sequence[Answer]):
     @property
     def accuracy(self) -> float | None:
         """Share of right answers among the problems whose right answer is known; None where none is."""
-        graded = [bool(a.correct) for a in self.answers if a.correct is not None]
+        graded = self._graded()
         return sum(graded) / len(graded) if graded else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """Wilson's interval of the accuracy, at 95%."""
-        graded = [bool(a.correct) for a in self.answers if a.correct is not None]
+        graded = self._graded()
         return _tts.wilson(sum(graded), len(graded)) if graded else None
 
     @property
@@ -229,6 +229,9 @@ class Evaluation(Sequence[Answer]):
         rows = [[a.problem_id, a.answer, a.gold, a.correct, a.tokens, a.traces] for a in self.answers]
         names = ["problem", "answer", "gold", "right", "tokens", "traces"]
         return f"<div>{self._summary()}</div>" + table_html(names, rows)
+
+    def _graded(self) -> list[bool]:
+        return [bool(a.correct) for a in self.answers if a.correct is not None]
 
     def _summary(self) -> str:
         words = [f"{len(self)} problems"]

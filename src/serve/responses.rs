@@ -1,13 +1,10 @@
 //! `/v1/responses`, OpenAI's newer way to ask: read as the chat completion that it stands for, and answered in its
 //! own shape, whole or as a stream of events.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::http::header;
-use axum::response::sse::{self, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use axum::response::sse;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
@@ -18,9 +15,7 @@ use super::jobs::Live;
 use super::json::kind;
 use super::reply;
 use super::request_log::Spent;
-
-/// Silence after which a comment says that the server lives.
-const SILENCE: Duration = Duration::from_secs(10);
+use super::stream::reply_of;
 
 /// Fields of a response that are repeated in the reply as they were asked.
 #[derive(Clone, Debug)]
@@ -327,7 +322,7 @@ fn item_events(at: usize, item: &Value) -> Vec<Value> {
 
 /// The response as a stream of events: that it has begun, and what it came to once the vote is over.
 pub(super) fn stream(live: Arc<Live>, asked: Asked, spent: Arc<Spent>) -> Response {
-    let (send, mut events) = mpsc::channel::<sse::Event>(8);
+    let (send, events) = mpsc::channel::<sse::Event>(8);
     tokio::spawn(async move {
         let mut number = 0;
         let begun = object(&live, &asked, None);
@@ -377,14 +372,5 @@ pub(super) fn stream(live: Arc<Live>, asked: Asked, spent: Arc<Spent>) -> Respon
             }
         }
     });
-    let events = futures::stream::poll_fn(move |cx| {
-        let next = events.poll_recv(cx);
-        next.map(|event| event.map(Ok::<_, Infallible>))
-    });
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
-        (header::HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    let alive = KeepAlive::new().interval(SILENCE).text("working");
-    (headers, Sse::new(events).keep_alive(alive)).into_response()
+    reply_of(events)
 }

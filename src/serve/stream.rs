@@ -43,7 +43,7 @@ pub(super) fn stream(
     fingerprint: &str,
     spent: Arc<Spent>,
 ) -> Response {
-    let (send, mut events) = mpsc::channel::<sse::Event>(WAITING);
+    let (send, events) = mpsc::channel::<sse::Event>(WAITING);
     let writer = SseWriter {
         head: reply::head(&live, fingerprint),
         app,
@@ -53,6 +53,11 @@ pub(super) fn stream(
         send,
     };
     tokio::spawn(writer.write(watched));
+    reply_of(events)
+}
+
+/// A reply that hands out events as they come.
+pub(super) fn reply_of(mut events: mpsc::Receiver<sse::Event>) -> Response {
     let events = futures::stream::poll_fn(move |cx| {
         let next = events.poll_recv(cx);
         next.map(|event| event.map(Ok::<_, Infallible>))

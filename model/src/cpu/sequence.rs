@@ -10,10 +10,10 @@ use super::top::{log_sum_exp, top_logprobs};
 use crate::cpu::kernels::Tier;
 use crate::executor::StepRow;
 use crate::sampling::{BrokenLogits, Drawn};
+use crate::saved;
 use crate::{BLOCK, Feed, Sequence, StateLayout, Want};
 
-/// First bytes of a saved state, with the number of its layout: then the number of tokens read after the
-/// prompt, the blake3 of all ids that were read, the state as it lies in memory, and the blake3 of that.
+/// First bytes of a saved state, with the number of its layout: the state lies there as in memory.
 const MAGIC: &[u8; 8] = b"ttstate1";
 
 /// What stands behind a handle.
@@ -173,9 +173,7 @@ impl Trace {
             return Err(io::Error::other("the state is ahead of its tokens"));
         }
         let read = &self.drawn[..self.state().len() - self.prompt.ids.len()];
-        out.write_all(MAGIC)?;
-        out.write_all(&(read.len() as u64).to_le_bytes())?;
-        out.write_all(digest(&self.prompt.ids, read).as_bytes())?;
+        saved::write_head(out, MAGIC, &self.prompt.ids, read)?;
         let mut hasher = blake3::Hasher::new();
         for part in self.state().own(&self.prompt.state) {
             hasher.update(part);
@@ -191,20 +189,7 @@ impl Trace {
         ids: &[u32],
         from: &mut dyn io::Read,
     ) -> io::Result<()> {
-        let other = || io::Error::new(io::ErrorKind::InvalidData, "not the state of these tokens");
-        let (mut magic, mut read, mut of) = ([0; 8], [0; 8], [0; 32]);
-        from.read_exact(&mut magic)?;
-        from.read_exact(&mut read)?;
-        from.read_exact(&mut of)?;
-        // the last id is not read
-        let most = ids.len().saturating_sub(1);
-        let read = usize::try_from(u64::from_le_bytes(read))
-            .ok()
-            .filter(|read| *read <= most)
-            .ok_or_else(other)?;
-        if magic != *MAGIC || of != *digest(&self.prompt.ids, &ids[..read]).as_bytes() {
-            return Err(other());
-        }
+        let read = saved::read_head(from, MAGIC, &self.prompt.ids, ids)?;
         let mut hasher = blake3::Hasher::new();
         let mut fill = |part: &mut [u8]| {
             from.read_exact(part)?;
@@ -212,11 +197,7 @@ impl Trace {
             io::Result::Ok(())
         };
         let state = self.prompt.state.resumed(layout, read, &mut fill)?;
-        let mut sum = Vec::new();
-        from.read_to_end(&mut sum)?;
-        if sum != hasher.finalize().as_bytes() {
-            return Err(other());
-        }
+        saved::read_end(from, &hasher)?;
         self.state = Some(state);
         Ok(())
     }
@@ -231,12 +212,4 @@ pub(crate) fn count(prompt: &[u32], drawn: &[u32]) -> BTreeMap<u32, Seen> {
         seen.entry(*id).or_default().generated += 1;
     }
     seen
-}
-
-pub(crate) fn digest(prompt: &[u32], ids: &[u32]) -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new();
-    for id in prompt.iter().chain(ids) {
-        hasher.update(&id.to_le_bytes());
-    }
-    hasher.finalize()
 }

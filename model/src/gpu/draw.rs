@@ -33,6 +33,14 @@ pub(super) struct Came {
     pub(super) kept: usize,
 }
 
+impl Came {
+    /// Its `k` likeliest ids, of [`TOP`] at most.
+    pub(super) fn likeliest(&self, k: usize, into: &mut Vec<(u32, f32)>) {
+        into.clear();
+        into.extend_from_slice(&self.top[..self.kept.min(k)]);
+    }
+}
+
 /// Memory of draws.
 pub(super) struct Draws {
     rows: usize,

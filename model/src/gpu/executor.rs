@@ -15,10 +15,11 @@ use super::model::{self, GpuDevice, Parts};
 use super::space::{Space, Widths};
 use super::step::{self, Pass};
 use crate::cpu::draw::Seen;
-use crate::cpu::sequence::{count, digest};
+use crate::cpu::sequence::count;
 use crate::cpu::top;
 use crate::executor::{Executor, Limits, ScoreRequest, Scored, SeqId, StepRow};
-use crate::sampling::{BrokenLogits, Drawn, Sampling};
+use crate::sampling::{BrokenLogits, Drawn, Sampling, TOP};
+use crate::saved;
 use crate::weights::Checkpoint;
 use crate::{Formats, ModelError};
 
@@ -26,7 +27,7 @@ use crate::{Formats, ModelError};
 const CHUNK: usize = 128;
 /// The share of a device's free memory that is planned with: the rest is the driver's.
 const SHARE: f64 = 0.95;
-/// First bytes of a saved state: then the tokens read after the prompt, the digest of all ids read, bytes, and the blake3 of those.
+/// First bytes of a saved state, with the number of its layout: states and windows of the slot, then pages that the prompt does not share.
 const MAGIC: &[u8; 8] = b"ttsgpu01";
 
 /// A text that was read to its end, shared by all that goes on from it.
@@ -168,16 +169,17 @@ impl GpuExecutor {
         Ok(())
     }
 
-    /// Takes tokens into the states they belong to; the logits of the rows in `wanted` are then in the space, in that order. One token
-    /// each, with all rows wanted, is a step: it is replayed.
+    /// Takes tokens into the states they belong to; the logits of the last `wanted` rows are then in the space. One token each, with all
+    /// rows wanted, is a step: it is replayed.
     pub(super) fn forward(
         &mut self,
         feeds: &mut [(&mut State, &[u32])],
-        wanted: &[usize],
+        wanted: usize,
     ) -> Result<(), DeviceError> {
         let rows: usize = feeds.iter().map(|(_, tokens)| tokens.len()).sum();
-        let is_step = feeds.len() == rows && wanted.len() == rows;
+        let is_step = feeds.len() == rows && wanted == rows;
         let padded = if is_step { rows.next_power_of_two() } else { rows };
+        let wanted = if is_step { padded } else { wanted };
         let last = feeds
             .iter()
             .map(|(state, tokens)| state.len + tokens.len())
@@ -190,7 +192,7 @@ impl GpuExecutor {
         for (state, tokens) in feeds.iter_mut() {
             self.memory.reserve(&*self.device, state, tokens.len())?;
         }
-        self.room([padded, wanted.len().max(usize::from(is_step) * padded), splits])?;
+        self.room([padded, wanted, splits])?;
         let space = self.space.as_mut().expect("there is room");
         space.told.clear();
         for (state, tokens) in feeds.iter_mut() {
@@ -205,11 +207,10 @@ impl GpuExecutor {
             }
             state.len += tokens.len();
         }
-        let wanted = if is_step { padded } else { wanted.len() };
-        space.told.wanted.extend(match is_step {
-            true => (0..padded as u32).collect::<Vec<_>>(),
-            false => wanted_rows(wanted, rows),
-        });
+        space
+            .told
+            .wanted
+            .extend((padded - wanted..padded).map(|row| row as u32));
         space.tell(&*self.device);
         self.positions += rows as u64;
         let pass = Pass {
@@ -267,13 +268,20 @@ impl GpuExecutor {
             .collect()
     }
 
+    /// The `k` likeliest ids of a row of logits, more than a draw brings.
+    fn likeliest(&self, at: Address, k: usize, into: &mut Vec<(u32, f32)>) {
+        let logits = self.logits_row(at);
+        if let Some(sum) = top::log_sum_exp(&logits) {
+            top::top_logprobs(&logits, sum, k, into);
+        }
+    }
+
     /// Reads tokens into a state; with `last` the logits after the last are the first row of the space.
     fn read_into(&mut self, state: &mut State, ids: &[u32], last: bool) -> Result<(), DeviceError> {
         let chunks = ids.len().div_ceil(CHUNK);
         for (i, chunk) in ids.chunks(CHUNK).enumerate() {
-            let wanted = if last && i + 1 == chunks { 1 } else { 0 };
-            let rows: Vec<usize> = (chunk.len() - wanted..chunk.len()).collect();
-            self.forward(&mut [(&mut *state, chunk)], &rows)?;
+            let wanted = usize::from(last && i + 1 == chunks);
+            self.forward(&mut [(&mut *state, chunk)], wanted)?;
         }
         Ok(())
     }
@@ -309,10 +317,10 @@ impl GpuExecutor {
             }
         }
         if !feeds.is_empty() {
-            let wanted: Vec<usize> = (0..feeds.len()).collect();
+            let wanted = feeds.len();
             let mut list: Vec<(&mut State, &[u32])> =
                 feeds.iter_mut().map(|(state, id)| (state, &id[..])).collect();
-            let done = self.forward(&mut list, &wanted);
+            let done = self.forward(&mut list, wanted);
             let mut states = feeds.into_iter().map(|(state, _)| state);
             for trace in traces.iter_mut().filter(|trace| !trace.drawn.is_empty()) {
                 trace.own = states.next();
@@ -345,11 +353,8 @@ impl GpuExecutor {
         // more of the likeliest ids than a draw brings are taken from the logits, before they are gone
         for ((trace, row), at) in traces.iter_mut().zip(rows).zip(logits) {
             trace.top.clear();
-            if row.top_logprobs > crate::sampling::TOP {
-                let logits = self.logits_row(at);
-                if let Some(sum) = top::log_sum_exp(&logits) {
-                    top::top_logprobs(&logits, sum, row.top_logprobs, &mut trace.top);
-                }
+            if row.top_logprobs > TOP {
+                self.likeliest(at, row.top_logprobs, &mut trace.top);
             }
         }
         Ok(())
@@ -434,19 +439,7 @@ impl GpuExecutor {
     }
 
     fn load_state(&mut self, trace: &mut Trace, ids: &[u32], from: &mut dyn io::Read) -> io::Result<()> {
-        let other = || io::Error::new(io::ErrorKind::InvalidData, "not the state of these tokens");
-        let (mut magic, mut read, mut of) = ([0; 8], [0; 8], [0; 32]);
-        from.read_exact(&mut magic)?;
-        from.read_exact(&mut read)?;
-        from.read_exact(&mut of)?;
-        let most = ids.len().saturating_sub(1);
-        let read = usize::try_from(u64::from_le_bytes(read))
-            .ok()
-            .filter(|read| *read <= most)
-            .ok_or_else(other)?;
-        if magic != *MAGIC || of != *digest(&trace.prompt.ids, &ids[..read]).as_bytes() {
-            return Err(other());
-        }
+        let read = saved::read_head(from, MAGIC, &trace.prompt.ids, ids)?;
         let fits = |e: DeviceError| io::Error::other(e.0);
         let mut state = self
             .memory
@@ -464,22 +457,13 @@ impl GpuExecutor {
             hasher.update(&part);
             parts.push((at, part));
         }
-        let mut sum = Vec::new();
-        from.read_to_end(&mut sum)?;
-        if sum != hasher.finalize().as_bytes() {
-            return Err(other());
-        }
+        saved::read_end(from, &hasher)?;
         for (at, part) in parts {
             self.device.write(at, &part);
         }
         trace.own = Some(state);
         Ok(())
     }
-}
-
-/// The last `wanted` rows, or all of them.
-fn wanted_rows(wanted: usize, rows: usize) -> Vec<u32> {
-    (rows - wanted..rows).map(|row| row as u32).collect()
 }
 
 /// Limits of a model of these shapes.
@@ -682,13 +666,9 @@ impl Executor for GpuExecutor {
         for row in rows {
             let came = self.trace_mut(row.seq).ahead.take().unwrap_or(Err(BrokenLogits));
             if let Ok(came) = &came
-                && (1..=came.top.len()).contains(&row.top_logprobs)
+                && (1..=TOP).contains(&row.top_logprobs)
             {
-                let trace = self.trace_mut(row.seq);
-                trace.top.clear();
-                trace
-                    .top
-                    .extend(came.top[..came.kept.min(row.top_logprobs)].iter().copied());
+                came.likeliest(row.top_logprobs, &mut self.trace_mut(row.seq).top);
             }
             out.push(came.map(|came| came.drawn));
         }
@@ -737,45 +717,44 @@ impl Executor for GpuExecutor {
             let at = state.len;
             let chunk = &ids[at..end.min(at + CHUNK)];
             let first = positions.start.clamp(at, at + chunk.len());
-            let wanted: Vec<usize> = (first - at..chunk.len()).collect();
-            let done = self.forward(&mut [(&mut state, chunk)], &wanted).and_then(|()| {
-                let draws: Vec<_> = wanted
-                    .iter()
-                    .enumerate()
-                    .map(|(row, i)| Draw {
-                        logits: self.logits(row),
-                        sampling: &sampling,
-                        uniform: 0.0,
-                        // what is drawn is the id that follows
-                        forced: Some(ids.get(at + i + 1).copied().unwrap_or(0)),
-                        banned: &[],
-                        seen: None,
-                    })
-                    .collect();
-                self.draws.launch(&*self.device, self.parts.widths.vocab, &draws)
-            });
+            let wanted = first..at + chunk.len();
+            let done = self
+                .forward(&mut [(&mut state, chunk)], wanted.len())
+                .and_then(|()| {
+                    let draws: Vec<_> = wanted
+                        .clone()
+                        .enumerate()
+                        .map(|(row, i)| Draw {
+                            logits: self.logits(row),
+                            sampling: &sampling,
+                            uniform: 0.0,
+                            // what is drawn is the id that follows
+                            forced: Some(ids.get(i + 1).copied().unwrap_or(0)),
+                            banned: &[],
+                            seen: None,
+                        })
+                        .collect();
+                    self.draws.launch(&*self.device, self.parts.widths.vocab, &draws)
+                });
             if let Err(e) = done {
                 self.fail(e);
                 came = Err(BrokenLogits);
                 break;
             }
             let rows: Vec<_> = self.draws.collect(&*self.device, wanted.len()).collect();
-            for (row, (i, scored)) in wanted.iter().zip(rows).enumerate() {
+            for (row, (i, scored)) in wanted.zip(rows).enumerate() {
                 let Ok(scored) = scored else {
                     came = Err(BrokenLogits);
                     break;
                 };
                 let mut more = Vec::new();
-                if top_logprobs > scored.top.len() {
-                    let logits = self.logits_row(self.logits(row));
-                    if let Some(sum) = top::log_sum_exp(&logits) {
-                        top::top_logprobs(&logits, sum, top_logprobs, &mut more);
-                    }
+                if top_logprobs > TOP {
+                    self.likeliest(self.logits(row), top_logprobs, &mut more);
                 } else {
-                    more.extend_from_slice(&scored.top[..scored.kept.min(top_logprobs)]);
+                    scored.likeliest(top_logprobs, &mut more);
                 }
                 each(Scored {
-                    logprob: ids.get(at + i + 1).map(|_| scored.drawn.logprob),
+                    logprob: ids.get(i + 1).map(|_| scored.drawn.logprob),
                     confidence: scored.drawn.confidence,
                     top: &more,
                 });
@@ -792,9 +771,7 @@ impl Executor for GpuExecutor {
             return Err(io::Error::other("the state is ahead of its tokens"));
         }
         let read = &trace.drawn[..trace.state().len - trace.prompt.ids.len()];
-        out.write_all(MAGIC)?;
-        out.write_all(&(read.len() as u64).to_le_bytes())?;
-        out.write_all(digest(&trace.prompt.ids, read).as_bytes())?;
+        saved::write_head(out, MAGIC, &trace.prompt.ids, read)?;
         let mut hasher = blake3::Hasher::new();
         for (at, bytes) in self.own_parts(trace.state(), &trace.prompt.state) {
             let mut part = vec![0; bytes];

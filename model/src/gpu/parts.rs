@@ -187,9 +187,8 @@ impl Loader<'_> {
 
     /// The weight of a norm as it is multiplied, times a factor.
     pub(super) fn norm(&self, spec: &NormSpec, width: usize, factor: f32) -> Result<Norm, Failure> {
-        let mut weight = self.weights.vector(&spec.tensor, width)?;
-        let less = if spec.zero_centered { 1.0 } else { 0.0 };
-        weight.iter_mut().for_each(|w| *w = (*w + less) * factor);
+        let mut weight = self.weights.norm(spec, width)?;
+        weight.iter_mut().for_each(|w| *w *= factor);
         Ok(Norm {
             weight: self.numbers(&weight)?,
             eps: spec.eps,
@@ -304,9 +303,7 @@ impl Loader<'_> {
     fn delta(&self, d: &GatedDeltaSpec, scale: f32, places: &mut Places) -> Result<Recurrent, Failure> {
         places.recurrent += 1;
         let (width, channels) = (d.width(), d.channels());
-        let mut weight = self.weights.vector(&d.norm.tensor, d.head_dim)?;
-        let less = if d.norm.zero_centered { 1.0 } else { 0.0 };
-        weight.iter_mut().for_each(|w| *w += less);
+        let weight = self.weights.norm(&d.norm, d.head_dim)?;
         let norm = Norm {
             weight: self.numbers(&weight.repeat(d.heads))?,
             eps: d.norm.eps,

@@ -28,7 +28,7 @@ pub use gguf::GgufMetadata;
 use super::error::ModelError;
 use crate::arch::Architecture;
 use crate::files;
-use crate::spec::{DecaySpec, ModelSpec};
+use crate::spec::{DecaySpec, ModelSpec, NormSpec};
 pub(crate) use folder::read_text;
 
 /// A tensor as it lies in its file.
@@ -333,6 +333,18 @@ impl Checkpoint {
             });
         }
         Ok(self.raw(name, entry).to_f32())
+    }
+
+    /// The weight of a norm as it is multiplied.
+    ///
+    /// # Errors
+    /// As [`Self::vector`].
+    pub(crate) fn norm(&self, spec: &NormSpec, width: usize) -> Result<Vec<f32>, ModelError> {
+        let mut weight = self.vector(&spec.tensor, width)?;
+        if spec.zero_centered {
+            weight.iter_mut().for_each(|w| *w += 1.0);
+        }
+        Ok(weight)
     }
 
     /// The elements in `range` of what [`Self::vector`] gives.

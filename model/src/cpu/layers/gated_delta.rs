@@ -1,6 +1,6 @@
 //! The gated delta rule (Qwen3-Next, Qwen3.5).
 
-use super::{norm_weight, padded_copy, taps_first};
+use super::{padded_copy, taps_first};
 use crate::cpu::Feed;
 use crate::cpu::kernels::ThreadPool;
 use crate::cpu::kernels::buf::{Buf, padded};
@@ -51,7 +51,7 @@ impl GatedDelta {
                 dt_limit: (0.0, f32::INFINITY),
                 rule: Rule::Delta(Keys::new(spec)),
                 gate: GateNorm::BeforeGate {
-                    weight: norm_weight(weights, &spec.norm, spec.head_dim)?.repeat(spec.heads),
+                    weight: weights.norm(&spec.norm, spec.head_dim)?.repeat(spec.heads),
                     groups: spec.heads,
                     eps: spec.norm.eps,
                 },

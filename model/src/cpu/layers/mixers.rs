@@ -1,6 +1,6 @@
 //! Attention and Mamba-2, either alone or both on the same input.
 
-use super::{norm_weight, padded_copy, taps_first};
+use super::{padded_copy, taps_first};
 use crate::cpu::Feed;
 use crate::cpu::kernels::ThreadPool;
 use crate::cpu::kernels::buf::{Buf, padded};
@@ -121,7 +121,7 @@ impl Attention {
         format: WeightFormat,
     ) -> Result<Self, ModelError> {
         let head_norm = |norm: &NormSpec, heads: usize, scale: f32| {
-            let weight = norm_weight(weights, norm, spec.head_dim)?;
+            let weight = weights.norm(norm, spec.head_dim)?;
             Ok::<_, ModelError>(HeadNorm {
                 weight: weight.iter().map(|w| w * scale).collect::<Vec<_>>().repeat(heads),
                 heads,

@@ -48,19 +48,10 @@ pub(crate) struct Norm {
 impl Norm {
     pub(crate) fn load(weights: &Checkpoint, spec: &NormSpec, width: usize) -> Result<Self, ModelError> {
         Ok(Self {
-            weight: padded_copy(&norm_weight(weights, spec, width)?),
+            weight: padded_copy(&weights.norm(spec, width)?),
             eps: spec.eps,
         })
     }
-}
-
-/// The weight of a norm as it is multiplied.
-fn norm_weight(weights: &Checkpoint, spec: &NormSpec, width: usize) -> Result<Vec<f32>, ModelError> {
-    let mut weight = weights.vector(&spec.tensor, width)?;
-    if spec.zero_centered {
-        weight.iter_mut().for_each(|w| *w += 1.0);
-    }
-    Ok(weight)
 }
 
 /// The taps of a depthwise convolution `[channels, 1, taps]` as `[taps][padded channels]`.
