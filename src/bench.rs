@@ -118,15 +118,17 @@ pub(crate) fn check(executor: &dyn Executor, work: &Workload) -> Result<(), Erro
 /// Runs a workload on an executor and takes its figures. All weights are packed before anything is timed.
 ///
 /// # Errors
-/// When [`check`] refuses it, or the model gives logits that are not numbers.
+/// When [`check`] refuses it, the device fails, or the model gives logits that are not numbers.
 pub(crate) fn measure(executor: &mut dyn Executor, work: &Workload) -> Result<Figures, Error> {
     check(executor, work)?;
     while executor.idle() {}
     peak::reset();
     let mut runs = Vec::with_capacity(work.repeat);
     let mut run = |work: &Workload| {
-        once(executor, work)
-            .map_err(|BrokenLogits| Error::Setting("the model gives logits that are not numbers".to_owned()))
+        once(executor, work).map_err(|BrokenLogits| {
+            let why = executor.failure();
+            Error::Setting(why.unwrap_or_else(|| "the model gives logits that are not numbers".to_owned()))
+        })
     };
     // states get their memory from the system before anything is timed, as they do in engines that take it
     // all at their start

@@ -80,6 +80,7 @@
 
 mod bench;
 mod caught;
+mod device;
 #[doc(hidden)] // the program's `main` calls it
 pub mod cli;
 mod error;
@@ -116,6 +117,7 @@ pub mod source;
 #[doc(hidden)]
 pub mod sweep;
 #[doc(hidden)]
+pub use device::Device;
 pub use loaded::{LoadOptions, Loaded};
 #[doc(hidden)]
 pub use solver::{Solver, Watch};

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use crate::device::{Device, Placed};
 use crate::error::Error;
 use crate::hub::{self, HubOptions, ModelSource, Progress};
 use crate::prompt::{GgufTokenizer, Parts, PromptError, Prompter};
 use tts_model::weights::{Checkpoint, GgufMetadata, OpenOptions};
-use tts_model::{Formats, Model};
+use tts_model::{Formats, ModelSpec};
 
 /// Name of the model that the binary carries.
 pub(crate) const BUNDLED: &str = "bundled";
@@ -25,6 +26,8 @@ pub struct LoadOptions {
     pub model: Option<String>,
     /// How weights, keys, values and states are held.
     pub formats: Formats,
+    /// Where the model runs.
+    pub device: Device,
     /// Scale of the logits of a tied GGUF file, which does not hold it.
     pub tied_logit_scale: Option<f32>,
     /// LoRA adapters that are merged into the weights: the folder of each, and a factor of its update.
@@ -40,8 +43,8 @@ pub struct LoadOptions {
 pub struct Loaded {
     /// What the user called it.
     pub name: String,
-    /// The weights and what they are; shared by all clones.
-    pub model: Arc<Model>,
+    /// The weights where they are used; shared by all clones.
+    pub(crate) placed: Placed,
     /// Tokenizer, chat template and recommended settings; `None` where the model has no tokenizer.
     pub prompter: Option<Arc<Prompter>>,
     /// Whether it is the model that the binary carries.
@@ -84,6 +87,16 @@ impl Loaded {
             prompter.set_chat_template(text, origin)?;
         }
         Ok(loaded)
+    }
+
+    /// What the model is made of.
+    pub fn spec(&self) -> &ModelSpec {
+        self.placed.spec()
+    }
+
+    /// Where the model runs: of [`Device::Auto`], what was chosen.
+    pub fn device(&self) -> Device {
+        self.placed.device()
     }
 
     /// blake3 of the weights and the configuration, in hexadecimal. The first call reads every byte of the
@@ -130,7 +143,7 @@ impl Loaded {
             other => Some(other?),
         };
         merge(&mut checkpoint, &options.lora)?;
-        Self::assemble(checkpoint, prompter, options.formats, false)
+        Self::assemble(checkpoint, prompter, options, false)
     }
 
     /// The model that the binary carries.
@@ -140,25 +153,26 @@ impl Loaded {
             include_bytes!("../data/bundled/model.safetensors"),
         )?;
         merge(&mut checkpoint, &options.lora)?;
-        Self::assemble(checkpoint, Some(bundled_prompter()?), options.formats, true)
+        Self::assemble(checkpoint, Some(bundled_prompter()?), options, true)
     }
 
     fn assemble(
         mut checkpoint: Checkpoint,
         mut prompter: Option<Prompter>,
-        formats: Formats,
+        options: &LoadOptions,
         bundled: bool,
     ) -> Result<Self, Error> {
         if let Some(prompter) = &mut prompter {
             prompter.check_vocab(checkpoint.spec.vocab)?;
             prompter.limit_tokens(checkpoint.spec.context);
         }
+        let (placed, chosen) = Placed::load(&checkpoint, options.formats, options.device)?;
         Ok(Self {
             name: String::new(),
-            model: Arc::new(Model::load(&checkpoint, formats)?),
+            placed,
             prompter: prompter.map(Arc::new),
             bundled,
-            notes: checkpoint.notes().to_vec(),
+            notes: checkpoint.notes().iter().cloned().chain(chosen).collect(),
             weights: {
                 checkpoint.forget_metadata();
                 Arc::new(Weights {

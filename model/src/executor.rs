@@ -35,6 +35,8 @@ pub struct Limits {
     pub context: usize,
     /// Bytes of the part of a sequence that does not grow: states and convolution windows.
     pub state_bytes: u64,
+    /// Whether that part holds states which cannot be taken back to an earlier token, as recurrent ones.
+    pub recurrent: bool,
     /// Tokens of a block of keys and values. Memory for them is taken, and shared by forks, by whole blocks.
     pub block_tokens: usize,
     /// Bytes of a block of keys and values, of all layers that keep them.

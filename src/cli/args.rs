@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::device::Device;
 use crate::loaded::{LoadOptions, Loaded, prompter_of};
 use crate::prompt::Prompter;
 use crate::run::Slots;
@@ -68,9 +69,16 @@ pub(crate) struct ModelArgs {
     /// Instruction tier: portable, avx2, avx512, avx512bf16 or amx [default: the best one here]
     #[arg(long, value_parser = Tier::parse)]
     pub(crate) tier: Option<Tier>,
-    /// Where the model runs: cpu
-    #[arg(long = "device", default_value = "cpu", hide_default_value = true, value_parser = device)]
-    pub(crate) _device: Device,
+    /// Where the model runs: cpu, cuda, cuda:N for the NVIDIA card of that number, auto for the card with the most
+    /// free memory if the model fits there, else the cpu; emulated, for tests, computes on the cpu as a card would
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        default_value = "cpu",
+        hide_default_value = true,
+        value_parser = Device::parse
+    )]
+    pub(crate) device: Device,
     /// Scale of the logits of a tied GGUF file that has no config.json beside it
     #[arg(long, value_name = "X")]
     pub(crate) tied_logit_scale: Option<f32>,
@@ -93,13 +101,31 @@ impl ModelArgs {
         }
     }
 
-    /// Opens the model, with progress where it must be fetched.
-    pub(crate) fn open(&self, printer: &Printer) -> anyhow::Result<Loaded> {
+    /// Refuses flags that contradict each other.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         if self.threads == Some(0) {
             return Err(anyhow!(
                 "--threads 0 leaves nothing to run on: it must be at least 1"
             ));
         }
+        let of_the_cpu = [
+            ("--tier", self.tier.is_some()),
+            ("--threads", self.threads.is_some()),
+        ];
+        if let Some((flag, _)) = of_the_cpu.iter().find(|(_, given)| *given)
+            && !matches!(self.device, Device::Cpu | Device::Auto)
+        {
+            return Err(anyhow!(
+                "{flag} is about the processor, and the model runs on {}: leave one of the two out",
+                self.device
+            ));
+        }
+        Ok(())
+    }
+
+    /// Opens the model, with progress where it must be fetched.
+    pub(crate) fn open(&self, printer: &Printer) -> anyhow::Result<Loaded> {
+        self.check()?;
         if let Some(scale) = self.tied_logit_scale.filter(|s| !(s.is_finite() && *s > 0.0)) {
             return Err(anyhow!(
                 "--tied-logit-scale is {scale}; it must be a number above 0"
@@ -108,6 +134,7 @@ impl ModelArgs {
         let options = LoadOptions {
             model: self.model.clone(),
             formats: self.formats(),
+            device: self.device,
             tied_logit_scale: self.tied_logit_scale,
             lora: self.lora.clone(),
             chat_template: self.template()?,
@@ -173,7 +200,7 @@ pub(crate) struct BackendArgs {
         value_name = "URL",
         value_delimiter = ',',
         conflicts_with_all = [
-            "dtype", "kv_dtype", "state_dtype", "tier", "tied_logit_scale", "lora", "max_batch", "memory"
+            "dtype", "kv_dtype", "state_dtype", "tier", "device", "tied_logit_scale", "lora", "max_batch", "memory"
         ]
     )]
     backend: Vec<String>,
@@ -257,18 +284,6 @@ fn state_dtype(name: &str) -> Result<StateFormat, String> {
         .into_iter()
         .find(|f| f.name() == name)
         .ok_or_else(|| "it is f32 or bf16".to_owned())
-}
-
-/// The processor; there is no other device.
-#[derive(Clone, Copy)]
-pub(crate) struct Device;
-
-fn device(name: &str) -> Result<Device, String> {
-    if name == "cpu" {
-        Ok(Device)
-    } else {
-        Err("models run on the cpu; there is no other device in this build".to_owned())
-    }
 }
 
 /// How tokens are drawn: a flag for every row of the table of sampling settings.

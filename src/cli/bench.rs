@@ -1,19 +1,19 @@
 //! `tts bench`.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::bench::limits::{self, Limits};
 use crate::bench::{self, Figures, Workload};
+use crate::device::{Device, Placed};
 use crate::solver::{default_threads, default_tier};
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use tabled::builder::Builder;
-use tts_model::cpu::{CpuExecutor, memory};
+use tts_model::cpu::memory;
 use tts_model::sampling::Sampling;
 use tts_model::weights::Checkpoint;
-use tts_model::{Formats, Model, WeightFormat};
+use tts_model::{Formats, WeightFormat};
 
 use super::args::ModelArgs;
 use super::number::{bytes, count, plural};
@@ -66,12 +66,14 @@ struct BenchLine<'a> {
     state_dtype: &'a str,
     layers: usize,
     tier: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
     threads: usize,
     #[serde(flatten)]
     figures: Figures,
     repeat: usize,
     load_seconds: f64,
-    weight_bytes: usize,
+    weight_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     ceiling_tokens_per_second: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,7 +84,13 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let threads = args.model.threads.unwrap_or_else(default_threads);
     let tier = args.model.tier.unwrap_or_else(default_tier);
     let before = Instant::now();
-    let (name, model) = open(args, printer)?;
+    let (name, placed) = open(args, printer)?;
+    if args.limits && placed.on_cpu().is_none() {
+        bail!(
+            "--limits measures what the processor can do, and the model runs on {}: leave it out",
+            placed.device()
+        );
+    }
     let load_seconds = before.elapsed().as_secs_f64();
     let sampling = Sampling {
         temperature: args.temperature,
@@ -97,20 +105,25 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
         repeat: args.repeat,
         sampling: sampling.clone(),
     };
-    let mut executor = CpuExecutor::new(model.clone(), threads, tier);
+    let arithmetic = placed.arithmetic(tier);
+    let mut executor = placed.executor(threads, tier)?;
     // all are checked before any takes its time
     for batch in &args.batch {
-        bench::check(&executor, &workload(*batch))?;
+        bench::check(executor.as_ref(), &workload(*batch))?;
     }
     let limits = args.limits.then(|| limits::measure(threads));
-    let formats = model.formats();
+    let formats = placed.formats();
+    let (spec, (kv, state)) = (placed.spec(), placed.held());
     let dtype = formats.first().map_or("", |(name, _)| *name);
     if !printer.json() {
         let what = format!(
-            "{name}, {}, {} of {dtype} weights; {}, {tier}; prompt of {}, {} each{}",
-            plural(model.spec().layers.len() as u64, "layer"),
-            bytes(model.bytes() as u64),
-            plural(threads as u64, "thread"),
+            "{name}, {}, {} of {dtype} weights; {}, {arithmetic}; prompt of {}, {} each{}",
+            plural(spec.layers.len() as u64, "layer"),
+            bytes(placed.bytes()),
+            match placed.device_name() {
+                None => plural(threads as u64, "thread"),
+                Some(device) => device.to_owned(),
+            },
             args.prompt,
             plural(args.tokens as u64, "token"),
             if args.context == 0 {
@@ -124,20 +137,24 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let mut lines = Vec::new();
     for batch in &args.batch {
         let work = workload(*batch);
-        let figures = bench::measure(&mut executor, &work)?;
-        let least = limits.and_then(|l| l.least_seconds(&bench::demand(&model, &work), dtype, tier));
+        let figures = bench::measure(executor.as_mut(), &work)?;
+        let demand = placed.on_cpu().map(|model| bench::demand(model, &work));
+        let least = limits
+            .zip(demand)
+            .and_then(|(limits, demand)| limits.least_seconds(&demand, dtype, tier));
         let line = BenchLine {
             model: &name,
             dtype,
-            kv_dtype: model.layout().kv.name(),
-            state_dtype: model.layout().state.name(),
-            layers: model.spec().layers.len(),
-            tier: tier.name(),
+            kv_dtype: kv.name(),
+            state_dtype: state.name(),
+            layers: spec.layers.len(),
+            tier: arithmetic,
+            device: placed.device_name(),
             threads,
             figures,
             repeat: args.repeat,
             load_seconds,
-            weight_bytes: model.bytes(),
+            weight_bytes: placed.bytes(),
             ceiling_tokens_per_second: least.map(|s| *batch as f64 / s),
             limits,
         };
@@ -156,14 +173,12 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
 }
 
 /// The model with the name that is printed.
-fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Model>)> {
+fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Placed)> {
     let Some(shape) = &args.shape else {
         let loaded = args.model.open(printer)?;
-        return Ok((loaded.name.clone(), loaded.model));
+        return Ok((loaded.name, loaded.placed));
     };
-    if args.model.threads == Some(0) {
-        bail!("--threads 0 leaves nothing to run on: it must be at least 1");
-    }
+    args.model.check()?;
     let mut spec = shape::named(shape)?;
     if let Some(layers) = args.layers {
         let all = spec.layers.len();
@@ -174,7 +189,7 @@ fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Mode
     }
     let formats = args.model.formats();
     let ((dtype, weights), free) = (shape::weights(&spec, formats.weights), memory::available());
-    if weights > free {
+    if weights > free && args.model.device == Device::Cpu {
         bail!(
             "--shape {shape} takes {} as {dtype} and {} are free: --layers would leave some of it out",
             bytes(weights),
@@ -186,7 +201,9 @@ fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Arc<Mode
         weights: WeightFormat::Auto,
         ..formats
     };
-    Ok((shape.clone(), Arc::new(Model::load(&random, held)?)))
+    let (placed, chosen) = Placed::load(&random, held, args.model.device)?;
+    chosen.iter().for_each(|note| printer.warn(note));
+    Ok((shape.clone(), placed))
 }
 
 fn limits_text(l: &Limits) -> String {

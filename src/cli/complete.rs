@@ -74,7 +74,7 @@ impl Decode for OptionalText {
 pub(crate) fn run(args: &CompleteArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let loaded = args.model.open(printer)?;
     let ids = args.input.ids(&loaded, printer)?;
-    let context = loaded.model.spec().context;
+    let context = loaded.spec().context;
     let left = context - ids.len();
     if left == 0 {
         bail!(

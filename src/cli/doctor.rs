@@ -176,6 +176,7 @@ fn of_shape(args: &DoctorArgs, shape: &str, printer: &Printer) -> anyhow::Result
         vocab: spec.vocab,
         context: spec.context,
         state_bytes: layout.state_bytes() as u64,
+        recurrent: layout.state_bytes() > 0,
         block_tokens: BLOCK,
         block_bytes: layout.block_bytes() as u64,
         row_bytes: 0,

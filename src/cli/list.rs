@@ -146,7 +146,7 @@ fn models() -> anyhow::Result<Vec<Value>> {
     let bundled = Loaded::open(&LoadOptions::default(), &mut |_| ())?;
     let mut rows = vec![json!({
         "name": BUNDLED,
-        "parameters": parameters(bundled.model.spec().parameters()),
+        "parameters": parameters(bundled.spec().parameters()),
         "where": "in the program",
         "note": bundled.prompter.as_ref().and_then(|p| p.note()),
     })];

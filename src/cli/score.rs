@@ -6,7 +6,6 @@ use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use tabled::builder::Builder;
-use tts_model::cpu::CpuExecutor;
 use tts_model::executor::{BrokenLogits, Executor, ScoreRequest};
 
 use super::ExitStatus;
@@ -52,8 +51,8 @@ pub(crate) fn run(args: &ScoreArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let ids = args.input.ids(&loaded, printer)?;
     let tier = args.model.tier.unwrap_or_else(default_tier);
     let threads = args.model.threads.unwrap_or_else(default_threads);
-    let mut executor = CpuExecutor::new(loaded.model.clone(), threads, tier);
-    let scored = score(&mut executor, ids, args.top_k, args.window)?;
+    let mut executor = loaded.placed.executor(threads, tier)?;
+    let scored = score(executor.as_mut(), ids, args.top_k, args.window)?;
     if printer.json() {
         printer.object(&scored)?;
         return Ok(ExitStatus::Done);
@@ -146,6 +145,9 @@ fn score(
         scored.group_confidence.push(group.map(|g| g as f32));
     });
     executor.free(seq);
+    if let Some(why) = executor.failure() {
+        bail!(why);
+    }
     if let Err(BrokenLogits) = read {
         bail!(
             "the model's logits after token {} are not numbers (NaN or infinite); the weights are damaged or \

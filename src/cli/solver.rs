@@ -128,7 +128,7 @@ fn remark(solver: &Solver, loaded: &Loaded, problems: &[Prepared], printer: &Pri
 
 /// How most of the weights are held.
 fn held(loaded: &Loaded) -> String {
-    let formats = loaded.model.formats();
+    let formats = loaded.placed.formats();
     let most = formats.iter().max_by_key(|(_, bytes)| *bytes);
     most.map_or_else(String::new, |(format, _)| format.to_string())
 }

@@ -24,7 +24,7 @@ pub(crate) struct InputArgs {
 impl InputArgs {
     /// The ids, all of which the model has.
     pub(crate) fn ids(&self, loaded: &Loaded, printer: &Printer) -> anyhow::Result<Vec<u32>> {
-        let spec = loaded.model.spec();
+        let spec = loaded.spec();
         let stdin = self.given.as_deref() == Some("-");
         let typed = self.given.as_ref().filter(|_| !stdin);
         let encode = |text: &str| {

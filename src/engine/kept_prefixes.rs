@@ -107,10 +107,6 @@ impl KeptPrefixes {
         self.bytes = self.held.values().map(|kept| kept.bytes(&self.limits)).sum();
     }
 
-    fn has_recurrent_state(&self) -> bool {
-        self.limits.state_bytes > 0
-    }
-
     /// Begins to read a prompt where the longest beginning of it that is kept ends.
     pub(super) fn begin(&mut self, ids: &[u32], executor: &mut dyn Executor) -> PromptReading {
         let found = self.find(ids).and_then(|found| {
@@ -149,7 +145,7 @@ impl KeptPrefixes {
             } else {
                 common.min(ids.len() - 1)
             };
-            let (point, tokens) = if self.has_recurrent_state() {
+            let (point, tokens) = if self.limits.recurrent {
                 let at = *kept.points.range(..=most).next_back()?.0;
                 (at, at)
             } else {
@@ -185,7 +181,7 @@ impl KeptPrefixes {
         if from == ids.len() && reading.cached == from {
             return Ok(from);
         }
-        if !self.is_on() || !self.has_recurrent_state() {
+        if !self.is_on() || !self.limits.recurrent {
             return executor.read(seq, ids, most);
         }
         let end = from.saturating_add(most.max(1));
@@ -257,7 +253,7 @@ impl KeptPrefixes {
                 self.held.insert(from, old);
             }
         }
-        if !self.has_recurrent_state() {
+        if !self.limits.recurrent {
             // the longest serves for all
             for point in std::mem::take(&mut points).into_values() {
                 executor.free(point);

@@ -110,23 +110,54 @@ impl Scheduler {
         self.used_bytes() + self.prefixes.bytes()
     }
 
-    /// One step: admits what fits, then gives every live trace of every active problem one token.
+    /// One step: admits what fits, then gives every live trace of every active problem one token. Once the executor
+    /// has failed, everything ends with its sentence instead, and no token of it counts.
     pub fn step(&mut self) {
         self.apply_early_ends();
         self.admit();
-        self.make_room();
-        self.take_turns();
-        let began = Instant::now();
-        self.begin_traces();
-        self.draw();
-        self.pace.drew(began.elapsed());
-        self.close();
-        if self.running.is_empty() {
-            self.pace.forgive();
+        if self.executor.failure().is_none() {
+            self.make_room();
+            self.take_turns();
+            let began = Instant::now();
+            self.begin_traces();
+            self.draw();
+            self.pace.drew(began.elapsed());
         }
-        self.go_on_scoring();
+        if self.executor.failure().is_none() {
+            self.close();
+            if self.running.is_empty() {
+                self.pace.forgive();
+            }
+            self.go_on_scoring();
+        }
+        if let Some(why) = self.executor.failure() {
+            self.fail(&why);
+        }
         if self.running.is_empty() {
             self.executor.trim(0);
+        }
+    }
+
+    /// Ends everything, since the executor can do no more.
+    fn fail(&mut self, why: &str) {
+        let executor = self.executor.as_mut();
+        let failed = || {
+            RunError::Device(format!(
+                "{why}; what a run folder holds is kept, and the same command goes on from there"
+            ))
+        };
+        for running in self.running.drain(..) {
+            running.close(Err(failed()), executor);
+        }
+        for WaitingProblem { request, prompt } in self.waiting.drain(..) {
+            prompt.into_iter().for_each(|prompt| prompt.free(executor));
+            (request.reply)(Err(failed()));
+        }
+        for scoring in self.scoring.take() {
+            scoring.fail(failed(), executor);
+        }
+        for text in self.texts.drain(..) {
+            let _ = text.reply.send(Err(failed()));
         }
     }
 
@@ -299,6 +330,9 @@ impl Scheduler {
         }
         self.executor.step(&rows, &mut self.drawn);
         self.rows = emptied(rows);
+        if self.executor.failure().is_some() {
+            return;
+        }
         let mut drawn = self.drawn.iter();
         for r in self.running.iter_mut().filter(|r| r.is_active()) {
             r.take_tokens(&mut drawn, self.executor.as_ref());

@@ -2,7 +2,8 @@
 
 use tokio::sync::oneshot;
 
-use tts_model::executor::{Executor, ScoreRequest, Scored, SeqId};
+use crate::run::RunError;
+use tts_model::executor::{BrokenLogits, Executor, ScoreRequest, Scored, SeqId};
 
 /// What the model says of a token of a text, under the raw distribution at its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +22,8 @@ pub struct ScoringRequest {
     pub from: usize,
     /// How many ids for each.
     pub k: usize,
-    /// Takes what was found; nothing where the logits are not numbers.
-    pub reply: oneshot::Sender<Option<Vec<ScoredToken>>>,
+    /// Takes what was found.
+    pub reply: oneshot::Sender<Result<Vec<ScoredToken>, RunError>>,
 }
 
 /// A text in the middle of being scored.
@@ -68,12 +69,22 @@ impl Scoring {
             });
         };
         let read = executor.score(self.seq, &request, 1, &mut each);
-        if read.is_ok_and(|read| read < end) {
+        // what failed with the device is ended with everything else
+        if read.is_ok_and(|read| read < end) || executor.failure().is_some() {
             return Some(self);
         }
         executor.free(self.seq);
-        let _ = self.text.reply.send(read.is_ok().then_some(self.found));
+        let found = read.map(|_| self.found).map_err(|BrokenLogits| {
+            RunError::Engine("the model's logits are not numbers (NaN or infinite)".to_owned())
+        });
+        let _ = self.text.reply.send(found);
         None
+    }
+
+    /// Gives it up.
+    pub(super) fn fail(self, why: RunError, executor: &mut dyn Executor) {
+        executor.free(self.seq);
+        let _ = self.text.reply.send(Err(why));
     }
 }
 

@@ -11,10 +11,14 @@ pub struct MachineInfo {
     /// The model as it was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The GPU that computed it, as its maker calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// Threads that computed the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// Instruction set of its kernels: `portable`, `avx2`, `avx512`, `avx512bf16` or `amx`.
+    /// Instruction set of its kernels: `portable`, `avx2`, `avx512`, `avx512bf16` or `amx`; on a GPU its
+    /// architecture, the compiler and the version of the kernels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
     /// Most rows of a batch: traces that get a token in one step.

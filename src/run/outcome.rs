@@ -78,6 +78,9 @@ pub enum RunError {
     /// The recording could not be read.
     #[error("{0}")]
     Recording(String),
+    /// The device that the model runs on can do no more, or is taken; a sentence.
+    #[error("{0}")]
+    Device(String),
     /// The engine is gone.
     #[error("the engine stopped unexpectedly: {0}")]
     Engine(String),

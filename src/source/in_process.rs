@@ -70,9 +70,7 @@ impl InProcess {
     pub async fn score(&self, ids: Vec<u32>, from: usize, k: usize) -> Result<Vec<ScoredToken>, RunError> {
         let (reply, found) = oneshot::channel();
         self.send(Command::Score(ScoringRequest { ids, from, k, reply }))?;
-        found.await.map_err(|_| gone())?.ok_or_else(|| {
-            RunError::Engine("the model's logits are not numbers (NaN or infinite)".to_owned())
-        })
+        found.await.map_err(|_| gone())?
     }
 
     /// Runs one problem to its decision. Dropping the future cancels the problem.

@@ -12,7 +12,6 @@ use crate::error::Error;
 use crate::loaded::Loaded;
 use crate::prompt::{Message, RenderOptions, Rendered};
 use crate::run::{MachineInfo, Observer, Outcome, Request, RunError, TraceSettings};
-use tts_model::cpu::CpuExecutor;
 use tts_model::cpu::kernels::Tier;
 
 /// How a model uses this machine.
@@ -66,7 +65,7 @@ pub struct Local {
 impl Local {
     /// A model that was opened, on this machine.
     pub fn new(loaded: Loaded, options: LocalOptions) -> Self {
-        let spec = loaded.model.spec();
+        let spec = loaded.spec();
         let stop_ids = match &loaded.prompter {
             Some(prompter) => prompter.stop_ids().iter().copied().collect(),
             None => spec.eos.clone(),
@@ -94,11 +93,11 @@ impl Local {
     pub fn loaded(&self) -> &Loaded {
         &self.loaded
     }
-    /// Threads that compute the model.
+    /// Threads that compute the model, on the processor.
     pub fn threads(&self) -> usize {
         self.options.threads.unwrap_or_else(default_threads)
     }
-    /// Instruction tier in force.
+    /// Instruction tier of the processor's kernels.
     pub fn tier(&self) -> Tier {
         self.options.tier.unwrap_or_else(default_tier)
     }
@@ -106,7 +105,7 @@ impl Local {
     /// How many traces run at once for prompts of `prompt` tokens, and what each costs.
     pub fn plan(&self, prompt: usize, max_tokens: usize) -> MemoryPlan {
         MemoryPlan::new(
-            &CpuExecutor::limits_of(&self.loaded.model, self.threads()),
+            &self.loaded.placed.limits(self.threads()),
             prompt,
             max_tokens,
             self.options.memory,
@@ -117,10 +116,10 @@ impl Local {
     /// The engine, started with what `plan` gives unless it runs already.
     fn engine(&self, plan: impl FnOnce() -> MemoryPlan) -> Result<&InProcess, RunError> {
         if self.engine.get().is_none() {
-            let executor = CpuExecutor::new(self.loaded.model.clone(), self.threads(), self.tier());
+            let executor = self.loaded.placed.executor(self.threads(), self.tier())?;
             let plan = plan();
             let prefixes = self.options.prefix_cache.bytes(plan.budget);
-            let engine = InProcess::start(Box::new(executor), plan, prefixes)?;
+            let engine = InProcess::start(executor, plan, prefixes)?;
             let _ = self.engine.set(engine);
         }
         Ok(self.engine.get().expect("just set"))
@@ -152,7 +151,7 @@ impl TraceSource for Local {
     fn capacity(&self, prompt: usize, max_tokens: usize) -> Capacity {
         Capacity::Batch {
             plan: self.plan(prompt, max_tokens),
-            weights: self.loaded.model.bytes() as u64,
+            weights: self.loaded.placed.bytes(),
         }
     }
 
@@ -179,28 +178,31 @@ impl TraceSource for Local {
     }
 
     fn describe(&self, settings: TraceSettings) -> TraceSettings {
-        let model = &self.loaded.model;
+        let placed = &self.loaded.placed;
+        let (kv, state) = placed.held();
         TraceSettings {
             model: Some(self.loaded.digest().to_owned()),
-            kv_dtype: Some(model.layout().kv.name().to_owned()),
-            state_dtype: Some(model.layout().state.name().to_owned()),
+            kv_dtype: Some(kv.name().to_owned()),
+            state_dtype: Some(state.name().to_owned()),
             dtype: Some(
-                model
+                placed
                     .formats()
                     .iter()
                     .map(|(format, _)| (*format).to_owned())
                     .collect(),
             ),
-            tier: Some(self.tier().name().to_owned()),
+            tier: Some(placed.arithmetic(self.tier()).to_owned()),
             stop_ids: Some(self.capabilities.stop_ids.clone()),
             ..settings
         }
     }
 
     fn machine(&self, so_far: bool) -> MachineInfo {
+        let placed = &self.loaded.placed;
         MachineInfo {
-            threads: Some(self.threads()),
-            tier: Some(self.tier().name().to_owned()),
+            device: placed.device_name().map(str::to_owned),
+            threads: placed.on_cpu().map(|_| self.threads()),
+            tier: Some(placed.arithmetic(self.tier()).to_owned()),
             max_batch: self.engine.get().filter(|_| so_far).map(|e| e.plan().max_batch),
             ..MachineInfo::default()
         }

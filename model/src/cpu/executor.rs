@@ -79,6 +79,7 @@ impl CpuExecutor {
             vocab: model.spec().vocab,
             context: model.spec().context,
             state_bytes: shape.state_bytes() as u64,
+            recurrent: shape.state_bytes() > 0,
             block_tokens: BLOCK,
             block_bytes: shape.block_bytes() as u64,
             row_bytes: model.workspace_bytes(1, 1, 0) as u64,

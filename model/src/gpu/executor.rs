@@ -21,7 +21,7 @@ use crate::executor::{Executor, Limits, ScoreRequest, Scored, SeqId, StepRow};
 use crate::sampling::{BrokenLogits, Drawn, Sampling, TOP};
 use crate::saved;
 use crate::weights::Checkpoint;
-use crate::{Formats, ModelError};
+use crate::{Formats, KvFormat, ModelError, StateFormat};
 
 /// Positions that are read at a time. Results do not depend on it.
 const CHUNK: usize = 128;
@@ -125,6 +125,21 @@ impl GpuExecutor {
     /// What a user calls the device.
     pub fn device_name(&self) -> String {
         self.device.name()
+    }
+
+    /// Types of the weights, with the bytes of each, largest first.
+    pub fn formats(&self) -> &[(&'static str, u64)] {
+        &self.parts.formats
+    }
+
+    /// How keys and values, and the states of recurrent parts, are held.
+    pub fn held(&self) -> (KvFormat, StateFormat) {
+        (self.memory.layout.kv, self.memory.layout.state)
+    }
+
+    /// Bytes of the states and windows of a sequence.
+    pub fn state_bytes(&self) -> usize {
+        self.memory.layout.state_bytes
     }
 
     fn fail(&mut self, e: DeviceError) {
@@ -473,6 +488,7 @@ fn limits(widths: &Widths, layout: &Layout, context: usize, weights: u64, free: 
         vocab: widths.vocab,
         context,
         state_bytes: layout.slot_bytes as u64,
+        recurrent: layout.state_bytes > 0,
         block_tokens: PAGE,
         // partial results of attention are a row's for every SPLIT pages
         block_bytes: layout.page_bytes as u64 + (4 * widths.partial / step::SPLIT) as u64,

@@ -80,6 +80,8 @@ impl Rows<'_> {
 /// A matrix on a device, or a stack of them.
 pub(super) struct Matrix {
     pub(super) held: Held,
+    /// what the type of its weights is called
+    pub(super) format: &'static str,
     /// outputs of one matrix of the stack, padded for a gate; the inputs
     pub(super) n: usize,
     k: usize,
@@ -114,7 +116,8 @@ pub(super) fn alike(parts: &[&Rows<'_>]) -> bool {
 }
 
 impl Matrix {
-    /// The matrices of a stack, each of rows that follow each other; all are held in one type.
+    /// The matrices of a stack, each of rows that follow each other; all are held in one type. With `gate` each has two parts, and
+    /// tiles of 16 rows of both take turns.
     pub(super) fn stacked<'a>(
         device: &dyn Device,
         stack: impl Iterator<Item = Result<Vec<Rows<'a>>, crate::ModelError>>,
@@ -140,9 +143,9 @@ impl Matrix {
         made.ok_or_else(|| Failure::Device(DeviceError("a stack of no matrices".to_owned())))
     }
 
-    /// A matrix of rows that follow each other. With `gate` there are two parts, and tiles of 16 rows of both take turns.
-    pub(super) fn upload(device: &dyn Device, parts: &[Rows<'_>], gate: bool) -> Result<Self, DeviceError> {
-        let order = order(parts, gate);
+    /// A matrix of rows that follow each other.
+    pub(super) fn upload(device: &dyn Device, parts: &[Rows<'_>]) -> Result<Self, DeviceError> {
+        let order = order(parts, false);
         let (image, shape) = image(parts, &order);
         let mut matrix = Self::room(device, &shape, &image, 1)?;
         matrix.fill(device, 0, &image);
@@ -154,6 +157,7 @@ impl Matrix {
         let steps = shape.k / 16;
         Ok(Self {
             held: shape.held,
+            format: shape.format,
             n: shape.n,
             k: shape.k,
             group: shape.group,
@@ -180,6 +184,12 @@ impl Matrix {
         put(&self.bias, &bytes_of(&image.bias));
         put(&self.group_scale, &bytes_of(&image.group_scale));
         put(&self.group_min, &bytes_of(&image.group_min));
+    }
+
+    /// Bytes of the device's memory that it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        let buffers = [&self.words, &self.scale, &self.bias, &self.group_scale, &self.group_min];
+        buffers.iter().map(|buffer| buffer.bytes as u64).sum()
     }
 
     /// The structure that kernels take.
@@ -223,6 +233,7 @@ impl From<DeviceError> for Failure {
 
 struct Shape {
     held: Held,
+    format: &'static str,
     n: usize,
     k: usize,
     group: usize,
@@ -267,8 +278,15 @@ fn image(parts: &[Rows<'_>], order: &[Option<(usize, usize)>]) -> (Image, Shape)
         image.bias = of(&|p, i| parts[p].bias.as_ref().map_or(0.0, |bias| bias[i]));
     }
     let row = |at: usize| order.get(at).copied().flatten().map(|(p, i)| parts[p].row(i));
+    let format = match held {
+        Held::F32 => "f32",
+        Held::Bf16 => "bf16",
+        Held::F16 => "f16",
+        Held::Codes8 | Held::Codes4 | Held::Fp4 => dtype.name(),
+    };
     let mut shape = Shape {
         held,
+        format,
         n,
         k,
         group: 16,
@@ -290,17 +308,16 @@ fn image(parts: &[Rows<'_>], order: &[Option<(usize, usize)>]) -> (Image, Shape)
         Held::Bf16 | Held::F16 => {
             let (tiles, steps) = (n.div_ceil(16), k / 16);
             image.words = vec![0; tiles * steps * 512];
-            for at in 0..n {
-                for (c, value) in row(at)
-                    .into_iter()
-                    .flat_map(|row| row.as_chunks::<2>().0)
-                    .enumerate()
-                {
-                    let (lane, word, half) = place(at, c);
-                    let fragment = (at / 16 * steps + c / 16) * 32 + lane;
-                    image.words[fragment * 16 + word * 4 + half * 2..][..2].copy_from_slice(value);
+            fill_tiles(&mut image, tiles, |tile| {
+                for at in tile.rows() {
+                    let values = row(at).into_iter().flat_map(|row| row.as_chunks::<2>().0);
+                    for (c, value) in values.enumerate() {
+                        let (lane, word, half) = place(at, c);
+                        let fragment = c / 16 * 32 + lane;
+                        tile.words[fragment * 16 + word * 4 + half * 2..][..2].copy_from_slice(value);
+                    }
                 }
-            }
+            });
         }
         Held::Codes8 | Held::Codes4 | Held::Fp4 => {
             let format = CodeFormat::of(dtype).expect("a quantised type");
@@ -309,6 +326,52 @@ fn image(parts: &[Rows<'_>], order: &[Option<(usize, usize)>]) -> (Image, Shape)
         }
     }
     (image, shape)
+}
+
+/// Sixteen rows of an image.
+struct Tile<'a> {
+    index: usize,
+    words: &'a mut [u8],
+    group_scale: &'a mut [f32],
+    group_min: &'a mut [f32],
+}
+
+impl Tile<'_> {
+    fn rows(&self) -> std::ops::Range<usize> {
+        self.index * 16..self.index * 16 + 16
+    }
+}
+
+/// Fills the tiles of an image on all cores: the weights of 7 billion parameters take a minute on one.
+fn fill_tiles(image: &mut Image, tiles: usize, fill: impl Fn(&mut Tile<'_>) + Sync) {
+    fn parts<T>(list: &mut [T], n: usize) -> impl Iterator<Item = &mut [T]> {
+        let each = list.len() / n.max(1);
+        let mut rest = list;
+        (0..n).map(move |_| {
+            let (part, after) = std::mem::take(&mut rest).split_at_mut(each);
+            rest = after;
+            part
+        })
+    }
+    let words = parts(&mut image.words, tiles);
+    let scales = parts(&mut image.group_scale, tiles).zip(parts(&mut image.group_min, tiles));
+    let tiles = words.zip(scales).enumerate();
+    let mut tiles: Vec<Tile<'_>> = tiles
+        .map(|(index, (words, (group_scale, group_min)))| Tile {
+            index,
+            words,
+            group_scale,
+            group_min,
+        })
+        .collect();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // a thread for a few tiles costs more than it saves
+    let share = tiles.len().div_ceil(cores).max(8);
+    std::thread::scope(|scope| {
+        for share in tiles.chunks_mut(share) {
+            scope.spawn(|| share.iter_mut().for_each(&fill));
+        }
+    });
 }
 
 /// The lane, the word of its fragment and the half of that word in which weight `[row, column]` stands.
@@ -322,7 +385,7 @@ fn coded<'a>(
     shape: &Shape,
     dtype: Dtype,
     format: &CodeFormat,
-    row: impl Fn(usize) -> Option<&'a [u8]>,
+    row: impl Fn(usize) -> Option<&'a [u8]> + Sync,
 ) {
     let (tiles, groups) = (shape.n.div_ceil(16), shape.k / shape.group);
     let wide = shape.held.wide();
@@ -332,31 +395,33 @@ fn coded<'a>(
     if format.minima {
         image.group_min = image.group_scale.clone();
     }
-    let mut codes = Codes::default();
-    for at in 0..shape.n {
-        let Some(row) = row(at) else { continue };
-        for (b, block) in row.chunks_exact(dtype.block_bytes()).enumerate() {
-            codes.read(dtype, block);
-            for g in 0..format.groups() {
-                let (scale, minimum) = codes.group(format, g);
-                let place = (at / 16 * groups + (b * format.groups() + g)) * 16 + at % 16;
-                image.group_scale[place] = scale;
-                if format.minima {
-                    image.group_min[place] = minimum;
+    fill_tiles(image, tiles, |tile| {
+        let mut codes = Codes::default();
+        for at in tile.rows() {
+            let Some(row) = row(at) else { continue };
+            for (b, block) in row.chunks_exact(dtype.block_bytes()).enumerate() {
+                codes.read(dtype, block);
+                for g in 0..format.groups() {
+                    let (scale, minimum) = codes.group(format, g);
+                    let place = (b * format.groups() + g) * 16 + at % 16;
+                    tile.group_scale[place] = scale;
+                    if format.minima {
+                        tile.group_min[place] = minimum;
+                    }
                 }
-            }
-            for (i, code) in codes.codes[..format.block].iter().enumerate() {
-                let c = b * format.block + i;
-                let (lane, word, half) = place(at, c);
-                let load = &mut image.words[((at / 16 * loads + c / wide) * 32 + lane) * 16..][..16];
-                let step = c % wide / 16;
-                if shape.held == Held::Codes8 {
-                    load[step * 8 + word * 2 + half] = *code;
-                } else {
-                    // nibble `word` of the step's low half word, or of its high one
-                    load[step * 4 + half * 2 + word / 2] |= code << (word % 2 * 4);
+                for (i, code) in codes.codes[..format.block].iter().enumerate() {
+                    let c = b * format.block + i;
+                    let (lane, word, half) = place(at, c);
+                    let load = &mut tile.words[(c / wide * 32 + lane) * 16..][..16];
+                    let step = c % wide / 16;
+                    if shape.held == Held::Codes8 {
+                        load[step * 8 + word * 2 + half] = *code;
+                    } else {
+                        // nibble `word` of the step's low half word, or of its high one
+                        load[step * 4 + half * 2 + word / 2] |= code << (word % 2 * 4);
+                    }
                 }
             }
         }
-    }
+    });
 }

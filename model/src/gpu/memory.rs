@@ -18,6 +18,8 @@ const ALIGN: usize = 256;
 /// Where everything of a sequence lies.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
+    pub(super) kv: KvFormat,
+    pub(super) state: StateFormat,
     /// of each attention part, its first number in a page
     pub(super) attention: Vec<u64>,
     /// of each recurrent part, the first bytes of its state and its window in a slot
@@ -35,6 +37,8 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(spec: &ModelSpec, kv: KvFormat, state: StateFormat) -> Self {
         let mut layout = Self {
+            kv,
+            state,
             attention: Vec::new(),
             recurrent: Vec::new(),
             conv: Vec::new(),

@@ -1,5 +1,7 @@
 //! A model's weights in a device's memory.
 
+use std::cell::RefCell;
+
 use super::cuda::Cuda;
 use super::device::{Device, DeviceError};
 use super::emulated::{Emulated, Order};
@@ -45,6 +47,8 @@ pub(super) struct Parts {
     /// heads of keys and values, heads, width of a head
     pub(super) attention: (usize, usize, usize),
     pub(super) bytes: u64,
+    /// types of the matrices, with the bytes of each, largest first
+    pub(super) formats: Vec<(&'static str, u64)>,
 }
 
 /// Keys, values and states as they are held where the user says nothing: f32 where every matrix is, else bf16.
@@ -114,6 +118,7 @@ fn parts(device: &dyn Device, checkpoint: &Checkpoint, format: WeightFormat) -> 
         device,
         weights: checkpoint,
         format,
+        held: RefCell::default(),
     };
     // a 4-bit embedding table damages small models
     let ends = if format == WeightFormat::Q4_0 {
@@ -153,6 +158,11 @@ fn parts(device: &dyn Device, checkpoint: &Checkpoint, format: WeightFormat) -> 
         branches,
         ropes,
         attention: attention.unwrap_or_default(),
+        formats: {
+            let mut formats: Vec<_> = loader.held.take().into_iter().collect();
+            formats.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+            formats
+        },
         bytes: 0,
         spec,
     })

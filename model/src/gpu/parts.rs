@@ -1,6 +1,9 @@
 //! The parts of a model in a device's memory.
 
-use super::device::{Address, Buffer, Defines, Device, bytes_of};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use super::device::{Address, Buffer, Defines, Device, DeviceError, bytes_of};
 use super::matrix::{Failure, Matrix, Rows, alike};
 use crate::cpu::linear::{factors, gathered, held_as};
 use crate::spec::{
@@ -18,6 +21,8 @@ pub(super) struct Loader<'a> {
     pub(super) device: &'a dyn Device,
     pub(super) weights: &'a Checkpoint,
     pub(super) format: WeightFormat,
+    /// bytes of matrices by the type of their weights
+    pub(super) held: RefCell<BTreeMap<&'static str, u64>>,
 }
 
 /// Numbers on a device; none where there are none.
@@ -147,6 +152,15 @@ impl Loader<'_> {
         })
     }
 
+    fn counted(&self, matrix: Matrix) -> Matrix {
+        *self.held.borrow_mut().entry(matrix.format).or_default() += matrix.bytes();
+        matrix
+    }
+
+    fn upload(&self, parts: &[Rows<'_>]) -> Result<Matrix, DeviceError> {
+        Ok(self.counted(Matrix::upload(self.device, parts)?))
+    }
+
     pub(super) fn matrix(&self, spec: &LinearSpec, scale: f32) -> Result<Matrix, Failure> {
         self.matrix_as(spec, scale, self.format)
     }
@@ -157,11 +171,16 @@ impl Loader<'_> {
         scale: f32,
         format: WeightFormat,
     ) -> Result<Matrix, Failure> {
-        Ok(Matrix::upload(
-            self.device,
-            &[self.rows(spec, scale, format)?],
-            false,
-        )?)
+        Ok(self.upload(&[self.rows(spec, scale, format)?])?)
+    }
+
+    fn stacked<'a>(
+        &self,
+        stack: impl Iterator<Item = Result<Vec<Rows<'a>>, ModelError>>,
+        count: usize,
+        gate: bool,
+    ) -> Result<Matrix, Failure> {
+        Ok(self.counted(Matrix::stacked(self.device, stack, count, gate)?))
     }
 
     /// Matrices of one input side by side, those of one type as one.
@@ -179,7 +198,7 @@ impl Loader<'_> {
         }
         let matrices = runs
             .into_iter()
-            .map(|(first, run)| Ok((Matrix::upload(self.device, &run, false)?, first)));
+            .map(|(first, run)| Ok((self.upload(&run)?, first)));
         Ok(Wide {
             matrices: matrices.collect::<Result<_, Failure>>()?,
         })
@@ -378,9 +397,8 @@ impl Loader<'_> {
         Ok(Mlp {
             activation,
             width: parts[0].width,
-            input: Matrix::stacked(self.device, parts.iter().map(|p| inputs(p)), parts.len(), gate)?,
-            down: Matrix::stacked(
-                self.device,
+            input: self.stacked(parts.iter().map(|p| inputs(p)), parts.len(), gate)?,
+            down: self.stacked(
                 parts
                     .iter()
                     .map(|p| Ok(vec![self.rows(&p.down, scale, self.format)?])),

@@ -40,6 +40,8 @@ impl Scheduler {
             match self.prefixes.read(prompt, ids, part, executor) {
                 Ok(read) if read < ids.len() => {}
                 Ok(_) => ended.push((at, true)),
+                // says nothing about the prompt; everything ends then
+                Err(BrokenLogits) if executor.failure().is_some() => return,
                 Err(BrokenLogits) => ended.push((at, false)),
             }
         }
