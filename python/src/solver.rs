@@ -14,7 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex, broadcast};
 use tokio::task::AbortHandle;
 use tts::{
-    ApiKey, Formats, KvFormat, LoadOptions, Progress, RemoteOptions, SamplingOverrides, Settings, Tts,
+    ApiKey, Device, Formats, KvFormat, LoadOptions, Progress, RemoteOptions, SamplingOverrides, Settings, Tts,
     WeightFormat,
 };
 
@@ -118,12 +118,13 @@ fn named<T>(
 impl Solver {
     /// Opens a model; `tts.open` names the arguments.
     #[staticmethod]
-    #[pyo3(signature = (model, dtype, kv_dtype, on_progress, **settings))]
+    #[pyo3(signature = (model, dtype, kv_dtype, device, on_progress, **settings))]
     fn of_model(
         py: Python<'_>,
         model: String,
         dtype: Option<String>,
         kv_dtype: Option<String>,
+        device: Option<String>,
         on_progress: Option<Py<PyAny>>,
         settings: Option<Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
@@ -136,9 +137,13 @@ impl Solver {
             let known = KvFormat::ALL.into_iter().map(|f| (f.name(), f));
             formats.kv = Some(named("kv_dtype", &name, known)?);
         }
+        let device = device.map(|name| {
+            Device::parse(&name).map_err(|known| raised(format!("device {name}: {known}")))
+        });
         let options = LoadOptions {
             model: Some(model.clone()),
             formats,
+            device: device.transpose()?.unwrap_or_default(),
             ..LoadOptions::default()
         };
         let told = move |progress: Progress<'_>| {

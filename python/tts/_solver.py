@@ -117,6 +117,7 @@ def open(
     threads: int | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
+    device: str | None = None,
     on_progress: Callable[[str, int, int | None], object] | None = None,
 ) -> Solver:
     """Opens a model in this process.

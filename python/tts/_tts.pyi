@@ -162,6 +162,7 @@ class Solver:
         model: str,
         dtype: str | None,
         kv_dtype: str | None,
+        device: str | None,
         on_progress: Callable[[str, int, int | None], object] | None,
         **settings: Any,
     ) -> Solver: ...

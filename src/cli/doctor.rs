@@ -7,8 +7,9 @@ use clap::Args;
 use serde_json::json;
 use tabled::builder::Builder;
 use tts_model::cpu::kernels::Tier;
-use tts_model::cpu::{CpuExecutor, memory};
-use tts_model::executor::{Executor, Limits};
+use tts_model::cpu::memory;
+use tts_model::executor::Limits;
+use tts_model::gpu::{self, CardInfo};
 use tts_model::{BLOCK, KvFormat, StateLayout};
 
 use super::ExitStatus;
@@ -47,15 +48,16 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let tier = args.model.tier.unwrap_or_else(default_tier);
     let threads = args.model.threads.unwrap_or_else(default_threads);
     let loaded = args.model.open(printer)?;
-    let (model, spec, shape) = (&loaded.model, loaded.model.spec(), loaded.model.layout());
+    let (placed, spec) = (&loaded.placed, loaded.spec());
     let recommended = loaded
         .prompter
         .as_ref()
         .and_then(|p| p.generation().max_new_tokens);
     let most = spec.context.saturating_sub(args.prompt_tokens).max(1);
     let max_tokens = args.max_tokens.or(recommended).unwrap_or(most).min(most);
-    let executor = CpuExecutor::new(model.clone(), threads, tier);
+    let executor = placed.executor(threads, tier)?;
     let limits = executor.limits();
+    let on_device = placed.device_name().map(|_| limits.free_bytes);
     let plan = MemoryPlan::new(
         &limits,
         args.prompt_tokens,
@@ -70,25 +72,28 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
         .most(args.traces)
         .min(plan.max_batch)
         .max(1);
-    let weights = model.bytes() as u64;
+    let weights = placed.bytes();
     // a prompt of any length is read in chunks
     let work = executor.scratch_bytes(usize::MAX, rows);
     let prompt = limits.sequence_bytes(args.prompt_tokens, 0);
     let resident = weights + work + prompt + (rows as u64 * plan.bytes_per_trace).min(plan.budget);
     let kv = limits.block_bytes / limits.block_tokens as u64;
     let tiers: Vec<_> = Tier::available().iter().map(|t| t.name()).collect();
-    let formats = model.formats();
+    let formats = placed.formats();
+    let cards = gpu::cards();
     let format_bytes = || formats.iter().map(|(f, n)| json!({"format": f, "bytes": n}));
     if printer.json() {
         printer.object(&json!({
-            "version": env!("CARGO_PKG_VERSION"), "tier": tier.name(), "tiers": tiers, "threads": threads,
+            "version": env!("CARGO_PKG_VERSION"), "tier": placed.arithmetic(tier), "tiers": tiers,
+            "threads": threads, "device": placed.device().to_string(), "device_name": placed.device_name(),
+            "device_free_bytes": on_device, "cards": cards_json(cards.as_deref().unwrap_or_default()),
             "cores": default_threads(), "memory_available_bytes": available, "model": loaded.name,
             "digest": loaded.digest(), "parameters": spec.parameters(),
             "layers": spec.layers.len(), "hidden": spec.hidden, "vocab": spec.vocab, "context": spec.context,
             "weight_bytes": weights, "weight_formats": format_bytes().collect::<Vec<_>>(),
             "tokenizer": loaded.prompter.is_some(),
             "chat_template": loaded.prompter.as_ref().is_some_and(|p| p.has_chat_template()),
-            "state_bytes": shape.state_bytes(), "kv_bytes_per_token": kv,
+            "state_bytes": placed.state_bytes(), "kv_bytes_per_token": kv,
             "expected_tokens": plan.expected_tokens, "bytes_per_trace": plan.bytes_per_trace,
             "max_batch": plan.max_batch, "traces": rows,
             "predicted_resident_bytes": resident,
@@ -103,6 +108,23 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     );
     row("threads", format!("{threads} of {}", default_threads()));
     row("memory available", bytes(available));
+    match &cards {
+        Ok(cards) => cards
+            .iter()
+            .for_each(|card| row(&format!("cuda:{}", card.index), of_card(card))),
+        Err(why) => row("NVIDIA cards", format!("none: {why}")),
+    }
+    if let (Some(name), Some(free)) = (placed.device_name(), on_device) {
+        row(
+            "runs on",
+            format!(
+                "{}, {name} ({}), {} free beside the weights",
+                placed.device(),
+                placed.arithmetic(tier),
+                bytes(free)
+            ),
+        );
+    }
     row(
         "model",
         format!(
@@ -115,7 +137,7 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     );
     let held: Vec<_> = formats
         .iter()
-        .map(|(f, n)| format!("{f} {}", bytes(*n as u64)))
+        .map(|(f, n)| format!("{f} {}", bytes(*n)))
         .collect();
     row("weights", format!("{} ({})", bytes(weights), held.join(", ")));
     row(
@@ -132,7 +154,7 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
             ),
         },
     );
-    row("state of a trace", bytes(shape.state_bytes() as u64));
+    row("state of a trace", bytes(placed.state_bytes() as u64));
     row("keys and values", format!("{} a token", bytes(kv)));
     row(
         "a trace",
@@ -160,6 +182,28 @@ pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitSt
     );
     printer.line(drawn(table, 2).trim_end())?;
     Ok(ExitStatus::Done)
+}
+
+/// A card as a line.
+fn of_card(card: &CardInfo) -> String {
+    format!(
+        "{}, compute capability {}.{}, {} free of {}",
+        card.name,
+        card.capability / 10,
+        card.capability % 10,
+        bytes(card.free_bytes),
+        bytes(card.total_bytes)
+    )
+}
+
+fn cards_json(cards: &[CardInfo]) -> serde_json::Value {
+    let of = |card: &CardInfo| {
+        json!({
+            "index": card.index, "name": card.name, "capability": card.capability,
+            "total_bytes": card.total_bytes, "free_bytes": card.free_bytes,
+        })
+    };
+    cards.iter().map(of).collect()
 }
 
 /// What a model of a published shape would take here, reckoned from its shape alone.

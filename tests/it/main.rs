@@ -3,6 +3,7 @@
 mod bad_models;
 mod bookkeeping;
 mod cli;
+mod devices;
 mod documentation;
 mod engine;
 mod evaluation;

@@ -29,6 +29,8 @@ pub(crate) struct Log {
     pub(crate) reads: Vec<usize>,
     /// tokens that were read again to take traces up
     pub(crate) resumed: usize,
+    /// why the device can do no more, once a test says so
+    pub(crate) failure: Option<String>,
 }
 
 /// The log of an executor that somebody else holds.
@@ -69,6 +71,7 @@ impl MockExecutor {
         vocab: VOCAB as usize,
         context: 100_000,
         state_bytes: 1000,
+        recurrent: true,
         block_tokens: 16,
         block_bytes: 160,
         row_bytes: 0,
@@ -183,6 +186,9 @@ impl Executor for MockExecutor {
     }
 
     fn read(&mut self, seq: SeqId, ids: &[u32], most: usize) -> Result<usize, BrokenLogits> {
+        if self.failure().is_some() {
+            return Err(BrokenLogits);
+        }
         let held = self.get_mut(seq);
         let at = held.length();
         assert_eq!(held.ids[..at], ids[..at], "the text goes on as it began");
@@ -254,6 +260,10 @@ impl Executor for MockExecutor {
         assert_eq!(seqs.len(), rows.len(), "a sequence stands in one row");
         out.clear();
         for row in rows {
+            if self.failure().is_some() {
+                out.push(Err(BrokenLogits));
+                continue;
+            }
             let drawn = self.get_mut(row.seq).draw(row);
             self.positions += u64::from(row.index > 0);
             out.push(drawn);
@@ -322,5 +332,8 @@ impl Executor for MockExecutor {
     fn stretch(&mut self, _seq: SeqId, _tokens: usize) {}
     fn positions(&self) -> u64 {
         self.positions
+    }
+    fn failure(&self) -> Option<String> {
+        self.log.lock().failure.clone()
     }
 }

@@ -284,7 +284,7 @@ const REFUSED: &[&str] = &[
     "solve P --repetition-penalty 0",
     "solve P --memory 4parsecs",
     "solve P --time-limit soon",
-    "solve P --device cuda",
+    "solve P --device rocm",
     "solve P --dtype q8",
     "solve P --answer-kind poem",
     "solve P --answer-pattern (",

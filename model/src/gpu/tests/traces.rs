@@ -69,7 +69,7 @@ fn a_trace_does_not_see_its_batch_nor_the_order_of_threads() {
         let alone: Vec<_> = (0..3)
             .map(|t| together(&mut gpu, &[t], 5, false).remove(0))
             .collect();
-        for count in [2, 7, 33] {
+        for count in [2, 7, 33, 64] {
             // others come before and after
             let traces: Vec<u32> = (0..count).map(|i| (i + 1) % count).collect();
             let all = together(&mut gpu, &traces, 5, count % 2 == 1);
