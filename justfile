@@ -34,6 +34,10 @@ snapshots:
     INSTA_UPDATE=always cargo test --locked -p tts --test it -- seen report
     git diff --stat -- '*.snap'
 
+# plants faults in the GPU's kernels, each of which the tests must notice; some minutes
+faults:
+    cargo test --locked -p tts-model every_planted_fault -- --ignored --nocapture
+
 # damaged input for so many minutes
 fuzz minutes="10":
     FUZZ_MINUTES={{minutes}} cargo test --release --locked --test fuzz

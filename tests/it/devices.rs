@@ -190,7 +190,7 @@ fn a_device_that_fails_ends_everything_with_its_sentence() {
     let why = scored.try_recv().unwrap().unwrap_err().to_string();
     assert!(why.starts_with("card 0 fell off the bus"), "{why}");
     assert!(
-        kept.lock().unwrap().iter().all(|record| record.finish != Finish::Broken),
+        kept.lock().unwrap().iter().all(|record| record.finish != Finish::Failed),
         "what it drew then says nothing of the traces"
     );
     assert_eq!(log.lock().held, 0, "everything is given back");

@@ -49,6 +49,12 @@ impl Drop for Library {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// A file of the kernels, and the text that a test of this thread has in its place.
+    pub(super) static PLANTED: RefCell<Option<(&'static str, String)>> = const { RefCell::new(None) };
+}
+
 /// The emulated device.
 pub(crate) struct Emulated {
     library: Arc<Library>,
@@ -66,6 +72,13 @@ unsafe impl Send for Emulated {}
 impl Emulated {
     /// A device with so many bytes of memory, and the kernels of a model; with `extra` lines before the source, for tests.
     pub(crate) fn new(defines: &Defines, memory: usize, order: Order) -> Result<Self, DeviceError> {
+        #[cfg(test)]
+        if let Some((file, text)) = PLANTED.with_borrow(Clone::clone) {
+            let mut sources = SOURCES;
+            let source = sources.iter_mut().find(|(name, _)| *name == file);
+            source.expect("a file of the kernels").1 = &text;
+            return Self::with_sources(defines, memory, order, &sources);
+        }
         Self::with_sources(defines, memory, order, &SOURCES)
     }
 

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::device::{Defines, Device, bytes_of};
+use super::super::device::bytes_of;
 use super::super::draw::{Draw, Draws};
-use super::super::emulated::Emulated;
-use super::Order;
+use super::{Order, bare};
 use crate::cpu::draw::{self, Seen};
 use crate::cpu::kernels::Tier;
 use crate::sampling::{Sampling, Stream};
@@ -48,7 +47,11 @@ fn settings() -> Vec<Sampling> {
 
 #[test]
 fn the_device_draws_what_the_processor_draws() {
-    let device = Emulated::new(&Defines::new(), 1 << 28, Order::Ascending).unwrap();
+    draws_are_equal(Order::Ascending, &[37, 513, 3001]);
+}
+
+pub(super) fn draws_are_equal(order: Order, vocabularies: &[usize]) {
+    let device = bare(order);
     let seen: BTreeMap<u32, Seen> = (0..40u32)
         .map(|i| {
             (
@@ -61,7 +64,7 @@ fn the_device_draws_what_the_processor_draws() {
         })
         .collect();
     let mut compared = 0;
-    for vocab in [37, 513, 3001] {
+    for &vocab in vocabularies {
         let mut draws = Draws::new();
         let rows: Vec<Vec<f32>> = (0..3).map(|seed| logits(vocab, seed)).collect();
         let memory = device.alloc(rows.len() * vocab * 4).unwrap();
@@ -89,9 +92,9 @@ fn the_device_draws_what_the_processor_draws() {
                     seen: Some(&seen).filter(|_| sampling.has_penalties()),
                 })
                 .collect();
-            draws.launch(&device, vocab, &list).unwrap();
+            draws.launch(&*device, vocab, &list).unwrap();
             assert_eq!(device.failure(), None);
-            let came: Vec<_> = draws.collect(&device, list.len()).collect();
+            let came: Vec<_> = draws.collect(&*device, list.len()).collect();
             for ((case, like), came) in cases.iter().zip(&list).zip(came) {
                 let (row, uniform, forced) = *case;
                 let how = draw::Draw {
@@ -127,12 +130,12 @@ fn the_device_draws_what_the_processor_draws() {
             }
         }
     }
-    assert_eq!(compared, 3 * 10 * 19);
+    assert_eq!(compared, vocabularies.len() * 10 * 19);
 }
 
 #[test]
 fn logits_that_are_no_numbers_are_said_to_be() {
-    let device = Emulated::new(&Defines::new(), 1 << 28, Order::Shuffled).unwrap();
+    let device = bare(Order::Shuffled);
     let (mut draws, sampling) = (Draws::new(), Sampling::default());
     for bad in [f32::NAN, f32::INFINITY] {
         let mut rows = [logits(300, 1), logits(300, 2), vec![f32::NEG_INFINITY; 300]];
@@ -149,8 +152,8 @@ fn logits_that_are_no_numbers_are_said_to_be() {
                 seen: None,
             })
             .collect();
-        draws.launch(&device, 300, &list).unwrap();
-        let sound: Vec<bool> = draws.collect(&device, 3).map(|came| came.is_ok()).collect();
+        draws.launch(&*device, 300, &list).unwrap();
+        let sound: Vec<bool> = draws.collect(&*device, 3).map(|came| came.is_ok()).collect();
         assert_eq!(sound, [true, false, false]);
     }
 }

@@ -69,23 +69,27 @@ impl Golden {
 #[test]
 fn a_forward_pass_gives_the_reference_numbers() {
     for name in FOLDERS {
-        let golden = Golden::read(&format!("{name}/golden.safetensors"));
-        let mut gpu = open(&checkpoint(name), F32, Order::Ascending);
-        let (prompt, mut state) = (golden.ids("prompt_ids"), gpu.test_state());
-        let rows = gpu.test_read(&mut [(&mut state, &prompt)]);
-        let want = golden.f32("logits_full");
-        let vocab = rows[0].len();
-        let first = prompt.len() - want.len() / vocab;
-        for (got, want) in rows[first..].iter().zip(want.chunks_exact(vocab)) {
-            let by = apart(got, want);
-            assert!(by <= 1e-4, "{name}: logits are off by {by}");
-        }
-        let mut row = rows.last().unwrap().clone();
-        for (i, id) in golden.ids("greedy_ids").into_iter().enumerate() {
-            let best = (0..vocab).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-            assert_eq!(best as u32, id, "{name}: greedy token {i}");
-            row = gpu.test_read(&mut [(&mut state, &[id])]).pop().unwrap();
-        }
+        is_golden(name, Order::Ascending);
+    }
+}
+
+pub(super) fn is_golden(name: &str, order: Order) {
+    let golden = Golden::read(&format!("{name}/golden.safetensors"));
+    let mut gpu = open(&checkpoint(name), F32, order);
+    let (prompt, mut state) = (golden.ids("prompt_ids"), gpu.test_state());
+    let rows = gpu.test_read(&mut [(&mut state, &prompt)]);
+    let want = golden.f32("logits_full");
+    let vocab = rows[0].len();
+    let first = prompt.len() - want.len() / vocab;
+    for (got, want) in rows[first..].iter().zip(want.chunks_exact(vocab)) {
+        let by = apart(got, want);
+        assert!(by <= 1e-4, "{name}: logits are off by {by}");
+    }
+    let mut row = rows.last().unwrap().clone();
+    for (i, id) in golden.ids("greedy_ids").into_iter().enumerate() {
+        let best = (0..vocab).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+        assert_eq!(best as u32, id, "{name}: greedy token {i}");
+        row = gpu.test_read(&mut [(&mut state, &[id])]).pop().unwrap();
     }
 }
 
@@ -119,29 +123,33 @@ fn weights_of_every_type_are_off_by_no_more_than_the_rounding_of_inputs() {
         ("golden/family-gpt_oss.gguf", KvFormat::Bf16),
         ("golden/case-tiny-like-bf16", KvFormat::Bf16),
     ] {
-        let weights = checkpoint(name);
-        let ids: Vec<u32> = (0..24).map(|i| (7 * i + 3) % weights.spec.vocab as u32).collect();
-        let want = on_cpu(&weights, F32, &ids);
-        let formats = Formats {
-            weights: WeightFormat::Auto,
-            kv: Some(kv),
-            state: StateFormat::F32,
-        };
-        let mut gpu = open(&weights, formats, Order::Ascending);
-        let mut state = gpu.test_state();
-        let got = gpu.test_read(&mut [(&mut state, &ids)]);
-        let spread = |row: &[f32]| {
-            let mean = row.iter().sum::<f32>() / row.len() as f32;
-            (row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / row.len() as f32).sqrt()
-        };
-        let worst = got
-            .iter()
-            .zip(&want)
-            .map(|(g, w)| apart(g, w) / spread(w))
-            .fold(0.0, f32::max);
-        assert!(
-            worst <= ROUNDED,
-            "{name}: logits are off by {worst} of their spread"
-        );
+        is_near(name, kv, Order::Ascending);
     }
+}
+
+pub(super) fn is_near(name: &str, kv: KvFormat, order: Order) {
+    let weights = checkpoint(name);
+    let ids: Vec<u32> = (0..24).map(|i| (7 * i + 3) % weights.spec.vocab as u32).collect();
+    let want = on_cpu(&weights, F32, &ids);
+    let formats = Formats {
+        weights: WeightFormat::Auto,
+        kv: Some(kv),
+        state: StateFormat::F32,
+    };
+    let mut gpu = open(&weights, formats, order);
+    let mut state = gpu.test_state();
+    let got = gpu.test_read(&mut [(&mut state, &ids)]);
+    let spread = |row: &[f32]| {
+        let mean = row.iter().sum::<f32>() / row.len() as f32;
+        (row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / row.len() as f32).sqrt()
+    };
+    let worst = got
+        .iter()
+        .zip(&want)
+        .map(|(g, w)| apart(g, w) / spread(w))
+        .fold(0.0, f32::max);
+    assert!(
+        worst <= ROUNDED,
+        "{name}: logits are off by {worst} of their spread"
+    );
 }

@@ -1,22 +1,28 @@
 //! The whole executor on the emulated device: against reference numbers, against the processor, against itself.
+//!
+//! With `TTS_TEST_DEVICE=cuda:N` the same tests run on that card, and with `TTS_TEST_FIXTURES` on fixtures elsewhere: a card is
+//! often in a machine that holds the tests as a program alone.
 
 mod draws;
+mod faults;
 mod goldens;
 mod rows;
 mod traces;
 
 use std::path::{Path, PathBuf};
 
-use super::device::bytes_of;
+use super::cuda::Cuda;
+use super::device::{Defines, Device, bytes_of};
+use super::emulated::Emulated;
 use super::memory::State;
 use super::{GpuDevice, GpuExecutor, Order};
 use crate::weights::Checkpoint;
 use crate::{Formats, KvFormat, StateFormat, WeightFormat};
 
 pub(super) fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/fixtures")
-        .join(name)
+    let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let all = std::env::var_os("TTS_TEST_FIXTURES").map_or_else(here, PathBuf::from);
+    all.join(name)
 }
 
 pub(super) fn checkpoint(name: &str) -> Checkpoint {
@@ -29,10 +35,28 @@ pub(super) const F32: Formats = Formats {
     state: StateFormat::F32,
 };
 
-pub(super) fn on(order: Order) -> GpuDevice {
-    GpuDevice::Emulated {
-        memory: 1 << 30,
-        order,
+/// The card that the tests run on, if they do not run emulated.
+pub(super) fn card() -> Option<usize> {
+    let name = std::env::var("TTS_TEST_DEVICE").ok()?;
+    let number = name.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+    Some(number.unwrap_or_else(|| panic!("TTS_TEST_DEVICE is {name}; it is cuda:N")))
+}
+
+fn on(order: Order) -> GpuDevice {
+    match card() {
+        Some(card) => GpuDevice::Cuda(card),
+        None => GpuDevice::Emulated {
+            memory: 1 << 30,
+            order,
+        },
+    }
+}
+
+/// A device without a model.
+pub(super) fn bare(order: Order) -> Box<dyn Device> {
+    match card() {
+        Some(card) => Box::new(Cuda::new(card, &Defines::new()).unwrap()),
+        None => Box::new(Emulated::new(&Defines::new(), 1 << 28, order).unwrap()),
     }
 }
 

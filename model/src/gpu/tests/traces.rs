@@ -64,30 +64,36 @@ fn a_trace_does_not_see_its_batch_nor_the_order_of_threads() {
         ("golden/family-qwen3_moe.gguf", as_held),
         ("golden/case-gqa", F32),
     ] {
-        let weights = checkpoint(name);
-        let mut gpu = open(&weights, formats, Order::Ascending);
-        let alone: Vec<_> = (0..3)
-            .map(|t| together(&mut gpu, &[t], 5, false).remove(0))
-            .collect();
-        for count in [2, 7, 33, 64] {
-            // others come before and after
-            let traces: Vec<u32> = (0..count).map(|i| (i + 1) % count).collect();
-            let all = together(&mut gpu, &traces, 5, count % 2 == 1);
-            for (trace, drawn) in traces.iter().zip(all).filter(|(trace, _)| **trace < 3) {
-                assert_eq!(
-                    drawn, alone[*trace as usize],
-                    "{name}: trace {trace} among {count}"
-                );
-            }
-        }
-        for order in [Order::Descending, Order::Shuffled] {
-            let mut gpu = open(&weights, formats, order);
+        rows_are_alone(name, formats, &[2, 7, 33, 64]);
+    }
+    // as many as are forked of one prompt
+    rows_are_alone("golden/case-gqa", F32, &[256]);
+}
+
+pub(super) fn rows_are_alone(name: &str, formats: Formats, counts: &[u32]) {
+    let weights = checkpoint(name);
+    let mut gpu = open(&weights, formats, Order::Ascending);
+    let alone: Vec<_> = (0..3)
+        .map(|t| together(&mut gpu, &[t], 5, false).remove(0))
+        .collect();
+    for &count in counts {
+        // others come before and after
+        let traces: Vec<u32> = (0..count).map(|i| (i + 1) % count).collect();
+        let all = together(&mut gpu, &traces, 5, count % 2 == 1);
+        for (trace, drawn) in traces.iter().zip(all).filter(|(trace, _)| **trace < 3) {
             assert_eq!(
-                together(&mut gpu, &[0, 1, 2], 5, true),
-                alone,
-                "{name}: {order:?}"
+                drawn, alone[*trace as usize],
+                "{name}: trace {trace} among {count}"
             );
         }
+    }
+    for order in [Order::Descending, Order::Shuffled] {
+        let mut gpu = open(&weights, formats, order);
+        assert_eq!(
+            together(&mut gpu, &[0, 1, 2], 5, true),
+            alone,
+            "{name}: {order:?}"
+        );
     }
 }
 
