@@ -98,6 +98,15 @@ pub(crate) fn check(executor: &dyn Executor, work: &Workload) -> Result<(), Erro
             work.prompt, work.context, work.tokens
         ));
     }
+    Ok(())
+}
+
+/// Says why there is no memory for a workload.
+///
+/// # Errors
+/// A sentence that says how many traces there would be memory for.
+pub(crate) fn fits(executor: &dyn Executor, work: &Workload) -> Result<(), Error> {
+    let limits = executor.limits();
     // the weights are there already, or reckoned with
     let free = limits.free_bytes + limits.weight_bytes;
     let needed = bytes_needed(executor, work);
@@ -105,12 +114,12 @@ pub(crate) fn check(executor: &dyn Executor, work: &Workload) -> Result<(), Erro
         let each = bytes_per_trace(executor, work) + limits.row_bytes;
         let most = work.batch as u64 - (needed - free).div_ceil(each.max(1)).min(work.batch as u64);
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
-        return wrong(format!(
+        return Err(Error::Setting(format!(
             "--batch {} takes {:.1} GiB and {:.1} GiB are free: at most {most} would fit",
             work.batch,
             gib(needed),
             gib(free)
-        ));
+        )));
     }
     Ok(())
 }
@@ -118,9 +127,10 @@ pub(crate) fn check(executor: &dyn Executor, work: &Workload) -> Result<(), Erro
 /// Runs a workload on an executor and takes its figures. All weights are packed before anything is timed.
 ///
 /// # Errors
-/// When [`check`] refuses it, the device fails, or the model gives logits that are not numbers.
+/// When [`check`] or [`fits`] refuses it, the device fails, or the model gives logits that are not numbers.
 pub(crate) fn measure(executor: &mut dyn Executor, work: &Workload) -> Result<Figures, Error> {
     check(executor, work)?;
+    fits(executor, work)?;
     while executor.idle() {}
     peak::reset();
     let mut runs = Vec::with_capacity(work.repeat);
@@ -359,7 +369,10 @@ mod tests {
     #[test]
     fn what_cannot_be_measured_is_named() {
         let executor = CpuExecutor::new(small(), 1, Tier::detect());
-        let refused = |work: Workload| check(&executor, &work).unwrap_err().to_string();
+        let refused = |work: Workload| {
+            let checked = check(&executor, &work).and_then(|()| fits(&executor, &work));
+            checked.unwrap_err().to_string()
+        };
         assert!(refused(work(0, 0)).contains("--batch 0"));
         assert!(
             refused(Workload {
@@ -389,6 +402,7 @@ mod tests {
             "{text}"
         );
         check(&executor, &work(1, 0)).unwrap();
+        fits(&executor, &work(1, 0)).unwrap();
     }
 
     #[test]

@@ -35,9 +35,10 @@ pub(crate) struct BenchArgs {
     /// Tokens of the prompt, which all traces share
     #[arg(long, value_name = "N", default_value_t = 128)]
     prompt: usize,
-    /// Tokens of its own that every trace has behind it before decoding is timed (made up, not read)
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    context: usize,
+    /// Tokens of its own that every trace has behind it before decoding is timed (made up, not read); a line is
+    /// printed for each
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
+    context: Vec<usize>,
     /// Tokens that each trace generates
     #[arg(long, value_name = "N", default_value_t = 64)]
     tokens: usize,
@@ -97,10 +98,10 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
         top_p: args.top_p,
         ..Sampling::default()
     };
-    let workload = |batch: usize| Workload {
+    let workload = |context: usize, batch: usize| Workload {
         batch,
         prompt: args.prompt,
-        context: args.context,
+        context,
         tokens: args.tokens,
         repeat: args.repeat,
         sampling: sampling.clone(),
@@ -108,8 +109,22 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
     let arithmetic = placed.arithmetic(tier);
     let mut executor = placed.executor(threads, tier)?;
     // all are checked before any takes its time
-    for batch in &args.batch {
-        bench::check(executor.as_ref(), &workload(*batch))?;
+    let contexts = args.context.iter();
+    let all = contexts.flat_map(|context| args.batch.iter().map(|batch| workload(*context, *batch)));
+    let all: Vec<Workload> = all.collect();
+    for work in &all {
+        bench::check(executor.as_ref(), work)?;
+    }
+    let fits = |work: &Workload| bench::fits(executor.as_ref(), work);
+    if all.iter().all(|work| fits(work).is_err()) {
+        all.iter().try_for_each(fits)?;
+    }
+    let mut works = Vec::new();
+    for work in all {
+        match fits(&work) {
+            Ok(()) => works.push(work),
+            Err(e) => printer.warn(&format!("left out: {e}")),
+        }
     }
     let limits = args.limits.then(|| limits::measure(threads));
     let formats = placed.formats();
@@ -126,17 +141,16 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
             },
             args.prompt,
             plural(args.tokens as u64, "token"),
-            if args.context == 0 {
-                String::new()
-            } else {
-                format!(" after {} of its own", count(args.context as u64))
+            match args.context[..] {
+                [0] => String::new(),
+                [context] => format!(" after {} of its own", count(context as u64)),
+                _ => " after as many of its own as its line says".to_owned(),
             }
         );
         printer.note(&what);
     }
     let mut lines = Vec::new();
-    for batch in &args.batch {
-        let work = workload(*batch);
+    for work in works {
         let figures = bench::measure(executor.as_mut(), &work)?;
         let demand = placed.on_cpu().map(|model| bench::demand(model, &work));
         let least = limits
@@ -155,7 +169,7 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
             repeat: args.repeat,
             load_seconds,
             weight_bytes: placed.bytes(),
-            ceiling_tokens_per_second: least.map(|s| *batch as f64 / s),
+            ceiling_tokens_per_second: least.map(|s| work.batch as f64 / s),
             limits,
         };
         if printer.json() {
@@ -225,6 +239,9 @@ fn limits_text(l: &Limits) -> String {
 fn table(lines: &[BenchLine<'_>]) -> String {
     let mut table = Builder::default();
     let ceiling = lines.iter().any(|l| l.ceiling_tokens_per_second.is_some());
+    let contexts = lines
+        .windows(2)
+        .any(|pair| pair[0].figures.context_tokens != pair[1].figures.context_tokens);
     let mut head = vec![
         "traces",
         "tok/s",
@@ -234,6 +251,9 @@ fn table(lines: &[BenchLine<'_>]) -> String {
         "peak memory",
         "a trace",
     ];
+    if contexts {
+        head.insert(1, "context");
+    }
     if ceiling {
         head.push("of the ceiling");
     }
@@ -249,6 +269,9 @@ fn table(lines: &[BenchLine<'_>]) -> String {
             f.peak_rss_bytes.map_or_else(|| "not told".to_owned(), bytes),
             bytes(f.bytes_per_trace),
         ];
+        if contexts {
+            row.insert(1, count(f.context_tokens as u64));
+        }
         if ceiling {
             row.push(line.ceiling_tokens_per_second.map_or_else(
                 || "not known".to_owned(),

@@ -105,7 +105,16 @@ impl GpuExecutor {
     /// # Errors
     /// Those of the checkpoint's tensors, and one sentence when the device cannot be used, has too little memory or cannot run the model.
     pub fn new(checkpoint: &Checkpoint, formats: Formats, on: GpuDevice) -> Result<Self, ModelError> {
-        let (device, parts, layout) = model::load(checkpoint, formats, on)?;
+        Self::on(model::open(checkpoint, formats, on)?, checkpoint, formats)
+    }
+
+    /// Loads a checkpoint's weights onto a device with its kernels.
+    pub(super) fn on(
+        device: Box<dyn Device>,
+        checkpoint: &Checkpoint,
+        formats: Formats,
+    ) -> Result<Self, ModelError> {
+        let (parts, layout) = model::load(checkpoint, formats, &*device)?;
         Ok(Self {
             id: device.id(),
             sequences: Vec::new(),

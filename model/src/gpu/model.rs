@@ -1,6 +1,7 @@
 //! A model's weights in a device's memory.
 
 use std::cell::RefCell;
+use std::fmt;
 
 use super::cuda::Cuda;
 use super::device::{Device, DeviceError};
@@ -25,6 +26,15 @@ pub enum GpuDevice {
         /// In which order the threads of a block run.
         order: Order,
     },
+}
+
+impl fmt::Display for GpuDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Emulated { .. } => f.write_str("the emulated device"),
+        }
+    }
 }
 
 /// A rotary table on a device.
@@ -73,28 +83,39 @@ pub(super) fn formats_of(checkpoint: &Checkpoint, formats: Formats) -> (KvFormat
     (kv, formats.state)
 }
 
-/// Opens a device and puts the weights of a checkpoint there.
+/// Opens a device with the kernels that a checkpoint's model needs.
 ///
 /// # Errors
-/// Those of the checkpoint's tensors, and one sentence when the device cannot be used or has too little memory.
-pub(super) fn load(
+/// One sentence when the device cannot be used, or cannot run the model.
+pub(super) fn open(
     checkpoint: &Checkpoint,
     formats: Formats,
     on: GpuDevice,
-) -> Result<(Box<dyn Device>, Parts, Layout), ModelError> {
-    let spec = checkpoint.spec.clone();
+) -> Result<Box<dyn Device>, ModelError> {
     let (kv, state) = formats_of(checkpoint, formats);
-    let not_here = |reason: String| ModelError::Device(reason);
-    let defines =
-        defines(&spec, kv, state).map_err(|why| not_here(format!("the model cannot run there: {why}")))?;
-    let device: Box<dyn Device> = match on {
-        GpuDevice::Cuda(index) => Box::new(Cuda::new(index, &defines).map_err(|e| not_here(e.0))?),
+    let defines = defines(&checkpoint.spec, kv, state)
+        .map_err(|why| ModelError::Device(format!("the model cannot run on {on}: {why}")))?;
+    let opened: Result<Box<dyn Device>, DeviceError> = match on {
+        GpuDevice::Cuda(index) => Cuda::new(index, &defines).map(|device| Box::new(device) as _),
         GpuDevice::Emulated { memory, order } => {
-            Box::new(Emulated::new(&defines, memory, order).map_err(|e| not_here(e.0))?)
+            Emulated::new(&defines, memory, order).map(|device| Box::new(device) as _)
         }
     };
+    opened.map_err(|e| ModelError::Device(e.0))
+}
+
+/// Puts the weights of a checkpoint onto a device.
+///
+/// # Errors
+/// Those of the checkpoint's tensors, and one sentence when the device has too little memory.
+pub(super) fn load(
+    checkpoint: &Checkpoint,
+    formats: Formats,
+    device: &dyn Device,
+) -> Result<(Parts, Layout), ModelError> {
+    let (kv, state) = formats_of(checkpoint, formats);
     let before = device.free_bytes();
-    let parts = parts(&*device, checkpoint, formats.weights).and_then(|mut parts| {
+    let parts = parts(device, checkpoint, formats.weights).and_then(|mut parts| {
         device.finish();
         match device.failure() {
             Some(e) => Err(Failure::Device(e)),
@@ -106,10 +127,10 @@ pub(super) fn load(
     });
     let parts = parts.map_err(|failure| match failure {
         Failure::Model(e) => e,
-        Failure::Device(DeviceError(why)) => not_here(format!("the weights do not fit: {why}")),
+        Failure::Device(DeviceError(why)) => ModelError::Device(format!("the weights do not fit: {why}")),
     })?;
-    let layout = Layout::new(&spec, kv, state);
-    Ok((device, parts, layout))
+    let layout = Layout::new(&parts.spec, kv, state);
+    Ok((parts, layout))
 }
 
 fn parts(device: &dyn Device, checkpoint: &Checkpoint, format: WeightFormat) -> Result<Parts, Failure> {

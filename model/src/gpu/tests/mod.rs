@@ -6,6 +6,7 @@
 mod draws;
 mod faults;
 mod goldens;
+mod profile;
 mod rows;
 mod traces;
 
