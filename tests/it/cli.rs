@@ -1,6 +1,7 @@
 //! The program as its users see it: what it prints, and how it ends.
 
 mod bad_input;
+mod devices;
 mod elsewhere;
 mod families;
 mod golden_numbers;

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["caught", "fmt", "own_files"],
     &["hub", "openai", "policy", "prompt"],
     &["run"],
-    &["problem_set"],
+    &["device", "problem_set"],
     &["error"],
     &["loaded", "engine"],
     &["bench", "source"],
