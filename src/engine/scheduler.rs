@@ -153,7 +153,7 @@ impl Scheduler {
             prompt.into_iter().for_each(|prompt| prompt.free(executor));
             (request.reply)(Err(failed()));
         }
-        for scoring in self.scoring.take() {
+        if let Some(scoring) = self.scoring.take() {
             scoring.fail(failed(), executor);
         }
         for text in self.texts.drain(..) {

@@ -160,11 +160,21 @@ fn has_prefix(path: &Path, prefix: &str) -> bool {
         .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
 }
 
-/// The kernels for an architecture (90 for sm_90) as a program that a driver loads, and the version of the compiler that made it. It needs no card.
+/// The kernels as a program that a driver loads.
+pub(crate) struct Compiled {
+    binary: Vec<u8>,
+    /// of the compiler that made it
+    version: String,
+    /// what the compiler had to say of them
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test looks for registers that went to memory"))]
+    log: String,
+}
+
+/// Compiles the kernels for an architecture (90 for sm_90). It needs no card.
 ///
 /// # Errors
 /// When there is no compiler, or it refuses them.
-pub(crate) fn compile(defines: &Defines, architecture: u32) -> Result<(Vec<u8>, String), DeviceError> {
+pub(crate) fn compile(defines: &Defines, architecture: u32) -> Result<Compiled, DeviceError> {
     compiler()?;
     let lines = SOURCES.iter().rev().take(1).chain(&SOURCES[1..SOURCES.len() - 1]);
     let source: String = lines
@@ -177,6 +187,8 @@ pub(crate) fn compile(defines: &Defines, architecture: u32) -> Result<(Vec<u8>, 
     let mut options = vec![
         format!("--gpu-architecture=sm_{architecture}"),
         "--std=c++17".to_owned(),
+        // how many registers each kernel has, and whether some had to go to memory
+        "--ptxas-options=-v".to_owned(),
     ];
     options.extend(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
     let refused = |e: nvrtc::result::NvrtcError| DeviceError(format!("CUDA's run-time compiler: {e:?}"));
@@ -184,10 +196,10 @@ pub(crate) fn compile(defines: &Defines, architecture: u32) -> Result<(Vec<u8>, 
     // SAFETY: the program was just made, and is destroyed once, at the end
     unsafe {
         let compiled = nvrtc::result::compile_program(program, &options);
+        let log = nvrtc::result::get_program_log(program).unwrap_or_default();
+        let log: Vec<u8> = log.iter().map(|c| c.to_ne_bytes()[0]).take_while(|c| *c != 0).collect();
+        let log = String::from_utf8_lossy(&log).into_owned();
         let made = compiled.map_err(|e| {
-            let log = nvrtc::result::get_program_log(program).unwrap_or_default();
-            let log: Vec<u8> = log.iter().map(|c| c.to_ne_bytes()[0]).take_while(|c| *c != 0).collect();
-            let log = String::from_utf8_lossy(&log).into_owned();
             let first = log.lines().find(|line| line.contains("error")).unwrap_or_default();
             DeviceError(format!(
                 "CUDA's run-time compiler refuses the kernels for compute capability {architecture}: {e:?} {first}"
@@ -209,7 +221,11 @@ pub(crate) fn compile(defines: &Defines, architecture: u32) -> Result<(Vec<u8>, 
         nvrtc::sys::nvrtcVersion(&mut major, &mut minor)
             .result()
             .map_err(refused)?;
-        Ok((binary?, format!("{major}.{minor}")))
+        Ok(Compiled {
+            binary: binary?,
+            version: format!("{major}.{minor}"),
+            log,
+        })
     }
 }
 
@@ -236,7 +252,7 @@ impl Cuda {
                 LEAST.1
             )));
         }
-        let (binary, version) = compile(defines, card.capability)?;
+        let Compiled { binary, version, .. } = compile(defines, card.capability)?;
         let open = || {
             let context = CudaContext::new(index)?;
             // SAFETY: one stream does everything, so nothing waits for events
@@ -436,7 +452,14 @@ mod tests {
         .into();
         for architecture in [80, 90, 100] {
             match compile(&seven, architecture) {
-                Ok((binary, version)) => assert!(binary.starts_with(b"\x7fELF") && !version.is_empty()),
+                Ok(compiled) => {
+                    assert!(compiled.binary.starts_with(b"\x7fELF") && !compiled.version.is_empty());
+                    let spills = compiled.log.lines().filter(|line| line.contains("spill stores"));
+                    let spills: Vec<_> = spills.collect();
+                    assert!(spills.len() > 20, "a line a kernel: {}", compiled.log);
+                    let none = |line: &&str| line.contains(" 0 bytes spill stores, 0 bytes spill loads");
+                    assert!(spills.iter().all(none), "sm_{architecture}: {}", compiled.log);
+                }
                 Err(e) if e.0.contains("was not found") => return,
                 Err(e) => panic!("{e}"),
             }

@@ -12,7 +12,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -36,17 +37,10 @@ pub enum Order {
     Shuffled,
 }
 
-/// Kernels that were compiled, by what is compiled in: the file of a library stays as long as it does, because another one that got the
-/// number of a deleted file would be taken for it.
+/// Kernels that were compiled. Their file is deleted, and held open: another one that got its number would be taken for it.
 struct Library {
     library: libloading::Library,
-    folder: PathBuf,
-}
-
-impl Drop for Library {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
+    _file: File,
 }
 
 #[cfg(test)]
@@ -188,6 +182,17 @@ fn compile(flags: &[String], sources: &[(&str, &str)]) -> Result<Library, Device
     let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("tts-emulated-{}-{count}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|e| said("its kernels cannot be written", e))?;
+    let library = compile_in(&folder, flags, sources, &said);
+    let _ = std::fs::remove_dir_all(&folder);
+    library
+}
+
+fn compile_in(
+    folder: &Path,
+    flags: &[String],
+    sources: &[(&str, &str)],
+    said: &dyn Fn(&str, std::io::Error) -> DeviceError,
+) -> Result<Library, DeviceError> {
     for (name, text) in sources
         .iter()
         .chain([&("emulator.h", include_str!("kernels/emulator.h"))])
@@ -231,7 +236,11 @@ fn compile(flags: &[String], sources: &[(&str, &str)]) -> Result<Library, Device
     // SAFETY: the library holds our kernels and runs nothing when it is loaded
     let library = unsafe { libloading::Library::new(&out) }
         .map_err(|e| DeviceError(format!("--device emulated: {e}")))?;
-    Ok(Library { library, folder })
+    let file = File::open(&out).map_err(|e| said("its kernels cannot be read", e))?;
+    Ok(Library {
+        library,
+        _file: file,
+    })
 }
 
 impl Device for Emulated {
