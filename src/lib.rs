@@ -80,9 +80,9 @@
 
 mod bench;
 mod caught;
-mod device;
 #[doc(hidden)] // the program's `main` calls it
 pub mod cli;
+mod device;
 mod error;
 pub mod evaluation;
 mod facade;

@@ -14,8 +14,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex, broadcast};
 use tokio::task::AbortHandle;
 use tts::{
-    ApiKey, Device, Formats, KvFormat, LoadOptions, Progress, RemoteOptions, SamplingOverrides, Settings, Tts,
-    WeightFormat,
+    ApiKey, Device, Formats, KvFormat, LoadOptions, Progress, RemoteOptions, SamplingOverrides, Settings,
+    Tts, WeightFormat,
 };
 
 use crate::answer::Answer;
@@ -137,9 +137,8 @@ impl Solver {
             let known = KvFormat::ALL.into_iter().map(|f| (f.name(), f));
             formats.kv = Some(named("kv_dtype", &name, known)?);
         }
-        let device = device.map(|name| {
-            Device::parse(&name).map_err(|known| raised(format!("device {name}: {known}")))
-        });
+        let device = device
+            .map(|name| Device::parse(&name).map_err(|known| raised(format!("device {name}: {known}"))));
         let options = LoadOptions {
             model: Some(model.clone()),
             formats,

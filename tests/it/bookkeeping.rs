@@ -483,8 +483,8 @@ fn a_text_is_scored_a_chunk_a_step_beside_what_runs() {
     let whole = whole.blocking_recv().unwrap().unwrap();
     assert_eq!((whole.len(), whole[0].top.len()), (39, 2));
     assert_eq!(end.blocking_recv().unwrap().unwrap(), whole[29..]);
-    assert_eq!(one.blocking_recv().unwrap(), Some(Vec::new()));
-    assert_eq!(broken.blocking_recv().unwrap(), None);
+    assert_eq!(one.blocking_recv().unwrap().unwrap(), Vec::new());
+    assert!(broken.blocking_recv().unwrap().is_err());
     assert_eq!(passed_over.blocking_recv().unwrap().unwrap().len(), 1);
 }
 

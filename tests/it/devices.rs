@@ -72,9 +72,7 @@ fn what_a_gpu_has_no_room_for_is_set_aside_and_comes_back() {
     let plan = MemoryPlan {
         max_batch: 6,
         // their prompts, states, and pages for one of the two beyond the first
-        budget: 2 * limits.sequence_bytes(71, 0)
-            + 6 * limits.sequence_bytes(80, 70)
-            + 3 * limits.block_bytes,
+        budget: 2 * limits.sequence_bytes(71, 0) + 6 * limits.sequence_bytes(80, 70) + 3 * limits.block_bytes,
         bytes_per_trace: limits.sequence_bytes(80, 70),
         expected_tokens: 80,
         busy: None,
@@ -185,17 +183,30 @@ fn a_device_that_fails_ends_everything_with_its_sentence() {
     engine.finish(|_| ());
     for task in &tasks {
         let why = engine.reply(&task.id).unwrap().unwrap_err().to_string();
-        assert!(why.starts_with("card 0 fell off the bus; what a run folder"), "{why}");
+        assert!(
+            why.starts_with("card 0 fell off the bus; what a run folder"),
+            "{why}"
+        );
     }
     let why = scored.try_recv().unwrap().unwrap_err().to_string();
     assert!(why.starts_with("card 0 fell off the bus"), "{why}");
     assert!(
-        kept.lock().unwrap().iter().all(|record| record.finish != Finish::Failed),
+        kept.lock()
+            .unwrap()
+            .iter()
+            .all(|record| record.finish != Finish::Failed),
         "what it drew then says nothing of the traces"
     );
     assert_eq!(log.lock().held, 0, "everything is given back");
     // whoever comes later is told too
     engine.submit(&tasks[0]);
     engine.finish(|_| ());
-    assert!(engine.reply("a").unwrap().unwrap_err().to_string().contains("bus"));
+    assert!(
+        engine
+            .reply("a")
+            .unwrap()
+            .unwrap_err()
+            .to_string()
+            .contains("bus")
+    );
 }

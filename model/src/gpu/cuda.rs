@@ -166,7 +166,10 @@ pub(crate) struct Compiled {
     /// of the compiler that made it
     version: String,
     /// what the compiler had to say of them
-    #[cfg_attr(not(test), expect(dead_code, reason = "a test looks for registers that went to memory"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "a test looks for registers that went to memory")
+    )]
     log: String,
 }
 
@@ -197,7 +200,11 @@ pub(crate) fn compile(defines: &Defines, architecture: u32) -> Result<Compiled, 
     unsafe {
         let compiled = nvrtc::result::compile_program(program, &options);
         let log = nvrtc::result::get_program_log(program).unwrap_or_default();
-        let log: Vec<u8> = log.iter().map(|c| c.to_ne_bytes()[0]).take_while(|c| *c != 0).collect();
+        let log: Vec<u8> = log
+            .iter()
+            .map(|c| c.to_ne_bytes()[0])
+            .take_while(|c| *c != 0)
+            .collect();
         let log = String::from_utf8_lossy(&log).into_owned();
         let made = compiled.map_err(|e| {
             let first = log.lines().find(|line| line.contains("error")).unwrap_or_default();

@@ -237,10 +237,7 @@ fn compile_in(
     let library = unsafe { libloading::Library::new(&out) }
         .map_err(|e| DeviceError(format!("--device emulated: {e}")))?;
     let file = File::open(&out).map_err(|e| said("its kernels cannot be read", e))?;
-    Ok(Library {
-        library,
-        _file: file,
-    })
+    Ok(Library { library, _file: file })
 }
 
 impl Device for Emulated {

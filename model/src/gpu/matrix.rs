@@ -188,7 +188,13 @@ impl Matrix {
 
     /// Bytes of the device's memory that it takes.
     pub(super) fn bytes(&self) -> u64 {
-        let buffers = [&self.words, &self.scale, &self.bias, &self.group_scale, &self.group_min];
+        let buffers = [
+            &self.words,
+            &self.scale,
+            &self.bias,
+            &self.group_scale,
+            &self.group_min,
+        ];
         buffers.iter().map(|buffer| buffer.bytes as u64).sum()
     }
 

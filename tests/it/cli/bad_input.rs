@@ -88,7 +88,10 @@ fn flags_that_cannot_be_meant() {
             &["solve", GCD, "--time-limit", "soon"],
             &["--time-limit", "soon", "2h"],
         ),
-        (&["solve", GCD, "--device", "rocm"], &["--device", "rocm", "cuda:N"]),
+        (
+            &["solve", GCD, "--device", "rocm"],
+            &["--device", "rocm", "cuda:N"],
+        ),
         (&["solve", GCD, "--tier", "avx9"], &["--tier", "avx9", "portable"]),
         (&["solve", GCD, "--dtype", "q8"], &["--dtype", "q8", "bf16"]),
         (
