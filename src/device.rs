@@ -134,6 +134,7 @@ impl Placed {
                 let on = GpuDevice::Emulated {
                     memory: usize::try_from(memory::available() / 2).unwrap_or(usize::MAX),
                     order: Order::default(),
+                    lost_after: None,
                 };
                 Ok((on_gpu(on, device)?, None))
             }

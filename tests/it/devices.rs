@@ -1,13 +1,14 @@
 //! The engine on a GPU, which the processor emulates here; and devices that fail while they run.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tts::engine::memory::MemoryPlan;
 use tts::engine::scoring::ScoringRequest;
 use tts::run::{Checkpoint, RunError, TraceRecord};
-use tts_model::executor::{Executor, Limits};
+use tts_model::executor::Executor;
 use tts_model::gpu::{GpuDevice, GpuExecutor, Order};
 use tts_model::weights;
 use tts_strategies::Finish;
@@ -16,16 +17,19 @@ use crate::fixture;
 use crate::mock::MockExecutor;
 use crate::rig::{Engine, Task, check, holding, prompt, recording, roomy, traces, verdict};
 
-fn emulated(memory: usize) -> Box<GpuExecutor> {
+fn emulated() -> Box<GpuExecutor> {
+    lost_after(None)
+}
+
+fn lost_after(lost_after: Option<u64>) -> Box<GpuExecutor> {
     let weights = weights::Checkpoint::open(&fixture("golden/case-gqa")).unwrap();
     let on = GpuDevice::Emulated {
-        memory,
+        memory: 1 << 30,
         order: Order::default(),
+        lost_after,
     };
     Box::new(GpuExecutor::new(&weights, holding(tts_model::KvFormat::Bf16), on).unwrap())
 }
-
-const ROOM: usize = 1 << 30;
 
 /// Few traces, as an emulated device takes its time.
 fn task(id: &str, strategy: &str, tokens: usize) -> Task {
@@ -38,7 +42,7 @@ fn task(id: &str, strategy: &str, tokens: usize) -> Task {
 
 #[test]
 fn decisions_on_a_gpu_do_not_depend_on_the_batch_and_are_replayed() {
-    let mut beside = Engine::on(emulated(ROOM), roomy(12));
+    let mut beside = Engine::on(emulated(), roomy(12));
     let mut tasks = vec![
         task("a", "deepconf-low", 24),
         task("bb", "majority", 20),
@@ -51,7 +55,7 @@ fn decisions_on_a_gpu_do_not_depend_on_the_batch_and_are_replayed() {
     }
     beside.finish(|_| ());
     for task in &tasks {
-        let alone = Engine::on(emulated(ROOM), roomy(3)).run(task);
+        let alone = Engine::on(emulated(), roomy(3)).run(task);
         let outcome = beside.reply(&task.id).unwrap().unwrap();
         check(task, &outcome);
         if task.bounds.slots <= 3 {
@@ -63,7 +67,7 @@ fn decisions_on_a_gpu_do_not_depend_on_the_batch_and_are_replayed() {
 
 #[test]
 fn what_a_gpu_has_no_room_for_is_set_aside_and_comes_back() {
-    let limits = emulated(ROOM).limits();
+    let limits = emulated().limits();
     let mut tasks = [task("a", "majority", 90), task("bb", "majority", 90)];
     for task in &mut tasks {
         (task.rules.ignore_eos, task.rules.loop_stop) = (true, false);
@@ -77,7 +81,7 @@ fn what_a_gpu_has_no_room_for_is_set_aside_and_comes_back() {
         expected_tokens: 80,
         busy: None,
     };
-    let mut engine = Engine::on(emulated(ROOM), plan);
+    let mut engine = Engine::on(emulated(), plan);
     for task in &tasks {
         engine.submit(task);
     }
@@ -86,7 +90,7 @@ fn what_a_gpu_has_no_room_for_is_set_aside_and_comes_back() {
     for task in &tasks {
         let outcome = engine.reply(&task.id).unwrap().unwrap();
         check(task, &outcome);
-        let alone = Engine::on(emulated(ROOM), roomy(8)).run(task);
+        let alone = Engine::on(emulated(), roomy(8)).run(task);
         assert_eq!(verdict(&alone.decided), verdict(&outcome.decided));
         assert!(traces(&alone.records) == traces(&outcome.records));
         set_aside += usize::from(outcome.notices.iter().any(|n| n.contains("set aside")));
@@ -95,15 +99,14 @@ fn what_a_gpu_has_no_room_for_is_set_aside_and_comes_back() {
     assert_eq!(engine.scheduler.memory_used(), 0);
 }
 
-/// Runs a task in which two of four traces are over and two in flight, until its device has no more memory, or to its
-/// end; with what was recorded, the newest of each trace.
+/// Runs a task on a device to its end, or to the device's; with what was recorded, the newest of each trace.
 fn run(
-    memory: usize,
+    device: Box<GpuExecutor>,
     task: &Task,
     recorded: &BTreeMap<u32, TraceRecord>,
-    states: &std::path::Path,
+    states: &Path,
 ) -> (Result<String, RunError>, BTreeMap<u32, TraceRecord>) {
-    let mut engine = Engine::on(emulated(memory), roomy(4));
+    let mut engine = Engine::on(device, roomy(4));
     let mut request = engine.request(task);
     request.run.setup.recorded = recorded.values().cloned().map(Arc::new).collect();
     let kept = recording(&mut request);
@@ -119,44 +122,45 @@ fn run(
 }
 
 #[test]
-fn a_run_goes_on_where_its_device_had_no_more_memory() {
-    let mut task = task("p", "majority", 140);
+fn a_run_goes_on_where_its_device_was_lost() {
+    let mut task = task("p", "majority", 60);
     (task.rules.ignore_eos, task.rules.loop_stop) = (true, false);
     (task.bounds.traces, task.bounds.slots) = (4, 4);
     let folder = tempfile::tempdir().unwrap();
     let none = BTreeMap::new();
-    let (whole, _) = run(ROOM, &task, &none, &folder.path().join("whole"));
-    let whole = whole.unwrap();
-    let limits: Limits = emulated(ROOM).limits();
-    // pages are asked for as traces grow: a slab for a few is there, the next is not
-    let scratch = emulated(ROOM).scratch_bytes(128, 4) + 2 * limits.read_bytes;
+    let (whole, _) = run(emulated(), &task, &none, &folder.path().join("whole"));
     let states = folder.path().join("states");
-    let mut failed = None;
-    for more in 0..64 {
-        let memory = limits.weight_bytes + scratch + (more << 20);
-        match run(memory as usize, &task, &none, &states) {
-            (Err(why), kept) if kept.values().any(|record| record.tokens > 1) => {
-                failed = Some((why, kept));
-                break;
-            }
-            (Ok(_), _) => break,
-            _ => {}
-        }
-    }
-    let (why, kept) = failed.expect("a size at which the device is full after it began");
+    let (lost, kept) = run(lost_after(Some(2000)), &task, &none, &states);
+    let why = lost.unwrap_err();
     assert!(matches!(why, RunError::Device(_)));
     let why = why.to_string();
     assert!(
-        why.contains("bytes") && why.ends_with("the same command goes on from there"),
+        why.starts_with("the emulated device was lost")
+            && why.ends_with("the same command goes on from there"),
         "{why}"
     );
+    let tokens: Vec<_> = kept
+        .values()
+        .map(|record| (record.finish, record.tokens))
+        .collect();
     assert!(
-        kept.values().all(|record| record.finish == Finish::Cancelled),
-        "nothing is recorded as broken: {:?}",
-        kept.values().map(|r| r.finish).collect::<Vec<_>>()
+        tokens.len() == 4
+            && tokens
+                .iter()
+                .all(|(finish, n)| *finish == Finish::Cancelled && (5..60).contains(n)),
+        "what was in flight, and nothing as failed: {tokens:?}"
     );
-    let (again, _) = run(ROOM, &task, &kept, &states);
-    assert_eq!(again.unwrap(), whole);
+    let (again, _) = run(emulated(), &task, &kept, &states);
+    assert_eq!(again.unwrap(), whole.unwrap());
+    // one that is lost before the prompt is read says the same
+    let (early, kept) = run(lost_after(Some(3)), &task, &none, &states);
+    assert!(
+        early
+            .unwrap_err()
+            .to_string()
+            .starts_with("the emulated device was lost")
+            && kept.is_empty()
+    );
 }
 
 #[test]

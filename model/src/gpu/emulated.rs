@@ -54,6 +54,8 @@ pub(crate) struct Emulated {
     library: Arc<Library>,
     order: Order,
     memory: usize,
+    /// launches until it is lost
+    left: Cell<u64>,
     taken: Arc<Mutex<usize>>,
     recording: Cell<bool>,
     recordings: RefCell<Vec<Vec<Launch>>>,
@@ -86,11 +88,18 @@ impl Emulated {
             library: library(defines, sources)?,
             order,
             memory,
+            left: Cell::new(u64::MAX),
             taken: Arc::default(),
             recording: Cell::new(false),
             recordings: RefCell::default(),
             failure: RefCell::default(),
         })
+    }
+
+    /// The device, lost after so many launches.
+    pub(crate) fn lost_after(self, launches: Option<u64>) -> Self {
+        self.left.set(launches.unwrap_or(u64::MAX));
+        self
     }
 
     fn fail(&self, why: String) {
@@ -100,6 +109,13 @@ impl Emulated {
     fn carry_out(&self, launch: &Launch) {
         if self.failure.borrow().is_some() {
             return;
+        }
+        match self.left.get().checked_sub(1) {
+            Some(left) => self.left.set(left),
+            None => {
+                self.fail(format!("the emulated device was lost ({})", launch.kernel));
+                return;
+            }
         }
         let name = CString::new(launch.kernel).expect("a name without a zero byte");
         let grid = launch.grid.map(|n| u32::try_from(n).expect("a grid of 32 bits"));

@@ -825,9 +825,10 @@ impl Executor for GpuExecutor {
         let mut trace = self.take_trace(seq);
         let done = self.own(&mut trace).and_then(|()| {
             let own = trace.own.as_mut().expect("copied above");
-            let first = own.pages.len();
+            // the page that is begun is zeroed too: what it has room for was never written
+            let first = own.len / PAGE;
             self.memory.reserve(&*self.device, own, tokens)?;
-            for page in &own.pages[first..] {
+            for page in own.pages.iter().skip(first) {
                 self.device.zero(page.at, self.memory.layout.page_bytes);
             }
             own.len += tokens;

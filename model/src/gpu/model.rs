@@ -25,6 +25,8 @@ pub enum GpuDevice {
         memory: usize,
         /// In which order the threads of a block run.
         order: Order,
+        /// Launches after which it is lost, as a card may be.
+        lost_after: Option<u64>,
     },
 }
 
@@ -97,8 +99,12 @@ pub(super) fn open(
         .map_err(|why| ModelError::Device(format!("the model cannot run on {on}: {why}")))?;
     let opened: Result<Box<dyn Device>, DeviceError> = match on {
         GpuDevice::Cuda(index) => Cuda::new(index, &defines).map(|device| Box::new(device) as _),
-        GpuDevice::Emulated { memory, order } => {
-            Emulated::new(&defines, memory, order).map(|device| Box::new(device) as _)
+        GpuDevice::Emulated {
+            memory,
+            order,
+            lost_after,
+        } => {
+            Emulated::new(&defines, memory, order).map(|device| Box::new(device.lost_after(lost_after)) as _)
         }
     };
     opened.map_err(|e| ModelError::Device(e.0))

@@ -23,7 +23,7 @@ fn a_problem_is_solved_recorded_and_replayed_on_an_emulated_gpu() {
         ran(&[&head[..], &FEW, more].concat()).objects().pop().unwrap()
     };
     let whole = solve(&["--run", run]);
-    assert_eq!(whole["tokens"]["total"].as_u64(), Some(30), "{whole}");
+    assert_eq!(whole["tokens"]["generated"].as_u64(), Some(30), "{whole}");
     // other slots, and the folder once more
     let narrow = solve(&["--slots", "1"]);
     assert_eq!(narrow["digest"], whole["digest"]);

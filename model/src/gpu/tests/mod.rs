@@ -49,6 +49,7 @@ fn on(order: Order) -> GpuDevice {
         None => GpuDevice::Emulated {
             memory: 1 << 30,
             order,
+            lost_after: None,
         },
     }
 }

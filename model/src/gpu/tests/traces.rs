@@ -153,8 +153,12 @@ fn a_device_that_is_full_says_so_and_nothing_panics() {
     let limits = open(&weights, F32, Order::Ascending).limits();
     let memory =
         usize::try_from(limits.weight_bytes + 4 * limits.read_bytes + 64 * limits.state_bytes).unwrap();
-    let order = Order::Ascending;
-    let mut gpu = GpuExecutor::new(&weights, F32, super::GpuDevice::Emulated { memory, order }).unwrap();
+    let on = super::GpuDevice::Emulated {
+        memory,
+        order: Order::Ascending,
+        lost_after: None,
+    };
+    let mut gpu = GpuExecutor::new(&weights, F32, on).unwrap();
     let many = memory / usize::try_from(limits.state_bytes).unwrap() + 1;
     let prompt = begin(&mut gpu);
     let sampling = Sampling::default();
