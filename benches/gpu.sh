@@ -69,7 +69,7 @@ watched() {
 }
 
 speed() {
-    local bench=($here/tts bench --device "$device" --repeat 1 --json) used=$!
+    local bench=($here/tts bench --device "$device" --repeat 1 --fitting --json) used=$!
     # memory in use, each second; the largest is the peak
     if [ "$device" != emulated ] && command -v nvidia-smi > /dev/null; then
         (while sleep 1; do nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits; done) > "$out/memory.txt" 2> /dev/null &

@@ -39,6 +39,9 @@ pub(crate) struct BenchArgs {
     /// printed for each
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
     context: Vec<usize>,
+    /// Leaves out what there is no memory for, and says so, instead of refusing everything
+    #[arg(long)]
+    fitting: bool,
     /// Tokens that each trace generates
     #[arg(long, value_name = "N", default_value_t = 64)]
     tokens: usize,
@@ -116,7 +119,7 @@ pub(crate) fn run(args: &BenchArgs, printer: &Printer) -> anyhow::Result<ExitSta
         bench::check(executor.as_ref(), work)?;
     }
     let fits = |work: &Workload| bench::fits(executor.as_ref(), work);
-    if all.iter().all(|work| fits(work).is_err()) {
+    if !args.fitting || all.iter().all(|work| fits(work).is_err()) {
         all.iter().try_for_each(fits)?;
     }
     let mut works = Vec::new();
