@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures how the cost of a step grows, and draws it: tokens a second against traces and against context, prefill, memory.
 
-    benches/curves.py                        # measures what is missing, then draws into benches/plots/
+    benches/curves.py                        # measures what is missing, then draws into docs/pictures/
     benches/curves.py --only context,one     # some curves
     benches/curves.py --draw                 # draws what was measured before
 
@@ -124,7 +124,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--results", default=str(ROOT / "target/curves.jsonl"), help="JSON lines of all points")
-    parser.add_argument("--plots", type=Path, default=ROOT / "benches/plots", help="folder of the drawings")
+    parser.add_argument("--plots", type=Path, default=ROOT / "docs/pictures", help="folder of the drawings")
     parser.add_argument("--forms", default="svg", help="svg, png or both with a comma between them")
     parser.add_argument("--under", default="", help="what every program is run under, as `nice -n -15`")
     parser.add_argument("--fresh", action="store_true", help="measures everything again")
