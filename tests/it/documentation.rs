@@ -60,6 +60,8 @@ fn links_lead_somewhere() {
                 "" => document.clone(),
                 file => document.parent().unwrap().join(file),
             };
+            let in_the_book = !document.starts_with(root().join("docs")) || !file.starts_with("..");
+            assert!(in_the_book, "{}: {link} leads out of the book", document.display());
             assert!(target.exists(), "{}: {link}", document.display());
             if !anchor.is_empty() {
                 let there = anchors(&std::fs::read_to_string(&target).unwrap());
@@ -74,14 +76,18 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn every_document_is_in_both_lists() {
-    let (readme, index) = (read("README.md"), read("docs/README.md"));
+fn every_document_is_in_all_lists() {
+    let (readme, index, contents) = (read("README.md"), read("docs/README.md"), read("docs/SUMMARY.md"));
     for document in documents()
         .into_iter()
         .filter(|d| d.parent() == Some(&root().join("docs")))
     {
         let name = document.file_name().unwrap().to_str().unwrap();
-        if name != "README.md" {
+        assert!(
+            name == "SUMMARY.md" || contents.contains(&format!("]({name})")),
+            "docs/SUMMARY.md lacks {name}"
+        );
+        if !["README.md", "SUMMARY.md"].contains(&name) {
             assert!(
                 readme.contains(&format!("](docs/{name})")),
                 "README.md lacks {name}"
@@ -92,7 +98,103 @@ fn every_document_is_in_both_lists() {
             );
         }
     }
-    assert!(readme.lines().count() <= 200, "it is a front page");
+    assert!(readme.lines().count() <= 150, "it is a front page");
+}
+
+/// A command of the documents: the block that it stands in, and its arguments.
+struct Shown {
+    place: String,
+    /// the whole line, where it needs nothing that is not here
+    runs: Option<String>,
+    args: Vec<String>,
+}
+
+/// The words of a command as a shell has them, up to a comment, a pipe or another command.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for c in line.chars() {
+        match (quote, c) {
+            (None, '#' | '|' | '>' | '<' | '&' | ';') if word.is_none() => break,
+            (None, ' ') => words.extend(word.take()),
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (Some(open), c) if open == c => quote = None,
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// Every `tts` command in the blocks of all documents; those of blocks that are marked `run` need nothing that is not here, but each
+/// other.
+fn commands() -> Vec<Shown> {
+    let mut shown = Vec::new();
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap().replace("\\\n", " ");
+        let (mut inside, mut runs) = (false, false);
+        for (at, line) in text.lines().enumerate() {
+            if let Some(language) = line.trim_start().strip_prefix("```") {
+                (inside, runs) = (!inside, language == "console run");
+                continue;
+            }
+            let Some(command) = line.trim_start().strip_prefix("$ ").filter(|_| inside) else {
+                continue;
+            };
+            let mut args = words(command);
+            // variables before the program
+            args.drain(..args.iter().take_while(|word| word.contains('=')).count());
+            if args.first().is_some_and(|program| program == "tts") {
+                args.remove(0);
+                shown.push(Shown {
+                    place: format!("{}:{}: {line}", document.display(), at + 1),
+                    runs: runs.then(|| command.to_owned()),
+                    args,
+                });
+            }
+        }
+    }
+    shown
+}
+
+fn tts() -> assert_cmd::Command {
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_tts"));
+    command.env("HF_HUB_OFFLINE", "1");
+    command
+}
+
+/// Flags and their values are read before help is given.
+#[test]
+fn commands_are_understood() {
+    let commands = commands();
+    assert!(commands.len() >= 60, "{}", commands.len());
+    for Shown { place, args, .. } in &commands {
+        let said = tts().args(args).arg("--help").output().unwrap();
+        assert!(said.status.success(), "{place}\n{}", String::from_utf8_lossy(&said.stderr));
+    }
+}
+
+#[test]
+fn commands_that_need_nothing_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_tts")).parent().unwrap();
+    let path = std::env::join_paths(
+        std::iter::once(program.to_owned())
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+    )
+    .unwrap();
+    let mut ran = 0;
+    for Shown { place, runs, .. } in commands() {
+        let Some(line) = runs else { continue };
+        let mut shell = assert_cmd::Command::new("sh");
+        shell.args(["-c", &line]).env("PATH", &path).env("HF_HUB_OFFLINE", "1");
+        let said = shell.current_dir(&folder).output().unwrap();
+        assert!(said.status.success(), "{place}\n{}", String::from_utf8_lossy(&said.stderr));
+        ran += 1;
+    }
+    assert!(ran >= 10, "{ran}");
 }
 
 #[test]
