@@ -1,6 +1,7 @@
 //! Speed and memory of a model by batch size, measured as a run uses it: one prompt is read once, its state
 //! forked for every trace, and all traces take a sampled token a step.
 
+pub(crate) mod estimate;
 pub(crate) mod limits;
 
 use std::time::Instant;

@@ -97,6 +97,15 @@ pub(crate) fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
     nearest(name, known).filter(|k| strsim::damerau_levenshtein(name, k) * 3 <= k.len())
 }
 
+/// Three digits that matter, or all before the point.
+pub(crate) fn digits(value: f64) -> String {
+    match value {
+        v if v >= 100.0 => count(v.round() as u64),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v => format!("{v:.2}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

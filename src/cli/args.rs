@@ -13,11 +13,12 @@ use anyhow::anyhow;
 use clap::Args;
 use tts_model::cpu::kernels::Tier;
 use tts_model::overrides::{SAMPLING_SETTINGS, SamplingOverrides, SamplingSetting};
-use tts_model::{Formats, KvFormat, StateFormat, WeightFormat};
+use tts_model::{Formats, KvFormat, StateFormat};
 
 use super::downloads;
 use super::number;
 use super::printer::Printer;
+use super::shape::Dtype;
 
 /// Flags of every command.
 #[derive(Args)]
@@ -47,9 +48,9 @@ pub(crate) struct ModelArgs {
         value_name = "FORMAT",
         default_value = "auto",
         hide_default_value = true,
-        value_parser = dtype
+        value_parser = Dtype::parse
     )]
-    pub(crate) dtype: WeightFormat,
+    pub(crate) dtype: Dtype,
     /// How keys and values are held: f32, bf16, or q8_0 for about half the memory of bf16 and a less exact
     /// result [default: bf16, and f32 where all weights are]
     #[arg(long, value_name = "FORMAT", value_parser = kv_dtype)]
@@ -93,11 +94,19 @@ pub(crate) struct ModelArgs {
 
 impl ModelArgs {
     /// How everything is held.
-    pub(crate) fn formats(&self) -> Formats {
+    pub(crate) fn formats(&self) -> anyhow::Result<Formats> {
+        Ok(Formats {
+            weights: self.dtype.held()?,
+            ..self.held()
+        })
+    }
+
+    /// How all but the weights are held.
+    pub(crate) fn held(&self) -> Formats {
         Formats {
-            weights: self.dtype,
             kv: self.kv_dtype,
             state: self.state_dtype,
+            ..Formats::default()
         }
     }
 
@@ -133,7 +142,7 @@ impl ModelArgs {
         }
         let options = LoadOptions {
             model: self.model.clone(),
-            formats: self.formats(),
+            formats: self.formats()?,
             device: self.device,
             tied_logit_scale: self.tied_logit_scale,
             lora: self.lora.clone(),
@@ -263,13 +272,6 @@ fn api(name: &str) -> Result<RemoteApi, String> {
         "completions" => Ok(RemoteApi::Completions),
         _ => Err("it is chat or completions".to_owned()),
     }
-}
-
-fn dtype(name: &str) -> Result<WeightFormat, String> {
-    WeightFormat::ALL
-        .into_iter()
-        .find(|f| f.name() == name)
-        .ok_or_else(|| "it is auto, f32, bf16, q8_0 or q4_0".to_owned())
 }
 
 fn kv_dtype(name: &str) -> Result<KvFormat, String> {

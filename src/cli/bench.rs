@@ -16,7 +16,7 @@ use tts_model::weights::Checkpoint;
 use tts_model::{Formats, WeightFormat};
 
 use super::args::ModelArgs;
-use super::number::{bytes, count, plural};
+use super::number::{bytes, count, digits, plural};
 use super::printer::Printer;
 use super::table::drawn;
 use super::{ExitStatus, shape};
@@ -204,8 +204,9 @@ fn open(args: &BenchArgs, printer: &Printer) -> anyhow::Result<(String, Placed)>
         }
         spec.layers.truncate(layers);
     }
-    let formats = args.model.formats();
-    let ((dtype, weights), free) = (shape::weights(&spec, formats.weights), memory::available());
+    let formats = args.model.formats()?;
+    let (dtype, weights) = (args.model.dtype.name(), args.model.dtype.bytes(&spec));
+    let free = memory::available();
     if weights > free && args.model.device == Device::Cpu {
         bail!(
             "--shape {shape} takes {} as {dtype} and {} are free: --layers would leave some of it out",
@@ -284,13 +285,4 @@ fn table(lines: &[BenchLine<'_>]) -> String {
         table.push_record(row);
     }
     drawn(table, 1)
-}
-
-/// Three digits that matter, or all before the point.
-fn digits(value: f64) -> String {
-    match value {
-        v if v >= 100.0 => count(v.round() as u64),
-        v if v >= 10.0 => format!("{v:.1}"),
-        v => format!("{v:.2}"),
-    }
 }

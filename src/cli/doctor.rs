@@ -8,41 +8,42 @@ use serde_json::json;
 use tabled::builder::Builder;
 use tts_model::cpu::kernels::Tier;
 use tts_model::cpu::memory;
-use tts_model::executor::Limits;
 use tts_model::gpu::{self, CardInfo};
-use tts_model::{BLOCK, KvFormat, StateLayout};
 
 use super::ExitStatus;
 use super::args::{BatchArgs, ModelArgs};
 use super::number::{bytes, count};
 use super::printer::Printer;
-use super::shape;
+use super::reckoned;
 use super::table::drawn;
 
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
     /// Traces that the prediction is for
     #[arg(long, value_name = "N", default_value_t = 64)]
-    traces: usize,
-    /// A published model's shape instead of a model, as falcon-h1-7b: what it would take, before anything is
-    /// downloaded
+    pub(super) traces: usize,
+    /// A published model's shape instead of a model, as falcon-h1r-7b or Qwen/Qwen3-8B: what it would take and how
+    /// fast it would be here, before anything is downloaded; --dtype may be q4_k_m, q5_k_m or q6_k then
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     shape: Option<String>,
+    /// Leaves out how fast a --shape would be, which some of its layers are measured for
+    #[arg(long, requires = "shape")]
+    pub(super) no_speed: bool,
     /// Tokens of a prompt that the prediction is for
     #[arg(long, value_name = "N", default_value_t = 128)]
-    prompt_tokens: usize,
+    pub(super) prompt_tokens: usize,
     /// Tokens that a trace may generate
     #[arg(long, value_name = "N")]
-    max_tokens: Option<usize>,
+    pub(super) max_tokens: Option<usize>,
     #[command(flatten)]
-    batch: BatchArgs,
+    pub(super) batch: BatchArgs,
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
 }
 
 pub(crate) fn run(args: &DoctorArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     if let Some(shape) = &args.shape {
-        return of_shape(args, shape, printer);
+        return reckoned::run(args, shape, printer);
     }
     let available = memory::available();
     let tier = args.model.tier.unwrap_or_else(default_tier);
@@ -204,78 +205,4 @@ fn cards_json(cards: &[CardInfo]) -> serde_json::Value {
         })
     };
     cards.iter().map(of).collect()
-}
-
-/// What a model of a published shape would take here, reckoned from its shape alone.
-fn of_shape(args: &DoctorArgs, shape: &str, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let spec = shape::named(shape)?;
-    let (dtype, weights) = shape::weights(&spec, args.model.dtype);
-    let available = memory::available();
-    let kv = args.model.kv_dtype.unwrap_or(match dtype {
-        "f32" => KvFormat::F32,
-        _ => KvFormat::Bf16,
-    });
-    let layout = StateLayout::new(&spec, kv, args.model.state_dtype);
-    let limits = Limits {
-        vocab: spec.vocab,
-        context: spec.context,
-        state_bytes: layout.state_bytes() as u64,
-        recurrent: layout.state_bytes() > 0,
-        block_tokens: BLOCK,
-        block_bytes: layout.block_bytes() as u64,
-        row_bytes: 0,
-        read_bytes: 0,
-        weight_bytes: weights,
-        free_bytes: available.saturating_sub(weights),
-    };
-    let most = spec.context.saturating_sub(args.prompt_tokens).max(1);
-    let max_tokens = args.max_tokens.unwrap_or(most).min(most);
-    let (memory, batch) = (args.batch.memory, args.batch.max_batch.0);
-    let plan = MemoryPlan::new(&limits, args.prompt_tokens, max_tokens, memory, batch);
-    let slots = args.batch.slots.unwrap_or_else(Slots::all).most(args.traces);
-    let rows = slots.min(plan.max_batch).max(1);
-    let needed = weights + rows as u64 * plan.bytes_per_trace;
-    if printer.json() {
-        printer.object(&json!({
-            "shape": shape, "parameters": spec.parameters(), "context": spec.context, "dtype": dtype,
-            "weight_bytes": weights, "state_bytes": limits.state_bytes, "memory_available_bytes": available,
-            "kv_bytes_per_token": limits.block_bytes / BLOCK as u64, "bytes_per_trace": plan.bytes_per_trace,
-            "expected_tokens": plan.expected_tokens, "traces": rows, "predicted_resident_bytes": needed,
-        }))?;
-        return Ok(ExitStatus::Done);
-    }
-    let mut table = Builder::default();
-    let mut row = |what: &str, is: String| table.push_record([what.to_owned(), is]);
-    let (parameters, context) = (count(spec.parameters()), count(spec.context as u64));
-    row(
-        "shape",
-        format!("{shape}, {parameters} parameters, context {context}"),
-    );
-    row("weights", format!("about {} as {dtype}", bytes(weights)));
-    row("state of a trace", bytes(limits.state_bytes));
-    row(
-        "keys and values",
-        format!("{} a token", bytes(limits.block_bytes / BLOCK as u64)),
-    );
-    let tokens = count(plan.expected_tokens as u64);
-    row(
-        "a trace",
-        format!("{} at {tokens} tokens", bytes(plan.bytes_per_trace)),
-    );
-    row(
-        "memory",
-        format!(
-            "about {} with {} traces at a time; {} are free here{}",
-            bytes(needed),
-            count(rows as u64),
-            bytes(available),
-            if needed > available {
-                ", which is too little"
-            } else {
-                ""
-            }
-        ),
-    );
-    printer.line(drawn(table, 2).trim_end())?;
-    Ok(ExitStatus::Done)
 }

@@ -16,6 +16,7 @@ mod number;
 mod pilot;
 mod printer;
 mod progress;
+mod reckoned;
 mod recordings;
 mod replay;
 mod report;

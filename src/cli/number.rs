@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub(crate) use crate::fmt::{bytes, count, percent, plural, seconds};
+pub(crate) use crate::fmt::{bytes, count, digits, percent, plural, seconds};
 
 /// Reads a number of bytes: `4GiB`, `512M`, `1000000`.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {

@@ -61,7 +61,11 @@ fn links_lead_somewhere() {
                 file => document.parent().unwrap().join(file),
             };
             let in_the_book = !document.starts_with(root().join("docs")) || !file.starts_with("..");
-            assert!(in_the_book, "{}: {link} leads out of the book", document.display());
+            assert!(
+                in_the_book,
+                "{}: {link} leads out of the book",
+                document.display()
+            );
             assert!(target.exists(), "{}: {link}", document.display());
             if !anchor.is_empty() {
                 let there = anchors(&std::fs::read_to_string(&target).unwrap());
@@ -172,7 +176,11 @@ fn commands_are_understood() {
     assert!(commands.len() >= 60, "{}", commands.len());
     for Shown { place, args, .. } in &commands {
         let said = tts().args(args).arg("--help").output().unwrap();
-        assert!(said.status.success(), "{place}\n{}", String::from_utf8_lossy(&said.stderr));
+        assert!(
+            said.status.success(),
+            "{place}\n{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
     }
 }
 
@@ -180,18 +188,24 @@ fn commands_are_understood() {
 fn commands_that_need_nothing_run() {
     let folder = tempfile::tempdir().unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_tts")).parent().unwrap();
-    let path = std::env::join_paths(
-        std::iter::once(program.to_owned())
-            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
-    )
+    let path = std::env::join_paths(std::iter::once(program.to_owned()).chain(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    )))
     .unwrap();
     let mut ran = 0;
     for Shown { place, runs, .. } in commands() {
         let Some(line) = runs else { continue };
         let mut shell = assert_cmd::Command::new("sh");
-        shell.args(["-c", &line]).env("PATH", &path).env("HF_HUB_OFFLINE", "1");
+        shell
+            .args(["-c", &line])
+            .env("PATH", &path)
+            .env("HF_HUB_OFFLINE", "1");
         let said = shell.current_dir(&folder).output().unwrap();
-        assert!(said.status.success(), "{place}\n{}", String::from_utf8_lossy(&said.stderr));
+        assert!(
+            said.status.success(),
+            "{place}\n{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
         ran += 1;
     }
     assert!(ran >= 10, "{ran}");

@@ -10,6 +10,7 @@ mod lfm2;
 mod llama;
 mod nemotron_h;
 mod phi3;
+mod published;
 mod qwen2;
 mod qwen3;
 mod qwen3_5;
@@ -112,19 +113,25 @@ pub(crate) fn named(name: &str) -> Option<&'static Architecture> {
     REGISTER.iter().find(|a| a.name == name)
 }
 
-/// The shape of a published model of this name.
+/// The shape of a published model by its name, as `falcon-h1r-7b` or `Qwen/Qwen3-8B`; the owner is passed over.
 pub fn shape(name: &str) -> Option<ModelSpec> {
     let name = name.to_ascii_lowercase();
+    let own = name.rsplit('/').next().unwrap_or_default();
+    let own = own.strip_suffix("-instruct").unwrap_or(own);
     let mut shapes = REGISTER.iter().flat_map(|a| (a.shapes)());
     shapes
-        .find(|(names, _)| names.contains(&name.as_str()))
+        .find(|(names, _)| names.contains(&own))
         .map(|(_, spec)| spec)
+        .or_else(|| published::named(&name))
 }
 
 /// The names that [`shape`] knows.
 pub fn shape_names() -> Vec<&'static str> {
     let shapes = REGISTER.iter().flat_map(|a| (a.shapes)());
-    shapes.map(|(names, _)| names[0]).collect()
+    shapes
+        .map(|(names, _)| names[0])
+        .chain(published::names())
+        .collect()
 }
 
 /// The names of all families, for a sentence.

@@ -2,16 +2,17 @@
 
 mod args;
 
-use crate::Solver;
+use crate::bench::estimate::{self, Speed};
 use crate::evals::data::Problem;
 use crate::evals::task::Task;
 use crate::evaluation::{Evaluation, RecordOptions};
-use crate::solver::problem_id;
+use crate::solver::{default_threads, default_tier, problem_id};
 use crate::source::Remote;
+use crate::{Loaded, Solver};
 use anyhow::bail;
 use serde_json::json;
 
-use super::number::count;
+use super::number::{count, digits, plural, seconds};
 use super::printer::Printer;
 use super::result::{ProblemReport, SetSummary};
 use super::solver::{OpenedSolver, TraceBackend};
@@ -139,9 +140,17 @@ fn dry_run(
     printer: &Printer,
 ) -> anyhow::Result<ExitStatus> {
     match &opened.backend {
-        TraceBackend::Local(_) => {
-            here(&opened.solver, evaluation, printer)?;
+        TraceBackend::Local(loaded) => {
+            let speed = speed(loaded, &opened.solver, evaluation)?;
+            let most = evaluation.plan().tokens as f64 / speed.tokens_per_second();
+            here(&opened.solver, evaluation, most, printer)?;
             printer.note(&opened.cost(evaluation));
+            printer.note(&format!(
+                "{} at most: about {} tokens/s with {}, measured now",
+                seconds(most),
+                digits(speed.tokens_per_second()),
+                plural(speed.traces as u64, "row")
+            ));
         }
         TraceBackend::Remote(remote) => {
             printer.note(&opened.cost(evaluation));
@@ -151,7 +160,23 @@ fn dry_run(
     Ok(ExitStatus::Done)
 }
 
-fn here(solver: &Solver, evaluation: &Evaluation<'_>, printer: &Printer) -> anyhow::Result<()> {
+/// A few steps of the batch as it will be, each trace half as long as it may become.
+fn speed(loaded: &Loaded, solver: &Solver, evaluation: &Evaluation<'_>) -> anyhow::Result<Speed> {
+    let settings = solver.settings();
+    let mut executor = loaded.placed.executor(
+        settings.threads.unwrap_or_else(default_threads),
+        settings.tier.unwrap_or_else(default_tier),
+    )?;
+    let longest = evaluation.problems().iter().map(|p| p.max_tokens).max();
+    let context = longest.unwrap_or_default() / 2;
+    Ok(estimate::of_executor(
+        executor.as_mut(),
+        evaluation.plan().rows,
+        context,
+    )?)
+}
+
+fn here(solver: &Solver, evaluation: &Evaluation<'_>, most: f64, printer: &Printer) -> anyhow::Result<()> {
     let plan = evaluation.plan();
     for p in evaluation.problems() {
         let second = solver.look_to_be(p)?.map(|prompt| prompt.text);
@@ -161,7 +186,7 @@ fn here(solver: &Solver, evaluation: &Evaluation<'_>, printer: &Printer) -> anyh
                 "token_ids": p.prompt.ids, "second_prompt": second, "model": solver.source().model(),
                 "strategy": solver.settings().strategy.name, "sampling": solver.resolved().settled(),
                 "traces": plan.traces, "slots": plan.slots, "rows": plan.rows, "max_tokens": p.max_tokens,
-                "memory_bytes": plan.memory, "weight_bytes": plan.weights,
+                "memory_bytes": plan.memory, "weight_bytes": plan.weights, "seconds_at_most": most,
             }))?;
             continue;
         }
