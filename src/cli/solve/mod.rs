@@ -160,20 +160,16 @@ fn dry_run(
     Ok(ExitStatus::Done)
 }
 
-/// A few steps of the batch as it will be, each trace half as long as it may become.
+/// A few steps of the batch as it will be, each trace half as long as the plan expects it to become.
 fn speed(loaded: &Loaded, solver: &Solver, evaluation: &Evaluation<'_>) -> anyhow::Result<Speed> {
     let settings = solver.settings();
     let mut executor = loaded.placed.executor(
         settings.threads.unwrap_or_else(default_threads),
         settings.tier.unwrap_or_else(default_tier),
     )?;
-    let longest = evaluation.problems().iter().map(|p| p.max_tokens).max();
-    let context = longest.unwrap_or_default() / 2;
-    Ok(estimate::of_executor(
-        executor.as_mut(),
-        evaluation.plan().rows,
-        context,
-    )?)
+    let plan = evaluation.plan();
+    let expected = plan.engine.map_or(0, |engine| engine.expected_tokens);
+    Ok(estimate::of_executor(executor.as_mut(), plan.rows, expected / 2)?)
 }
 
 fn here(solver: &Solver, evaluation: &Evaluation<'_>, most: f64, printer: &Printer) -> anyhow::Result<()> {

@@ -94,6 +94,15 @@ fn flags_that_cannot_be_meant() {
         ),
         (&["solve", GCD, "--tier", "avx9"], &["--tier", "avx9", "portable"]),
         (&["solve", GCD, "--dtype", "q8"], &["--dtype", "q8", "bf16"]),
+        (&["solve", GCD, "--dtype", "q4_k_m"], &["--dtype q4_k_m", "GGUF"]),
+        (
+            &["doctor", "--shape", "qwen3-9b"],
+            &["--shape qwen3-9b", "did you mean"],
+        ),
+        (
+            &["doctor", "--shape", "qwen3-8b", "--device", "cuda"],
+            &["--shape", "--device"],
+        ),
         (
             &["solve", GCD, "--kv-dtype", "q4_0"],
             &["--kv-dtype", "q4_0", "it is f32, bf16 or q8_0"],

@@ -96,7 +96,9 @@ fn a_private_context_costs_memory_and_is_no_prompt() {
 fn keys_and_values_take_what_their_format_says() {
     for (format, bytes) in [("f32", 4 * 256), ("bf16", 2 * 256), ("q8_0", 256 + 2 * 256 / 32)] {
         let held = ["--shape", "tiny-90m", "--kv-dtype", format, "--json"];
-        let doctor = ran(&[&["doctor"][..], &held].concat()).objects().remove(0);
+        let doctor = ran(&[&["doctor", "--no-speed"][..], &held].concat())
+            .objects()
+            .remove(0);
         assert_eq!(doctor["kv_bytes_per_token"], 24 * bytes, "{format}");
         let bench = |context| {
             let how = [
@@ -133,4 +135,55 @@ fn a_reader_gets_a_table() {
     assert_eq!(rows.len(), 3, "{}", ran.out);
     assert!(rows[1].starts_with("1 ") && rows[2].starts_with("2 "));
     assert!(ran.err.contains("bundled, 4 layers"));
+}
+
+/// What is reckoned of a shape is what its weights and states take; how fast it would be is measured.
+#[test]
+fn whether_a_published_model_would_run_is_said_before_it_is_there() {
+    let doctor = |more: &[&str]| {
+        let head = ["doctor", "--json", "--traces", "8", "--shape"];
+        ran(&[&head[..], more].concat()).objects().remove(0)
+    };
+    let tiny = doctor(&["tiny-90m", "--dtype", "q8_0", "--max-tokens", "100"]);
+    let bench = [
+        "bench", "--json", "--shape", "tiny-90m", "--dtype", "q8_0", "--batch", "8", "--tokens", "2",
+    ];
+    let bench = ran(&[&bench[..], &["--repeat", "1"]].concat())
+        .objects()
+        .remove(0);
+    let off = number(&tiny, "weight_bytes") / number(&bench, "weight_bytes") - 1.0;
+    assert!(off.abs() < 0.03, "{off}");
+    assert!(number(&tiny, "tokens_per_second") > 0.0 && number(&tiny, "tokens_per_second_of_one") > 0.0);
+    let took = number(&tiny, "tokens_of_a_problem") / number(&tiny, "tokens_per_second");
+    assert!((number(&tiny, "seconds_a_problem") / took - 1.0).abs() < 1e-9);
+    assert_eq!(tiny["tokens_of_a_problem"], 800);
+    // by its name on the hub, as a type of file; a dense model has no states
+    let qwen = doctor(&["Qwen/Qwen3-8B", "--dtype", "q4_k_m", "--no-speed"]);
+    assert_eq!(
+        (&qwen["state_bytes"], &qwen["tokens_per_second"]),
+        (&0.into(), &Value::Null)
+    );
+    let gib = number(&qwen, "weight_bytes") / f64::from(1 << 30);
+    assert!((4.5..4.8).contains(&gib), "the file has 4.68 GiB: {gib}");
+    let lengths = qwen["lengths"].as_array().unwrap();
+    assert_eq!(
+        lengths.iter().map(|l| l["tokens"].as_u64()).collect::<Vec<_>>(),
+        [2048, 8192, 32_768].map(Some)
+    );
+    // 36 layers of 8 heads of 128 numbers in 2 bytes, keys and values
+    assert_eq!(qwen["kv_bytes_per_token"], 36 * 8 * 128 * 2 * 2);
+    let text = ran(&[
+        "doctor",
+        "--shape",
+        "falcon-h1r-7b",
+        "--dtype",
+        "q4_k_m",
+        "--no-speed",
+    ])
+    .out;
+    assert!(
+        text.contains("as q4_k_m") && text.contains("32,768 tokens"),
+        "{text}"
+    );
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
 }
