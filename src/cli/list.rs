@@ -1,9 +1,11 @@
 //! `tts list`.
 
 use crate::evals::task::Task;
+use crate::fmt::nearest;
 use crate::hub::HubOptions;
 use crate::loaded::{BUNDLED, LoadOptions, Loaded};
 use crate::strategies::{Register, Value as SettingValue};
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tts_model::arch;
@@ -15,8 +17,10 @@ use super::table::{drawn_within, wrapped};
 
 #[derive(Args)]
 pub(crate) struct ListArgs {
-    /// What to list
-    what: ListKind,
+    /// What to list [default: the names of all three]
+    what: Option<ListKind>,
+    /// A strategy, to see in full
+    name: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -42,19 +46,26 @@ const PUBLISHED: [(&str, &str); 8] = [
 ];
 
 pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let (columns, rows): (&[&'static str], _) = match args.what {
+    let width = printer.width().unwrap_or(IN_A_PIPE);
+    let Some(what) = args.what else {
+        return names(width, printer);
+    };
+    if let Some(name) = &args.name {
+        if !matches!(what, ListKind::Strategies) {
+            bail!("only strategies are shown one by one: tts list strategies {name}");
+        }
+        return one(Register::shipped(), name, width, printer);
+    }
+    let (columns, rows): (&[&'static str], _) = match what {
         ListKind::Models => (&["name", "parameters", "where"], models()?),
         ListKind::Tasks => (&["name", "problems", "data", "checked", "description"], tasks()?),
-        ListKind::Strategies => (
-            &["name", "what it does", "settings", "citation"],
-            strategies(Register::shipped())?,
-        ),
+        ListKind::Strategies => (&["name", "description"], strategies(Register::shipped())?),
     };
     if printer.json() {
         for row in &rows {
             printer.object(row)?;
         }
-        if matches!(args.what, ListKind::Models) {
+        if matches!(what, ListKind::Models) {
             for family in arch::register() {
                 printer.object(&json!({
                     "name": family.name, "kind": "family", "models": family.models, "gguf": family.gguf,
@@ -64,48 +75,85 @@ pub(crate) fn run(args: &ListArgs, printer: &Printer) -> anyhow::Result<ExitStat
         }
         return Ok(ExitStatus::Done);
     }
-    let cell = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        // settings, one a line
-        Value::Object(settings) => settings
-            .iter()
-            .map(|(name, value)| {
-                format!(
-                    "{name} {}",
-                    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-                )
-            })
-            .collect::<Vec<_>>()
-            .join("\n"),
-        other => other.to_string(),
-    };
-    let width = printer.width().unwrap_or(IN_A_PIPE);
     let mut table = vec![columns.iter().map(|c| (*c).to_owned()).collect()];
     for row in &rows {
-        let field = |column: &'static str| {
-            if column == "what it does" {
-                "description"
-            } else {
-                column
-            }
-        };
-        table.push(columns.iter().map(|c| cell(&row[field(c)])).collect());
+        table.push(columns.iter().map(|column| cell(&row[column])).collect());
     }
     printer.line(laid_out(&table, width).trim_end())?;
-    if matches!(args.what, ListKind::Models) {
+    if matches!(what, ListKind::Models) {
         printer.line("")?;
         printer.line(laid_out(&families(), width).trim_end())?;
     }
-    if matches!(args.what, ListKind::Strategies) {
-        printer.line("")?;
-        printer.line(laid_out(&settings(Register::shipped()), width).trim_end())?;
+    if matches!(what, ListKind::Strategies) {
         printer.note(
-            "a file with other settings is a strategy too (--strategy my.toml), and so is a program of yours \
-             in any language (--strategy exec:./policy.py)",
+            "tts list strategies NAME shows one with its settings; a file with other settings is a strategy too \
+             (--strategy my.toml), and so is a program of yours in any language (--strategy exec:./policy.py)",
         );
     }
     Ok(ExitStatus::Done)
+}
+
+/// The names of everything that is known, a line a kind.
+fn names(width: usize, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    for (what, rows) in [
+        ("models", models()?),
+        ("tasks", tasks()?),
+        ("strategies", strategies(Register::shipped())?),
+    ] {
+        let names = rows.iter().filter_map(|row| row["name"].as_str());
+        let names: Vec<&str> = names.collect();
+        if printer.json() {
+            printer.object(&json!({ "what": what, "names": names }))?;
+        } else {
+            let line = format!("{what}: {}", names.join(", "));
+            printer.line(&wrapped(&line, Some(width), 2))?;
+        }
+    }
+    printer.note("more of each: tts list models, tts list tasks, tts list strategies");
+    Ok(ExitStatus::Done)
+}
+
+/// A strategy with its settings.
+fn one(register: &Register, name: &str, width: usize, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let all = strategies(register)?;
+    let Some(row) = all.iter().find(|row| row["name"] == name) else {
+        let near = nearest(name, register.names()).unwrap_or_default();
+        bail!("there is no strategy `{name}`; did you mean `{near}`? tts list strategies shows all");
+    };
+    if printer.json() {
+        printer.object(row)?;
+        return Ok(ExitStatus::Done);
+    }
+    let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
+    printer.line(&format!("{name}: {}", text("description")))?;
+    if !text("citation").is_empty() {
+        printer.line(&wrapped(&format!("from {}", text("citation")), Some(width), 2))?;
+    }
+    printer.line("")?;
+    let of_it = |setting: &Vec<String>| row["about_settings"].get(&setting[0]).is_some();
+    let mut table = vec![
+        ["setting", "flag", "here", "must be", "what it does"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for setting in settings(register).into_iter().filter(of_it) {
+        let [name, flag, help, right] = &setting[..] else {
+            continue;
+        };
+        let here = cell(&row["settings"][name]);
+        table.push([name, flag, &here, right, help].map(String::clone).to_vec());
+    }
+    printer.line(laid_out(&table, width).trim_end())?;
+    Ok(ExitStatus::Done)
+}
+
+/// A value as it stands in a table.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
 }
 
 /// Columns where no terminal says how many there are.
@@ -291,6 +339,19 @@ mod tests {
         ends_early: false,
         build: |_, _| Preset::named("majority").expect("it ships").build(),
     };
+
+    /// A line of 80 columns holds the longest name, two blanks and the longest description.
+    #[test]
+    fn every_strategy_is_a_line() {
+        for name in Register::shipped().names() {
+            let preset = Preset::named(name).expect("it ships");
+            assert!(
+                name.len() <= 20 && preset.description.len() <= 57,
+                "{name}: {}",
+                preset.description
+            );
+        }
+    }
 
     #[test]
     fn a_row_is_listed_with_its_settings() {

@@ -237,30 +237,48 @@ fn command() -> clap::Command {
 /// Commands with so many flags that `-h` shows the usual ones alone.
 const LONG: [&str; 6] = ["solve", "sweep", "replay", "pilot", "serve", "complete"];
 /// Flags under a heading that `-h` shows.
-const USUAL: [&str; 16] = [
+const USUAL: [&str; 13] = [
     "strategy",
     "model",
-    "dtype",
+    "device",
     "backend",
     "max-tokens",
     "time-limit",
-    "system",
     "temperature",
     "seed",
     "slots",
     "data",
     "limit",
     "field",
-    "task",
-    "answer-kind",
     "text",
 ];
+/// Flags without a heading that `-h` leaves out.
+const SELDOM: [&str; 5] = ["ids", "config", "record-top-k", "checkpoint", "confidence-k"];
 
-/// Hides a flag from `-h` that few need.
+/// Hides a flag from `-h` that few need, and says what the others are in a line.
 fn briefly(arg: Arg) -> Arg {
+    let seldom = arg.get_long().is_some_and(|long| SELDOM.contains(&long));
     let usual = arg.get_long().is_none_or(|long| USUAL.contains(&long));
-    let hidden = arg.get_help_heading().is_some() && !usual;
-    arg.hide_short_help(hidden)
+    let hidden = seldom || (arg.get_help_heading().is_some() && !usual);
+    let arg = arg.hide_short_help(hidden);
+    let Some(whole) = arg.get_help().map(ToString::to_string).filter(|_| !hidden) else {
+        return arg;
+    };
+    let brief = in_brief(&whole);
+    arg.help(brief).long_help(whole)
+}
+
+/// What stands before the first sign that more follows, and the default.
+fn in_brief(help: &str) -> String {
+    let (text, default) = match help.rfind(" [default: ") {
+        Some(at) => help.split_at(at),
+        None => (help, ""),
+    };
+    let ends = ["; ", ": ", ". ", ", as ", ", so that ", " (a "];
+    let end = ends.iter().filter_map(|end| text.find(end)).min();
+    // a default that needs explaining is explained where there is room
+    let default = Some(default).filter(|d| d.len() < 40).unwrap_or_default();
+    format!("{}{default}", &text[..end.unwrap_or(text.len())])
 }
 
 /// Variables that stand for no flag.

@@ -109,6 +109,12 @@ fn lists() {
             &(plain + "\n" + &objects(folder.path(), &["list", what, "--json"])),
         );
     }
+    seen(
+        "list",
+        &(session(folder.path(), &["list"])
+            + "\n"
+            + &session(folder.path(), &["list", "strategies", "adaptive"])),
+    );
 }
 
 /// Options that make a result the same on every machine.

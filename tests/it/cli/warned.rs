@@ -241,23 +241,62 @@ fn a_wrong_word_is_refused_in_one_line_that_names_its_flag() {
 
 #[test]
 fn what_fits_80_columns_is_read_there() {
-    // in a pipe lists are as wide as a page, and hold every column
     let strategies = ran(&["list", "strategies"]).out;
+    assert_eq!(
+        strategies.lines().count(),
+        1 + tts::strategies::names().count(),
+        "a line each"
+    );
+    assert!(
+        strategies.lines().all(|l| l.chars().count() <= 80),
+        "{strategies}"
+    );
+    let one = ran(&["list", "strategies", "deepconf-low"]).out;
     for part in [
-        "all traces to their end",
-        "arXiv 2203.11171",
-        "count_truncated",
+        "a consensus",
+        "arXiv 2508.15260",
         "--warmup N",
+        "16",
         "at least 1",
+        "--vote",
     ] {
-        assert!(strategies.contains(part), "{part}: {strategies}");
+        assert!(one.contains(part), "{part}: {one}");
     }
+    assert!(!one.contains("--certainty-last"), "{one}");
+    let all = ran(&["list"]).out;
+    for part in [
+        "models: bundled",
+        "tasks: ",
+        "strategies: ",
+        "short-m-at-k",
+        "aime25",
+    ] {
+        assert!(all.contains(part), "{part}: {all}");
+    }
+    let near = Ran::of(&mut tts(&["list", "strategies", "deepconf"]));
+    assert!(
+        near.code == 2 && near.err.contains("did you mean `deepconf-"),
+        "{}",
+        near.err
+    );
+    let none = Ran::of(&mut tts(&["list", "tasks", "aime25"]));
+    assert!(
+        none.code == 2 && none.err.contains("tts list strategies aime25"),
+        "{}",
+        none.err
+    );
     for what in ["strategies", "tasks", "models"] {
         let wide = ran(&["list", what]).out;
         assert!(wide.lines().all(|l| l.chars().count() <= 100), "{what}");
     }
+    // a screen: what most need, in a line each
+    for command in [
+        "solve", "sweep", "replay", "serve", "pilot", "complete", "doctor", "bench",
+    ] {
+        let short = ran(&[command, "-h"]).out;
+        assert!(short.lines().count() <= 50, "{command}: {short}");
+    }
     let short = ran(&["solve", "-h"]).out;
-    assert!(short.lines().count() < 80, "{}", short.lines().count());
     for usual in ["--model", "--strategy", "--traces", "--data", "--max-tokens"] {
         assert!(short.contains(usual), "{usual}");
     }
