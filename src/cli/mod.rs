@@ -229,9 +229,56 @@ fn parse(mut words: Vec<OsString>) -> Result<Cli, ParseError> {
 fn command() -> clap::Command {
     Cli::command().mut_args(with_variable).mut_subcommands(|c| {
         let long = LONG.contains(&c.get_name());
-        let c = c.mut_args(with_variable);
+        let c = with_examples(c.mut_args(with_variable));
         if long { c.mut_args(briefly) } else { c }
     })
+}
+
+/// What stands below a command's `--help`, where it does not say it itself.
+const EXAMPLES: [(&str, &str); 9] = [
+    (
+        "sweep",
+        "  tts sweep --data problems.jsonl --traces 1,4,16,64 --strategies majority,adaptive,esc --run swept/
+  tts sweep --replay swept/ --traces 16 --strategies borda",
+    ),
+    (
+        "replay",
+        "  tts replay out/ --strategy deepconf-high --slots 8
+  tts replay mine.jsonl --field answer=prediction --field gold=label",
+    ),
+    ("report", "  tts report out/ --html out.html"),
+    (
+        "pilot",
+        "  tts pilot --model ./model.gguf --data problems.jsonl
+  tts pilot --replay out/",
+    ),
+    (
+        "doctor",
+        "  tts doctor --model ./model.gguf --traces 64
+  tts doctor --shape falcon-h1r-7b --dtype q4_k_m",
+    ),
+    (
+        "bench",
+        "  tts bench --model ./model.gguf --batch 1,8,64
+  tts bench --shape falcon-h1-0.5b --dtype q8_0 --context 0,4096 --limits",
+    ),
+    ("score", "  tts score --model ./model --text \"2 + 2 = 4\" --json"),
+    (
+        "list",
+        "  tts list strategies
+  tts list strategies deepconf-low",
+    ),
+    ("generate", "  tts generate --count 100 --seed 7 > problems.jsonl"),
+];
+
+fn with_examples(command: clap::Command) -> clap::Command {
+    let found = EXAMPLES.iter().find(|(name, _)| *name == command.get_name());
+    let own = command.get_after_help().map(ToString::to_string);
+    let of_it = found.map(|(_, examples)| format!("Examples:\n{examples}"));
+    let before = of_it.or(own).map_or_else(String::new, |text| text + "\n\n");
+    command.after_long_help(format!(
+        "{before}Every command with its formats and limits: docs/guide.md, beside the source."
+    ))
 }
 
 /// Commands with so many flags that `-h` shows the usual ones alone.
