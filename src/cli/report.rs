@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::report::{PLOTS, RESULTS, Report, ReportOptions, TableKind, Theme};
+use crate::report::{Drawing, PLOTS, RESULTS, Report, ReportOptions, SeriesChoice, TableKind, Theme};
 use anyhow::anyhow;
 use clap::Args;
 
@@ -34,6 +34,19 @@ pub(crate) struct ReportArgs {
         value_parser = theme
     )]
     theme: Theme,
+    /// Series that plots of accuracy show, by the names of their strategies, or all [default: up to eight: those that
+    /// are best for their tokens, majority, the most accurate]
+    #[arg(long, value_name = "NAME,...|all", value_delimiter = ',')]
+    series: Vec<String>,
+    /// Leaves the bands of uncertainty out of plots of accuracy
+    #[arg(long)]
+    no_bands: bool,
+    /// Width and height of plots of accuracy, in pixels [default: 860x460]
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    size: Option<(u32, u32)>,
+    /// A title for plots of accuracy
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
     /// The problem whose traces are shown over time [default: the one that shows most]
     #[arg(long, value_name = "ID")]
     problem: Option<String>,
@@ -68,6 +81,15 @@ fn theme(name: &str) -> Result<Theme, String> {
     }
 }
 
+/// A picture that holds its axes and can be painted.
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let parts = text.split_once('x');
+    let numbers = parts.and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    numbers
+        .filter(|(width, height)| (480..=4000).contains(width) && (280..=4000).contains(height))
+        .ok_or_else(|| "it is a width of 480 to 4000 and a height of 280 to 4000, as 1200x700".to_owned())
+}
+
 fn table(name: &str) -> Result<TableKind, String> {
     let known = TableKind::ALL;
     known
@@ -88,6 +110,16 @@ pub(crate) fn run(args: &ReportArgs, printer: &Printer) -> anyhow::Result<ExitSt
         every_problem: args.html.is_some(),
         gold,
         fields: fields.recording,
+        drawing: Drawing {
+            series: match &args.series[..] {
+                [] => SeriesChoice::Best,
+                [all] if all == "all" => SeriesChoice::All,
+                names => SeriesChoice::Named(names.to_vec()),
+            },
+            no_bands: args.no_bands,
+            size: args.size,
+            title: args.title.clone(),
+        },
     };
     let report = Report::open(&args.path, &options)?;
     if let Some(file) = &args.html {

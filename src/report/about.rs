@@ -219,7 +219,7 @@ pub(crate) fn notes(counts: &DataCounts, arms: &[Arm]) -> Vec<String> {
     );
     notes.push(
         "Tokens are generated tokens, each counted once by the fate of its trace; prompts are not in them. \
-         The sequential span is the number of steps one after another."
+         Steps are tokens one after the other."
             .to_owned(),
     );
     if counts.right > 0 {

@@ -33,6 +33,25 @@ pub enum ReportError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A series that is not there.
+    #[error("--series {name}: the series are {}", known.join(", "))]
+    NoSuchSeries {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// More series than can be told apart in one plot.
+    #[error(
+        "{wanted} series cannot be told apart in one plot: name up to {most} with --series, or leave it out for \
+         the front, majority and the most accurate"
+    )]
+    TooManySeries {
+        /// How many were asked for.
+        wanted: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// A problem that is not there.
     #[error("{} has no problem `{problem}`", path.display())]
     NoSuchProblem {

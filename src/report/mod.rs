@@ -23,7 +23,7 @@ use std::path::Path;
 pub use csv::TableKind;
 pub use error::ReportError;
 pub use files::{PLOTS, RESULTS};
-pub use plot::{Plot, Theme};
+pub use plot::{Drawing, Plot, SeriesChoice, Theme};
 pub use results::{
     Accuracy, Arm, BaselineComparison, Basis, CurveFacts, DataCounts, FactGroup, MeanFates, PassAt,
     ProblemRow, ReliabilityFacts, Report, SCHEMA, ScoreFacts, Timeline, TimelineTrace, Winner,
@@ -46,6 +46,8 @@ pub struct ReportOptions {
     pub gold: BTreeMap<String, String>,
     /// Which field is what in a recording made elsewhere.
     pub fields: RecordingFields,
+    /// How plots of accuracy are drawn.
+    pub drawing: Drawing,
 }
 
 impl Report {
@@ -66,6 +68,7 @@ impl Report {
                 .extend(counted.into_iter().map(|d| (Basis::Counted, d)));
         }
         let arms = summary::arms(&evidence.decided, &mut warnings);
+        options.drawing.check(&arms)?;
         let (timeline, others) = timeline::timelines(
             &evidence,
             options.problem.as_deref(),
@@ -97,6 +100,7 @@ impl Report {
             problems: summary::problems(&evidence, &arms),
             timeline,
             others,
+            drawing: options.drawing.clone(),
             notes: about::notes(&counts, &arms),
             warnings,
             arms,

@@ -19,7 +19,7 @@ const SCRIPT: &str = include_str!("page/page.js");
 impl Report {
     /// The report as one HTML page that needs no other file.
     pub fn html(&self) -> String {
-        let plots = self.plots();
+        let plots = self.drawn(true);
         let find = |name: &str| plots.iter().find(|p| p.name == name);
         let mut page = Page::default();
         page.header(self);

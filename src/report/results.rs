@@ -4,6 +4,7 @@ use serde::Serialize;
 use tts_evals::stats::{AvgAtN, Histogram, Interval, Reliability, ReliabilityBin, WithinAuroc};
 use tts_strategies::{Fate, TraceId};
 
+use super::plot::Drawing;
 use crate::run::Slots;
 
 /// The layout of the object.
@@ -45,6 +46,9 @@ pub struct Report {
     /// Those of the other problems, in less detail: for the page alone.
     #[serde(skip)]
     pub others: Vec<Timeline>,
+    /// How plots of accuracy are drawn.
+    #[serde(skip)]
+    pub drawing: Drawing,
     /// How to read the numbers.
     pub notes: Vec<String>,
     /// What is missing or was passed over, counted.
@@ -174,8 +178,8 @@ pub struct Arm {
     pub trace_fates: MeanFates,
     /// Traces that took a slot, a problem.
     pub launched: f64,
-    /// Sequential span: ticks a problem.
-    pub ticks: f64,
+    /// Tokens one after the other: steps of a problem.
+    pub steps: f64,
     /// Tokens spent for each right answer; `None` without any.
     pub tokens_per_right: Option<f64>,
     /// Share of the baseline's tokens at the same budget and slots that it does without; `None` where there
@@ -309,7 +313,7 @@ pub struct Timeline {
     /// When the bar was set.
     pub bar_tick: Option<u64>,
     /// Ticks from the first token to the decision.
-    pub ticks: u64,
+    pub steps: u64,
     /// The answer that won; `None` where none did.
     pub answer: Option<String>,
     /// Whether it is right.

@@ -200,7 +200,7 @@ fn arm(group: &ArmDecisions<'_>) -> Arm {
         token_fates: fates(|d| &d.token_fates),
         trace_fates: fates(|d| &d.trace_fates),
         launched: sweep::each(decided, |d| &d.launched),
-        ticks: sweep::each(decided, |d| &d.ticks),
+        steps: sweep::each(decided, |d| &d.ticks),
         tokens_per_right: sweep::tokens_per_right(decided),
         saved: None,
         pareto: false,

@@ -70,7 +70,7 @@ impl Report {
                 count(a.tokens),
                 a.saved.map_or_else(none, |s| format!("{:.2}", 1.0 - s)),
                 a.tokens_per_right.map_or_else(none, count),
-                count(a.ticks),
+                count(a.steps),
                 if a.pareto { "yes".to_owned() } else { String::new() },
             ]
         };
@@ -86,12 +86,12 @@ impl Report {
                 "tokens",
                 "of majority\u{2019}s",
                 "per right",
-                "span",
+                "steps",
                 "front",
             ],
             self.arms.iter().map(row).collect(),
             Some(
-                "intervals of 95% in per cent; tokens, span and tokens per right answer are means over \
+                "intervals of 95% in per cent; tokens, steps (one after the other) and tokens per right answer are means over \
                  problems; front: no other is as accurate for fewer tokens"
                     .to_owned(),
             ),

@@ -323,7 +323,7 @@ fn decide(
         window,
         threshold,
         bar_tick,
-        ticks: decided.ticks,
+        steps: decided.ticks,
         correct: gold.map(|gold| {
             decided
                 .answer

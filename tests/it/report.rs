@@ -75,7 +75,7 @@ fn the_arms_of_a_run_are_what_problems_jsonl_says() {
             mean(|l| f64::from(u8::from(l["correct"] == true)))
         );
         assert_eq!(arm.tokens, mean(|l| l["tokens"]["generated"].as_f64().unwrap()));
-        assert_eq!(arm.ticks, mean(|l| l["ticks"].as_f64().unwrap()));
+        assert_eq!(arm.steps, mean(|l| l["ticks"].as_f64().unwrap()));
         assert_eq!(
             arm.token_fates.stopped,
             mean(|l| l["tokens"]["stopped"].as_f64().unwrap())
@@ -144,7 +144,7 @@ fn the_timeline_is_the_runs_own() {
             (id, line["threshold"].as_f64())
         );
         assert_eq!(timeline.window, line["window"].as_u64().map(|w| w as usize));
-        assert_eq!(timeline.ticks, line["ticks"].as_u64().unwrap());
+        assert_eq!(timeline.steps, line["ticks"].as_u64().unwrap());
         assert!(timeline.notes.is_empty(), "{:?}", timeline.notes);
         assert_eq!(
             timeline.lanes.len() as u64,

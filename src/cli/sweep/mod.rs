@@ -314,7 +314,7 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
         "tokens",
         "of majority",
         "against it",
-        "span",
+        "steps",
     ]);
     let keys = head.iter().position(|name| *name == "right").unwrap_or(1);
     let mut table = vec![head.into_iter().map(str::to_owned).collect()];
@@ -331,7 +331,7 @@ fn show(dir: &Path, printer: &Printer) -> anyhow::Result<()> {
     printer.note(
         "right: mean over problems and resamples, with the 95 % intervals that other problems and other \
          draws of the traces might have given; against majority at the same budget and over the same draws: \
-         difference in points with its interval over problems; span: tokens one after the other",
+         difference in points with its interval over problems; steps: tokens one after the other",
     );
     printer.note(&format!(
         "{} in {}; tts report {} draws them",

@@ -23,7 +23,7 @@
 
   // every mark of a plot, from left to right
   function marks(plot) {
-    const all = [...plot.querySelectorAll(".m")];
+    const all = [...plot.querySelectorAll(".m")].filter((mark) => !mark.closest(".off"));
     return all
       .map((mark) => ({ mark, box: mark.getBBox() }))
       .sort((a, b) => a.box.x - b.box.x || a.box.y - b.box.y)
@@ -56,6 +56,28 @@
       show(ordered[at], box.right, box.top + box.height / 2, true);
     });
   }
+  // an entry of a legend switches its series in every plot of the page
+  function turn(entry) {
+    const on = entry.getAttribute("aria-checked") !== "true";
+    const name = entry.getAttribute("aria-label");
+    for (const other of document.querySelectorAll("[data-switch]")) {
+      if (other.getAttribute("aria-label") !== name) continue;
+      other.setAttribute("aria-checked", on);
+      const plot = other.closest("svg");
+      plot.querySelectorAll(`[data-series="${other.dataset.switch}"]`).forEach((part) => part.classList.toggle("off", !on));
+    }
+    hide();
+  }
+  for (const entry of document.querySelectorAll("[data-switch]")) {
+    entry.addEventListener("click", () => turn(entry));
+    entry.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      event.stopPropagation();
+      turn(entry);
+    });
+  }
+
   document.querySelectorAll("svg.plot").forEach(enliven);
   addEventListener("scroll", hide, { passive: true });
 

@@ -2,13 +2,13 @@
 
 use super::font;
 use super::scale::Scale;
-use super::scene::{Anchor, ColourRole, Dash, Label, Outline, Paint, Scene, SceneItem, marker};
+use super::scene::{Anchor, ColourRole, Dash, Label, Outline, Paint, Part, Scene, SceneItem, marker};
 
 /// Size of a title's text, in pixels.
 pub(crate) const TITLE: f64 = 17.0;
 pub(crate) const SMALL: f64 = 12.0;
-const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 460.0;
+pub(crate) const WIDTH: f64 = 860.0;
+pub(crate) const HEIGHT: f64 = 460.0;
 /// Width in pixels that a legend may take at most.
 const LEGEND: f64 = 250.0;
 
@@ -23,6 +23,8 @@ pub(crate) struct Axis<'a> {
 pub(crate) enum LegendMark {
     /// the marker and line of a series
     Series(usize),
+    /// the same of one that a page switches, on or off at first
+    Switch(usize, bool),
     Line(ColourRole, Dash),
     Box(ColourRole),
     Dot(ColourRole),
@@ -50,11 +52,11 @@ impl Frame {
         y: Axis<'_>,
         legend: &[(LegendMark, String)],
     ) -> Self {
-        Self::sized(HEIGHT, title, description, x, y, legend)
+        Self::sized((WIDTH, HEIGHT), title, description, x, y, legend)
     }
 
     pub(crate) fn sized(
-        height: f64,
+        (width, height): (f64, f64),
         title: &str,
         description: &str,
         x: Axis<'_>,
@@ -63,7 +65,7 @@ impl Frame {
     ) -> Self {
         // no name of a long legend is cut off
         let height = height.max(70.0 + 21.0 * legend.len() as f64);
-        let mut scene = Scene::new(WIDTH, height, title, description);
+        let mut scene = Scene::new(width, height, title, description);
         scene.text((20.0, 32.0), title, TITLE, Anchor::Start, ColourRole::Text);
         let widest = y
             .scale
@@ -85,9 +87,9 @@ impl Frame {
             .min(LEGEND);
         let (left, top, bottom) = (40.0 + widest, 56.0, height - 58.0);
         let right = if legend.is_empty() {
-            WIDTH - 28.0
+            width - 28.0
         } else {
-            WIDTH - named - 66.0
+            width - named - 66.0
         };
         let mut frame = Self {
             scene,
@@ -166,7 +168,27 @@ impl Frame {
     }
 
     fn entry(&mut self, x: f64, y: f64, sign: LegendMark, name: &str) {
+        if let LegendMark::Switch(index, off) = sign {
+            self.scene.part(Part::Switch {
+                index,
+                off,
+                name: name.to_owned(),
+            });
+            // the whole entry may be clicked
+            self.scene.draw(
+                Outline::Rect {
+                    x: x - 4.0,
+                    y: y - 10.0,
+                    width: 40.0 + font::width(name, SMALL).min(LEGEND),
+                    height: 20.0,
+                },
+                Paint::fill(ColourRole::Surface),
+            );
+            self.entry(x, y, LegendMark::Series(index), name);
+            return self.scene.end();
+        }
         match sign {
+            LegendMark::Switch(..) => {}
             LegendMark::Series(i) => {
                 self.scene.line(
                     (x, y),

@@ -1,6 +1,7 @@
 //! Plots: scenes of shapes, written as SVG and painted as PNG.
 
 mod calibration;
+mod drawing;
 mod fates;
 mod font;
 mod frame;
@@ -14,6 +15,7 @@ mod tradeoff;
 use super::results::Report;
 use super::results::Timeline;
 use super::summary::largest;
+pub use drawing::{Drawing, SeriesChoice};
 pub use scene::Theme;
 use scene::{ColourRole, Scene};
 use tradeoff::CostAxis;
@@ -70,15 +72,18 @@ pub(super) fn classes() -> String {
 impl Report {
     /// The plots that there is something to draw in.
     pub fn plots(&self) -> Vec<Plot> {
+        self.drawn(false)
+    }
+
+    /// The plots; those of accuracy hold what a page can switch on, too.
+    pub(super) fn drawn(&self, on_a_page: bool) -> Vec<Plot> {
+        let tradeoff = |against| {
+            let frame = tradeoff::tradeoff(&self.arms, &self.pass_at, against, &self.drawing, on_a_page)?;
+            Some(frame.scene)
+        };
         let mut plots: Vec<(String, Option<Scene>)> = vec![
-            (
-                "accuracy-tokens".to_owned(),
-                tradeoff::tradeoff(&self.arms, &self.pass_at, CostAxis::Tokens).map(|f| f.scene),
-            ),
-            (
-                "accuracy-traces".to_owned(),
-                tradeoff::tradeoff(&self.arms, &self.pass_at, CostAxis::Traces).map(|f| f.scene),
-            ),
+            ("accuracy-tokens".to_owned(), tradeoff(CostAxis::Tokens)),
+            ("accuracy-traces".to_owned(), tradeoff(CostAxis::Traces)),
             ("fates".to_owned(), fates::fates(&largest(&self.arms))),
             (
                 "reliability".to_owned(),

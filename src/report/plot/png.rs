@@ -29,6 +29,7 @@ pub(crate) fn paint(scene: &Scene, theme: Theme) -> Option<Vec<u8>> {
                 }
             }
             SceneItem::Label(label) => canvas.label(label),
+            SceneItem::Begin(_) | SceneItem::End => {}
         }
     }
     pixmap.encode_png().ok()

@@ -261,6 +261,18 @@ pub(crate) struct Shape {
 pub(crate) enum SceneItem {
     Shape(Shape),
     Label(Label),
+    /// what follows, up to the next end, belongs together
+    Begin(Part),
+    End,
+}
+
+/// Items that belong together: on a page one may switch the other on and off.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Part {
+    /// lines, marks and bands of a series
+    Series { index: usize, off: bool },
+    /// its entry in the legend
+    Switch { index: usize, off: bool, name: String },
 }
 
 /// A picture: its size in pixels, and what is painted in it from back to front.
@@ -284,6 +296,14 @@ impl Scene {
             description: description.to_owned(),
             items: Vec::new(),
         }
+    }
+
+    /// What is drawn from here to [`Self::end`] belongs together.
+    pub(crate) fn part(&mut self, part: Part) {
+        self.items.push(SceneItem::Begin(part));
+    }
+    pub(crate) fn end(&mut self) {
+        self.items.push(SceneItem::End);
     }
 
     pub(crate) fn draw(&mut self, outline: Outline, paint: Paint) {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::scene::{Anchor, ColourRole, Label, Outline, Paint, Scene, SceneItem, Shape, Theme};
+use super::scene::{Anchor, ColourRole, Label, Outline, Paint, Part, Scene, SceneItem, Shape, Theme};
 use crate::report::escape::markup;
 
 /// The fonts of plots, the reader's own.
@@ -32,7 +32,7 @@ pub(crate) fn file(scene: &Scene) -> String {
         number(scene.width),
         number(scene.height),
         opening(scene),
-        body(scene, |tip| format!("><title>{tip}</title>"))
+        body(scene, |tip| format!("><title>{tip}</title>"), false)
     )
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn inline(scene: &Scene) -> String {
     format!(
         "<svg class=\"plot\" tabindex=\"0\" {}{}</svg>\n",
         opening(scene),
-        body(scene, tip)
+        body(scene, tip, true)
     )
 }
 
@@ -59,16 +59,35 @@ fn opening(scene: &Scene) -> String {
     )
 }
 
-/// What is drawn; `said` ends the tag of a shape that has something to say with that.
-fn body(scene: &Scene, said: impl Fn(&str) -> String) -> String {
+/// What is drawn; `said` ends the tag of a shape that has something to say with that. `live` are parts that a page's script can switch.
+fn body(scene: &Scene, said: impl Fn(&str) -> String, live: bool) -> String {
     let mut out = String::new();
     for item in &scene.items {
         match item {
             SceneItem::Shape(shape) => draw(&mut out, shape, &said),
             SceneItem::Label(label) => write_label(&mut out, label),
+            SceneItem::Begin(part) if live => begin(&mut out, part),
+            SceneItem::End if live => out.push_str("</g>\n"),
+            SceneItem::Begin(_) | SceneItem::End => {}
         }
     }
     out
+}
+
+fn begin(out: &mut String, part: &Part) {
+    let _ = match part {
+        Part::Series { index, off } => {
+            let off = if *off { " class=\"off\"" } else { "" };
+            write!(out, "<g data-series=\"{index}\"{off}>")
+        }
+        Part::Switch { index, off, name } => write!(
+            out,
+            "<g class=\"switch\" data-switch=\"{index}\" role=\"switch\" tabindex=\"0\" aria-checked=\"{}\" \
+             aria-label=\"{}\">",
+            !off,
+            markup(name)
+        ),
+    };
 }
 
 /// At most two decimals.

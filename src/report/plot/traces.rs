@@ -212,7 +212,7 @@ pub(crate) fn lanes(timeline: &Timeline) -> Option<Frame> {
     legend.push((LegendMark::None, format!("answer {verdict}")));
     let height = 114.0 + (n as f64 * 8.0).clamp(160.0, 640.0);
     let mut frame = Frame::sized(
-        height,
+        (WIDTH, height),
         &format!("When each trace of {} ran", clipped(&timeline.problem, 40)),
         &format!(
             "one step is one token of every trace in flight; {}",
@@ -220,7 +220,7 @@ pub(crate) fn lanes(timeline: &Timeline) -> Option<Frame> {
         ),
         Axis {
             name: "steps",
-            scale: Scale::linear([0.0, timeline.ticks as f64], 7),
+            scale: Scale::linear([0.0, timeline.steps as f64], 7),
         },
         Axis {
             name: "trace",

@@ -2,9 +2,10 @@
 
 use tts_evals::stats::Interval;
 
-use super::frame::{Axis, Frame, LegendMark};
+use super::drawing::Drawing;
+use super::frame::{Axis, Frame, HEIGHT, LegendMark, WIDTH};
 use super::scale::Scale;
-use super::scene::{ColourRole, Dash, Outline, Paint, marker};
+use super::scene::{ColourRole, Dash, Outline, Paint, Part, marker};
 use crate::report::figures::{between, count, percent};
 use crate::report::results::{Accuracy, Arm, Basis, PassAt};
 use crate::report::summary::curves;
@@ -30,20 +31,37 @@ impl CostAxis {
 
 /// Accuracy of every series, with bands, the ceiling, and against tokens the front. `None` without an
 /// accuracy.
-pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: CostAxis) -> Option<Frame> {
-    let curves = curves(arms);
+pub(crate) fn tradeoff(
+    arms: &[Arm],
+    ceiling: &[PassAt],
+    against: CostAxis,
+    drawing: &Drawing,
+    on_a_page: bool,
+) -> Option<Frame> {
+    let every = curves(arms);
+    let (shown, further) = (drawing.shown(&every), drawing.further(&every));
+    let drawn = |i: &usize| shown.contains(i) || (on_a_page && further.contains(i));
+    let off: Vec<bool> = (0..every.len())
+        .filter(drawn)
+        .map(|i| !shown.contains(&i))
+        .collect();
+    let hidden = every.len() - off.len();
+    let curves: Vec<_> = every
+        .into_iter()
+        .enumerate()
+        .filter(|(i, _)| drawn(i))
+        .map(|(_, curve)| curve)
+        .collect();
     if curves.is_empty() {
         return None;
     }
+    let bands = !drawing.no_bands && curves.len() <= WIDE;
     let (title, name) = match against {
         CostAxis::Tokens => ("Accuracy against tokens", "generated tokens a problem"),
         CostAxis::Traces => ("Accuracy against traces", "traces a problem, at most"),
     };
     let all = || curves.iter().flat_map(|(_, arms)| arms.iter());
-    let spread = |a: &Arm| {
-        a.accuracy
-            .and_then(|x| x.problems.filter(|_| curves.len() <= WIDE))
-    };
+    let spread = |a: &Arm| a.accuracy.and_then(|x| x.problems.filter(|_| bands));
     let values = all().flat_map(|a| {
         let mean = a.accuracy.map(|x| x.mean);
         mean.into_iter()
@@ -63,7 +81,13 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: CostAxis) -> O
     let mut legend: Vec<(LegendMark, String)> = curves
         .iter()
         .enumerate()
-        .map(|(i, (series, _))| (LegendMark::Series(i), crate::report::escape::one_line(series)))
+        .map(|(i, (series, _))| {
+            let mark = match on_a_page {
+                true => LegendMark::Switch(i, off[i]),
+                false => LegendMark::Series(i),
+            };
+            (mark, crate::report::escape::one_line(series))
+        })
         .collect();
     let fronted = against == CostAxis::Tokens && all().filter(|a| a.pareto).count() > 1;
     if fronted {
@@ -78,22 +102,22 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: CostAxis) -> O
             "pass@k, the ceiling".to_owned(),
         ));
     }
+    if hidden > 0 {
+        legend.push((LegendMark::None, format!("{hidden} more: --series")));
+    }
     let best = all()
         .filter(|a| a.pareto)
         .max_by(|a, b| against.value(a).total_cmp(&against.value(b)));
-    let (wide, narrow) = (
-        curves.len() <= WIDE,
-        all().any(|a| a.accuracy.is_some_and(|x| x.traces.is_some())),
-    );
-    let bands = match (wide, narrow) {
+    let narrow = all().any(|a| a.accuracy.is_some_and(|x| x.traces.is_some()));
+    let said_of_bands = match (bands, narrow) {
         (true, true) => {
             "wide bands: 95% over other problems; narrow bands: over other draws of traces for these problems"
         }
         (true, false) => "bands: 95% over other problems",
-        (false, _) => "too many for bands: 95% over other problems and over other traces are in the table",
+        (false, _) => "no bands: 95% over other problems and over other traces are in the table",
     };
     let description = format!(
-        "{}; {bands}{}",
+        "{}; {said_of_bands}{}",
         if curves.len() == 1 {
             "one series".to_owned()
         } else {
@@ -106,8 +130,13 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: CostAxis) -> O
         )))
         .unwrap_or_default()
     );
-    let mut frame = Frame::new(
-        title,
+    let (width, height) = match drawing.size {
+        Some((width, height)) => (f64::from(width), f64::from(height)),
+        None => (WIDTH, HEIGHT),
+    };
+    let mut frame = Frame::sized(
+        (width, height),
+        drawing.title.as_deref().unwrap_or(title),
         &description,
         Axis {
             name,
@@ -119,11 +148,14 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: CostAxis) -> O
         },
         &legend,
     );
-    for (i, (_, arms)) in curves.iter().enumerate() {
-        if wide {
-            band(&mut frame, i, arms, against, |a| a.problems, 0.1);
-            band(&mut frame, i, arms, against, |a| a.traces, 0.18);
-        }
+    for (i, (_, arms)) in curves.iter().enumerate().filter(|_| bands) {
+        frame.scene.part(Part::Series {
+            index: i,
+            off: off[i],
+        });
+        band(&mut frame, i, arms, against, |a| a.problems, 0.1);
+        band(&mut frame, i, arms, against, |a| a.traces, 0.18);
+        frame.scene.end();
     }
     if !ceiling.is_empty() {
         let points: Vec<_> = ceiling
@@ -158,7 +190,12 @@ pub(crate) fn tradeoff(arms: &[Arm], ceiling: &[PassAt], against: CostAxis) -> O
         front(&mut frame, all().copied());
     }
     for (i, (_, arms)) in curves.iter().enumerate() {
+        frame.scene.part(Part::Series {
+            index: i,
+            off: off[i],
+        });
         line(&mut frame, i, arms, against);
+        frame.scene.end();
     }
     Some(frame)
 }

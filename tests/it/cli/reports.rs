@@ -102,6 +102,75 @@ fn a_report_in_every_form() {
     }
 }
 
+/// Any number of series: some are drawn, the others are named, and each can be asked for.
+#[test]
+fn a_plot_shows_the_series_that_are_asked_for() {
+    let (folder, run) = recorded();
+    let swept = folder.path().join("swept").to_str().unwrap().to_owned();
+    let strategies = "majority,weighted,deepconf-low,deepconf-high,deepconf-offline,adaptive,adaptive-consistency,\
+                      best-of-infinity,cges,esc,short-m-at-k,best-of-n,rpc,borda";
+    let all: Vec<&str> = strategies.split(',').collect();
+    ran(&[
+        "sweep",
+        "--replay",
+        &run,
+        "--strategies",
+        strategies,
+        "--traces",
+        "2,6,12",
+        "--run",
+        &swept,
+    ]);
+    let plots = folder.path().join("drawn");
+    let drawn = |more: &[&str]| {
+        let head = ["report", &swept, "--plots", plots.to_str().unwrap()];
+        ran(&[&head[..], more].concat());
+        fs::read_to_string(plots.join("accuracy-tokens.svg")).unwrap()
+    };
+    let named = |svg: &str| -> Vec<&str> {
+        let is_there = |name: &&&str| svg.contains(&format!(">{name}</text>"));
+        all.iter().filter(is_there).copied().collect()
+    };
+    let svg = drawn(&[]);
+    assert_eq!(named(&svg).len(), 8, "{svg}");
+    assert!(named(&svg).contains(&"majority") && svg.contains("6 more: --series"));
+    assert_eq!(named(&drawn(&["--series", "all"])), all);
+    let two = drawn(&["--series", "esc,borda"]);
+    assert_eq!(named(&two), ["esc", "borda"]);
+    assert!(two.contains("bands: 95%"), "two have room for bands");
+    let bare = drawn(&[
+        "--series",
+        "esc,borda",
+        "--no-bands",
+        "--size",
+        "1200x700",
+        "--title",
+        "A <title>",
+    ]);
+    assert!(
+        bare.contains("no bands") && bare.contains("width=\"1200\" height=\"700\""),
+        "{bare}"
+    );
+    assert!(
+        bare.contains(">A &lt;title&gt;</text>")
+            && bare.matches("<path").count() < two.matches("<path").count()
+    );
+    // on a page every one of them can be switched on
+    let page = folder.path().join("page.html");
+    ran(&["report", &swept, "--html", page.to_str().unwrap()]);
+    let html = fs::read_to_string(page).unwrap();
+    for (off, switches) in [("true", 8), ("false", 6)] {
+        let checked = format!("aria-checked=\"{off}\"");
+        assert_eq!(html.matches(&checked).count(), 2 * switches, "both plots: {off}");
+    }
+    assert_eq!(html.matches("class=\"off\"").count(), 2 * 6);
+    refused(
+        &["report", &swept, "--series", "nobody"],
+        &["--series nobody", "majority", "borda"],
+    );
+    refused(&["report", &swept, "--size", "10x10"], &["--size", "1200x700"]);
+}
+
 #[test]
 fn what_cannot_be_reported_is_refused() {
     let (_copy, run) = recorded();
