@@ -2,7 +2,7 @@
 
 use tts_strategies::Fate;
 
-use super::frame::{Axis, Frame, LegendMark};
+use super::frame::{Axis, Frame, LegendMark, WIDTH};
 use super::scale::Scale;
 use super::scene::{ColourRole, Dash, Outline, Paint};
 use crate::report::escape::clipped;

@@ -1,6 +1,8 @@
 //! Faults that are planted in the kernels: the tests must notice every one. It takes a compilation of the kernels a fault, so it is run by
 //! hand: `just faults`.
 
+#![allow(clippy::print_stderr, reason = "it is run by hand, for what it prints")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::super::device::SOURCES;

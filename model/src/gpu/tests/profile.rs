@@ -1,5 +1,7 @@
 //! How long each kernel of a step takes: `benches/gpu.sh` runs this on a card.
 
+#![allow(clippy::print_stdout, reason = "it is run by hand, for what it prints")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
