@@ -300,7 +300,20 @@ const USUAL: [&str; 13] = [
     "text",
 ];
 /// Flags without a heading that `-h` leaves out.
-const SELDOM: [&str; 5] = ["ids", "config", "record-top-k", "checkpoint", "confidence-k"];
+const SELDOM: [&str; 12] = [
+    "ids",
+    "record-top-k",
+    "checkpoint",
+    "confidence-k",
+    "unknown-fields",
+    "request-log",
+    "max-prompt",
+    "max-body",
+    "max-requests",
+    "max-connections",
+    "patience",
+    "drain",
+];
 
 /// Hides a flag from `-h` that few need, and says what the others are in a line.
 fn briefly(arg: Arg) -> Arg {
