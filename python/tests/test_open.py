@@ -83,3 +83,12 @@ def test_formats_are_named_and_change_the_traces():
     assert len(digests) == 3
     with pytest.raises(tts.Error, match="dtype int4: it is one of auto, f32, bf16, q8_0, q4_0"):
         tts.open(dtype="int4")
+
+
+def test_a_device_is_named():
+    with pytest.raises(tts.Error, match="device rocm: it is cpu, cuda"):
+        tts.open(device="rocm")
+    with pytest.raises(tts.Error, match="NVIDIA driver|card 97"):
+        tts.open(device="cuda:97")
+    here = tts.open(traces=2, strategy="majority", max_tokens=4, device="auto").solve(QUESTION)
+    assert here.tokens == 8

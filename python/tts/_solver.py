@@ -126,7 +126,8 @@ def open(
     small one that the package carries. `strategy` is a name of ``tts list strategies``, a preset file,
     ``exec:COMMAND``, or a `Strategy`; `traces` (64) may be launched for a question, `slots` of them are in flight
     at once. `on_progress` is called with each file that is downloaded, its bytes so far and in all, where that is known;
-    without it a line a file goes to stderr. The others are the flags of ``tts solve --help`` under the same names: what is not set is what the
+    without it a line a file goes to stderr. `device` is where the model runs: ``cpu`` (the default), ``cuda``, ``cuda:N``
+    or ``auto``. The others are the flags of ``tts solve --help`` under the same names: what is not set is what the
     model recommends, or the default. Raises `Error` for what cannot be opened or is out of range."""
     given = {k: v for k, v in locals().items() if k != "model"}
     given["on_progress"] = on_progress or _Downloads()
