@@ -105,7 +105,7 @@ impl Format {
 fn thinking(prompter: &Prompter, prompt: &Prepared) -> Result<Option<Thinking>, ApiError> {
     let marks = prompter
         .think_ids()
-        .map_err(|e| ApiError::internal(&e.to_string()))?;
+        .map_err(|e| ApiError::internal(e.to_string()))?;
     Ok(marks.map(|[open, close]| {
         let framed = open.len() > 1;
         Thinking {
