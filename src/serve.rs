@@ -21,6 +21,7 @@ mod connections;
 mod cors;
 mod error;
 mod fields;
+mod formats;
 mod jobs;
 mod json;
 mod logprobs;

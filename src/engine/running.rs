@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tts_strategies::TraceId;
@@ -9,6 +10,7 @@ use tts_strategies::TraceId;
 use super::kept_states::KeptStates;
 use super::scheduler::{EngineRequest, OutcomeReply};
 use super::scoring::with_a_probability;
+use crate::grammar::{Follower, Grammar};
 use crate::run::{
     Bounds, Checkpoint, EarlyEnd, Event, Observer, Outcome, ProblemRun, RunError, RunFacts, RunObserver,
     StoppingRules, Token, TokenStream, Trace,
@@ -39,6 +41,7 @@ pub(super) struct RunningProblem {
     sampling: Sampling,
     seed: u64,
     banned_ids: Vec<u32>,
+    grammar: Option<Arc<Grammar>>,
     checkpoint: Option<Checkpoint>,
     observer: RunObserver,
     reply: OutcomeReply,
@@ -48,6 +51,8 @@ pub(super) struct RunningProblem {
 struct LiveTrace {
     seq: SeqId,
     stream: Stream,
+    /// ids that may not be drawn next, where a grammar says so
+    follower: Option<Follower>,
 }
 
 /// Whether somebody or the clock ends a problem now.
@@ -99,6 +104,7 @@ impl RunningProblem {
             sampling: run.sampling,
             seed: run.seed,
             banned_ids: run.banned_ids,
+            grammar: run.grammar,
             checkpoint,
             observer,
             reply,
@@ -231,7 +237,13 @@ impl RunningProblem {
         executor.resume(&begun);
         for (seq, trace) in seqs.into_iter().zip(missing) {
             let stream = Stream::new(self.seed, self.problem.id(), trace.id());
-            self.traces.insert(trace.id(), LiveTrace { seq, stream });
+            let follower = self.grammar.as_ref().map(|grammar| grammar.begin());
+            let live = LiveTrace {
+                seq,
+                stream,
+                follower,
+            };
+            self.traces.insert(trace.id(), live);
         }
         self.peak_rows = self.peak_rows.max(self.traces.len());
     }
@@ -250,7 +262,21 @@ impl RunningProblem {
     }
 
     /// Adds a row for every live trace, by ascending trace index.
-    pub(super) fn add_rows<'r>(&'r self, rows: &mut Vec<StepRow<'r>>) {
+    pub(super) fn add_rows<'r>(&'r mut self, rows: &mut Vec<StepRow<'r>>) {
+        for trace in self.problem.live().iter().filter(|trace| trace.is_live()) {
+            let follower = self
+                .traces
+                .get_mut(&trace.id())
+                .and_then(|live| live.follower.as_mut());
+            if let Some(follower) = follower {
+                follower.follow(trace.ids(), &self.banned_ids);
+            }
+        }
+        let this = &*self;
+        this.add_followed_rows(rows);
+    }
+
+    fn add_followed_rows<'r>(&'r self, rows: &mut Vec<StepRow<'r>>) {
         let rules = self.problem.rules();
         let saves_now = self
             .checkpoint
@@ -268,9 +294,13 @@ impl RunningProblem {
                 stream: live.stream,
                 index: trace.tokens(),
                 forced: trace.forced(),
-                banned_ids: &self.banned_ids,
+                banned_ids: match &live.follower {
+                    Some(follower) => follower.banned(),
+                    None => &self.banned_ids,
+                },
                 top_logprobs: self.token_stream().map_or(0, TokenStream::k),
-                lookahead: if saves_now {
+                // what may follow is known once the token is
+                lookahead: if saves_now || live.follower.is_some() {
                     0
                 } else {
                     self.lookahead(trace, rules)

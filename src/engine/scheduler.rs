@@ -325,7 +325,7 @@ impl Scheduler {
     /// One token for every live trace.
     fn draw(&mut self) {
         let mut rows = emptied(std::mem::take(&mut self.rows));
-        for r in self.running.iter().filter(|r| r.is_active()) {
+        for r in self.running.iter_mut().filter(|r| r.is_active()) {
             r.add_rows(&mut rows);
         }
         self.executor.step(&rows, &mut self.drawn);

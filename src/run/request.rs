@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::{Event, Setup, TokenStream, TraceRecord};
+use crate::grammar::Grammar;
 use crate::prompt::{Message, Rendered};
 use tts_model::overrides::SamplingOverrides;
 use tts_model::sampling::Sampling;
@@ -32,6 +33,8 @@ pub struct Request {
     pub seed: u64,
     /// Ids that may not be drawn.
     pub banned_ids: Vec<u32>,
+    /// What the text of every trace must be, after its thinking.
+    pub grammar: Option<Arc<Grammar>>,
 }
 
 impl Request {
@@ -46,6 +49,7 @@ impl Request {
             max_tokens: None,
             seed: 0,
             banned_ids: Vec::new(),
+            grammar: None,
         }
     }
 }

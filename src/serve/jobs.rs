@@ -292,6 +292,7 @@ impl Jobs {
                     seed: request.seed(i),
                     max_tokens: request.limit_of(prompt),
                     banned_ids: request.banned_ids.clone(),
+                    grammar: request.grammar.clone(),
                     ..request.solver.request(prompt, setup(request, endpoint, prompt))
                 };
                 let observer = Observer {

@@ -1,6 +1,8 @@
 //! Values in bodies of requests: a number that is whole is a whole number however it is written.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
 
 /// Floating-point numbers below this are what was written.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -46,6 +48,27 @@ pub(super) fn is_empty(value: &Value) -> bool {
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.is_empty(),
         Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// A value as canonical JSON: keys by name, whole numbers without a point.
+pub(super) fn canonical(value: &Value) -> Value {
+    match value {
+        Value::Number(_) => match integer(value).and_then(|whole| i64::try_from(whole).ok()) {
+            Some(whole) => whole.into(),
+            None => value.clone(),
+        },
+        Value::Array(items) => items.iter().map(canonical).collect(),
+        Value::Object(fields) => {
+            let sorted: BTreeMap<&String, Value> = fields.iter().map(|(k, v)| (k, canonical(v))).collect();
+            Value::Object(
+                sorted
+                    .into_iter()
+                    .map(|(k, v)| (k.clone(), v))
+                    .collect::<Map<_, _>>(),
+            )
+        }
+        other => other.clone(),
     }
 }
 

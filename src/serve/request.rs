@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::fields::UnreadFields;
+use super::formats;
 use super::json::kind;
 use super::prompts;
 use super::seeds;
@@ -15,6 +16,7 @@ use super::source::only_here;
 use super::state::AppState;
 use super::tools::{self, Tools};
 use super::unserved;
+use crate::grammar::Grammar;
 use crate::openai::{Stop, StreamOptions};
 use crate::solver::{Prepared, Reader, Solver};
 
@@ -68,6 +70,8 @@ pub(super) struct ChatRequest {
     pub(super) stops: Vec<String>,
     /// Ids that may not be drawn.
     pub(super) banned_ids: Vec<u32>,
+    /// What the answer must be.
+    pub(super) grammar: Option<Arc<Grammar>>,
     /// Alternatives for each token, where log-probabilities are wanted.
     pub(super) logprobs: Option<usize>,
     /// Whether a completion repeats its prompt.
@@ -209,6 +213,14 @@ pub(super) fn read_request(
         let why = "`logprobs` are of the text of an answer: leave them out, or `tools`";
         return Err(ApiError::invalid(Some("logprobs"), why));
     }
+    let format = match endpoint {
+        Endpoint::Chat => formats::read(f)?,
+        Endpoint::Completion => None,
+    };
+    if format.is_some() && tools.is_some() {
+        let why = "`response_format` is what the answer is, and calls of `tools` are none: leave one of the two out";
+        return Err(ApiError::invalid(Some("response_format"), why));
+    }
     unserved::check(f, endpoint, n, app.unknown_fields)?;
     if max_tokens == Some(0) && !echo {
         let why = "`max_tokens` 0 leaves nothing to say, unless `echo` repeats the prompt";
@@ -255,6 +267,12 @@ pub(super) fn read_request(
         let reader = tools.reader(inner, prompt.prompt.ends_in_think);
         solver = solver.with_reader(Reader::Custom(reader));
     }
+    let mut grammar = None;
+    if let (Some(format), [prompt]) = (&format, &prompts[..]) {
+        grammar = Some(Arc::new(format.grammar(app, &solver, prompt)?));
+        let in_thinking = prompt.prompt.ends_in_think;
+        solver = solver.with_reader(Reader::Custom(Arc::new(formats::JsonReader { in_thinking })));
+    }
     let request = ChatRequest {
         model,
         solver,
@@ -262,6 +280,7 @@ pub(super) fn read_request(
         n,
         stops,
         banned_ids,
+        grammar,
         logprobs,
         echo,
         tools,

@@ -1,10 +1,14 @@
 //! What all requests share: the source of traces, the settings and the limits that the server was started
 //! with.
 
+use std::sync::{Arc, OnceLock};
+
 use super::error::ApiError;
+use super::formats;
 use super::text::Beginnings;
 use super::{Limits, Options, UnknownFields};
 use crate::error::Error;
+use crate::grammar::Words;
 use crate::solver::{Settings, Solver};
 use crate::source::Capacity;
 
@@ -25,6 +29,8 @@ pub(super) struct AppState {
     pub(super) seed: Option<u64>,
     /// Where texts of an engine elsewhere begin.
     pub(super) beginnings: Beginnings,
+    /// The model's vocabulary as grammars read it, once one was asked for.
+    words: OnceLock<Result<Arc<Words>, String>>,
 }
 
 impl AppState {
@@ -60,7 +66,13 @@ impl AppState {
             unknown_fields: options.unknown_fields,
             seed: options.seed,
             beginnings: Beginnings::default(),
+            words: OnceLock::new(),
         })
+    }
+
+    /// The model's vocabulary as grammars read it.
+    pub(super) fn words(&self) -> Result<Arc<Words>, String> {
+        self.words.get_or_init(|| formats::words(&self.solver)).clone()
     }
 
     /// What tells this source of traces from others: part of every reply.

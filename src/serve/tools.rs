@@ -12,7 +12,7 @@ use tts_evals::answer::{Extraction, ExtractionPath, ReadAnswer, ThinkingSplitter
 
 use super::error::ApiError;
 use super::fields::UnreadFields;
-use super::json::{integer, kind};
+use super::json::{canonical, kind};
 use crate::prompt::{ToolCall, ToolFormat};
 use crate::solver::Solver;
 
@@ -202,26 +202,6 @@ fn canonical_calls(calls: &[ToolCall]) -> String {
     let mut all: Vec<String> = calls.iter().map(one).collect();
     all.sort();
     format!("[{}]", all.join(","))
-}
-
-fn canonical(value: &Value) -> Value {
-    match value {
-        Value::Number(_) => match integer(value).and_then(|whole| i64::try_from(whole).ok()) {
-            Some(whole) => whole.into(),
-            None => value.clone(),
-        },
-        Value::Array(items) => items.iter().map(canonical).collect(),
-        Value::Object(fields) => {
-            let sorted: BTreeMap<&String, Value> = fields.iter().map(|(k, v)| (k, canonical(v))).collect();
-            Value::Object(
-                sorted
-                    .into_iter()
-                    .map(|(k, v)| (k.clone(), v))
-                    .collect::<Map<_, _>>(),
-            )
-        }
-        other => other.clone(),
-    }
 }
 
 /// The calls in a message of a conversation.

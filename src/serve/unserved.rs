@@ -106,8 +106,6 @@ pub(super) fn check(
         )?;
     } else {
         one_of(f, "echo", &[false.into()], "a message is not repeated")?;
-        let text = Value::from_iter([("type", "text")]);
-        one_of(f, "response_format", &[text], "the answer is text")?;
         let none = Value::Array(Vec::new());
         let words = [Value::from("none"), Value::from("auto")];
         for (tools, choice, why) in [

@@ -12,6 +12,7 @@ use tts_strategies::{TraceId, Value};
 use super::{Prepared, Solver};
 use crate::error::Error;
 use crate::fmt::count;
+use crate::grammar::Grammar;
 use crate::prompt::{Message, Rendered};
 use crate::run::{
     Bounds, Decode, Event, Looks, Observer, Outcome, RecordSink, Request, RunError, Setup, StoppingRules,
@@ -216,6 +217,7 @@ struct Again {
     max_tokens: Option<usize>,
     seed: u64,
     banned_ids: Vec<u32>,
+    grammar: Option<Arc<Grammar>>,
     watched: Observer,
     sink: Option<Arc<Mutex<RecordSink>>>,
 }
@@ -235,6 +237,7 @@ impl Again {
             max_tokens: request.max_tokens,
             seed: request.seed,
             banned_ids: request.banned_ids.clone(),
+            grammar: request.grammar.clone(),
             sink: observer.records.take().map(|sink| Arc::new(Mutex::new(sink))),
             watched: observer,
         }
@@ -294,6 +297,7 @@ impl Again {
             max_tokens: self.max_tokens,
             seed: self.seed,
             banned_ids: self.banned_ids.clone(),
+            grammar: self.grammar.clone(),
             ..Request::new(setup, look.prompt.clone())
         }
     }

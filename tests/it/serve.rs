@@ -3,6 +3,7 @@
 
 mod agents;
 mod clients;
+mod formats;
 mod guarded;
 mod lenient;
 mod load;

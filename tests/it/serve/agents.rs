@@ -8,7 +8,7 @@ use tts::{LoadOptions, Loaded, Settings};
 use super::{PROBLEM, Running, chat, few};
 
 /// A template that shows tools as Hermes' and Qwen's do.
-const TEMPLATE: &str = "{%- if tools %}{{- '<|im_start|>system\\ntools:' }}{%- for tool in tools %}{{- '\\n' + (tool | tojson) \
+pub(super) const TEMPLATE: &str = "{%- if tools %}{{- '<|im_start|>system\\ntools:' }}{%- for tool in tools %}{{- '\\n' + (tool | tojson) \
      }}{%- endfor %}{{- '\\n<tool_call>\\n{\"name\": ...}\\n</tool_call><|im_end|>\\n' }}{%- endif %}{%- for message in messages \
      %}{{- '<|im_start|>' + message.role + '\\n' + message.content }}{%- for call in message.tool_calls or [] %}{{- \
      '<tool_call>' + call.function.name + (call.function.arguments | tojson) + '</tool_call>' }}{%- endfor %}{{- \
@@ -22,7 +22,7 @@ fn with_tools() -> Running {
     Running::of(Loaded::open(&options, &mut |_| ()).unwrap(), few(), |_| ())
 }
 
-fn add() -> Value {
+pub(super) fn add() -> Value {
     let number = json!({ "type": "integer" });
     json!({ "type": "function", "function": {
         "name": "add", "description": "Adds two numbers.",

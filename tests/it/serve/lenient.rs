@@ -352,7 +352,7 @@ fn unknown_fields_are_ignored_where_the_server_is_told_so() {
     for (fields, param) in [
         (json!({ "tools": [{ "type": "function" }] }), "tools"),
         (
-            json!({ "response_format": { "type": "json_object" } }),
+            json!({ "response_format": { "type": "grammar" } }),
             "response_format",
         ),
         (json!({ "temperature": "hot" }), "temperature"),

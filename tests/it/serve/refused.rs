@@ -105,7 +105,7 @@ fn a_wrong_field_is_named() {
         (json!({ "service_tier": 7 }), "service_tier"),
         (json!({ "tools": [{ "type": "function" }] }), "tools"),
         (
-            json!({ "response_format": { "type": "json_object" } }),
+            json!({ "response_format": { "type": "json_schema" } }),
             "response_format",
         ),
         (

@@ -144,7 +144,7 @@ fn refusals() {
         json!({ "model": "gpt-4" }),
         json!({ "temprature": 1 }),
         json!({ "tools": [{ "type": "function" }] }),
-        json!({ "response_format": { "type": "json_object" } }),
+        json!({ "response_format": { "type": "json_schema", "json_schema": { "schema": { "type": "poem" } } } }),
         json!({ "stream": "yes" }),
     ] {
         let reply = server.chat(fields.clone());
