@@ -9,7 +9,7 @@ use tts_strategies::{Setting, Value as SettingValue, ValueType};
 
 use super::UnknownFields;
 use super::error::ApiError;
-use super::json::{integer, kind};
+use super::json::{canonical, integer, kind};
 use crate::evals::json::Unambiguous;
 use crate::fmt::meant;
 use crate::run::Slots;
@@ -58,7 +58,7 @@ impl UnreadFields {
             .filter(|(name, value)| !but.contains(&name.as_str()) && !value.is_null())
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        *blake3::hash(Value::Object(rest).to_string().as_bytes()).as_bytes()
+        *blake3::hash(canonical(&Value::Object(rest)).to_string().as_bytes()).as_bytes()
     }
 
     /// A field as it stands.

@@ -1,28 +1,29 @@
 //! `response_format`: answers that are JSON.
 
-use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde_json::{Value, json};
 
 use super::{PROBLEM, Running, few};
 use tts::{LoadOptions, Loaded};
 
 /// A schema of some depth whose texts are short.
-fn schema(random: &mut impl Rng, depth: usize) -> Value {
-    match random.random_range(0..if depth > 0 { 6 } else { 4 }) {
-        0 => json!({ "type": "integer", "minimum": 0, "maximum": random.random_range(1..5000) }),
+fn schema(random: &mut ChaCha8Rng, depth: usize) -> Value {
+    match random.next_u32() % if depth > 0 { 6 } else { 4 } {
+        0 => json!({ "type": "integer", "minimum": 0, "maximum": (1 + random.next_u32() % 5000) }),
         1 => json!({ "type": "boolean" }),
         2 => json!({ "enum": ["red", "green", 7, null] }),
-        3 => json!({ "type": "string", "maxLength": random.random_range(1..9) }),
+        3 => json!({ "type": "string", "maxLength": (1 + random.next_u32() % 9) }),
         4 => json!({
             "type": "array", "items": schema(random, depth - 1), "minItems": 1,
-            "maxItems": random.random_range(1..4)
+            "maxItems": (1 + random.next_u32() % 4)
         }),
         _ => object(random, depth - 1),
     }
 }
 
-fn object(random: &mut impl Rng, depth: usize) -> Value {
-    let names: Vec<String> = (0..random.random_range(1..4))
+fn object(random: &mut ChaCha8Rng, depth: usize) -> Value {
+    let names: Vec<String> = (0..(1 + random.next_u32() % 4))
         .map(|i| format!("field {i}"))
         .collect();
     let fields: serde_json::Map<_, _> = names
@@ -68,7 +69,7 @@ fn content(reply: &Value) -> Value {
 #[test]
 fn answers_are_what_a_schema_says() {
     let server = Running::start();
-    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+    let mut random = ChaCha8Rng::seed_from_u64(5);
     for _ in 0..20 {
         let schema = object(&mut random, 2);
         let reply = server
@@ -96,7 +97,7 @@ fn answers_are_what_a_schema_says() {
 #[test]
 fn what_a_trace_draws_does_not_depend_on_others() {
     let server = Running::start();
-    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(11);
+    let mut random = ChaCha8Rng::seed_from_u64(11);
     let schema = object(&mut random, 2);
     let asked = |traces: u64, slots: u64| json!({ "response_format": wanted(&schema), "traces": traces, "slots": slots, "strategy": "majority" });
     let alone = server.chat(asked(4, 1)).ok();

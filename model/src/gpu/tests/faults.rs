@@ -27,6 +27,10 @@ fn of_bf16(order: Order) {
     is_near("gguf/bf16.gguf", KvFormat::Bf16, order);
     rows_in(order, "gguf/bf16.gguf");
 }
+/// Wide enough for several slices of a sum.
+fn of_slices(order: Order) {
+    is_near("golden/case-tiny-like-bf16", KvFormat::Bf16, order);
+}
 fn of_f16(order: Order) {
     is_near("gguf/f16.gguf", KvFormat::Bf16, order);
 }
@@ -85,7 +89,7 @@ const FAULTS: [Fault; 26] = [
         "product.cu",
         "to = from + per < steps ? from + per : steps;",
         "to = from + per + wide < steps ? from + per + wide : steps;",
-        of_bf16,
+        of_slices,
     ),
     Fault(
         "the low halves of f16 are left out",
