@@ -87,7 +87,14 @@ impl Grammar {
         thinking: Option<Thinking>,
     ) -> Result<Self, String> {
         let any = json!({ "type": "object" });
-        let grammar = TopLevelGrammar::from_json_schema(schema.unwrap_or(&any).clone());
+        let mut schema = schema.unwrap_or(&any).clone();
+        // a small model could go on with blanks for ever
+        if let Value::Object(fields) = &mut schema {
+            fields.entry("x-guidance").or_insert_with(
+                || json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " }),
+            );
+        }
+        let grammar = TopLevelGrammar::from_json_schema(schema);
         let first = Matcher::new(words.factory.create_parser(grammar));
         match first.get_error() {
             Some(why) => Err(why.lines().next().unwrap_or_default().to_owned()),
@@ -195,7 +202,7 @@ mod tests {
     fn what_may_follow_is_what_the_schema_says() {
         let schema = json!({
             "type": "object", "properties": { "a": { "enum": [12, 17] } }, "required": ["a"],
-            "additionalProperties": false, "x-guidance": { "whitespace_flexible": false },
+            "additionalProperties": false,
         });
         let grammar = Grammar::json(Some(&schema), &words(), None).unwrap();
         let mut follower = grammar.begin();

@@ -269,8 +269,8 @@ impl Reply {
         let body = self.json();
         let error = body["error"].as_object().unwrap_or_else(|| panic!("{body}"));
         assert_eq!(
-            error.keys().collect::<Vec<_>>(),
-            ["code", "message", "param", "type"]
+            error.keys().collect::<std::collections::BTreeSet<_>>(),
+            ["code", "message", "param", "type"].map(str::to_owned).iter().collect()
         );
         (
             error["message"].as_str().unwrap().to_owned(),
