@@ -46,7 +46,7 @@ fuzz minutes="10":
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --locked
 
-# runs the program: `just run solve "Find the greatest common divisor of 437 and 161."`
+# runs the program: `just run solve "Find the greatest common divisor of 252 and 180."`
 run *args:
     @cargo run --release --locked --quiet -- "$@"
 
@@ -65,3 +65,7 @@ bench *words:
 # speed of two programs against each other, in alternation: `just compare before/tts target/release/tts`
 compare before after *args:
     python3 benches/before_after.py "$@"
+
+# `docs/` as one book with a search, at target/book/index.html (needs mdBook: `cargo install mdbook --locked`)
+book:
+    mdbook build

@@ -20,7 +20,7 @@ def test_the_blocks_of_the_guide_run_one_after_the_other(recording, capsys):
     pytest.importorskip("pandas")
     shutil.copytree(recording, "run")
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/python.md").read_text(), re.S | re.M)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names = {}
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), names)

@@ -53,7 +53,7 @@ use printer::Printer;
 #[derive(Parser)]
 #[command(name = "tts", version, max_term_width = 110, args_override_self = false)]
 #[command(after_help = "Start with:
-  tts solve \"Find the greatest common divisor of 437 and 161.\"
+  tts solve \"Find the greatest common divisor of 252 and 180.\"
   tts solve --data heldout --limit 20 --traces 32
   tts solve --model ./model.gguf --data problems.jsonl --run out/
   tts serve

@@ -109,7 +109,11 @@ pub(super) fn check(
         let none = Value::Array(Vec::new());
         let words = [Value::from("none"), Value::from("auto")];
         for (tools, choice, why) in [
-            ("tools", "tool_choice", "tools are not called"),
+            (
+                "tools",
+                "tool_choice",
+                "no tool can be called: the model's chat template shows none, or an engine elsewhere applies it",
+            ),
             ("functions", "function_call", "functions are not called"),
         ] {
             // what may not be called changes no answer

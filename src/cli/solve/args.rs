@@ -15,7 +15,7 @@ use crate::cli::trace_args::{LimitArgs, PromptArgs, of_traces};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  tts solve \"Find the greatest common divisor of 437 and 161.\" --traces 16
+  tts solve \"Find the greatest common divisor of 252 and 180.\" --traces 16
   tts solve --data problems.jsonl --field answer=target --run out/
   tts solve --backend http://127.0.0.1:8000/v1 --strategy adaptive-consistency --slots 8 \"...\"")]
 pub(crate) struct SolveArgs {

@@ -96,7 +96,10 @@ fn tools_that_are_none_are_refused() {
     let (message, param) = Running::start().chat(json!({ "tools": [add()] })).refusal(400);
     assert_eq!(
         (message.as_str(), param),
-        ("`tools` is not done: tools are not called", json!("tools"))
+        (
+            "`tools` is not done: no tool can be called: the model's chat template shows none, or an engine elsewhere applies it",
+            json!("tools")
+        )
     );
 }
 
