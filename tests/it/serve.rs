@@ -270,7 +270,10 @@ impl Reply {
         let error = body["error"].as_object().unwrap_or_else(|| panic!("{body}"));
         assert_eq!(
             error.keys().collect::<std::collections::BTreeSet<_>>(),
-            ["code", "message", "param", "type"].map(str::to_owned).iter().collect()
+            ["code", "message", "param", "type"]
+                .map(str::to_owned)
+                .iter()
+                .collect()
         );
         (
             error["message"].as_str().unwrap().to_owned(),
