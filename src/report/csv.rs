@@ -87,6 +87,7 @@ fn csv(rows: &[Value]) -> String {
         .cloned()
         .collect();
     columns.retain(|c| !prefixes.contains(c));
+    columns.sort();
     columns.sort_by_key(|c| LEADING.iter().position(|l| l == c).unwrap_or(LEADING.len()));
     let mut out = columns.iter().map(|c| quoted(c)).collect::<Vec<_>>().join(",") + "\r\n";
     for cells in &flat {

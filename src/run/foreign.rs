@@ -166,12 +166,14 @@ impl Found {
         self.saw_names(object, fields);
         if self.line.is_empty() {
             self.line = object.keys().cloned().collect();
+            self.line.sort();
         }
     }
 
     fn saw_trace(&mut self, object: &Map<String, Value>, fields: &RecordingFields) {
         if self.trace.is_empty() {
             self.trace = object.keys().cloned().collect();
+            self.trace.sort();
         }
         self.saw_names(object, fields);
         self.answers |= has(object, &fields.trace_answers());
