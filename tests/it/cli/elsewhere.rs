@@ -559,7 +559,7 @@ fn right_answers_are_found_or_their_absence_is_said() {
     let run = Ran::of(&mut tts(&solve));
     assert!(
         run.err.contains("no answers to grade by")
-            && run.err.contains("label, prompt, qid")
+            && run.err.contains("qid, prompt, label")
             && run.err.contains("--field answer=NAME"),
         "{}",
         run.err

@@ -7,12 +7,9 @@ use tts_model::overrides::{SAMPLING_SETTINGS, SamplingSetting};
 use super::{PROBLEM, Running, few};
 
 fn keys(object: &Value) -> Vec<&str> {
-    object
-        .as_object()
-        .unwrap_or_else(|| panic!("{object}"))
-        .keys()
-        .map(String::as_str)
-        .collect()
+    let mut keys: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
 }
 
 const USAGE: [&str; 5] = [
