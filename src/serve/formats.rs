@@ -75,7 +75,13 @@ pub(super) fn words(solver: &Solver) -> Result<Arc<Words>, String> {
     if prompter.token_bytes(0, false).is_none() {
         return Err("what a token of this model adds to a text depends on those before it".to_owned());
     }
-    let bytes = |id| prompter.token_bytes(id, true).unwrap_or_default();
+    // marks of thinking are tokens of text to some tokenizers, and none of an answer
+    let marks = prompter.think_ids().map_err(|e| e.to_string())?;
+    let marks: Vec<u32> = marks.into_iter().flatten().flatten().collect();
+    let bytes = |id| match marks.contains(&id) {
+        true => Vec::new(),
+        false => prompter.token_bytes(id, true).unwrap_or_default(),
+    };
     Words::new(size, bytes, capabilities.stop_ids.clone()).map(Arc::new)
 }
 
