@@ -77,7 +77,8 @@ pub(super) fn words(solver: &Solver) -> Result<Arc<Words>, String> {
     }
     // marks of thinking are tokens of text to some tokenizers, and none of an answer
     let marks = prompter.think_ids().map_err(|e| e.to_string())?;
-    let marks: Vec<u32> = marks.into_iter().flatten().flatten().collect();
+    let single = marks.into_iter().flatten().filter(|ids| ids.len() == 1);
+    let marks: Vec<u32> = single.flatten().collect();
     let bytes = |id| match marks.contains(&id) {
         true => Vec::new(),
         false => prompter.token_bytes(id, true).unwrap_or_default(),
