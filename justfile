@@ -34,7 +34,7 @@ snapshots:
     INSTA_UPDATE=always cargo test --locked -p tts --test it -- seen report
     git diff --stat -- '*.snap'
 
-# plants faults in the GPU's kernels, each of which the tests must notice; some minutes
+# plants faults in the kernels for GPUs, each of which a test should notice; some minutes
 faults:
     cargo test --locked -p tts-model every_planted_fault -- --ignored --nocapture
 
